@@ -1,0 +1,52 @@
+"""visiontok: discrete tokenizers of images, video and audio, under one interface.
+
+Importing the package is cheap: names load their modules, and torch, when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Latents": "visiontok.tokens",
+    "Segment": "visiontok.layout",
+    "TokenLayout": "visiontok.layout",
+    "Tokens": "visiontok.tokens",
+    "Tokenizer": "visiontok.tokenizer",
+    "TokenizerOutput": "visiontok.tokenizer",
+    "Generator": "visiontok.generators.base",
+    "VisiontokError": "visiontok.errors",
+    "create": "visiontok.hub",
+    "from_pretrained": "visiontok.hub",
+    "from_reference": "visiontok.hub",
+    "list_generators": "visiontok.registry",
+    "list_tokenizers": "visiontok.registry",
+    "push_to_hub": "visiontok.hub",
+    "save_pretrained": "visiontok.hub",
+}
+
+__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from visiontok.errors import VisiontokError
+    from visiontok.generators.base import Generator
+    from visiontok.hub import create, from_pretrained, from_reference, push_to_hub, save_pretrained
+    from visiontok.layout import Segment, TokenLayout
+    from visiontok.registry import list_generators, list_tokenizers
+    from visiontok.tokenizer import Tokenizer, TokenizerOutput
+    from visiontok.tokens import Latents, Tokens
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'visiontok' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,71 @@
+"""The base of every configuration: frozen, checked, round-trips through JSON, names components and never import paths."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from typing_extensions import Self
+
+from visiontok.errors import ConfigError
+
+
+class Config(BaseModel):
+    """A frozen pydantic model that rejects unknown keys and whose errors are one readable paragraph."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, source: str = "configuration") -> Self:
+        """Validate `values`.
+
+        Raises:
+            ConfigError: with one line per offending key; `source` says where the values came from.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(_explain(cls, error, source)) from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a JSON file written by `save`."""
+        path = Path(path)
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ConfigError(f"{path} is not a readable JSON file: {error}") from error
+        return cls.parse(values, source=str(path))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `parse(config.to_dict()) == config`."""
+        return self.model_dump(mode="json")
+
+    def replace(self, **changes: Any) -> Self:
+        """A validated copy with some fields changed; a nested mapping changes fields of a nested configuration."""
+        return type(self).parse(_merge(self.to_dict(), changes), source=f"changes to {type(self).__name__}")
+
+
+def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), dict):
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _explain(cls: type[Config], error: ValidationError, source: str) -> str:
+    lines = []
+    for detail in error.errors():
+        place = ".".join(str(part) for part in detail["loc"]) or "(whole)"
+        if detail["type"] == "extra_forbidden":
+            lines.append(f"{place}: unknown key (value {detail['input']!r})")
+        else:
+            lines.append(f"{place}: {detail['msg']} (got {detail['input']!r})")
+    known = ", ".join(cls.model_fields)
+    return f"{source} is not a valid {cls.__name__}: " + "; ".join(lines) + f". Known top-level keys: {known}."

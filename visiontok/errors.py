@@ -1,0 +1,41 @@
+"""The exceptions a user can meet. Each message names the value, what was expected and what to do next."""
+
+
+class VisiontokError(Exception):
+    """Base of every error that visiontok raises on purpose; the command line prints it without a traceback."""
+
+
+class ConfigError(VisiontokError, ValueError):
+    """A configuration holds an unknown key, a value out of range, or does not fit the model."""
+
+
+class TokenError(VisiontokError, ValueError):
+    """Token indices, lengths or bytes do not fit their layout."""
+
+
+class SignalError(VisiontokError, ValueError):
+    """An image, video or sound cannot be read or has a shape or range that the model cannot take."""
+
+
+class UnknownNameError(VisiontokError, LookupError):
+    """A name that no registry table holds; the message lists close matches."""
+
+
+class CheckpointError(VisiontokError):
+    """Weights that cannot be used: truncated, corrupt, with missing, unmapped or wrongly shaped tensors."""
+
+
+class HubError(VisiontokError):
+    """The hub could not serve a file: offline, gated, missing repository, revision or file."""
+
+
+class TrainingError(VisiontokError):
+    """Training cannot start, resume or go on."""
+
+
+class DataError(VisiontokError):
+    """A data set cannot be opened or holds no usable sample."""
+
+
+class EvaluationError(VisiontokError):
+    """A measurement that would not mean what its name says, or cannot be made."""

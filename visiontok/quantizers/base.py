@@ -1,0 +1,42 @@
+"""The quantizer contract."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What a quantizer returns.
+
+    Attributes:
+        latents: (..., D) what the decoder reads; gradients pass through to the quantizer's input.
+        indices: (...) or (..., C) int64 ids; None for continuous bottlenecks.
+        losses: terms already multiplied by their weights; their sum is the quantizer's loss.
+        stats: numbers to watch, never part of the loss.
+    """
+
+    latents: Tensor
+    indices: Tensor | None
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    stats: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Quantizer(nn.Module, ABC):
+    """Latents in, quantized latents and ids out; knows no family, no layout and no signal."""
+
+    @abstractmethod
+    def forward(self, latents: Tensor) -> Quantized:
+        """Quantize latents (..., D)."""
+
+    @abstractmethod
+    def lookup(self, indices: Tensor) -> Tensor:
+        """The latents (..., D) that stand behind ids (...); equals `forward(x).latents` for `forward(x).indices`."""
+
+    def sample(self, latents: Tensor, generator: torch.Generator) -> Quantized:
+        """Like `forward` for quantizers that draw; deterministic quantizers have nothing to draw."""
+        return self(latents)

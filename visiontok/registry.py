@@ -1,0 +1,185 @@
+"""The model zoo's index: which families exist, which checkpoints were released, where they lie and what was published about them.
+
+The registry is data: one JSON table beside each family's module (`tokenizers/image/titok.json` beside `titok.py`). Reading it imports
+neither the family nor torch. A family's module is found by the place of its table, so that no table and no hub configuration can name code.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import importlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from visiontok.errors import UnknownNameError
+
+Kind = Literal["tokenizer", "generator"]
+
+
+@dataclass(frozen=True)
+class PublishedFigure:
+    """One figure as its source states it; never measured by this library.
+
+    Attributes:
+        metric: for example "rFID".
+        value: as published.
+        dataset: what it was measured on, by whom it was published.
+        source: where it stands.
+    """
+
+    metric: str
+    value: float
+    dataset: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One released checkpoint.
+
+    Attributes:
+        name: by which `from_pretrained` knows it, for example "titok-l32".
+        repo: hub repository, "owner/name".
+        revision: branch, tag or commit.
+        files: weight files to try, in order of preference.
+        config_file: the authors' configuration in the repository; None where there is none.
+        reference_config: the authors' configuration, complete, with the flags that the released file leaves out; it wins over the file.
+        weights_licence, code_licence: SPDX identifiers, or "unknown"; a note where the authors add a restriction.
+        tokens: ids per sample (None for continuous latents).
+        vocab_size: codebook size (None for continuous latents).
+        input_size: image side in pixels, frames, or sample rate.
+        parameters: number of parameters, computed from the code.
+        published: figures with their source.
+        verified: what was checked here, in words.
+    """
+
+    name: str
+    repo: str
+    files: tuple[str, ...]
+    reference_config: Mapping[str, Any]
+    weights_licence: str
+    code_licence: str
+    revision: str = "main"
+    config_file: str | None = None
+    licence_note: str = ""
+    tokens: int | None = None
+    vocab_size: int | None = None
+    input_size: int | None = None
+    parameters: int | None = None
+    published: tuple[PublishedFigure, ...] = ()
+    verified: str = ""
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family of models.
+
+    Attributes:
+        name: the family's registry name, written into our `config.json`.
+        kind: tokenizer or generator.
+        modality: image, video, audio (generators: "any").
+        class_name: the class within the module beside the table.
+        module: dotted module, derived from the table's place.
+        summary: one line.
+        paper, code: addresses.
+        systems: names that `from_reference` accepts for it.
+        checkpoints: released ones.
+    """
+
+    name: str
+    kind: Kind
+    modality: str
+    class_name: str
+    module: str
+    summary: str
+    paper: str
+    code: str
+    systems: tuple[str, ...]
+    checkpoints: tuple[Checkpoint, ...] = field(default=())
+
+    def model_class(self) -> type[Any]:
+        """Import the family and return its class."""
+        return getattr(importlib.import_module(self.module), self.class_name)
+
+
+@cache
+def families() -> Mapping[str, Family]:
+    """Every family by name."""
+    root = Path(__file__).parent
+    tables = sorted([*root.glob("tokenizers/*/*.json"), *root.glob("generators/*.json")])
+    loaded = [_read(table, root) for table in tables]
+    return {family.name: family for family in loaded}
+
+
+@cache
+def checkpoints() -> Mapping[str, tuple[Family, Checkpoint]]:
+    """Every released checkpoint by name, with its family."""
+    return {checkpoint.name: (family, checkpoint) for family in families().values() for checkpoint in family.checkpoints}
+
+
+def list_tokenizers(pattern: str = "*", *, modality: str | None = None) -> list[str]:
+    """Names of released and bundled tokenizer checkpoints that match a shell pattern such as "titok*"."""
+    return _names("tokenizer", pattern, modality)
+
+
+def list_generators(pattern: str = "*") -> list[str]:
+    """Names of released and bundled generator checkpoints that match a shell pattern."""
+    return _names("generator", pattern, None)
+
+
+def find_family(name: str) -> Family:
+    """The family of that name.
+
+    Raises:
+        UnknownNameError: with close matches.
+    """
+    if name not in families():
+        raise unknown("family", name, families())
+    return families()[name]
+
+
+def find_system(system: str) -> Family:
+    """The family that reads the reference layout called `system`.
+
+    Raises:
+        UnknownNameError: with close matches.
+    """
+    by_system = {known: family for family in families().values() for known in family.systems}
+    if system not in by_system:
+        raise unknown("reference system", system, by_system)
+    return by_system[system]
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """An error that lists the names closest to `name`."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+    hint = f"Did you mean {', '.join(close)}?" if close else f"Known: {', '.join(names[:12])}{' ...' if len(names) > 12 else ''}."
+    return UnknownNameError(f"there is no {what} called {name!r}. {hint}")
+
+
+def _names(kind: Kind, pattern: str, modality: str | None) -> list[str]:
+    return sorted(
+        name
+        for name, (family, _) in checkpoints().items()
+        if family.kind == kind and fnmatch.fnmatch(name, pattern) and modality in (None, family.modality)
+    )
+
+
+def _read(table: Path, root: Path) -> Family:
+    values = json.loads(table.read_text(encoding="utf-8"))
+    defaults = values.pop("checkpoint_defaults", {})
+    entries = []
+    for entry in values.pop("checkpoints", []):
+        merged = {**defaults, **entry}
+        merged["files"] = tuple(merged["files"])
+        merged["published"] = tuple(PublishedFigure(**figure) for figure in merged.get("published", ()))
+        entries.append(Checkpoint(**merged))
+    module = ".".join(("visiontok", *table.relative_to(root).with_suffix("").parts))
+    values["systems"] = tuple(values["systems"])
+    return Family(module=module, checkpoints=tuple(entries), **values)

@@ -1,0 +1,164 @@
+"""The tokenizer contract: signal -> encoder -> quantizer -> Tokens -> decoder -> signal."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from visiontok.config import Config
+from visiontok.errors import CheckpointError, TokenError
+from visiontok.keymap import KeyMap, check_state_dict
+from visiontok.preprocessing import ImagePreprocessing, SignalLike
+from visiontok.quantizers.base import Quantizer
+from visiontok.tokens import Latents, TokenLayout, Tokens
+
+
+@dataclass(frozen=True)
+class TokenizerOutput:
+    """What `Tokenizer.forward` returns, for training.
+
+    Attributes:
+        reconstruction: the signal's shape; not clamped.
+        tokens: the ids (or the continuous latents) of the batch.
+        latents: (B, ..., D) what the decoder read.
+        losses: the quantizer's weighted terms.
+        stats: numbers to watch.
+    """
+
+    reconstruction: Tensor
+    tokens: Tokens | Latents
+    latents: Tensor
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    stats: dict[str, Tensor] = field(default_factory=dict)
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+class Tokenizer(nn.Module, ABC, Generic[ConfigT]):
+    """Base of every tokenizer. A family sets `encoder`, `quantizer`, `decoder`, `preprocessing`, `layout` and two methods.
+
+    Attributes:
+        config_class: the family's frozen configuration.
+        reference_keys: how the keys of the authors' state dicts map to ours.
+        config: the configuration this model was built from.
+        layout: the arrangement of its tokens.
+        preprocessing: what happens to a signal before `encode_latents`.
+    """
+
+    config_class: ClassVar[type[Config]]
+    reference_keys: ClassVar[KeyMap]
+
+    quantizer: Quantizer
+    layout: TokenLayout
+    preprocessing: ImagePreprocessing
+
+    def __init__(self, config: ConfigT) -> None:
+        super().__init__()
+        self.config = config
+
+    @classmethod
+    @abstractmethod
+    def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Config:
+        """Our configuration from the authors' (and, where theirs leaves sizes out, from the shapes of the weights)."""
+
+    @classmethod
+    def from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Tokenizer[Any]:
+        """Build the model from the authors' configuration and weights, in evaluation mode.
+
+        Raises:
+            ConfigError: if the configuration has unknown keys or values.
+            CheckpointError: listing unmapped, missing or wrongly shaped tensors.
+        """
+        model = cls(cls.config_from_reference(config, state_dict))  # type: ignore[arg-type]
+        mapped = cls.reference_keys(state_dict)
+        check_state_dict(model.state_dict(), mapped, source="the reference checkpoint")
+        model.load_state_dict(mapped)
+        return model.eval()
+
+    @abstractmethod
+    def encode_latents(self, signal: Tensor) -> Tensor:
+        """Encoder only: preprocessed signal (B, 3, H, W) in [0, 1] -> latents (B, *shape, D) for the quantizer."""
+
+    @abstractmethod
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Decoder only: quantized latents (B, *shape, D) -> signal, not clamped."""
+
+    def forward(self, signal: Tensor) -> TokenizerOutput:
+        """Training pass over a preprocessed signal (B, 3, H, W) in [0, 1]; gradients flow, nothing is clamped."""
+        quantized = self.quantizer(self.encode_latents(signal))
+        return TokenizerOutput(
+            reconstruction=self.decode_latents(quantized.latents),
+            tokens=self._wrap(quantized.latents, quantized.indices),
+            latents=quantized.latents,
+            losses=quantized.losses,
+            stats=quantized.stats,
+        )
+
+    @torch.no_grad()
+    def encode(self, signal: SignalLike | Sequence[SignalLike], *, generator: torch.Generator | None = None) -> Tokens | Latents:
+        """Signal -> tokens. Deterministic unless a generator is given.
+
+        Args:
+            signal: a batch (B, 3, H, W) in [0, 1], one image (3, H, W), a PIL image, a uint8 array (H, W, 3), a path, or a list of them.
+            generator: makes quantizers that draw (posteriors) sample with it; without it they give their mode.
+
+        Raises:
+            SignalError: if an image cannot be read, or has a shape or range that the model cannot take.
+        """
+        latents = self.encode_latents(self.prepare(signal))
+        quantized = self.quantizer(latents) if generator is None else self.quantizer.sample(latents, generator)
+        return self._wrap(quantized.latents, quantized.indices)
+
+    @torch.no_grad()
+    def decode(self, tokens: Tokens | Latents) -> Tensor:
+        """Tokens -> signal (B, 3, H, W) clamped to [0, 1].
+
+        Raises:
+            TokenError: if the tokens have another layout or an id is out of range.
+        """
+        if tokens.layout != self.layout:
+            raise TokenError(f"these tokens come from another tokenizer: their layout is {tokens.layout}, this model's is {self.layout}")
+        if isinstance(tokens, Tokens):
+            latents = self.quantizer.lookup(self._unwrap(tokens.validate().to(str(self.device))))
+        else:
+            latents = tokens.values.to(self.device)
+        return self.decode_latents(latents).clamp(0, 1)
+
+    def prepare(self, signal: SignalLike | Sequence[SignalLike]) -> Tensor:
+        """The batch (B, 3, H, W) that `encode_latents` takes, on the model's device and in its dtype."""
+        return self.preprocessing(signal).to(device=self.device, dtype=self.dtype)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+    def _wrap(self, latents: Tensor, indices: Tensor | None) -> Tokens | Latents:
+        if indices is None:
+            return Latents(latents.flatten(1, -2), self.layout)
+        return Tokens(indices.flatten(1), self.layout)
+
+    def _unwrap(self, tokens: Tokens) -> Tensor:
+        return tokens.view()
+
+
+def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str) -> None:
+    """Load weights that must fit exactly.
+
+    Raises:
+        CheckpointError: listing missing, unknown and wrongly shaped tensors.
+    """
+    check_state_dict(model.state_dict(), state_dict, source=source)
+    try:
+        model.load_state_dict(dict(state_dict))
+    except RuntimeError as error:
+        raise CheckpointError(f"the weights of {source} could not be loaded: {error}") from error
