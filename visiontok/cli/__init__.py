@@ -1,0 +1,52 @@
+"""The command line: one file per command, each with one function of the command's name.
+
+Command modules import nothing heavy at the top, so that `visiontok list` and `--help` answer at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Annotated
+
+import typer
+
+import visiontok
+from visiontok.cli.failures import Commands
+
+app = typer.Typer(
+    name="visiontok",
+    cls=Commands,
+    help="Load, look into, measure and train discrete tokenizers of images, video and audio, and generators on their tokens.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+_COMMANDS = ("list", "info", "encode", "decode", "reconstruct", "tokenize", "train", "evaluate", "generate", "demo", "push")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"visiontok {visiontok.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", envvar="VISIONTOK_DEBUG", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
+) -> None:
+    """Options that stand before the command; `Commands` reads `debug`."""
+
+
+for _name in _COMMANDS:
+    if importlib.util.find_spec(f"visiontok.cli.{_name}"):
+        app.command(_name)(getattr(importlib.import_module(f"visiontok.cli.{_name}"), _name))
+
+
+def main() -> None:
+    """Entry point of the `visiontok` command."""
+    app()

@@ -1,0 +1,32 @@
+"""The one place where `--device auto|cpu|cuda` becomes a device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from visiontok.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+DeviceOption = Annotated[str, typer.Option("--device", help="auto (CUDA where there is one), cpu, cuda or cuda:N.", metavar="auto|cpu|cuda")]
+
+
+def pick_device(name: str) -> torch.device:
+    """The device behind the option's value.
+
+    Raises:
+        ConfigError: for an unknown name, or a CUDA device that torch does not see.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+        raise ConfigError(f"--device {name!r} is not a device; use auto, cpu, cuda or cuda:0")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device {name} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")
+    return torch.device(name)

@@ -1,0 +1,39 @@
+"""How a command ends when something goes wrong: one paragraph on stderr and a conventional exit code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from visiontok.errors import VisiontokError
+
+INTERRUPTED = 130
+"""The exit code of a process that SIGINT ended: 128 + 2."""
+
+
+class Commands(TyperGroup):
+    """The group of all commands. Expected errors become a paragraph and exit code 1; `--debug` lets them through with their traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("Interrupted.", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            raise  # the reader of our output has left: the group's base class ends the process quietly
+        except (VisiontokError, OSError) as error:
+            if ctx.params.get("debug"):
+                raise
+            typer.echo(f"Error: {explain(error)}", err=True)
+            raise typer.Exit(1) from None
+
+
+def explain(error: Exception) -> str:
+    """The paragraph for an error: operating system errors name their file first, without the error number."""
+    if isinstance(error, OSError) and not isinstance(error, VisiontokError) and error.strerror:
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        return f"{' -> '.join(names)}: {error.strerror}" if names else error.strerror
+    return str(error) or type(error).__name__
