@@ -14,6 +14,9 @@ from visiontok.errors import TokenError
 from visiontok.packing import bit_width
 
 Positive = Annotated[int, Field(gt=0)]
+VocabSize = Annotated[int, Field(gt=0, lt=2**63)]  # ids are int64
+
+_SIGNAL_AXES = {"image": ("H", "W"), "video": ("T", "H", "W"), "audio": ("samples",)}
 
 
 class Segment(Config):
@@ -29,9 +32,9 @@ class Segment(Config):
         codebook: segments with the same label share their ids in one stream (multi-scale tokenizers with one codebook).
     """
 
-    name: str
-    shape: tuple[Positive, ...]
-    vocab_size: Positive | tuple[Positive, ...] | None = None
+    name: str = Field(min_length=1)
+    shape: tuple[Positive, ...] = Field(min_length=1)
+    vocab_size: VocabSize | tuple[VocabSize, ...] | None = None
     codebooks: Positive = 1
     channels: Positive | None = None
     stride: tuple[Positive, ...] | None = None
@@ -43,8 +46,10 @@ class Segment(Config):
             raise ValueError(f"segment {self.name!r}: give vocab_size for ids or channels for continuous latents, not both and not neither")
         if isinstance(self.vocab_size, tuple) and len(self.vocab_size) != self.codebooks:
             raise ValueError(f"segment {self.name!r}: {len(self.vocab_size)} vocabulary sizes for {self.codebooks} codebooks")
-        if not self.shape:
-            raise ValueError(f"segment {self.name!r}: shape is empty")
+        if self.channels is not None and (self.codebooks > 1 or self.codebook is not None):
+            raise ValueError(f"segment {self.name!r}: continuous latents have no codebooks")
+        if self.stride is not None and len(self.stride) != len(self.shape):
+            raise ValueError(f"segment {self.name!r}: stride {self.stride} must have one number per axis of shape {self.shape}")
         return self
 
     @property
@@ -74,13 +79,14 @@ class TokenLayout(Config):
         rate: units of the signal's first axis per second (audio samples, video frames); None for images.
         prefix_decodable: whether the first k ids of a sample decode by themselves, for any k.
         ragged: whether samples may hold fewer ids than the layout (kept subsets, lists of varying length).
-        order: the order in which a generator should visit storage places; None means storage order.
+        order: the order in which a generator should visit storage places; None means storage order. A sample that holds only some of
+            the places visits them in the same order.
     """
 
     modality: Literal["image", "video", "audio"]
     segments: tuple[Segment, ...] = Field(min_length=1)
     signal_shape: tuple[Positive, ...]
-    rate: float | None = None
+    rate: float | None = Field(default=None, gt=0)
     prefix_decodable: bool = False
     ragged: bool = False
     order: tuple[int, ...] | None = None
@@ -90,9 +96,17 @@ class TokenLayout(Config):
         names = [segment.name for segment in self.segments]
         if len(set(names)) != len(names):
             raise ValueError(f"segment names are not unique: {names}")
-        kinds = {segment.vocab_size is None for segment in self.segments}
-        if len(kinds) > 1:
-            raise ValueError("a layout holds ids or continuous latents, not both")
+        if len({segment.channels for segment in self.segments}) > 1:
+            raise ValueError("a layout holds either ids or continuous latents of one width")
+        axes = _SIGNAL_AXES[self.modality]
+        if len(self.signal_shape) != len(axes):
+            raise ValueError(f"signal_shape of {self.modality} is ({', '.join(axes)}), got {self.signal_shape}")
+        shared: dict[str, Segment] = {}
+        for segment in self.segments:
+            if segment.codebook is not None and segment.vocab_sizes != shared.setdefault(segment.codebook, segment).vocab_sizes:
+                raise ValueError(
+                    f"segments {shared[segment.codebook].name!r} and {segment.name!r} share codebook {segment.codebook!r} but not its sizes"
+                )
         if self.order is not None and sorted(self.order) != list(range(self.length)):
             raise ValueError(f"order must be a permutation of range({self.length})")
         return self
@@ -149,13 +163,15 @@ class TokenLayout(Config):
 
     def describe(self, place: int) -> str:
         """`segment 'grid', position (3, 4), codebook 1` for a storage place."""
+        if not 0 <= place < self.length:
+            raise TokenError(f"place {place} lies outside the layout's [0, {self.length})")
         for segment in self.segments:
             if place < segment.length:
-                position, codebook = divmod(place, segment.codebooks)
-                where = ", ".join(str(int(axis)) for axis in np.unravel_index(position, segment.shape))
-                return f"segment {segment.name!r}, position ({where})" + (f", codebook {codebook}" if segment.codebooks > 1 else "")
+                break
             place -= segment.length
-        raise TokenError(f"place {place} lies beyond the layout")
+        position, codebook = divmod(place, segment.codebooks)
+        where = ", ".join(str(int(axis)) for axis in np.unravel_index(position, segment.shape))
+        return f"segment {segment.name!r}, position ({where})" + (f", codebook {codebook}" if segment.codebooks > 1 else "")
 
     def _place(self, name: str) -> int:
         for place, segment in enumerate(self.segments):

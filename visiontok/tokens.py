@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 
 from visiontok.errors import TokenError
 from visiontok.layout import Segment, TokenLayout
-from visiontok.packing import pack_bits, unpack_bits
+from visiontok.packing import pack_rows, unpack_rows
 
 __all__ = ["PAD", "Latents", "Segment", "TokenLayout", "Tokens"]
 
@@ -27,7 +29,8 @@ class Tokens:
         indices: (B, L) int64, every id of a sample in storage order; `PAD` beyond a sample's length.
         layout: how a full sample is arranged.
         lengths: (B,) int64 ids per sample; None when every sample holds L.
-        positions: (B, L) int64 storage places of kept ids where they keep their place; None when ids are a prefix or complete.
+        positions: (B, L) int64 storage places of kept ids where they keep their place, rising, `PAD` beyond a sample's length; None when
+            the ids of a sample are its first ones.
     """
 
     indices: Tensor
@@ -44,9 +47,7 @@ class Tokens:
         if indices.shape[1] > layout.length:
             raise TokenError(f"{indices.shape[1]} ids per sample exceed the layout's {layout.length}")
         if indices.shape[1] < layout.length and not (layout.prefix_decodable or layout.ragged):
-            raise TokenError(
-                f"{indices.shape[1]} ids per sample where this layout needs {layout.length}: it is neither prefix-decodable nor ragged"
-            )
+            raise TokenError(f"{indices.shape[1]} ids per sample where this layout needs {layout.length}: it is neither prefix-decodable nor ragged")
         if self.lengths is not None:
             if self.lengths.shape != indices.shape[:1] or self.lengths.dtype != torch.int64:
                 raise TokenError(f"lengths must be int64 of shape ({len(indices)},), got {self.lengths.dtype} {tuple(self.lengths.shape)}")
@@ -88,13 +89,12 @@ class Tokens:
     def bits(self) -> Tensor:
         """(B,) float64: nominal bits of each sample, the sum of log2 V over the ids it holds."""
         sizes = torch.log2(torch.as_tensor(self.layout.vocab_sizes, device=self.indices.device).double())
-        held = sizes[self._places().clamp_min(0)]
-        return (held * self.mask).sum(dim=1)
+        return (sizes[self._places().clamp_min(0)] * self.mask).sum(dim=1)
 
     @property
     def is_full(self) -> bool:
-        """Whether every sample holds every id of the layout."""
-        return self.positions is None and bool((self.sample_lengths == self.layout.length).all())
+        """Whether every sample holds every id of the layout (rising positions then leave out none, so they say nothing more)."""
+        return bool((self.sample_lengths == self.layout.length).all())
 
     def view(self, segment: str | None = None) -> Tensor:
         """The shaped ids of one segment: (B, *shape), or (B, *shape, codebooks) with several codebooks.
@@ -136,18 +136,7 @@ class Tokens:
         if len(wrong):
             row = int(wrong[0])
             raise TokenError(f"sample {row} holds {int(held[row])} ids, so a prefix of {int(wanted[row])} cannot be taken (at least 1)")
-        longest = int(wanted.max()) if len(self) else 0
-        even = bool((wanted == longest).all())
-        cut = replace(self, indices=self.indices[:, :longest].contiguous(), lengths=None if even else wanted.clone())
-        if self.positions is not None:
-            cut = replace(cut, positions=self.positions[:, :longest].contiguous())
-        if even:
-            return cut
-        return replace(
-            cut,
-            indices=cut.indices.masked_fill(~cut.mask, PAD),
-            positions=None if cut.positions is None else cut.positions.masked_fill(~cut.mask, PAD),
-        )
+        return self._cut(wanted)
 
     def to(self, device: torch.device | str) -> Tokens:
         """The same tokens on another device."""
@@ -172,27 +161,23 @@ class Tokens:
             self._check_positions(self.positions)
         places = self._places()
         sizes = torch.as_tensor(self.layout.vocab_sizes, device=self.indices.device)[places.clamp_min(0)]
-        bad = ((self.indices < 0) | (self.indices >= sizes)) & self.mask
-        first = torch.nonzero(bad)
-        if len(first):
-            row, column = (int(value) for value in first[0])
-            place = int(places[row, column])
-            raise TokenError(
-                f"id {int(self.indices[row, column])} of sample {row} at {self.layout.describe(place)} is outside [0, {int(sizes[row, column])})"
-            )
-        stray = torch.nonzero((self.indices != PAD) & ~self.mask)
-        if len(stray):
-            row, column = (int(value) for value in stray[0])
-            raise TokenError(f"sample {row} holds {int(lengths[row])} ids but column {column} is not padding ({PAD})")
+        first = _first((self.indices < 0) | (self.indices >= sizes), self.mask)
+        if first is not None:
+            row, column = first
+            where = self.layout.describe(int(places[row, column]))
+            raise TokenError(f"id {int(self.indices[row, column])} of sample {row} at {where} is outside [0, {int(sizes[row, column])})")
+        self._check_padding("id", self.indices)
         return self
 
     def pack(self) -> list[bytes]:
         """One byte string per sample: its ids at `ceil(log2 V)` bits each. Lengths and positions are kept beside them, by the caller."""
         self.validate()
-        places, lengths = self._places().cpu().numpy(), self.sample_lengths.tolist()
+        packed = [b""] * len(self)
         rows = self.indices.cpu().numpy()
-        widths = self.layout.bit_widths
-        return [pack_bits(row[:length], widths[place[:length]]) for row, place, length in zip(rows, places, lengths, strict=True)]
+        for samples, places in self._alike():
+            for sample, payload in zip(samples, pack_rows(rows[samples, : len(places)], self.layout.bit_widths[places]), strict=True):
+                packed[sample] = payload
+        return packed
 
     @classmethod
     def unpack(
@@ -203,59 +188,94 @@ class Tokens:
         Args:
             data: one byte string per sample.
             lengths: ids per sample; needed where samples are not full.
-            positions: storage places per sample, where ids keep their place.
+            positions: storage places per sample, where ids keep their place; their number is the sample's length.
 
         Raises:
             TokenError: if the bytes do not fit the layout.
         """
-        counts = [layout.length] * len(data) if lengths is None else list(lengths)
-        if positions is not None:
-            counts = [len(row) for row in positions]
-        samples = []
-        for row, (payload, count) in enumerate(zip(data, counts, strict=True)):
-            places = np.arange(count) if positions is None else np.asarray(positions[row], dtype=np.int64)
-            if len(places) and (places.min() < 0 or places.max() >= layout.length):
-                raise TokenError(f"sample {row} has a place outside [0, {layout.length})")
-            samples.append(torch.from_numpy(unpack_bits(payload, layout.bit_widths[places])))
-        kept = None if positions is None else [torch.as_tensor(list(row), dtype=torch.int64) for row in positions]
-        return cls.from_samples(samples, layout, positions=kept)
+        blank = [torch.zeros(count, dtype=torch.int64) for count in _counts(len(data), layout, lengths, positions)]
+        places = None if positions is None else [torch.as_tensor(row, dtype=torch.int64) for row in positions]
+        # Zeros are valid everywhere, so this checks the lengths and positions before any byte is read by them.
+        tokens = cls.from_samples(blank, layout, positions=places)
+        rows = tokens.indices.numpy()
+        for samples, held in tokens._alike():
+            payloads = [data[sample] for sample in samples]
+            rows[samples, : len(held)] = unpack_rows(payloads, layout.bit_widths[held], numbers=samples.tolist())
+        return tokens.validate()
 
     @classmethod
     def from_samples(cls, samples: Sequence[Tensor], layout: TokenLayout, *, positions: Sequence[Tensor] | None = None) -> Tokens:
-        """Batch samples of varying length (each (L_i,) int64), padded with `PAD`; validated."""
-        lengths = torch.as_tensor([len(sample) for sample in samples], dtype=torch.int64)
-        longest = int(lengths.max()) if len(samples) else layout.length
-        indices = torch.full((len(samples), longest), PAD, dtype=torch.int64)
-        places = None if positions is None else torch.full_like(indices, PAD)
+        """Batch samples of varying length (each (L_i,) int64), padded with `PAD`.
+
+        Args:
+            samples: the ids of each sample.
+            layout: their layout.
+            positions: the storage places of each sample's ids, where they keep their place.
+
+        Raises:
+            TokenError: if samples, positions and layout do not fit each other, or an id is out of range.
+        """
         for row, sample in enumerate(samples):
-            indices[row, : len(sample)] = sample
-            if places is not None and positions is not None:
-                places[row, : len(sample)] = positions[row]
-        even = bool((lengths == longest).all())
-        return cls(indices, layout, lengths=None if even else lengths, positions=places).validate()
+            if sample.ndim != 1 or sample.dtype != torch.int64:
+                raise TokenError(f"sample {row} must be int64 of shape (L,), got {sample.dtype} {tuple(sample.shape)}")
+        if positions is not None and [len(row) for row in positions] != [len(sample) for sample in samples]:
+            raise TokenError("positions must hold one place for every id of every sample")
+        if not len(samples):
+            empty = torch.empty(0, layout.length, dtype=torch.int64)
+            return cls(empty, layout, positions=None if positions is None else empty.clone())
+        lengths = torch.as_tensor([len(sample) for sample in samples], device=samples[0].device)
+        return cls(
+            pad_sequence(list(samples), batch_first=True, padding_value=PAD),
+            layout,
+            lengths=None if bool((lengths == lengths[0]).all()) else lengths,
+            positions=None if positions is None else pad_sequence(list(positions), batch_first=True, padding_value=PAD),
+        ).validate()
 
     @classmethod
     def cat(cls, batches: Sequence[Tokens]) -> Tokens:
-        """Join batches of one layout.
+        """Join batches of one layout. Where only some have positions, the others' ids are written at the places they stand for.
 
         Raises:
             TokenError: if the layouts differ or there is no batch.
         """
         if not batches:
             raise TokenError("there is no batch to join")
-        if any(batch.layout != batches[0].layout for batch in batches):
-            raise TokenError("batches of different layouts cannot be joined")
-        return cls.from_samples(
-            [sample for batch in batches for sample in batch._samples(batch.indices)],
-            batches[0].layout,
-            positions=None
-            if batches[0].positions is None
-            else [sample for batch in batches if batch.positions is not None for sample in batch._samples(batch.positions)],
+        layout = batches[0].layout
+        for number, batch in enumerate(batches):
+            if batch.layout != layout:
+                raise TokenError(f"batches of different layouts cannot be joined: batch {number} has {batch.layout}, batch 0 has {layout}")
+        width = max(batch.indices.shape[1] for batch in batches)
+        placed = any(batch.positions is not None for batch in batches)
+        lengths = torch.cat([batch.sample_lengths for batch in batches])
+        joined = cls(
+            torch.cat([_widen(batch.indices, width) for batch in batches]),
+            layout,
+            lengths=lengths if layout.ragged or layout.prefix_decodable else None,
+            positions=torch.cat([_widen(batch._places().masked_fill(~batch.mask, PAD), width) for batch in batches]) if placed else None,
+        )
+        return joined._cut(lengths)
+
+    def _cut(self, lengths: Tensor) -> Tokens:
+        """The first `lengths` (B,) ids of every sample, in as few columns as hold them."""
+        longest = int(lengths.max()) if len(lengths) else self.indices.shape[1]
+        even = bool((lengths == longest).all())
+        beyond = torch.arange(longest, device=lengths.device) >= lengths[:, None]
+        return replace(
+            self,
+            indices=self.indices[:, :longest].masked_fill(beyond, PAD),
+            lengths=None if even else lengths.clone(),
+            positions=None if self.positions is None else self.positions[:, :longest].masked_fill(beyond, PAD),
         )
 
-    def _samples(self, rows: Tensor) -> Iterator[Tensor]:
-        for row, length in zip(rows.cpu(), self.sample_lengths.tolist(), strict=True):
-            yield row[:length]
+    def _alike(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Rows of samples that hold ids at the same storage places, with those places."""
+        lengths = self.sample_lengths.cpu().numpy()
+        if self.positions is None:
+            for length in np.unique(lengths):
+                yield np.flatnonzero(lengths == length), np.arange(length)
+        else:
+            for row, (places, length) in enumerate(zip(self.positions.cpu().numpy(), lengths, strict=True)):
+                yield np.asarray([row]), places[:length]
 
     def _places(self) -> Tensor:
         """(B, L): the storage place of every column of every sample."""
@@ -264,13 +284,44 @@ class Tokens:
         return torch.arange(self.indices.shape[1], device=self.indices.device).expand_as(self.indices)
 
     def _check_positions(self, positions: Tensor) -> None:
-        outside = torch.nonzero(((positions < 0) | (positions >= self.layout.length)) & self.mask)
-        if len(outside):
-            row, column = (int(value) for value in outside[0])
+        first = _first((positions < 0) | (positions >= self.layout.length), self.mask)
+        if first is not None:
+            row, column = first
             raise TokenError(f"position {int(positions[row, column])} of sample {row}, column {column} is outside [0, {self.layout.length})")
-        falling = torch.nonzero((positions[:, 1:] <= positions[:, :-1]) & self.mask[:, 1:])
-        if len(falling):
-            raise TokenError(f"positions of sample {int(falling[0, 0])} do not rise at column {int(falling[0, 1]) + 1}")
+        first = _first(positions[:, 1:] <= positions[:, :-1], self.mask[:, 1:])
+        if first is not None:
+            raise TokenError(f"positions of sample {first[0]} do not rise at column {first[1] + 1}")
+        self._check_padding("position", positions)
+
+    def _check_padding(self, what: str, values: Tensor) -> None:
+        first = _first(values != PAD, ~self.mask)
+        if first is not None:
+            row, column = first
+            length = int(self.sample_lengths[row])
+            raise TokenError(f"sample {row} holds {length} ids, but {what} {int(values[row, column])} stands in column {column} instead of {PAD}")
+
+
+def _first(wrong: Tensor, among: Tensor) -> tuple[int, int] | None:
+    """Row and column of the first place that is `wrong` (B, L) `among` (B, L) those that count."""
+    found = torch.nonzero(wrong & among)
+    return (int(found[0, 0]), int(found[0, 1])) if len(found) else None
+
+
+def _widen(rows: Tensor, width: int) -> Tensor:
+    return pad(rows, (0, width - rows.shape[1]), value=PAD)
+
+
+def _counts(samples: int, layout: TokenLayout, lengths: Sequence[int] | None, positions: Sequence[Sequence[int]] | None) -> Sequence[int]:
+    """Ids per sample, as `Tokens.unpack` was told."""
+    counts = [layout.length] * samples if lengths is None else lengths
+    if positions is not None:
+        counts = [len(row) for row in positions]
+    if len(counts) != samples:
+        raise TokenError(f"{samples} samples were given with lengths or positions of {len(counts)}")
+    for row, count in enumerate(counts):
+        if not 0 <= count <= layout.length:
+            raise TokenError(f"sample {row} cannot hold {count} ids: the layout has {layout.length}")
+    return counts
 
 
 @dataclass(frozen=True, eq=False)
