@@ -1,7 +1,8 @@
-"""The model zoo's index: which families exist, which checkpoints were released, where they lie and what was published about them.
+"""The model zoo's index: which families exist, which checkpoints were released or are bundled, where they lie and what was published about them.
 
-The registry is data: one JSON table beside each family's module (`tokenizers/image/titok.json` beside `titok.py`). Reading it imports
-neither the family nor torch. A family's module is found by the place of its table, so that no table and no hub configuration can name code.
+The registry is data: one JSON table beside each family's module (`tokenizers/image/titok.json` beside `titok.py`), and one folder in hub
+layout per bundled model. Reading it imports neither the family nor torch. A family's module is found by the place of its table, so that no
+table and no hub configuration can name code.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from visiontok.errors import UnknownNameError
+import yaml
+
+from visiontok.errors import ConfigError, UnknownNameError
+from visiontok.resources import models_folder
 
 Kind = Literal["tokenizer", "generator"]
 
@@ -47,6 +51,7 @@ class Checkpoint:
         repo: hub repository, "owner/name".
         revision: branch, tag or commit.
         files: weight files to try, in order of preference.
+        weights_key: where a pickle wraps several state dicts ("ema", "model"), the one that the published figures belong to.
         config_file: the authors' configuration in the repository; None where there is none.
         reference_config: the authors' configuration, complete, with the flags that the released file leaves out; it wins over the file.
         weights_licence, code_licence: SPDX identifiers, or "unknown"; a note where the authors add a restriction.
@@ -65,6 +70,7 @@ class Checkpoint:
     weights_licence: str
     code_licence: str
     revision: str = "main"
+    weights_key: str | None = None
     config_file: str | None = None
     licence_note: str = ""
     tokens: int | None = None
@@ -107,6 +113,23 @@ class Family:
         return getattr(importlib.import_module(self.module), self.class_name)
 
 
+@dataclass(frozen=True)
+class BundledModel:
+    """One checkpoint that was trained with this library and travels with it.
+
+    Attributes:
+        name: by which `from_pretrained` knows it; its folder's name.
+        family: what it is an instance of.
+        folder: where config.json, model.safetensors and README.md lie.
+        card: the facts in the front matter of its model card: license, tokens, bits, vocab_size, input_size, parameters, measured ...
+    """
+
+    name: str
+    family: Family
+    folder: Path
+    card: Mapping[str, Any]
+
+
 @cache
 def families() -> Mapping[str, Family]:
     """Every family by name."""
@@ -120,6 +143,18 @@ def families() -> Mapping[str, Family]:
 def checkpoints() -> Mapping[str, tuple[Family, Checkpoint]]:
     """Every released checkpoint by name, with its family."""
     return {checkpoint.name: (family, checkpoint) for family in families().values() for checkpoint in family.checkpoints}
+
+
+@cache
+def bundled() -> Mapping[str, BundledModel]:
+    """Every bundled model by name.
+
+    Raises:
+        ConfigError: naming the file that cannot be read.
+        UnknownNameError: if a model's family is not in the registry.
+    """
+    folders = sorted(config.parent for config in models_folder().glob("*/config.json"))
+    return {folder.name: _read_bundled(folder) for folder in folders}
 
 
 def list_tokenizers(pattern: str = "*", *, modality: str | None = None) -> list[str]:
@@ -164,11 +199,25 @@ def unknown(what: str, name: str, known: Iterable[str]) -> UnknownNameError:
 
 
 def _names(kind: Kind, pattern: str, modality: str | None) -> list[str]:
+    known = {name: family for name, (family, _) in checkpoints().items()} | {name: model.family for name, model in bundled().items()}
     return sorted(
-        name
-        for name, (family, _) in checkpoints().items()
-        if family.kind == kind and fnmatch.fnmatch(name, pattern) and modality in (None, family.modality)
+        name for name, family in known.items() if family.kind == kind and fnmatch.fnmatchcase(name, pattern) and modality in (None, family.modality)
     )
+
+
+def _read_bundled(folder: Path) -> BundledModel:
+    config, readme = folder / "config.json", folder / "README.md"
+    try:
+        family = find_family(json.loads(config.read_text(encoding="utf-8"))["family"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"the bundled model's {config} cannot be read ({error!r}); install visiontok again") from error
+    try:
+        _, front_matter, _ = readme.read_text(encoding="utf-8").split("---\n", 2)
+        values = yaml.safe_load(front_matter)
+        card = {"license": values["license"], **values["visiontok"]}
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise ConfigError(f"the bundled model's {readme} has no readable front matter ({error!r}); install visiontok again") from error
+    return BundledModel(folder.name, family, folder, card)
 
 
 def _read(table: Path, root: Path) -> Family:

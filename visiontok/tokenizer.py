@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from visiontok.config import Config
-from visiontok.errors import CheckpointError, TokenError
-from visiontok.keymap import KeyMap, check_state_dict
+from visiontok.errors import TokenError
+from visiontok.model import ConfigT, Model
 from visiontok.preprocessing import ImagePreprocessing, SignalLike
 from visiontok.quantizers.base import Quantizer
 from visiontok.tokens import Latents, TokenLayout, Tokens
@@ -37,49 +35,17 @@ class TokenizerOutput:
     stats: dict[str, Tensor] = field(default_factory=dict)
 
 
-ConfigT = TypeVar("ConfigT", bound=Config)
-
-
-class Tokenizer(nn.Module, ABC, Generic[ConfigT]):
+class Tokenizer(Model[ConfigT]):
     """Base of every tokenizer. A family sets `encoder`, `quantizer`, `decoder`, `preprocessing`, `layout` and two methods.
 
     Attributes:
-        config_class: the family's frozen configuration.
-        reference_keys: how the keys of the authors' state dicts map to ours.
-        config: the configuration this model was built from.
         layout: the arrangement of its tokens.
         preprocessing: what happens to a signal before `encode_latents`.
     """
 
-    config_class: ClassVar[type[Config]]
-    reference_keys: ClassVar[KeyMap]
-
     quantizer: Quantizer
     layout: TokenLayout
     preprocessing: ImagePreprocessing
-
-    def __init__(self, config: ConfigT) -> None:
-        super().__init__()
-        self.config = config
-
-    @classmethod
-    @abstractmethod
-    def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Config:
-        """Our configuration from the authors' (and, where theirs leaves sizes out, from the shapes of the weights)."""
-
-    @classmethod
-    def from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Tokenizer[Any]:
-        """Build the model from the authors' configuration and weights, in evaluation mode.
-
-        Raises:
-            ConfigError: if the configuration has unknown keys or values.
-            CheckpointError: listing unmapped, missing or wrongly shaped tensors.
-        """
-        model = cls(cls.config_from_reference(config, state_dict))  # type: ignore[arg-type]
-        mapped = cls.reference_keys(state_dict)
-        check_state_dict(model.state_dict(), mapped, source="the reference checkpoint")
-        model.load_state_dict(mapped)
-        return model.eval()
 
     @abstractmethod
     def encode_latents(self, signal: Tensor) -> Tensor:
@@ -134,14 +100,6 @@ class Tokenizer(nn.Module, ABC, Generic[ConfigT]):
         """The batch (B, 3, H, W) that `encode_latents` takes, on the model's device and in its dtype."""
         return self.preprocessing(signal).to(device=self.device, dtype=self.dtype)
 
-    @property
-    def device(self) -> torch.device:
-        return next(self.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next(self.parameters()).dtype
-
     def _wrap(self, latents: Tensor, indices: Tensor | None) -> Tokens | Latents:
         if indices is None:
             return Latents(latents.flatten(1, -2), self.layout)
@@ -149,16 +107,3 @@ class Tokenizer(nn.Module, ABC, Generic[ConfigT]):
 
     def _unwrap(self, tokens: Tokens) -> Tensor:
         return tokens.view()
-
-
-def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str) -> None:
-    """Load weights that must fit exactly.
-
-    Raises:
-        CheckpointError: listing missing, unknown and wrongly shaped tensors.
-    """
-    check_state_dict(model.state_dict(), state_dict, source=source)
-    try:
-        model.load_state_dict(dict(state_dict))
-    except RuntimeError as error:
-        raise CheckpointError(f"the weights of {source} could not be loaded: {error}") from error

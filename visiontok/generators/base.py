@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Generic, TypeVar
+from abc import abstractmethod
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from visiontok.config import Config
 from visiontok.errors import ConfigError, TokenError
 from visiontok.generators.sampling.base import SamplingConfig
 from visiontok.generators.sampling.noise import NoiseLike
-from visiontok.keymap import KeyMap
+from visiontok.model import Model
 from visiontok.tokens import TokenLayout, Tokens
 
 
@@ -42,10 +41,10 @@ class GeneratorConfig(Config):
         return self
 
 
-ConfigT = TypeVar("ConfigT", bound=GeneratorConfig)
+GeneratorConfigT = TypeVar("GeneratorConfigT", bound=GeneratorConfig)
 
 
-class Generator(nn.Module, ABC, Generic[ConfigT]):
+class Generator(Model[GeneratorConfigT]):
     """Base of every token generator. `forward` is the training loss, so that wrappers for several processes see one call.
 
     Wherever something is drawn, `generator` says from where: a `torch.Generator`; None for torch's global state; or a source of `sampling.Noise`.
@@ -54,28 +53,10 @@ class Generator(nn.Module, ABC, Generic[ConfigT]):
     """
 
     config_class: ClassVar[type[GeneratorConfig]]
-    reference_keys: ClassVar[KeyMap]
-
-    def __init__(self, config: ConfigT) -> None:
-        super().__init__()
-        self.config = config
 
     @property
     def layout(self) -> TokenLayout:
         return self.config.layout
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.parameters()).device
-
-    @classmethod
-    def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> GeneratorConfig:
-        """Our configuration from the authors' (and, where theirs leaves sizes out, from the shapes of the weights).
-
-        Raises:
-            ConfigError: for families that have no reference layout.
-        """
-        raise ConfigError(f"{cls.__name__} reads no authors' checkpoints; load a folder that save_pretrained wrote")
 
     @abstractmethod
     def loss(self, tokens: Tokens, condition: Tensor | None = None, *, generator: NoiseLike = None) -> dict[str, Tensor]:

@@ -1,0 +1,76 @@
+"""What tokenizers and generators share: a configuration, a place, and the way in from the authors' checkpoints."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from visiontok.config import Config
+from visiontok.errors import CheckpointError, ConfigError
+from visiontok.keymap import KeyMap, check_state_dict
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+class Model(nn.Module, ABC, Generic[ConfigT]):
+    """Base of `Tokenizer` and `Generator`.
+
+    Attributes:
+        config_class: the family's frozen configuration.
+        reference_keys: how the keys of the authors' state dicts map to ours, for families that read them.
+        config: the configuration this model was built from.
+    """
+
+    config_class: ClassVar[type[Config]]
+    reference_keys: ClassVar[KeyMap]
+
+    def __init__(self, config: ConfigT) -> None:
+        super().__init__()
+        self.config = config
+
+    @classmethod
+    def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Config:
+        """Our configuration from the authors' (and, where theirs leaves sizes out, from the shapes of the weights).
+
+        Raises:
+            ConfigError: if it has unknown keys or values, or lacks sizes that the weights do not tell; by families that read no such checkpoints.
+        """
+        raise ConfigError(f"{cls.__name__} reads no authors' checkpoints; load a folder that save_pretrained wrote")
+
+    @classmethod
+    def from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Self:
+        """Build the model from the authors' configuration and weights, in evaluation mode.
+
+        Raises:
+            ConfigError: if the configuration has unknown keys or values.
+            CheckpointError: listing unmapped, missing or wrongly shaped tensors.
+        """
+        model = cls(cls.config_from_reference(config, state_dict))  # type: ignore[arg-type]
+        load_weights(model, cls.reference_keys(state_dict), source="the reference checkpoint")
+        return model.eval()
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+
+def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str) -> None:
+    """Load weights that must fit exactly.
+
+    Raises:
+        CheckpointError: listing missing, unknown and wrongly shaped tensors.
+    """
+    check_state_dict(model.state_dict(), state_dict, source=source)
+    try:
+        model.load_state_dict(dict(state_dict))
+    except RuntimeError as error:
+        raise CheckpointError(f"the weights of {source} could not be loaded: {error}") from error
