@@ -1,0 +1,31 @@
+"""Keys and values of the tokens that a causal transformer has already read."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class KVCache:
+    """Room for the keys and values of one attention layer.
+
+    Args:
+        batch: sequences B.
+        heads: key-value heads H.
+        max_length: most tokens T that it will ever hold.
+        head_dim: width of a head.
+        device, dtype: of the model.
+    """
+
+    def __init__(self, batch: int, heads: int, max_length: int, head_dim: int, *, device: torch.device, dtype: torch.dtype) -> None:
+        self._keys = torch.empty(batch, heads, max_length, head_dim, device=device, dtype=dtype)
+        self._values = torch.empty_like(self._keys)
+        self.length = 0
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add new keys and values (B, H, T, head_dim); returns all so far, (B, H, S, head_dim) each."""
+        end = self.length + keys.shape[2]
+        self._keys[:, :, self.length : end] = keys
+        self._values[:, :, self.length : end] = values
+        self.length = end
+        return self._keys[:, :, :end], self._values[:, :, :end]

@@ -1,0 +1,113 @@
+"""The Llama-style block of autoregressive token generators: RMSNorm, packed attention without biases, SwiGLU."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from visiontok.layers.kv_cache import KVCache
+from visiontok.layers.norms import RMSNorm
+from visiontok.layers.rope import apply_rope
+
+
+class LlamaAttention(nn.Module):
+    """Self-attention whose positions, mask and memory are given by the caller.
+
+    Args:
+        dim: width D.
+        heads: query heads; must divide the width.
+        kv_heads: key-value heads; must divide `heads`.
+        dropout: of the attention probabilities, in training.
+        residual_dropout: of the output, in training.
+    """
+
+    def __init__(self, dim: int, heads: int, *, kv_heads: int, dropout: float, residual_dropout: float) -> None:
+        super().__init__()
+        if dim % heads or heads % kv_heads:
+            raise ValueError(f"{heads} heads must divide a width of {dim}, and {kv_heads} key-value heads must divide the heads")
+        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, dim // heads
+        self.dropout = dropout
+        self.wqkv = nn.Linear(dim, (heads + 2 * kv_heads) * self.head_dim, bias=False)
+        self.wo = nn.Linear(dim, dim, bias=False)
+        self.residual_dropout = nn.Dropout(residual_dropout)
+
+    def forward(self, x: Tensor, *, rope: Tensor | None, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+        """(B, T, D) -> (B, T, D); the arguments are those of `LlamaBlock.forward`."""
+        packed = self.wqkv(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        query, key, value = packed.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
+        if rope is not None:
+            query, key = apply_rope(query, rope), apply_rope(key, rope)
+        if cache is not None:
+            key, value = cache.append(key, value)
+        dropout = self.dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, enable_gqa=self.kv_heads != self.heads)
+        return self.residual_dropout(self.wo(attended.transpose(1, 2).flatten(2)))
+
+
+class SwiGLU(nn.Module):
+    """`w2(silu(w1 x) * w3 x)` (arXiv 2002.05202), without biases.
+
+    Args:
+        dim: width D.
+        hidden_dim: width between the matrices.
+        dropout: of the output, in training.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int, *, dropout: float) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(dim, hidden_dim, bias=False)
+        self.w3 = nn.Linear(dim, hidden_dim, bias=False)
+        self.w2 = nn.Linear(hidden_dim, dim, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        return self.dropout(self.w2(F.silu(self.w1(x)) * self.w3(x)))
+
+
+class LlamaBlock(nn.Module):
+    """`x += attention(norm(x)); x += feed_forward(norm(x))`.
+
+    Args:
+        dim: width D.
+        heads: query heads.
+        kv_heads: key-value heads; None for as many as query heads.
+        hidden_dim: width of the feed-forward part, see `swiglu_width`.
+        norm_eps: of both norms.
+        attention_dropout, residual_dropout, ffn_dropout: of the attention probabilities, after the attention, after the feed-forward part.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        *,
+        hidden_dim: int,
+        kv_heads: int | None = None,
+        norm_eps: float = 1e-5,
+        attention_dropout: float = 0.0,
+        residual_dropout: float = 0.0,
+        ffn_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.attention = LlamaAttention(dim, heads, kv_heads=kv_heads or heads, dropout=attention_dropout, residual_dropout=residual_dropout)
+        self.feed_forward = SwiGLU(dim, hidden_dim, dropout=ffn_dropout)
+        self.attention_norm = RMSNorm(dim, eps=norm_eps)
+        self.ffn_norm = RMSNorm(dim, eps=norm_eps)
+
+    def forward(self, x: Tensor, *, rope: Tensor | None = None, mask: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+        """(B, T, D) -> (B, T, D).
+
+        Args:
+            x: the new tokens of every sequence.
+            rope: (T, head_dim / 2, 2) rows of a `rope_table` for these tokens; None for no rotation.
+            mask: (1 or B, 1, T, S) bool, True where a token may look; None for everywhere. S counts the cached tokens too.
+            cache: keys and values of the tokens before; the new ones are added to it.
+        """
+        x = x + self.attention(self.attention_norm(x), rope=rope, mask=mask, cache=cache)
+        return x + self.feed_forward(self.ffn_norm(x))
+
+
+def swiglu_width(dim: int, multiple_of: int) -> int:
+    """Two thirds of four times the width, rounded up to a multiple: the hidden width that keeps an MLP's parameter count."""
+    return -(-int(8 * dim / 3) // multiple_of) * multiple_of
