@@ -14,6 +14,7 @@ _PUBLIC = {
     "Latents": "visiontok.tokens",
     "Segment": "visiontok.layout",
     "TokenLayout": "visiontok.layout",
+    "TokenStream": "visiontok.stream",
     "Tokens": "visiontok.tokens",
     "Tokenizer": "visiontok.tokenizer",
     "TokenizerOutput": "visiontok.tokenizer",
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from visiontok.hub import create, from_pretrained, from_reference, push_to_hub, save_pretrained
     from visiontok.layout import Segment, TokenLayout
     from visiontok.registry import list_generators, list_tokenizers
+    from visiontok.stream import TokenStream
     from visiontok.tokenizer import Tokenizer, TokenizerOutput
     from visiontok.tokens import Latents, Tokens
 

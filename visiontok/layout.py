@@ -130,6 +130,28 @@ class TokenLayout(Config):
         """(L,) int64: `ceil(log2 V)` at every storage place."""
         return np.asarray([bit_width(int(size)) for size in self.vocab_sizes], dtype=np.int64)
 
+    @cached_property
+    def code_offsets(self) -> np.ndarray:
+        """(L,) int64: the number of id 0 at every storage place when all codebooks lie in one table, segment after segment.
+
+        Codebooks of one segment follow each other; segments with the same `codebook` label share their rows.
+        """
+        starts: dict[tuple[bool, str], np.ndarray] = {}
+        rows, offsets = 0, []
+        for segment in self.segments:
+            key = (segment.codebook is None, segment.codebook or segment.name)
+            if key not in starts:
+                ends = rows + np.cumsum(segment.vocab_sizes)
+                starts[key] = ends - segment.vocab_sizes
+                rows = int(ends[-1])
+            offsets.append(np.tile(starts[key], segment.num_positions))
+        return np.concatenate(offsets)
+
+    @property
+    def num_codes(self) -> int:
+        """Rows of the table of all codebooks."""
+        return int((self.code_offsets + self.vocab_sizes).max())
+
     @property
     def bits(self) -> float:
         """Nominal information of a full sample: the sum of log2 V."""
