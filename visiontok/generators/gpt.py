@@ -17,13 +17,13 @@ from torch.nn import functional as F
 from visiontok.errors import TokenError
 from visiontok.generators.base import Generator, GeneratorConfig
 from visiontok.generators.sampling import NextTokenSampler, NextTokenSampling, NoiseLike, as_noise, guide
-from visiontok.generators.vocabulary import Vocabulary
 from visiontok.layers.class_embedding import ClassEmbedding
 from visiontok.layers.kv_cache import KVCache
 from visiontok.layers.llama import LlamaBlock, swiglu_width
 from visiontok.layers.norms import RMSNorm
 from visiontok.layers.rope import grid_positions, rope_table
 from visiontok.layout import TokenLayout
+from visiontok.stream import TokenStream
 from visiontok.tokens import Tokens
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -84,14 +84,22 @@ class GPT(Generator[GPTConfig]):
     """Class-conditional (or unconditional) next-id transformer with key-value cache and classifier-free guidance."""
 
     config_class = GPTConfig
-    positions: Tensor
-    offsets: Tensor
+    places: Tensor  # (L,) the storage place that every step visits
+    offsets: Tensor  # (L,) the first row of every step's codebook in the embedding table and the head
+    positions: Tensor  # (L, A) where every step's id lies within its segment, for rotary positions
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__(config)
-        self.vocabulary = Vocabulary(config.layout)
+        layout = config.layout
+        stream = TokenStream(layout, specials=())
+        places = torch.arange(layout.length) if layout.order is None else torch.tensor(layout.order)
+        self.register_buffer("places", places, persistent=False)
+        self.register_buffer("offsets", stream.offsets[places], persistent=False)
+        first_rows, sizes = self.offsets.tolist(), layout.vocab_sizes[places.numpy()].tolist()
+        self._rows = [slice(first, first + size) for first, size in zip(first_rows, sizes, strict=True)]  # of the head, for every step
+        self._steps = [[step for step, other in enumerate(first_rows) if other == first] for first in dict.fromkeys(first_rows)]  # per codebook
         self.cls_embedding = ClassEmbedding(config.num_classes, config.dim, dropout=config.class_dropout)
-        self.tok_embeddings = nn.Embedding(self.vocabulary.size, config.dim)
+        self.tok_embeddings = nn.Embedding(stream.vocab_size, config.dim)
         self.tok_dropout = nn.Dropout(config.token_dropout)
         self.layers = nn.ModuleList(
             LlamaBlock(
@@ -107,13 +115,12 @@ class GPT(Generator[GPTConfig]):
             for _ in range(config.depth)
         )
         self.norm = RMSNorm(config.dim, eps=config.norm_eps)
-        self.output = nn.Linear(config.dim, self.vocabulary.size, bias=False)
+        self.output = nn.Linear(config.dim, stream.vocab_size, bias=False)
         self.position_embedding = None
         if config.positions == "learned":
-            self.position_embedding = nn.Parameter(torch.empty(config.layout.length, config.dim))
+            self.position_embedding = nn.Parameter(torch.empty(layout.length, config.dim))
         else:
-            self.register_buffer("positions", _positions(config.layout)[self.vocabulary.places], persistent=False)
-        self.register_buffer("offsets", torch.from_numpy(self.vocabulary.offsets), persistent=False)
+            self.register_buffer("positions", _positions(layout)[places], persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -173,13 +180,13 @@ class GPT(Generator[GPTConfig]):
         for step, scale in enumerate(scales):
             known = ids[:, :step]
             hidden = self._hidden(streams, torch.cat([known, known]) if guided else known, caches=caches)[:, -1]
-            logits = self._logits(hidden, self.vocabulary.offsets[step], self.vocabulary.sizes[step])
+            logits = self._logits(hidden, self._rows[step])
             if guided:
                 conditional, unconditional = logits.chunk(2)
                 logits = guide(conditional, unconditional, scale)
             ids[:, step] = sampler(logits, noise)
         indices = torch.empty_like(ids)
-        indices[:, self.vocabulary.places[:length]] = ids
+        indices[:, self.places[:length]] = ids
         return Tokens(indices, self.layout)
 
     def _token_nll(self, tokens: Tokens, classes: Tensor, drop: Tensor | None) -> Tensor:
@@ -188,13 +195,13 @@ class GPT(Generator[GPTConfig]):
             raise TokenError("samples that hold only some ids cannot be modelled where the layout has a visiting order of its own")
         length = tokens.indices.shape[1]
         held = tokens.mask.to(self.device)
-        ids = tokens.indices.to(self.device)[:, self.vocabulary.places[:length]].clamp_min(0)
+        ids = tokens.indices.to(self.device)[:, self.places[:length]].clamp_min(0)
         hidden = self._hidden(classes, ids[:, :-1], drop=drop)
         nll = hidden.new_zeros(ids.shape, dtype=torch.float32)
-        for codebook in self.vocabulary.codebooks:
-            steps = [step for step in codebook.steps if step < length]
+        for all_steps in self._steps:
+            steps = [step for step in all_steps if step < length]
             if steps:
-                logits = self._logits(hidden[:, steps], codebook.offset, codebook.size)
+                logits = self._logits(hidden[:, steps], self._rows[steps[0]])
                 nll[:, steps] = F.cross_entropy(logits.transpose(1, 2), ids[:, steps], reduction="none")
         return nll * held
 
@@ -219,9 +226,9 @@ class GPT(Generator[GPTConfig]):
             x = layer(x, rope=rope, mask=mask, cache=caches[number] if caches else None)
         return self.norm(x)
 
-    def _logits(self, hidden: Tensor, offset: int, size: int) -> Tensor:
-        """Logits (..., size) float32 over the ids of one codebook."""
-        return F.linear(hidden, self.output.weight[offset : offset + size]).float()
+    def _logits(self, hidden: Tensor, rows: slice) -> Tensor:
+        """Logits (..., V) float32 over the ids of the codebook that has these rows of the head."""
+        return F.linear(hidden, self.output.weight[rows]).float()
 
     def _caches(self, batch: int, length: int) -> list[KVCache]:
         config, weight = self.config, self.tok_embeddings.weight
