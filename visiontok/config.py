@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from typing_extensions import Self
@@ -64,8 +65,28 @@ def _explain(cls: type[Config], error: ValidationError, source: str) -> str:
     for detail in error.errors():
         place = ".".join(str(part) for part in detail["loc"]) or "(whole)"
         if detail["type"] == "extra_forbidden":
-            lines.append(f"{place}: unknown key (value {detail['input']!r})")
+            lines.append(f"{place}: unknown key (value {detail['input']!r}){_suggestion(cls, detail['loc'])}")
         else:
             lines.append(f"{place}: {detail['msg']} (got {detail['input']!r})")
     known = ", ".join(cls.model_fields)
     return f"{source} is not a valid {cls.__name__}: " + "; ".join(lines) + f". Known top-level keys: {known}."
+
+
+def _suggestion(cls: type[BaseModel], place: tuple[int | str, ...]) -> str:
+    """What the unknown key at `place` may have been meant to be."""
+    *path, key = place
+    models = [cls]
+    for part in path:
+        fields = [model.model_fields[str(part)] for model in models if str(part) in model.model_fields]
+        if fields:  # anything else is an index or the tag of a union
+            models = [inner for field in fields for inner in _models_in(field.annotation)]
+    close = difflib.get_close_matches(str(key), [name for model in models for name in model.model_fields], n=2)
+    return f", did you mean {' or '.join(close)}?" if close else ""
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that an annotation such as `tuple[A, ...] | B | None` mentions."""
+    if get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
