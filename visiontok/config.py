@@ -47,14 +47,15 @@ class Config(BaseModel):
 
     def replace(self, **changes: Any) -> Self:
         """A validated copy with some fields changed; a nested mapping changes fields of a nested configuration."""
-        return type(self).parse(_merge(self.to_dict(), changes), source=f"changes to {type(self).__name__}")
+        return type(self).parse(merge(self.to_dict(), changes), source=f"changes to {type(self).__name__}")
 
 
-def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `base` with `changes` over it, mapping by mapping."""
     merged = dict(base)
     for key, value in changes.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), dict):
-            merged[key] = _merge(merged[key], value)
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = merge(merged[key], value)
         else:
             merged[key] = value
     return merged

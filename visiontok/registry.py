@@ -190,6 +190,23 @@ def find_system(system: str) -> Family:
     return by_system[system]
 
 
+def find_repository(repo: str) -> list[tuple[Family, Checkpoint]]:
+    """The released checkpoints that lie in a hub repository; none for one that the registry does not list."""
+    return [(family, entry) for family, entry in checkpoints().values() if entry.repo == repo]
+
+
+def family_of(model_class: type[Any]) -> Family:
+    """The family that a model is an instance of.
+
+    Raises:
+        UnknownNameError: for classes that no table names.
+    """
+    for family in families().values():
+        if (family.module, family.class_name) == (model_class.__module__, model_class.__name__):
+            return family
+    raise UnknownNameError(f"{model_class.__module__}.{model_class.__name__} is no registered family; only registered ones can be saved")
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """An error that lists the names closest to `name`."""
     names = sorted(known)

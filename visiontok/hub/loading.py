@@ -1,0 +1,200 @@
+"""`create`, `from_pretrained` and `from_reference`: from a name to a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from visiontok import registry
+from visiontok.config import Config, merge
+from visiontok.errors import CheckpointError, ConfigError, HubError, UnknownNameError
+from visiontok.hub.card import AnyModel
+from visiontok.hub.download import Repository
+from visiontok.hub.interpolation import resolve
+from visiontok.hub.reading import CONFIG_NAME, WEIGHTS_NAME, SavedConfig, read_config, read_own_config, read_weights
+from visiontok.hub.sources import Folder, Source, first_of
+from visiontok.model import load_weights
+
+AUTHORS_WEIGHTS = (WEIGHTS_NAME, "pytorch_model.bin")
+"""Weight files that are tried where the registry does not name one."""
+
+
+def create(name: str, **overrides: Any) -> AnyModel:
+    """A model with random weights, drawn from torch's global state.
+
+    Args:
+        name: of a family (all of its configuration then comes from `overrides`), a released checkpoint or a bundled model.
+        overrides: fields of the family's configuration; a mapping changes fields of a nested one.
+
+    Raises:
+        UnknownNameError: with close matches.
+        ConfigError: for unknown or invalid fields, or where a released configuration does not tell all sizes without its weights.
+    """
+    if name in registry.families():
+        model_class = registry.find_family(name).model_class()
+        return model_class(model_class.config_class.parse(overrides, source=f"the configuration of {name}"))
+    model_class, config = _known_config(name)
+    return model_class(config.replace(**overrides) if overrides else config)
+
+
+def from_reference(system: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> AnyModel:
+    """A model from the authors' own configuration and weights, in evaluation mode.
+
+    Args:
+        system: whose; see `systems` of the family (`visiontok info FAMILY`).
+        config: as released; references such as "${model.size}" are resolved.
+        state_dict: as released.
+
+    Raises:
+        UnknownNameError: with close matches.
+        ConfigError: if the configuration has unknown keys or values.
+        CheckpointError: listing unmapped, missing or wrongly shaped tensors.
+    """
+    return registry.find_system(system).model_class().from_reference(resolve(config), state_dict)
+
+
+def from_pretrained(
+    name: str | Path,
+    *,
+    system: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> AnyModel:
+    """A trained model, in evaluation mode.
+
+    Args:
+        name: a released or bundled model ("titok-l32", see `list_tokenizers`), a hub repository ("owner/name", each optionally with
+            "@revision"), or a folder that `save_pretrained` wrote. A registered name goes before a folder of that name: write "./name".
+        system: for repositories and folders in an authors' own layout that the registry does not list: whose layout it is.
+        cache_dir: where downloads are kept; None for huggingface_hub's cache.
+        local_files_only: use the cache only.
+        token: access token; None for the stored one.
+        device, dtype: where and in which precision the model is wanted; None keeps float32.
+
+    Raises:
+        UnknownNameError: with close matches.
+        HubError: offline and not cached, gated, no such repository, revision or file, interrupted transfer.
+        ConfigError: a configuration that is unreadable, of an unknown family, or has unknown keys or values.
+        CheckpointError: truncated or corrupt weights, or tensors that are missing, unmapped or wrongly shaped.
+    """
+    hub = {"cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
+    source, released = _locate(name, hub)
+    if released is None:
+        model = _load(source, system)
+    elif system is not None:
+        raise ConfigError(f"{source} is listed in the registry, which knows its layout; leave out system={system!r}")
+    else:
+        model = _load_released(source, *released)
+    return model.to(device=device, dtype=dtype).eval()
+
+
+def _locate(name: str | Path, hub: Mapping[str, Any]) -> tuple[Source, tuple[registry.Family, registry.Checkpoint] | None]:
+    """Where a model's files lie, and its registry entry if it was released by its authors."""
+    text, folder = str(name), Path(name).expanduser()
+    base, _, revision = text.partition("@")
+    if isinstance(name, str) and base in registry.bundled():
+        if revision:
+            raise HubError(f"{base} is bundled and has no revisions; leave out @{revision}")
+        return Folder(registry.bundled()[base].folder), None
+    if isinstance(name, str) and base in registry.checkpoints():
+        family, entry = registry.checkpoints()[base]
+        return Repository(entry.repo, revision or entry.revision, **hub), (family, entry)
+    if folder.is_dir():
+        return Folder(folder), None
+    if isinstance(name, Path) or text.startswith((".", "/", "~")) or base.count("/") != 1:
+        raise _nowhere(name, folder)
+    entries = registry.find_repository(base)
+    if len(entries) > 1:
+        raise UnknownNameError(f"{base} holds several models: name one of {', '.join(entry.name for _, entry in entries)}")
+    if entries:
+        family, entry = entries[0]
+        return Repository(base, revision or entry.revision, **hub), (family, entry)
+    return Repository(base, revision or "main", **hub), None
+
+
+def _nowhere(name: str | Path, folder: Path) -> Exception:
+    if folder.is_file():
+        return CheckpointError(f"{folder} is a file; give the folder that holds it beside its {CONFIG_NAME}")
+    if str(name) in registry.families():
+        family = registry.families()[str(name)]
+        return UnknownNameError(
+            f"{name!r} is a family, not a model: create({str(name)!r}, ...) builds one with random weights"
+            + (f"; released: {', '.join(entry.name for entry in family.checkpoints)}" if family.checkpoints else "")
+        )
+    if isinstance(name, Path) or "/" in name or name.startswith((".", "~")):
+        return CheckpointError(f"there is no folder {folder}; expected one with {CONFIG_NAME} and {WEIGHTS_NAME}")
+    return registry.unknown("model", name.partition("@")[0], [*registry.checkpoints(), *registry.bundled()])
+
+
+def _known_config(name: str) -> tuple[type[AnyModel], Config]:
+    if name in registry.bundled():
+        saved = SavedConfig.read(read_config(registry.bundled()[name].folder / CONFIG_NAME), source=name)
+        model_class = registry.find_family(saved.family).model_class()
+        return model_class, model_class.config_class.parse(saved.config, source=name)
+    if name in registry.checkpoints():
+        family, entry = registry.checkpoints()[name]
+        return family.model_class(), family.model_class().config_from_reference(resolve(entry.reference_config), {})
+    raise registry.unknown("family or model", name, [*registry.families(), *registry.checkpoints(), *registry.bundled()])
+
+
+def _load_released(source: Source, family: registry.Family, entry: registry.Checkpoint) -> AnyModel:
+    config: Mapping[str, Any] = entry.reference_config
+    if entry.config_file is not None:
+        config = merge(read_config(source.get(entry.config_file)), config)
+    weights = read_weights(first_of(source, entry.files), key=entry.weights_key)
+    with _naming(source):
+        return family.model_class().from_reference(resolve(config), weights)
+
+
+def _load(source: Source, system: str | None) -> AnyModel:
+    interrupted = isinstance(source, Folder) and source.is_interrupted
+    values = read_own_config(source.get(WEIGHTS_NAME)) if interrupted else None
+    if values is None:
+        values = read_config(source.get(CONFIG_NAME))
+    if values.get("library") == "visiontok":
+        if system is not None:
+            raise ConfigError(f"{source} is in visiontok's own layout; leave out system={system!r}")
+        return _load_ours(source, SavedConfig.read(values, source=f"{CONFIG_NAME} of {source}"))
+    if system is None:
+        known = ", ".join(sorted(known for family in registry.families().values() for known in family.systems))
+        raise ConfigError(
+            f"{CONFIG_NAME} of {source} is not in visiontok's layout. If it is the authors' own, say whose with system=...; known: {known}"
+        )
+    weights = read_weights(first_of(source, AUTHORS_WEIGHTS))
+    with _naming(source):
+        return from_reference(system, values, weights)
+
+
+def _load_ours(source: Source, saved: SavedConfig) -> AnyModel:
+    family = registry.find_family(saved.family)
+    if family.kind != saved.kind:
+        raise ConfigError(f"{CONFIG_NAME} of {source} says kind {saved.kind!r}, but {saved.family} is a {family.kind}")
+    model_class = family.model_class()
+    config = model_class.config_class.parse(saved.config, source=f"config in {CONFIG_NAME} of {source}")
+    path = source.get(WEIGHTS_NAME)
+    model = model_class(config)
+    load_weights(model, read_weights(path), source=str(source))
+    own = read_own_config(path)
+    if own is not None and not saved.describes_same_model(SavedConfig.read(own, source=f"the header of {path}")):
+        raise CheckpointError(
+            f"{CONFIG_NAME} of {source} is not the configuration that {WEIGHTS_NAME} was saved with (it stands in that file's header): "
+            "one of the two was replaced or edited. Restore it, or save the model again."
+        )
+    return model
+
+
+@contextmanager
+def _naming(source: Source) -> Iterator[None]:
+    """Say which files an error is about, where the code that raises it knows tensors and values only."""
+    try:
+        yield
+    except (ConfigError, CheckpointError) as error:
+        raise type(error)(f"{source}: {error}") from error

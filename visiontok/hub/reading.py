@@ -1,0 +1,167 @@
+"""Reading what others wrote: configurations and weights, without running any of their code."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from visiontok.config import Config
+from visiontok.errors import CheckpointError, ConfigError
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+CARD_NAME = "README.md"
+METADATA_KEY = "visiontok"
+"""Under which our safetensors files carry the text of the config.json that they were saved with."""
+
+PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt"})
+WRAPPERS = ("state_dict", "model", "ema")
+"""Where a pickle wraps its state dict and the registry does not name one: the first of these that is there, so raw weights before averages."""
+
+logger = logging.getLogger(__name__)
+
+
+class SavedConfig(Config):
+    """Our `config.json`.
+
+    Attributes:
+        format: of this file; raised when older versions could no longer read it.
+        library, version: what wrote it.
+        kind, family: as in the registry.
+        config: the family's own configuration.
+    """
+
+    format: Literal[1] = 1
+    library: Literal["visiontok"] = "visiontok"
+    version: str
+    kind: Literal["tokenizer", "generator"]
+    family: str
+    config: dict[str, Any]
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any], *, source: str) -> SavedConfig:
+        """Parse, with a clear word about files of a later version."""
+        found = values.get("format")
+        if isinstance(found, int) and found > 1:
+            by = f"visiontok {values.get('version', '(unknown version)')}"
+            raise ConfigError(f"{source} has format {found}, written by {by}; this version reads format 1: update visiontok")
+        return cls.parse(values, source=source)
+
+    def describes_same_model(self, other: SavedConfig) -> bool:
+        """Whether both belong to the same weights, whichever version wrote them."""
+        return (self.family, self.config) == (other.family, other.config)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A configuration file, JSON or YAML by its suffix.
+
+    Raises:
+        ConfigError: naming the file and the place where it cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = yaml.safe_load(text) if path.suffix in (".yaml", ".yml") else json.loads(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} is not a readable configuration: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds {type(values).__name__}; a configuration is an object with named values")
+    return values
+
+
+def check_whole(path: Path) -> None:
+    """Check header and length of a safetensors file without reading its tensors; other files pass.
+
+    Raises:
+        CheckpointError: if it is truncated or corrupt.
+    """
+    if path.suffix == ".safetensors":
+        read_metadata(path)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The free text that a safetensors file carries in its header.
+
+    Raises:
+        CheckpointError: if the file is truncated or corrupt.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def read_own_config(path: Path) -> dict[str, Any] | None:
+    """The configuration that weights which we saved carry in their header; None for other files.
+
+    Raises:
+        CheckpointError: if the file is truncated or corrupt.
+    """
+    text = read_metadata(path).get(METADATA_KEY)
+    try:
+        values = None if text is None else json.loads(text)
+    except ValueError as error:
+        raise _damaged(path, error) from error
+    return values if isinstance(values, dict) else None
+
+
+def read_weights(path: Path, *, key: str | None = None) -> dict[str, Tensor]:
+    """A state dict, on the CPU.
+
+    Args:
+        path: .safetensors, or a pickle (.bin, .pt, .pth, .ckpt), of which only tensors and plain containers are read.
+        key: the entry of a pickle that holds the state dict; None for the pickle itself or the first of `WRAPPERS`.
+
+    Raises:
+        CheckpointError: if the file is truncated, corrupt, of an unknown kind, or holds other objects than tensors.
+    """
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise _damaged(path, error) from error
+    if path.suffix not in PICKLES:
+        raise CheckpointError(f"{path} is not a weight file that can be read; expected .safetensors or one of {', '.join(sorted(PICKLES))}")
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"{path} is damaged or holds more than tensors, and was not opened further because a pickle can run code: {reason}. "
+            "Ask for a safetensors file, or convert it where you trust it."
+        ) from error
+    except Exception as error:  # damaged pickles fail in as many ways as there are bytes
+        raise _damaged(path, error) from error
+    return _unwrap(values, key, path)
+
+
+def _unwrap(values: Any, key: str | None, path: Path) -> dict[str, Tensor]:
+    if not isinstance(values, Mapping):
+        raise CheckpointError(f"{path} holds {type(values).__name__}; expected a state dict")
+    if key is None and not all(isinstance(value, Tensor) for value in values.values()):
+        key = next((name for name in WRAPPERS if isinstance(values.get(name), Mapping)), None)
+    state_dict: Any = values
+    if key is not None:
+        state_dict = values.get(key)
+        if not isinstance(state_dict, Mapping):
+            raise CheckpointError(f"{path} has no state dict under {key!r}; its entries are {', '.join(map(str, values))}")
+        logger.info("%s: reading the state dict under %r", path, key)
+    other = [str(name) for name, value in state_dict.items() if not isinstance(value, Tensor)]
+    if other:
+        raise CheckpointError(f"{path} is not a state dict: {', '.join(other[:20])} {'are' if len(other) > 1 else 'is'} no tensor")
+    return dict(state_dict)
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    size = f"{path.stat().st_size} bytes" if path.is_file() else "not there"
+    return CheckpointError(f"{path} ({size}) is truncated or corrupt: {error}.")
