@@ -12,7 +12,7 @@ from torch import Tensor
 from visiontok.config import Config
 from visiontok.errors import ConfigError, TokenError
 from visiontok.generators.sampling.base import SamplingConfig
-from visiontok.generators.sampling.noise import NoiseLike
+from visiontok.generators.sampling.noise import Noise, NoiseLike
 from visiontok.model import Model
 from visiontok.tokens import TokenLayout, Tokens
 
@@ -131,3 +131,7 @@ class Generator(Model[GeneratorConfigT]):
         if condition is not None and len(condition) != len(tokens):
             raise ConfigError(f"{len(condition)} classes for {len(tokens)} samples")
         return self.condition_classes(condition, num_samples=len(tokens) if condition is None else None)
+
+    def drop_classes(self, classes: Tensor, probability: float, noise: Noise) -> Tensor:
+        """(B,) int64: classes, each replaced by "no condition" with some probability; one uniform draw (B,)."""
+        return classes.masked_fill(noise.uniform(len(classes)).to(classes.device) < probability, self.config.num_classes)

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from visiontok.errors import TokenError
 from visiontok.generators.base import Generator, GeneratorConfig
 from visiontok.generators.sampling import NextTokenSampler, NextTokenSampling, NoiseLike, as_noise, guide
-from visiontok.layers.class_embedding import ClassEmbedding
 from visiontok.layers.kv_cache import KVCache
 from visiontok.layers.llama import LlamaBlock, swiglu_width
 from visiontok.layers.norms import RMSNorm
@@ -98,7 +97,7 @@ class GPT(Generator[GPTConfig]):
         first_rows, sizes = self.offsets.tolist(), layout.vocab_sizes[places.numpy()].tolist()
         self._rows = [slice(first, first + size) for first, size in zip(first_rows, sizes, strict=True)]  # of the head, for every step
         self._steps = [[step for step, other in enumerate(first_rows) if other == first] for first in dict.fromkeys(first_rows)]  # per codebook
-        self.cls_embedding = ClassEmbedding(config.num_classes, config.dim, dropout=config.class_dropout)
+        self.cls_embedding = nn.Embedding(config.num_classes + 1, config.dim)  # the last row stands for no class
         self.tok_embeddings = nn.Embedding(stream.vocab_size, config.dim)
         self.tok_dropout = nn.Dropout(config.token_dropout)
         self.layers = nn.ModuleList(
@@ -139,13 +138,14 @@ class GPT(Generator[GPTConfig]):
             "loss", and "bits_per_token", which is the same in bits.
         """
         classes = self.training_classes(tokens, condition)
-        drop = as_noise(generator, self.device).uniform(len(classes)) if self.training and self.config.num_classes else None
-        loss = self._token_nll(tokens, classes, drop).sum() / tokens.mask.sum()
+        if self.training:
+            classes = self.drop_classes(classes, self.config.class_dropout, as_noise(generator, self.device))
+        loss = self._token_nll(tokens, classes).sum() / tokens.mask.sum()
         return {"loss": loss, "bits_per_token": loss.detach() / math.log(2)}
 
     def nll(self, tokens: Tokens, condition: Tensor | None = None) -> Tensor:
         """(B,) float32: minus the log-probability of every sample in nats; divide by ln 2 for the bits that an ideal coder would need."""
-        return self._token_nll(tokens, self.training_classes(tokens, condition), None).sum(dim=1)
+        return self._token_nll(tokens, self.training_classes(tokens, condition)).sum(dim=1)
 
     @torch.no_grad()
     def generate(
@@ -174,7 +174,7 @@ class GPT(Generator[GPTConfig]):
         length = self._checked_length(num_tokens)
         scales = [sampler.guidance(step, self.layout.length) for step in range(length)]
         guided = any(scale != 1 for scale in scales)
-        streams = torch.cat([classes, torch.full_like(classes, self.cls_embedding.null_class)]) if guided else classes
+        streams = torch.cat([classes, torch.full_like(classes, self.config.num_classes)]) if guided else classes
         caches = self._caches(len(streams), length) if use_cache else None
         ids = classes.new_empty(len(classes), length)
         for step, scale in enumerate(scales):
@@ -189,14 +189,14 @@ class GPT(Generator[GPTConfig]):
         indices[:, self.places[:length]] = ids
         return Tokens(indices, self.layout)
 
-    def _token_nll(self, tokens: Tokens, classes: Tensor, drop: Tensor | None) -> Tensor:
+    def _token_nll(self, tokens: Tokens, classes: Tensor) -> Tensor:
         """(B, T) float32: minus the log-probability of every id, in visiting order; 0 beyond a sample's length."""
         if self.layout.order is not None and not tokens.is_full:
             raise TokenError("samples that hold only some ids cannot be modelled where the layout has a visiting order of its own")
         length = tokens.indices.shape[1]
         held = tokens.mask.to(self.device)
         ids = tokens.indices.to(self.device)[:, self.places[:length]].clamp_min(0)
-        hidden = self._hidden(classes, ids[:, :-1], drop=drop)
+        hidden = self._hidden(classes, ids[:, :-1])
         nll = hidden.new_zeros(ids.shape, dtype=torch.float32)
         for all_steps in self._steps:
             steps = [step for step in all_steps if step < length]
@@ -205,13 +205,13 @@ class GPT(Generator[GPTConfig]):
                 nll[:, steps] = F.cross_entropy(logits.transpose(1, 2), ids[:, steps], reduction="none")
         return nll * held
 
-    def _hidden(self, classes: Tensor, ids: Tensor, *, drop: Tensor | None = None, caches: list[KVCache] | None = None) -> Tensor:
+    def _hidden(self, classes: Tensor, ids: Tensor, *, caches: list[KVCache] | None = None) -> Tensor:
         """(B, T, D): what the head reads at every place of [class | ids], or only at those that the caches do not hold yet."""
         start, end = caches[0].length if caches else 0, ids.shape[1] + 1
         first = max(start - 1, 0)
         x = self.tok_embeddings(ids[:, first:] + self.offsets[first : end - 1])
         if start == 0:
-            x = torch.cat([self.cls_embedding(classes, drop)[:, None], x], dim=1)
+            x = torch.cat([self.cls_embedding(classes)[:, None], x], dim=1)
         x = self.tok_dropout(x)
         rope = None
         if self.position_embedding is not None:
