@@ -27,8 +27,12 @@ def test_published_sizes(name):
 def test_json_round_trip(name):
     layout = PUBLISHED[name].layout
     restored = TokenLayout.parse(json.loads(json.dumps(layout.to_dict())))
+    np.testing.assert_array_equal(restored.vocab_sizes, layout.vocab_sizes)
+    np.testing.assert_array_equal(restored.code_offsets, layout.code_offsets)
     assert restored == layout
     assert hash(restored) == hash(layout)
+    assert restored != layout.replace(prefix_decodable=not layout.prefix_decodable)
+    assert restored != "a layout"
 
 
 @every

@@ -111,6 +111,10 @@ class TokenLayout(Config):
             raise ValueError(f"order must be a permutation of range({self.length})")
         return self
 
+    def __eq__(self, other: object) -> bool:
+        """Field by field: pydantic would compare the cached arrays too."""
+        return isinstance(other, TokenLayout) and all(getattr(self, name) == getattr(other, name) for name in type(self).model_fields)
+
     @property
     def length(self) -> int:
         """Ids of a full sample."""
