@@ -51,8 +51,17 @@ class Model(nn.Module, ABC, Generic[ConfigT]):
             CheckpointError: listing unmapped, missing or wrongly shaped tensors.
         """
         model = cls(cls.config_from_reference(config, state_dict))  # type: ignore[arg-type]
-        load_weights(model, cls.reference_keys(state_dict), source="the reference checkpoint")
+        load_weights(model, cls.weights_from_reference(state_dict), source="the reference checkpoint")
         return model.eval()
+
+    @classmethod
+    def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The authors' tensors under our names. Families whose tensors also change shape extend this.
+
+        Raises:
+            CheckpointError: listing tensors without a place.
+        """
+        return cls.reference_keys(state_dict)
 
     @property
     def device(self) -> torch.device:

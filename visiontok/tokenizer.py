@@ -88,7 +88,7 @@ class Tokenizer(Model[ConfigT]):
         Raises:
             TokenError: if the tokens have another layout or an id is out of range.
         """
-        if tokens.layout != self.layout:
+        if tokens.layout != self.layout_for(tokens.layout.segments[0].shape):
             raise TokenError(f"these tokens come from another tokenizer: their layout is {tokens.layout}, this model's is {self.layout}")
         if isinstance(tokens, Tokens):
             latents = self.quantizer.lookup(self._unwrap(tokens.validate().to(str(self.device))))
@@ -100,10 +100,15 @@ class Tokenizer(Model[ConfigT]):
         """The batch (B, 3, H, W) that `encode_latents` takes, on the model's device and in its dtype."""
         return self.preprocessing(signal).to(device=self.device, dtype=self.dtype)
 
+    def layout_for(self, shape: tuple[int, ...]) -> TokenLayout:
+        """The layout of tokens arranged in `shape`; families that take any image size override this."""
+        return self.layout
+
     def _wrap(self, latents: Tensor, indices: Tensor | None) -> Tokens | Latents:
+        layout = self.layout_for(tuple(latents.shape[1:-1]))
         if indices is None:
-            return Latents(latents.flatten(1, -2), self.layout)
-        return Tokens(indices.flatten(1), self.layout)
+            return Latents(latents.flatten(1, -2), layout)
+        return Tokens(indices.flatten(1), layout)
 
     def _unwrap(self, tokens: Tokens) -> Tensor:
         return tokens.view()

@@ -1,0 +1,21 @@
+"""Losses: functions and small modules that know no family."""
+
+from visiontok.losses.objectives import (
+    GanConfig,
+    Objective,
+    ObjectiveConfig,
+    ProxyCodesConfig,
+    ProxyCodesObjective,
+    ReconstructionConfig,
+    ReconstructionObjective,
+)
+
+__all__ = [
+    "GanConfig",
+    "Objective",
+    "ObjectiveConfig",
+    "ProxyCodesConfig",
+    "ProxyCodesObjective",
+    "ReconstructionConfig",
+    "ReconstructionObjective",
+]

@@ -1,0 +1,49 @@
+"""The convolutional decoder of the VQGAN family."""
+
+from __future__ import annotations
+
+from torch import Tensor, channels_last, nn
+from torch.nn import functional as F
+
+from visiontok.layers.conv import ConvNetConfig, ResBlock, Shortcut, Upsample, group_norm
+
+
+class DecoderLevel(nn.Module):
+    """Residual blocks at one resolution, then doubling, but for the last level to run."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, num_res_blocks: int, shortcut: Shortcut, upsample: bool) -> None:
+        super().__init__()
+        widths = [in_channels] + [out_channels] * (num_res_blocks - 1)
+        self.blocks = nn.Sequential(*(ResBlock(width, out_channels, bias=False, shortcut=shortcut) for width in widths))
+        self.upsample = Upsample(out_channels) if upsample else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) -> (B, C_out, 2H, 2W), or (B, C_out, H, W) at the last level."""
+        return self.upsample(self.blocks(x))
+
+
+class ConvDecoder(nn.Module):
+    """Residual levels with nearest-neighbour upsampling between them (MaskGIT's VQGAN, Chang et al. 2022).
+
+    `levels[0]` is the full resolution and runs last.
+    """
+
+    def __init__(self, config: ConvNetConfig) -> None:
+        super().__init__()
+        widths = config.widths
+        self.conv_in = nn.Conv2d(config.latent_channels, widths[-1], 3, padding=1)
+        self.mid = nn.Sequential(*(ResBlock(widths[-1], widths[-1], bias=False, shortcut=config.shortcut) for _ in range(config.num_res_blocks)))
+        self.levels = nn.ModuleList(
+            DecoderLevel(below, width, num_res_blocks=config.num_res_blocks, shortcut=config.shortcut, upsample=number > 0)
+            for number, (below, width) in enumerate(zip((*widths[1:], widths[-1]), widths, strict=True))
+        )
+        self.norm_out = group_norm(widths[0])
+        self.conv_out = nn.Conv2d(widths[0], 3, 3, padding=1)
+        self.to(memory_format=channels_last)  # convolutions on the CPU run faster with channels innermost
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(B, latent_channels, h, w) -> (B, 3, h * stride, w * stride), not clamped."""
+        x = self.mid(self.conv_in(latents.contiguous(memory_format=channels_last)))
+        for level in reversed(self.levels):
+            x = level(x)
+        return self.conv_out(F.silu(self.norm_out(x)))

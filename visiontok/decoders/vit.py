@@ -1,0 +1,72 @@
+"""A ViT that writes an image from a few latent tokens (TiTok, Yu et al. 2024, section 3.2), and its two heads."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from visiontok.layers.vit import ViTConfig, init_vit_weights, prepend, token_table
+
+
+class LatentViTDecoder(nn.Module):
+    """The sequence [class | mask tokens | latents] through a ViT; the mask tokens' outputs become the image grid.
+
+    Args:
+        config: sizes.
+        image_size: side of the square image in pixels.
+        num_latent_tokens: the longest latent sequence N.
+        latent_dim: channels C of a latent.
+    """
+
+    def __init__(self, config: ViTConfig, *, image_size: int, num_latent_tokens: int, latent_dim: int) -> None:
+        super().__init__()
+        width, self.grid = config.width, image_size // config.patch_size
+        self.embed = nn.Linear(latent_dim, width)
+        self.class_token = token_table(1, width)
+        self.mask_token = token_table(1, width)
+        self.patch_positions = token_table(self.grid**2 + 1, width)
+        self.latent_positions = token_table(num_latent_tokens, width)
+        self.norm_pre = nn.LayerNorm(width)
+        self.blocks = config.blocks()
+        self.norm_post = nn.LayerNorm(width)
+        self.apply(init_vit_weights)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Latents (B, n <= N, C) -> features (B, grid, grid, D)."""
+        latent_tokens = self.embed(latents) + self.latent_positions[: latents.shape[1]]
+        masks = self.mask_token.expand(len(latents), self.grid**2, -1)
+        image_tokens = prepend(self.class_token, masks) + self.patch_positions
+        x = self.norm_pre(torch.cat([image_tokens, latent_tokens], dim=1))
+        x = self.norm_post(self.blocks(x)[:, 1 : 1 + self.grid**2])
+        return x.unflatten(1, (self.grid, self.grid))
+
+
+class PixelHead(nn.Module):
+    """Features to pixels: a linear layer per patch, then a 3x3 convolution over the image."""
+
+    def __init__(self, width: int, patch_size: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.layers = nn.Sequential(nn.Linear(width, 3 * patch_size**2))
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.apply(init_vit_weights)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, h, w, D) -> (B, 3, h * p, w * p); within a patch the channels are ordered (row, column, colour)."""
+        batch, height, width, _ = features.shape
+        patches = self.layers(features).view(batch, height, width, self.patch_size, self.patch_size, 3)
+        image = patches.permute(0, 5, 1, 3, 2, 4).reshape(batch, 3, height * self.patch_size, width * self.patch_size)
+        return self.conv(image)
+
+
+class CodeHead(nn.Module):
+    """Features to logits over the codes of another tokenizer (the proxy codes of TiTok's first stage)."""
+
+    def __init__(self, width: int, num_codes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(width, 2 * width), nn.Tanh(), nn.Linear(2 * width, num_codes))
+        self.apply(init_vit_weights)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, h, w, D) -> (B, num_codes, h, w)."""
+        return self.layers(features).permute(0, 3, 1, 2)

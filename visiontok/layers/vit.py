@@ -1,0 +1,54 @@
+"""Sizes and token tables that ViT encoders and decoders with latent queries share."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from visiontok.config import Config
+from visiontok.layers.attention import SelfAttention
+from visiontok.layers.transformer import TransformerBlock
+
+
+class ViTConfig(Config):
+    """Sizes of a ViT.
+
+    Attributes:
+        width: model width D.
+        depth: number of blocks.
+        num_heads: attention heads; must divide the width.
+        patch_size: side of a patch in pixels.
+        mlp_ratio: hidden width of the feed-forward part over D.
+    """
+
+    width: int = Field(gt=0)
+    depth: int = Field(gt=0)
+    num_heads: int = Field(gt=0)
+    patch_size: int = Field(gt=0)
+    mlp_ratio: float = Field(default=4.0, gt=0)
+
+    def blocks(self) -> nn.Sequential:
+        """The stack of pre-norm blocks."""
+        mlp_dim = int(self.width * self.mlp_ratio)
+        return nn.Sequential(*(TransformerBlock(self.width, self.num_heads, mlp_dim=mlp_dim) for _ in range(self.depth)))
+
+
+def token_table(rows: int, width: int) -> nn.Parameter:
+    """A learned table (rows, width) with the deviation `width ** -0.5`."""
+    return nn.Parameter(torch.randn(rows, width) * width**-0.5)
+
+
+def init_vit_weights(module: nn.Module) -> None:
+    """Truncated normal with deviation 0.02 for linear and convolution weights, but Xavier for packed q, k, v; zero biases; for `Module.apply`."""
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, SelfAttention):
+        nn.init.xavier_uniform_(module.qkv.weight)
+
+
+def prepend(row: Tensor, tokens: Tensor) -> Tensor:
+    """Put one learned row (1, D) before every sequence (B, L, D)."""
+    return torch.cat([row.expand(len(tokens), 1, -1), tokens], dim=1)

@@ -1,0 +1,135 @@
+"""Perceptual distances on frozen classification networks. Weights come from a file that the user names; nothing is fetched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from visiontok.config import Config
+from visiontok.errors import CheckpointError, ConfigError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class LpipsConfig(Config):
+    """LPIPS on VGG-16 (Zhang et al. 2018); needs the package `lpips`, which brings the learned weights of the distance.
+
+    Attributes:
+        weights: file with torchvision's `vgg16` ImageNet weights (vgg16-397923af.pth, 528 MB).
+        weight: of this distance among the others.
+    """
+
+    name: Literal["lpips"] = "lpips"
+    weights: Path
+    weight: float = Field(default=1.0, gt=0)
+
+    def build(self) -> nn.Module:
+        """The frozen distance."""
+        return LpipsDistance(self.weights)
+
+
+class ConvNextConfig(Config):
+    """Squared difference of ConvNeXt-S logits, as the TiTok authors use it.
+
+    Attributes:
+        weights: file with torchvision's `convnext_small` ImageNet weights (convnext_small-0c510722.pth, 192 MB).
+        weight: of this distance among the others.
+    """
+
+    name: Literal["convnext_s"] = "convnext_s"
+    weights: Path
+    weight: float = Field(default=1.0, gt=0)
+
+    def build(self) -> nn.Module:
+        """The frozen distance."""
+        return ConvNextDistance(self.weights)
+
+
+PerceptualTerm = Annotated[LpipsConfig | ConvNextConfig, Field(discriminator="name")]
+
+
+class PerceptualLoss(nn.Module):
+    """The weighted mean of several perceptual distances: sum(w_i d_i) / sum(w_i)."""
+
+    def __init__(self, terms: tuple[LpipsConfig | ConvNextConfig, ...]) -> None:
+        super().__init__()
+        self.distances = nn.ModuleList(term.build() for term in terms)
+        self.weights = [term.weight for term in terms]
+
+    def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
+        """Two batches (B, 3, H, W) in [0, 1] -> scalar."""
+        distances = [weight * distance(images, reconstructions).mean() for weight, distance in zip(self.weights, self.distances, strict=True)]
+        return torch.stack(distances).sum() / sum(self.weights)
+
+
+class ConvNextDistance(nn.Module):
+    """Mean squared difference of the 1000 logits, images resized to 224 pixels."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, weights: Path) -> None:
+        super().__init__()
+        from torchvision.models import convnext_small
+
+        self.net = _frozen(convnext_small(weights=None), read_weights(weights))
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
+
+    def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
+        """Two batches (B, 3, H, W) in [0, 1] -> (B,)."""
+        return (self._logits(images) - self._logits(reconstructions)).square().mean(dim=1)
+
+    def _logits(self, images: Tensor) -> Tensor:
+        resized = F.interpolate(images, size=224, mode="bilinear", align_corners=False, antialias=True)
+        return self.net((resized - self.mean) / self.std)
+
+
+class LpipsDistance(nn.Module):
+    """The package's LPIPS with the backbone's weights put in from a file."""
+
+    def __init__(self, weights: Path) -> None:
+        super().__init__()
+        try:
+            import lpips
+        except ImportError as error:
+            raise ConfigError('the "lpips" distance needs the package lpips: pip install "visiontok[metrics]"') from error
+        self.net = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
+        features = {key.removeprefix("features."): tensor for key, tensor in read_weights(weights).items() if key.startswith("features.")}
+        slices = {key.split(".", 1)[1]: key for key in self.net.net.state_dict()}
+        _frozen(self.net.net, {slices[key]: tensor for key, tensor in features.items() if key in slices})
+        self.net.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
+        """Two batches (B, 3, H, W) in [0, 1] -> (B,)."""
+        return self.net(images * 2 - 1, reconstructions * 2 - 1).flatten()
+
+
+def read_weights(path: Path) -> dict[str, Any]:
+    """A state dict from a .pth file, without running any code from it.
+
+    Raises:
+        CheckpointError: if the file is missing or no state dict; says where such files come from.
+    """
+    if not path.is_file():
+        raise CheckpointError(
+            f"there is no weight file {path}. Download it from the torchvision model zoo yourself; visiontok fetches no weights silently."
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for damaged files
+        raise CheckpointError(f"{path} is not a readable weight file: {error}") from error
+
+
+def _frozen(net: nn.Module, state_dict: dict[str, Any]) -> nn.Module:
+    try:
+        net.load_state_dict(state_dict)
+    except RuntimeError as error:
+        raise CheckpointError(f"the weights do not belong to {type(net).__name__}: {error}") from error
+    return net.eval().requires_grad_(False)

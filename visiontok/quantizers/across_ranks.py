@@ -1,0 +1,41 @@
+"""What codebook updates need from the other processes; with one process every function is the identity."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """The sum of every rank's tensor, the same on all ranks."""
+    if _alone():
+        return tensor
+    total = tensor.clone()
+    dist.all_reduce(total)
+    return total
+
+
+def num_rows(latents: Tensor) -> tuple[int, int]:
+    """Rows of the global batch, and the number of its first row that lies on this rank; the global batch is rank after rank."""
+    if _alone():
+        return len(latents), 0
+    counts = [torch.zeros(1, dtype=torch.int64, device=latents.device) for _ in range(dist.get_world_size())]
+    dist.all_gather(counts, torch.tensor([len(latents)], device=latents.device))
+    rows = [int(count) for count in counts]
+    return sum(rows), sum(rows[: dist.get_rank()])
+
+
+def rows_of_global_batch(latents: Tensor, picks: Tensor) -> Tensor:
+    """Rows `picks` (M,) of the global batch of latents: (M, D), the same on all ranks. Only M rows travel, never the batch."""
+    if _alone():
+        return latents[picks]
+    _, first = num_rows(latents)
+    local = picks - first
+    here = (local >= 0) & (local < len(latents))
+    rows = latents[local.clamp(0, len(latents) - 1)] * here[:, None]
+    return sum_over_ranks(rows)
+
+
+def _alone() -> bool:
+    return not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1)

@@ -1,0 +1,169 @@
+"""How a codebook changes other than by its gradient: initialisation by k-means, moving averages, revival of dead codes.
+
+Every update reads the global batch over all ranks and draws from a generator seeded by its own step counter, so that all ranks hold the same
+codebook, and a resumed run continues as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from visiontok.config import Config
+from visiontok.quantizers.across_ranks import num_rows, rows_of_global_batch, sum_over_ranks
+from visiontok.quantizers.nearest import nearest_codes
+
+
+class KMeansConfig(Config):
+    """Start the codebook from the latents instead of at random.
+
+    Attributes:
+        after_steps: training steps during which latents pass unquantized, so that the encoder has something to say before it is clustered.
+        iterations: Lloyd iterations.
+        max_samples: latents clustered at most.
+    """
+
+    after_steps: int = Field(default=0, ge=0)
+    iterations: int = Field(default=10, gt=0)
+    max_samples: int = Field(default=65536, gt=0)
+
+
+class EmaConfig(Config):
+    """Codes as moving averages of the latents assigned to them (van den Oord et al. 2017, appendix A.1).
+
+    Attributes:
+        decay: of the averages.
+        epsilon: Laplace smoothing of the counts.
+    """
+
+    decay: float = Field(default=0.99, ge=0, lt=1)
+    epsilon: float = Field(default=1e-5, gt=0)
+
+
+class RevivalConfig(Config):
+    """Replace codes that are hardly used by latents of the batch.
+
+    Attributes:
+        threshold: a code is dead when its average usage is below this share of even usage (1 / K).
+        decay: of the average usage.
+        every_steps: how often dead codes are looked for.
+    """
+
+    threshold: float = Field(default=0.05, gt=0, lt=1)
+    decay: float = Field(default=0.95, ge=0, lt=1)
+    every_steps: int = Field(default=10, gt=0)
+
+
+class KMeansInit(nn.Module):
+    """Lloyd's algorithm on the first batch after the warm-up."""
+
+    steps: Tensor
+
+    def __init__(self, config: KMeansConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def warming_up(self) -> bool:
+        return int(self.steps) < self.config.after_steps
+
+    @torch.no_grad()
+    def step(self, codebook: Tensor, latents: Tensor) -> None:
+        """Count a training step; at the step after the warm-up, overwrite the codebook (K, D) with centres of the latents (N, D)."""
+        if int(self.steps) == self.config.after_steps:
+            codebook.copy_(self._centres(len(codebook), latents))
+        self.steps += 1
+
+    def _centres(self, size: int, latents: Tensor) -> Tensor:
+        total, _ = num_rows(latents)
+        generator = torch.Generator().manual_seed(total)
+        count = min(total, self.config.max_samples)
+        samples = rows_of_global_batch(latents, torch.randperm(total, generator=generator)[:count].to(latents.device))
+        # Fewer latents than codes: some start twice, a little apart, and separate in use.
+        picks = torch.arange(size, device=latents.device) % count
+        centres = samples[picks]
+        jitter = torch.randn(size, latents.shape[1], generator=generator).to(latents) * samples.std(dim=0) * 1e-3
+        centres = centres + jitter * (torch.arange(size, device=latents.device) >= count)[:, None]
+        for _ in range(self.config.iterations):
+            indices = nearest_codes(samples, centres)
+            counts, sums = assigned(samples, indices, size)
+            centres = torch.where(counts[:, None] > 0, sums / counts[:, None].clamp_min(1), centres)
+        return centres
+
+
+class EmaUpdate(nn.Module):
+    """Moving averages of counts and sums; the codebook is their quotient."""
+
+    counts: Tensor
+    sums: Tensor
+    started: Tensor
+
+    def __init__(self, config: EmaConfig, *, codebook_size: int, dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("counts", torch.ones(codebook_size))
+        self.register_buffer("sums", torch.zeros(codebook_size, dim))
+        self.register_buffer("started", torch.zeros((), dtype=torch.bool))
+
+    @torch.no_grad()
+    def step(self, codebook: Tensor, latents: Tensor, indices: Tensor) -> None:
+        """Move the averages towards this batch and overwrite the codebook (K, D) with their quotient."""
+        if not bool(self.started):
+            self.sums.copy_(codebook)
+            self.started.fill_(True)
+        counts, sums = assigned(latents, indices, len(codebook))
+        self.counts.lerp_(sum_over_ranks(counts), 1 - self.config.decay)
+        self.sums.lerp_(sum_over_ranks(sums), 1 - self.config.decay)
+        total = self.counts.sum()
+        smoothed = (self.counts + self.config.epsilon) / (total + len(codebook) * self.config.epsilon) * total
+        codebook.copy_(self.sums / smoothed[:, None])
+
+    @torch.no_grad()
+    def restart(self, codes: Tensor, rows: Tensor) -> None:
+        """Forget the history of the codes (M,), which now equal `rows` (M, D)."""
+        self.counts[codes] = 1.0
+        self.sums[codes] = rows
+
+
+class Revival(nn.Module):
+    """Watch usage and replace dead codes by latents of the batch."""
+
+    usage: Tensor
+    steps: Tensor
+
+    def __init__(self, config: RevivalConfig, *, codebook_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("usage", torch.ones(codebook_size))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def step(self, codebook: Tensor, latents: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Count a batch; now and then replace dead rows of the codebook (K, D).
+
+        Returns:
+            The replaced codes (M,) and their new rows (M, D).
+        """
+        size = len(codebook)
+        counts = sum_over_ranks(torch.bincount(indices, minlength=size).to(self.usage))
+        self.usage.lerp_(counts * (size / counts.sum()), 1 - self.config.decay)
+        self.steps += 1
+        dead = codebook.new_zeros(0, dtype=torch.int64)
+        if int(self.steps) % self.config.every_steps == 0:
+            dead = torch.nonzero(self.usage < self.config.threshold).flatten()
+        total, _ = num_rows(latents)
+        generator = torch.Generator().manual_seed(int(self.steps))
+        picks = torch.randint(total, (len(dead),), generator=generator).to(latents.device)
+        rows = rows_of_global_batch(latents, picks).to(codebook.dtype)
+        codebook[dead] = rows
+        self.usage[dead] = 1.0
+        return dead, rows
+
+
+def assigned(latents: Tensor, indices: Tensor, codebook_size: int) -> tuple[Tensor, Tensor]:
+    """How many latents (N, D) fell on each code (K,), and their sums (K, D)."""
+    counts = torch.bincount(indices, minlength=codebook_size).to(latents.dtype)
+    sums = latents.new_zeros(codebook_size, latents.shape[1]).index_add_(0, indices, latents)
+    return counts, sums
