@@ -135,7 +135,7 @@ class MaskGIT(Generator[MaskGITConfig]):
         The draws are those of `mask_tokens`, then, in training mode, a uniform one (B,) that drops classes.
 
         Returns:
-            "loss", and "accuracy", the share of places whose most likely id is right.
+            "loss", and "masked_accuracy", the share of a sample's masked places whose most likely id is right, averaged over samples.
         """
         classes = self.training_classes(tokens, condition)
         if not tokens.is_full:
@@ -148,8 +148,8 @@ class MaskGIT(Generator[MaskGITConfig]):
         logits = self.logits(masked, classes)
         nats = F.cross_entropy(logits.transpose(1, 2), ids, reduction="none", label_smoothing=self.config.label_smoothing)
         weight = torch.where(mask, 1.0, self.config.unmasked_weight)
-        accuracy = (logits.argmax(dim=-1) == ids).float().mean()
-        return {"loss": (nats * weight).sum() / (weight.sum() + 1e-8), "accuracy": accuracy}
+        right = ((logits.argmax(dim=-1) == ids) & mask).sum(dim=1) / mask.sum(dim=1)
+        return {"loss": (nats * weight).sum() / (weight.sum() + 1e-8), "masked_accuracy": right.mean()}
 
     @torch.no_grad()
     def generate(
