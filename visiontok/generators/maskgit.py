@@ -20,7 +20,6 @@ from visiontok.generators.base import Generator, GeneratorConfig
 from visiontok.generators.masked_backbones import BertConfig, UViTConfig
 from visiontok.generators.sampling import IterativeSampler, IterativeSampling, Noise, NoiseLike, as_noise, guide
 from visiontok.keymap import KeyMap
-from visiontok.layout import Segment, TokenLayout
 from visiontok.tokens import Tokens
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -164,9 +163,13 @@ class MaskGIT(Generator[MaskGITConfig]):
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> MaskGITConfig:
-        """Our configuration from the authors'. The length of a sample is read off the weights: their files may leave it open."""
+        """Our configuration from the authors'; the weights are not needed.
+
+        Raises:
+            ConfigError: if a size is missing or out of range.
+        """
         try:
-            return _config_from_reference(config, state_dict)
+            return _config_from_reference(config)
         except KeyError as error:
             raise ConfigError(f"the reference configuration of a maskgit generator lacks {error}") from error
 
@@ -184,8 +187,32 @@ def sampling_from_reference(values: Mapping[str, Any]) -> IterativeSampling:
     return IterativeSampling.parse({names.get(name, name): value for name, value in values.items()}, source="reference sampler")
 
 
-def _config_from_reference(config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> MaskGITConfig:
+_SAMPLER_KEYS = {
+    "num_steps": "num_sample_steps",
+    "guidance_scale": "guidance_scale",
+    "guidance_decay": "guidance_decay",
+    "randomize_temperature": "randomize_temperature",
+}
+"""Keys of the authors' generator configuration, and the arguments of their `generate` that they stand for."""
+
+
+def _config_from_reference(config: Mapping[str, Any]) -> MaskGITConfig:
     generator, losses = config["model"]["generator"], config.get("losses", {})
+    size = config.get("dataset", {}).get("preprocessing", {}).get("crop_size", 256)
+    segment = {"name": "latents", "shape": [generator["image_seq_len"]], "vocab_size": config["model"]["vq_model"]["codebook_size"]}
+    values = {
+        "layout": {"modality": "image", "segments": [segment], "signal_shape": [size, size]},
+        "num_classes": generator["condition_num_classes"],
+        "backbone": _backbone_from_reference(generator),
+        "class_dropout": generator["class_label_dropout"],
+        "sampling": sampling_from_reference({name: generator[key] for key, name in _SAMPLER_KEYS.items() if key in generator}),
+        "label_smoothing": losses.get("label_smoothing", 0.1),
+        "unmasked_weight": losses.get("loss_weight_unmasked_token", 0.1),
+    }
+    return MaskGITConfig.parse(values, source="reference configuration")
+
+
+def _backbone_from_reference(generator: Mapping[str, Any]) -> dict[str, Any]:
     sizes = {
         "dim": generator["hidden_size"],
         "depth": generator["num_hidden_layers"],
@@ -193,30 +220,7 @@ def _config_from_reference(config: Mapping[str, Any], state_dict: Mapping[str, T
         "mlp_dim": generator["intermediate_size"],
     }
     if generator["model_type"] == "UViT":
-        backbone = {"kind": "uvit", **sizes}  # its dropout rates are never used
-    elif generator["model_type"] == "ViT":
-        backbone = {"kind": "bert", "dropout": generator["dropout"], "attention_dropout": generator["attn_drop"], **sizes}
-    else:
-        raise ConfigError(f"model_type {generator['model_type']!r} is unknown; maskgit generators are 'ViT' or 'UViT'")
-    positions = state_dict["pos_embed" if backbone["kind"] == "uvit" else "model.embeddings.position_embeddings.weight"]
-    size = config.get("dataset", {}).get("preprocessing", {}).get("crop_size", 256)
-    layout = TokenLayout(
-        modality="image",
-        segments=(Segment(name="latents", shape=(positions.shape[-2] - 1,), vocab_size=config["model"]["vq_model"]["codebook_size"]),),
-        signal_shape=(size, size),
-    )
-    sampler = {
-        name: generator[name] for name in ("guidance_scale", "guidance_decay", "guidance_scale_pow", "randomize_temperature") if name in generator
-    }
-    sampler |= {"num_sample_steps": generator["num_steps"]} if "num_steps" in generator else {}
-    values = {
-        "layout": layout,
-        "num_classes": generator["condition_num_classes"],
-        "backbone": backbone,
-        "class_dropout": generator["class_label_dropout"],
-        "sampling": sampling_from_reference(sampler),
-    }
-    for theirs, ours in (("label_smoothing", "label_smoothing"), ("loss_weight_unmasked_token", "unmasked_weight")):
-        if theirs in losses:
-            values[ours] = losses[theirs]
-    return MaskGITConfig.parse(values, source="reference configuration")
+        return {"kind": "uvit", **sizes}  # their code never uses its dropout rates
+    if generator["model_type"] == "ViT":
+        return {"kind": "bert", **sizes, "dropout": generator["dropout"], "attention_dropout": generator["attn_drop"]}
+    raise ConfigError(f"model_type {generator['model_type']!r} is unknown; maskgit generators are 'ViT' or 'UViT'")
