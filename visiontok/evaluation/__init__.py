@@ -1,0 +1,3 @@
+from visiontok.evaluation.metrics.frechet import frechet_distance
+
+__all__ = ["frechet_distance"]

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from visiontok.errors import EvaluationError
+from visiontok.evaluation.metrics.fidelity import mse, psnr
+from visiontok.evaluation.metrics.ssim import ms_ssim, ssim
+
+
+def pictures(height: int = 21, width: int = 34) -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    first = torch.randint(0, 256, (3, 3, height, width), dtype=torch.uint8, generator=draw)
+    noise = torch.randint(-20, 21, first.shape, generator=draw)
+    return first, (first.int() + noise).clamp(0, 255).to(torch.uint8)
+
+
+def test_against_scikit_image() -> None:
+    first, second = pictures()
+    for a, b, ours, similarity in zip(
+        first.numpy(), second.numpy(), psnr(first, second, data_range=255), ssim(first, second, data_range=255), strict=True
+    ):
+        assert float(ours) == pytest.approx(peak_signal_noise_ratio(a, b, data_range=255), abs=1e-10)
+        expected = structural_similarity(
+            a, b, channel_axis=0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
+        )  # crops the border by itself
+        assert float(similarity) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_data_range_scales_with_the_values() -> None:
+    first, second = pictures()
+    unit = [image.double() / 255 for image in (first, second)]
+    signed = [image * 2 - 1 for image in unit]
+    for metric in (psnr, ssim):
+        expected = metric(first, second, data_range=255)
+        torch.testing.assert_close(metric(*unit, data_range=1), expected)
+        torch.testing.assert_close(metric(first.float() / 255, second.float() / 255, data_range=1), expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(psnr(*signed, data_range=2), psnr(first, second, data_range=255))
+
+
+def test_identical_images() -> None:
+    first, _ = pictures(170, 165)
+    assert mse(first, first).tolist() == [0, 0, 0]
+    assert torch.isinf(psnr(first, first, data_range=255)).all()
+    torch.testing.assert_close(ssim(first, first, data_range=255), torch.ones(3, dtype=torch.float64))
+    torch.testing.assert_close(ms_ssim(first, first, data_range=255), torch.ones(3, dtype=torch.float64))
+
+
+def test_uint8_differences_do_not_wrap() -> None:
+    black, white = torch.zeros(1, 3, 4, 4, dtype=torch.uint8), torch.full((1, 3, 4, 4), 255, dtype=torch.uint8)
+    assert mse(black, white).item() == 255**2
+    assert psnr(black, white, data_range=255).item() == 0
+
+
+def test_ssim_does_not_drown_in_rounding_where_the_picture_is_flat() -> None:
+    flat = torch.full((1, 3, 16, 16), 0.9, dtype=torch.float32)
+    assert ssim(flat, flat, data_range=1).item() == pytest.approx(1, abs=1e-12)
+
+
+def test_refusals() -> None:
+    first, second = pictures()
+    with pytest.raises(EvaluationError, match=r"\(B, C, H, W\)"):
+        mse(first, second[:, :, :-1])
+    with pytest.raises(EvaluationError, match="data_range must be positive"):
+        psnr(first, second, data_range=0)
+    with pytest.raises(EvaluationError, match="at least 11 x 11"):
+        ssim(first[..., :10, :], second[..., :10, :], data_range=255)
+    with pytest.raises(EvaluationError, match="more than 160"):
+        ms_ssim(first, second, data_range=255)
+    assert np.isfinite(ssim(first, second, data_range=255)).all()

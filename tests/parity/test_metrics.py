@@ -1,0 +1,79 @@
+"""Golden values of the metrics: what ours must return, what it must not, and what has no counterpart here and why."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from metric_rules import Case, Rule, Wrong
+from metric_rules_distributions import FRECHET, INCEPTION_SCORE, MMD, PRECISION_RECALL
+from metric_rules_images import PREPROCESS, PSNR_SSIM
+from metric_rules_tokens import AR_INFORMATION, CODEBOOK_STATS, RATE_DISTORTION, TOKDENSE, ZIPF_FIT
+from safetensors.numpy import load_file
+
+REFERENCE = Path(os.environ.get("VISIONTOK_REFERENCE", Path(__file__).parents[1] / "reference"))
+
+
+CASES: dict[str, dict[str, Rule]] = {
+    "ar_information": AR_INFORMATION,
+    "codebook_stats": CODEBOOK_STATS,
+    "frechet": FRECHET,
+    "inception_score": INCEPTION_SCORE,
+    "mmd": MMD,
+    "precision_recall": PRECISION_RECALL,
+    "preprocess": PREPROCESS,
+    "psnr_ssim": PSNR_SSIM,
+    "rate_distortion": RATE_DISTORTION,
+    "tokdense": TOKDENSE,
+    "zipf_fit": ZIPF_FIT,
+}
+NOT_YET = {
+    "inception_v3_compat": "the Inception network is not part of the library yet, so nothing here is called FID",
+    "lpips_alex": "LPIPS as a metric is not part of the library yet",
+    "lpips_squeeze": "LPIPS as a metric is not part of the library yet",
+}
+
+
+def folders() -> list[Path]:
+    return sorted(path.parent for path in REFERENCE.glob("metrics/*/meta.json"))
+
+
+@pytest.mark.parametrize("folder", folders(), ids=lambda path: f"metrics/{path.name}")
+def test_golden_values(folder: Path) -> None:
+    if folder.name in NOT_YET:
+        pytest.skip(NOT_YET[folder.name])
+    rules = CASES[folder.name]
+    config = json.loads((folder / "config.json").read_text())
+    case = Case(config, load_file(folder / "inputs.safetensors"), load_file(folder / "outputs.safetensors"))
+    unmatched = set(rules)
+    for name, expected in case.outputs.items():
+        pattern, groups = match(rules, name)
+        unmatched.discard(pattern)
+        check(rules[pattern], case, groups, name, expected)
+    assert not unmatched, f"outputs are missing that these rules expect: {sorted(unmatched)}"
+
+
+def match(rules: dict[str, Rule], name: str) -> tuple[str, tuple[str | None, ...]]:
+    for pattern in rules:
+        found = re.fullmatch(pattern, name)
+        if found:
+            return pattern, found.groups()
+    raise AssertionError(f"output {name!r} is unknown: give it a counterpart or a reason why it has none")
+
+
+def check(rule: Rule, case: Case, groups: tuple[str | None, ...], name: str, expected: np.ndarray) -> None:
+    if isinstance(rule, str):
+        return
+    ours = np.asarray(rule.ours(case, *groups))
+    if isinstance(rule, Wrong):
+        finite = np.isfinite(expected) & np.isfinite(ours)
+        differences = np.abs(ours - expected)[finite]
+        assert differences.max() > rule.gap, f"{name}: ours equals the value of a common mistake or of another definition"
+    elif rule.rel == rule.abs == 0:
+        np.testing.assert_array_equal(ours, expected, err_msg=name)
+    else:
+        np.testing.assert_allclose(ours, expected, rtol=rule.rel, atol=rule.abs, err_msg=name)

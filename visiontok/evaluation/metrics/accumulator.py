@@ -1,0 +1,56 @@
+"""Streaming accumulators: fed batch by batch, merged across shards, their state plain arrays."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import torch.distributed as dist
+from typing_extensions import Self
+
+State: TypeAlias = dict[str, np.ndarray]
+
+
+class Accumulator(ABC):
+    """What every streaming metric can do beside its own `update`.
+
+    However the samples are divided over accumulators, after merging the counts are equal and the sums agree up to rounding.
+    """
+
+    @abstractmethod
+    def merge(self, other: Self) -> None:
+        """Take in what another accumulator of the same kind has seen."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """Everything seen so far, as arrays that can be stored without pickle."""
+
+    @abstractmethod
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Replace what was seen by a `state()`."""
+
+    @abstractmethod
+    def compute(self) -> Any:
+        """The metric over everything seen so far."""
+
+
+AccumulatorT = TypeVar("AccumulatorT", bound=Accumulator)
+
+
+def merge_across_processes(accumulator: AccumulatorT) -> None:
+    """Merge what all ranks of the default process group saw into the accumulator of each of them, in the order of the ranks.
+
+    Without a process group there is nothing to merge. Works with any backend that gathers objects (gloo, nccl).
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    states: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(states, accumulator.state())
+    other = copy.deepcopy(accumulator)
+    accumulator.load_state(states[0])
+    for state in states[1:]:
+        other.load_state(state)
+        accumulator.merge(other)

@@ -1,0 +1,57 @@
+"""Pixel fidelity of reconstructions: mean squared error and PSNR, one value per image, computed in float64."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from visiontok.errors import EvaluationError
+
+
+def mse(reference: Tensor, reconstruction: Tensor) -> Tensor:
+    """Mean squared error of each image, in the square of the inputs' unit.
+
+    Args:
+        reference, reconstruction: (B, C, H, W) of any number type.
+
+    Returns:
+        (B,) float64.
+
+    Raises:
+        EvaluationError: if the shapes differ.
+    """
+    first, second = as_pair(reference, reconstruction)
+    return (first - second).square().flatten(1).mean(dim=1)
+
+
+def psnr(reference: Tensor, reconstruction: Tensor, *, data_range: float) -> Tensor:
+    """Peak signal-to-noise ratio of each image in dB, 10 log10(range^2 / mse); infinite for identical images.
+
+    Args:
+        reference, reconstruction: (B, C, H, W).
+        data_range: largest minus smallest possible value: 255 for uint8, 1 for [0, 1], 2 for [-1, 1].
+
+    Returns:
+        (B,) float64.
+    """
+    return psnr_from_mse(mse(reference, reconstruction), data_range=data_range)
+
+
+def psnr_from_mse(error: Tensor, *, data_range: float) -> Tensor:
+    """PSNR in dB of mean squared errors of any shape. The pooled PSNR is that of the mean of all images' errors."""
+    if not data_range > 0:
+        raise EvaluationError(f"data_range must be positive, got {data_range}")
+    return 10 * torch.log10(data_range**2 / error)
+
+
+def as_pair(reference: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor]:
+    """Both batches as float64.
+
+    Raises:
+        EvaluationError: unless both are (B, C, H, W) of one shape.
+    """
+    if reference.ndim != 4 or reference.shape != reconstruction.shape:
+        raise EvaluationError(
+            f"reference and reconstruction must both be (B, C, H, W), got {tuple(reference.shape)} and {tuple(reconstruction.shape)}"
+        )
+    return reference.double(), reconstruction.double()

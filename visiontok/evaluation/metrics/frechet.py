@@ -1,0 +1,96 @@
+"""The Fréchet distance between two Gaussians, |mu1 - mu2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2), in float64.
+
+For any square roots S1 = A A^T and S2 = B B^T the trace term is the nuclear norm (the sum of the singular values) of A^T B. Unlike the
+eigenvalues of S1 S2 or of S1^(1/2) S2 S1^(1/2), those singular values need no square root of their own, which would turn rounding errors
+of 1e-16 in singular covariances into 1e-8 in the result.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.linalg import lapack
+
+from visiontok.errors import EvaluationError
+from visiontok.evaluation.metrics.moments import Moments
+
+
+def frechet_distance(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLike, sigma2: ArrayLike) -> float:
+    """Fréchet distance from means and covariances, also singular ones.
+
+    Args:
+        mu1, mu2: means (D,).
+        sigma1, sigma2: covariances (D, D), unbiased by convention.
+
+    Returns:
+        The distance; for two equal sides it may be a rounding error below zero.
+
+    Raises:
+        EvaluationError: if the shapes differ, a number is not finite or a matrix is not a covariance.
+    """
+    mean1, covariance1 = _checked(mu1, sigma1, "first")
+    mean2, covariance2 = _checked(mu2, sigma2, "second")
+    if mean1.shape != mean2.shape:
+        raise EvaluationError(f"the two sides have {len(mean1)} and {len(mean2)} features; they must come from the same extractor")
+    return _distance(mean1, covariance1, _root(covariance1), mean2, covariance2, _root(covariance2))
+
+
+def frechet_distance_of_features(features1: ArrayLike, features2: ArrayLike) -> float:
+    """Fréchet distance from features (N1, D) and (N2, D) that are kept in memory.
+
+    Where a side has no more samples than dimensions, its centred features are themselves a root of its covariance, exact for any rank.
+
+    Raises:
+        EvaluationError: if the widths differ, a number is not finite or a side has fewer than two samples.
+    """
+    sides = []
+    for features in (features1, features2):
+        values = np.asarray(features, dtype=np.float64)
+        moments = Moments()
+        moments.update(values)
+        statistics = moments.compute()
+        few = statistics.count <= len(statistics.mean)
+        root = (values - statistics.mean).T / np.sqrt(statistics.count - 1) if few else _root(statistics.covariance)
+        sides.append((statistics.mean, statistics.covariance, root))
+    if sides[0][0].shape != sides[1][0].shape:
+        raise EvaluationError(f"features are {len(sides[0][0])} and {len(sides[1][0])} wide; they must come from the same extractor")
+    return _distance(*sides[0], *sides[1])
+
+
+def _distance(mean1: np.ndarray, covariance1: np.ndarray, root1: np.ndarray, mean2: np.ndarray, covariance2: np.ndarray, root2: np.ndarray) -> float:
+    nuclear_norm = np.linalg.svd(root1.T @ root2, compute_uv=False).sum()
+    gap = mean1 - mean2
+    return float(gap @ gap + np.trace(covariance1) + np.trace(covariance2) - 2 * nuclear_norm)
+
+
+def _root(covariance: np.ndarray) -> np.ndarray:
+    """A (D, r) with A A^T = covariance of numerical rank r, by a Cholesky decomposition with pivoting.
+
+    It works on the correlations, so that features of small variance are not lost beside those of large variance. What lies below
+    D * eps there is rounding noise of a singular covariance and counts as 0.
+    """
+    size = len(covariance)
+    deviation = np.sqrt(np.maximum(covariance.diagonal(), 0))  # a constant feature may be a rounding error below 0
+    inverse = np.divide(1, deviation, out=np.zeros(size), where=deviation > 0)
+    correlation = covariance * inverse[:, None] * inverse
+    factor, pivots, rank, _ = lapack.dpstrf(correlation, lower=1, tol=size * np.finfo(np.float64).eps)
+    root = np.empty((size, rank))
+    root[pivots - 1] = np.tril(factor)[:, :rank]
+    if rank < size:
+        missing = np.abs(root @ root.T - correlation).max()
+        if missing > 1e-2:
+            raise EvaluationError(f"a matrix is not a covariance: it has negative eigenvalues (a correlation is off by {missing:.3g})")
+    return root * deviation[:, None]
+
+
+def _checked(mean: ArrayLike, covariance: ArrayLike, side: str) -> tuple[np.ndarray, np.ndarray]:
+    mu, sigma = np.asarray(mean, dtype=np.float64), np.asarray(covariance, dtype=np.float64)
+    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)) or not len(mu):
+        raise EvaluationError(f"the {side} side has a mean of shape {mu.shape} and a covariance of shape {sigma.shape}; expected (D,) and (D, D)")
+    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
+        raise EvaluationError(f"the {side} side holds numbers that are not finite")
+    if not np.allclose(sigma, sigma.T, rtol=1e-5, atol=1e-8 * np.abs(sigma).max()):
+        raise EvaluationError(f"the covariance of the {side} side is not symmetric")
+    if sigma.diagonal().min() < -1e-8 * np.abs(sigma).max():
+        raise EvaluationError(f"the {side} side has a variance of {sigma.diagonal().min():.3g}; a variance is never negative")
+    return mu, sigma

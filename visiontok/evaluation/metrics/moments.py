@@ -1,0 +1,89 @@
+"""Mean and covariance of a stream of features, in O(D^2) memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from visiontok.errors import EvaluationError
+from visiontok.evaluation.metrics.accumulator import Accumulator, State
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """What a Fréchet distance needs of one side.
+
+    Attributes:
+        mean: (D,) float64.
+        covariance: (D, D) float64, unbiased (divided by n - 1).
+        count: number of samples.
+    """
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    count: int
+
+
+class Moments(Accumulator):
+    """Streaming mean and covariance in float64.
+
+    Keeps the mean and the scatter around it instead of plain sums (Chan, Golub and LeVeque, 1979), so that features far from zero
+    lose no digits. The width D is that of the first batch.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._mean = np.zeros(0)
+        self._scatter = np.zeros((0, 0))
+
+    def update(self, features: Tensor | ArrayLike) -> None:
+        """Add features (B, D).
+
+        Raises:
+            EvaluationError: if they are not a matrix of finite numbers or change their width.
+        """
+        batch = np.asarray(features.detach().cpu() if isinstance(features, Tensor) else features, dtype=np.float64)
+        if batch.ndim != 2:
+            raise EvaluationError(f"features must have shape (B, D), got {batch.shape}")
+        if not np.isfinite(batch).all():
+            raise EvaluationError(f"features of sample {self._count + int(np.argwhere(~np.isfinite(batch))[0, 0])} are not finite")
+        if len(batch):
+            mean = batch.mean(axis=0)
+            centred = batch - mean
+            self._join(len(batch), mean, centred.T @ centred)
+
+    def merge(self, other: Moments) -> None:
+        if other._count:
+            self._join(other._count, other._mean, other._scatter)
+
+    def state(self) -> State:
+        return {"count": np.asarray(self._count), "mean": self._mean.copy(), "scatter": self._scatter.copy()}
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        self._count, self._mean, self._scatter = int(state["count"]), state["mean"].copy(), state["scatter"].copy()
+
+    def compute(self) -> Statistics:
+        """Mean and unbiased covariance.
+
+        Raises:
+            EvaluationError: with fewer than two samples.
+        """
+        if self._count < 2:
+            raise EvaluationError(f"a covariance needs at least 2 samples, got {self._count}")
+        return Statistics(self._mean.copy(), self._scatter / (self._count - 1), self._count)
+
+    def _join(self, count: int, mean: np.ndarray, scatter: np.ndarray) -> None:
+        if not self._count:
+            self._count, self._mean, self._scatter = count, mean.copy(), scatter.copy()
+            return
+        if mean.shape != self._mean.shape:
+            raise EvaluationError(f"features are {len(mean)} wide, earlier ones were {len(self._mean)} wide")
+        total = self._count + count
+        gap = mean - self._mean
+        self._scatter += scatter + np.outer(gap, gap) * (self._count * count / total)
+        self._mean += gap * (count / total)
+        self._count = total

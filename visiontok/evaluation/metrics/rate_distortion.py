@@ -1,0 +1,106 @@
+"""Quality against rate for tokenizers of flexible length."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.interpolate import PchipInterpolator
+
+from visiontok.errors import EvaluationError
+
+
+def area_under_curve(tokens: ArrayLike, quality: ArrayLike) -> float:
+    """Mean quality over log2(tokens), by trapezoids: the area divided by the range."""
+    rate, values = np.log2(np.asarray(tokens, dtype=np.float64)), np.asarray(quality, dtype=np.float64)
+    widths = np.diff(rate)
+    if len(rate) < 2 or not (widths > 0).all():
+        raise EvaluationError("token counts must rise and be at least two")
+    return float((widths * (values[1:] + values[:-1]) / 2).sum() / (rate[-1] - rate[0]))
+
+
+def bd_rate(anchor_rate: ArrayLike, anchor_quality: ArrayLike, test_rate: ArrayLike, test_quality: ArrayLike) -> float:
+    """Bjøntegaard delta rate: how many percent more rate the test needs for the same quality, on average over the common qualities.
+
+    log10(rate) is interpolated over quality by monotone cubics (pchip) and integrated exactly. Negative is better for the test.
+
+    Raises:
+        EvaluationError: with fewer than four points, values that do not rise, or no common range.
+    """
+    first = _points(anchor_quality, np.log10(np.asarray(anchor_rate, dtype=np.float64)))
+    second = _points(test_quality, np.log10(np.asarray(test_rate, dtype=np.float64)))
+    return float((10 ** _mean_gap(first, second) - 1) * 100)
+
+
+def bd_quality(anchor_rate: ArrayLike, anchor_quality: ArrayLike, test_rate: ArrayLike, test_quality: ArrayLike) -> float:
+    """Bjøntegaard delta quality (BD-PSNR for dB): how much better the test is at the same rate, on average over the common rates."""
+    first = _points(np.log10(np.asarray(anchor_rate, dtype=np.float64)), anchor_quality)
+    second = _points(np.log10(np.asarray(test_rate, dtype=np.float64)), test_quality)
+    return _mean_gap(first, second)
+
+
+def lower_hull(rate: ArrayLike, error: ArrayLike) -> np.ndarray:
+    """The lower convex hull of (rate, error), at the given rates: what mixing operating points could reach."""
+    x, y = np.asarray(rate, dtype=np.float64), np.asarray(error, dtype=np.float64)
+    corners: list[int] = []
+    for point in np.argsort(x, kind="stable"):
+        while len(corners) > 1 and _turns_right(x, y, corners[-2], corners[-1], point):
+            corners.pop()
+        corners.append(int(point))
+    return np.interp(x, x[corners], y[corners])
+
+
+@dataclass(frozen=True, eq=False)
+class TokenComplexity:
+    """Tokens needed to reach a quality, a stand-in for an image's complexity.
+
+    Attributes:
+        tokens: (N,) int64, the smallest count that reaches it, -1 where none does.
+        reached: share of images that reach it.
+        mean_over_reached: mean count of those; NaN if there is none.
+        mean_capped: mean count if the others are given the largest count.
+    """
+
+    tokens: np.ndarray
+    reached: float
+    mean_over_reached: float
+    mean_capped: float
+
+
+def token_complexity(tokens: ArrayLike, errors: ArrayLike, *, threshold: float) -> TokenComplexity:
+    """Smallest number of tokens with error <= threshold.
+
+    Args:
+        tokens: (K,) rising token counts.
+        errors: (N, K), the error of each image at each count.
+        threshold: in the unit of the errors.
+    """
+    counts, values = np.asarray(tokens, dtype=np.int64), np.asarray(errors, dtype=np.float64)
+    fits = values <= threshold
+    reached = fits.any(axis=1)
+    smallest = np.where(reached, counts[fits.argmax(axis=1)], -1)
+    mean = float(smallest[reached].mean()) if reached.any() else float("nan")
+    return TokenComplexity(smallest, float(reached.mean()), mean, float(np.where(reached, smallest, counts[-1]).mean()))
+
+
+def _points(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    first, second = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    order = np.argsort(first)
+    first, second = first[order], second[order]
+    if len(first) < 4 or not (np.diff(first) > 0).all():
+        raise EvaluationError(f"a Bjøntegaard delta needs at least 4 points with distinct values, got {first.tolist()}")
+    return first, second
+
+
+def _mean_gap(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]) -> float:
+    """Mean of second minus first over the range of x that both cover."""
+    low, high = max(first[0][0], second[0][0]), min(first[0][-1], second[0][-1])
+    if low >= high:
+        raise EvaluationError("the two curves have no common range, so they cannot be compared")
+    areas = [PchipInterpolator(x, y).integrate(low, high) for x, y in (first, second)]
+    return float((areas[1] - areas[0]) / (high - low))
+
+
+def _turns_right(x: np.ndarray, y: np.ndarray, a: int, b: int, c: int) -> bool:
+    return bool((x[b] - x[a]) * (y[c] - y[a]) - (y[b] - y[a]) * (x[c] - x[a]) <= 0)

@@ -1,0 +1,7 @@
+"""The steps between a model's output and a number that differ between published evaluations: crops, casts and resizes, each by name."""
+
+from visiontok.evaluation.protocol.casts import CASTS, signed_to_uint8, to_uint8
+from visiontok.evaluation.protocol.crops import CROPS, centre_crop
+from visiontok.evaluation.protocol.resizes import RESIZES, resize_for_inception
+
+__all__ = ["CASTS", "CROPS", "RESIZES", "centre_crop", "resize_for_inception", "signed_to_uint8", "to_uint8"]
