@@ -25,13 +25,15 @@ class ImagePreprocessing(Config):
     """Resize the shorter side, crop the centre, scale to [0, 1].
 
     Attributes:
-        size: the square that the model takes; None for models that take any multiple of `multiple_of`.
+        size: the square that files and pictures become; None keeps their size.
+        tensors_keep_size: tensors are not resized to `size`, for models that take any multiple of `multiple_of`.
         interpolation: of the resize, always with antialiasing; tensors have no lanczos and are resized bicubically instead.
-        multiple_of: sides are cropped (centre) to a multiple of this where `size` is None.
+        multiple_of: sides that are not resized are cropped (centre) to a multiple of this.
     """
 
     size: Annotated[int, Field(gt=0)] | None = None
     interpolation: Literal["bicubic", "bilinear", "lanczos"] = "bicubic"
+    tensors_keep_size: bool = False
     multiple_of: Annotated[int, Field(gt=0)] = 1
 
     def __call__(self, signal: SignalLike | Sequence[SignalLike]) -> Tensor:
@@ -41,7 +43,7 @@ class ImagePreprocessing(Config):
             SignalError: naming the file or the batch item, what was found and what is expected.
         """
         if isinstance(signal, Tensor) and signal.ndim == 4:
-            return self._fit(_checked(signal, "the batch"), "the batch")
+            return self._fit(_checked(signal, "the batch"), self._tensor_size, "the batch")
         items = list(signal) if isinstance(signal, Sequence) and not isinstance(signal, str | bytes) else [signal]
         if not items:
             raise SignalError("no image was given")
@@ -64,27 +66,32 @@ class ImagePreprocessing(Config):
 
     def _one(self, item: SignalLike, name: str) -> Tensor:
         pixels: Tensor
+        size = self.size
         if isinstance(item, Tensor):
-            pixels = item
+            pixels, size = item, self._tensor_size
         else:
             name = str(item) if isinstance(item, str | Path) else name
             pixels = F.pil_to_tensor(self.resize(read_image(item, name=name), name=name))
         if pixels.ndim != 3:
             raise SignalError(f"{name} has shape {tuple(pixels.shape)}; an image tensor has shape (3, H, W) and a batch (B, 3, H, W)")
-        return self._fit(_checked(pixels[None], name), name)[0]
+        return self._fit(_checked(pixels[None], name), size, name)[0]
 
-    def _fit(self, batch: Tensor, name: str) -> Tensor:
+    @property
+    def _tensor_size(self) -> int | None:
+        return None if self.tensors_keep_size else self.size
+
+    def _fit(self, batch: Tensor, size: int | None, name: str) -> Tensor:
         height, width = batch.shape[-2:]
-        if self.size is None:
+        if size is None:
             target = (height // self.multiple_of * self.multiple_of, width // self.multiple_of * self.multiple_of)
             if 0 in target:
                 raise SignalError(f"{name} has {height} x {width} pixels, fewer than the model's stride of {self.multiple_of}")
             return F.center_crop(batch, list(target)) if target != (height, width) else batch
-        if min(height, width) != self.size:
+        if min(height, width) != size:
             self._check_length(height, width, name)
             mode = InterpolationMode.BICUBIC if self.interpolation == "lanczos" else InterpolationMode(self.interpolation)
-            batch = F.resize(batch, [self.size], interpolation=mode, antialias=True).clamp(0, 1)
-        return F.center_crop(batch, [self.size, self.size])
+            batch = F.resize(batch, [size], interpolation=mode, antialias=True).clamp(0, 1)
+        return F.center_crop(batch, [size, size])
 
     def _check_length(self, height: int, width: int, name: str) -> None:
         """A picture of 1 x 80,000,000 pixels passes every bound until its shorter side is enlarged."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -56,8 +58,7 @@ class PatchDiscriminator(nn.Module):
         widths = [width * mult for mult in (1, 1, 2, 4)[: config.num_stages + 1]]
         self.block_in = nn.Sequential(SameConv2d(3, width, 5), nn.LeakyReLU(0.1))
         self.blocks = nn.ModuleList(
-            nn.Sequential(SameConv2d(before, after, 3), BlurPool(), nn.GroupNorm(32, after), nn.LeakyReLU(0.1))
-            for before, after in zip(widths[:-1], widths[1:], strict=True)
+            nn.Sequential(SameConv2d(before, after, 3), BlurPool(), nn.GroupNorm(32, after), nn.LeakyReLU(0.1)) for before, after in pairwise(widths)
         )
         self.pool = nn.AdaptiveMaxPool2d((16, 16))
         self.to_logits = nn.Sequential(SameConv2d(widths[-1], widths[-1], 1), nn.LeakyReLU(0.1), SameConv2d(widths[-1], 1, 5))

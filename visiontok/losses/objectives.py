@@ -82,7 +82,9 @@ ObjectiveConfig = Annotated[ReconstructionConfig | ProxyCodesConfig, Field(discr
 class Objective(nn.Module, ABC):
     """Weighted loss terms of a tokenizer; `discriminator` is trained against it where there is one."""
 
-    discriminator: nn.Module | None = None
+    def __init__(self) -> None:
+        super().__init__()
+        self.discriminator: nn.Module | None = None
 
     @abstractmethod
     def generator_terms(self, prediction: Tensor, target: Tensor, quantizer_losses: dict[str, Tensor], *, step: int) -> dict[str, Tensor]:

@@ -67,7 +67,7 @@ class MaskGitVqgan(Tokenizer[MaskGitVqganConfig]):
         self.encoder = ConvEncoder(config.net)
         self.quantizer: VectorQuantizer = config.quantizer.build()
         self.decoder = ConvDecoder(config.net)
-        self.preprocessing = ImagePreprocessing(size=config.image_size)
+        self.preprocessing = ImagePreprocessing(size=config.image_size, tensors_keep_size=True, multiple_of=config.net.stride)
         side = config.image_size // config.net.stride
         self.layout = self.layout_for((side, side))
 
