@@ -32,7 +32,7 @@ def endpoint() -> str:
 
 @dataclass
 class Repository:
-    """One revision of a hub repository. The first file pins the commit, so that all files of one load belong together.
+    """One revision of a hub repository; all files of one load come from one commit.
 
     Attributes:
         repo: "owner/name".
@@ -58,7 +58,7 @@ class Repository:
                 hf_hub_download(
                     self.repo,
                     filename,
-                    revision=self._commit or self.revision,
+                    revision=self.revision,
                     cache_dir=self.cache_dir,
                     local_files_only=self.local_files_only,
                     token=self.token,
@@ -67,7 +67,10 @@ class Repository:
                     library_version=visiontok.__version__,
                 )
             )
-        self._commit = path.parents[filename.count("/")].name  # the cache keeps a commit's files under snapshots/<commit>/
+        commit = path.parents[filename.count("/")].name  # the cache keeps a commit's files under snapshots/<commit>/
+        if self._commit not in (None, commit):
+            raise HubError(f"{self} was changed while it was being loaded (from commit {self._commit} to {commit}); load again")
+        self._commit = commit
         try:
             check_whole(path)
         except CheckpointError as error:
@@ -121,7 +124,7 @@ def _explain(error: BaseException, repository: str, what: str, local_files_only:
         return FileAbsentError(f"{repository} holds no {what}; see {address}")
     status = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else None
     if status == 401:
-        return HubError(f"{endpoint()} refused the access token for {repository}; {login}")
+        return HubError(f"{endpoint()} wants a valid access token for {repository}: {login}")
     if status == 403:
         return HubError(f"access to {repository} is forbidden with this token ({_short(error)}); check its permissions")
     return HubError(f"{what} of {repository} could not be transferred ({_short(error)}); try again")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -135,9 +136,11 @@ def read_weights(path: Path, *, key: str | None = None) -> dict[str, Tensor]:
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).partition("\n")[0]
+        forbidden = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if forbidden is None:
+            raise _damaged(path, error) from error
         raise CheckpointError(
-            f"{path} is damaged or holds more than tensors, and was not opened further because a pickle can run code: {reason}. "
+            f"{path} holds {forbidden[1]} beside its tensors and was not read, because a pickle can run code. "
             "Ask for a safetensors file, or convert it where you trust it."
         ) from error
     except Exception as error:  # damaged pickles fail in as many ways as there are bytes
@@ -164,4 +167,5 @@ def _unwrap(values: Any, key: str | None, path: Path) -> dict[str, Tensor]:
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
     size = f"{path.stat().st_size} bytes" if path.is_file() else "not there"
-    return CheckpointError(f"{path} ({size}) is truncated or corrupt: {error}.")
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return CheckpointError(f"{path} ({size}) is truncated or corrupt: {reason}.")

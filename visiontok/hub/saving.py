@@ -8,7 +8,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from huggingface_hub import HfApi
+from huggingface_hub import CommitOperationAdd, HfApi
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -119,9 +119,8 @@ def push_folder(folder: str | Path, repo_id: str, *, private: bool | None = None
     api = HfApi(endpoint=endpoint(), token=token, library_name="visiontok", library_version=visiontok.__version__)
     with explained(repo_id, "the upload"):
         api.create_repo(repo_id, private=private, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repo_id, folder_path=source.path, allow_patterns=list(FILES), commit_message=f"Upload {saved.family} {saved.kind}"
-        )
+        additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=source.path / name) for name in FILES]
+        commit = api.create_commit(repo_id, additions, commit_message=f"Upload {saved.family} {saved.kind}")
     return str(commit.commit_url)
 
 

@@ -1,0 +1,168 @@
+"""Weights and configurations that somebody else wrote."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save
+
+from visiontok.errors import CheckpointError, ConfigError
+from visiontok.hub.interpolation import resolve
+from visiontok.hub.reading import check_whole, read_config, read_weights
+
+WHOLE = save({"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.int64)})
+
+
+def written(folder: Path, name: str, content: bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+def pickled(value: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+class TestSafetensors:
+    def test_whole(self, tmp_path: Path) -> None:
+        path = written(tmp_path, "w.safetensors", WHOLE)
+        check_whole(path)
+        assert read_weights(path)["a"].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+    @pytest.mark.parametrize("length", [*range(0, len(WHOLE), 7), len(WHOLE) - 1])
+    def test_truncated_anywhere(self, tmp_path: Path, length: int) -> None:
+        path = written(tmp_path, "w.safetensors", WHOLE[:length])
+        for read in (check_whole, read_weights):
+            with pytest.raises(CheckpointError, match=rf"w\.safetensors \({length} bytes\) is truncated or corrupt"):
+                read(path)
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            WHOLE + b"\0",
+            struct.pack("<Q", 1 << 60) + WHOLE[8:],
+            struct.pack("<Q", 10) + b"not a json" + WHOLE[18:],
+            b"<html>the proxy's login page</html>",
+        ],
+    )
+    def test_corrupt(self, tmp_path: Path, content: bytes) -> None:
+        with pytest.raises(CheckpointError, match="truncated or corrupt"):
+            check_whole(written(tmp_path, "w.safetensors", content))
+
+
+class TestPickles:
+    def test_plain(self, tmp_path: Path) -> None:
+        for suffix in (".bin", ".pt", ".pth", ".ckpt"):
+            assert list(read_weights(written(tmp_path, f"w{suffix}", pickled({"a": torch.ones(2)})))) == ["a"]
+
+    def test_code_is_never_run(self, tmp_path: Path) -> None:
+        class Evil:
+            def __reduce__(self) -> tuple[object, tuple[str]]:
+                return os.system, (f"touch {tmp_path / 'ran'}",)
+
+        with pytest.raises(CheckpointError, match="a pickle can run code"):
+            read_weights(written(tmp_path, "w.pt", pickled({"a": torch.ones(2), "b": Evil()})))
+        assert not (tmp_path / "ran").exists()
+
+    def test_other_objects_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(CheckpointError, match=r"holds argparse\.Namespace beside its tensors"):
+            read_weights(written(tmp_path, "w.pt", pickled({"model": {"a": torch.ones(2)}, "args": argparse.Namespace(lr=1)})))
+
+    def test_wrapped_state_dicts(self, tmp_path: Path) -> None:
+        one, two = {"a": torch.ones(1)}, {"a": torch.zeros(1)}
+        path = written(tmp_path, "w.pt", pickled({"epoch": 3, "ema": one, "model": two}))
+        assert read_weights(path)["a"].item() == 0
+        assert read_weights(path, key="ema")["a"].item() == 1
+        with pytest.raises(CheckpointError, match="no state dict under 'state_dict'; its entries are epoch, ema, model"):
+            read_weights(path, key="state_dict")
+        with pytest.raises(CheckpointError, match="no state dict under 'epoch'"):
+            read_weights(path, key="epoch")
+
+    @pytest.mark.parametrize(
+        ("value", "message"), [([1, 2], "holds list"), ({"a": torch.ones(1), "b": 3}, "b is no tensor"), (torch.ones(2), "Tensor")]
+    )
+    def test_no_state_dict(self, tmp_path: Path, value: object, message: str) -> None:
+        with pytest.raises(CheckpointError, match=message):
+            read_weights(written(tmp_path, "w.pt", pickled(value)))
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.data())
+    def test_damage_is_always_a_checkpoint_error(self, tmp_path: Path, data: st.DataObject) -> None:
+        whole = bytearray(pickled({"a": torch.ones(3)}))
+        if data.draw(st.booleans()):
+            del whole[data.draw(st.integers(0, len(whole) - 1)) :]
+        for place, byte in data.draw(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=8)):
+            if place < len(whole):
+                whole[place] = byte
+        try:
+            state_dict = read_weights(written(tmp_path, "w.pt", bytes(whole)))
+        except CheckpointError:
+            return
+        assert all(isinstance(value, torch.Tensor) for value in state_dict.values())
+
+    def test_unknown_kind(self, tmp_path: Path) -> None:
+        with pytest.raises(CheckpointError, match=r"expected \.safetensors or one of \.bin"):
+            read_weights(written(tmp_path, "w.npz", b""))
+
+
+class TestConfigurations:
+    def test_json_and_yaml(self, tmp_path: Path) -> None:
+        assert read_config(written(tmp_path, "c.json", b'{"a": {"b": 1}}')) == {"a": {"b": 1}}
+        assert read_config(written(tmp_path, "c.yaml", b"a:\n  b: 1\n")) == {"a": {"b": 1}}
+        with pytest.raises(ConfigError, match=r"c\.yaml"):
+            read_config(written(tmp_path, "c.yaml", b"a: !!python/object/apply:os.system ['true']"))
+
+
+class TestReferences:
+    def test_they_are_replaced_by_what_stands_there(self) -> None:
+        config = {
+            "model": {"vq": {"tokens": 32}, "sizes": [1, 2]},
+            "length": "${model.vq.tokens}",
+            "text": "${model.sizes.1} of ${length}",
+            "whole": "${model.vq}",
+            "plain": "$5 {x}",
+        }
+        resolved = resolve(config)
+        assert resolved["length"] == 32
+        assert resolved["text"] == "2 of 32"
+        assert resolved["whole"] == {"tokens": 32}
+        assert resolved["plain"] == "$5 {x}"
+        assert config["length"] == "${model.vq.tokens}"
+
+    @pytest.mark.parametrize("text", ["${oc.env:HOME}", "${now:%Y}", "${.sibling}", "${}", "${a[0]}", "${eval:1+1}", "x ${oc.env:HOME}"])
+    def test_nothing_else_is_resolved(self, text: str) -> None:
+        with pytest.raises(ConfigError, match="only places in the same configuration"):
+            resolve({"a": text, "sibling": 1})
+
+    def test_references_to_nothing_in_circles_and_within_references(self) -> None:
+        with pytest.raises(ConfigError, match="holds no 'c' there"):
+            resolve({"a": {"b": 1}, "d": "${a.c}"})
+        with pytest.raises(ConfigError, match="in a circle: b -> a -> b"):
+            resolve({"a": "${b}", "b": "${a}"})
+        with pytest.raises(ConfigError, match="within references"):
+            resolve({"a": "${b${c}}", "c": "d", "bd": 1})
+
+    def test_a_small_file_cannot_become_a_large_one(self) -> None:
+        words = {"a0": "x" * 100} | {f"a{i}": f"${{a{i - 1}}}" * 10 for i in range(1, 12)}
+        nodes = {"a0": [1]} | {f"a{i}": [f"${{a{i - 1}}}"] * 10 for i in range(1, 12)}
+        chain = {"a0": 1} | {f"a{i}": f"${{a{i - 1}}}" for i in range(1, 3000)}
+        for config in (words, nodes, dict(reversed(chain.items()))):
+            with pytest.raises(ConfigError, match=r"grows beyond|more than|too deeply"):
+                resolve(config)
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.recursive(st.integers() | st.text(alphabet="ab$ {}", max_size=8), lambda inner: st.lists(inner, max_size=3), max_leaves=8))
+    def test_configurations_without_references_stay_as_they_are(self, value: object) -> None:
+        if "${" not in json.dumps(value):
+            assert resolve({"value": value}) == {"value": value}
