@@ -1,0 +1,54 @@
+"""A batch of pictures as the loaders give it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from visiontok.data.skips import Skip
+from visiontok.data.source import Sample
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Pictures of one step.
+
+    Attributes:
+        images: (B, 3, H, W) float32 in [0, 1].
+        labels: (B,) int64; None unless every sample has one.
+        captions: B texts; None unless every sample has one.
+        keys: B keys.
+        indices: (B,) int64 places in the source.
+        step: number of the batch.
+        skipped: samples that were met on the way and could not be used.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    captions: tuple[str, ...] | None
+    keys: tuple[str, ...]
+    indices: Tensor
+    step: int
+    skipped: tuple[Skip, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def make_batch(images: Tensor, samples: Sequence[Sample], indices: Sequence[int], *, step: int, skipped: Sequence[Skip]) -> Batch:
+    """Put samples and their fitted pictures (B, 3, H, W) together."""
+    labels = [sample.label for sample in samples if sample.label is not None]
+    captions = tuple(sample.caption for sample in samples if sample.caption is not None)
+    complete = len(samples) > 0
+    return Batch(
+        images=images,
+        labels=torch.tensor(labels, dtype=torch.int64) if complete and len(labels) == len(samples) else None,
+        captions=captions if complete and len(captions) == len(samples) else None,
+        keys=tuple(sample.key for sample in samples),
+        indices=torch.tensor(list(indices), dtype=torch.int64),
+        step=step,
+        skipped=tuple(skipped),
+    )

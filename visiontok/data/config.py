@@ -1,0 +1,89 @@
+"""Which sources exist, how a recipe or a command line names them, and how they are opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, get_args
+
+from pydantic import Field
+
+from visiontok.config import Config
+from visiontok.data.digits import DigitsConfig, DigitsSource
+from visiontok.data.folder import FolderConfig, FolderSource
+from visiontok.data.parquet import ParquetConfig, ParquetSource
+from visiontok.data.photos import PhotosConfig, PhotosSource
+from visiontok.data.shapes import ShapesConfig, ShapesSource
+from visiontok.data.source import ImageSource
+from visiontok.data.webdataset import WebDatasetConfig, WebDatasetSource
+from visiontok.errors import ConfigError
+from visiontok.registry import unknown
+
+DataConfig: TypeAlias = Annotated[
+    DigitsConfig | PhotosConfig | ShapesConfig | FolderConfig | WebDatasetConfig | ParquetConfig,
+    Field(discriminator="name"),
+]
+"""The configuration of any source, told apart by `name`."""
+
+_CONFIGS: dict[str, type[Config]] = {
+    "digits": DigitsConfig,
+    "photos": PhotosConfig,
+    "shapes": ShapesConfig,
+    "folder": FolderConfig,
+    "webdataset": WebDatasetConfig,
+    "parquet": ParquetConfig,
+}
+_SOURCES: dict[str, Callable[[Any], ImageSource]] = {
+    "digits": DigitsSource,
+    "photos": PhotosSource,
+    "shapes": ShapesSource,
+    "folder": FolderSource,
+    "webdataset": WebDatasetSource,
+    "parquet": ParquetSource,
+}
+
+
+def open_source(source: DataConfig | str) -> ImageSource:
+    """Open a source from its configuration, or from the short form that `parse_source` reads.
+
+    Raises:
+        DataError: if it cannot be opened or holds nothing.
+    """
+    config = parse_source(source) if isinstance(source, str) else source
+    return _SOURCES[config.name](config)
+
+
+def parse_source(text: str) -> DataConfig:
+    """Read the short form: `digits:test`, `shapes`, `folder:/path`, `webdataset:/path/{00..03}.tar`, `parquet:/path/*.parquet`.
+
+    What names no source is taken for a path: of tar shards or Parquet files by its suffix, otherwise of a folder that exists.
+
+    Raises:
+        UnknownNameError: if there is no such source, or no such split; with close matches.
+        ConfigError: if a path is missing.
+    """
+    name, _, rest = text.partition(":")
+    if name not in _CONFIGS:
+        name, rest = _kind_of_path(text), text
+    kind = _CONFIGS[name]
+    values: dict[str, Any] = {"name": name}
+    if "path" in kind.model_fields:
+        if not rest:
+            raise ConfigError(f"the data source {text!r} lacks a path: write {name}:/path/to/pictures")
+        values["path"] = rest
+    elif rest:
+        splits = get_args(kind.model_fields["split"].annotation)
+        if rest not in splits:
+            raise unknown(f"split of {name}", rest, splits)
+        values["split"] = rest
+    return kind.parse(values, source=f"the data source {text!r}")  # type: ignore[return-value]
+
+
+def _kind_of_path(text: str) -> str:
+    path = Path(text).expanduser()
+    by_suffix = {".tar": "webdataset", ".parquet": "parquet"}
+    if path.suffix in by_suffix:
+        return by_suffix[path.suffix]
+    if path.is_dir():
+        return "folder"
+    raise unknown("data source or folder", text, _CONFIGS)

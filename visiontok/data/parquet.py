@@ -1,0 +1,152 @@
+"""Parquet files with encoded pictures in a column, as the `datasets` library writes them."""
+
+from __future__ import annotations
+
+import json
+import threading
+from bisect import bisect_right
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from visiontok.config import Config
+from visiontok.data.shard_names import expand_shards
+from visiontok.data.source import ImageSource, Sample, fingerprint
+from visiontok.errors import DataError
+from visiontok.images import read_image
+from visiontok.registry import unknown
+
+_CACHED_BYTES = 2**28
+
+
+class ParquetConfig(Config):
+    """Parquet files of one schema.
+
+    A whole row group is read at once and the last ones are kept, so that shuffled training wants small row groups (`datasets` writes 100 rows).
+
+    Attributes:
+        path: a file, a folder of files, a shell pattern, or a name with a range such as `train-{000..015}.parquet`.
+        image: column with the encoded pictures: binary, or a struct with a binary field "bytes".
+        label: column of whole numbers; None takes "label" where there is such a column.
+        caption: column of strings; None takes "caption" or "text" where there is one.
+    """
+
+    name: Literal["parquet"] = "parquet"
+    path: str
+    image: str = "image"
+    label: str | None = None
+    caption: str | None = None
+
+
+class ParquetSource(ImageSource):
+    """Every row of every file. Keys are `file/row`. Class names are those of a `datasets` ClassLabel, where the schema has one."""
+
+    def __init__(self, config: ParquetConfig) -> None:
+        self._paths = expand_shards(config.path, ".parquet")
+        self._metadata = [_metadata(path) for path in self._paths]
+        schema = self._metadata[0].schema.to_arrow_schema()
+        for path, metadata in zip(self._paths, self._metadata, strict=True):
+            if metadata.schema.to_arrow_schema().types != schema.types or metadata.schema.to_arrow_schema().names != schema.names:
+                raise DataError(f"{path} has other columns than {self._paths[0]}: all files of one set must share a schema")
+        self._image = _column(schema, config.image)
+        self._label = _column(schema, config.label) if config.label else _first(schema, "label")
+        self._caption = _column(schema, config.caption) if config.caption else _first(schema, "caption", "text")
+        _check_types(schema, self._image, self._label, self._caption)
+        if self._label:
+            self.class_names = _class_names(schema, self._label)
+        self._groups = [(file, group) for file, metadata in enumerate(self._metadata) for group in range(metadata.num_row_groups)]
+        self._starts = [0, *accumulate(self._metadata[file].row_group(group).num_rows for file, group in self._groups)]
+        self._file_starts = [0, *accumulate(metadata.num_rows for metadata in self._metadata)]
+        if not len(self):
+            raise DataError(f"{config.path!r} holds no row")
+        self._tables: dict[int, pa.Table] = {}
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what belongs to one process."""
+        return {**self.__dict__, "_tables": {}, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
+    @cached_property
+    def identity(self) -> str:
+        listing = (f"{path.name}\t{path.stat().st_size}\t{metadata.num_rows}" for path, metadata in zip(self._paths, self._metadata, strict=True))
+        return fingerprint("parquet", len(self), (*listing, f"{self._image}\t{self._label}\t{self._caption}"))
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def key(self, index: int) -> str:
+        file = bisect_right(self._file_starts, index) - 1
+        return f"{self._paths[file].stem}/{index - self._file_starts[file]}"
+
+    def read(self, index: int) -> Sample:
+        group = bisect_right(self._starts, index) - 1
+        table, row = self._table(group), index - self._starts[group]
+        name = f"{self._paths[self._groups[group][0]]} row {self.key(index).rpartition('/')[2]}"
+        picture = table.column(self._image)[row].as_py()
+        data = picture.get("bytes") if isinstance(picture, dict) else picture
+        if data is None:
+            raise DataError(f"{name} holds no bytes in column {self._image!r}; pictures that lie outside of the file are not read")
+        label = table.column(self._label)[row].as_py() if self._label else None
+        caption = table.column(self._caption)[row].as_py() if self._caption else None
+        return Sample(self.key(index), read_image(data, name=name), label=label, caption=caption)
+
+    def _table(self, group: int) -> pa.Table:
+        with self._lock:
+            if group in self._tables:
+                self._tables[group] = self._tables.pop(group)  # the latest used is the last
+                return self._tables[group]
+            file, number = self._groups[group]
+            columns = [column for column in (self._image, self._label, self._caption) if column]
+            try:
+                table = pq.ParquetFile(self._paths[file], metadata=self._metadata[file]).read_row_group(number, columns=columns, use_threads=False)
+            except (pa.ArrowException, OSError) as error:
+                raise DataError(f"row group {number} of {self._paths[file]} cannot be read: {error}") from error
+            while self._tables and sum(held.nbytes for held in self._tables.values()) + table.nbytes > _CACHED_BYTES:
+                del self._tables[next(iter(self._tables))]
+            self._tables[group] = table
+            return table
+
+
+def _metadata(path: Path) -> pq.FileMetaData:
+    try:
+        return pq.read_metadata(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is not a readable Parquet file: {error}") from error
+
+
+def _first(schema: pa.Schema, *names: str) -> str | None:
+    return next((name for name in names if name in schema.names), None)
+
+
+def _column(schema: pa.Schema, name: str) -> str:
+    if name not in schema.names:
+        raise DataError(str(unknown("column", name, schema.names)))
+    return name
+
+
+def _check_types(schema: pa.Schema, image: str, label: str | None, caption: str | None) -> None:
+    kind = schema.field(image).type
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        kind = kind.field("bytes").type
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        raise DataError(f"column {image!r} has type {schema.field(image).type}; expected binary, or a struct with a binary field 'bytes'")
+    if label and not pa.types.is_integer(schema.field(label).type):
+        raise DataError(f"column {label!r} has type {schema.field(label).type}; expected whole numbers")
+    if caption and not (pa.types.is_string(schema.field(caption).type) or pa.types.is_large_string(schema.field(caption).type)):
+        raise DataError(f"column {caption!r} has type {schema.field(caption).type}; expected strings")
+
+
+def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
+    """The names that `datasets` keeps in the schema's metadata."""
+    try:
+        names = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][label]["names"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return tuple(str(name) for name in names) if isinstance(names, list) else None

@@ -1,0 +1,46 @@
+"""Making batches ahead of their use, in worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from visiontok.data.batch import Batch
+from visiontok.errors import VisiontokError
+
+
+def prefetch(make: Callable[[int], Batch], numbers: range, *, num_workers: int) -> Iterator[Batch]:
+    """`make(number)` for every number, in order; what it raises is raised here.
+
+    Args:
+        make: builds the batch of that number; the same in every process.
+        num_workers: processes; 0 makes batches in this one, when they are asked for.
+    """
+    # A generator of its own, since a loader otherwise draws from torch's global one, on which a resumed training run depends.
+    loader: DataLoader[Any] = DataLoader(
+        _Maker(make), batch_size=None, sampler=numbers, num_workers=num_workers, collate_fn=_unchanged, generator=torch.Generator()
+    )
+    for item in loader:
+        if isinstance(item, VisiontokError):
+            raise item
+        yield item
+
+
+class _Maker(Dataset[Any]):
+    """Gives errors back as values: raised in a worker, their message would become a traceback."""
+
+    def __init__(self, make: Callable[[int], Batch]) -> None:
+        self._make = make
+
+    def __getitem__(self, number: int) -> Batch | VisiontokError:
+        try:
+            return self._make(number)
+        except VisiontokError as error:
+            return error
+
+
+def _unchanged(item: Any) -> Any:
+    return item

@@ -1,0 +1,142 @@
+"""Procedural coloured shapes on grey, with exact labels: every picture follows from (seed, split, index) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from visiontok.config import Config
+from visiontok.data.source import ImageSource, Sample, fingerprint
+from visiontok.images import read_image
+
+COLOURS = {
+    "red": (214, 39, 40),
+    "green": (44, 160, 44),
+    "blue": (31, 80, 200),
+    "yellow": (240, 200, 30),
+    "purple": (140, 50, 170),
+    "cyan": (30, 180, 200),
+}
+
+# Signed distances from an outline in pixels (negative inside), for points (x, y) around a centre and a circumscribed circle of radius r.
+KINDS: dict[str, Callable[[np.ndarray, np.ndarray, float], np.ndarray]] = {
+    "circle": lambda x, y, r: np.hypot(x, y) - r,
+    "square": lambda x, y, r: _box(x, y, r / 2**0.5, r / 2**0.5),
+    "triangle": lambda x, y, r: np.maximum(y, np.abs(x) * 0.75**0.5 - y / 2) - r / 2,
+    "cross": lambda x, y, r: np.minimum(_box(x, y, r * 0.9**0.5, r * 0.1**0.5), _box(x, y, r * 0.1**0.5, r * 0.9**0.5)),
+    "ring": lambda x, y, r: np.abs(np.hypot(x, y) - 0.75 * r) - 0.25 * r,
+}
+
+_VERSION = 1  # of the drawing; part of the identity, since results on other pictures cannot be compared
+_PLACING_ATTEMPTS = 50
+
+
+class ShapesConfig(Config):
+    """The procedural shapes.
+
+    Attributes:
+        split: "train" and "test" share no picture.
+        size: side in pixels.
+        num_samples: pictures in the set.
+        seed: of everything.
+        min_objects, max_objects: objects per picture; fewer where they find no free place.
+    """
+
+    name: Literal["shapes"] = "shapes"
+    split: Literal["train", "test"] = "train"
+    size: Annotated[int, Field(ge=16, le=1024)] = 64
+    num_samples: Annotated[int, Field(gt=0)] = 10_000
+    seed: Annotated[int, Field(ge=0)] = 0
+    min_objects: Annotated[int, Field(ge=1)] = 1
+    max_objects: Annotated[int, Field(ge=1, le=16)] = 3
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min_objects > self.max_objects:
+            raise ValueError(f"min_objects {self.min_objects} exceeds max_objects {self.max_objects}")
+        return self
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One object: x to the right and y down in pixels, radius of the circumscribed circle in pixels, angle in radians."""
+
+    kind: str
+    colour: str
+    x: float
+    y: float
+    radius: float
+    angle: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a picture shows: the grey level behind, and objects that do not touch each other, the largest first."""
+
+    background: int
+    shapes: tuple[Shape, ...]
+
+
+class ShapesSource(ImageSource):
+    """One class per colour and kind ("red circle"): that of the largest object. The caption names every object."""
+
+    class_names = tuple(f"{colour} {kind}" for kind in KINDS for colour in COLOURS)
+
+    def __init__(self, config: ShapesConfig) -> None:
+        self.config = config
+
+    @property
+    def identity(self) -> str:
+        return fingerprint("shapes", len(self), [str(_VERSION), self.config.model_dump_json()])
+
+    def __len__(self) -> int:
+        return self.config.num_samples
+
+    def key(self, index: int) -> str:
+        return f"shapes-{self.config.split}-{index:06d}"
+
+    def scene(self, index: int) -> Scene:
+        """The objects of a picture, exactly as they are drawn."""
+        config = self.config
+        rng = np.random.default_rng([_VERSION, config.seed, ("train", "test").index(config.split), index])
+        background = int(rng.integers(190, 256))
+        shapes: list[Shape] = []
+        for _ in range(int(rng.integers(config.min_objects, config.max_objects + 1))):
+            largest = 0.6 * shapes[0].radius if shapes else 0.32 * config.size
+            radius = rng.uniform(0.6, 1.0) * largest
+            kind, colour = (names[rng.integers(len(names))] for names in (list(KINDS), list(COLOURS)))
+            angle = rng.uniform(0, 2 * np.pi)
+            for x, y in rng.uniform(radius + 1, config.size - radius - 1, size=(_PLACING_ATTEMPTS, 2)):
+                if all(np.hypot(x - other.x, y - other.y) > radius + other.radius + 2 for other in shapes):
+                    shapes.append(Shape(kind, colour, float(x), float(y), float(radius), float(angle)))
+                    break
+        return Scene(background, tuple(shapes))
+
+    def read(self, index: int) -> Sample:
+        scene = self.scene(index)
+        main = scene.shapes[0]
+        caption = " and ".join(f"a {shape.colour} {shape.kind}" for shape in scene.shapes)
+        label = self.class_names.index(f"{main.colour} {main.kind}")
+        return Sample(self.key(index), read_image(draw(scene, self.config.size)), label=label, caption=caption)
+
+
+def draw(scene: Scene, size: int) -> np.ndarray:
+    """The scene as (size, size, 3) uint8; a pixel at an outline mixes both sides by the share that it covers."""
+    pixels = np.full((size, size, 3), scene.background, dtype=np.float64)
+    rows, columns = np.mgrid[:size, :size] + 0.5
+    for shape in scene.shapes:
+        right, down = columns - shape.x, rows - shape.y
+        cosine, sine = np.cos(shape.angle), np.sin(shape.angle)
+        distance = KINDS[shape.kind](cosine * right + sine * down, cosine * down - sine * right, shape.radius)
+        covered = np.clip(0.5 - distance, 0, 1)[..., None]
+        pixels += covered * (np.asarray(COLOURS[shape.colour]) - pixels)
+    return np.rint(pixels).astype(np.uint8)
+
+
+def _box(x: np.ndarray, y: np.ndarray, half_width: float, half_height: float) -> np.ndarray:
+    return np.maximum(np.abs(x) - half_width, np.abs(y) - half_height)
