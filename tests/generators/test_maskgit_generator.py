@@ -1,0 +1,164 @@
+import math
+
+import pytest
+import torch
+
+import visiontok
+from visiontok.errors import CheckpointError, ConfigError, TokenError
+from visiontok.generators.maskgit import MaskGIT, MaskGITConfig
+from visiontok.generators.sampling import RecordedNoise, SampleNoise
+from visiontok.layout import Segment, TokenLayout
+from visiontok.tokens import Tokens
+
+LINE = TokenLayout(modality="image", segments=(Segment(name="latents", shape=(8,), vocab_size=11),), signal_shape=(32, 32))
+SIZES = {"dim": 24, "depth": 2, "heads": 2, "mlp_dim": 32}
+BACKBONES = {"bert": {"kind": "bert", "dropout": 0.0, "attention_dropout": 0.0, **SIZES}, "uvit": {"kind": "uvit", **SIZES}}
+every_backbone = pytest.mark.parametrize("backbone", BACKBONES)
+
+
+def maskgit(backbone: str = "bert", **changes) -> MaskGIT:
+    torch.manual_seed(0)
+    model = MaskGIT(MaskGITConfig.parse({"layout": LINE, "num_classes": 3, "backbone": BACKBONES[backbone], **changes}))
+    torch.nn.init.normal_(model.lm_head.weight, std=0.5)
+    return model.eval()
+
+
+def random_tokens(batch: int = 4) -> Tokens:
+    return Tokens(torch.randint(11, (batch, 8), generator=torch.Generator().manual_seed(1)), LINE)
+
+
+@every_backbone
+def test_samples_hold_no_mask_and_do_not_depend_on_the_batch(backbone):
+    model = maskgit(backbone)
+    classes = torch.arange(6) % 3
+    whole = model.generate(classes, generator=SampleNoise(5, range(6)))
+    parts = [model.generate(classes[start : start + 2], generator=SampleNoise(5, range(start, start + 2))) for start in (0, 2, 4)]
+    assert torch.equal(whole.validate().indices, Tokens.cat(parts).indices)
+    assert len({tuple(row) for row in whole.indices.tolist()}) == 6
+
+
+def test_guided_logits_are_one_formula():
+    model, ids, classes = maskgit(), random_tokens().indices, torch.tensor([0, 1, 2, 0])
+    conditional, unconditional = model.logits(ids, classes), model.logits(ids, torch.full((4,), 3))
+    assert torch.equal(model.guided_logits(classes, ids, 1.0), conditional)
+    assert torch.allclose(model.guided_logits(classes, ids, 2.5), unconditional + 2.5 * (conditional - unconditional), atol=1e-5)
+
+
+def test_masking_follows_the_arccos_schedule():
+    model, ids = maskgit(), random_tokens(3).indices
+    times = torch.tensor([0.0, 0.5, 1.0])
+    ranks = torch.rand(3, 8, generator=torch.Generator().manual_seed(0))
+    masked, mask = model.mask_tokens(ids, RecordedNoise(uniform=[times, ranks]))
+    assert mask.sum(dim=1).tolist() == [8, round(8 * 2 / 3), 1]  # arccos(0.5) is two thirds of a right angle; one place at least
+    assert torch.equal(masked == model.mask_id, mask)
+    assert torch.equal(masked[~mask], ids[~mask])
+
+
+def test_the_loss_weighs_masked_and_unmasked_places():
+    model, tokens, classes = maskgit(label_smoothing=0.0, unmasked_weight=0.25), random_tokens(1), torch.tensor([2])
+    draws = torch.tensor([0.5]), torch.rand(1, 8)
+    masked, mask = model.mask_tokens(tokens.indices, RecordedNoise(uniform=draws))
+    nats = -model.logits(masked, classes).log_softmax(-1).gather(-1, tokens.indices[..., None])[..., 0]
+    expected = (nats[mask].sum() + 0.25 * nats[~mask].sum()) / (mask.sum() + 0.25 * (~mask).sum())
+    assert model.loss(tokens, classes, generator=RecordedNoise(uniform=draws))["loss"].item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_classes_are_dropped_by_the_last_draw_in_training_only():
+    model, tokens, classes = maskgit(class_dropout=0.5), random_tokens(), torch.tensor([0, 1, 2, 0])
+    draws = torch.rand(4), torch.rand(4, 8)
+    kept = model.loss(tokens, classes, generator=RecordedNoise(uniform=draws))["loss"]
+    model.train()
+    none, every = (model.loss(tokens, classes, generator=RecordedNoise(uniform=(*draws, torch.full((4,), u))))["loss"] for u in (0.9, 0.1))
+    assert torch.equal(kept, none)
+    assert not torch.equal(kept, every)
+
+
+@every_backbone
+def test_training_lowers_the_loss(backbone):
+    model = maskgit(backbone).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    tokens, classes = random_tokens(), torch.tensor([0, 1, 2, 0])
+    losses = []
+    for step in range(40):
+        loss = model(tokens, classes, generator=SampleNoise((0, step), range(4)))["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+
+
+def test_an_untrained_model_is_undecided():
+    torch.manual_seed(0)
+    model = MaskGIT(MaskGITConfig.parse({"layout": LINE, "num_classes": 3, "backbone": BACKBONES["uvit"]}))
+    assert model.loss(random_tokens(), torch.tensor([0, 1, 2, 0]))["loss"].item() == pytest.approx(math.log(11), abs=0.1)
+
+
+@every_backbone
+def test_bfloat16_stays_finite(backbone):
+    model = maskgit(backbone).bfloat16().train()
+    loss = model.loss(random_tokens(), torch.tensor([0, 1, 2, 0]))["loss"]
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
+    assert model.eval().generate(torch.tensor([0, 1])).validate().is_full
+
+
+def test_unconditional():
+    model = maskgit(num_classes=0)
+    assert model.generate(num_samples=3).validate().is_full
+    assert model.train().loss(random_tokens())["loss"].isfinite()
+
+
+@every_backbone
+def test_saved_and_loaded_again(backbone, tmp_path):
+    model = maskgit(backbone, sampling={"num_steps": 3, "guidance": 6.9, "guidance_schedule": "power-cosine"})
+    loaded = visiontok.from_pretrained(visiontok.save_pretrained(model, tmp_path / "model"))
+    assert loaded.config == model.config
+    classes = torch.tensor([0, 2])
+    samples = [each.generate(classes, generator=SampleNoise(0, range(2))).indices for each in (model, loaded)]
+    assert torch.equal(*samples)
+
+
+def test_published_checkpoints_are_described_completely():
+    sizes = {"maskgit-titok-l32": 177_202_432, "maskgit-titok-b64": 177_227_008, "maskgit-titok-s128": 294_990_848}
+    for name, parameters in sizes.items():
+        with torch.device("meta"):
+            model = visiontok.create(name)
+        assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+        assert model.layout.length == int("".join(filter(str.isdigit, name)))
+
+
+def test_reference_configurations_that_do_not_fit():
+    generator = {
+        **{"model_type": "ViT", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32},
+        **{"dropout": 0.1, "attn_drop": 0.1, "class_label_dropout": 0.1, "image_seq_len": 4, "condition_num_classes": 2},
+    }
+
+    def load(weights=None, **changes):
+        values = {key: value for key, value in {**generator, **changes}.items() if value is not None}
+        return visiontok.from_reference("maskgit", {"model": {"vq_model": {"codebook_size": 8}, "generator": values}}, weights or {})
+
+    with pytest.raises(CheckpointError, match="missing"):
+        load()
+    with pytest.raises(CheckpointError, match="no place"):
+        load({"model.pooler.weight": torch.zeros(1)})
+    with pytest.raises(ConfigError, match="lacks 'hidden_size'"):
+        load(hidden_size=None)
+    with pytest.raises(ConfigError, match="'DiT' is unknown"):
+        load(model_type="DiT")
+    with pytest.raises(ConfigError, match="5 heads"):
+        load(num_attention_heads=5)
+
+
+def test_layouts_that_it_cannot_rank():
+    two = Segment(name="grid", shape=(4,), vocab_size=11, codebooks=2)
+    with pytest.raises(ConfigError, match="one codebook"):
+        maskgit(layout=TokenLayout(modality="image", segments=(two,), signal_shape=(32, 32)))
+    ragged = LINE.replace(ragged=True)
+    with pytest.raises(ConfigError, match="ragged"):
+        maskgit(layout=ragged)
+    prefix = LINE.replace(prefix_decodable=True)
+    model = maskgit(layout=prefix)
+    with pytest.raises(TokenError, match="every id"):
+        model.loss(Tokens(random_tokens().indices[:, :3], prefix), torch.tensor([0, 1, 2, 0]))
