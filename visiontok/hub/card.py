@@ -73,7 +73,7 @@ def render(card: ModelCard, model: AnyModel, *, name: str, family: Family) -> st
     sections = [
         f"# {name}",
         card.summary or f"A {family.name} {family.kind} for {modality} tokens.",
-        f"Family: {family.name}. {family.summary}" + (f" Paper: {family.paper}" if family.paper else ""),
+        f"Family `{family.name}`: {family.summary.rstrip('.')}." + (f" Paper: {family.paper}" if family.paper else ""),
         "## How to load it\n\n```python\n" + _snippet(name, model) + "```",
         "## Tokens\n\n" + _tokens(known, model.layout),
         "## Measured\n\n" + (_table(card.measured) or "Nothing was measured."),
