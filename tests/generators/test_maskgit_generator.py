@@ -12,7 +12,7 @@ from visiontok.tokens import Tokens
 
 LINE = TokenLayout(modality="image", segments=(Segment(name="latents", shape=(8,), vocab_size=11),), signal_shape=(32, 32))
 SIZES = {"dim": 24, "depth": 2, "heads": 2, "mlp_dim": 32}
-BACKBONES = {"bert": {"kind": "bert", "dropout": 0.0, "attention_dropout": 0.0, **SIZES}, "uvit": {"kind": "uvit", **SIZES}}
+BACKBONES = {"bert": {"type": "bert", "dropout": 0.0, "attention_dropout": 0.0, **SIZES}, "uvit": {"type": "uvit", **SIZES}}
 every_backbone = pytest.mark.parametrize("backbone", BACKBONES)
 
 

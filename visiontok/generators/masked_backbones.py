@@ -40,7 +40,7 @@ class BertConfig(_BackboneConfig):
         attention_dropout: of the attention probabilities.
     """
 
-    kind: Literal["bert"] = "bert"
+    type: Literal["bert"] = "bert"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     attention_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
@@ -59,7 +59,7 @@ class UViTConfig(_BackboneConfig):
         mlp_dim: hidden width of the feed-forward parts.
     """
 
-    kind: Literal["uvit"] = "uvit"
+    type: Literal["uvit"] = "uvit"
 
     def build(self, vocab_size: int, length: int) -> UViT:
         """The network for sequences of `length` out of `vocab_size` ids."""
@@ -74,7 +74,7 @@ class Bert(nn.Module):
         self.embeddings = nn.Embedding(vocab_size, config.dim)
         self.pos_embed = nn.Parameter(torch.empty(length, config.dim))
         # BERT tells two sentences apart by the rows of this table; pictures are always the first, but published weights hold both rows
-        self.token_type = nn.Parameter(torch.empty(2, config.dim))
+        self.token_type_embed = nn.Parameter(torch.empty(2, config.dim))
         self.norm = nn.LayerNorm(config.dim, eps=1e-12)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.Sequential(
@@ -92,7 +92,7 @@ class Bert(nn.Module):
         )
 
     def forward(self, ids: Tensor) -> Tensor:
-        x = self.embeddings(ids) + self.token_type[0] + self.pos_embed
+        x = self.embeddings(ids) + self.token_type_embed[0] + self.pos_embed
         return self.blocks(self.dropout(self.norm(x)))
 
 

@@ -35,7 +35,7 @@ class MaskGITConfig(GeneratorConfig):
         unmasked_weight: weight of the places that were not masked, in the loss; masked ones weigh 1.
     """
 
-    backbone: Annotated[BertConfig | UViTConfig, Field(discriminator="kind")]
+    backbone: Annotated[BertConfig | UViTConfig, Field(discriminator="type")]
     class_dropout: Share = 0.1
     label_smoothing: Share = 0.1
     unmasked_weight: Annotated[float, Field(ge=0)] = 0.1
@@ -58,7 +58,7 @@ class MaskGIT(Generator[MaskGITConfig]):
         {
             "model.embeddings.word_embeddings.weight": "backbone.embeddings.weight",
             "model.embeddings.position_embeddings.weight": "backbone.pos_embed",
-            "model.embeddings.token_type_embeddings.weight": "backbone.token_type",
+            "model.embeddings.token_type_embeddings.weight": "backbone.token_type_embed",
             "model.embeddings.LayerNorm.{*}": "backbone.norm.{*}",
             "model.embeddings.position_ids": None,  # a constant that older versions stored
             "model.encoder.layer.{}.attention.self.{}.{*}": "backbone.blocks.{}.attn.{}.{*}",
@@ -220,7 +220,7 @@ def _backbone_from_reference(generator: Mapping[str, Any]) -> dict[str, Any]:
         "mlp_dim": generator["intermediate_size"],
     }
     if generator["model_type"] == "UViT":
-        return {"kind": "uvit", **sizes}  # their code never uses its dropout rates
+        return {"type": "uvit", **sizes}  # their code never uses its dropout rates
     if generator["model_type"] == "ViT":
-        return {"kind": "bert", **sizes, "dropout": generator["dropout"], "attention_dropout": generator["attn_drop"]}
+        return {"type": "bert", **sizes, "dropout": generator["dropout"], "attention_dropout": generator["attn_drop"]}
     raise ConfigError(f"model_type {generator['model_type']!r} is unknown; maskgit generators are 'ViT' or 'UViT'")

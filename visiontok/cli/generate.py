@@ -1,0 +1,164 @@
+"""`visiontok generate`: sample tokens from a generator and decode them to pictures."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from visiontok.cli.device import DeviceOption, pick_device
+from visiontok.errors import ConfigError
+
+if TYPE_CHECKING:
+    from visiontok.generators.base import Generator
+    from visiontok.tokenizer import Tokenizer
+
+_GRID = 64
+"""Pictures that the grid shows at most."""
+
+
+def generate(
+    model: Annotated[str, typer.Option("--model", "-m", help="Generator: a released or bundled name, owner/repository or a folder.")],
+    tokenizer: Annotated[str, typer.Option("--tokenizer", "-t", help="Tokenizer whose tokens the generator was trained on.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures, the grid and tokens.npz.")],
+    classes: Annotated[str | None, typer.Option(help="Classes by number, taken in turn: 0,1,2. Without it: every class.")] = None,
+    class_names: Annotated[str | None, typer.Option(help="Classes by name, taken in turn: cat,dog.")] = None,
+    num: Annotated[int, typer.Option("--num", "-n", min=1, help="Number of pictures.")] = 16,
+    guidance: Annotated[float | None, typer.Option(help="Scale of classifier-free guidance.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Sampling temperature.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Sample among the k most likely ids; 0 for all.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Sample among the most likely ids of this total probability; 1 for all.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Passes of a generator that fills in many ids at once.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same pictures, whatever the batch size.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 16,
+    device: DeviceOption = "auto",
+) -> None:
+    """Sample pictures: a generator writes tokens, a tokenizer decodes them.
+
+    The folder gets one PNG per picture, grid.png with the first 64 of them, and tokens.npz (arrays indices, classes, layout).
+    Numbers that are not given are those of the generator's own configuration.
+
+    \b
+    Examples:
+      visiontok generate --model maskgit-titok-l32 --tokenizer titok-l32 --classes 207,360 --num 8 -o pictures
+      visiontok generate -m runs/digits-gpt/final -t runs/digits/final --guidance 2 --top-k 100 --seed 1 -o digits
+    """
+    from visiontok.hub import from_pretrained
+
+    place = pick_device(device)
+    generator = _as_generator(from_pretrained(model, device=place), model)
+    decoder = _as_tokenizer(from_pretrained(tokenizer, device=place), tokenizer)
+    if generator.layout != decoder.layout:
+        raise ConfigError(f"{model} writes tokens of another layout than {tokenizer} reads: {generator.layout} instead of {decoder.layout}")
+    labels = _labels(generator, classes, class_names, num)
+    numbers = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p, "num_steps": steps}
+    sampler = _sampler(generator, {name: value for name, value in numbers.items() if value is not None}, model)
+    _write(generator, decoder, sampler, labels, num=num, seed=seed, batch_size=batch_size, output=output)
+    typer.echo(f"{num} pictures, grid.png and tokens.npz in {output}")
+
+
+def _write(
+    generator: Generator[Any],
+    tokenizer: Tokenizer[Any],
+    sampler: Any,
+    labels: list[int] | None,
+    *,
+    num: int,
+    seed: int,
+    batch_size: int,
+    output: Path,
+) -> None:
+    import numpy as np
+    import torch
+    from rich.console import Console
+    from rich.progress import track
+
+    from visiontok.files import replacing
+    from visiontok.generators.sampling import SampleNoise
+    from visiontok.tokens import Tokens
+    from visiontok.training.pictures import grid, save_picture
+
+    batches, pictures = [], []
+    console = Console(stderr=True)
+    for start in track(range(0, num, batch_size), "Sampling", console=console, disable=not console.is_terminal):
+        rows = range(start, min(start + batch_size, num))
+        condition = None if labels is None else torch.tensor([labels[row] for row in rows])
+        count = len(rows) if labels is None else None
+        tokens = generator.generate(condition, num_samples=count, generator=SampleNoise(seed, rows), sampler=sampler)
+        images = tokenizer.decode(tokens).float().cpu()
+        batches.append(tokens)
+        pictures.append(images[: max(0, _GRID - start)])
+        for row, image in zip(rows, images, strict=True):
+            name = f"{row:05d}.png" if labels is None else f"{row:05d}-class-{labels[row]:04d}.png"
+            save_picture(image, output / name)
+    shown = torch.cat(pictures)
+    save_picture(grid(shown, columns=math.isqrt(len(shown) - 1) + 1), output / "grid.png")
+    with replacing(output / "tokens.npz") as temporary:
+        np.savez_compressed(
+            temporary,
+            indices=Tokens.cat(batches).indices.cpu().numpy(),
+            classes=np.asarray(labels or [], dtype=np.int64),
+            layout=np.asarray(generator.layout.model_dump_json()),
+        )
+
+
+def _as_generator(loaded: Any, name: str) -> Generator[Any]:
+    from visiontok.generators.base import Generator
+
+    if not isinstance(loaded, Generator):
+        raise ConfigError(f"--model {name} is a tokenizer; give it to --tokenizer, and a generator to --model")
+    return loaded
+
+
+def _as_tokenizer(loaded: Any, name: str) -> Tokenizer[Any]:
+    from visiontok.tokenizer import Tokenizer
+
+    if not isinstance(loaded, Tokenizer):
+        raise ConfigError(f"--tokenizer {name} is a generator; give the tokenizer that it was trained with")
+    return loaded
+
+
+def _labels(generator: Generator[Any], classes: str | None, class_names: str | None, num: int) -> list[int] | None:
+    """The class of every picture; None for unconditional generators."""
+    config = generator.config
+    if classes is not None and class_names is not None:
+        raise ConfigError("give --classes or --class-names, not both")
+    if not config.num_classes:
+        if classes is not None or class_names is not None:
+            raise ConfigError("this generator is unconditional: leave out --classes and --class-names")
+        return None
+    if classes is not None:
+        chosen = [_number(part, config.num_classes) for part in classes.split(",")]
+    elif class_names is not None:
+        chosen = [_named(part.strip(), config.class_names) for part in class_names.split(",")]
+    else:
+        chosen = list(range(config.num_classes))
+    return [chosen[row % len(chosen)] for row in range(num)]
+
+
+def _number(text: str, num_classes: int) -> int:
+    if not text.strip().isdecimal() or int(text) >= num_classes:
+        raise ConfigError(f"--classes holds {text.strip()!r}; expected numbers from 0 to {num_classes - 1}, separated by commas")
+    return int(text)
+
+
+def _named(name: str, known: tuple[str, ...]) -> int:
+    from visiontok.registry import unknown
+
+    if not known:
+        raise ConfigError("this generator has no class names; use --classes with numbers")
+    if name not in known:
+        raise unknown("class", name, known)
+    return known.index(name)
+
+
+def _sampler(generator: Generator[Any], changes: dict[str, Any], name: str) -> Any:
+    known = type(generator.config.sampling).model_fields
+    options = {"num_steps": "steps"}
+    for key in changes:
+        if key not in known:
+            option = options.get(key, key).replace("_", "-")
+            raise ConfigError(f"--{option} does not apply to {name}: its sampler knows {', '.join(known)}")
+    return generator.sampler(**changes)
