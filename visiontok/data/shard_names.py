@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import glob
+import math
 import re
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 from visiontok.errors import DataError
@@ -28,8 +28,6 @@ def expand_shards(pattern: str, suffix: str) -> tuple[Path, ...]:
     paths = _find(str(Path(pattern).expanduser()), suffix)
     if not paths:
         raise DataError(f"{pattern!r} matches no {suffix} file")
-    if len(paths) > _MOST_FILES:
-        raise DataError(f"{pattern!r} names more than {_MOST_FILES} files")
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
@@ -41,8 +39,11 @@ def _find(pattern: str, suffix: str) -> tuple[Path, ...]:
     path = Path(pattern)
     if path.is_dir():
         return tuple(sorted(file for file in path.iterdir() if file.suffix == suffix and not file.name.startswith(".")))
-    if _RANGE.search(pattern):
-        return tuple(Path(name) for name in islice(_ranges(pattern), _MOST_FILES + 1))
+    ranges = _RANGE.findall(pattern)
+    if ranges:
+        if math.prod(int(high) - int(low) + 1 for low, high in ranges) > _MOST_FILES:
+            raise DataError(f"{pattern!r} names more than {_MOST_FILES} files")
+        return tuple(Path(name) for name in _ranges(pattern))
     if glob.has_magic(pattern) and not path.is_file():
         return tuple(sorted(Path(name) for name in glob.glob(pattern, recursive=True)))
     return (path,)

@@ -1,0 +1,62 @@
+"""Naming a source in a recipe and on the command line."""
+
+from pathlib import Path
+
+import pytest
+from bad_pictures import encoded
+from pydantic import TypeAdapter
+
+from visiontok.config import Config
+from visiontok.data import DataConfig, open_source, parse_source
+from visiontok.data.digits import DigitsConfig
+from visiontok.data.folder import FolderConfig
+from visiontok.data.parquet import ParquetConfig
+from visiontok.data.photos import PhotosConfig
+from visiontok.data.shapes import ShapesConfig
+from visiontok.data.webdataset import WebDatasetConfig
+from visiontok.errors import ConfigError, UnknownNameError
+
+
+@pytest.mark.parametrize(
+    ("text", "config"),
+    [
+        ("digits", DigitsConfig(split="train")),
+        ("digits:test", DigitsConfig(split="test")),
+        ("photos:heldout", PhotosConfig(split="heldout")),
+        ("shapes", ShapesConfig()),
+        ("folder:/data/a:b", FolderConfig(path="/data/a:b")),
+        ("webdataset:/x/{00..03}.tar", WebDatasetConfig(path="/x/{00..03}.tar")),
+        ("/x/{00..03}.tar", WebDatasetConfig(path="/x/{00..03}.tar")),
+        ("parquet:/x/*.parquet", ParquetConfig(path="/x/*.parquet")),
+        ("x/*.parquet", ParquetConfig(path="x/*.parquet")),
+    ],
+)
+def test_the_short_form(text: str, config: Config) -> None:
+    assert parse_source(text) == config
+
+
+def test_a_bare_folder_is_a_folder_source(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded())
+    assert parse_source(str(tmp_path)) == FolderConfig(path=str(tmp_path))
+    assert len(open_source(str(tmp_path))) == 1
+
+
+def test_misspelt_names_get_close_matches() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean digits"):
+        parse_source("digit:test")
+    with pytest.raises(UnknownNameError, match=r"split of photos called 'held-out'. Did you mean heldout"):
+        parse_source("photos:held-out")
+    with pytest.raises(UnknownNameError, match="/nowhere/at/all"):
+        parse_source("/nowhere/at/all")
+    with pytest.raises(ConfigError, match="lacks a path: write folder:"):
+        parse_source("folder:")
+
+
+def test_a_recipe_names_its_source_with_options() -> None:
+    adapter = TypeAdapter(DataConfig)
+    assert adapter.validate_python({"name": "shapes", "size": 32}) == ShapesConfig(size=32)
+    for config in (DigitsConfig(split="all"), ParquetConfig(path="x", label="fine_label"), PhotosConfig(textures=True)):
+        assert adapter.validate_python(config.to_dict()) == config
+    for wrong in ({"name": "imagenet"}, {"name": "digits", "path": "x"}, {"name": "folder"}):
+        with pytest.raises(ValueError):
+            adapter.validate_python(wrong)
