@@ -79,10 +79,13 @@ def _suggestion(cls: type[BaseModel], place: tuple[int | str, ...]) -> str:
     models = [cls]
     for part in path:
         fields = [model.model_fields[str(part)] for model in models if str(part) in model.model_fields]
-        if fields:  # anything else is an index or the tag of a union
-            models = [inner for field in fields for inner in _models_in(field.annotation)]
-    close = difflib.get_close_matches(str(key), [name for model in models for name in model.model_fields], n=2)
-    return f", did you mean {' or '.join(close)}?" if close else ""
+        inside = [inner for field in fields for inner in _models_in(field.annotation)]
+        models = inside or models  # an index, or the tag of a union, leads no deeper
+    known = [name for model in models for name in model.model_fields]
+    close = difflib.get_close_matches(str(key), known, n=2)
+    if close:
+        return f", did you mean {' or '.join(close)}?"
+    return f", known here: {', '.join(known)}" if path and known else ""
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
