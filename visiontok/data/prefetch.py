@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from visiontok.data.batch import Batch
 from visiontok.errors import VisiontokError
 
+T = TypeVar("T")
 
-def prefetch(make: Callable[[int], Batch], numbers: range, *, num_workers: int) -> Iterator[Batch]:
+
+def prefetch(make: Callable[[int], T], numbers: range, *, num_workers: int) -> Iterator[T]:
     """`make(number)` for every number, in order; what it raises is raised here.
 
     Args:
@@ -32,10 +33,10 @@ def prefetch(make: Callable[[int], Batch], numbers: range, *, num_workers: int) 
 class _Maker(Dataset[Any]):
     """Gives errors back as values: raised in a worker, their message would become a traceback."""
 
-    def __init__(self, make: Callable[[int], Batch]) -> None:
+    def __init__(self, make: Callable[[int], Any]) -> None:
         self._make = make
 
-    def __getitem__(self, number: int) -> Batch | VisiontokError:
+    def __getitem__(self, number: int) -> Any:
         try:
             return self._make(number)
         except VisiontokError as error:
