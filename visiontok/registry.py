@@ -211,7 +211,7 @@ def unknown(what: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """An error that lists the names closest to `name`."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
-    hint = f"Did you mean {', '.join(close)}?" if close else f"Known: {', '.join(names[:12])}{' ...' if len(names) > 12 else ''}."
+    hint = f"Did you mean {', '.join(close)}?" if close else f"Known: {', '.join(names[:12])}{' ...' if len(names) > 12 else '.'}"
     return UnknownNameError(f"there is no {what} called {name!r}. {hint}")
 
 

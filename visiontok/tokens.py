@@ -346,6 +346,21 @@ class Latents:
     def __len__(self) -> int:
         return len(self.values)
 
+    def __getitem__(self, rows: slice | Tensor) -> Latents:
+        """A sub-batch."""
+        return replace(self, values=self.values[rows])
+
+    @classmethod
+    def cat(cls, batches: Sequence[Latents]) -> Latents:
+        """Join batches of one layout.
+
+        Raises:
+            TokenError: if the layouts differ or there is no batch.
+        """
+        if len({batch.layout.model_dump_json() for batch in batches}) != 1:
+            raise TokenError(f"only batches of one layout can be joined; these are {len(batches)} of several, or none")
+        return cls(torch.cat([batch.values for batch in batches]), batches[0].layout)
+
     def to(self, device: torch.device | str) -> Latents:
         """The same latents on another device."""
         return replace(self, values=self.values.to(device))

@@ -1,18 +1,17 @@
-"""The command line: one file per command, each with one function of the command's name.
+"""The command line: one file per command, each with one function.
 
-Command modules import nothing heavy at the top, so that `visiontok list` and `--help` answer at once.
+A command's file is imported when the command runs or is asked for help, and imports torch inside its function, so that `visiontok list`
+answers at once.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from typing import Annotated
 
 import typer
 
 import visiontok
-from visiontok.cli.failures import Commands
+from visiontok.cli.commands import Commands
 
 app = typer.Typer(
     name="visiontok",
@@ -24,8 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-
-_COMMANDS = ("list", "info", "encode", "decode", "reconstruct", "tokenize", "train", "evaluate", "generate", "demo", "push")
 
 
 def _version(wanted: bool) -> None:
@@ -40,11 +37,6 @@ def options(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
 ) -> None:
     """Options that stand before the command; `Commands` reads `debug`."""
-
-
-for _name in _COMMANDS:
-    if importlib.util.find_spec(f"visiontok.cli.{_name}"):
-        app.command(_name)(getattr(importlib.import_module(f"visiontok.cli.{_name}"), _name))
 
 
 def main() -> None:

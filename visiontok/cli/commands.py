@@ -1,20 +1,48 @@
-"""How a command ends when something goes wrong: one paragraph on stderr and a conventional exit code."""
+"""Which commands there are, and how one ends when something goes wrong: a paragraph on stderr and a conventional exit code."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command
 
 from visiontok.errors import VisiontokError
 
 INTERRUPTED = 130
 """The exit code of a process that SIGINT ended: 128 + 2."""
 
+FUNCTIONS = {
+    "list": "list_models",
+    "info": "info",
+    "encode": "encode",
+    "decode": "decode",
+    "reconstruct": "reconstruct",
+    "tokenize": "tokenize",
+    "train": "train",
+    "evaluate": "evaluate",
+    "generate": "generate",
+    "demo": "demo",
+    "push": "push",
+}
+"""Commands in the order of `--help`, each in the module of its name, and the function there."""
+
 
 class Commands(TyperGroup):
     """The group of all commands. Expected errors become a paragraph and exit code 1; `--debug` lets them through with their traceback."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [name for name in FUNCTIONS if importlib.util.find_spec(f"visiontok.cli.{name}")]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in FUNCTIONS:
+            return None
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+        alone.command(cmd_name)(getattr(importlib.import_module(f"visiontok.cli.{cmd_name}"), FUNCTIONS[cmd_name]))
+        return get_command(alone)
 
     def invoke(self, ctx: Any) -> Any:
         try:

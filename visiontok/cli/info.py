@@ -1,0 +1,106 @@
+"""`visiontok info`: everything the registry knows about one model or family."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from visiontok import registry
+from visiontok.cli.output import print_facts
+
+
+def info(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A released or bundled model, or a family; see `visiontok list`.")],
+    as_json: Annotated[bool, typer.Option("--json", help="The registry's data as one JSON object, for programs.")] = False,
+) -> None:
+    """Show where a model comes from, its licences, its tokens, what was published or measured, and how to load it.
+
+    \b
+    Examples:
+      visiontok info titok-l32
+      visiontok info titok
+      visiontok info titok-b64 --json
+    """
+    if name in registry.checkpoints():
+        family, entry = registry.checkpoints()[name]
+        facts, raw = _released(family, entry), {"family": family.name, **asdict(entry)}
+    elif name in registry.bundled():
+        model = registry.bundled()[name]
+        facts, raw = _bundled(model), {"name": name, "family": model.family.name, "folder": model.folder, **model.card}
+    elif name in registry.families():
+        facts, raw = _family(registry.families()[name]), asdict(registry.families()[name])
+    else:
+        raise registry.unknown("model or family", name, [*registry.checkpoints(), *registry.bundled(), *registry.families()])
+    if as_json:
+        typer.echo(json.dumps(raw, indent=1, default=str))
+    else:
+        print_facts(facts)
+
+
+def _released(family: registry.Family, entry: registry.Checkpoint) -> dict[str, Any]:
+    figures = [f"{figure.metric} {figure.value:g} on {figure.dataset} ({figure.source})" for figure in entry.published]
+    return {
+        "name": entry.name,
+        **_what(family),
+        "repository": f"{entry.repo}@{entry.revision}",
+        "files": ", ".join(entry.files),
+        "licence of the weights": entry.weights_licence,
+        "licence of the authors' code": entry.code_licence,
+        "note": entry.licence_note,
+        **_tokens(entry.tokens, entry.vocab_size, entry.input_size, entry.parameters),
+        "published by the authors, not measured here": figures,
+        "checked here": entry.verified,
+        "load it": _loading(entry.name),
+    }
+
+
+def _bundled(model: registry.BundledModel) -> dict[str, Any]:
+    card = model.card
+    measured = [f"{m['metric']} {m['value']:g} {m['unit']} on {m['dataset']} ({m['protocol']})" for m in card.get("measured", ())]
+    return {
+        "name": model.name,
+        **_what(model.family),
+        "bundled in": str(model.folder),
+        "licence of the weights": card["license"],
+        **_tokens(card.get("tokens"), card.get("vocab_size"), card.get("input_size"), card.get("parameters")),
+        "measured here": measured,
+        "load it": _loading(model.name),
+    }
+
+
+def _family(family: registry.Family) -> dict[str, Any]:
+    models = [entry.name for entry in family.checkpoints] + [model.name for model in registry.bundled().values() if model.family == family]
+    return {
+        "name": family.name,
+        **_what(family),
+        "reads checkpoints of": ", ".join(family.systems),
+        "models": models,
+        "make one with random weights": f'visiontok.create("{family.name}", ...)',
+    }
+
+
+def _what(family: registry.Family) -> dict[str, str]:
+    return {
+        "family": f"{family.name}: {family.summary}",
+        "kind": f"{family.kind}, {family.modality}",
+        "paper": family.paper,
+        "authors' code": family.code,
+    }
+
+
+def _tokens(tokens: int | None, vocab_size: int | None, input_size: int | None, parameters: int | None) -> dict[str, str]:
+    bits = "" if tokens is None or vocab_size is None else f", {tokens * math.log2(vocab_size):g} bits"
+    vocabulary = "" if vocab_size is None else f" from a vocabulary of {vocab_size}"
+    return {
+        "tokens": "continuous latents" if tokens is None else f"{tokens}{vocabulary}{bits}",
+        "input size": "" if input_size is None else str(input_size),
+        "parameters": "" if parameters is None else f"{parameters:,}",
+    }
+
+
+def _loading(name: str) -> str:
+    return f'visiontok.from_pretrained("{name}")'

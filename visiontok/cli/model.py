@@ -1,0 +1,72 @@
+"""How the commands that work on pictures load their tokenizer and treat pictures that cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from visiontok.errors import ConfigError, SignalError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from visiontok.tokenizer import Tokenizer
+
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="Name of a tokenizer (see `visiontok list`), owner/name on the hub, or a folder.")]
+PicturesArgument = Annotated[list[Path], typer.Argument(metavar="PICTURE", help="Picture files.")]
+
+
+def load_tokenizer(name: str, device: torch.device) -> Tokenizer[Any]:
+    """`from_pretrained`, for tokenizers only.
+
+    Raises:
+        ConfigError: if the name is a generator's.
+    """
+    from visiontok.hub import from_pretrained
+    from visiontok.tokenizer import Tokenizer
+
+    model = from_pretrained(name, device=device)
+    if not isinstance(model, Tokenizer):
+        raise ConfigError(f"{name} is a generator; this command needs a tokenizer, see `visiontok list`")
+    return model
+
+
+class Pictures:
+    """The pictures of a command line, read one by one; those that cannot be used are named on stderr and left out.
+
+    Args:
+        paths: of the pictures.
+        tokenizer: that will see them.
+    """
+
+    def __init__(self, paths: Sequence[Path], tokenizer: Tokenizer[Any]) -> None:
+        self._paths, self._tokenizer = paths, tokenizer
+        self._left_out = 0
+
+    def __iter__(self) -> Iterator[tuple[Path, Tensor]]:
+        """Every readable picture as the batch of one (1, 3, H, W) that the tokenizer sees."""
+        for path in self._paths:
+            try:
+                batch = self._tokenizer.prepare(path)
+            except SignalError as error:
+                self.leave_out(str(error))
+            else:
+                yield path, batch
+
+    def leave_out(self, reason: str) -> None:
+        """Name a picture that cannot be used."""
+        typer.echo(f"Left out: {reason}", err=True)
+        self._left_out += 1
+
+    def finish(self) -> None:
+        """Call when all results are written.
+
+        Raises:
+            SignalError: if any picture was left out, so that the command ends with exit code 1.
+        """
+        if self._left_out:
+            raise SignalError(f"{self._left_out} of {len(self._paths)} pictures could not be used; the others are done")

@@ -1,0 +1,56 @@
+"""What commands print and how they name files. Tables: with Rich on a terminal, plain and never cut off elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+
+import typer
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout. In a pipe: a line of column names, then one line per row, columns two spaces or more apart, no colours."""
+    if sys.stdout.isatty():
+        _print_rich(columns, rows)
+        return
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    for row in (columns, *rows):
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_facts(facts: Mapping[str, str | Sequence[str]]) -> None:
+    """`name: value`, one per line, leaving out empty values; of several values each has its own line below the name."""
+    for name, value in facts.items():
+        if isinstance(value, str) and value:
+            typer.echo(f"{name}: {value}")
+        elif value:
+            typer.echo("\n".join([f"{name}:", *(f"  {line}" for line in value)]))
+
+
+def png_names(keys: Sequence[str]) -> list[str]:
+    """One file name per key, without its folders, so that no key leads elsewhere; names that come again are numbered."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for row, key in enumerate(keys):
+        stem = PurePosixPath(key.replace("\\", "/")).stem.strip(". \0") or str(row)
+        number, name = 1, f"{stem}.png"
+        while name.lower() in taken:
+            number += 1
+            name = f"{stem}-{number}.png"
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
