@@ -1,0 +1,115 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from visiontok.errors import TrainingError
+from visiontok.training.checkpoint import Checkpoint, list_checkpoints, save_checkpoint, set_aside
+
+
+def save(root, step, value=1.0, keep_last=2):
+    state = {"model": {"weight": torch.full((3,), value)}, "optimizer": {"state": {0: {"step": torch.tensor(2.0)}}, "param_groups": [{"lr": 0.1}]}}
+    return save_checkpoint(root, step=step, state=state, recipe={"steps": 10}, keep_last=keep_last)
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path):
+    checkpoint = Checkpoint.open(save(tmp_path, 7))
+    state = checkpoint.load()
+    assert (checkpoint.step, checkpoint.recipe) == (7, {"steps": 10})
+    assert torch.equal(state["model"]["weight"], torch.ones(3))
+    assert state["optimizer"]["param_groups"] == [{"lr": 0.1}]
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    for step in (1, 2, 10, 9):
+        save(tmp_path, step)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000009", "step-00000010"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000009", "step-00000010"]
+
+
+def test_writing_a_step_again_keeps_the_earlier_one_aside(tmp_path):
+    save(tmp_path, 3, value=1.0)
+    save(tmp_path, 3, value=2.0)
+    assert torch.equal(Checkpoint.open(tmp_path / "step-00000003").load()["model"]["weight"], torch.full((3,), 2.0))
+    assert torch.equal(Checkpoint.open(tmp_path / "aside-0-step-00000003").load()["model"]["weight"], torch.ones(3))
+    assert list_checkpoints(tmp_path) == [tmp_path / "step-00000003"]
+
+
+def damage_truncate(folder):
+    path = folder / "model.pt"
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def damage_flip(folder):
+    path = folder / "optimizer.pt"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damage_truncate, "model.pt is damaged"),
+        (damage_flip, "optimizer.pt is damaged"),
+        (lambda folder: (folder / "model.pt").unlink(), "model.pt is missing"),
+        (lambda folder: (folder / "manifest.json").unlink(), "manifest.json cannot be read"),
+        (lambda folder: (folder / "manifest.json").write_text("{}"), "manifest.json cannot be read"),
+        (lambda folder: (folder / "manifest.json").write_text("[1]"), "manifest.json cannot be read"),
+    ],
+)
+def test_damage_is_found_and_named(tmp_path, damage, message):
+    folder = save(tmp_path, 5)
+    damage(folder)
+    with pytest.raises(TrainingError, match=message):
+        Checkpoint.open(folder)
+
+
+def test_checkpoints_hold_no_code(tmp_path):
+    folder = save(tmp_path, 1)
+    torch.save({"weight": print}, folder / "model.pt")
+    checkpoint = Checkpoint(folder=folder, step=1, recipe={}, files={"model.pt": (0, "")})
+    with pytest.raises(Exception, match="[Ww]eights.only"):
+        checkpoint.load()
+
+
+def test_setting_aside_finds_a_free_name(tmp_path):
+    assert set_aside(save(tmp_path, 1)).name == "aside-0-step-00000001"
+    assert set_aside(save(tmp_path, 1)).name == "aside-1-step-00000001"
+
+
+WRITER = """
+import sys, torch
+from pathlib import Path
+from visiontok.training.checkpoint import save_checkpoint
+root = Path(sys.argv[1])
+step = int(sys.argv[2])
+while True:
+    step += 1
+    save_checkpoint(root, step=step, state={name: {"x": torch.full((50_000,), float(step))} for name in "abcd"}, recipe={}, keep_last=2)
+"""
+
+
+def test_sigkill_while_writing_leaves_only_whole_checkpoints(tmp_path):
+    """The writer does nothing but write, so every kill lands in the middle of a checkpoint, a pruning or a rename."""
+    newest = 0
+    for delay in (0.0, 0.013, 0.027, 0.04):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), str(newest)])
+        while not any(folder.name > f"step-{newest:08d}" for folder in list_checkpoints(tmp_path)):
+            assert writer.poll() is None
+            time.sleep(0.005)
+        time.sleep(delay)
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.wait()
+        for folder in list_checkpoints(tmp_path):
+            checkpoint = Checkpoint.open(folder)
+            assert all(torch.equal(part["x"], torch.full((50_000,), float(checkpoint.step))) for part in checkpoint.load().values())
+            assert checkpoint.step >= newest
+            newest = max(newest, checkpoint.step)
+    assert newest > 0
+    save(tmp_path, newest + 1)
+    assert not list(tmp_path.glob(".*"))

@@ -1,0 +1,116 @@
+"""From a recipe to a task: data, model, objective."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from accelerate import Accelerator
+from torch import Tensor
+
+from visiontok.data import EvalLoader, ImageSource, TrainLoader, open_source
+from visiontok.data.token_dataset import TokenDataset
+from visiontok.errors import ConfigError
+from visiontok.generators.base import Generator
+from visiontok.hub import from_pretrained
+from visiontok.layout import TokenLayout
+from visiontok.losses import ProxyCodesConfig
+from visiontok.preprocessing import ImagePreprocessing
+from visiontok.tokenizer import Tokenizer
+from visiontok.training.generator_task import GeneratorTask
+from visiontok.training.recipe import GeneratorRecipe, ImagesConfig, Recipe, TokenizerRecipe
+from visiontok.training.starting_model import starting_model
+from visiontok.training.targets import Pixels, Target, TeacherIds
+from visiontok.training.task import Task
+from visiontok.training.token_loaders import EncodingLoader, TokenSetLoader
+from visiontok.training.tokenizer_task import TokenizerTask
+
+
+def build_task(recipe: Recipe, accelerator: Accelerator) -> Task[Any]:
+    """The task that a recipe describes, its new weights drawn from torch's global state.
+
+    Raises:
+        VisiontokError: for what the recipe names and cannot be had: data, weights, a family, a size that does not fit.
+    """
+    if isinstance(recipe, TokenizerRecipe):
+        return _tokenizer_task(recipe, accelerator)
+    if isinstance(recipe, GeneratorRecipe):
+        return _generator_task(recipe, accelerator)
+    raise ConfigError(f"{type(recipe).__name__} says nothing about what to train; use a TokenizerRecipe or a GeneratorRecipe")
+
+
+def _tokenizer_task(recipe: TokenizerRecipe, accelerator: Accelerator) -> TokenizerTask:
+    source = open_source(recipe.data.source)
+    tokenizer = starting_model(recipe.model, kind="tokenizer")
+    assert isinstance(tokenizer, Tokenizer)
+    config = recipe.data.loader(image_size=tokenizer.preprocessing.size, batch_size=recipe.batch_size, seed=recipe.seed)
+    target: Target = Pixels()
+    if isinstance(recipe.objective, ProxyCodesConfig):
+        target = TeacherIds(_frozen_tokenizer(recipe.objective.teacher, accelerator))
+    return TokenizerTask(
+        recipe,
+        tokenizer=tokenizer,
+        objective=recipe.objective.build(),
+        target=target,
+        loader=TrainLoader(source, config, rank=accelerator.process_index, world_size=accelerator.num_processes),
+        examples=_examples(source, size=config.image_size, count=recipe.pictures.count) if recipe.pictures.every else None,
+        accelerator=accelerator,
+    )
+
+
+def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> GeneratorTask:
+    tokenizer = None if recipe.tokenizer is None else _frozen_tokenizer(recipe.tokenizer, accelerator)
+    loader: TokenSetLoader | EncodingLoader
+    if recipe.data.tokens is not None:
+        dataset = TokenDataset(recipe.data.tokens)
+        layout, class_names = dataset.layout, dataset.header.class_names
+        num_classes = len(class_names) or (0 if dataset.labels is None else int(dataset.labels.max()) + 1)
+        loader = TokenSetLoader(
+            dataset, batch_size=recipe.batch_size, seed=recipe.seed, rank=accelerator.process_index, world_size=accelerator.num_processes
+        )
+    else:
+        assert recipe.data.images is not None
+        assert tokenizer is not None
+        source = open_source(recipe.data.images.source)
+        layout, class_names = tokenizer.layout, source.class_names or ()
+        num_classes = len(class_names)
+        loader = _encoding_loader(recipe, recipe.data.images, source, tokenizer, accelerator)
+    model = starting_model(recipe.model, kind="generator", defaults=_what_the_data_says(recipe, layout, num_classes, class_names))
+    assert isinstance(model, Generator)
+    _check_layouts(layout, model, tokenizer)
+    return GeneratorTask(recipe, model=model, loader=loader, tokenizer=tokenizer, accelerator=accelerator)
+
+
+def _encoding_loader(
+    recipe: GeneratorRecipe, images: ImagesConfig, source: ImageSource, tokenizer: Tokenizer[Any], accelerator: Accelerator
+) -> EncodingLoader:
+    config = images.loader(image_size=tokenizer.preprocessing.size, batch_size=recipe.batch_size, seed=recipe.seed)
+    loader = TrainLoader(source, config, rank=accelerator.process_index, world_size=accelerator.num_processes)
+    return EncodingLoader(loader, tokenizer, rank=accelerator.process_index)
+
+
+def _what_the_data_says(recipe: GeneratorRecipe, layout: TokenLayout, num_classes: int, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of a generator's configuration that follow from its data; names only where they fit the recipe's number of classes."""
+    wanted = recipe.model.config.get("num_classes", num_classes)
+    return {"layout": layout.to_dict(), "num_classes": num_classes, "class_names": class_names if wanted == len(class_names) else ()}
+
+
+def _check_layouts(layout: TokenLayout, model: Generator[Any], tokenizer: Tokenizer[Any] | None) -> None:
+    if model.layout != layout:
+        raise ConfigError(f"the generator models another layout than the data has: {model.layout} instead of {layout}")
+    if tokenizer is not None and tokenizer.layout != layout:
+        raise ConfigError(f"the recipe's tokenizer has another layout than the data: {tokenizer.layout} instead of {layout}")
+
+
+def _frozen_tokenizer(name: str, accelerator: Accelerator) -> Tokenizer[Any]:
+    tokenizer = from_pretrained(name, device=accelerator.device)
+    if not isinstance(tokenizer, Tokenizer):
+        raise ConfigError(f"{name} is a generator; name a tokenizer")
+    return tokenizer.requires_grad_(False)
+
+
+def _examples(source: ImageSource, *, size: int, count: int) -> Tensor | None:
+    """(B, 3, S, S): pictures from all over the source, as evaluation sees them; None if none of them can be read."""
+    spread = range(0, len(source), max(1, len(source) // count))[:count]
+    for batch in EvalLoader(source, preprocessing=ImagePreprocessing(size=size), batch_size=count).batches(spread):
+        return batch.images
+    return None

@@ -1,0 +1,115 @@
+"""Training a generator on tokens: one update per step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from visiontok.data import SkipReport
+from visiontok.errors import ConfigError
+from visiontok.generators.base import Generator
+from visiontok.generators.sampling import SampleNoise
+from visiontok.hub import ModelCard, save_pretrained
+from visiontok.tokenizer import Tokenizer
+from visiontok.training.ema import averaged_copy, update_average
+from visiontok.training.pictures import grid
+from visiontok.training.recipe import GeneratorRecipe
+from visiontok.training.starting_model import evaluating
+from visiontok.training.task import Task
+from visiontok.training.token_loaders import EncodingLoader, LabelledTokens, TokenSetLoader
+from visiontok.training.updater import Terms, Updater
+
+
+class GeneratorTask(Task[LabelledTokens]):
+    """A generator and its tokens.
+
+    Args:
+        recipe: the numbers.
+        model: in training mode.
+        loader: this process's share of the global batches, from a given step on.
+        tokenizer: turns samples into pictures; None for no pictures.
+        accelerator: device, precision and processes.
+    """
+
+    unit: ClassVar[str] = "samples"
+
+    def __init__(
+        self,
+        recipe: GeneratorRecipe,
+        *,
+        model: Generator[Any],
+        loader: TokenSetLoader | EncodingLoader,
+        tokenizer: Tokenizer[Any] | None,
+        accelerator: Accelerator,
+    ) -> None:
+        self.recipe, self.loader, self.tokenizer, self.accelerator = recipe, loader, tokenizer, accelerator
+        self.batch_size = recipe.batch_size
+        self.model = model.to(accelerator.device)
+        self.average = averaged_copy(self.model) if recipe.ema else None
+        self.updater = Updater(self.model, optimizer=recipe.optimizer, schedule=recipe.schedule, steps=recipe.steps, accelerator=accelerator)
+
+    def batches(self, start: int) -> Iterator[LabelledTokens]:
+        return self.loader.batches(start)
+
+    def step(self, batch: LabelledTokens, step: int) -> dict[str, float]:
+        tokens = batch.tokens.to(self.accelerator.device)
+        labels = self._classes(batch)
+        size = len(tokens) // self.recipe.accumulate
+
+        def terms(rows: slice) -> Terms:
+            # What is drawn for a sample depends on the seed, the step and its place in the global batch, not on who computes it.
+            noise = SampleNoise((self.recipe.seed, step), batch.rows[rows])
+            numbers = self.updater.module(tokens[rows], None if labels is None else labels[rows], generator=noise)
+            return Terms({"loss": numbers["loss"]}, {name: value for name, value in numbers.items() if name != "loss"})
+
+        report = self.updater.update([slice(first, first + size) for first in range(0, len(tokens), size)], terms, step=step)
+        if self.average is not None and self.recipe.ema is not None:
+            update_average(self.average, self.model, decay=self.recipe.ema.decay, step=step)
+        return report
+
+    def state(self) -> dict[str, Any]:
+        state = {"model": self.model.state_dict(), "optimizer": self.updater.state()}
+        return state if self.average is None else {**state, "ema": self.average.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.updater.load_state(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["ema"])
+
+    def skipped(self) -> SkipReport:
+        return self.loader.loader.report if isinstance(self.loader, EncodingLoader) else SkipReport()
+
+    def picture(self) -> Tensor | None:
+        """One sample per class in turn, from noise that is the same every time."""
+        if self.tokenizer is None:
+            return None
+        model, count = self._final(), self.recipe.pictures.count
+        classes = self.model.config.num_classes
+        noise = SampleNoise(self.recipe.seed, range(count))
+        with evaluating(model):
+            if classes:
+                condition = torch.arange(count, device=self.accelerator.device) % classes
+                samples = model.generate(condition, generator=noise)
+            else:
+                samples = model.generate(num_samples=count, generator=noise)
+            return grid(self.tokenizer.decode(samples), columns=min(count, classes or 8, 16))
+
+    def export(self, folder: Path) -> None:
+        save_pretrained(self._final(), folder, card=ModelCard())
+
+    def _classes(self, batch: LabelledTokens) -> Tensor | None:
+        if self.model.config.num_classes == 0:
+            return None
+        if batch.labels is None:
+            raise ConfigError("the generator has classes, but not every sample has a label; set model.config.num_classes=0 to train without classes")
+        return batch.labels.to(self.accelerator.device)
+
+    def _final(self) -> Generator[Any]:
+        """The model that is shown and exported."""
+        return self.model if self.average is None else self.average

@@ -1,0 +1,228 @@
+"""Recipes: what to train, on what, and how. A YAML file, dotted overrides, and the models that check them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BeforeValidator, Field, model_validator
+from yaml import YAMLError
+
+from visiontok.config import Config
+from visiontok.data import CenterCrop, DataConfig, LoaderConfig, parse_source
+from visiontok.data.crops import Crop
+from visiontok.errors import ConfigError
+from visiontok.losses import ObjectiveConfig, ReconstructionConfig
+from visiontok.training.ema import EmaConfig
+from visiontok.training.logging import LoggingConfig
+from visiontok.training.optimizer import OptimizerConfig
+from visiontok.training.schedule import ScheduleConfig
+from visiontok.training.starting_model import ModelConfig
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class CheckpointsConfig(Config):
+    """When to save, and how many to keep.
+
+    Attributes:
+        every: steps between two checkpoints; the last step is always saved.
+        keep_last: older ones are removed.
+    """
+
+    every: Positive = 1000
+    keep_last: Positive = 2
+
+
+class PicturesConfig(Config):
+    """Sample pictures.
+
+    Attributes:
+        every: steps between two pictures; 0 for none. The last step always has one.
+        count: images per picture.
+    """
+
+    every: Annotated[int, Field(ge=0)] = 1000
+    count: Positive = 16
+
+    def due(self, step: int, steps: int) -> bool:
+        """Whether a picture is due after `step` of `steps` steps."""
+        return self.every > 0 and (step % self.every == 0 or step == steps)
+
+
+class ImagesConfig(Config):
+    """Images to train on.
+
+    Attributes:
+        source: a source and its options, or the short form `digits:train`, `folder:/path`.
+        image_size: side of the square; None for the tokenizer's own.
+        crop: `center`, `random` or `random_scale`, or one of them with options.
+        flip: mirror half of the samples.
+        interpolation: of every resize, always with antialiasing.
+        num_workers: processes that prepare batches; 0 prepares them in the training process.
+        cache_bytes: decoded pictures kept in memory, over all workers.
+    """
+
+    source: Annotated[DataConfig, BeforeValidator(lambda value: parse_source(value) if isinstance(value, str) else value)]
+    image_size: Positive | None = None
+    crop: Crop = CenterCrop()
+    flip: bool = False
+    interpolation: Literal["bicubic", "bilinear", "lanczos"] = "bicubic"
+    num_workers: Annotated[int, Field(ge=0)] = 0
+    cache_bytes: Annotated[int, Field(ge=0)] = 2**28
+
+    def loader(self, *, image_size: int | None, batch_size: int, seed: int) -> LoaderConfig:
+        """The loader's configuration.
+
+        Args:
+            image_size: of the tokenizer; None for tokenizers that take any size.
+            batch_size: samples per step, over all processes.
+            seed: of the order and of the augmentation.
+
+        Raises:
+            ConfigError: if neither the recipe nor the tokenizer names a size.
+        """
+        size = self.image_size or image_size
+        if size is None:
+            raise ConfigError("this tokenizer takes images of any size: name the one to train at, for example data.image_size=256")
+        options = self.model_dump(exclude={"source", "image_size"})
+        return LoaderConfig.parse({**options, "image_size": size, "batch_size": batch_size, "seed": seed})
+
+
+class TokensConfig(Config):
+    """Tokens to train a generator on: a set that `visiontok tokenize` wrote, or images that the recipe's `tokenizer` encodes at every step.
+
+    Attributes:
+        tokens: folder of a token set.
+        images: what to encode instead; slower, but with fresh crops and flips in every epoch.
+    """
+
+    tokens: Path | None = None
+    images: ImagesConfig | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> TokensConfig:
+        if (self.tokens is None) == (self.images is None):
+            raise ValueError("give `tokens` (folder of a token set) or `images` (to encode at every step), one of the two")
+        return self
+
+
+class Recipe(Config):
+    """What every recipe holds.
+
+    Attributes:
+        seed: of the initial weights, the order of the samples and every draw.
+        output: folder of the run.
+        steps: length of the run in optimiser steps.
+        batch_size: samples per step, over all processes and micro-batches.
+        accumulate: micro-batches per step and process.
+        precision: of the forward pass; weights, their average and the optimizer stay in float32.
+        threads: CPU threads of a process; None leaves torch's choice alone. Another number rounds differently.
+        model, optimizer, schedule, ema, checkpoints, logging, pictures: see their classes; `ema: null` keeps no average.
+    """
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    output: Path
+    steps: Positive
+    batch_size: Positive
+    accumulate: Positive = 1
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    threads: Positive | None = None
+    model: ModelConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    ema: EmaConfig | None = EmaConfig()
+    checkpoints: CheckpointsConfig = CheckpointsConfig()
+    logging: LoggingConfig = LoggingConfig()
+    pictures: PicturesConfig = PicturesConfig()
+
+    @property
+    def final_weights(self) -> str:
+        """Which weights are shown in pictures and exported."""
+        return "model" if self.ema is None else "ema"
+
+    def share(self, processes: int) -> int:
+        """Samples per process and step.
+
+        Raises:
+            ConfigError: if the batch cannot be divided evenly.
+        """
+        if self.batch_size % (processes * self.accumulate):
+            raise ConfigError(
+                f"batch_size {self.batch_size} does not divide into {processes} processes with {self.accumulate} micro-batches each; "
+                f"choose a multiple of {processes * self.accumulate}"
+            )
+        return self.batch_size // processes
+
+
+class TokenizerRecipe(Recipe):
+    """How to train a tokenizer.
+
+    Attributes:
+        data: images.
+        objective: what the tokenizer is trained for; see `visiontok.losses`.
+        discriminator_optimizer: of the objective's discriminator, where it has one.
+    """
+
+    kind: Literal["tokenizer"]
+    data: ImagesConfig
+    objective: ObjectiveConfig = ReconstructionConfig()
+    discriminator_optimizer: OptimizerConfig = OptimizerConfig()
+
+
+class GeneratorRecipe(Recipe):
+    """How to train a generator. Where its configuration leaves `layout`, `num_classes` and `class_names` out, they come from the data.
+
+    Attributes:
+        data: tokens.
+        tokenizer: released name, hub repository or folder; encodes `data.images`, and turns samples into pictures. None for no pictures.
+    """
+
+    kind: Literal["generator"]
+    data: TokensConfig
+    tokenizer: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> GeneratorRecipe:
+        if self.data.images is not None and self.tokenizer is None:
+            raise ValueError("data.images must be encoded: name the `tokenizer`")
+        return self
+
+
+_KINDS: dict[str, type[TokenizerRecipe] | type[GeneratorRecipe]] = {"tokenizer": TokenizerRecipe, "generator": GeneratorRecipe}
+
+
+def parse_recipe(values: Mapping[str, Any], *, source: str = "the recipe") -> TokenizerRecipe | GeneratorRecipe:
+    """Check plain values.
+
+    Raises:
+        ConfigError: with one line per unknown key or value out of range.
+    """
+    kind = values.get("kind")
+    if kind not in _KINDS:
+        raise ConfigError(f"{source}: `kind` is {kind!r}; set it to tokenizer or generator")
+    return _KINDS[kind].parse(values, source=source)
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> TokenizerRecipe | GeneratorRecipe:
+    """Read a YAML recipe, apply overrides such as "optimizer.lr=1e-4" and check the result.
+
+    Raises:
+        ConfigError: if the file cannot be read, is not a mapping, or holds unknown keys or values out of range.
+    """
+    wrong = [override for override in overrides if "=" not in override or override.startswith("=")]
+    if wrong:
+        raise ConfigError(f"{wrong[0]!r} is not an override; write key=value, for example optimizer.lr=1e-4")
+    try:
+        merged = OmegaConf.merge(OmegaConf.load(Path(path)), OmegaConf.from_dotlist(list(overrides)))
+        values = OmegaConf.to_container(merged, resolve=True)
+    except OSError as error:
+        raise ConfigError(f"the recipe {path} cannot be read: {error.strerror or error}") from error
+    except (YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
+        raise ConfigError(f"the recipe {path} is not valid: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"the recipe {path} must be a mapping of keys to values, not a {type(values).__name__}")
+    return parse_recipe(values, source=str(path))

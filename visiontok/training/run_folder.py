@@ -1,0 +1,175 @@
+"""The folder of one run: what it holds, whose it is, and from which checkpoint to go on.
+
+config.json            the recipe, the versions of the libraries, and which weights are shown and exported
+metrics.jsonl          one line per logged step
+checkpoints/           see `checkpoint.py`
+pictures/  tensorboard/
+final/                 the trained model, in the layout that `from_pretrained` reads
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from visiontok.errors import TrainingError
+from visiontok.files import replacing
+from visiontok.training.checkpoint import Checkpoint, list_checkpoints, set_aside
+
+_FREE = ("output", "steps", "threads", "checkpoints", "logging", "pictures")
+"""Recipe keys, with all that lies under them, that a resumed run may change: they leave the mathematics of the steps alone, but for `steps`,
+which may be the length of a cosine."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a run begins.
+
+    Attributes:
+        checkpoint: what to go on from; None starts at step 0.
+        damaged: newer checkpoints that cannot be read.
+        notes: lines for the user.
+    """
+
+    checkpoint: Checkpoint | None = None
+    damaged: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def step(self) -> int:
+        return 0 if self.checkpoint is None else self.checkpoint.step
+
+
+class RunFolder:
+    """Paths and rules of a run's output folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = root / "config.json"
+        self.checkpoints = root / "checkpoints"
+        self.metrics = root / "metrics.jsonl"
+        self.tensorboard = root / "tensorboard"
+        self.pictures = root / "pictures"
+        self.final = root / "final"
+
+    def plan(self, recipe: Mapping[str, Any], *, resume: str, overwrite: bool) -> Start:
+        """Decide where to begin; reads only, so that every process can ask.
+
+        Args:
+            recipe: the recipe as plain values.
+            resume: "auto" (newest readable checkpoint of this folder, or the beginning), "none" (the beginning), or a checkpoint's folder.
+            overwrite: with "none", whether a run that lies in the folder may be replaced.
+
+        Raises:
+            TrainingError: if the folder holds something else, or a run that may not be continued with this recipe; if the checkpoint is damaged.
+        """
+        if resume == "none":
+            if self._is_run() and not overwrite:
+                raise TrainingError(
+                    f"{self.root} already holds a run. Continue it with `--resume auto`, replace it with `--resume none --overwrite`, "
+                    "or choose another folder with `output=...`."
+                )
+            self._refuse_strangers()
+            return Start()
+        if resume != "auto":
+            checkpoint = Checkpoint.open(Path(resume))
+            if self._is_run():
+                self._changes(self._written_recipe(), recipe, str(self.root))
+            else:
+                self._refuse_strangers()
+            return Start(checkpoint=checkpoint, notes=self._changes(checkpoint.recipe, recipe, resume))
+        if not self._is_run():
+            self._refuse_strangers()
+            return Start()
+        notes = self._changes(self._written_recipe(), recipe, str(self.root))
+        damaged: list[Path] = []
+        for folder in reversed(list_checkpoints(self.checkpoints)):
+            try:
+                return Start(checkpoint=Checkpoint.open(folder), damaged=tuple(damaged), notes=notes)
+            except TrainingError as error:
+                damaged.append(folder)
+                notes = (*notes, f"{error}; falling back to the checkpoint before it")
+        return Start(damaged=tuple(damaged), notes=notes)
+
+    def begin(self, start: Start, config: Mapping[str, Any], *, fresh: bool) -> None:
+        """Carry the plan out: clear a replaced run, set unusable and later checkpoints aside, cut the metrics, write `config.json`."""
+        if fresh:
+            self._clear()
+        for folder in start.damaged:
+            set_aside(folder)
+        for folder in list_checkpoints(self.checkpoints):
+            if int(folder.name.rpartition("-")[2]) > start.step:
+                set_aside(folder)
+        if self.metrics.exists():
+            kept = [line for line in self.metrics.read_text(encoding="utf-8").splitlines() if _step_of(line) <= start.step]
+            with replacing(self.metrics) as temporary:
+                temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        with replacing(self.config) as temporary:
+            temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+    def _is_run(self) -> bool:
+        return self.config.is_file()
+
+    def _written_recipe(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self.config.read_text(encoding="utf-8"))["recipe"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TrainingError(f"{self.config} cannot be read, so nobody knows which recipe this run followed: {error!r}") from error
+
+    def _refuse_strangers(self) -> None:
+        """A folder with files of other origin is not ours to write to."""
+        if not self._is_run() and self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
+            raise TrainingError(f"{self.root} exists and is not the folder of a run; choose an empty or new folder with `output=...`")
+
+    def _changes(self, before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> tuple[str, ...]:
+        changes = changed_keys(before, now)
+        refused = [line for key, line in changes.items() if key.split(".")[0] not in _FREE]
+        if refused:
+            raise TrainingError(
+                f"the run in {where} followed another recipe; these keys would change what its steps compute: {'; '.join(refused)}. "
+                "Take them back, train in another folder with `output=...`, or replace the run with `--resume none --overwrite`."
+            )
+        told = [line for key, line in changes.items() if key != "output"]
+        return (f"the recipe changed: {'; '.join(told)}",) if told else ()
+
+    def _clear(self) -> None:
+        """Remove what a run writes, and nothing else."""
+        for folder in (self.checkpoints, self.tensorboard, self.pictures, self.final):
+            shutil.rmtree(folder, ignore_errors=True)
+        for file in (self.metrics, self.config):
+            file.unlink(missing_ok=True)
+
+
+def changed_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """`{"optimizer.lr": "optimizer.lr: 0.001 -> 0.0001"}` for every leaf that differs."""
+    left, right = _leaves(before), _leaves(now)
+    return {
+        key: f"{key}: {left.get(key, 'absent')} -> {right.get(key, 'absent')}"
+        for key in sorted({*left, *right})
+        if left.get(key, _ABSENT) != right.get(key, _ABSENT)
+    }
+
+
+_ABSENT = object()
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            leaves.update(_leaves(value, f"{prefix}{key}."))
+        else:
+            leaves[f"{prefix}{key}"] = value
+    return leaves
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of metrics; a line that a killed process left unfinished counts as beyond every step."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

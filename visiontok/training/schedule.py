@@ -1,0 +1,38 @@
+"""Learning rates as functions of the step alone, so that a resumed run needs no scheduler state."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from visiontok.config import Config
+
+
+class ScheduleConfig(Config):
+    """Linear warm-up, then constant or a cosine to `min_lr_ratio` of the peak.
+
+    Attributes:
+        kind: shape after the warm-up.
+        warmup: steps over which the rate rises linearly to its peak; 0 starts at the peak.
+        min_lr_ratio: the rate at the end of the cosine, as a share of the peak.
+        steps: length of the schedule; None means the recipe's `steps`. Set it to lengthen a run later without bending its cosine.
+    """
+
+    kind: Literal["cosine", "constant"] = "cosine"
+    warmup: Annotated[int, Field(ge=0)] = 0
+    min_lr_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
+    steps: Annotated[int, Field(gt=0)] | None = None
+
+
+def learning_rate(config: ScheduleConfig, *, peak: float, step: int, steps: int) -> float:
+    """The rate of step `step` (counted from 0) of a run of `steps` steps."""
+    length = config.steps or steps
+    if step < config.warmup:
+        return peak * (step + 1) / config.warmup
+    if config.kind == "constant":
+        return peak
+    progress = min(1.0, (step - config.warmup) / max(1, length - config.warmup))
+    floor = peak * config.min_lr_ratio
+    return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,0 +1,62 @@
+"""What the loop asks of a task: its batches, its step, its state, its pictures and its result."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from torch import Tensor
+
+from visiontok.data import SkipReport
+
+BatchT = TypeVar("BatchT")
+
+
+class Task(ABC, Generic[BatchT]):
+    """A model in training. Every method but `skipped`, `picture` and `export` is called by every process.
+
+    Attributes:
+        unit: what a sample is called, in the plural.
+        batch_size: samples of a step, over all processes.
+    """
+
+    unit: ClassVar[str]
+    batch_size: int
+
+    @abstractmethod
+    def batches(self, start: int) -> Iterator[BatchT]:
+        """This process's share of the global batches of steps start, start + 1, ..."""
+
+    @abstractmethod
+    def step(self, batch: BatchT, step: int) -> dict[str, float]:
+        """Compute, check and apply the updates of one step; returns numbers that are equal on every process.
+
+        Raises:
+            NonFiniteError: on every process, before the weights change.
+        """
+
+    def watch(self, step: int) -> tuple[dict[str, float], list[str]]:
+        """Numbers that are worth computing on logged steps only, and warnings."""
+        return {}, []
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on, by part."""
+
+    @abstractmethod
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+
+    @abstractmethod
+    def skipped(self) -> SkipReport:
+        """Samples that could not be used so far, on this process."""
+
+    @abstractmethod
+    def picture(self) -> Tensor | None:
+        """A sample picture (3, H, W) in [0, 1] of where the model stands; None for tasks that have none."""
+
+    @abstractmethod
+    def export(self, folder: Path) -> None:
+        """Write the trained model in the layout that `from_pretrained` reads."""

@@ -1,0 +1,161 @@
+"""Training a tokenizer: one update of the tokenizer, and one of its discriminator where the objective has one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from visiontok.data import Batch, SkipReport, TrainLoader
+from visiontok.hub import ModelCard, save_pretrained
+from visiontok.losses import Objective
+from visiontok.tokenizer import Tokenizer, TokenizerOutput
+from visiontok.tokens import Tokens
+from visiontok.training.ema import averaged_copy, update_average
+from visiontok.training.pictures import originals_above_reconstructions
+from visiontok.training.recipe import TokenizerRecipe
+from visiontok.training.starting_model import evaluating
+from visiontok.training.targets import Target
+from visiontok.training.task import Task
+from visiontok.training.updater import Terms, Updater
+from visiontok.training.usage import UsageWindow
+
+
+class TokenizerTask(Task[Batch]):
+    """A tokenizer, its objective and its images.
+
+    Args:
+        recipe: the numbers.
+        tokenizer: in training mode, frozen parts frozen.
+        objective: weighted loss terms, perhaps with a discriminator.
+        target: what the decoder should predict for an image, and how a prediction looks.
+        loader: this process's share of the global batches, from a given step on.
+        examples: (B, 3, H, W) in [0, 1] for the sample pictures; None for no pictures.
+        accelerator: device, precision and processes.
+    """
+
+    unit: ClassVar[str] = "images"
+
+    def __init__(
+        self,
+        recipe: TokenizerRecipe,
+        *,
+        tokenizer: Tokenizer[Any],
+        objective: Objective,
+        target: Target,
+        loader: TrainLoader,
+        examples: Tensor | None,
+        accelerator: Accelerator,
+    ) -> None:
+        self.recipe, self.target, self.loader, self.examples, self.accelerator = recipe, target, loader, examples, accelerator
+        self.batch_size = recipe.batch_size
+        self.tokenizer = tokenizer.to(accelerator.device)
+        self.average = averaged_copy(self.tokenizer) if recipe.ema else None
+        self.objective = objective.to(accelerator.device)
+        run = {"schedule": recipe.schedule, "steps": recipe.steps, "accelerator": accelerator}
+        self.updater = Updater(self.tokenizer, optimizer=recipe.optimizer, **run)
+        self.discriminator_updater = None
+        if objective.discriminator is not None:
+            wrapped = _DiscriminatorLoss(self.objective)
+            self.discriminator_updater = Updater(wrapped, name="discriminator_", optimizer=recipe.discriminator_optimizer, **run)
+        self.usage = UsageWindow(tokenizer.layout, window=recipe.logging.usage_window, device=accelerator.device)
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        return self.loader.batches(start)
+
+    def step(self, batch: Batch, step: int) -> dict[str, float]:
+        micro_batches = list(batch.images.to(self.accelerator.device).chunk(self.recipe.accumulate))
+        predictions: list[Tensor] = []  # of the tokenizer before its update, for the discriminator
+
+        def tokenizer_terms(images: Tensor) -> Terms:
+            output: TokenizerOutput = self.updater.module(images)
+            prediction = output.reconstruction.float()
+            predictions.append(prediction.detach())
+            if isinstance(output.tokens, Tokens):
+                self.usage.update(output.tokens, step)
+            return Terms(self.objective.generator_terms(prediction, self.target.of(images), output.losses, step=step), output.stats)
+
+        report = self.updater.update(micro_batches, tokenizer_terms, step=step)
+        if self.discriminator_updater is not None:
+            report |= self._update_discriminator(self.discriminator_updater, micro_batches, predictions, step)
+        if self.average is not None and self.recipe.ema is not None:
+            update_average(self.average, self.tokenizer, decay=self.recipe.ema.decay, step=step)
+        return report
+
+    def watch(self, step: int) -> tuple[dict[str, float], list[str]]:
+        alarm, numbers, warnings = self.recipe.logging.usage_alarm, {}, []
+        for name, share in self.usage.usage(step, self.accelerator).items():
+            numbers[f"usage/{name}"] = share
+            if share < alarm and self.usage.is_full(step):
+                warnings.append(
+                    f"only {share:.1%} of codebook {name!r} was used in the last {self.usage.window} steps (alarm at {alarm:.1%}): it is "
+                    "collapsing. A k-means start, revival of dead codes or a lower learning rate help."
+                )
+        return numbers, warnings
+
+    def state(self) -> dict[str, Any]:
+        state = {
+            "model": self.tokenizer.state_dict(),
+            "optimizer": self.updater.state(),
+            "objective": _trained_state(self.objective),
+            "usage": self.usage.state(self.accelerator),
+        }
+        if self.average is not None:
+            state["ema"] = self.average.state_dict()
+        if self.discriminator_updater is not None:
+            state["discriminator_optimizer"] = self.discriminator_updater.state()
+        return state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.tokenizer.load_state_dict(state["model"])
+        self.updater.load_state(state["optimizer"])
+        self.objective.load_state_dict(state["objective"], strict=False)  # frozen parts come from the recipe
+        self.usage.load_state(state["usage"])
+        if self.average is not None:
+            self.average.load_state_dict(state["ema"])
+        if self.discriminator_updater is not None:
+            self.discriminator_updater.load_state(state["discriminator_optimizer"])
+
+    def skipped(self) -> SkipReport:
+        return self.loader.report
+
+    def picture(self) -> Tensor | None:
+        if self.examples is None:
+            return None
+        model = self._final()
+        with evaluating(model):
+            images = self.examples.to(self.accelerator.device)
+            return originals_above_reconstructions(images, self.target.picture(model(images).reconstruction.float()))
+
+    def export(self, folder: Path) -> None:
+        save_pretrained(self._final(), folder, card=ModelCard())
+
+    def _final(self) -> Tokenizer[Any]:
+        """The model that is shown and exported."""
+        return self.tokenizer if self.average is None else self.average
+
+    def _update_discriminator(self, updater: Updater, images: list[Tensor], predictions: list[Tensor], step: int) -> dict[str, float]:
+        def discriminator_terms(pair: tuple[Tensor, Tensor]) -> Terms:
+            return Terms(updater.module(*pair, step=step))
+
+        return updater.update(list(zip(predictions, images, strict=True)), discriminator_terms, step=step)
+
+
+class _DiscriminatorLoss(nn.Module):
+    """The discriminator's side of an objective as a module whose forward pass is its loss, as wrappers for several processes need it."""
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, prediction: Tensor, target: Tensor, *, step: int) -> dict[str, Tensor]:
+        return self.objective.discriminator_terms(prediction, target, step=step)
+
+
+def _trained_state(module: nn.Module) -> dict[str, Tensor]:
+    """The state without frozen parameters, such as those of perceptual networks."""
+    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    return {name: tensor for name, tensor in module.state_dict().items() if name not in frozen}

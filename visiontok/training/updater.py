@@ -1,0 +1,125 @@
+"""One optimiser step: backward over micro-batches, check for NaN, clip, step."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from visiontok.training.optimizer import OptimizerConfig, build_optimizer
+from visiontok.training.schedule import ScheduleConfig, learning_rate
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a forward pass gives: terms whose sum is the loss, and numbers to watch."""
+
+    losses: Mapping[str, Tensor]
+    stats: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class NonFiniteError(Exception):
+    """A loss term, or the norm of the gradient, is NaN or infinite on some process; every process raises it, before the weights change."""
+
+    def __init__(self, term: str, value: float) -> None:
+        super().__init__(f"{term} is {value}")
+
+
+ItemT = TypeVar("ItemT")
+
+_SMALLEST_SCALE = 2.0**-20
+"""A loss scale that fell this far was halved at dozens of steps in a row: the gradients are NaN, not merely large."""
+
+
+class Updater:
+    """A module with its optimizer and its schedule.
+
+    Args:
+        module: what is trained; wrapped for the processes of the run.
+        name: prefix of the numbers that it reports, "" for the main one.
+        optimizer: also holds the peak learning rate and the clipping norm.
+        schedule: how the rate runs over the steps.
+        steps: length of the run.
+        accelerator: device, precision and processes.
+    """
+
+    def __init__(
+        self, module: nn.Module, *, name: str = "", optimizer: OptimizerConfig, schedule: ScheduleConfig, steps: int, accelerator: Accelerator
+    ) -> None:
+        self.name, self.config, self.schedule, self.steps, self.accelerator = name, optimizer, schedule, steps, accelerator
+        module.to(accelerator.device)
+        self.module, self.optimizer = accelerator.prepare(module, build_optimizer(optimizer, module))
+        self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def update(self, micro_batches: Sequence[ItemT], terms_of: Callable[[ItemT], Terms], *, step: int) -> dict[str, float]:
+        """Take one step on the mean loss of the micro-batches of every process.
+
+        Args:
+            micro_batches: this process's share of the global batch, in parts of equal size.
+            terms_of: forward pass over one of them; must call `self.module`.
+            step: number of the step, from 0.
+
+        Returns:
+            the mean of every term over the global batch, the norm of the gradient and the learning rate; nothing, and no step, if there
+            are no loss terms yet.
+
+        Raises:
+            NonFiniteError: on every process, before the weights change.
+        """
+        passes = []
+        for number, micro_batch in enumerate(micro_batches):
+            with self._reducing_gradients(number == len(micro_batches) - 1):
+                with self.accelerator.autocast():
+                    terms = terms_of(micro_batch)
+                if not terms.losses:
+                    return {}
+                self.accelerator.backward(_sum(terms.losses) / len(micro_batches))
+            passes.append(terms)
+        report = self._mean_over_everything(passes)
+        for term in passes[0].losses:
+            if not math.isfinite(report[term]):
+                raise NonFiniteError(f"loss term {term!r}", report[term])
+        rate = learning_rate(self.schedule, peak=self.config.lr, step=step, steps=self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        norm = self._clip()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return {**report, f"{self.name}grad_norm": norm, f"{self.name}lr": rate}
+
+    def state(self) -> dict[str, Any]:
+        """The optimizer's state."""
+        return self.optimizer.state_dict()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.optimizer.load_state_dict(state)
+
+    def _reducing_gradients(self, last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Gradients are averaged over the processes with the last micro-batch only."""
+        return contextlib.nullcontext() if last else self.accelerator.no_sync(self.module)
+
+    def _mean_over_everything(self, passes: Sequence[Terms]) -> dict[str, float]:
+        """One reduction of all numbers; a NaN of any process reaches all."""
+        names = [*passes[0].losses, *passes[0].stats]
+        rows = [torch.stack([value.detach().float().mean() for value in (*terms.losses.values(), *terms.stats.values())]) for terms in passes]
+        return dict(zip(names, self.accelerator.reduce(torch.stack(rows).mean(dim=0), reduction="mean").tolist(), strict=True))
+
+    def _clip(self) -> float:
+        """Scale the gradient down to the clipping norm; returns its norm before that."""
+        self.accelerator.unscale_gradients(self.optimizer)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, math.inf if self.config.clip is None else self.config.clip))
+        scaler = self.accelerator.scaler
+        if not math.isfinite(norm) and (scaler is None or scaler.get_scale() < _SMALLEST_SCALE):  # a scaler skips the step and tries a smaller scale
+            raise NonFiniteError(f"the norm of the {self.name}gradient", norm)
+        return norm
+
+
+def _sum(terms: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack([value.float() for value in terms.values()]).sum()
