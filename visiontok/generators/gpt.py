@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -91,7 +92,7 @@ class GPT(Generator[GPTConfig]):
         super().__init__(config)
         layout = config.layout
         stream = TokenStream(layout, specials=())
-        places = torch.arange(layout.length) if layout.order is None else torch.tensor(layout.order)
+        places = torch.from_numpy(np.arange(layout.length) if layout.order is None else np.asarray(layout.order))
         self.register_buffer("places", places, persistent=False)
         self.register_buffer("offsets", stream.offsets[places], persistent=False)
         first_rows, sizes = self.offsets.tolist(), layout.vocab_sizes[places.numpy()].tolist()
