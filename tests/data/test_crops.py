@@ -17,7 +17,9 @@ def coordinates(height: int, width: int) -> Image.Image:
 
 def crops(crop: Crop, image: Image.Image, size: int, count: int = 40) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
-    return [np.asarray(crop(image, size, ImagePreprocessing(size=size), rng)).astype(int) for _ in range(count)]
+    resizing = ImagePreprocessing(size=size)
+    prepared = crop.prepare(image, size, resizing)
+    return [np.asarray(crop.cut(prepared, size, resizing, rng)).astype(int) for _ in range(count)]
 
 
 @pytest.mark.parametrize("crop", [CenterCrop(), RandomCrop(), RandomScaleCrop(min_scale=0.1)])
@@ -29,8 +31,8 @@ def test_every_crop_has_the_models_size(crop: Crop, shape: tuple[int, int]) -> N
 def test_the_centre_is_that_of_evaluation() -> None:
     image = coordinates(41, 70)
     resizing = ImagePreprocessing(size=16)
-    cut = CenterCrop()(image, 16, resizing, np.random.default_rng())
-    assert np.array_equal(np.asarray(cut) / np.float32(255), resizing(image)[0].permute(1, 2, 0).numpy())
+    square = CenterCrop().prepare(image, 16, resizing)
+    assert np.array_equal(np.asarray(square) / np.float32(255), resizing(image)[0].permute(1, 2, 0).numpy())
 
 
 def test_random_crops_reach_every_place_and_keep_the_scale() -> None:

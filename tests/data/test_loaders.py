@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from bad_pictures import BAD, ListSource, encoded, image
-from PIL import Image
+from PIL import Image, ImageOps
 
 from visiontok.data import Batch, EvalLoader, LoaderConfig, Skip, SkipReport, TrainLoader, open_source
 from visiontok.data.cache import CachedSource
@@ -128,9 +128,10 @@ def test_small_sets_are_decoded_once_and_the_budget_is_kept() -> None:
     take(TrainLoader(source, CONFIG), 0, 10)
     assert source.reads == 4
     source.reads = 0
-    tight = CachedSource(source, max_bytes=2 * 3 * 24 * 16)
+    tight = CachedSource(source, ImageOps.mirror, max_bytes=2 * 3 * 24 * 16)
     for _ in range(3):
         assert [tight.read(index).key for index in range(4)] == ["item-0", "item-1", "item-2", "item-3"]
+        assert all(np.array_equal(tight.read(index).image, ImageOps.mirror(image(index))) for index in (0, 1))
     assert source.reads == 4 + 2 + 2, "two fit"
     assert (len(tight), tight.key(1), tight.identity) == (4, "item-1", "list-4")
 

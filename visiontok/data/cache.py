@@ -1,15 +1,22 @@
-"""Decoded pictures kept in memory, so that training on a small set is not bound by decoding it again every epoch."""
+"""Decoded pictures kept in memory, so that training on a small set is not bound by decoding them again every epoch."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from PIL import Image
 
 from visiontok.data.source import ImageSource, Sample
 
 
 class CachedSource(ImageSource):
-    """Another source, whose samples stay decoded until the budget is spent; later ones are read every time."""
+    """Another source with prepared pictures, which are kept until the budget is spent; later ones are read and prepared every time."""
 
-    def __init__(self, source: ImageSource, *, max_bytes: int) -> None:
+    def __init__(self, source: ImageSource, prepare: Callable[[Image.Image], Image.Image], *, max_bytes: int) -> None:
+        """`prepare` is deterministic; what it raises is raised by `read`."""
         self._source = source
+        self._prepare = prepare
         self._left = max_bytes
         self._held: dict[int, Sample] = {}
         self.class_names = source.class_names
@@ -30,6 +37,7 @@ class CachedSource(ImageSource):
         if held is not None:
             return held
         sample = self._source.read(index)
+        sample = replace(sample, image=self._prepare(sample.image))
         size = 3 * sample.image.width * sample.image.height
         if size <= self._left:
             self._left -= size

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from PIL import ImageOps
+from PIL import Image, ImageOps
 from pydantic import Field
 
 from visiontok.config import Config
@@ -37,7 +37,7 @@ class LoaderConfig(Config):
         seed: of the order and of the augmentation.
         shuffle: a new order every epoch.
         num_workers: processes that prepare batches; 0 prepares them in the training process.
-        cache_bytes: decoded pictures kept in memory, over all workers.
+        cache_bytes: memory for pictures that stay decoded (and resized, where the crop allows it) between epochs, over all workers.
     """
 
     image_size: Annotated[int, Field(gt=0)]
@@ -75,9 +75,9 @@ class TrainLoader:
             raise DataError("the source holds no sample")
         self.plan = BatchPlan(len(source), config.batch_size, seed=config.seed, shuffle=config.shuffle)
         self.report = SkipReport(source.skipped)
-        self._source = CachedSource(source, max_bytes=config.cache_bytes // max(config.num_workers, 1))
         self._config = config
         self._resizing = ImagePreprocessing(size=config.image_size, interpolation=config.interpolation)
+        self._source = CachedSource(source, self._prepare, max_bytes=config.cache_bytes // max(config.num_workers, 1))
         share = config.batch_size // world_size
         self._share = slice(rank * share, (rank + 1) * share)
 
@@ -114,12 +114,15 @@ class TrainLoader:
             candidate = place % len(self._source)
             try:
                 sample = self._source.read(candidate)
-                return sample, self._crop(sample, augmentation_rng(self._config.seed, epoch, index)), candidate
+                return sample, self._cut(sample.image, augmentation_rng(self._config.seed, epoch, index)), candidate
             except UNUSABLE as error:
                 skipped.append(Skip(self._source.key(candidate), str(error)))
         raise DataError(f"none of {tries} samples in a row can be used; the last: {skipped[-1].reason}")
 
-    def _crop(self, sample: Sample, rng: np.random.Generator) -> np.ndarray:
-        square = self._config.crop(sample.image, self._config.image_size, self._resizing, rng)
+    def _prepare(self, image: Image.Image) -> Image.Image:
+        return self._config.crop.prepare(image, self._config.image_size, self._resizing)
+
+    def _cut(self, prepared: Image.Image, rng: np.random.Generator) -> np.ndarray:
+        square = self._config.crop.cut(prepared, self._config.image_size, self._resizing, rng)
         mirrored = self._config.flip and rng.random() < 0.5
         return np.asarray(ImageOps.mirror(square) if mirrored else square)
