@@ -174,6 +174,20 @@ def test_training_lowers_the_loss(layout):
     assert losses[-1] < 0.7 * losses[0]
 
 
+@pytest.mark.parametrize("positions", ["rope", "learned"])
+def test_it_learns_what_belongs_to_a_class(positions):
+    model = gpt(GRID, positions=positions, class_dropout=0.0).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    tokens, classes = random_tokens(GRID, batch=3), torch.arange(3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        model(tokens, classes)["loss"].backward()
+        optimizer.step()
+    wanted = torch.tensor([2, 0, 1, 1])
+    generated = model.eval().generate(wanted, sampler=NextTokenSampler(filters=(TopK(1),)))
+    assert torch.equal(generated.indices, tokens.indices[wanted])
+
+
 def test_unconditional():
     model = gpt(LINE, num_classes=0)
     assert model.generate(num_samples=3).indices.shape == (3, 6)

@@ -88,6 +88,20 @@ def test_training_lowers_the_loss(backbone):
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
 
 
+@every_backbone
+def test_it_learns_what_belongs_to_a_class(backbone):
+    model = maskgit(backbone, class_dropout=0.0).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    tokens, classes = random_tokens(3), torch.arange(3)
+    for step in range(120):
+        optimizer.zero_grad()
+        model(tokens, classes, generator=SampleNoise((0, step), range(3)))["loss"].backward()
+        optimizer.step()
+    wanted = torch.tensor([2, 0, 1, 1])
+    generated = model.eval().generate(wanted, generator=SampleNoise(0, range(4)), sampler=model.sampler(guidance=0.0, temperature=0.1))
+    assert torch.equal(generated.indices, tokens.indices[wanted])
+
+
 def test_an_untrained_model_is_undecided():
     torch.manual_seed(0)
     model = MaskGIT(MaskGITConfig.parse({"layout": LINE, "num_classes": 3, "backbone": BACKBONES["uvit"]}))

@@ -241,7 +241,8 @@ class GPT(Generator[GPTConfig]):
         if num_tokens is None or num_tokens == length:
             return length
         if not self.layout.prefix_decodable or self.layout.order is not None:
-            raise TokenError(f"num_tokens = {num_tokens}: prefixes of this layout do not decode, so all {length} ids must be sampled")
+            reason = "has a visiting order of its own" if self.layout.prefix_decodable else "has prefixes that do not decode"
+            raise TokenError(f"num_tokens = {num_tokens}: the layout {reason}, so all {length} ids must be sampled")
         if not 1 <= num_tokens < length:
             raise TokenError(f"num_tokens = {num_tokens} is outside [1, {length}]")
         return num_tokens
