@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC
 from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, TypeVar
@@ -83,3 +84,12 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: 
         model.load_state_dict(dict(state_dict))
     except RuntimeError as error:
         raise CheckpointError(f"the weights of {source} could not be loaded: {error}") from error
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """SHA-256 over every parameter and buffer in the order of their names: equal weights have equal sums, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -59,7 +59,7 @@ def test_mistakes_are_refused() -> None:
     with pytest.raises(EvaluationError, match=r"first side has a mean of shape \(2,\)"):
         frechet_distance(np.zeros(2), eye, np.zeros(3), eye)
     with pytest.raises(EvaluationError, match="second side holds numbers that are not finite"):
-        frechet_distance(np.zeros(3), eye, np.zeros(3), eye * np.inf)
+        frechet_distance(np.zeros(3), eye, np.zeros(3), np.full((3, 3), np.inf))
     with pytest.raises(EvaluationError, match="not symmetric"):
         frechet_distance(np.zeros(3), np.triu(np.ones((3, 3))), np.zeros(3), eye)
     with pytest.raises(EvaluationError, match="negative eigenvalues"):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +10,7 @@ from metric_rules import Case, Rule, Wrong
 from metric_rules_distributions import FRECHET, INCEPTION_SCORE, MMD, PRECISION_RECALL
 from metric_rules_images import PREPROCESS, PSNR_SSIM
 from metric_rules_tokens import AR_INFORMATION, CODEBOOK_STATS, RATE_DISTORTION, TOKDENSE, ZIPF_FIT
-from safetensors.numpy import load_file
-
-REFERENCE = Path(os.environ.get("VISIONTOK_REFERENCE", Path(__file__).parents[1] / "reference"))
-
+from reference_case import ReferenceCase, cases
 
 CASES: dict[str, dict[str, Rule]] = {
     "ar_information": AR_INFORMATION,
@@ -38,22 +32,18 @@ NOT_YET = {
 }
 
 
-def folders() -> list[Path]:
-    return sorted(path.parent for path in REFERENCE.glob("metrics/*/meta.json"))
-
-
-@pytest.mark.parametrize("folder", folders(), ids=lambda path: f"metrics/{path.name}")
-def test_golden_values(folder: Path) -> None:
-    if folder.name in NOT_YET:
-        pytest.skip(NOT_YET[folder.name])
-    rules = CASES[folder.name]
-    config = json.loads((folder / "config.json").read_text())
-    case = Case(config, load_file(folder / "inputs.safetensors"), load_file(folder / "outputs.safetensors"))
+@pytest.mark.parametrize("case", cases("metrics"))
+def test_golden_values(case: ReferenceCase) -> None:
+    name = case.path.name
+    if name in NOT_YET:
+        pytest.skip(NOT_YET[name])
+    rules = CASES[name]
+    arrays = Case(case.config, *({key: value.numpy() for key, value in tensors.items()} for tensors in (case.inputs, case.outputs)))
     unmatched = set(rules)
-    for name, expected in case.outputs.items():
-        pattern, groups = match(rules, name)
+    for output, expected in arrays.outputs.items():
+        pattern, groups = match(rules, output)
         unmatched.discard(pattern)
-        check(rules[pattern], case, groups, name, expected)
+        check(rules[pattern], arrays, groups, output, expected)
     assert not unmatched, f"outputs are missing that these rules expect: {sorted(unmatched)}"
 
 

@@ -1,3 +1,28 @@
-from visiontok.evaluation.metrics.frechet import frechet_distance
+"""Measuring: metrics, suites of them, results that say what their numbers mean, and reports."""
 
-__all__ = ["frechet_distance"]
+from visiontok.evaluation.bootstrap import BootstrapConfig, Interval
+from visiontok.evaluation.features import FeatureExtractor, FunctionExtractor, find_extractor
+from visiontok.evaluation.generation import GenerationSuite, evaluate_samples
+from visiontok.evaluation.harness import evaluate_suite
+from visiontok.evaluation.identity import model_identity
+from visiontok.evaluation.metrics.frechet import frechet_distance
+from visiontok.evaluation.result import MetricValue, Result
+from visiontok.evaluation.suite import Suite, list_suites, load_suite
+
+__all__ = [
+    "BootstrapConfig",
+    "FeatureExtractor",
+    "FunctionExtractor",
+    "GenerationSuite",
+    "Interval",
+    "MetricValue",
+    "Result",
+    "Suite",
+    "evaluate_samples",
+    "evaluate_suite",
+    "find_extractor",
+    "frechet_distance",
+    "list_suites",
+    "load_suite",
+    "model_identity",
+]

@@ -26,12 +26,14 @@ class CodeUse:
         vocab_size: K.
         counts: (K,) int64, or only the counts above zero for a joint vocabulary.
         samples: how many samples were counted.
+        is_joint: whether an entry stands for all codebooks of a position.
     """
 
     name: str
     vocab_size: int
     counts: np.ndarray
     samples: int
+    is_joint: bool = False
 
 
 class CodeCounts(Accumulator):
@@ -109,7 +111,9 @@ class CodeCounts(Accumulator):
         joint = []
         for name, counted in self._joint.items():
             size = math.prod(self._layout.segment(name).vocab_sizes)
-            joint.append(CodeUse(f"{name} joint", size, np.asarray([counted[key] for key in sorted(counted)], dtype=np.int64), self._samples))
+            joint.append(
+                CodeUse(f"{name} joint", size, np.asarray([counted[key] for key in sorted(counted)], dtype=np.int64), self._samples, is_joint=True)
+            )
         return single + joint
 
 

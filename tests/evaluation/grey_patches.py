@@ -1,0 +1,51 @@
+"""A tokenizer that needs no training: the mean grey of every patch, in a few levels."""
+
+import torch
+from torch import Tensor, nn
+
+from visiontok.config import Config
+from visiontok.layout import Segment, TokenLayout
+from visiontok.preprocessing import ImagePreprocessing
+from visiontok.quantizers.base import Quantized, Quantizer
+from visiontok.tokenizer import Tokenizer
+
+
+class GreyPatchesConfig(Config):
+    size: int = 16
+    patch: int = 2
+    levels: int = 17
+    broken_size: bool = False
+
+
+class Levels(Quantizer):
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        self.register_buffer("codebook", torch.linspace(0, 1, levels))
+
+    def forward(self, latents: Tensor) -> Quantized:
+        indices = (latents[..., 0] * (len(self.codebook) - 1)).round().long()
+        return Quantized(self.lookup(indices), indices)
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        return self.codebook[indices][..., None]
+
+
+class GreyPatches(Tokenizer[GreyPatchesConfig]):
+    def __init__(self, config: GreyPatchesConfig | None = None) -> None:
+        super().__init__(config or GreyPatchesConfig())
+        side = self.config.size // self.config.patch
+        self.quantizer = Levels(self.config.levels)
+        self.preprocessing = ImagePreprocessing(size=self.config.size)
+        self.layout = TokenLayout(
+            modality="image",
+            signal_shape=(self.config.size, self.config.size),
+            segments=(Segment(name="grid", shape=(side, side), vocab_size=self.config.levels),),
+        )
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def encode_latents(self, signal: Tensor) -> Tensor:
+        return nn.functional.avg_pool2d(signal.mean(dim=1, keepdim=True), self.config.patch).movedim(1, -1)
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        patch = self.config.patch * (2 if self.config.broken_size else 1)
+        return latents.movedim(-1, 1).repeat_interleave(patch, 2).repeat_interleave(patch, 3).expand(-1, 3, -1, -1)

@@ -1,0 +1,193 @@
+import json
+import math
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from grey_patches import GreyPatches, GreyPatchesConfig
+from PIL import Image
+
+from visiontok.data import EvalLoader, open_source
+from visiontok.errors import EvaluationError
+from visiontok.evaluation import Result, Suite, evaluate_suite
+from visiontok.evaluation.metrics.fidelity import mse, psnr
+from visiontok.evaluation.metrics.frechet import frechet_distance_of_features
+from visiontok.evaluation.protocol import to_uint8
+from visiontok.preprocessing import ImagePreprocessing
+
+ALL = ("mse", "psnr", "ssim", "codebook", "rate", "frechet", "classifier")
+SUITE = Suite.parse(
+    {"name": "small", "data": {"name": "digits", "split": "test"}, "metrics": ALL, "extractors": ["digit-classifier", "downsampled-pixels"]}
+)
+
+
+@pytest.fixture(scope="module")
+def result() -> Result:
+    return evaluate_suite(SUITE, GreyPatches(), name="grey")
+
+
+def originals_and_reconstructions() -> tuple[torch.Tensor, torch.Tensor]:
+    loader = EvalLoader(open_source("digits:test"), preprocessing=ImagePreprocessing(size=16), batch_size=355)
+    (batch,) = loader
+    model = GreyPatches()
+    reference = to_uint8(batch.images)
+    return reference, to_uint8(model.decode(model.encode(reference)))
+
+
+def test_numbers_equal_the_metrics_on_all_pictures_at_once(result: Result) -> None:
+    reference, reconstruction = originals_and_reconstructions()
+    errors, decibels = mse(reference, reconstruction), psnr(reference, reconstruction, data_range=255)
+    assert result.data.images == 355
+    assert result.value("mse").value == pytest.approx(float(errors.mean()) / 255**2, rel=1e-12)
+    assert result.value("psnr.mean_db").value == pytest.approx(float(decibels[torch.isfinite(decibels)].mean()), rel=1e-12)
+    assert result.value("psnr.pooled").value == pytest.approx(10 * math.log10(255**2 / float(errors.mean())), rel=1e-12)
+    ids = GreyPatches().encode(reference).indices
+    assert result.value("codebook.usage").value == len(ids.unique()) / 17
+    assert result.value("codebook.entropy.plugin").details["tokens"] == ids.numel()
+    assert result.value("tokens_per_image").value == 64
+    assert result.value("bits_per_image.nominal").value == pytest.approx(64 * math.log2(17))
+    assert result.value("bits_per_pixel.nominal").value == pytest.approx(64 * math.log2(17) / 256)
+    pixels = [torch.nn.functional.adaptive_avg_pool2d(images.double() / 255, 8).flatten(1).numpy() for images in (reconstruction, reference)]
+    assert result.value("FD[downsampled-pixels]").value == pytest.approx(frechet_distance_of_features(*pixels), rel=1e-9)
+
+
+def test_every_value_says_what_it_means(result: Result) -> None:
+    for value in result.values:
+        assert value.count == 355
+        assert value.protocol
+        assert value.interval is None or value.interval.low <= value.value <= value.interval.high
+    assert "FID" not in json.dumps(result.to_dict())
+    assert result.value("FD[digit-classifier]").details["reference_count"] == 355
+    assert set(result.extractors) == {"digit-classifier", "downsampled-pixels"}
+    assert 0.9 < result.value("accuracy[digit-classifier].originals").value <= 1
+
+
+def test_a_second_run_differs_only_in_its_times(result: Result) -> None:
+    again = evaluate_suite(SUITE, GreyPatches(), name="grey")
+    assert again.measured() == result.measured()
+    assert set(result.to_dict()) - set(result.measured()) == {"run"}
+
+
+def test_the_identity_follows_weights_and_pixels(result: Result) -> None:
+    other = GreyPatches()
+    other.unused.data += 1
+    changed = evaluate_suite(SUITE.replace(size=16, interpolation="bilinear", metrics=["mse"], extractors=[]), other, name="grey")
+    assert changed.model is not None
+    assert result.model is not None
+    assert changed.model.weights_sha256 != result.model.weights_sha256
+    assert changed.data.pixels_sha256 != result.data.pixels_sha256
+    assert changed.data.identity == result.data.identity
+
+
+def test_json_round_trip(result: Result, tmp_path: Path) -> None:
+    result.save(tmp_path / "a" / "result.json")
+    assert Result.load(tmp_path / "a" / "result.json") == result
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["result.json"]
+
+
+def test_some_pictures_are_always_the_same_ones() -> None:
+    suite = SUITE.replace(num_samples=20, metrics=["mse"], extractors=[])
+    first, second = (evaluate_suite(suite.replace(seed=seed), GreyPatches(), name="grey") for seed in (1, 2))
+    assert first.data.images == second.data.images == 20
+    assert first.data.pixels_sha256 != second.data.pixels_sha256
+    assert evaluate_suite(suite.replace(seed=1), GreyPatches(), name="grey").measured() == first.measured()
+
+
+def test_tiles_keep_the_resolution() -> None:
+    suite = Suite.parse(
+        {"name": "tiles", "data": {"name": "photos", "split": "heldout"}, "crop": "tiles", "size": 128, "metrics": ["psnr", "ms_ssim"]}
+    )
+    suite = suite.replace(metrics=["psnr", "ssim"])
+    model = GreyPatches(GreyPatchesConfig(size=128, levels=256))
+    result = evaluate_suite(suite, model, name="grey")
+    assert result.data.images == 2 * 3 + 3 * 5 + 3 * 4 + 4 * 4
+    assert result.data.size == (128, 128)
+
+
+def test_skipped_files_are_named(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.new("RGB", (16, 16), (number * 50, 0, 0)).save(tmp_path / f"{number}.png")
+    (tmp_path / "broken.png").write_bytes((tmp_path / "0.png").read_bytes()[:40])
+    suite = Suite.parse({"name": "folder", "data": {"name": "folder", "path": str(tmp_path)}, "metrics": ["mse"]})
+    result = evaluate_suite(suite, GreyPatches(), name="grey")
+    assert (result.data.images, result.data.skipped_count) == (3, 1)
+    assert "broken.png" in result.data.skipped[0]
+
+
+def test_refusals() -> None:
+    model = GreyPatches()
+    with pytest.raises(EvaluationError, match="this model takes 16: set size=16"):
+        evaluate_suite(SUITE.replace(size=32), model, name="grey")
+    with pytest.raises(EvaluationError, match="returned pictures of 32 x 32 for pictures of 16 x 16"):
+        evaluate_suite(SUITE, GreyPatches(GreyPatchesConfig(broken_size=True)), name="grey")
+    with pytest.raises(EvaluationError, match="20 samples cannot estimate the covariance of the 64 features"):
+        evaluate_suite(SUITE.replace(num_samples=20), model, name="grey")
+    few = evaluate_suite(SUITE.replace(num_samples=20, allow_few_samples=True), model, name="grey")
+    assert few.value("FD[digit-classifier]").details["more_samples_than_dimensions"] is False
+    with pytest.raises(EvaluationError, match="no classes"):
+        evaluate_suite(
+            SUITE.replace(data={"name": "photos", "split": "heldout"}, metrics=["classifier"], extractors=["digit-classifier"]), model, name="grey"
+        )
+
+
+def test_measuring_leaves_the_training_mode_alone() -> None:
+    model = GreyPatches().train()
+    evaluate_suite(SUITE.replace(num_samples=4, metrics=["mse"], extractors=[]), model, name="grey")
+    assert model.training
+
+
+SECOND_RANK = """
+import sys
+sys.path.insert(0, {folder!r})
+import torch.distributed as dist
+from grey_patches import GreyPatches
+from visiontok.evaluation import Suite, evaluate_suite
+dist.init_process_group("gloo", init_method={meeting!r}, rank=1, world_size=2)
+evaluate_suite(Suite.parse({suite!r}), GreyPatches(), name="grey")
+dist.destroy_process_group()
+"""
+
+
+def test_two_processes_give_the_numbers_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    suite = SUITE.replace(num_samples=301)
+    single = evaluate_suite(suite, GreyPatches(), name="grey")
+    meeting = f"file://{tmp_path / 'meeting'}"
+    script = SECOND_RANK.format(folder=str(Path(__file__).parent), meeting=meeting, suite=suite.to_dict())
+    second = subprocess.Popen([sys.executable, "-c", script])
+    dist.init_process_group("gloo", init_method=meeting, rank=0, world_size=2, timeout=timedelta(seconds=200))
+    try:
+        sharded = evaluate_suite(suite, GreyPatches(), name="grey")
+    finally:
+        dist.destroy_process_group()
+    assert second.wait(timeout=60) == 0
+    assert sharded.run.processes == 2
+    assert sharded.data == single.data
+    for ours, theirs in zip(sharded.values, single.values, strict=True):
+        if ours.name.startswith("FD"):
+            assert ours.value == pytest.approx(theirs.value, rel=1e-12, abs=1e-12)
+            assert ours.replace(value=0.0) == theirs.replace(value=0.0)
+        else:
+            assert ours == theirs
+
+
+def test_all_pictures_identical() -> None:
+    class Perfect(GreyPatches):
+        def decode(self, tokens):
+            return self.kept / 255
+
+        def encode(self, signal):
+            self.kept = signal
+            return super().encode(signal)
+
+    result = evaluate_suite(SUITE.replace(num_samples=5, metrics=["psnr", "ssim"], extractors=[]), Perfect(), name="perfect")
+    assert result.value("psnr.mean_db").value is None
+    assert result.value("psnr.mean_db").details["identical_images"] == 5
+    assert result.value("psnr.pooled").value is None
+    assert result.value("ssim").value == pytest.approx(1)
+    assert np.isfinite(result.value("ssim").interval.low)

@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import pytest
+
+from visiontok.data import open_source
+from visiontok.errors import ConfigError, UnknownNameError
+from visiontok.evaluation import Suite, list_suites, load_suite
+
+GOOD = {"name": "x", "data": {"name": "digits"}, "metrics": ["mse"]}
+
+
+def test_the_shipped_suites_are_valid_and_their_data_opens() -> None:
+    assert {"digits", "photos"} <= set(list_suites())
+    for name in list_suites():
+        suite = load_suite(name)
+        assert suite.name == name
+        assert suite.description
+        assert len(open_source(suite.data)) > 0
+
+
+def test_a_file_with_overrides(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\ndata: {name: digits}\nmetrics: [mse, psnr]\n")
+    suite = load_suite(path, ["size=64", "bootstrap.resamples=200", "data.split=test"])
+    assert (suite.size, suite.bootstrap.resamples, suite.data.split) == (64, 200, "test")
+
+
+def test_names_of_neither_suite_nor_file() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean digits"):
+        load_suite("digit")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_suite("nowhere/mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metric": ["mse"]}, "metric: unknown key"),
+        ({"metrics": ["fid"]}, "metrics.0"),
+        ({"metrics": []}, "metrics"),
+        ({"metrics": ["mse", "mse"]}, "names one twice"),
+        ({"metrics": ["frechet"]}, "needs at least one of the extractors"),
+        ({"metrics": ["classifier"], "extractors": ["downsampled-pixels"]}, "needs an extractor that classifies"),
+        ({"extractors": ["inception"]}, "no feature extractor 'inception'"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"data": {"name": "imagenet"}}, "data"),
+    ],
+)
+def test_typos_are_refused_by_name(changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Suite.parse({**GOOD, **changes})
+
+
+def test_a_file_that_is_no_suite(tmp_path: Path) -> None:
+    for text in ("- a\n- b\n", "a: [1\n", "name: 1: 2"):
+        path = tmp_path / "bad.yaml"
+        path.write_text(text)
+        with pytest.raises(ConfigError, match="suite"):
+            load_suite(path)

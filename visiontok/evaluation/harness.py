@@ -1,0 +1,108 @@
+"""Runs a suite: streams the pictures through a tokenizer once, feeds every measure, merges the processes' parts and writes down the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from visiontok.data import EvalLoader, open_source
+from visiontok.errors import EvaluationError
+from visiontok.evaluation.environment import environment
+from visiontok.evaluation.features import find_extractor
+from visiontok.evaluation.identity import Clock, Pictures, model_identity, processes
+from visiontok.evaluation.measures import Batch, build_measures
+from visiontok.evaluation.metrics.accumulator import merge_across_processes
+from visiontok.evaluation.pictures import Tiles, choose
+from visiontok.evaluation.protocol import to_uint8
+from visiontok.evaluation.result import Result
+from visiontok.evaluation.suite import Suite
+from visiontok.preprocessing import ImagePreprocessing
+from visiontok.tokenizer import Tokenizer
+
+Progress = Callable[[int, int], None]
+
+
+def evaluate_suite(suite: Suite, tokenizer: Tokenizer[Any], *, name: str, progress: Progress = lambda done, total: None) -> Result:
+    """Measure the reconstructions of a tokenizer.
+
+    Under torch.distributed every process measures its share of the pictures, and all return the result over all of them.
+
+    Args:
+        suite: what to measure.
+        tokenizer: on the device and in the precision in which it is to be measured.
+        name: of the model, as it was asked for.
+        progress: called with the pictures this process has measured and its share of them.
+
+    Raises:
+        EvaluationError: if the model does not take pictures of the suite's size or does not return them in that size, or a measurement
+            would not mean what its name says.
+        DataError: if the pictures cannot be read.
+    """
+    clock = Clock()
+    size = _agreed_size(suite, tokenizer)
+    whole = open_source(suite.data)
+    source = choose(Tiles(whole, size) if suite.crop == "tiles" else whole, suite.num_samples, seed=suite.seed)
+    measures, omitted = build_measures(suite, tokenizer.layout, [find_extractor(extractor) for extractor in suite.extractors])
+    if not measures:
+        raise EvaluationError(f"nothing that the suite {suite.name} measures applies to {name}: {'; '.join(omitted.values())}")
+    pictures = Pictures()
+    rank, world_size = processes()
+    loader = EvalLoader(
+        source,
+        preprocessing=ImagePreprocessing(size=size, interpolation=suite.interpolation),
+        batch_size=suite.batch_size,
+        rank=rank,
+        world_size=world_size,
+    )
+    share = len(source) * (rank + 1) // world_size - len(source) * rank // world_size
+    was_training = tokenizer.training
+    tokenizer.eval()
+    try:
+        for batch in loader:
+            reference = to_uint8(batch.images)
+            pictures.update(batch.indices, reference)
+            tokens = tokenizer.encode(reference)
+            reconstruction = to_uint8(tokenizer.decode(tokens).float()).cpu()
+            if reconstruction.shape != reference.shape:
+                raise EvaluationError(
+                    f"{name} returned pictures of {_sides(reconstruction)} for pictures of {_sides(reference)}; set size to what it returns"
+                )
+            for measure in measures.values():
+                measure.update(Batch(batch.indices, reference, reconstruction, tokens.to("cpu"), batch.labels))
+            progress(pictures.count, share)
+    finally:
+        tokenizer.train(was_training)
+    for measure in measures.values():
+        for accumulator in measure.accumulators.values():
+            merge_across_processes(accumulator)
+    return Result(
+        kind="reconstruction",
+        suite=suite.to_dict(),
+        model=model_identity(tokenizer, name),
+        data=pictures.identity(suite.data, source, loader.report),
+        extractors={extractor: find_extractor(extractor).identity for extractor in suite.extractors},
+        values=tuple(value for measure in measures.values() for value in measure.values(suite.bootstrap)),
+        omitted=omitted,
+        environment=environment(tokenizer.device),
+        run=clock.run(world_size),
+    )
+
+
+def _agreed_size(suite: Suite, tokenizer: Tokenizer[Any]) -> int:
+    preprocessing = tokenizer.preprocessing
+    own = None if preprocessing.tensors_keep_size else preprocessing.size
+    if suite.size is None:
+        if preprocessing.size is None:
+            raise EvaluationError(f"the suite {suite.name} takes the model's own picture size, but this model takes any: set size=256, for example")
+        return preprocessing.size
+    if own is not None and own != suite.size:
+        raise EvaluationError(f"the suite {suite.name} measures pictures of {suite.size} pixels, but this model takes {own}: set size={own}")
+    if own is None and suite.size % preprocessing.multiple_of:
+        raise EvaluationError(f"this model takes multiples of {preprocessing.multiple_of} pixels, not {suite.size}: set size accordingly")
+    return suite.size
+
+
+def _sides(images: Tensor) -> str:
+    return f"{images.shape[2]} x {images.shape[3]}"

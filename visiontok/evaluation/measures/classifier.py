@@ -1,0 +1,60 @@
+"""What an independent classifier says of originals and of their reconstructions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from visiontok.errors import EvaluationError
+from visiontok.evaluation.bootstrap import BootstrapConfig, bootstrap_mean
+from visiontok.evaluation.features import Classifier
+from visiontok.evaluation.measures.base import Batch, Measure
+from visiontok.evaluation.metrics.per_image import PerImage
+from visiontok.evaluation.result import MetricValue
+
+
+class ClassifierMeasure(Measure):
+    """Share of originals and of reconstructions that the classifier gets right, and of images where it says the same of both."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self._classifier, self._table = classifier, PerImage()
+        super().__init__(images=self._table)
+
+    def update(self, batch: Batch) -> None:
+        if batch.labels is None:
+            raise EvaluationError("this data has no classes, so a classifier has nothing to agree with; leave the metric 'classifier' out")
+        self._table.update(
+            batch.numbers,
+            label=batch.labels,
+            original=self._classifier.classify(batch.reference),
+            reconstruction=self._classifier.classify(batch.reconstruction),
+        )
+
+    def values(self, bootstrap: BootstrapConfig) -> list[MetricValue]:
+        table = self._table.compute()
+        return [
+            agreement_value(f"accuracy[{self._classifier.name}].originals", table["original"] == table["label"], bootstrap, "originals, true class"),
+            agreement_value(
+                f"accuracy[{self._classifier.name}].reconstructions",
+                table["reconstruction"] == table["label"],
+                bootstrap,
+                "reconstructions, true class of the original",
+            ),
+            agreement_value(
+                f"agreement[{self._classifier.name}]",
+                table["reconstruction"] == table["original"],
+                bootstrap,
+                "reconstruction and original are given the same class",
+            ),
+        ]
+
+
+def agreement_value(name: str, agrees: np.ndarray, bootstrap: BootstrapConfig, what: str) -> MetricValue:
+    """The share of (N,) truth values, with its interval."""
+    return MetricValue(
+        name=name,
+        value=float(agrees.mean()),
+        better="higher",
+        count=len(agrees),
+        interval=bootstrap_mean(agrees.astype(np.float64), bootstrap),
+        protocol=f"share of images: {what}",
+    )

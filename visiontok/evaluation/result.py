@@ -1,0 +1,159 @@
+"""What a measurement leaves behind: the numbers, and everything needed to know what they mean and to measure them again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue
+
+from visiontok.config import Config
+from visiontok.evaluation.bootstrap import Interval
+from visiontok.files import replacing
+
+
+class MetricValue(Config):
+    """One number.
+
+    Attributes:
+        name: the metric, with the extractor or the variant where there are several: "psnr.mean_db", "FD[digit-classifier]".
+        part: which codebook it is about, where a tokenizer has several; None for the whole.
+        value: None where it is not defined, such as the PSNR of images that are all identical.
+        unit: "dB", "bits", ...; empty for shares and distances.
+        better: which way is better, if any.
+        count: N, the number of images (of each side, for distances).
+        interval: over the images; None where the metric is no mean over images.
+        protocol: how it was computed, in words.
+        details: further numbers that belong to it.
+    """
+
+    name: str
+    part: str | None = None
+    value: float | None
+    unit: str = ""
+    better: Literal["higher", "lower", "neither"] = "neither"
+    count: int
+    interval: Interval | None = None
+    protocol: str
+    details: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Name and part."""
+        return self.name if self.part is None else f"{self.name} ({self.part})"
+
+
+class ModelIdentity(Config):
+    """Which model was measured.
+
+    Attributes:
+        name: as it was asked for.
+        family: its registry name; None for models that the registry does not know.
+        weights_sha256: of every parameter and buffer, by name.
+        parameters: how many.
+        config: its configuration.
+    """
+
+    name: str
+    family: str | None
+    weights_sha256: str
+    parameters: int
+    config: dict[str, JsonValue]
+
+
+class DataIdentity(Config):
+    """Which pictures were measured.
+
+    Attributes:
+        config: where they came from and how they were cut.
+        identity: fingerprint of the source's listing.
+        images: how many were measured.
+        size: (H, W) of each.
+        pixels_sha256: of their 8-bit pixels in order, as the metrics saw them.
+        skipped_count: how many could not be used.
+        skipped: the first of them, with the reason.
+    """
+
+    config: dict[str, JsonValue]
+    identity: str
+    images: int
+    size: tuple[int, int]
+    pixels_sha256: str
+    skipped_count: int = 0
+    skipped: tuple[str, ...] = ()
+
+
+class Environment(Config):
+    """Where it was measured; two machines may differ in the last digits.
+
+    Attributes:
+        versions: of Python and of the packages that compute.
+        hardware: device, processor, system.
+    """
+
+    versions: dict[str, str]
+    hardware: dict[str, str]
+
+
+class Run(Config):
+    """The only part of a result that differs between two runs of the same measurement.
+
+    Attributes:
+        started, finished: ISO 8601, UTC.
+        seconds: in between.
+        processes: over how many the images were divided.
+    """
+
+    started: str
+    finished: str
+    seconds: float
+    processes: int
+
+
+class Result(Config):
+    """One model on one suite.
+
+    Attributes:
+        format: version of this layout.
+        kind: what was measured: reconstructions of pictures, or pictures from a generator.
+        suite: its configuration, complete.
+        model, data: what was measured on what; for generated pictures, `data` are the real ones they are compared with.
+        generated_sha256: of the generated pictures' 8-bit pixels in order.
+        extractors: name -> identity of every feature extractor and classifier that took part.
+        values: the numbers.
+        omitted: metric -> why the suite asks for it but this model has none.
+        environment, run: where and when.
+    """
+
+    format: Literal[1] = 1
+    kind: Literal["reconstruction", "generation"]
+    suite: dict[str, JsonValue]
+    model: ModelIdentity | None = None
+    data: DataIdentity
+    generated_sha256: str | None = None
+    extractors: dict[str, str] = Field(default_factory=dict)
+    values: tuple[MetricValue, ...] = Field(min_length=1)
+    omitted: dict[str, str] = Field(default_factory=dict)
+    environment: Environment
+    run: Run
+
+    def value(self, name: str, part: str | None = None) -> MetricValue:
+        """The number of that name.
+
+        Raises:
+            KeyError: listing the names that there are.
+        """
+        for value in self.values:
+            if (value.name, value.part) == (name, part):
+                return value
+        raise KeyError(f"this result has no {name!r}; it has {', '.join(value.label for value in self.values)}")
+
+    def measured(self) -> dict[str, Any]:
+        """Everything but `run`: equal for two runs of the same measurement on the same machine."""
+        return {key: value for key, value in self.to_dict().items() if key != "run"}
+
+    def save(self, path: str | Path) -> None:
+        """Write JSON that `load` reads, whole or not at all."""
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,93 @@
+"""Suites: what to measure, on which pictures, under which protocol. A YAML file and the model that checks it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from visiontok.config import Config
+from visiontok.data import DataConfig
+from visiontok.evaluation.bootstrap import BootstrapConfig
+from visiontok.evaluation.features import EXTRACTORS, Classifier
+from visiontok.registry import unknown
+from visiontok.resources import suites_folder
+from visiontok.yaml_files import read_yaml
+
+Metric = Literal["mse", "psnr", "ssim", "ms_ssim", "codebook", "rate", "frechet", "classifier"]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Suite(Config):
+    """One measurement of reconstructions.
+
+    Attributes:
+        name: in results.
+        description: one sentence.
+        data: the source of the pictures.
+        crop: "center" resizes the shorter side and cuts out the centre; "tiles" cuts squares side by side without resizing.
+        size: side of the square in pixels; None takes the model's own, so that results of models of different size do not compare.
+        interpolation: of the resize, on 8-bit pictures with antialiasing.
+        num_samples: that many pictures, drawn with the seed; None for all.
+        metrics: what to measure.
+        extractors: whose features the distances are computed over, and which classifiers judge.
+        batch_size: pictures per call of the model and process.
+        seed: of the choice of pictures.
+        bootstrap: of the confidence intervals.
+        allow_few_samples: compute distances also with no more samples than features.
+    """
+
+    name: str
+    description: str = ""
+    data: DataConfig
+    crop: Literal["center", "tiles"] = "center"
+    size: Positive | None = None
+    interpolation: Literal["bicubic", "bilinear", "lanczos"] = "bicubic"
+    num_samples: Positive | None = None
+    metrics: tuple[Metric, ...] = Field(min_length=1)
+    extractors: tuple[str, ...] = ()
+    batch_size: Positive = 32
+    seed: Annotated[int, Field(ge=0)] = 0
+    bootstrap: BootstrapConfig = BootstrapConfig()
+    allow_few_samples: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Suite:
+        for kind, names in (("metrics", self.metrics), ("extractors", self.extractors)):
+            if len(set(names)) < len(names):
+                raise ValueError(f"{kind} names one twice: {', '.join(names)}")
+        for name in self.extractors:
+            if name not in EXTRACTORS:
+                raise ValueError(f"there is no feature extractor {name!r}; known: {', '.join(EXTRACTORS)}")
+        if "frechet" in self.metrics and not self.extractors:
+            raise ValueError(f"the metric 'frechet' needs at least one of the extractors {', '.join(EXTRACTORS)}")
+        if "classifier" in self.metrics and not self.classifiers:
+            raise ValueError("the metric 'classifier' needs an extractor that classifies, such as digit-classifier")
+        return self
+
+    @property
+    def classifiers(self) -> tuple[str, ...]:
+        """Those extractors that also name classes."""
+        return tuple(name for name in self.extractors if issubclass(EXTRACTORS[name], Classifier))
+
+
+def list_suites() -> list[str]:
+    """Names of the suites that come with the library."""
+    return sorted(path.stem for path in suites_folder().glob("*.yaml"))
+
+
+def load_suite(name: str | Path, overrides: Sequence[str] = ()) -> Suite:
+    """A suite by name, or from a YAML file, with overrides such as "size=256".
+
+    Raises:
+        UnknownNameError: if there is neither a suite nor a file of that name, with close matches.
+        ConfigError: if the file cannot be read, or holds unknown keys or values.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = suites_folder() / f"{name}.yaml"
+        if str(name) not in list_suites():
+            raise unknown("suite", str(name), list_suites())
+    return Suite.parse(read_yaml(path, overrides, what="suite"), source=f"the suite {path}")
