@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,9 +25,9 @@ def pick_device(name: str) -> torch.device:
 
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+    known = re.fullmatch(r"cpu|cuda(?::(\d+))?", name)
+    if known is None:
         raise ConfigError(f"--device {name!r} is not a device; use auto, cpu, cuda or cuda:0")
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+    if name != "cpu" and int(known[1] or 0) >= torch.cuda.device_count():
         raise ConfigError(f"--device {name} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")
     return torch.device(name)

@@ -7,14 +7,12 @@ For data sets there are Parquet shards, see `token_shards`.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 
 from visiontok.data.token_shards import TokenizerIdentity
 from visiontok.errors import TokenError
@@ -76,7 +74,9 @@ class TokenFile:
             raise TokenError(f"{path} is not a file of tokens: it has no array {error}") from error
         except TokenError as error:
             raise TokenError(f"{path}: {error}") from error
-        except (ValueError, EOFError, AttributeError, zipfile.BadZipFile, zipfile.zlib.error, ValidationError) as error:  # type: ignore[attr-defined]
+        except OSError:
+            raise
+        except Exception as error:  # damaged archives fail in as many ways as there are bytes
             raise TokenError(f"{path} is not a file of tokens, or is damaged: {error}") from error
         _check_count(path, len(tokens), {"keys": found.keys, "labels": found.labels})
         return found

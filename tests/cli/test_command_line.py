@@ -1,0 +1,193 @@
+"""What all commands share: help, exit codes, errors as one paragraph, plain output, and a quick start."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import visiontok
+from visiontok.cli import app, commands
+from visiontok.cli.commands import Commands, explain
+from visiontok.cli.device import pick_device
+from visiontok.cli.output import png_names, print_table
+from visiontok.errors import ConfigError, TokenError
+
+VISIONTOK = [sys.executable, "-c", "from visiontok.cli import main; main()"]
+runner = CliRunner()
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*VISIONTOK, *arguments], capture_output=True, text=True, env={**os.environ, **environment})
+
+
+def failing(error: BaseException) -> typer.Typer:
+    """The real group with one command that fails."""
+
+    class One(Commands):
+        def list_commands(self, ctx: object) -> list[str]:
+            return ["fail"]
+
+        def get_command(self, ctx: object, cmd_name: str) -> object:
+            return self.commands[cmd_name]
+
+    alone = typer.Typer(cls=One, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+    @alone.callback()
+    def options(debug: bool = False) -> None:
+        pass
+
+    @alone.command()
+    def fail() -> None:
+        raise error
+
+    return alone
+
+
+class TestStart:
+    @pytest.mark.parametrize("command", [None, "list", "info"])
+    def test_nothing_heavy_is_imported(self, command: str | None) -> None:
+        statement = "import visiontok" if command is None else f"from visiontok.cli import app; app([{command!r}, 'titok'], standalone_mode=False)"
+        script = f"import sys\n{statement}\nprint(sorted({{'torch', 'numpy', 'rich', 'PIL', 'visiontok.config'}} & set(sys.modules)))"
+        output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+        assert output.splitlines()[-1] == "[]"
+
+    @pytest.mark.parametrize(
+        ("command", "seconds"), [([sys.executable, "-c", "import visiontok"], 0.3), ([*VISIONTOK, "list"], 0.5)], ids=["import", "list"]
+    )
+    def test_processor_time(self, command: list[str], seconds: float) -> None:
+        """Processor seconds rather than wall time, so that a busy machine does not fail it; the best of three, since the first fills caches."""
+
+        def spent() -> float:
+            before = os.times()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            after = os.times()
+            return after.children_user + after.children_system - before.children_user - before.children_system
+
+        assert min(spent() for _ in range(3)) <= seconds
+
+    def test_help_of_every_command_shows_examples(self) -> None:
+        overview = runner.invoke(app, ["--help"]).output
+        for name in commands.FUNCTIONS:
+            assert re.search(rf"^  {name} ", overview, re.MULTILINE)
+            result = runner.invoke(app, [name, "--help"])
+            assert result.exit_code == 0
+            assert f"visiontok {name} " in result.output.partition("Example")[2]
+
+    def test_version(self) -> None:
+        assert runner.invoke(app, ["--version"]).output == f"visiontok {visiontok.__version__}\n"
+
+
+class TestErrors:
+    def test_a_paragraph_on_stderr(self) -> None:
+        result = run("info", "titok-l23")
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr == "Error: there is no model or family called 'titok-l23'. Did you mean titok-l32, titok-s128, titok?\n"
+
+    def test_debug_shows_the_traceback(self) -> None:
+        for result in (run("--debug", "info", "nothing"), run("info", "nothing", VISIONTOK_DEBUG="1")):
+            assert result.returncode == 1
+            assert "Traceback" in result.stderr
+            assert "UnknownNameError" in result.stderr
+
+    def test_usage(self) -> None:
+        for arguments in (["lisst"], ["list", "--colour"], ["info"], ["reconstruct", "a.png"]):
+            result = runner.invoke(app, arguments)
+            assert result.exit_code == 2
+            assert "Traceback" not in result.output
+
+    @pytest.mark.parametrize(
+        ("error", "code", "text"),
+        [
+            (ConfigError("width: must be positive"), 1, "Error: width: must be positive\n"),
+            (FileNotFoundError(2, "No such file or directory", "a.png"), 1, "Error: a.png: No such file or directory\n"),
+            (OSError(28, "No space left on device"), 1, "Error: No space left on device\n"),
+            (KeyboardInterrupt(), 130, "Interrupted.\n"),
+        ],
+    )
+    def test_exit_codes(self, error: BaseException, code: int, text: str) -> None:
+        result = runner.invoke(failing(error), ["fail"])
+        assert (result.exit_code, result.output) == (code, text)
+
+    def test_a_defect_is_not_hidden(self) -> None:
+        result = runner.invoke(failing(ZeroDivisionError("a defect")), ["fail"])
+        assert isinstance(result.exception, ZeroDivisionError)
+        result = runner.invoke(failing(ConfigError("x")), ["--debug", "fail"])
+        assert isinstance(result.exception, ConfigError)
+
+    def test_explain(self) -> None:
+        assert explain(OSError(18, "Invalid cross-device link", "a", None, "b")) == "a -> b: Invalid cross-device link"
+        assert explain(OSError("a plain message")) == "a plain message"
+        assert explain(TokenError()) == "TokenError"
+
+    @pytest.mark.skipif(not hasattr(signal, "SIGINT") or os.name == "nt", reason="POSIX signals")
+    def test_interrupted_for_real(self, tmp_path: Path) -> None:
+        (tmp_path / "slow.py").write_text(
+            "import sys, time\nfrom visiontok.cli import app, commands, info\n"
+            "def wait(*_): print('waiting', flush=True); time.sleep(60)\ninfo.print_facts = wait\napp(['info', 'titok'])"
+        )
+        process = subprocess.Popen([sys.executable, str(tmp_path / "slow.py")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30)[1] == "Interrupted.\n"
+        assert process.returncode == 130
+
+
+class TestOutput:
+    def test_a_pipe_gets_plain_text(self) -> None:
+        output = run("list", COLUMNS="20", FORCE_COLOR="1").stdout
+        assert output.isascii()
+        assert "\x1b" not in output
+        assert re.search(
+            r"^titok-sl256-vq8k +tokenizer +image +256 +8192 +256 +330\.3 M +yucornetto/tokenizer_titok_sl256_vq8k_imagenet$", output, re.M
+        )
+
+    @pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")
+    def test_a_reader_that_leaves_early_is_no_error(self) -> None:
+        script = "import os\nos.close(0)\nfrom visiontok.cli import app, list\nlist.print_table = lambda *_: print('x' * 10**6)\napp(['list'])"
+        process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        process.wait()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+
+    def test_a_terminal_gets_whole_values(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+        monkeypatch.setenv("COLUMNS", "24")
+        print_table(("name", "from"), [["[bold]a", "owner/a-long-name-that-does-not-fit"]])
+        shown = re.sub(r"\s|\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+        assert "owner/a-long-name-that-does-not-fit" in shown.replace("[bold]a", "")
+        assert "[bold]a" in shown
+
+    def test_file_names_stay_in_their_folder(self) -> None:
+        keys = ("a/b.jpg", "c/b.png", "../../etc/passwd", "..", "", "C:\\x\\y.png", "B.gif", "/")
+        assert png_names(keys) == ["b.png", "b-2.png", "passwd.png", "3.png", "4.png", "y.png", "B-3.png", "7.png"]
+
+
+class TestDevice:
+    def test_names(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import torch
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+        assert str(pick_device("auto")) == str(pick_device("cpu")) == "cpu"
+        with pytest.raises(ConfigError, match=r"torch sees 0 CUDA devices; use --device cpu"):
+            pick_device("cuda")
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        assert [str(pick_device(name)) for name in ("auto", "cuda", "cuda:1")] == ["cuda", "cuda", "cuda:1"]
+        for name in ("cuda:2", "gpu", "cuda:", "cuda:x", "cpu:", ""):
+            with pytest.raises(ConfigError, match="--device"):
+                pick_device(name)

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import visiontok
+from visiontok import registry
+from visiontok.cli import app
+from visiontok.hub import Measurement, ModelCard
+
+SIZES = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The name of a bundled model, alone on its shelf."""
+    quantizer = {"type": "vq", "codebook_size": 32, "dim": 4}
+    model = visiontok.create("titok", image_size=16, num_latent_tokens=4, encoder=SIZES, decoder=SIZES, quantizer=quantizer)
+    measured = Measurement(metric="PSNR", value=23.5, unit="dB", dataset="4 photographs", protocol="centre crop")
+    visiontok.save_pretrained(model, tmp_path / "titok-toy", card=ModelCard(license="apache-2.0", measured=(measured,)))
+    monkeypatch.setattr(registry, "models_folder", lambda: tmp_path)
+    registry.bundled.cache_clear()
+    yield "titok-toy"
+    registry.bundled.cache_clear()
+
+
+def test_list_is_a_table_with_a_header() -> None:
+    header, *rows = run("list").splitlines()
+    assert header.split() == ["name", "kind", "modality", "tokens", "vocabulary", "size", "parameters", "from"]
+    assert {row.split()[0] for row in rows} == set(registry.checkpoints()) | set(registry.bundled())
+
+
+def test_list_selects() -> None:
+    assert [row.split()[0] for row in run("list", "titok-b64").splitlines()[1:]] == ["titok-b64"]
+    assert run("list", "--modality", "image", "maskgit-titok*").startswith("No model matches")
+    names = {entry["name"] for entry in json.loads(run("list", "titok*", "--modality", "image", "--json"))}
+    assert names == set(visiontok.list_tokenizers("titok*"))
+
+
+def test_list_as_json_keeps_numbers() -> None:
+    entry = json.loads(run("list", "titok-l32", "--json"))[0]
+    assert (entry["tokens"], entry["vocabulary"], entry["size"], entry["kind"]) == (32, 4096, 256, "tokenizer")
+    assert json.loads(run("list", "nothing*", "--json")) == []
+
+
+def test_info_of_a_released_model() -> None:
+    text = run("info", "titok-l32")
+    for line in (
+        "repository: yucornetto/tokenizer_titok_l32_imagenet@main",
+        "licence of the weights: apache-2.0",
+        "tokens: 32 from a vocabulary of 4096, 384 bits",
+        "published by the authors, not measured here:\n  rFID 2.21 on ImageNet",
+        'load it: visiontok.from_pretrained("titok-l32")',
+    ):
+        assert line in text
+    assert json.loads(run("info", "titok-l32", "--json"))["reference_config"]["model"]["vq_model"]["num_latent_tokens"] == 32
+
+
+def test_info_of_a_family() -> None:
+    text = run("info", "titok")
+    assert "reads checkpoints of: titok" in text
+    assert "\n  titok-s128\n" in text
+    assert json.loads(run("info", "titok", "--json"))["systems"] == ["titok"]
+
+
+def test_a_bundled_model_is_listed_explained_and_loaded(bundled: str) -> None:
+    assert run("list", bundled).splitlines()[1].split()[:6] == [bundled, "tokenizer", "image", "4", "32", "16"]
+    text = run("info", bundled)
+    assert "licence of the weights: apache-2.0" in text
+    assert "tokens: 4 from a vocabulary of 32, 20 bits" in text
+    assert "measured here:\n  PSNR 23.5 dB on 4 photographs (centre crop)" in text
+    assert bundled in run("info", "titok")
+    assert json.loads(run("info", bundled, "--json"))["bits"] == 20
+    assert visiontok.from_pretrained(bundled).config == visiontok.create(bundled).config
+    assert visiontok.create(bundled, num_latent_tokens=2).config.num_latent_tokens == 2
+    with pytest.raises(visiontok.VisiontokError, match="is bundled and has no revisions"):
+        visiontok.from_pretrained(f"{bundled}@main")
+
+
+def test_every_registered_name_has_a_page() -> None:
+    for name in (*registry.checkpoints(), *registry.families(), *registry.bundled()):
+        assert run("info", name).startswith(f"name: {name}\n")
