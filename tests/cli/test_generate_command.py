@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 import visiontok
 from visiontok.cli import app
+from visiontok.data.token_file import TokenFile
 from visiontok.generators.gpt import GPT, GPTConfig
 
 SIZES = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
@@ -38,16 +39,18 @@ def test_writes_pictures_a_grid_and_tokens(models, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*expected, "grid.png", "tokens.npz"]
     with Image.open(tmp_path / "out" / expected[0]) as picture:
         assert picture.size == (16, 16)
-    saved = np.load(tmp_path / "out" / "tokens.npz")
-    assert saved["indices"].shape == (5, 4)
-    assert saved["classes"].tolist() == [1, 0, 1, 0, 1]
-    assert visiontok.TokenLayout.model_validate_json(str(saved["layout"])) == visiontok.from_pretrained(models / "tokenizer").layout
+    saved = TokenFile.read(tmp_path / "out" / "tokens.npz")
+    assert saved.labels == (1, 0, 1, 0, 1)
+    assert saved.keys == tuple(name.removesuffix(".png") for name in expected)
+    with Image.open(tmp_path / "out" / expected[3]) as picture:
+        decoded = visiontok.from_pretrained(models / "tokenizer").decode(saved.tokens[3:4])[0]
+        assert np.array_equal(np.asarray(picture), (decoded * 255).round().byte().permute(1, 2, 0).numpy())
 
 
 def test_the_seed_alone_decides(models, tmp_path):
     for name, seed, batch in (("a", 3, 4), ("b", 3, 3), ("c", 4, 4)):
         assert run(models, "--seed", seed, "--batch-size", batch, "--num", 7, "-o", tmp_path / name).exit_code == 0
-    a, b, c = (np.load(tmp_path / name / "tokens.npz")["indices"] for name in "abc")
+    a, b, c = (TokenFile.read(tmp_path / name / "tokens.npz").tokens.indices for name in "abc")
     assert (a == b).all()
     assert (a != c).any()
     assert (tmp_path / "a" / "grid.png").read_bytes() == (tmp_path / "b" / "grid.png").read_bytes()

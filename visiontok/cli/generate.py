@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visiontok.cli.device import DeviceOption, pick_device
+from visiontok.cli.model import load_tokenizer
 from visiontok.errors import ConfigError
 
 if TYPE_CHECKING:
+    import torch
+
     from visiontok.generators.base import Generator
-    from visiontok.tokenizer import Tokenizer
 
 _GRID = 64
 """Pictures that the grid shows at most."""
@@ -37,7 +39,7 @@ def generate(
 ) -> None:
     """Sample pictures: a generator writes tokens, a tokenizer decodes them.
 
-    The folder gets one PNG per picture, grid.png with the first 64 of them, and tokens.npz (arrays indices, classes, layout).
+    The folder gets one PNG per picture, grid.png with the first 64 of them, and tokens.npz, which `visiontok decode` reads.
     Numbers that are not given are those of the generator's own configuration.
 
     \b
@@ -45,79 +47,51 @@ def generate(
       visiontok generate --model maskgit-titok-l32 --tokenizer titok-l32 --classes 207,360 --num 8 -o pictures
       visiontok generate -m runs/digits-gpt/final -t runs/digits/final --guidance 2 --top-k 100 --seed 1 -o digits
     """
-    from visiontok.hub import from_pretrained
-
-    place = pick_device(device)
-    generator = _as_generator(from_pretrained(model, device=place), model)
-    decoder = _as_tokenizer(from_pretrained(tokenizer, device=place), tokenizer)
-    if generator.layout != decoder.layout:
-        raise ConfigError(f"{model} writes tokens of another layout than {tokenizer} reads: {generator.layout} instead of {decoder.layout}")
-    labels = _labels(generator, classes, class_names, num)
-    numbers = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p, "num_steps": steps}
-    sampler = _sampler(generator, {name: value for name, value in numbers.items() if value is not None}, model)
-    _write(generator, decoder, sampler, labels, num=num, seed=seed, batch_size=batch_size, output=output)
-    typer.echo(f"{num} pictures, grid.png and tokens.npz in {output}")
-
-
-def _write(
-    generator: Generator[Any],
-    tokenizer: Tokenizer[Any],
-    sampler: Any,
-    labels: list[int] | None,
-    *,
-    num: int,
-    seed: int,
-    batch_size: int,
-    output: Path,
-) -> None:
-    import numpy as np
     import torch
     from rich.console import Console
     from rich.progress import track
 
-    from visiontok.files import replacing
+    from visiontok.data.token_file import TokenFile
+    from visiontok.data.tokenizing import identify
     from visiontok.generators.sampling import SampleNoise
     from visiontok.tokens import Tokens
     from visiontok.training.pictures import grid, save_picture
 
-    batches, pictures = [], []
+    place = pick_device(device)
+    generator = _load_generator(model, place)
+    decoder = load_tokenizer(tokenizer, place)
+    if generator.layout != decoder.layout_for(generator.layout.segments[0].shape):
+        raise ConfigError(f"{model} writes tokens of another layout than {tokenizer} reads: {generator.layout} instead of {decoder.layout}")
+    labels = _labels(generator, classes, class_names, num)
+    numbers = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p, "num_steps": steps}
+    sampler = _sampler(generator, {name: value for name, value in numbers.items() if value is not None}, model)
+    names = [f"{row:05d}" if labels is None else f"{row:05d}-class-{labels[row]:04d}" for row in range(num)]
+    batches, shown = [], []
     console = Console(stderr=True)
     for start in track(range(0, num, batch_size), "Sampling", console=console, disable=not console.is_terminal):
         rows = range(start, min(start + batch_size, num))
         condition = None if labels is None else torch.tensor([labels[row] for row in rows])
         count = len(rows) if labels is None else None
-        tokens = generator.generate(condition, num_samples=count, generator=SampleNoise(seed, rows), sampler=sampler)
-        images = tokenizer.decode(tokens).float().cpu()
-        batches.append(tokens)
-        pictures.append(images[: max(0, _GRID - start)])
-        for row, image in zip(rows, images, strict=True):
-            name = f"{row:05d}.png" if labels is None else f"{row:05d}-class-{labels[row]:04d}.png"
-            save_picture(image, output / name)
-    shown = torch.cat(pictures)
-    save_picture(grid(shown, columns=math.isqrt(len(shown) - 1) + 1), output / "grid.png")
-    with replacing(output / "tokens.npz") as temporary:
-        np.savez_compressed(
-            temporary,
-            indices=Tokens.cat(batches).indices.cpu().numpy(),
-            classes=np.asarray(labels or [], dtype=np.int64),
-            layout=np.asarray(generator.layout.model_dump_json()),
-        )
+        batches.append(generator.generate(condition, num_samples=count, generator=SampleNoise(seed, rows), sampler=sampler))
+        pictures = decoder.decode(batches[-1]).float().cpu()
+        shown.append(pictures[: max(0, _GRID - start)])
+        for row, picture in zip(rows, pictures, strict=True):
+            save_picture(picture, output / f"{names[row]}.png")
+    first = torch.cat(shown)
+    save_picture(grid(first, columns=math.isqrt(len(first) - 1) + 1), output / "grid.png")
+    tokens = Tokens.cat(batches)
+    TokenFile(tokens, tuple(names), identify(decoder, tokenizer), None if labels is None else tuple(labels)).write(output / "tokens.npz")
+    typer.echo(f"{num} pictures, grid.png and tokens.npz in {output}")
 
 
-def _as_generator(loaded: Any, name: str) -> Generator[Any]:
+def _load_generator(name: str, device: torch.device) -> Generator[Any]:
     from visiontok.generators.base import Generator
+    from visiontok.hub import from_pretrained
 
-    if not isinstance(loaded, Generator):
+    model = from_pretrained(name, device=device)
+    if not isinstance(model, Generator):
         raise ConfigError(f"--model {name} is a tokenizer; give it to --tokenizer, and a generator to --model")
-    return loaded
-
-
-def _as_tokenizer(loaded: Any, name: str) -> Tokenizer[Any]:
-    from visiontok.tokenizer import Tokenizer
-
-    if not isinstance(loaded, Tokenizer):
-        raise ConfigError(f"--tokenizer {name} is a generator; give the tokenizer that it was trained with")
-    return loaded
+    return model
 
 
 def _labels(generator: Generator[Any], classes: str | None, class_names: str | None, num: int) -> list[int] | None:

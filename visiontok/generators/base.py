@@ -99,18 +99,20 @@ class Generator(Model[GeneratorConfigT]):
         """(B,) int64 on the model's device; `num_classes`, one past the last, stands for no condition.
 
         Raises:
-            ConfigError: if neither or both of the arguments are given, or a class does not exist.
+            ConfigError: if neither or both of the arguments are given, they ask for nothing, or a class does not exist.
         """
         classes = self.config.num_classes
         if (condition is None) == (num_samples is None):
             raise ConfigError("give a condition or num_samples, one of the two")
-        if condition is None:
-            assert num_samples is not None
+        if num_samples is not None:
+            if num_samples < 1:
+                raise ConfigError(f"num_samples is {num_samples}; at least one sample must be asked for")
             return torch.full((num_samples,), classes, dtype=torch.int64, device=self.device)
+        assert condition is not None
         if classes == 0:
             raise ConfigError("this generator is unconditional: give no condition")
-        if condition.ndim != 1 or condition.dtype != torch.int64:
-            raise ConfigError(f"a condition is int64 of shape (B,), got {condition.dtype} {tuple(condition.shape)}")
+        if condition.ndim != 1 or len(condition) == 0 or condition.dtype != torch.int64:
+            raise ConfigError(f"a condition is int64 of shape (B,), at least one class, got {condition.dtype} {tuple(condition.shape)}")
         wrong = condition[(condition < 0) | (condition >= classes)]
         if len(wrong):
             raise ConfigError(f"class {int(wrong[0])} is outside [0, {classes})")
