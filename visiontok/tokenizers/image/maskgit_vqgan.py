@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from visiontok.config import Config
@@ -35,6 +35,12 @@ class MaskGitVqganConfig(Config):
     image_size: int = Field(default=256, gt=0)
     net: ConvNetConfig = ConvNetConfig()
     quantizer: VectorQuantizerConfig = VectorQuantizerConfig(codebook_size=1024, dim=256, commitment_weight=1.0, codebook_weight=0.25)
+
+    @model_validator(mode="after")
+    def _check(self) -> MaskGitVqganConfig:
+        if self.quantizer.dim != self.net.latent_channels:
+            raise ValueError(f"codes of width {self.quantizer.dim} cannot stand for {self.net.latent_channels} latent_channels: make them equal")
+        return self
 
 
 class MaskGitVqgan(Tokenizer[MaskGitVqganConfig]):
