@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import BeforeValidator, Field, model_validator
-from yaml import YAMLError
 
 from visiontok.config import Config
 from visiontok.data import CenterCrop, DataConfig, LoaderConfig, parse_source
 from visiontok.data.crops import Crop
 from visiontok.errors import ConfigError
 from visiontok.losses import ObjectiveConfig, ReconstructionConfig
+from visiontok.resources import configs_folder
 from visiontok.training.ema import EmaConfig
 from visiontok.training.logging import LoggingConfig
 from visiontok.training.optimizer import OptimizerConfig
@@ -210,6 +208,10 @@ def parse_recipe(values: Mapping[str, Any], *, source: str = "the recipe") -> To
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> TokenizerRecipe | GeneratorRecipe:
     """Read a YAML recipe, apply overrides such as "optimizer.lr=1e-4" and check the result.
 
+    Args:
+        path: a file, or the name of a recipe that comes with visiontok, such as "generators/gpt-b".
+        overrides: dotted keys and YAML values.
+
     Raises:
         ConfigError: if the file cannot be read, is not a mapping, or holds unknown keys or values out of range.
     """
@@ -217,7 +219,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> TokenizerRec
     if wrong:
         raise ConfigError(f"{wrong[0]!r} is not an override; write key=value, for example optimizer.lr=1e-4")
     try:
-        merged = OmegaConf.merge(OmegaConf.load(Path(path)), OmegaConf.from_dotlist(list(overrides)))
+        merged = OmegaConf.merge(OmegaConf.load(_find(path)), OmegaConf.from_dotlist(list(overrides)))
         values = OmegaConf.to_container(merged, resolve=True)
     except OSError as error:
         raise ConfigError(f"the recipe {path} cannot be read: {error.strerror or error}") from error
@@ -226,3 +228,11 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> TokenizerRec
     if not isinstance(values, dict):
         raise ConfigError(f"the recipe {path} must be a mapping of keys to values, not a {type(values).__name__}")
     return parse_recipe(values, source=str(path))
+
+
+def _find(path: str | Path) -> Path:
+    """The file itself, or the bundled recipe of that name."""
+    bundled = {str(file.relative_to(configs_folder()).with_suffix("")): file for file in configs_folder().rglob("*.yaml")}
+    if Path(path).exists() or str(path) not in bundled:
+        return Path(path)
+    return bundled[str(path)]
