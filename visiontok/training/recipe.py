@@ -19,6 +19,7 @@ from visiontok.training.logging import LoggingConfig
 from visiontok.training.optimizer import OptimizerConfig
 from visiontok.training.schedule import ScheduleConfig
 from visiontok.training.starting_model import ModelConfig
+from visiontok.yaml_files import read_yaml
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -215,19 +216,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> TokenizerRec
     Raises:
         ConfigError: if the file cannot be read, is not a mapping, or holds unknown keys or values out of range.
     """
-    wrong = [override for override in overrides if "=" not in override or override.startswith("=")]
-    if wrong:
-        raise ConfigError(f"{wrong[0]!r} is not an override; write key=value, for example optimizer.lr=1e-4")
-    try:
-        merged = OmegaConf.merge(OmegaConf.load(_find(path)), OmegaConf.from_dotlist(list(overrides)))
-        values = OmegaConf.to_container(merged, resolve=True)
-    except OSError as error:
-        raise ConfigError(f"the recipe {path} cannot be read: {error.strerror or error}") from error
-    except (YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
-        raise ConfigError(f"the recipe {path} is not valid: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"the recipe {path} must be a mapping of keys to values, not a {type(values).__name__}")
-    return parse_recipe(values, source=str(path))
+    return parse_recipe(read_yaml(_find(path), overrides, what="recipe"), source=str(path))
 
 
 def _find(path: str | Path) -> Path:
