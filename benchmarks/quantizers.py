@@ -1,0 +1,80 @@
+"""Nearest-code search against vector-quantize-pytorch, in one process: time and peak extra memory.
+
+    python benchmarks/quantizers.py
+
+Needs `pip install vector-quantize-pytorch`. Runs on two threads.
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from vector_quantize_pytorch import VectorQuantize
+
+from visiontok.quantizers import nearest_codes
+
+SIZES = ((65_536, 12, 4_096), (16_384, 8, 16_384))
+
+
+def seconds(run: Callable[[], object], repeats: int) -> float:
+    run()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def peak_extra_bytes(run: Callable[[], object]) -> int:
+    """Highest resident memory during the run above that before it, sampled every millisecond."""
+    before, highest, done = resident(), 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal highest
+        while not done.is_set():
+            highest = max(highest, resident())
+            time.sleep(0.001)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    run()
+    done.set()
+    watcher.join()
+    return max(highest - before, 1)
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(2)
+    for rows, dim, codes in SIZES:
+        latents = torch.randn(rows, dim)
+        peer = VectorQuantize(dim=dim, codebook_size=codes).eval()
+        codebook = peer.codebook.detach().clone()
+
+        def ours(latents=latents, codebook=codebook) -> torch.Tensor:
+            return nearest_codes(latents, codebook)
+
+        @torch.no_grad()
+        def theirs(latents=latents, peer=peer) -> torch.Tensor:
+            return peer(latents[None])[1][0]
+
+        ours_bytes, theirs_bytes = peak_extra_bytes(ours), peak_extra_bytes(theirs)
+        ours_seconds, theirs_seconds = seconds(ours, 5), seconds(theirs, 3)
+        agreement = (ours() == theirs()).double().mean().item()
+        print(f"N = {rows:,}, D = {dim}, K = {codes:,}: the same code for {agreement:.4%} of the latents")
+        print(f"  time    {ours_seconds * 1e3:8.0f} ms against {theirs_seconds * 1e3:8.0f} ms: {theirs_seconds / ours_seconds:.1f} times as fast")
+        print(f"  memory  {ours_bytes / 2**20:8.1f} MB against {theirs_bytes / 2**20:8.1f} MB: 1 / {theirs_bytes / ours_bytes:.0f} of it")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""`python -m visiontok.cli` is the `visiontok` command."""
+
+from visiontok.cli import main
+
+main()
