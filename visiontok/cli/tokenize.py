@@ -1,0 +1,112 @@
+"""`visiontok tokenize`: a data set of pictures becomes a token set in Parquet files."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from visiontok.cli.device import DeviceOption, pick_device
+from visiontok.errors import ConfigError
+
+_PLAIN_SECONDS = 10  # between lines of progress where there is no terminal
+
+
+def tokenize(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="digits:train, shapes, folder:/path, webdataset:/path/{00..09}.tar ...")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the token set; made if it is missing.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="Name of a tokenizer, owner/name on the hub, or a folder with a saved one.")],
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Pictures per call of the model.")] = 64,
+    shard_size: Annotated[int, typer.Option("--shard-size", min=1, help="Pictures per Parquet file.")] = 10_000,
+    num_workers: Annotated[int | None, typer.Option("--num-workers", min=0, help="Processes that read pictures; by default up to 8.")] = None,
+    device: DeviceOption = "auto",
+    flip: Annotated[bool, typer.Option("--flip", help="Store the mirror image of every picture too.")] = False,
+) -> None:
+    """Encode a data set into Parquet files of tokens.
+
+    A run that was stopped goes on where it was when the same command is given again. Pictures that cannot be read are left out and listed
+    in skipped.json.
+
+    Examples:
+
+    \b
+      visiontok tokenize digits:train -o tokens/digits --model ./runs/digits
+      visiontok tokenize folder:/data/imagenet/train -o tokens/imagenet --model titok-l32 --flip
+      visiontok tokenize 'webdataset:/data/cc/{000..331}.tar' -o tokens/cc --model titok-b64 --device cuda --batch-size 256
+    """
+    from visiontok import registry
+    from visiontok.data.config import open_source
+    from visiontok.data.skips import SkipReport
+    from visiontok.data.tokenizing import SKIPPED, identify, tokenize_source
+    from visiontok.hub import from_pretrained
+    from visiontok.tokenizer import Tokenizer
+
+    source = open_source(dataset)
+    tokenizer = from_pretrained(model, device=pick_device(device))
+    if not isinstance(tokenizer, Tokenizer):
+        raise ConfigError(f"{model} is a generator; tokenize needs a tokenizer, see `visiontok list`")
+    base, _, revision = model.partition("@")
+    if not revision and base in registry.checkpoints():
+        revision = registry.checkpoints()[base][1].revision
+    with _Meter() as meter:
+        made = tokenize_source(
+            source,
+            tokenizer,
+            output,
+            identity=identify(tokenizer, model, revision=revision or None),
+            batch_size=batch_size,
+            shard_size=shard_size,
+            num_workers=min(8, max(1, (os.cpu_count() or 1) - 1)) if num_workers is None else num_workers,
+            flip=flip,
+            progress=meter.update,
+        )
+    shards = made.manifest.shards
+    typer.echo(f"{output}: {sum(shards.values())} samples in {len(shards)} shard{'s' if len(shards) != 1 else ''}")
+    if made.skipped:
+        typer.echo(f"{SkipReport(made.skipped)}\nAll of them are listed in {output / SKIPPED}", err=True)
+
+
+class _Meter:
+    """Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self._bar = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]:.1f} images/s"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._began: tuple[float, int] | None = None
+        self._spoken = 0.0
+
+    def __enter__(self) -> _Meter:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def update(self, settled: int, total: int) -> None:
+        now = time.monotonic()
+        if self._began is None:
+            self._began, self._spoken = (now, settled), now
+            self._task = self._bar.add_task("", total=total, completed=settled, rate=0.0)
+            if settled:
+                typer.echo(f"Going on after {settled} of {total} pictures.", err=True)
+            return
+        began, first = self._began
+        rate = (settled - first) / max(now - began, 1e-9)
+        self._bar.update(self._task, completed=settled, rate=rate)
+        if self._bar.disable and (now - self._spoken >= _PLAIN_SECONDS or settled == total):
+            self._spoken = now
+            left = round((total - settled) / max(rate, 1e-9))
+            typer.echo(f"{settled}/{total} pictures, {rate:.1f} images/s, {left // 60}:{left % 60:02d} left", err=True)
