@@ -31,7 +31,7 @@ class ParquetConfig(Config):
     Attributes:
         path: a file, a folder of files, a shell pattern, or a name with a range such as `train-{000..015}.parquet`.
         image: column with the encoded pictures: binary, or a struct with a binary field "bytes".
-        label: column of whole numbers; None takes "label" where there is such a column.
+        label: column of whole numbers (negative: no label); None takes "label" where there is such a column.
         caption: column of strings; None takes "caption" or "text" where there is one.
     """
 
@@ -94,6 +94,7 @@ class ParquetSource(ImageSource):
         if data is None:
             raise DataError(f"{name} holds no bytes in column {self._image!r}; pictures that lie outside of the file are not read")
         label = table.column(self._label)[row].as_py() if self._label else None
+        label = None if label is None or label < 0 else label  # -1 stands for "not told" in published test sets
         caption = table.column(self._caption)[row].as_py() if self._caption else None
         return Sample(self.key(index), read_image(data, name=name), label=label, caption=caption)
 
