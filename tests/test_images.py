@@ -224,6 +224,7 @@ def test_exif_orientation_is_applied_once(kind: str, orientation: int) -> None:
     assert np.array_equal(read_image(Image.open(io.BytesIO(data))), upright), "a PIL image is treated like its file"
 
 
+@pytest.mark.filterwarnings("ignore:.*EXIF:UserWarning")
 def test_a_rotated_jpeg_and_damaged_or_odd_exif() -> None:
     stripes = Image.new("RGB", (32, 16), RED)
     stripes.paste(BLUE, (16, 0, 32, 16))
