@@ -115,7 +115,7 @@ def test_kept_ids_keep_their_places_and_others_need_none(tmp_path):
     assert mixed.positions.tolist() == [[-1, -1, -1], [1, 4, -1], [0, 1, 2]]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.lists(st.integers(0, 99), max_size=6), min_size=1, max_size=9), st.data())
 def test_ragged_rows_come_back_in_any_order(tmp_path_factory, rows, data):
     of = layout(100, ragged=True)
