@@ -1,0 +1,36 @@
+"""Every shipped recipe is valid, and so is the model that it names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from visiontok.registry import find_family
+from visiontok.resources import configs_folder
+from visiontok.training.recipe import GeneratorRecipe, load_recipe
+
+RECIPES = sorted(configs_folder().rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(configs_folder())))
+def test_the_recipe_and_its_model_are_valid(path: Path):
+    recipe = load_recipe(path)
+    if recipe.model.family is None or isinstance(recipe, GeneratorRecipe):
+        return  # a generator's layout comes from its data
+    family = find_family(recipe.model.family).model_class()
+    with torch.device("meta"):
+        model = family(family.config_class.parse(recipe.model.config))
+    assert sum(parameter.numel() for parameter in model.parameters()) > 0
+
+
+def test_the_published_titok_recipes_build_the_released_sizes():
+    from visiontok.registry import checkpoints
+
+    for name, stage in (("l32", "-stage2"), ("b64", "-stage2"), ("s128", "-stage2"), ("bl64-vq8k", ""), ("bl64-vae", "")):
+        config = load_recipe(configs_folder() / "tokenizers" / f"titok-{name}{stage}.yaml").model.config
+        family, checkpoint = checkpoints()[f"titok-{name}"]
+        released = family.model_class().config_from_reference(checkpoint.reference_config, {})
+        ours = family.model_class().config_class.parse(config)
+        assert ours.replace(quantizer={"revival": None} if name.endswith("vq8k") else {}) == released
