@@ -15,6 +15,7 @@ class GreyPatchesConfig(Config):
     patch: int = 2
     levels: int = 17
     broken_size: bool = False
+    any_size: bool = False
 
 
 class Levels(Quantizer):
@@ -35,13 +36,16 @@ class GreyPatches(Tokenizer[GreyPatchesConfig]):
         super().__init__(config or GreyPatchesConfig())
         side = self.config.size // self.config.patch
         self.quantizer = Levels(self.config.levels)
-        self.preprocessing = ImagePreprocessing(size=self.config.size)
-        self.layout = TokenLayout(
-            modality="image",
-            signal_shape=(self.config.size, self.config.size),
-            segments=(Segment(name="grid", shape=(side, side), vocab_size=self.config.levels),),
-        )
+        self.preprocessing = ImagePreprocessing(size=self.config.size, tensors_keep_size=self.config.any_size, multiple_of=self.config.patch)
+        self.layout = self.layout_for((side, side))
         self.unused = nn.Parameter(torch.zeros(1))
+
+    def layout_for(self, shape: tuple[int, ...]) -> TokenLayout:
+        return TokenLayout(
+            modality="image",
+            signal_shape=tuple(side * self.config.patch for side in shape),
+            segments=(Segment(name="grid", shape=shape, vocab_size=self.config.levels),),
+        )
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         return nn.functional.avg_pool2d(signal.mean(dim=1, keepdim=True), self.config.patch).movedim(1, -1)

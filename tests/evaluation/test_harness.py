@@ -109,6 +109,14 @@ def test_tiles_keep_the_resolution() -> None:
     assert result.data.size == (128, 128)
 
 
+def test_models_that_take_any_size_are_measured_at_the_size_of_the_suite() -> None:
+    model = GreyPatches(GreyPatchesConfig(any_size=True))
+    suite = SUITE.replace(num_samples=10, size=32, metrics=["psnr", "codebook", "rate"], extractors=[])
+    assert evaluate_suite(suite, model, name="grey").value("tokens_per_image").value == 256
+    with pytest.raises(EvaluationError, match="multiples of 2 pixels, not 33"):
+        evaluate_suite(suite.replace(size=33), model, name="grey")
+
+
 def test_skipped_files_are_named(tmp_path: Path) -> None:
     for number in range(3):
         Image.new("RGB", (16, 16), (number * 50, 0, 0)).save(tmp_path / f"{number}.png")

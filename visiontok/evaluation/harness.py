@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from visiontok.data import Batch as LoadedBatch
 from visiontok.data import EvalLoader, open_source
 from visiontok.errors import EvaluationError
 from visiontok.evaluation.environment import environment
@@ -44,36 +47,23 @@ def evaluate_suite(suite: Suite, tokenizer: Tokenizer[Any], *, name: str, progre
     size = _agreed_size(suite, tokenizer)
     whole = open_source(suite.data)
     source = choose(Tiles(whole, size) if suite.crop == "tiles" else whole, suite.num_samples, seed=suite.seed)
-    measures, omitted = build_measures(suite, tokenizer.layout, [find_extractor(extractor) for extractor in suite.extractors])
-    if not measures:
-        raise EvaluationError(f"nothing that the suite {suite.name} measures applies to {name}: {'; '.join(omitted.values())}")
-    pictures = Pictures()
+    extractors = [find_extractor(extractor) for extractor in suite.extractors]
     rank, world_size = processes()
-    loader = EvalLoader(
-        source,
-        preprocessing=ImagePreprocessing(size=size, interpolation=suite.interpolation),
-        batch_size=suite.batch_size,
-        rank=rank,
-        world_size=world_size,
-    )
+    resizing = ImagePreprocessing(size=size, interpolation=suite.interpolation)
+    loader = EvalLoader(source, preprocessing=resizing, batch_size=suite.batch_size, rank=rank, world_size=world_size)
     share = len(source) * (rank + 1) // world_size - len(source) * rank // world_size
-    was_training = tokenizer.training
-    tokenizer.eval()
-    try:
-        for batch in loader:
-            reference = to_uint8(batch.images)
-            pictures.update(batch.indices, reference)
-            tokens = tokenizer.encode(reference)
-            reconstruction = to_uint8(tokenizer.decode(tokens).float()).cpu()
-            if reconstruction.shape != reference.shape:
-                raise EvaluationError(
-                    f"{name} returned pictures of {_sides(reconstruction)} for pictures of {_sides(reference)}; set size to what it returns"
-                )
+    pictures = Pictures()
+    with _evaluating(tokenizer):
+        layout = tokenizer.encode(torch.zeros(1, 3, size, size)).layout  # models that take any size arrange their tokens by it
+        measures, omitted = build_measures(suite, layout, extractors)
+        if not measures:
+            raise EvaluationError(f"nothing that the suite {suite.name} measures applies to {name}: {'; '.join(omitted.values())}")
+        for loaded in loader:
+            batch = _reconstruct(tokenizer, loaded, name)
+            pictures.update(batch.numbers, batch.reference)
             for measure in measures.values():
-                measure.update(Batch(batch.indices, reference, reconstruction, tokens.to("cpu"), batch.labels))
+                measure.update(batch)
             progress(pictures.count, share)
-    finally:
-        tokenizer.train(was_training)
     for measure in measures.values():
         for accumulator in measure.accumulators.values():
             merge_across_processes(accumulator)
@@ -82,12 +72,34 @@ def evaluate_suite(suite: Suite, tokenizer: Tokenizer[Any], *, name: str, progre
         suite=suite.to_dict(),
         model=model_identity(tokenizer, name),
         data=pictures.identity(suite.data, source, loader.report),
-        extractors={extractor: find_extractor(extractor).identity for extractor in suite.extractors},
+        extractors={extractor.name: extractor.identity for extractor in extractors},
         values=tuple(value for measure in measures.values() for value in measure.values(suite.bootstrap)),
         omitted=omitted,
         environment=environment(tokenizer.device),
         run=clock.run(world_size),
     )
+
+
+def _reconstruct(tokenizer: Tokenizer[Any], loaded: LoadedBatch, name: str) -> Batch:
+    """Both sides as 8-bit pictures: the model sees the original as it would lie in a file."""
+    reference = to_uint8(loaded.images)
+    tokens = tokenizer.encode(reference)
+    reconstruction = to_uint8(tokenizer.decode(tokens).float()).cpu()
+    if reconstruction.shape != reference.shape:
+        raise EvaluationError(
+            f"{name} returned pictures of {_sides(reconstruction)} for pictures of {_sides(reference)}; set size to what it returns"
+        )
+    return Batch(loaded.indices, reference, reconstruction, tokens.to("cpu"), loaded.labels)
+
+
+@contextmanager
+def _evaluating(tokenizer: Tokenizer[Any]) -> Iterator[None]:
+    was_training = tokenizer.training
+    tokenizer.eval()
+    try:
+        yield
+    finally:
+        tokenizer.train(was_training)
 
 
 def _agreed_size(suite: Suite, tokenizer: Tokenizer[Any]) -> int:

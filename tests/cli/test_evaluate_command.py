@@ -1,0 +1,72 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import visiontok
+from visiontok.cli import app
+from visiontok.evaluation import Result
+from visiontok.tokenizers.image.titok import TiTok, TiTokConfig
+
+VIT = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folders = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        quantizer = {"type": "vq", "codebook_size": 64, "dim": 4}
+        config = {"image_size": 16, "num_latent_tokens": 4, "encoder": VIT, "decoder": VIT, "quantizer": quantizer}
+        folder = tmp_path_factory.mktemp("model") / f"tiny{seed}"
+        visiontok.save_pretrained(TiTok(TiTokConfig.parse(config)), folder)
+        folders.append(str(folder))
+    return folders
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["evaluate", *arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_a_table_and_a_result_per_model(models: list[str], tmp_path: Path) -> None:
+    code, out, err = run(
+        "digits", "-m", models[0], "-m", models[1], "-o", str(tmp_path), "--set", "num_samples=70", "--set", "bootstrap.resamples=100"
+    )
+    assert code == 0, err
+    files = sorted(tmp_path.iterdir())
+    assert [file.name.startswith("digits--") for file in files] == [True, True]
+    results = [Result.load(file) for file in files]
+    assert [result.data.images for result in results] == [70, 70]
+    lines = out.splitlines()
+    assert lines[0].split() == ["metric", "unit", *models]
+    psnr = next(line for line in lines if line.startswith("psnr.mean_db"))
+    for result in results:
+        assert f"{result.value('psnr.mean_db').value:.5g}" in psnr
+    assert "70 images of 16 x 16 pixels" in out
+
+
+def test_the_file_of_one_model(models: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "one.json"
+    code, _, err = run("digits", "-m", models[0], "-o", str(path), "--set", "metrics=[mse]", "--set", "extractors=[]", "--device", "cpu")
+    assert code == 0, err
+    assert json.loads(path.read_text())["model"]["family"] == "titok"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["digit"], "Did you mean digits"),
+        (["digits", "--set", "metrics=[fid]"], "metrics.0"),
+        (["digits", "--set", "size"], "is not an override"),
+        (["digits", "-o", "x.json", "-m", "other"], "name a folder"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_measured(models: list[str], arguments: list[str], message: str) -> None:
+    code, out, err = run(*arguments, "-m", models[0])
+    assert code == 1
+    assert message in err
+    assert not out
