@@ -203,6 +203,16 @@ class TestWhatTheHubRefuses:
         with pytest.raises(HubError, match=str(status) if status != 403 else "forbidden"):
             visiontok.from_pretrained("me/ours")
 
+    def test_a_mirror_that_does_not_say_what_is_missing(self, hub: HubServer) -> None:
+        files = authors_files()
+        hub.repo("authors/tiny-4", {**files, "pytorch_model.bin": pickled(reference_state_dict())})
+        hub.faults["model.safetensors"] = Fault("status", times=10_000, status=404)
+        assert visiontok.from_pretrained("tiny-4").config.codes == 4
+        hub.faults["config.json"] = Fault("status", times=10_000, status=404)
+        hub.repo("me/other", files)
+        with pytest.raises(HubError, match=r"holds no config\.json of me/other"):
+            visiontok.from_pretrained("me/other")
+
     def test_a_name_that_is_no_repository_id(self, hub: HubServer) -> None:
         with pytest.raises(HubError, match="is not the id of a repository"):
             visiontok.from_pretrained("me/--x--")

@@ -117,12 +117,14 @@ def _explain(error: BaseException, repository: str, what: str, local_files_only:
     if isinstance(error, GatedRepoError):
         return HubError(f"{repository} is gated: accept its conditions at {address}, then {login}")
     if isinstance(error, RepositoryNotFoundError):
-        return HubError(f"there is no repository {name} at {endpoint()}, or it is private; check the name, or {login}")
+        return HubError(f"there is no repository {name} at {endpoint()}, or it is private; check the name (a folder is written ./{name}), or {login}")
     if isinstance(error, RevisionNotFoundError):
         return HubError(f"{name} has no branch, tag or commit {revision or constants.DEFAULT_REVISION!r}; see {address}")
     if isinstance(error, EntryNotFoundError):
         return FileAbsentError(f"{repository} holds no {what}; see {address}")
     status = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else None
+    if status == 404:  # from mirrors that do not say what is missing
+        return FileAbsentError(f"{endpoint()} holds no {what} of {repository}")
     if status == 401:
         return HubError(f"{endpoint()} wants a valid access token for {repository}: {login}")
     if status == 403:
