@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from visiontok.errors import TrainingError
-from visiontok.training.checkpoint import Checkpoint, list_checkpoints, save_checkpoint, set_aside
+from visiontok.training.checkpoint import Checkpoint, checkpoint_folder, list_checkpoints, save_checkpoint, set_aside
 
 
 def save(root, step, value=1.0, keep_last=2):
     state = {"model": {"weight": torch.full((3,), value)}, "optimizer": {"state": {0: {"step": torch.tensor(2.0)}}, "param_groups": [{"lr": 0.1}]}}
-    return save_checkpoint(root, step=step, state=state, recipe={"steps": 10}, keep_last=keep_last)
+    save_checkpoint(root, step=step, state=state, recipe={"steps": 10}, keep_last=keep_last)
+    return checkpoint_folder(root, step)
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):

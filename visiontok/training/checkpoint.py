@@ -72,14 +72,14 @@ class Checkpoint:
         return {Path(name).stem: torch.load(self.folder / name, map_location="cpu", weights_only=True) for name in self.files}
 
 
-def save_checkpoint(root: Path, *, step: int, state: Mapping[str, Any], recipe: Mapping[str, Any], keep_last: int) -> Path:
-    """Write `root/step-<step>` and remove all but the newest `keep_last` checkpoints.
+def save_checkpoint(root: Path, *, step: int, state: Mapping[str, Any], recipe: Mapping[str, Any], keep_last: int) -> None:
+    """Write `checkpoint_folder(root, step)` and remove all but the newest `keep_last` checkpoints.
 
     Everything goes to a temporary folder beside it and reaches the disk before the folder gets its name, so that a process killed at any
     moment leaves the checkpoints that were there.
     """
     clear_temporary(root)
-    final = root / f"{_PREFIX}{step:08d}"
+    final = checkpoint_folder(root, step)
     temporary = root / f".writing-{final.name}"
     temporary.mkdir(parents=True)
     for name, part in state.items():
@@ -96,7 +96,11 @@ def save_checkpoint(root: Path, *, step: int, state: Mapping[str, Any], recipe: 
     sync(root)
     for old in list_checkpoints(root)[:-keep_last]:
         _remove(old)
-    return final
+
+
+def checkpoint_folder(root: Path, step: int) -> Path:
+    """Where the checkpoint after `step` finished steps lies."""
+    return root / f"{_PREFIX}{step:08d}"
 
 
 def list_checkpoints(root: Path) -> list[Path]:

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from visiontok.errors import TrainingError
-from visiontok.training.checkpoint import save_checkpoint
+from visiontok.training.checkpoint import checkpoint_folder, save_checkpoint
 from visiontok.training.interrupts import StopRequest
 from visiontok.training.logging import MetricsWriter
 from visiontok.training.pictures import save_picture
@@ -91,9 +91,8 @@ def run_steps(
         if done % recipe.checkpoints.every == 0 or done == recipe.steps or interrupted is not None:
             state = task.state() | _scaler_state(accelerator)
             if accelerator.is_main_process:
-                checkpoint = save_checkpoint(
-                    folder.checkpoints, step=done, state=state, recipe=recipe.to_dict(), keep_last=recipe.checkpoints.keep_last
-                )
+                save_checkpoint(folder.checkpoints, step=done, state=state, recipe=recipe.to_dict(), keep_last=recipe.checkpoints.keep_last)
+            checkpoint = checkpoint_folder(folder.checkpoints, done)
         if interrupted is not None:
             return TrainingResult(folder=folder.root, step=done, checkpoint=checkpoint, signal=interrupted)
     return TrainingResult(folder=folder.root, step=recipe.steps, checkpoint=checkpoint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -57,9 +58,9 @@ def train(
         TrainingError: if the folder holds another run or a recipe that differs, the checkpoint is damaged, or a loss term is NaN.
         VisiontokError: for what the recipe names and cannot be had.
     """
+    accelerator = _accelerator(recipe, cpu=cpu)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    accelerator = _accelerator(recipe, cpu=cpu)
     recipe.share(accelerator.num_processes)
     values = recipe.to_dict()
     folder = RunFolder(recipe.output)
@@ -108,10 +109,17 @@ def _accelerator(recipe: Recipe, *, cpu: bool) -> Accelerator:
     AcceleratorState._reset_state()  # the precision of an earlier run in this process; its process group stays
     # Codebooks and other buffers are kept equal by those who move them; copying rank 0's over at every step would only cost time.
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
+    cpu = cpu or not torch.accelerator.is_available()  # only when told so does accelerate join processes without an accelerator
     try:
-        return Accelerator(mixed_precision=recipe.precision, cpu=cpu, kwargs_handlers=handlers)
+        accelerator = Accelerator(mixed_precision=recipe.precision, cpu=cpu, kwargs_handlers=handlers)
     except ValueError as error:
         raise ConfigError(f"precision {recipe.precision!r} cannot be used here: {error}; choose no or bf16") from error
+    if recipe.precision == "fp16" and accelerator.scaler is None:
+        raise ConfigError(f"precision 'fp16' needs an accelerator; the {accelerator.device.type} computes in bf16 or no reduced precision")
+    launched = int(os.environ.get("WORLD_SIZE", 1))
+    if accelerator.num_processes != launched:
+        raise ConfigError(f"the launcher started {launched} processes, but {accelerator.num_processes} found together; check its settings")
+    return accelerator
 
 
 def _restore(task: Task[Any], checkpoint: Checkpoint, accelerator: Accelerator) -> None:
