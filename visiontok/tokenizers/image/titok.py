@@ -213,6 +213,7 @@ class TiTok(Tokenizer[TiTokConfig]):
             "commitment_weight": model.get("commitment_cost", 0.25),
         }
         pixel = config.get("overrides", {}).get("pixel_vqgan", {})
+        vqgan = {**pixel.get("decoder", {}), **{key: value for key, value in pixel.items() if key != "decoder"}}
         has_pixel_decoder = quantizes and finetunes_decoder
         values = {
             "image_size": size,
@@ -222,7 +223,7 @@ class TiTok(Tokenizer[TiTokConfig]):
             "latent_read": "interleaved" if is_legacy else "per_token",
             "head": "codes" if is_legacy else "pixels",
             "num_proxy_codes": pixel.get("num_embeddings", 1024),
-            "pixel_decoder": MaskGitVqgan.config_from_reference(pixel.get("decoder", {}), {}).net.to_dict() if has_pixel_decoder else None,
+            "pixel_decoder": MaskGitVqgan.config_from_reference(vqgan, {}).net.to_dict() if has_pixel_decoder else None,
         }
         return TiTokConfig.parse(values, source="the TiTok reference configuration")
 
