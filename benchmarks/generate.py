@@ -1,6 +1,6 @@
 """Time of sampling with `gpt`: key-value cache against reading the whole sequence again at every step, in one process.
 
-python benchmarks/generate.py --tokens 256 --dim 384 --depth 8
+python benchmarks/generate.py --tokens 256 --dim 256 --depth 4
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from visiontok.generators.sampling import SampleNoise
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("tokens", 256), ("vocab-size", 4096), ("dim", 384), ("depth", 8), ("heads", 6), ("batch", 4), ("runs", 3), ("threads", 2)):
+    for name, default in (("tokens", 256), ("vocab-size", 4096), ("dim", 256), ("depth", 4), ("heads", 4), ("batch", 2), ("runs", 2), ("threads", 2)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
