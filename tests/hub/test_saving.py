@@ -197,8 +197,10 @@ class TestPush:
                 visiontok.push_to_hub(visiontok.create("tiny"), "me/grey", token="hf_token")
 
     def test_a_folder_that_is_no_model(self, hub: HubServer, tmp_path: Path) -> None:
-        with pytest.raises(HubError, match=r"holds no config\.json"):
+        with pytest.raises(HubError, match=r"holds no config\.json \(it is empty\)"):
             push_folder(tmp_path, "me/grey")
+        with pytest.raises(HubError, match="there is no folder"):
+            push_folder(tmp_path / "absent", "me/grey")
         folder = save_pretrained(visiontok.create("tiny"), tmp_path / "grey")
         (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-5])
         with pytest.raises(CheckpointError, match="truncated or corrupt"):

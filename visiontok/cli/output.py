@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
@@ -10,11 +11,11 @@ import typer
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout. In a pipe: a line of column names, then one line per row, columns two spaces or more apart, no colours."""
-    if sys.stdout.isatty():
+    """A table on stdout: a line of column names, then one line per row, nothing cut off. Only a terminal that it fits gets it from Rich."""
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    if sys.stdout.isatty() and sum(widths) + 2 * len(widths) <= shutil.get_terminal_size().columns:
         _print_rich(columns, rows)
         return
-    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     for row in (columns, *rows):
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
@@ -50,7 +51,7 @@ def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)

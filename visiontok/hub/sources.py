@@ -62,7 +62,9 @@ class Folder:
 
     def get(self, filename: str) -> Path:
         path = self.path / filename
+        if not self.path.is_dir():
+            raise FileAbsentError(f"there is no folder {self.path}")
         if not path.is_file():
-            held = ", ".join(sorted(entry.name for entry in self.path.iterdir())[:12]) if self.path.is_dir() else ""
+            held = ", ".join(sorted(entry.name for entry in self.path.iterdir())[:12])
             raise FileAbsentError(f"{self.path} holds no {filename} ({f'only {held}' if held else 'it is empty'})")
         return path
