@@ -1,0 +1,151 @@
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import training_children as children
+from safetensors.torch import load_file
+
+from visiontok.training.checkpoint import Checkpoint, list_checkpoints
+
+
+def final_state(folder):
+    """Every tensor that the run left: the exported model, and all parts of the last checkpoint."""
+    folder = Path(folder)
+    state = Checkpoint.open(list_checkpoints(folder / "checkpoints")[-1]).load()
+    return {"final": load_file(folder / "final" / "model.safetensors"), **state}
+
+
+def assert_equal(left, right, place="state"):
+    assert type(left) is type(right), place
+    if isinstance(left, dict):
+        assert left.keys() == right.keys(), place
+        for key in left:
+            assert_equal(left[key], right[key], f"{place}.{key}")
+    elif isinstance(left, list | tuple):
+        assert len(left) == len(right), place
+        for number, (a, b) in enumerate(zip(left, right, strict=True)):
+            assert_equal(a, b, f"{place}.{number}")
+    elif isinstance(left, torch.Tensor):
+        assert torch.equal(left, right), place
+    else:
+        assert left == right, place
+
+
+def wait_until(condition, child, seconds=60):
+    """Whether the condition came true before the child ended."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if child.exitcode is not None:
+            return False
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    return True
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "generator"])
+def test_sigkill_at_any_moment_and_resume_gives_the_same_weights_bit_for_bit(kind, tokenizer_recipe, generator_recipe, tmp_path):
+    """A checkpoint after every step, so that many of the kills land while one is written; two wait for exactly that."""
+    make = {"tokenizer": tokenizer_recipe, "generator": generator_recipe}[kind]
+    common = {"steps": 14, "checkpoints": {"every": 1}}
+    children.run(make(output=str(tmp_path / "whole"), **common))
+
+    recipe = make(output=str(tmp_path / "killed"), **common)
+    checkpoints = tmp_path / "killed" / "checkpoints"
+    moments, kills = random.Random(7), 0
+    for kill in range(6):
+        child = children.start(children.run, recipe)
+        reached = len(list_checkpoints(checkpoints)) and list_checkpoints(checkpoints)[-1].name
+        if kill % 3 == 2:
+            alive = wait_until(lambda: any(checkpoints.glob(".writing-*")), child)
+        else:
+            alive = wait_until(lambda: any(folder.name > (reached or "") for folder in list_checkpoints(checkpoints)), child)  # noqa: B023
+            time.sleep(moments.uniform(0, 0.15))
+        if alive and child.exitcode is None:
+            os.kill(child.pid, signal.SIGKILL)
+            kills += 1
+        child.join()
+    children.run(recipe)
+    assert kills >= 3
+    assert_equal(final_state(tmp_path / "killed"), final_state(tmp_path / "whole"))
+
+
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tokenizer_recipe, tmp_path, capsys):
+    from visiontok.training import parse_recipe, train
+
+    children.run(tokenizer_recipe(output=str(tmp_path / "whole")))
+    recipe = tokenizer_recipe(output=str(tmp_path / "damaged"))
+    children.run(recipe)
+    newest = tmp_path / "damaged" / "checkpoints" / "step-00000008"
+    (newest / "model.pt").write_bytes((newest / "model.pt").read_bytes()[:-100])
+
+    train(parse_recipe(recipe))
+    told = capsys.readouterr().err
+    assert "step-00000008/model.pt is damaged" in told
+    assert "falling back" in told
+    assert "going on from step 6" in told
+    assert (newest.parent / "aside-0-step-00000008").is_dir()
+    assert_equal(final_state(tmp_path / "damaged"), final_state(tmp_path / "whole"))
+
+
+def test_with_every_checkpoint_damaged_the_run_starts_again(tokenizer_recipe, tmp_path):
+    recipe = tokenizer_recipe(steps=3)
+    children.run(recipe)
+    whole = final_state(recipe["output"])
+    for folder in list_checkpoints(Path(recipe["output"]) / "checkpoints"):
+        (folder / "manifest.json").unlink()
+    children.run(recipe)
+    assert_equal(final_state(recipe["output"]), whole)
+
+
+def test_metrics_have_one_line_per_step_after_a_resume(tokenizer_recipe, tmp_path):
+    import json
+
+    recipe = tokenizer_recipe(schedule={"steps": 8})
+    children.run(recipe | {"steps": 5})
+    metrics = Path(recipe["output"]) / "metrics.jsonl"
+    with metrics.open("a") as file:
+        file.write('{"step": 6, "reconstruction": 9.0}\n{"step": 7, "recon')
+    children.run(recipe)
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 9))
+    children.run(recipe | {"output": str(tmp_path / "whole")})
+    whole = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    for line in [*lines, *whole]:
+        del line["images_per_second"]
+    assert lines == whole  # codebook usage over its window, too
+
+
+def test_resuming_from_a_named_checkpoint_sets_later_ones_aside(tokenizer_recipe, tmp_path):
+    recipe = tokenizer_recipe()
+    children.run(recipe)
+    whole = final_state(recipe["output"])
+    checkpoints = Path(recipe["output"]) / "checkpoints"
+    children.run(recipe, resume=str(checkpoints / "step-00000006"))
+    assert_equal(final_state(recipe["output"]), whole)
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["aside-0-step-00000008", "step-00000006", "step-00000008"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_signal_saves_at_the_end_of_the_step(number, code, tokenizer_recipe, tmp_path):
+    from omegaconf import OmegaConf
+
+    recipe = tokenizer_recipe(output=str(tmp_path / "stopped"), steps=200, schedule={"kind": "constant"}, checkpoints={"every": 1000})
+    OmegaConf.save(recipe, tmp_path / "recipe.yaml")
+    child = children.start(children.run_command, "train", str(tmp_path / "recipe.yaml"), "--cpu")
+    metrics = tmp_path / "stopped" / "metrics.jsonl"
+    assert wait_until(lambda: metrics.exists() and metrics.read_text().count("\n") >= 2, child)
+    os.kill(child.pid, number)
+    child.join(60)
+    assert child.exitcode == code
+    (saved,) = list_checkpoints(tmp_path / "stopped" / "checkpoints")
+    step = Checkpoint.open(saved).step
+    assert 2 <= step < 200
+    assert not (tmp_path / "stopped" / "final").exists()
+
+    children.run(recipe | {"steps": step + 2})
+    children.run(recipe | {"steps": step + 2, "output": str(tmp_path / "whole")})
+    assert_equal(final_state(tmp_path / "stopped"), final_state(tmp_path / "whole"))

@@ -1,0 +1,89 @@
+"""What the training tests run in other processes. They come from a server that has everything imported, so that they start at once."""
+
+import contextlib
+import io
+import multiprocessing
+import os
+import socket
+import sys
+
+import torch
+
+from visiontok.training import parse_recipe, train
+from visiontok.training.build import build_task
+
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["visiontok.training", "visiontok.tokenizers.image.titok", "visiontok.generators.gpt", "sklearn.datasets"])
+
+
+def start(function, *arguments):
+    child = context.Process(target=function, args=arguments)
+    child.start()
+    return child
+
+
+def run(recipe, resume="auto"):
+    """Train quietly."""
+    torch.set_num_threads(1)
+    with contextlib.redirect_stderr(io.StringIO()):
+        train(parse_recipe(recipe), resume=resume)
+
+
+def run_command(*arguments):
+    """The command line, with its exit code."""
+    torch.set_num_threads(1)
+    from visiontok.cli import main
+
+    sys.argv = ["visiontok", *arguments]
+    main()
+
+
+def run_rank(recipe, rank, world_size, port, folder, poison_step):
+    """One of several processes; leaves its own weights, and the error if there was one, in `folder`."""
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+    )
+    torch.set_num_threads(1)
+    tasks = []
+
+    def build(recipe, accelerator):
+        tasks.append(build_task(recipe, accelerator))
+        if poison_step is not None and rank == 1:
+            poison(tasks[0], poison_step)
+        return tasks[0]
+
+    with contextlib.redirect_stderr(io.StringIO()):
+        try:
+            train(parse_recipe(recipe), build=build)
+        except Exception as error:
+            (folder / f"error-{rank}.txt").write_text(f"{type(error).__name__}: {error}")
+    torch.save(getattr(tasks[0], "tokenizer", None).state_dict() if hasattr(tasks[0], "objective") else tasks[0].model.state_dict(), folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def poison(task, step):
+    """Make the reconstruction term NaN at one step."""
+    terms = task.objective.generator_terms
+
+    def poisoned(*arguments, **options):
+        values = terms(*arguments, **options)
+        return {**values, "reconstruction": values["reconstruction"] * float("nan")} if options["step"] == step else values
+
+    task.objective.generator_terms = poisoned
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def run_ranks(recipe, folder, *, world_size=2, poison_step=None):
+    """Train in several processes on this machine; returns the weights of every rank."""
+    folder.mkdir()
+    port = free_port()
+    ranks = [start(run_rank, recipe, rank, world_size, port, folder, poison_step) for rank in range(world_size)]
+    for rank in ranks:
+        rank.join(120)
+        assert rank.exitcode == 0
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world_size)]
