@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from visiontok.layout import TokenLayout
+from visiontok.layout import Segment, TokenLayout
 from visiontok.tokens import Tokens
 
 _LARGEST_CODEBOOK = 2**22
@@ -26,23 +26,20 @@ class UsageWindow:
         self.window = window
         self.first_step: int | None = None
         self._last_seen: dict[str, Tensor] = {}
-        self._places: dict[str, Tensor] = {}
         for segment in layout.segments if not layout.is_continuous else ():
-            start = layout.slice(segment.name).start
-            for codebook, size in enumerate(segment.vocab_sizes):
-                if size > _LARGEST_CODEBOOK:
-                    continue
-                name = (segment.codebook or segment.name) + (f".{codebook}" if segment.codebooks > 1 else "")
-                places = torch.arange(start + codebook, start + segment.length, segment.codebooks, device=device)
-                self._places[name] = torch.cat([self._places[name], places]) if name in self._places else places
-                self._last_seen[name] = torch.full((size,), -1, dtype=torch.int64, device=device)
+            for name, size in zip(_codebooks(segment), segment.vocab_sizes, strict=True):
+                if size <= _LARGEST_CODEBOOK:
+                    self._last_seen[name] = torch.full((size,), -1, dtype=torch.int64, device=device)
 
     def update(self, tokens: Tokens, step: int) -> None:
-        """Note the codes of a batch that holds every id of the layout."""
+        """Note the codes of a batch that holds every id of its layout; models that take any size arrange theirs by it."""
         if self.first_step is None:
             self.first_step = step
-        for name, places in self._places.items():
-            self._last_seen[name][tokens.indices[:, places].flatten()] = step
+        for segment in tokens.layout.segments:
+            ids = tokens.indices[:, tokens.layout.slice(segment.name)].unflatten(1, (-1, segment.codebooks))
+            for codebook, name in enumerate(_codebooks(segment)):
+                if name in self._last_seen:
+                    self._last_seen[name][ids[..., codebook].flatten()] = step
 
     def is_full(self, step: int) -> bool:
         """Whether `window` steps were seen, so that a low usage means something."""
@@ -50,7 +47,7 @@ class UsageWindow:
 
     def usage(self, step: int, accelerator: Accelerator) -> dict[str, float]:
         """The share of each codebook that appeared within the window that ends at `step`."""
-        return {name: float((seen > step - self.window).float().mean()) for name, seen in self._joined(accelerator).items()}
+        return {name: float((seen >= max(0, step - self.window + 1)).float().mean()) for name, seen in self._joined(accelerator).items()}
 
     def state(self, accelerator: Accelerator) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -64,3 +61,9 @@ class UsageWindow:
 
     def _joined(self, accelerator: Accelerator) -> dict[str, Tensor]:
         return {name: accelerator.gather(seen[None]).amax(dim=0) for name, seen in self._last_seen.items()}
+
+
+def _codebooks(segment: Segment) -> list[str]:
+    """What the codebooks of a segment are called; segments that share a codebook share its name."""
+    name = segment.codebook or segment.name
+    return [name] if segment.codebooks == 1 else [f"{name}.{number}" for number in range(segment.codebooks)]
