@@ -1,0 +1,157 @@
+"""What a report is made of. Each section is data; the template decides how it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+Picture: TypeAlias = np.ndarray
+"""(H, W, 3) uint8; see `pictures.to_picture`."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """Paragraphs.
+
+    Attributes:
+        title: heading; may be empty.
+        paragraphs: plain text each.
+    """
+
+    kind: ClassVar[str] = "text"
+    title: str
+    paragraphs: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Attributes:
+        cells: texts, one per column.
+        published: where the numbers stand if they were published by others and not measured here; the line is then marked so.
+        note: what the numbers mean, shown when asked for.
+    """
+
+    cells: Sequence[str]
+    published: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers.
+
+    Attributes:
+        title: heading.
+        columns: names; the first column is aligned left, the others right.
+        rows: lines.
+        note: a sentence below.
+    """
+
+    kind: ClassVar[str] = "table"
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class PictureRow:
+    """Pictures side by side.
+
+    Attributes:
+        label: at their left.
+        pictures: (H, W, 3) uint8 each.
+        captions: one below each; empty for none.
+    """
+
+    label: str
+    pictures: Sequence[Picture]
+    captions: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A grid of pictures; those of one column belong together, such as an original over its reconstruction.
+
+    Attributes:
+        title: heading.
+        rows: from top to bottom.
+        width: of each picture on the page, in CSS pixels; enlarged pictures keep their pixels sharp.
+        note: a sentence below.
+    """
+
+    kind: ClassVar[str] = "pictures"
+    title: str
+    rows: Sequence[PictureRow]
+    width: int = 72
+    note: str = ""
+
+    @property
+    def columns(self) -> int:
+        return max((len(row.pictures) for row in self.rows), default=0)
+
+
+@dataclass(frozen=True)
+class LinePlot:
+    """Curves.
+
+    Attributes:
+        title: heading.
+        series: name -> (x, y), each (n,).
+        x_label, y_label: of the axes.
+        log_x, log_y: logarithmic axes.
+        note: a sentence below.
+    """
+
+    kind: ClassVar[str] = "plot"
+    title: str
+    series: Mapping[str, tuple[ArrayLike, ArrayLike]]
+    x_label: str
+    y_label: str
+    log_x: bool = False
+    log_y: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class BarPlot:
+    """Heights side by side.
+
+    Attributes:
+        title: heading.
+        heights: (n,).
+        x_label, y_label: of the axes.
+        names: below the bars; without them they are numbered.
+        note: a sentence below.
+    """
+
+    kind: ClassVar[str] = "plot"
+    title: str
+    heights: ArrayLike
+    x_label: str
+    y_label: str
+    names: Sequence[str] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Sections that are read only when asked for.
+
+    Attributes:
+        title: what to click on.
+        sections: inside.
+    """
+
+    kind: ClassVar[str] = "folded"
+    title: str
+    sections: Sequence[Text | Table | Pictures | LinePlot | BarPlot] = field(default_factory=tuple)
+
+
+Section: TypeAlias = Text | Table | Pictures | LinePlot | BarPlot | Folded
