@@ -275,3 +275,11 @@ def test_latents_fit_their_layout():
         Latents(torch.zeros(5, 6, 3), layout)
     with pytest.raises(TokenError, match="use Tokens"):
         Latents(torch.zeros(5, 6, 4), GRID)
+
+
+def test_latents_are_sliced_and_joined():
+    layout = image(Segment(name="map", shape=(2, 3), channels=4))
+    latents = Latents(torch.arange(72.0).reshape(3, 6, 4), layout)
+    assert torch.equal(Latents.cat([latents[:1], latents[1:]]).values, latents.values)
+    with pytest.raises(TokenError, match="batch 1 has"):
+        Latents.cat([latents, Latents(torch.zeros(1, 4, 4), image(Segment(name="map", shape=(2, 2), channels=4)))])

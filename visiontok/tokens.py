@@ -238,12 +238,7 @@ class Tokens:
         Raises:
             TokenError: if the layouts differ or there is no batch.
         """
-        if not batches:
-            raise TokenError("there is no batch to join")
-        layout = batches[0].layout
-        for number, batch in enumerate(batches):
-            if batch.layout != layout:
-                raise TokenError(f"batches of different layouts cannot be joined: batch {number} has {batch.layout}, batch 0 has {layout}")
+        layout = _common_layout(batches)
         width = max(batch.indices.shape[1] for batch in batches)
         placed = any(batch.positions is not None for batch in batches)
         lengths = torch.cat([batch.sample_lengths for batch in batches])
@@ -357,10 +352,19 @@ class Latents:
         Raises:
             TokenError: if the layouts differ or there is no batch.
         """
-        if len({batch.layout.model_dump_json() for batch in batches}) != 1:
-            raise TokenError(f"only batches of one layout can be joined; these are {len(batches)} of several, or none")
-        return cls(torch.cat([batch.values for batch in batches]), batches[0].layout)
+        layout = _common_layout(batches)
+        return cls(torch.cat([batch.values for batch in batches]), layout)
 
     def to(self, device: torch.device | str) -> Latents:
         """The same latents on another device."""
         return replace(self, values=self.values.to(device))
+
+
+def _common_layout(batches: Sequence[Tokens] | Sequence[Latents]) -> TokenLayout:
+    if not batches:
+        raise TokenError("there is no batch to join")
+    layout = batches[0].layout
+    for number, batch in enumerate(batches):
+        if batch.layout != layout:
+            raise TokenError(f"batches of different layouts cannot be joined: batch {number} has {batch.layout}, batch 0 has {layout}")
+    return layout
