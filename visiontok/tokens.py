@@ -360,7 +360,7 @@ class Latents:
         return replace(self, values=self.values.to(device))
 
 
-def _common_layout(batches: Sequence[Tokens] | Sequence[Latents]) -> TokenLayout:
+def _common_layout(batches: Sequence[Tokens | Latents]) -> TokenLayout:
     if not batches:
         raise TokenError("there is no batch to join")
     layout = batches[0].layout
