@@ -98,7 +98,7 @@ def test_a_generator_is_no_tokenizer(pictures, model, tmp_path):
     visiontok.save_pretrained(GPT(GPTConfig.parse({"layout": layout.to_dict(), "dim": 16, "depth": 1, "heads": 2})), tmp_path / "gpt")
     result = invoke(*arguments(pictures, str(tmp_path / "gpt"), tmp_path / "out"))
     assert result.exit_code == 1
-    assert "is a generator; tokenize needs a tokenizer" in result.stderr
+    assert "is a generator; this command needs a tokenizer" in result.stderr
     assert not (tmp_path / "out").exists()
 
 

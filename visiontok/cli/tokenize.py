@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.errors import ConfigError
+from visiontok.cli.model import ModelOption, load_tokenizer
 
 _PLAIN_SECONDS = 10  # between lines of progress where there is no terminal
 
@@ -21,7 +21,7 @@ _PLAIN_SECONDS = 10  # between lines of progress where there is no terminal
 def tokenize(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="digits:train, shapes, folder:/path, webdataset:/path/{00..09}.tar ...")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the token set; made if it is missing.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="Name of a tokenizer, owner/name on the hub, or a folder with a saved one.")],
+    model: ModelOption,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Pictures per call of the model.")] = 64,
     shard_size: Annotated[int, typer.Option("--shard-size", min=1, help="Pictures per Parquet file.")] = 10_000,
     num_workers: Annotated[int | None, typer.Option("--num-workers", min=0, help="Processes that read pictures; by default up to 8.")] = None,
@@ -33,9 +33,8 @@ def tokenize(
     A run that was stopped goes on where it was when the same command is given again. Pictures that cannot be read are left out and listed
     in skipped.json.
 
-    Examples:
-
     \b
+    Examples:
       visiontok tokenize digits:train -o tokens/digits --model ./runs/digits
       visiontok tokenize folder:/data/imagenet/train -o tokens/imagenet --model titok-l32 --flip
       visiontok tokenize 'webdataset:/data/cc/{000..331}.tar' -o tokens/cc --model titok-b64 --device cuda --batch-size 256
@@ -44,13 +43,9 @@ def tokenize(
     from visiontok.data.config import open_source
     from visiontok.data.skips import SkipReport
     from visiontok.data.tokenizing import SKIPPED, identify, tokenize_source
-    from visiontok.hub import from_pretrained
-    from visiontok.tokenizer import Tokenizer
 
     source = open_source(dataset)
-    tokenizer = from_pretrained(model, device=pick_device(device))
-    if not isinstance(tokenizer, Tokenizer):
-        raise ConfigError(f"{model} is a generator; tokenize needs a tokenizer, see `visiontok list`")
+    tokenizer = load_tokenizer(model, pick_device(device))
     base, _, revision = model.partition("@")
     if not revision and base in registry.checkpoints():
         revision = registry.checkpoints()[base][1].revision
