@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 from torch.nn import functional as F
 
 
@@ -20,7 +21,7 @@ def discriminator_hinge(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 class LeCam(nn.Module):
     """Keep the mean logits near moving averages of the other side's: mean relu(r - F)^2 + mean relu(R - f)^2.
 
-    The averages (capitals) move after the loss is computed.
+    The averages (capitals) move after the loss is computed. Means run over the batches of all processes.
     """
 
     real_mean: Tensor
@@ -34,9 +35,22 @@ class LeCam(nn.Module):
 
     def forward(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Logit maps of a batch -> scalar."""
-        real, fake = real_logits.mean(), fake_logits.mean()
+        real, fake = _mean_over_ranks(real_logits), _mean_over_ranks(fake_logits)
         # Copies: the averages are overwritten before the backward pass reads them.
         loss = F.relu(real - self.fake_mean.clone()).square().mean() + F.relu(self.real_mean.clone() - fake).square().mean()
         self.real_mean.lerp_(real.detach(), 1 - self.decay)
         self.fake_mean.lerp_(fake.detach(), 1 - self.decay)
         return loss
+
+
+def _mean_over_ranks(logits: Tensor) -> Tensor:
+    """The mean over every process's logits, of which there are equally many.
+
+    Its gradient is that of this process's mean; averaged over the processes, as gradients are, this gives the gradient of the whole.
+    """
+    mean = logits.mean()
+    if not (dist.is_available() and dist.is_initialized()):
+        return mean
+    whole = mean.detach().clone()
+    dist.all_reduce(whole)
+    return mean + (whole / dist.get_world_size() - mean.detach())
