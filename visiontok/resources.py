@@ -26,5 +26,5 @@ def suites_folder() -> Path:
 
 
 def _find(installed: str, checkout: str) -> Path:
-    inside = _PACKAGE / "_data" / installed
-    return inside if inside.is_dir() else _PACKAGE.parent / checkout
+    inside = _PACKAGE / "_data"
+    return inside / installed if inside.is_dir() else _PACKAGE.parent / checkout
