@@ -5,16 +5,15 @@ from __future__ import annotations
 from torch import Tensor, channels_last, nn
 from torch.nn import functional as F
 
-from visiontok.layers.conv import ConvNetConfig, ResBlock, Shortcut, Upsample, group_norm
+from visiontok.layers.conv import ConvNetConfig, Upsample, group_norm, res_blocks
 
 
 class DecoderLevel(nn.Module):
     """Residual blocks at one resolution, then doubling, but for the last level to run."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, num_res_blocks: int, shortcut: Shortcut, upsample: bool) -> None:
+    def __init__(self, in_channels: int, out_channels: int, config: ConvNetConfig, *, upsample: bool) -> None:
         super().__init__()
-        widths = [in_channels] + [out_channels] * (num_res_blocks - 1)
-        self.blocks = nn.Sequential(*(ResBlock(width, out_channels, bias=False, shortcut=shortcut) for width in widths))
+        self.blocks = res_blocks(in_channels, out_channels, config)
         self.upsample = Upsample(out_channels) if upsample else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -32,12 +31,12 @@ class ConvDecoder(nn.Module):
         super().__init__()
         widths = config.widths
         self.conv_in = nn.Conv2d(config.latent_channels, widths[-1], 3, padding=1)
-        self.mid = nn.Sequential(*(ResBlock(widths[-1], widths[-1], bias=False, shortcut=config.shortcut) for _ in range(config.num_res_blocks)))
+        self.mid = res_blocks(widths[-1], widths[-1], config)
         self.levels = nn.ModuleList(
-            DecoderLevel(below, width, num_res_blocks=config.num_res_blocks, shortcut=config.shortcut, upsample=number > 0)
+            DecoderLevel(below, width, config, upsample=number > 0)
             for number, (below, width) in enumerate(zip((*widths[1:], widths[-1]), widths, strict=True))
         )
-        self.norm_out = group_norm(widths[0])
+        self.norm_out = group_norm(widths[0], config.norm_groups)
         self.conv_out = nn.Conv2d(widths[0], 3, 3, padding=1)
         self.to(memory_format=channels_last)  # convolutions on the CPU run faster with channels innermost
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from torch import Tensor, channels_last, nn
 from torch.nn import functional as F
 
-from visiontok.layers.conv import ConvNetConfig, ResBlock, Shortcut, group_norm
+from visiontok.layers.conv import ConvNetConfig, group_norm, res_blocks
 
 
 class EncoderLevel(nn.Module):
     """Residual blocks at one resolution; the first changes the width."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, num_res_blocks: int, shortcut: Shortcut) -> None:
+    def __init__(self, in_channels: int, out_channels: int, config: ConvNetConfig) -> None:
         super().__init__()
-        widths = [in_channels] + [out_channels] * (num_res_blocks - 1)
-        self.blocks = nn.Sequential(*(ResBlock(width, out_channels, bias=False, shortcut=shortcut) for width in widths))
+        self.blocks = res_blocks(in_channels, out_channels, config)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) -> (B, C_out, H, W)."""
@@ -29,11 +28,10 @@ class ConvEncoder(nn.Module):
         widths = config.widths
         self.conv_in = nn.Conv2d(3, config.channels, 3, padding=1, bias=False)
         self.levels = nn.ModuleList(
-            EncoderLevel(before, width, num_res_blocks=config.num_res_blocks, shortcut=config.shortcut)
-            for before, width in zip((config.channels, *widths[:-1]), widths, strict=True)
+            EncoderLevel(before, width, config) for before, width in zip((config.channels, *widths[:-1]), widths, strict=True)
         )
-        self.mid = nn.Sequential(*(ResBlock(widths[-1], widths[-1], bias=False, shortcut=config.shortcut) for _ in range(config.num_res_blocks)))
-        self.norm_out = group_norm(widths[-1])
+        self.mid = res_blocks(widths[-1], widths[-1], config)
+        self.norm_out = group_norm(widths[-1], config.norm_groups)
         self.conv_out = nn.Conv2d(widths[-1], config.latent_channels, 1)
         self.to(memory_format=channels_last)  # convolutions on the CPU run faster with channels innermost
 
