@@ -43,13 +43,24 @@ def test_features_of_very_different_scales_all_count() -> None:
 
 
 @pytest.mark.parametrize("condition", [1e4, 1e8, 1e12])
-def test_ill_conditioned_covariances_in_a_common_basis_are_exact(condition: float) -> None:
-    draw = np.random.default_rng(1)
+@pytest.mark.parametrize("seed", range(3))
+def test_ill_conditioned_covariances_lose_no_digits(condition: float, seed: int) -> None:
+    draw = np.random.default_rng(seed)
     basis = np.linalg.qr(draw.normal(size=(20, 20)))[0]
-    first, second = np.geomspace(1, 1 / condition, 20), np.geomspace(1, 1 / condition, 20)[::-1]
-    value = frechet_distance(np.zeros(20), basis * first @ basis.T, np.zeros(20), basis * second @ basis.T)
-    expected = float(np.square(np.sqrt(first) - np.sqrt(second)).sum())
-    assert value == pytest.approx(expected, rel=1e-8)
+    first, second = (np.geomspace(1, 1 / np.sqrt(condition), 20)[draw.permutation(20)] for _ in range(2))
+    # both sides in one basis, so that the distance is that of the standard deviations
+    value = frechet_distance(np.zeros(20), basis * first**2 @ basis.T, np.zeros(20), basis * second**2 @ basis.T)
+    assert value == pytest.approx(float(np.square(first - second).sum()), rel=1e-12, abs=5e-10)
+
+
+@pytest.mark.parametrize("shared", [0, 3, 8])
+def test_covariances_of_partly_different_subspaces(shared: int) -> None:
+    draw = np.random.default_rng(0)
+    basis = np.linalg.qr(draw.normal(size=(20, 20)))[0]
+    first, second = np.zeros(20), np.zeros(20)
+    first[:8], second[8 - shared : 16 - shared] = draw.uniform(1, 2, 8), draw.uniform(1, 2, 8)
+    value = frechet_distance(np.zeros(20), basis * first**2 @ basis.T, np.zeros(20), basis * second**2 @ basis.T)
+    assert value == pytest.approx(float(np.square(first - second).sum()), rel=1e-12)
 
 
 def test_mistakes_are_refused() -> None:

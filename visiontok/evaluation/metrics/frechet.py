@@ -1,8 +1,7 @@
 """The Fréchet distance between two Gaussians, |mu1 - mu2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2), in float64.
 
-For any square roots S1 = A A^T and S2 = B B^T the trace term is the nuclear norm (the sum of the singular values) of A^T B. Unlike the
-eigenvalues of S1 S2 or of S1^(1/2) S2 S1^(1/2), those singular values need no square root of their own, which would turn rounding errors
-of 1e-16 in singular covariances into 1e-8 in the result.
+For any square roots S1 = A A^T and S2 = B B^T the trace term is the nuclear norm (the sum of the singular values) of A^T B. Roots of
+eigenvalues of S1 S2 are the same numbers, but there a rounding error of 1e-16 in an eigenvalue that should be 0 becomes 1e-8 in its root.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ def frechet_distance(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLike, sigma2: 
 def frechet_distance_of_features(features1: ArrayLike, features2: ArrayLike) -> float:
     """Fréchet distance from features (N1, D) and (N2, D) that are kept in memory.
 
-    Where a side has no more samples than dimensions, its centred features are themselves a root of its covariance, exact for any rank.
+    Where a side has fewer samples than dimensions, its centred features are themselves a root of its covariance, exact for any rank.
 
     Raises:
         EvaluationError: if the widths differ, a number is not finite or a side has fewer than two samples.
@@ -49,7 +48,7 @@ def frechet_distance_of_features(features1: ArrayLike, features2: ArrayLike) -> 
         moments = Moments()
         moments.update(values)
         statistics = moments.compute()
-        few = statistics.count <= len(statistics.mean)
+        few = statistics.count < len(statistics.mean)
         root = (values - statistics.mean).T / np.sqrt(statistics.count - 1) if few else _root(statistics.covariance)
         sides.append((statistics.mean, statistics.covariance, root))
     if sides[0][0].shape != sides[1][0].shape:
@@ -58,9 +57,17 @@ def frechet_distance_of_features(features1: ArrayLike, features2: ArrayLike) -> 
 
 
 def _distance(mean1: np.ndarray, covariance1: np.ndarray, root1: np.ndarray, mean2: np.ndarray, covariance2: np.ndarray, root2: np.ndarray) -> float:
-    nuclear_norm = np.linalg.svd(root1.T @ root2, compute_uv=False).sum()
     gap = mean1 - mean2
-    return float(gap @ gap + np.trace(covariance1) + np.trace(covariance2) - 2 * nuclear_norm)
+    return float(gap @ gap + np.trace(covariance1) + np.trace(covariance2) - 2 * _nuclear_norm(root1.T @ root2, dimensions=len(gap)))
+
+
+def _nuclear_norm(product: np.ndarray, *, dimensions: int) -> float:
+    """Sum of the singular values of A^T B (r1, r2)."""
+    if product.shape == (dimensions, dimensions):
+        # Both covariances have full rank. Pivoting made the rows of A^T fall in size; LAPACK's reduction of such a graded matrix from its
+        # upper left corner ("L") keeps the small eigenvalues accurate too, in half the time of a singular value decomposition.
+        return float(np.sqrt(np.maximum(np.linalg.eigvalsh(product @ product.T, UPLO="L"), 0)).sum())
+    return float(np.linalg.svd(product, compute_uv=False).sum())
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:

@@ -49,7 +49,7 @@ def draw(plot: LinePlot | BarPlot, *, salt: str) -> str:
 
 
 def _lines(axes: Any, plot: LinePlot) -> None:
-    for number, (name, (x, y)) in enumerate(plot.series.items()):
+    for number, (x, y) in enumerate(plot.series.values()):
         xs, ys = _thinned(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
         axes.plot(xs, ys, color=_SERIES[number % len(_SERIES)], linestyle="-" if number < len(_SERIES) else "--")
     if plot.log_x:
