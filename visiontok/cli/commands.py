@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from typing import Any
 
 import typer
@@ -35,7 +34,7 @@ class Commands(TyperGroup):
     """The group of all commands. Expected errors become a paragraph and exit code 1; `--debug` lets them through with their traceback."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [name for name in FUNCTIONS if importlib.util.find_spec(f"visiontok.cli.{name}")]
+        return [*FUNCTIONS]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in FUNCTIONS:

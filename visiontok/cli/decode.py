@@ -18,7 +18,9 @@ def decode(
     model: Annotated[str | None, typer.Option("--model", "-m", help="Tokenizer that decodes; by default the one that the file names.")] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Decode a file of tokens into one PNG per sample, named after the sample.
+    """Decode a file of tokens into pictures.
+
+    There is one PNG per sample, named after it.
 
     \b
     Examples:

@@ -17,7 +17,9 @@ def info(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A released or bundled model, or a family; see `visiontok list`.")],
     as_json: Annotated[bool, typer.Option("--json", help="The registry's data as one JSON object, for programs.")] = False,
 ) -> None:
-    """Show where a model comes from, its licences, its tokens, what was published or measured, and how to load it.
+    """Show what is known of a model or family.
+
+    For a model: where it comes from, its licences, its tokens, what was published or measured, and how to load it.
 
     \b
     Examples:

@@ -14,7 +14,9 @@ def push(
     private: Annotated[bool | None, typer.Option("--private/--public", help="Who sees a new repository; by default what the owner set.")] = None,
     token: Annotated[str | None, typer.Option(envvar="HF_TOKEN", help="Access token; by default the one of `hf auth login`.")] = None,
 ) -> None:
-    """Upload a model folder to the hub in one commit: weights, configuration and model card, nothing else that lies there.
+    """Upload a model folder to the hub.
+
+    Weights, configuration and model card arrive in one commit; nothing else that lies in the folder is uploaded.
 
     \b
     Examples:

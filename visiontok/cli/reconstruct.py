@@ -18,9 +18,9 @@ def reconstruct(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures; made if it is missing.")] = Path("reconstructions"),
     device: DeviceOption = "auto",
 ) -> None:
-    """Encode and decode pictures; write each beside its reconstruction and print PSNR and bits.
+    """Compare pictures with their reconstructions.
 
-    PSNR compares the picture as the model sees it (resized and cropped) with the decoded one, both at 8 bits. Pictures that cannot be read
+    Writes each picture beside its reconstruction, and prints PSNR and bits. PSNR compares the picture as the model sees it (resized and cropped) with the decoded one, both at 8 bits. Pictures that cannot be read
     are named and left out; the exit code is then 1.
 
     \b
