@@ -20,8 +20,8 @@ def reconstruct(
 ) -> None:
     """Compare pictures with their reconstructions.
 
-    Writes each picture beside its reconstruction, and prints PSNR and bits. PSNR compares the picture as the model sees it (resized and cropped) with the decoded one, both at 8 bits. Pictures that cannot be read
-    are named and left out; the exit code is then 1.
+    Writes each picture beside its reconstruction, and prints PSNR and bits. PSNR compares the picture as the model sees it (resized and
+    cropped) with the decoded one, both at 8 bits. Pictures that cannot be read are named and left out; the exit code is then 1.
 
     \b
     Examples:
