@@ -1,17 +1,8 @@
 import pytest
 import torch
+from training_recipes import GAN, GPT, TITOK
 
 import visiontok
-
-VIT = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
-TITOK = {
-    "image_size": 16,
-    "num_latent_tokens": 4,
-    "encoder": VIT,
-    "decoder": VIT,
-    "quantizer": {"type": "vq", "codebook_size": 16, "dim": 4, "ema": {"decay": 0.9}, "revival": {"every_steps": 3}},
-}
-GAN = {"start_step": 2, "discriminator": {"hidden_channels": 32, "num_stages": 1}}
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +58,7 @@ def generator_recipe(tmp_path, tokenizer_folder):
             "output": str(tmp_path / "run"),
             "steps": 6,
             "batch_size": 8,
-            "model": {"family": "gpt", "config": {"dim": 16, "depth": 1, "heads": 2, "multiple_of": 8, "class_dropout": 0.5, **NO_DROPOUT}},
+            "model": {"family": "gpt", "config": GPT | {"class_dropout": 0.5}},
             "data": {"images": {"source": "digits:train"}},
             "tokenizer": tokenizer_folder,
             "optimizer": {"lr": 1e-2},
@@ -78,6 +69,3 @@ def generator_recipe(tmp_path, tokenizer_folder):
         return recipe | changes
 
     return make
-
-
-NO_DROPOUT = {"token_dropout": 0.0, "residual_dropout": 0.0, "ffn_dropout": 0.0}

@@ -1,11 +1,10 @@
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
+import training_children as children
 
 from visiontok.errors import TrainingError
 from visiontok.training.checkpoint import Checkpoint, checkpoint_folder, list_checkpoints, save_checkpoint, set_aside
@@ -74,7 +73,7 @@ def test_checkpoints_hold_no_code(tmp_path):
     folder = save(tmp_path, 1)
     torch.save({"weight": print}, folder / "model.pt")
     checkpoint = Checkpoint(folder=folder, step=1, recipe={}, files={"model.pt": (0, "")})
-    with pytest.raises(Exception, match="[Ww]eights.only"):
+    with pytest.raises(Exception, match=r"[Ww]eights.only"):
         checkpoint.load()
 
 
@@ -83,29 +82,17 @@ def test_setting_aside_finds_a_free_name(tmp_path):
     assert set_aside(save(tmp_path, 1)).name == "aside-1-step-00000001"
 
 
-WRITER = """
-import sys, torch
-from pathlib import Path
-from visiontok.training.checkpoint import save_checkpoint
-root = Path(sys.argv[1])
-step = int(sys.argv[2])
-while True:
-    step += 1
-    save_checkpoint(root, step=step, state={name: {"x": torch.full((50_000,), float(step))} for name in "abcd"}, recipe={}, keep_last=2)
-"""
-
-
 def test_sigkill_while_writing_leaves_only_whole_checkpoints(tmp_path):
     """The writer does nothing but write, so every kill lands in the middle of a checkpoint, a pruning or a rename."""
     newest = 0
     for delay in (0.0, 0.013, 0.027, 0.04):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), str(newest)])
+        writer = children.start(children.write_checkpoints, tmp_path, newest)
         while not any(folder.name > f"step-{newest:08d}" for folder in list_checkpoints(tmp_path)):
-            assert writer.poll() is None
+            assert writer.exitcode is None
             time.sleep(0.005)
         time.sleep(delay)
         os.kill(writer.pid, signal.SIGKILL)
-        writer.wait()
+        writer.join()
         for folder in list_checkpoints(tmp_path):
             checkpoint = Checkpoint.open(folder)
             assert all(torch.equal(part["x"], torch.full((50_000,), float(checkpoint.step))) for part in checkpoint.load().values())

@@ -1,29 +1,56 @@
-"""Codebook usage in training."""
-
-from __future__ import annotations
-
 import torch
 from accelerate import Accelerator
+from hypothesis import given
+from hypothesis import strategies as st
 
 from visiontok.layout import Segment, TokenLayout
 from visiontok.tokens import Tokens
 from visiontok.training.usage import UsageWindow
 
-
-def _layout(*shape: int) -> TokenLayout:
-    return TokenLayout(modality="image", segments=(Segment(name="grid", shape=shape, vocab_size=8),), signal_shape=shape)
+CPU = torch.device("cpu")
 
 
-def test_a_model_trained_on_crops_smaller_than_its_pictures_counts_the_codes_of_the_crops() -> None:
-    window = UsageWindow(_layout(4, 4), window=2, device=torch.device("cpu"))
-    window.update(Tokens(torch.tensor([[0, 1, 2, 7]]), _layout(2, 2)), 0)
-    assert window.usage(0, Accelerator(cpu=True)) == {"grid": 0.5}
-    window.update(Tokens(torch.tensor([[3, 3, 3, 3]]), _layout(2, 2)), 2)
-    assert window.usage(2, Accelerator(cpu=True)) == {"grid": 0.125}
+def layout(*segments):
+    return TokenLayout(modality="image", segments=segments, signal_shape=(8, 8))
 
 
-def test_every_codebook_of_a_position_is_counted_on_its_own() -> None:
-    layout = TokenLayout(modality="image", segments=(Segment(name="grid", shape=(1, 2), codebooks=2, vocab_size=(4, 2)),), signal_shape=(1, 2))
-    window = UsageWindow(layout, window=1, device=torch.device("cpu"))
-    window.update(Tokens(torch.tensor([[0, 1, 3, 1]]), layout), 0)
-    assert window.usage(0, Accelerator(cpu=True)) == {"grid.0": 0.5, "grid.1": 0.5}
+@given(batches=st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3), min_size=1, max_size=12), window=st.integers(1, 5))
+def test_usage_counts_the_codes_of_the_last_steps(batches, window):
+    usage = UsageWindow(ONE := layout(Segment(name="grid", shape=(3,), vocab_size=10)), window=window, device=CPU)
+    for step, ids in enumerate(batches):
+        usage.update(Tokens(torch.tensor([ids]), ONE), step)
+        recent = {code for batch in batches[max(0, step + 1 - window) : step + 1] for code in batch}
+        assert abs(usage.usage(step, Accelerator(cpu=True))["grid"] - len(recent) / 10) < 1e-6
+        assert usage.is_full(step) == (step + 1 >= window)
+
+
+def test_every_codebook_has_its_own_share():
+    """Two residual codebooks of a grid, and two scales that share one codebook."""
+    tokens_layout = layout(
+        Segment(name="grid", shape=(2,), vocab_size=(4, 8), codebooks=2),
+        Segment(name="coarse", shape=(1,), vocab_size=10, codebook="shared"),
+        Segment(name="fine", shape=(2,), vocab_size=10, codebook="shared"),
+    )
+    usage = UsageWindow(tokens_layout, window=1, device=CPU)
+    usage.update(Tokens(torch.tensor([[0, 5, 1, 5, 7, 8, 9]]), tokens_layout), 0)
+    shares = usage.usage(0, Accelerator(cpu=True))
+    assert {name: round(share, 4) for name, share in shares.items()} == {"grid.0": 0.5, "grid.1": 0.125, "shared": 0.3}
+
+
+def test_codebooks_without_room_for_a_table_are_left_out():
+    usage = UsageWindow(layout(Segment(name="bits", shape=(3,), vocab_size=2**36)), window=1, device=CPU)
+    assert usage.usage(0, Accelerator(cpu=True)) == {}
+
+
+def test_a_window_goes_on_from_its_state():
+    grid = layout(Segment(name="grid", shape=(1,), vocab_size=4))
+    whole, first, second = (UsageWindow(grid, window=3, device=CPU) for _ in range(3))
+    accelerator = Accelerator(cpu=True)
+    for step, code in enumerate([0, 1, 2, 3]):
+        tokens = Tokens(torch.tensor([[code]]), grid)
+        whole.update(tokens, step)
+        if step == 2:
+            second.load_state(first.state(accelerator))
+        (first if step < 2 else second).update(tokens, step)
+    assert second.usage(3, accelerator) == whole.usage(3, accelerator)
+    assert second.is_full(3)

@@ -11,6 +11,7 @@ import torch
 
 from visiontok.training import parse_recipe, train
 from visiontok.training.build import build_task
+from visiontok.training.checkpoint import save_checkpoint
 
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(["visiontok.training", "visiontok.tokenizers.image.titok", "visiontok.generators.gpt", "sklearn.datasets"])
@@ -26,7 +27,7 @@ def run(recipe, resume="auto"):
     """Train quietly."""
     torch.set_num_threads(1)
     with contextlib.redirect_stderr(io.StringIO()):
-        train(parse_recipe(recipe), resume=resume)
+        train(parse_recipe(recipe), resume=resume, cpu=True)
 
 
 def run_command(*arguments):
@@ -41,7 +42,12 @@ def run_command(*arguments):
 def run_rank(recipe, rank, world_size, port, folder, poison_step):
     """One of several processes; leaves its own weights, and the error if there was one, in `folder`."""
     os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(world_size),
+        LOCAL_WORLD_SIZE=str(world_size),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
     )
     torch.set_num_threads(1)
     tasks = []
@@ -54,11 +60,20 @@ def run_rank(recipe, rank, world_size, port, folder, poison_step):
 
     with contextlib.redirect_stderr(io.StringIO()):
         try:
-            train(parse_recipe(recipe), build=build)
+            train(parse_recipe(recipe), build=build, cpu=True)
         except Exception as error:
             (folder / f"error-{rank}.txt").write_text(f"{type(error).__name__}: {error}")
-    torch.save(getattr(tasks[0], "tokenizer", None).state_dict() if hasattr(tasks[0], "objective") else tasks[0].model.state_dict(), folder / f"{rank}.pt")
+    torch.save(tasks[0].state()["model"], folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
+
+
+def write_checkpoints(root, step):
+    """Write one checkpoint after another, until killed."""
+    torch.set_num_threads(1)
+    while True:
+        step += 1
+        state = {name: {"x": torch.full((50_000,), float(step))} for name in "abcd"}
+        save_checkpoint(root, step=step, state=state, recipe={}, keep_last=2)
 
 
 def poison(task, step):
@@ -86,4 +101,6 @@ def run_ranks(recipe, folder, *, world_size=2, poison_step=None):
     for rank in ranks:
         rank.join(120)
         assert rank.exitcode == 0
+    errors = [path.read_text() for path in folder.glob("error-*.txt")]
+    assert len(errors) == (0 if poison_step is None else world_size), errors
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world_size)]

@@ -1,4 +1,4 @@
-"""Hinge GAN losses and the LeCam regularisation (Tseng et al. 2021)."""
+"""Hinge GAN losses and the LeCam regularisation (Tseng et al. 2021). All means are taken in float32."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch.nn import functional as F
 
 def generator_hinge(fake_logits: Tensor) -> Tensor:
     """-mean D(fake); scalar."""
-    return -fake_logits.mean()
+    return -fake_logits.float().mean()
 
 
 def discriminator_hinge(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """(mean relu(1 - D(real)) + mean relu(1 + D(fake))) / 2; scalar."""
-    return 0.5 * (F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean())
+    return 0.5 * (F.relu(1 - real_logits.float()).mean() + F.relu(1 + fake_logits.float()).mean())
 
 
 class LeCam(nn.Module):
@@ -48,7 +48,7 @@ def _mean_over_ranks(logits: Tensor) -> Tensor:
 
     Its gradient is that of this process's mean; averaged over the processes, as gradients are, this gives the gradient of the whole.
     """
-    mean = logits.mean()
+    mean = logits.float().mean()
     if not (dist.is_available() and dist.is_initialized()):
         return mean
     whole = mean.detach().clone()

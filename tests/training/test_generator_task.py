@@ -1,0 +1,89 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import training_children as children
+from PIL import Image
+from training_recipes import GPT, TITOK
+
+import visiontok
+from visiontok.data import open_source
+from visiontok.data.tokenizing import identify, tokenize_source
+from visiontok.errors import ConfigError, VisiontokError
+from visiontok.training import parse_recipe, train
+
+
+@pytest.fixture(scope="module")
+def token_set(tokenizer_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokens")
+    tokenizer = visiontok.from_pretrained(tokenizer_folder)
+    tokenize_source(open_source("digits:test"), tokenizer, folder, identity=identify(tokenizer, tokenizer_folder))
+    return folder
+
+
+def test_a_generator_learns_a_stored_set_and_takes_its_layout_and_classes(generator_recipe, token_set):
+    recipe = generator_recipe(data={"tokens": str(token_set)}, steps=60, batch_size=32, pictures={"every": 60, "count": 20})
+    children.run(recipe)
+    folder = Path(recipe["output"])
+    curve = [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert curve[-1] < 0.8 * curve[0]
+    final = visiontok.from_pretrained(folder / "final")
+    assert final.config.num_classes == 10
+    assert final.config.class_names == tuple("0123456789")
+    with Image.open(folder / "pictures" / "step-00000060.png") as picture:
+        assert picture.size == (10 * 18 + 2, 2 * 18 + 2)  # one sample per class in a row
+
+
+def test_tokens_made_at_every_step_are_those_of_the_stored_set(generator_recipe, token_set):
+    stored, made = (
+        generator_recipe(output=generator_recipe()["output"] + name, data=data)
+        for name, data in (("stored", {"tokens": str(token_set)}), ("made", {"images": {"source": "digits:test"}}))
+    )
+    children.run(stored)
+    children.run(made)
+    left, right = (
+        [json.loads(line)["loss"] for line in (Path(recipe["output"]) / "metrics.jsonl").read_text().splitlines()] for recipe in (stored, made)
+    )
+    assert left == pytest.approx(right, abs=1e-6)
+
+
+def test_an_unconditional_generator_needs_no_labels(generator_recipe, token_set):
+    recipe = generator_recipe(
+        data={"tokens": str(token_set)}, model={"family": "gpt", "config": GPT | {"num_classes": 0}}, pictures={"every": 6, "count": 4}
+    )
+    children.run(recipe)
+    assert visiontok.from_pretrained(Path(recipe["output"]) / "final").config.num_classes == 0
+    assert (Path(recipe["output"]) / "pictures" / "step-00000006.png").is_file()
+
+
+def test_labels_are_needed_for_classes(generator_recipe, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (16, 16)).save(tmp_path / "pictures" / "a.png")
+    recipe = generator_recipe(
+        data={"images": {"source": f"folder:{tmp_path / 'pictures'}"}}, model={"family": "gpt", "config": GPT | {"num_classes": 3}}
+    )
+    with pytest.raises(ConfigError, match=r"not every sample has a label; set model\.config\.num_classes=0"):
+        train(parse_recipe(recipe), cpu=True)
+
+
+def test_a_tokenizer_of_another_layout_is_refused(generator_recipe, token_set, tmp_path):
+    other = visiontok.save_pretrained(visiontok.create("titok", **TITOK | {"num_latent_tokens": 5}), tmp_path / "other")
+    with pytest.raises(ConfigError, match="tokenizer has another layout than the data"):
+        train(parse_recipe(generator_recipe(data={"tokens": str(token_set)}, tokenizer=str(other))), cpu=True)
+
+
+def test_continuous_latents_are_refused(generator_recipe, tmp_path):
+    torch.manual_seed(0)
+    continuous = visiontok.create("titok", **TITOK | {"quantizer": {"type": "gaussian", "dim": 4}})
+    with pytest.raises(VisiontokError, match="codebook"):
+        train(parse_recipe(generator_recipe(tokenizer=str(visiontok.save_pretrained(continuous, tmp_path / "vae")))), cpu=True)
+
+
+def test_maskgit_trains_too(generator_recipe, token_set):
+    backbone = {"type": "bert", "dim": 16, "depth": 1, "heads": 2, "mlp_dim": 32}
+    recipe = generator_recipe(
+        data={"tokens": str(token_set)}, model={"family": "maskgit", "config": {"backbone": backbone}}, pictures={"every": 6, "count": 4}
+    )
+    children.run(recipe)
+    assert (Path(recipe["output"]) / "final" / "model.safetensors").is_file()
