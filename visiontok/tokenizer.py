@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from visiontok.errors import TokenError
+from visiontok.layers.bfloat16 import products_for
 from visiontok.model import ConfigT, Model
 from visiontok.preprocessing import ImagePreprocessing, SignalLike
 from visiontok.quantizers.base import Quantizer
@@ -77,8 +78,10 @@ class Tokenizer(Model[ConfigT]):
         Raises:
             SignalError: if an image cannot be read, or has a shape or range that the model cannot take.
         """
-        latents = self.encode_latents(self.prepare(signal))
-        quantized = self.quantizer(latents) if generator is None else self.quantizer.sample(latents, generator)
+        prepared = self.prepare(signal)
+        with products_for(next(self.parameters())):
+            latents = self.encode_latents(prepared)
+            quantized = self.quantizer(latents) if generator is None else self.quantizer.sample(latents, generator)
         return self._wrap(quantized.latents, quantized.indices)
 
     @torch.no_grad()
@@ -94,7 +97,8 @@ class Tokenizer(Model[ConfigT]):
             latents = self.quantizer.lookup(self._unwrap(tokens.validate().to(str(self.device))))
         else:
             latents = tokens.values.to(self.device)
-        return self.decode_latents(latents).clamp(0, 1)
+        with products_for(next(self.parameters())):
+            return self.decode_latents(latents.to(self.dtype)).clamp(0, 1)
 
     def prepare(self, signal: SignalLike | Sequence[SignalLike]) -> Tensor:
         """The batch (B, 3, H, W) that `encode_latents` takes, on the model's device and in its dtype."""
