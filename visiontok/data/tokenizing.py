@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from visiontok.data.prefetch import prefetch
 from visiontok.data.skips import UNUSABLE, Skip
@@ -21,6 +19,7 @@ from visiontok.data.source import ImageSource
 from visiontok.data.token_shards import Manifest, Shard, TokenizerIdentity, TokenSetHeader, TokenShardWriter, check_alike
 from visiontok.errors import ConfigError, DataError
 from visiontok.files import replacing
+from visiontok.model import weights_sha256
 from visiontok.preprocessing import ImagePreprocessing
 from visiontok.tokenizer import Tokenizer
 from visiontok.tokens import Tokens
@@ -114,7 +113,7 @@ def tokenize_source(
 
 def identify(tokenizer: Tokenizer[Any], name: str, *, revision: str | None = None) -> TokenizerIdentity:
     """The identity of a loaded tokenizer: how it was called and the SHA-256 of its weights."""
-    return TokenizerIdentity(name=name, revision=revision, weights_sha256=_digest(tokenizer))
+    return TokenizerIdentity(name=name, revision=revision, weights_sha256=weights_sha256(tokenizer))
 
 
 @dataclass(frozen=True)
@@ -192,11 +191,3 @@ def _finish(source: ImageSource, writer: TokenShardWriter, count: int) -> Tokeni
         for leftover in writer.folder.glob(pattern):  # a run that was killed could not remove the file it was writing
             leftover.unlink()
     return TokenizedSet(writer.finish(skipped=len(skipped)), skipped)
-
-
-def _digest(model: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()

@@ -32,8 +32,10 @@ def ssim(reference: Tensor, reconstruction: Tensor, *, data_range: float) -> Ten
     Raises:
         EvaluationError: if the shapes differ or the images are smaller than the window.
     """
-    similarity, _ = _similarity_and_contrast(*as_pair(reference, reconstruction), data_range=data_range)
-    return similarity.mean(dim=1)
+    first, second = as_pair(reference, reconstruction)
+    # one by one, so that the intermediate images of each stay in the cache
+    pairs = zip(first.split(1), second.split(1), strict=True)
+    return torch.cat([_similarity_and_contrast(*pair, data_range=data_range)[0].mean(dim=1) for pair in pairs])
 
 
 def ms_ssim(reference: Tensor, reconstruction: Tensor, *, data_range: float) -> Tensor:
@@ -82,5 +84,8 @@ def _blur(images: Tensor) -> Tensor:
     weights = torch.softmax(-offset.square() / (2 * SIGMA**2), dim=0)
     for axis in (2, 3):
         size = images.shape[axis] - WINDOW + 1
-        images = sum(weight * images.narrow(axis, start, size) for start, weight in enumerate(weights.tolist()))  # type: ignore[assignment]
+        blurred = torch.zeros_like(images.narrow(axis, 0, size))
+        for start, weight in enumerate(weights.tolist()):
+            blurred.add_(images.narrow(axis, start, size), alpha=weight)
+        images = blurred
     return images
