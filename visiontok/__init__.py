@@ -29,7 +29,25 @@ _PUBLIC = {
     "save_pretrained": "visiontok.hub",
 }
 
-__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604
+__all__ = [
+    "Generator",
+    "Latents",
+    "Segment",
+    "TokenLayout",
+    "TokenStream",
+    "Tokenizer",
+    "TokenizerOutput",
+    "Tokens",
+    "VisiontokError",
+    "__version__",
+    "create",
+    "from_pretrained",
+    "from_reference",
+    "list_generators",
+    "list_tokenizers",
+    "push_to_hub",
+    "save_pretrained",
+]
 
 if TYPE_CHECKING:
     from visiontok.errors import VisiontokError
