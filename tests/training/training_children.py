@@ -31,7 +31,8 @@ def run(recipe, resume="auto"):
 
 
 def run_command(*arguments):
-    """The command line, with its exit code."""
+    """The command line, with its exit code, in a process group of its own."""
+    os.setsid()
     torch.set_num_threads(1)
     from visiontok.cli import main
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -22,7 +23,13 @@ def prefetch(make: Callable[[int], T], numbers: range, *, num_workers: int) -> I
     """
     # A generator of its own, since a loader otherwise draws from torch's global one, on which a resumed training run depends.
     loader: DataLoader[Any] = DataLoader(
-        _Maker(make), batch_size=None, sampler=numbers, num_workers=num_workers, collate_fn=_unchanged, generator=torch.Generator()
+        _Maker(make),
+        batch_size=None,
+        sampler=numbers,
+        num_workers=num_workers,
+        collate_fn=_unchanged,
+        generator=torch.Generator(),
+        worker_init_fn=_leave_signals_to_the_parent,
     )
     for item in loader:
         if isinstance(item, VisiontokError):
@@ -45,3 +52,9 @@ class _Maker(Dataset[Any]):
 
 def _unchanged(item: Any) -> Any:
     return item
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Ctrl-C, and a SIGTERM to all processes of a job, reach the workers too; dead workers would keep the parent from ending in good order."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

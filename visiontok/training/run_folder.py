@@ -20,9 +20,9 @@ from visiontok.errors import TrainingError
 from visiontok.files import replacing
 from visiontok.training.checkpoint import Checkpoint, list_checkpoints, set_aside
 
-_FREE = ("output", "steps", "threads", "checkpoints", "logging", "pictures")
-"""Recipe keys, with all that lies under them, that a resumed run may change: they leave the mathematics of the steps alone, but for `steps`,
-which may be the length of a cosine."""
+_FREE_SECTIONS = ("output", "steps", "threads", "checkpoints", "logging", "pictures")
+_FREE_KEYS = ("num_workers", "cache_bytes")
+"""What a resumed run may change: it leaves the mathematics of the steps alone, but for `steps`, which may be the length of a cosine."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class RunFolder:
 
     def _changes(self, before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> tuple[str, ...]:
         changes = changed_keys(before, now)
-        refused = [line for key, line in changes.items() if key.split(".")[0] not in _FREE]
+        refused = [line for key, line in changes.items() if not _may_change(key)]
         if refused:
             raise TrainingError(
                 f"the run in {where} followed another recipe; these keys would change what its steps compute: {'; '.join(refused)}. "
@@ -152,6 +152,11 @@ def changed_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str,
         for key in sorted({*left, *right})
         if left.get(key, _ABSENT) != right.get(key, _ABSENT)
     }
+
+
+def _may_change(key: str) -> bool:
+    parts = key.split(".")
+    return parts[0] in _FREE_SECTIONS or parts[-1] in _FREE_KEYS
 
 
 _ABSENT = object()
