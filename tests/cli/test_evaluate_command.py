@@ -45,7 +45,7 @@ def test_a_table_and_a_result_per_model(models: list[str], tmp_path: Path) -> No
     assert lines[0].split() == ["metric", "unit", *models]
     psnr = next(line for line in lines if line.startswith("psnr.mean_db"))
     for result in results:
-        assert f"{result.value('psnr.mean_db').value:.5g}" in psnr
+        assert result.value("psnr.mean_db").text in psnr
     assert "70 images of 16 x 16 pixels" in out
 
 
@@ -54,6 +54,17 @@ def test_the_file_of_one_model(models: list[str], tmp_path: Path) -> None:
     code, _, err = run("digits", "-m", models[0], "-o", str(path), "--set", "metrics=[mse]", "--set", "extractors=[]", "--device", "cpu")
     assert code == 0, err
     assert json.loads(path.read_text())["model"]["family"] == "titok"
+
+
+def test_models_of_different_size_have_tables_of_their_own(models: list[str], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    quantizer = {"type": "vq", "codebook_size": 64, "dim": 4}
+    config = {"image_size": 32, "num_latent_tokens": 4, "encoder": VIT, "decoder": VIT, "quantizer": quantizer}
+    visiontok.save_pretrained(TiTok(TiTokConfig.parse(config)), tmp_path / "large")
+    code, out, err = run("digits", "-m", models[0], "-m", str(tmp_path / "large"), "-o", str(tmp_path), "--set", "metrics=[psnr]")
+    assert code == 0, err
+    assert "355 images of 16 x 16 pixels" in out
+    assert "355 images of 32 x 32 pixels" in out
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from PIL import Image
 
 from visiontok.data import EvalLoader, open_source
 from visiontok.errors import EvaluationError
-from visiontok.evaluation import Result, Suite, evaluate_suite
+from visiontok.evaluation import FunctionExtractor, Result, Suite, evaluate_suite
 from visiontok.evaluation.metrics.fidelity import mse, psnr
 from visiontok.evaluation.metrics.frechet import frechet_distance_of_features
 from visiontok.evaluation.protocol import to_uint8
@@ -115,6 +115,16 @@ def test_models_that_take_any_size_are_measured_at_the_size_of_the_suite() -> No
     assert evaluate_suite(suite, model, name="grey").value("tokens_per_image").value == 256
     with pytest.raises(EvaluationError, match="multiples of 2 pixels, not 33"):
         evaluate_suite(suite.replace(size=33), model, name="grey")
+
+
+def test_own_features_beside_those_of_the_suite() -> None:
+    own = FunctionExtractor(lambda images: images.float().mean(dim=(2, 3)), name="mean-colour", identity="1")
+    result = evaluate_suite(SUITE.replace(num_samples=200, metrics=["frechet"]), GreyPatches(), name="grey", extractors=[own])
+    assert result.extractors["mean-colour"] == "1"
+    assert [value.name for value in result.values] == ["FD[digit-classifier]", "FD[downsampled-pixels]", "FD[mean-colour]"]
+    own.name = "digit-classifier"
+    with pytest.raises(EvaluationError, match="one name"):
+        evaluate_suite(SUITE, GreyPatches(), name="grey", extractors=[own])
 
 
 def test_skipped_files_are_named(tmp_path: Path) -> None:

@@ -17,15 +17,13 @@ from visiontok.cli.output import print_table
 from visiontok.errors import ConfigError
 
 if TYPE_CHECKING:
-    from visiontok.evaluation import MetricValue, Result
+    from visiontok.evaluation import Result
 
 
 def evaluate(
     suite: Annotated[str, typer.Argument(metavar="SUITE", help="Name of a suite (digits, photos) or a YAML file.")],
     model: Annotated[list[str], typer.Option("--model", "-m", help="Name of a tokenizer, owner/name on the hub, or a folder; may be repeated.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results, or a .json file for a single one.")] = Path(
-        "eval/results"
-    ),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results, or a .json file for a single one.")] = Path("eval/results"),
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the suite, for example size=256.")] = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -58,45 +56,36 @@ def evaluate(
                 result.save(path)
                 typer.echo(f"{name}: written to {path}", err=True)
     if is_first:
-        _show(results)
+        for pixels in dict.fromkeys(result.data.pixels_sha256 for result in results):
+            _show([result for result in results if result.data.pixels_sha256 == pixels])
 
 
 def _show(results: list[Result]) -> None:
-    """The numbers, one column per model, and what was published about these models elsewhere, marked as such."""
+    """The numbers of models that were measured on the same pixels, one column each, and what was published about them elsewhere."""
     labels = list(dict.fromkeys((value.name, value.part) for result in results for value in result.values))
     rows = []
-    for name, part in labels:
-        found = {id(result): value for result in results for value in result.values if (value.name, value.part) == (name, part)}
-        any_value = next(iter(found.values()))
-        rows.append([any_value.label, any_value.unit, *(_cell(found.get(id(result))) for result in results)])
+    for label in labels:
+        values = [next((value for value in result.values if (value.name, value.part) == label), None) for result in results]
+        known = next(value for value in values if value is not None)
+        rows.append([known.label, known.unit, *("-" if value is None else value.text for value in values)])
     models = [result.model.name if result.model else "" for result in results]
     print_table(["metric", "unit", *models], rows)
     data = results[0].data
-    typer.echo(f"\n{data.images} images of {data.size[0]} x {data.size[1]} pixels; in brackets the interval over images.")
-    for result in results:
+    typer.echo(f"{data.images} images of {data.size[0]} x {data.size[1]} pixels; in brackets the interval over images.")
+    for result, name in zip(results, models, strict=True):
         if result.data.skipped_count:
             typer.echo(f"{result.data.skipped_count} images could not be used: {'; '.join(result.data.skipped)}", err=True)
         for metric, reason in result.omitted.items():
-            typer.echo(f"{metric} left out: {reason}", err=True)
-    _show_published(models)
+            typer.echo(f"{metric} left out for {name}: {reason}", err=True)
+        _show_published(name)
 
 
-def _show_published(models: list[str]) -> None:
+def _show_published(name: str) -> None:
     from visiontok import registry
 
-    for name in models:
-        if name in registry.checkpoints():
-            for figure in registry.checkpoints()[name][1].published:
-                typer.echo(f"published, not measured here: {name} {figure.metric} {figure.value} on {figure.dataset} ({figure.source})")
-
-
-def _cell(value: MetricValue | None) -> str:
-    if value is None:
-        return "-"
-    if value.value is None:
-        return "not defined"
-    interval = value.interval
-    return f"{value.value:.5g}" + (f" [{interval.low:.5g}, {interval.high:.5g}]" if interval else "")
+    if name in registry.checkpoints():
+        for figure in registry.checkpoints()[name][1].published:
+            typer.echo(f"published, not measured here: {name} {figure.metric} {figure.value} on {figure.dataset} ({figure.source})")
 
 
 @contextmanager

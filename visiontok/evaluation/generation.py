@@ -15,7 +15,7 @@ from visiontok.data import DataConfig, EvalLoader, open_source
 from visiontok.errors import EvaluationError
 from visiontok.evaluation.bootstrap import BootstrapConfig
 from visiontok.evaluation.environment import environment
-from visiontok.evaluation.features import Classifier, FeatureExtractor, find_extractor
+from visiontok.evaluation.features import Classifier, FeatureExtractor, all_extractors
 from visiontok.evaluation.frechet_sides import frechet_value
 from visiontok.evaluation.identity import Clock, Pictures
 from visiontok.evaluation.measures.classifier import agreement_value
@@ -54,7 +54,12 @@ class GenerationSuite(Config):
 
 
 def evaluate_samples(
-    suite: GenerationSuite, samples: Iterable[tuple[Tensor, Tensor | None]], *, model: ModelIdentity | None = None, device: torch.device | str = "cpu"
+    suite: GenerationSuite,
+    samples: Iterable[tuple[Tensor, Tensor | None]],
+    *,
+    model: ModelIdentity | None = None,
+    extractors: Sequence[FeatureExtractor] = (),
+    device: torch.device | str = "cpu",
 ) -> Result:
     """Measure generated pictures against real ones, in one process.
 
@@ -64,6 +69,7 @@ def evaluate_samples(
         suite: what to measure.
         samples: batches of (pictures (B, 3, size, size), uint8 or floats in [0, 1]; the classes asked for (B,) int64, or None throughout).
         model: what made them, see `model_identity`.
+        extractors: your own, beside those that the suite names.
         device: where they were made, for the record.
 
     Raises:
@@ -72,7 +78,7 @@ def evaluate_samples(
         DataError: if the reference cannot be read.
     """
     clock = Clock()
-    extractors = [find_extractor(name) for name in suite.extractors]
+    extractors = all_extractors(suite.extractors, extractors)
     generated = _Side(extractors)
     verdicts = PerImage()
     judges = [extractor for extractor in extractors if isinstance(extractor, Classifier)]
@@ -83,6 +89,8 @@ def evaluate_samples(
         numbers = generated.update(pictures)
         if classes is not None:
             verdicts.update(numbers, asked=classes, **{judge.name: judge.classify(pictures) for judge in judges})
+    if not generated.count:
+        raise EvaluationError("there are no samples to measure")
     reference, source_identity = _reference(suite, extractors, generated.count)
     values = [
         frechet_value(

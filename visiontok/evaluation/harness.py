@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from visiontok.data import Batch as LoadedBatch
 from visiontok.data import EvalLoader, open_source
 from visiontok.errors import EvaluationError
 from visiontok.evaluation.environment import environment
-from visiontok.evaluation.features import find_extractor
+from visiontok.evaluation.features import FeatureExtractor, all_extractors
 from visiontok.evaluation.identity import Clock, Pictures, model_identity, processes
 from visiontok.evaluation.measures import Batch, build_measures
 from visiontok.evaluation.metrics.accumulator import merge_across_processes
@@ -27,7 +27,14 @@ from visiontok.tokenizer import Tokenizer
 Progress = Callable[[int, int], None]
 
 
-def evaluate_suite(suite: Suite, tokenizer: Tokenizer[Any], *, name: str, progress: Progress = lambda done, total: None) -> Result:
+def evaluate_suite(
+    suite: Suite,
+    tokenizer: Tokenizer[Any],
+    *,
+    name: str,
+    extractors: Sequence[FeatureExtractor] = (),
+    progress: Progress = lambda done, total: None,
+) -> Result:
     """Measure the reconstructions of a tokenizer.
 
     Under torch.distributed every process measures its share of the pictures, and all return the result over all of them.
@@ -36,6 +43,7 @@ def evaluate_suite(suite: Suite, tokenizer: Tokenizer[Any], *, name: str, progre
         suite: what to measure.
         tokenizer: on the device and in the precision in which it is to be measured.
         name: of the model, as it was asked for.
+        extractors: your own, beside those that the suite names.
         progress: called with the pictures this process has measured and its share of them.
 
     Raises:
@@ -47,7 +55,7 @@ def evaluate_suite(suite: Suite, tokenizer: Tokenizer[Any], *, name: str, progre
     size = _agreed_size(suite, tokenizer)
     whole = open_source(suite.data)
     source = choose(Tiles(whole, size) if suite.crop == "tiles" else whole, suite.num_samples, seed=suite.seed)
-    extractors = [find_extractor(extractor) for extractor in suite.extractors]
+    extractors = all_extractors(suite.extractors, extractors)
     rank, world_size = processes()
     resizing = ImagePreprocessing(size=size, interpolation=suite.interpolation)
     loader = EvalLoader(source, preprocessing=resizing, batch_size=suite.batch_size, rank=rank, world_size=world_size)

@@ -69,14 +69,14 @@ class Pictures:
         reports = _gathered(report)
         for other in reports:
             report.update(other.kept)
-        skipped = len(source.skipped) + sum(len(other) - len(source.skipped) for other in reports)
+        known = len(SkipReport(source.skipped))  # every process has these, and its own beside them
         return DataIdentity(
             config=config.to_dict(),
             identity=source.identity,
             images=len(table["numbers"]),
             size=(int(table["height"][0]), int(table["width"][0])),
             pixels_sha256=self.pixels_sha256(),
-            skipped_count=skipped,
+            skipped_count=known + sum(len(other) - known for other in reports),
             skipped=tuple(f"{skip.key}: {skip.reason}" for skip in report.kept),
         )
 

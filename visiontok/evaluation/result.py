@@ -43,6 +43,14 @@ class MetricValue(Config):
         """Name and part."""
         return self.name if self.part is None else f"{self.name} ({self.part})"
 
+    @property
+    def text(self) -> str:
+        """The number for a reader, with its interval; a distance that a rounding error puts below zero is shown as zero."""
+        if self.value is None:
+            return "not defined"
+        shown = max(self.value, 0.0) if self.name.startswith("FD[") else self.value
+        return f"{shown:.4g}" + (f" [{self.interval.low:.4g}, {self.interval.high:.4g}]" if self.interval else "")
+
 
 class ModelIdentity(Config):
     """Which model was measured.

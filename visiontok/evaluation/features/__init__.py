@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
 
+from visiontok.errors import EvaluationError
 from visiontok.evaluation.features.base import Classifier, FeatureExtractor, FunctionExtractor
 from visiontok.evaluation.features.digit_classifier import DigitClassifier
 from visiontok.evaluation.features.downsampled_pixels import DownsampledPixels
@@ -13,7 +14,7 @@ from visiontok.registry import unknown
 
 EXTRACTORS: Mapping[str, type[FeatureExtractor]] = MappingProxyType({extractor.name: extractor for extractor in (DigitClassifier, DownsampledPixels)})
 
-__all__ = ["EXTRACTORS", "Classifier", "FeatureExtractor", "FunctionExtractor", "find_extractor"]
+__all__ = ["EXTRACTORS", "Classifier", "FeatureExtractor", "FunctionExtractor", "all_extractors", "find_extractor"]
 
 
 @cache
@@ -26,3 +27,16 @@ def find_extractor(name: str) -> FeatureExtractor:
     if name not in EXTRACTORS:
         raise unknown("feature extractor", name, EXTRACTORS)
     return EXTRACTORS[name]()
+
+
+def all_extractors(names: Sequence[str], own: Sequence[FeatureExtractor]) -> list[FeatureExtractor]:
+    """The extractors of these names, and the caller's own after them.
+
+    Raises:
+        EvaluationError: if two have one name, so that their numbers could not be told apart.
+    """
+    extractors = [*(find_extractor(name) for name in names), *own]
+    seen = [extractor.name for extractor in extractors]
+    if len(set(seen)) < len(seen):
+        raise EvaluationError(f"two extractors have one name among {', '.join(seen)}; name your own differently")
+    return extractors

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from visiontok.evaluation.features import EXTRACTORS
 from visiontok.evaluation.report.sections import Row, Table
-from visiontok.evaluation.result import MetricValue, Result
+from visiontok.evaluation.result import Result
 from visiontok.registry import PublishedFigure
 
 _TITLES = {
@@ -45,7 +45,7 @@ def result_table(results: Sequence[Result], *, title: str, published: Sequence[P
         known = next(value for value in values if value is not None)
         name = _TITLES.get(known.name, known.name) + (f" of {known.part}" if known.part else "")
         name += f" ({known.unit})" if known.unit and not name.startswith("Bits") else ""
-        rows.append(Row([name, *(format_value(value) for value in values)], note=known.protocol))
+        rows.append(Row([name, *("–" if value is None else value.text for value in values)], note=known.protocol))
     for figure in published:
         cells = [f"{figure.metric} on {figure.dataset}", f"{figure.value:g}", *("" for _ in results[1:])]
         rows.append(Row(cells, published=figure.source))
@@ -57,13 +57,3 @@ def result_table(results: Sequence[Result], *, title: str, published: Sequence[P
         drawn = intervals[0].bootstrap
         note += f" In brackets: {drawn.confidence:.0%} interval by percentile bootstrap over images, {drawn.resamples} resamples."
     return Table(title, ["metric", *names], rows, note=note)
-
-
-def format_value(value: MetricValue | None) -> str:
-    """Four significant digits, and the interval where there is one."""
-    if value is None:
-        return "–"
-    if value.value is None:
-        return "not defined"
-    interval = value.interval
-    return f"{value.value:.4g}" + (f" [{interval.low:.4g},\u00a0{interval.high:.4g}]" if interval else "")
