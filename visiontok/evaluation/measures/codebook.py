@@ -28,7 +28,7 @@ class CodebookMeasure(Measure):
         self._counts.update(_ids(batch))
 
     def values(self, bootstrap: BootstrapConfig) -> list[MetricValue]:
-        uses = self._counts.compute()
+        uses = [use for use in self._counts.compute() if use.counts.any()]  # ragged samples may hold no id of some codebook
         single = [use for use in uses if not use.is_joint]
         count = single[0].samples
         coded = MetricValue(
