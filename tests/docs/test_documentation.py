@@ -58,6 +58,8 @@ def run(command: str, folder: Path) -> None:
         words[:1] = [sys.executable, "-m", "visiontok.cli"]
     elif words[0] == "accelerate":
         words[:1] = [sys.executable, "-m", "accelerate.commands.accelerate_cli"]
+    elif words[0] == "torchrun":
+        words[:1] = [sys.executable, "-m", "torch.distributed.run"]
     else:
         assert words[0] in ("cat", "ls", "mkdir"), f"the documentation shows {command!r}, which no test can run"
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)

@@ -135,9 +135,7 @@ def test_a_stop_signal_saves_at_the_end_of_the_step(number, code, tokenizer_reci
 
     """The signal goes to the whole group of processes, as from a terminal or a job scheduler; one of them prepares batches."""
     data = tokenizer_recipe()["data"] | {"num_workers": 1}
-    recipe = tokenizer_recipe(
-        output=str(tmp_path / "stopped"), steps=500, data=data, schedule={"kind": "constant"}, checkpoints={"every": 1000}
-    )
+    recipe = tokenizer_recipe(output=str(tmp_path / "stopped"), steps=500, data=data, schedule={"kind": "constant"}, checkpoints={"every": 1000})
     OmegaConf.save(recipe, tmp_path / "recipe.yaml")
     child = children.start(children.run_command, "train", str(tmp_path / "recipe.yaml"), "--cpu")
     metrics = tmp_path / "stopped" / "metrics.jsonl"
