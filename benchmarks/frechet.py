@@ -68,9 +68,7 @@ def main() -> None:
     ours, our_time = results["visiontok"]
     print(f"D = {arguments.dimensions}")
     for name, (value, seconds) in results.items():
-        print(
-            f"{name:45s} {seconds:8.2f} s   {seconds / our_time:6.2f} x ours   value {value:.10g}   off by {abs(value / ours - 1):.1e}"
-        )
+        print(f"{name:45s} {seconds:8.2f} s   {seconds / our_time:6.2f} x ours   value {value:.10g}   off by {abs(value / ours - 1):.1e}")
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ class PsnrMeasure(Measure):
     def values(self, bootstrap: BootstrapConfig) -> list[MetricValue]:
         errors = self._table.compute()["mse"]
         different = errors[errors > 0]
-        identical: dict[str, int] = {"identical_images": len(errors) - len(different)}
+        identical = len(errors) - len(different)
         decibels, pooled = _psnr(different), errors.mean()
         pooled_interval = bootstrap_mean(errors, bootstrap)
         if pooled_interval is not None and pooled_interval.low > 0:
@@ -71,7 +71,7 @@ class PsnrMeasure(Measure):
                 count=len(errors),
                 interval=bootstrap_mean(decibels, bootstrap),
                 protocol=f"mean over images of 10 log10(255^2 / MSE), identical images left out and counted; {PICTURES}",
-                details={**identical},
+                details={"identical_images": identical},
             ),
             MetricValue(
                 name="psnr.pooled",
@@ -81,7 +81,7 @@ class PsnrMeasure(Measure):
                 count=len(errors),
                 interval=pooled_interval,
                 protocol=f"10 log10(255^2 / MSE over all images); {PICTURES}",
-                details={**identical},
+                details={"identical_images": identical},
             ),
         ]
 
