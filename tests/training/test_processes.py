@@ -5,6 +5,8 @@ import pytest
 import torch
 import training_children as children
 
+from visiontok.training.checkpoint import list_checkpoints
+
 
 def curve(folder):
     """Every logged number but throughput, by step."""
@@ -61,6 +63,16 @@ def test_nan_on_one_process_stops_all_before_the_weights_change(tokenizer_recipe
     assert len(trained) > 10
     for state in ranks:
         assert all(torch.equal(state[name], good[name]) for name in trained)
+
+
+def test_a_signal_to_one_process_stops_all_after_the_same_step(tokenizer_recipe, tmp_path):
+    recipe = tokenizer_recipe(steps=500, checkpoints={"every": 1000})
+    metrics = Path(recipe["output"]) / "metrics.jsonl"
+    ranks = children.run_ranks(recipe, tmp_path / "ranks", stop_rank=1, stop_when=lambda: metrics.exists() and metrics.read_text().count("\n") >= 2)
+    (saved,) = list_checkpoints(Path(recipe["output"]) / "checkpoints")
+    assert_same_weights(ranks)
+    kept = torch.load(saved / "model.pt", weights_only=True)
+    assert all(torch.equal(kept[name], tensor) for name, tensor in ranks[0].items())
 
 
 def test_a_resumed_pair_goes_on_like_an_uninterrupted_one(tokenizer_recipe, tmp_path):

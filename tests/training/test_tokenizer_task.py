@@ -40,6 +40,8 @@ def test_training_learns_and_exports_the_average(tokenizer_recipe):
     final = visiontok.from_pretrained(folder / "final").state_dict()
     assert all(torch.equal(final[name], tensor) for name, tensor in state["ema"].items())
     assert not torch.equal(state["ema"]["head.conv.weight"], state["model"]["head.conv.weight"])
+    card = (folder / "final" / "README.md").read_text()
+    assert "The average of the weights (decay 0.999) after 40 steps with batches of 8 images from digits (split train)." in card
 
 
 def test_without_an_average_the_weights_themselves_are_exported(tokenizer_recipe):

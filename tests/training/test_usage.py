@@ -37,6 +37,13 @@ def test_every_codebook_has_its_own_share():
     assert {name: round(share, 4) for name, share in shares.items()} == {"grid.0": 0.5, "grid.1": 0.125, "shared": 0.3}
 
 
+def test_samples_may_have_another_shape_than_the_layout():
+    usage = UsageWindow(layout(Segment(name="grid", shape=(2, 2), vocab_size=8)), window=1, device=CPU)
+    larger = layout(Segment(name="grid", shape=(1, 6), vocab_size=8))
+    usage.update(Tokens(torch.tensor([[0, 1, 2, 3, 4, 5]]), larger), 0)
+    assert usage.usage(0, Accelerator(cpu=True)) == {"grid": 0.75}
+
+
 def test_codebooks_without_room_for_a_table_are_left_out():
     usage = UsageWindow(layout(Segment(name="bits", shape=(3,), vocab_size=2**36)), window=1, device=CPU)
     assert usage.usage(0, Accelerator(cpu=True)) == {}

@@ -4,8 +4,10 @@ import contextlib
 import io
 import multiprocessing
 import os
+import signal
 import socket
 import sys
+import time
 
 import torch
 
@@ -94,11 +96,16 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def run_ranks(recipe, folder, *, world_size=2, poison_step=None):
-    """Train in several processes on this machine; returns the weights of every rank."""
+def run_ranks(recipe, folder, *, world_size=2, poison_step=None, stop_rank=None, stop_when=None):
+    """Train in several processes on this machine; returns the weights of every rank. One of them may get SIGTERM when something is so."""
     folder.mkdir()
     port = free_port()
     ranks = [start(run_rank, recipe, rank, world_size, port, folder, poison_step) for rank in range(world_size)]
+    if stop_rank is not None:
+        while not stop_when():
+            assert all(rank.exitcode is None for rank in ranks)
+            time.sleep(0.01)
+        os.kill(ranks[stop_rank].pid, signal.SIGTERM)
     for rank in ranks:
         rank.join(120)
         assert rank.exitcode == 0

@@ -17,7 +17,7 @@ from visiontok.losses import ProxyCodesConfig
 from visiontok.preprocessing import ImagePreprocessing
 from visiontok.tokenizer import Tokenizer
 from visiontok.training.generator_task import GeneratorTask
-from visiontok.training.recipe import GeneratorRecipe, ImagesConfig, Recipe, TokenizerRecipe
+from visiontok.training.recipe import GeneratorRecipe, Recipe, TokenizerRecipe
 from visiontok.training.starting_model import starting_model
 from visiontok.training.targets import Pixels, Target, TeacherIds
 from visiontok.training.task import Task
@@ -71,21 +71,15 @@ def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> Genera
         assert recipe.data.images is not None
         assert tokenizer is not None
         source = open_source(recipe.data.images.source)
-        layout, class_names = tokenizer.layout, source.class_names or ()
+        config = recipe.data.images.loader(image_size=tokenizer.preprocessing.size, batch_size=recipe.batch_size, seed=recipe.seed)
+        images = TrainLoader(source, config, rank=accelerator.process_index, world_size=accelerator.num_processes)
+        loader = EncodingLoader(images, tokenizer, image_size=config.image_size, rank=accelerator.process_index)
+        layout, class_names = loader.layout, source.class_names or ()
         num_classes = len(class_names)
-        loader = _encoding_loader(recipe, recipe.data.images, source, tokenizer, accelerator)
     model = starting_model(recipe.model, kind="generator", defaults=_what_the_data_says(recipe, layout, num_classes, class_names))
     assert isinstance(model, Generator)
     _check_layouts(layout, model, tokenizer)
     return GeneratorTask(recipe, model=model, loader=loader, tokenizer=tokenizer, accelerator=accelerator)
-
-
-def _encoding_loader(
-    recipe: GeneratorRecipe, images: ImagesConfig, source: ImageSource, tokenizer: Tokenizer[Any], accelerator: Accelerator
-) -> EncodingLoader:
-    config = images.loader(image_size=tokenizer.preprocessing.size, batch_size=recipe.batch_size, seed=recipe.seed)
-    loader = TrainLoader(source, config, rank=accelerator.process_index, world_size=accelerator.num_processes)
-    return EncodingLoader(loader, tokenizer, rank=accelerator.process_index)
 
 
 def _what_the_data_says(recipe: GeneratorRecipe, layout: TokenLayout, num_classes: int, class_names: tuple[str, ...]) -> dict[str, Any]:
@@ -97,7 +91,7 @@ def _what_the_data_says(recipe: GeneratorRecipe, layout: TokenLayout, num_classe
 def _check_layouts(layout: TokenLayout, model: Generator[Any], tokenizer: Tokenizer[Any] | None) -> None:
     if model.layout != layout:
         raise ConfigError(f"the generator models another layout than the data has: {model.layout} instead of {layout}")
-    if tokenizer is not None and tokenizer.layout != layout:
+    if tokenizer is not None and tokenizer.layout_for(layout.segments[0].shape) != layout:
         raise ConfigError(f"the recipe's tokenizer has another layout than the data: {tokenizer.layout} instead of {layout}")
 
 

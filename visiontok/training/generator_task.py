@@ -101,7 +101,7 @@ class GeneratorTask(Task[LabelledTokens]):
             return grid(self.tokenizer.decode(samples), columns=min(count, classes or 8, 16))
 
     def export(self, folder: Path) -> None:
-        save_pretrained(self._final(), folder, card=ModelCard())
+        save_pretrained(self._final(), folder, card=ModelCard(trained_on=self.recipe.in_words()))
 
     def _classes(self, batch: LabelledTokens) -> Tensor | None:
         if self.model.config.num_classes == 0:

@@ -90,6 +90,12 @@ class ImagesConfig(Config):
         options = self.model_dump(exclude={"source", "image_size"})
         return LoaderConfig.parse({**options, "image_size": size, "batch_size": batch_size, "seed": seed})
 
+    def in_words(self) -> str:
+        """`digits (split train)`; of paths only the last part, for cards that others read."""
+        options = self.source.model_dump(exclude={"name"}, exclude_none=True)
+        named = [f"{key} {Path(value).name if key == 'path' else value}" for key, value in options.items()]
+        return f"{self.source.name} ({', '.join(named)})" if named else self.source.name
+
 
 class TokensConfig(Config):
     """Tokens to train a generator on: a set that `visiontok tokenize` wrote, or images that the recipe's `tokenizer` encodes at every step.
@@ -143,6 +149,10 @@ class Recipe(Config):
         """Which weights are shown in pictures and exported."""
         return "model" if self.ema is None else "ema"
 
+    def _length(self) -> str:
+        weights = "The weights" if self.ema is None else f"The average of the weights (decay {self.ema.decay:g})"
+        return f"{weights} after {self.steps:,} steps with batches of {self.batch_size}"
+
     def share(self, processes: int) -> int:
         """Samples per process and step.
 
@@ -171,6 +181,10 @@ class TokenizerRecipe(Recipe):
     objective: ObjectiveConfig = ReconstructionConfig()
     discriminator_optimizer: OptimizerConfig = OptimizerConfig()
 
+    def in_words(self) -> str:
+        """What the model was trained on, for its card."""
+        return f"{self._length()} images from {self.data.in_words()}."
+
 
 class GeneratorRecipe(Recipe):
     """How to train a generator. Where its configuration leaves `layout`, `num_classes` and `class_names` out, they come from the data.
@@ -189,6 +203,12 @@ class GeneratorRecipe(Recipe):
         if self.data.images is not None and self.tokenizer is None:
             raise ValueError("data.images must be encoded: name the `tokenizer`")
         return self
+
+    def in_words(self) -> str:
+        """What the model was trained on, for its card."""
+        if self.data.images is not None:
+            return f"{self._length()} images from {self.data.images.in_words()}, as tokens."
+        return f"{self._length()} samples of the token set {Path(self.data.tokens or '').name}."
 
 
 _KINDS: dict[str, type[TokenizerRecipe] | type[GeneratorRecipe]] = {"tokenizer": TokenizerRecipe, "generator": GeneratorRecipe}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from visiontok.data import BatchPlan, TrainLoader
@@ -51,18 +52,25 @@ class TokenSetLoader:
 class EncodingLoader:
     """The batches of an image loader, encoded by a frozen tokenizer.
 
+    Attributes:
+        layout: of the tokens of images of this size.
+
     Raises:
         ConfigError: if the tokenizer has no codebook.
     """
 
-    def __init__(self, loader: TrainLoader, tokenizer: Tokenizer[Any], *, rank: int) -> None:
-        if tokenizer.layout.is_continuous:
-            raise ConfigError("a generator of ids needs a tokenizer with a codebook; this one has continuous latents")
+    def __init__(self, loader: TrainLoader, tokenizer: Tokenizer[Any], *, image_size: int, rank: int) -> None:
         self.loader, self.tokenizer, self.rank = loader, tokenizer, rank
+        self.layout = self._encode(torch.zeros(1, 3, image_size, image_size)).layout
 
     def batches(self, start: int) -> Iterator[LabelledTokens]:
         """The batches of steps start, start + 1, ... without end."""
         for batch in self.loader.batches(start):
-            tokens = self.tokenizer.encode(batch.images)
-            assert isinstance(tokens, Tokens)
-            yield LabelledTokens(tokens=tokens, labels=batch.labels, rows=range(self.rank * len(batch), (self.rank + 1) * len(batch)))
+            rows = range(self.rank * len(batch), (self.rank + 1) * len(batch))
+            yield LabelledTokens(tokens=self._encode(batch.images), labels=batch.labels, rows=rows)
+
+    def _encode(self, images: Tensor) -> Tokens:
+        tokens = self.tokenizer.encode(images)
+        if not isinstance(tokens, Tokens):
+            raise ConfigError("a generator of ids needs a tokenizer with a codebook; this one has continuous latents")
+        return tokens

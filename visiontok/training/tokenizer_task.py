@@ -131,7 +131,7 @@ class TokenizerTask(Task[Batch]):
             return originals_above_reconstructions(images, self.target.picture(model(images).reconstruction.float()))
 
     def export(self, folder: Path) -> None:
-        save_pretrained(self._final(), folder, card=ModelCard())
+        save_pretrained(self._final(), folder, card=ModelCard(trained_on=self.recipe.in_words()))
 
     def _final(self) -> Tokenizer[Any]:
         """The model that is shown and exported."""

@@ -27,19 +27,19 @@ class UsageWindow:
         self.first_step: int | None = None
         self._last_seen: dict[str, Tensor] = {}
         for segment in layout.segments if not layout.is_continuous else ():
-            for name, size in zip(_codebooks(segment), segment.vocab_sizes, strict=True):
+            for codebook, size in enumerate(segment.vocab_sizes):
                 if size <= _LARGEST_CODEBOOK:
-                    self._last_seen[name] = torch.full((size,), -1, dtype=torch.int64, device=device)
+                    self._last_seen[_name(segment, codebook)] = torch.full((size,), -1, dtype=torch.int64, device=device)
 
     def update(self, tokens: Tokens, step: int) -> None:
-        """Note the codes of a batch that holds every id of its layout; models that take any size arrange theirs by it."""
+        """Note the codes of a batch of full samples, whose segments may have other shapes than the layout's."""
         if self.first_step is None:
             self.first_step = step
         for segment in tokens.layout.segments:
-            ids = tokens.indices[:, tokens.layout.slice(segment.name)].unflatten(1, (-1, segment.codebooks))
-            for codebook, name in enumerate(_codebooks(segment)):
-                if name in self._last_seen:
-                    self._last_seen[name][ids[..., codebook].flatten()] = step
+            ids = tokens.view(segment.name).reshape(-1, segment.codebooks)
+            for codebook in range(segment.codebooks):
+                if _name(segment, codebook) in self._last_seen:
+                    self._last_seen[_name(segment, codebook)][ids[:, codebook]] = step
 
     def is_full(self, step: int) -> bool:
         """Whether `window` steps were seen, so that a low usage means something."""
@@ -67,3 +67,7 @@ def _codebooks(segment: Segment) -> list[str]:
     """What the codebooks of a segment are called; segments that share a codebook share its name."""
     name = segment.codebook or segment.name
     return [name] if segment.codebooks == 1 else [f"{name}.{number}" for number in range(segment.codebooks)]
+
+
+def _name(segment: Segment, codebook: int) -> str:
+    return (segment.codebook or segment.name) + (f".{codebook}" if segment.codebooks > 1 else "")
