@@ -95,9 +95,9 @@ def test_yaml_cannot_run_code(tmp_path):
 
 def test_the_batch_must_divide_evenly(file):
     recipe = load_recipe(file, ["batch_size=12", "accumulate=2"])
-    assert recipe.share(3) == 4
+    recipe.check_division(3)
     with pytest.raises(ConfigError, match="choose a multiple of 8"):
-        recipe.share(4)
+        recipe.check_division(4)
 
 
 def test_a_generator_that_encodes_images_needs_a_tokenizer(generator_recipe):

@@ -1,10 +1,16 @@
+import importlib.machinery
+import importlib.util
+import io
 import json
+import sys
+import types
 from pathlib import Path
 
 import pytest
 import torch
 import training_children as children
 from PIL import Image
+from rich.console import Console
 from training_recipes import TITOK
 
 import visiontok
@@ -198,6 +204,15 @@ def test_progress_in_a_pipe_is_plain_lines(tokenizer_recipe, capsys):
     assert "\x1b" not in told.err
 
 
+def test_progress_on_a_terminal_is_a_bar(tokenizer_recipe):
+    console = Console(force_terminal=True, file=io.StringIO(), width=160)
+    train(parse_recipe(tokenizer_recipe()), cpu=True, console=console)
+    shown = console.file.getvalue()
+    assert "8/8" in shown
+    assert "100%" in shown
+    assert "images/s" in shown
+
+
 def test_curves_for_tensorboard(tokenizer_recipe):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -209,9 +224,21 @@ def test_curves_for_tensorboard(tokenizer_recipe):
 
 
 def test_wandb_must_be_installed_to_be_used(tokenizer_recipe, monkeypatch):
-    import importlib.util
-
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "wandb" else found(name, *rest))
     with pytest.raises(ConfigError, match="pip install wandb"):
         train(parse_recipe(tokenizer_recipe(logging={"wandb": "project", "tensorboard": False})), cpu=True)
+
+
+def test_wandb_gets_every_logged_step(tokenizer_recipe, monkeypatch):
+    logged = {}
+    fake = types.ModuleType("wandb")
+    fake.__spec__ = importlib.machinery.ModuleSpec("wandb", None)
+    fake.init = lambda **options: types.SimpleNamespace(log=lambda values, step: logged.update({step: values}), finish=lambda: logged.update(end={}))
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    recipe = tokenizer_recipe(logging={"every": 4, "wandb": "project", "tensorboard": False})
+    children.run(recipe)
+    assert list(logged) == [4, 8, "end"]
+    assert [logged[line["step"]]["reconstruction"] for line in lines(recipe["output"])] == [
+        line["reconstruction"] for line in lines(recipe["output"])
+    ]

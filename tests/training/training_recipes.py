@@ -6,7 +6,14 @@ TITOK = {
     "num_latent_tokens": 4,
     "encoder": VIT,
     "decoder": VIT,
-    "quantizer": {"type": "vq", "codebook_size": 16, "dim": 4, "ema": {"decay": 0.9}, "revival": {"every_steps": 3}},
+    "quantizer": {
+        "type": "vq",
+        "codebook_size": 16,
+        "dim": 4,
+        "kmeans": {"after_steps": 2},
+        "ema": {"decay": 0.9},
+        "revival": {"every_steps": 3},
+    },
 }
 GAN = {"start_step": 2, "discriminator": {"hidden_channels": 32, "num_stages": 1}}
 

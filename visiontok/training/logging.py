@@ -64,7 +64,8 @@ class TensorBoard:
     def __init__(self, folder: Path, *, start: int) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter  # takes a second to import
 
-        self._writer: Any = SummaryWriter(str(folder), purge_step=start or None)
+        # Hides what a killed run had logged beyond the step from which this one goes on.
+        self._writer: Any = SummaryWriter(str(folder), purge_step=start + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -75,7 +76,7 @@ class TensorBoard:
 
 
 class Wandb:
-    """Curves on a Weights & Biases server.
+    """Curves on a Weights & Biases server; the parts of a run that was resumed share a group.
 
     Raises:
         ConfigError: if the package is not installed.
@@ -86,7 +87,7 @@ class Wandb:
             raise ConfigError("logging.wandb is set but the wandb package is not installed; `pip install wandb` or set logging.wandb=null")
         import wandb
 
-        self._run = wandb.init(project=project, dir=str(folder), name=folder.name, id=folder.name, resume="allow", config=dict(config))
+        self._run = wandb.init(project=project, dir=str(folder), name=folder.name, group=folder.name, config=dict(config))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=step)

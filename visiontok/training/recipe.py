@@ -153,18 +153,17 @@ class Recipe(Config):
         weights = "The weights" if self.ema is None else f"The average of the weights (decay {self.ema.decay:g})"
         return f"{weights} after {self.steps:,} steps with batches of {self.batch_size}"
 
-    def share(self, processes: int) -> int:
-        """Samples per process and step.
+    def check_division(self, processes: int) -> None:
+        """Make sure that every process gets equal micro-batches.
 
         Raises:
-            ConfigError: if the batch cannot be divided evenly.
+            ConfigError: if the batch does not divide.
         """
         if self.batch_size % (processes * self.accumulate):
             raise ConfigError(
                 f"batch_size {self.batch_size} does not divide into {processes} processes with {self.accumulate} micro-batches each; "
                 f"choose a multiple of {processes * self.accumulate}"
             )
-        return self.batch_size // processes
 
 
 class TokenizerRecipe(Recipe):

@@ -61,7 +61,7 @@ def train(
     accelerator = _accelerator(recipe, cpu=cpu)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    recipe.share(accelerator.num_processes)
+    recipe.check_division(accelerator.num_processes)
     values = recipe.to_dict()
     folder = RunFolder(recipe.output)
     start = folder.plan(values, resume=resume, overwrite=overwrite)

@@ -11,7 +11,7 @@ from torch import Tensor
 from visiontok.layout import Segment, TokenLayout
 from visiontok.tokens import Tokens
 
-_LARGEST_CODEBOOK = 2**22
+_LARGEST_CODEBOOK = 2**20
 """Codebooks with more entries (binary and lattice quantizers) have no codes that could die one by one, and no room for a table."""
 
 
@@ -32,9 +32,11 @@ class UsageWindow:
                     self._last_seen[_name(segment, codebook)] = torch.full((size,), -1, dtype=torch.int64, device=device)
 
     def update(self, tokens: Tokens, step: int) -> None:
-        """Note the codes of a batch of full samples, whose segments may have other shapes than the layout's."""
+        """Note the codes of a batch. Its segments may have other shapes than the layout's; samples that hold only some ids are not counted."""
         if self.first_step is None:
             self.first_step = step
+        if not tokens.is_full:
+            return
         for segment in tokens.layout.segments:
             ids = tokens.view(segment.name).reshape(-1, segment.codebooks)
             for codebook in range(segment.codebooks):
