@@ -1,20 +1,21 @@
-"""What a person sees of a run: a progress bar on a terminal, plain lines in a pipe."""
+"""What a person sees of a run: a progress bar with the numbers below it on a terminal, plain lines in a pipe."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 
 class ProgressDisplay:
     """Shows step, throughput, losses and the time that is left.
 
     Args:
-        console: where to show it; silent for all processes but the first.
+        console: where to show it.
         start, steps: finished and wanted steps.
         unit: what throughput counts, for example "images".
     """
@@ -22,16 +23,7 @@ class ProgressDisplay:
     def __init__(self, console: Console, *, start: int, steps: int, unit: str) -> None:
         self.console, self.steps, self.unit = console, steps, unit
         self._began, self._start = time.monotonic(), start
-        self._bar = Progress(
-            TextColumn("step"),
-            MofNCompleteColumn(),
-            BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.description}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
+        self._bar = _Bar(console)
         self._task = self._bar.add_task("", total=steps, completed=start)
 
     def __enter__(self) -> ProgressDisplay:
@@ -48,15 +40,36 @@ class ProgressDisplay:
     def numbers(self, done: int, values: Mapping[str, float], *, per_second: float) -> None:
         """Show the numbers of a logged step, but for learning rates and gradient norms."""
         shown = {name: value for name, value in values.items() if not name.endswith(("lr", "grad_norm"))}
-        text = f"{per_second:.4g} {self.unit}/s  " + "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
-        self._bar.update(self._task, description=text)
+        self._bar.numbers = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
+        self._bar.update(self._task, description=f"{per_second:.4g} {self.unit}/s")
         if not self.console.is_terminal:
-            left = (time.monotonic() - self._began) / max(1, done - self._start) * (self.steps - done)
-            self.console.print(f"step {done}/{self.steps}  {text}  {_clock(left)} left", soft_wrap=True, highlight=False, markup=False)
+            left = _clock((time.monotonic() - self._began) / max(1, done - self._start) * (self.steps - done))
+            self.say(f"step {done}/{self.steps}  {per_second:.4g} {self.unit}/s  {self._bar.numbers}  {left} left")
 
     def say(self, text: str) -> None:
         """One line that stays."""
         self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+class _Bar(Progress):
+    """One bar, and a text below it."""
+
+    def __init__(self, console: Console) -> None:
+        self.numbers = ""
+        super().__init__(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.description}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield Text(self.numbers)
 
 
 def _clock(seconds: float) -> str:
