@@ -1,6 +1,6 @@
 """Batches for training and for evaluation."""
 
-from itertools import islice
+from itertools import islice, permutations
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,17 @@ def test_a_batch_holds_what_it_says() -> None:
     assert len(batch) == 6
     unlabelled = take(TrainLoader(ListSource(pictures(), labels=False), CONFIG), 0, 1)[0]
     assert unlabelled.labels is None
+
+
+def test_permuted_colours_are_the_same_pictures_with_channels_exchanged_in_every_order() -> None:
+    plain = torch.cat([batch.images for batch in take(TrainLoader(ListSource(pictures()), CONFIG), 0, 10)])
+    config = CONFIG.replace(permute_colours=True)
+    permuted = torch.cat([batch.images for batch in take(TrainLoader(ListSource(pictures()), config), 0, 10)])
+    orders = {
+        next(order for order in permutations(range(3)) if torch.equal(image[list(order)], other))
+        for image, other in zip(plain, permuted, strict=True)
+    }
+    assert orders == set(permutations(range(3)))
 
 
 def test_a_run_taken_up_at_any_step_sees_the_same_batches() -> None:

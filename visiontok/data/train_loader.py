@@ -33,6 +33,7 @@ class LoaderConfig(Config):
         batch_size: samples per step, over all processes.
         crop: what is cut out of a picture.
         flip: mirror half of the samples.
+        permute_colours: exchange red, green and blue in an order drawn for every sample, for sets too small to hold every colour.
         interpolation: of every resize, always with antialiasing.
         seed: of the order and of the augmentation.
         shuffle: a new order every epoch.
@@ -44,6 +45,7 @@ class LoaderConfig(Config):
     batch_size: Annotated[int, Field(gt=0)]
     crop: Crop = CenterCrop()
     flip: bool = False
+    permute_colours: bool = False
     interpolation: Literal["bicubic", "bilinear", "lanczos"] = "bicubic"
     seed: Annotated[int, Field(ge=0)] = 0
     shuffle: bool = True
@@ -125,4 +127,5 @@ class TrainLoader:
     def _cut(self, prepared: Image.Image, rng: np.random.Generator) -> np.ndarray:
         square = self._config.crop.cut(prepared, self._config.image_size, self._resizing, rng)
         mirrored = self._config.flip and rng.random() < 0.5
-        return np.asarray(ImageOps.mirror(square) if mirrored else square)
+        pixels = np.asarray(ImageOps.mirror(square) if mirrored else square)
+        return pixels[:, :, rng.permutation(3)] if self._config.permute_colours else pixels

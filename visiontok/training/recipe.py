@@ -60,6 +60,7 @@ class ImagesConfig(Config):
         image_size: side of the square; None for the tokenizer's own.
         crop: `center`, `random` or `random_scale`, or one of them with options.
         flip: mirror half of the samples.
+        permute_colours: exchange red, green and blue in an order drawn for every sample.
         interpolation: of every resize, always with antialiasing.
         num_workers: processes that prepare batches; 0 prepares them in the training process.
         cache_bytes: decoded pictures kept in memory, over all workers.
@@ -69,6 +70,7 @@ class ImagesConfig(Config):
     image_size: Positive | None = None
     crop: Crop = CenterCrop()
     flip: bool = False
+    permute_colours: bool = False
     interpolation: Literal["bicubic", "bilinear", "lanczos"] = "bicubic"
     num_workers: Annotated[int, Field(ge=0)] = 0
     cache_bytes: Annotated[int, Field(ge=0)] = 2**28
