@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-TILE_SCORES = {"cpu": 2**21, "cuda": 2**26}
-"""Scores (rows x codes, float32) that are held at once: 8 MB on the CPU, so that they stay in the cache while their maximum is sought."""
+TILE_SCORES = {"cpu": 2**22, "cuda": 2**26}
+"""Scores (rows x codes, float32) that are held at once: 16 MB on the CPU, so that they stay in the cache while their maximum is sought."""
 
 MIN_ROWS = 32
 GROUP = 64
