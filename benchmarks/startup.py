@@ -1,0 +1,32 @@
+"""Wall seconds of `import visiontok` and `visiontok list` against a bare Python that imports nothing.
+
+python benchmarks/startup.py
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+
+
+def seconds(command: list[str], repeats: int = 7) -> float:
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def main() -> None:
+    bare = seconds([sys.executable, "-c", "pass"])
+    print(f"bare Python       {bare:.2f} s")
+    for name, command in {"import visiontok": ["-c", "import visiontok"], "visiontok list": ["-m", "visiontok.cli", "list"]}.items():
+        taken = seconds([sys.executable, *command])
+        print(f"{name:17s} {taken:.2f} s, {taken / bare:.1f} times a bare Python")
+
+
+if __name__ == "__main__":
+    main()
