@@ -84,4 +84,6 @@ class Taps:
     def __init__(self, model: nn.Module, names: Mapping[str, str]) -> None:
         self.seen: dict[str, Tensor] = {}
         for theirs, ours in names.items():
-            model.get_submodule(ours).register_forward_hook(lambda _module, _inputs, output, theirs=theirs: self.seen.update({theirs: output}))
+            model.get_submodule(ours).register_forward_hook(
+                lambda _module, _inputs, output, theirs=theirs: self.seen.update({theirs: output.clone()})
+            )

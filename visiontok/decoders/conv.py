@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor, channels_last, nn
-from torch.nn import functional as F
 
+from visiontok.layers.activations import silu
 from visiontok.layers.conv import ConvNetConfig, Upsample, group_norm, res_blocks
 
 
@@ -45,4 +45,4 @@ class ConvDecoder(nn.Module):
         x = self.mid(self.conv_in(latents.contiguous(memory_format=channels_last)))
         for level in reversed(self.levels):
             x = level(x)
-        return self.conv_out(F.silu(self.norm_out(x)))
+        return self.conv_out(silu(self.norm_out(x)))

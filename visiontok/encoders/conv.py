@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, channels_last, nn
 from torch.nn import functional as F
 
+from visiontok.layers.activations import silu
 from visiontok.layers.conv import ConvNetConfig, group_norm, res_blocks
 
 
@@ -42,4 +43,4 @@ class ConvEncoder(nn.Module):
             x = level(x)
             if number < len(self.levels) - 1:
                 x = F.avg_pool2d(x, 2)
-        return self.conv_out(F.silu(self.norm_out(self.mid(x))))
+        return self.conv_out(silu(self.norm_out(self.mid(x))))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.config import Config
+from visiontok.layers.activations import silu
 
 Shortcut = Literal["input", "output"]
 
@@ -77,8 +78,8 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) -> (B, C_out, H, W)."""
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = self.conv2(F.silu(self.norm2(h)))
+        h = silu(self.norm2(self.conv1(silu(self.norm1(x)))))
+        h = self.conv2(h)
         if self.shortcut is None:
             return x + h
         return h + self.shortcut(h if self.shortcut_reads_output else x)

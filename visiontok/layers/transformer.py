@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from visiontok.layers.activations import gelu
 from visiontok.layers.attention import SelfAttention
 
 
@@ -13,12 +14,11 @@ class Mlp(nn.Module):
     def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden_dim)
-        self.act = nn.GELU()
         self.fc2 = nn.Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
-        return self.fc2(self.act(self.fc1(x)))
+        return self.fc2(gelu(self.fc1(x)))
 
 
 class TransformerBlock(nn.Module):

@@ -1,0 +1,21 @@
+"""Activations of a temporary: they overwrite their argument where no gradient is recorded.
+
+At full resolution an activation's time is that of fresh memory, not of arithmetic; writing into the argument halves it and the peak with it.
+Pass only what nobody else holds, such as the output of the layer before.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def silu(x: Tensor) -> Tensor:
+    """x * sigmoid(x), any shape; also called swish."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+def gelu(x: Tensor) -> Tensor:
+    """x * Phi(x) with the exact normal distribution function, any shape."""
+    return F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
