@@ -1,6 +1,7 @@
 """Quantizers, one small class each, on shared pieces."""
 
 from visiontok.quantizers.base import Quantized, Quantizer
+from visiontok.quantizers.bits import BitOrder, bits_to_ids, ids_to_bits
 from visiontok.quantizers.codebook_updates import EmaConfig, KMeansConfig, RevivalConfig
 from visiontok.quantizers.gaussian import GaussianBottleneck, GaussianConfig
 from visiontok.quantizers.nearest import nearest_codes
@@ -8,6 +9,7 @@ from visiontok.quantizers.straight_through import straight_through
 from visiontok.quantizers.vector import VectorQuantizer, VectorQuantizerConfig
 
 __all__ = [
+    "BitOrder",
     "EmaConfig",
     "GaussianBottleneck",
     "GaussianConfig",
@@ -17,6 +19,8 @@ __all__ = [
     "RevivalConfig",
     "VectorQuantizer",
     "VectorQuantizerConfig",
+    "bits_to_ids",
+    "ids_to_bits",
     "nearest_codes",
     "straight_through",
 ]
