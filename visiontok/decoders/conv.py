@@ -5,44 +5,54 @@ from __future__ import annotations
 from torch import Tensor, channels_last, nn
 
 from visiontok.layers.activations import silu
-from visiontok.layers.conv import ConvNetConfig, Upsample, group_norm, res_blocks
+from visiontok.layers.adaptive_group_norm import AdaptiveGroupNorm
+from visiontok.layers.conv import ConvNetConfig, ResLevel, group_norm, mid_blocks
+from visiontok.layers.resampling import UPSAMPLE
 
 
-class DecoderLevel(nn.Module):
-    """Residual blocks at one resolution, then doubling, but for the last level to run."""
+class DecoderLevel(ResLevel):
+    """Residual blocks at one resolution, then doubling, but for level 0, the last to run."""
 
-    def __init__(self, in_channels: int, out_channels: int, config: ConvNetConfig, *, upsample: bool) -> None:
-        super().__init__()
-        self.blocks = res_blocks(in_channels, out_channels, config)
-        self.upsample = Upsample(out_channels) if upsample else nn.Identity()
+    def __init__(self, in_channels: int, out_channels: int, config: ConvNetConfig, *, level: int) -> None:
+        super().__init__(in_channels, out_channels, config, level=level)
+        self.upsample = nn.Identity() if level == 0 else UPSAMPLE[config.upsample](out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, H, W) -> (B, C_out, 2H, 2W), or (B, C_out, H, W) at the last level."""
-        return self.upsample(self.blocks(x))
+        """(B, C_in, H, W) -> (B, C_out, 2H, 2W), or (B, C_out, H, W) at level 0."""
+        return self.upsample(super().forward(x))
 
 
 class ConvDecoder(nn.Module):
-    """Residual levels with nearest-neighbour upsampling between them (MaskGIT's VQGAN, Chang et al. 2022).
+    """A convolution, a middle, residual levels with doubling between them, a norm and a convolution.
 
-    `levels[0]` is the full resolution and runs last.
+    `levels[0]` and `adaptive_norms[0]` belong to the full resolution and run last.
     """
 
     def __init__(self, config: ConvNetConfig) -> None:
         super().__init__()
-        widths = config.widths
-        self.conv_in = nn.Conv2d(config.latent_channels, widths[-1], 3, padding=1)
-        self.mid = res_blocks(widths[-1], widths[-1], config)
-        self.levels = nn.ModuleList(
-            DecoderLevel(below, width, config, upsample=number > 0)
-            for number, (below, width) in enumerate(zip((*widths[1:], widths[-1]), widths, strict=True))
+        widths, latent_channels, groups = config.widths, config.latent_channels, config.norm_groups
+        entering = (*widths[1:], widths[-1])
+        self.norm_in = group_norm(latent_channels, groups) if config.norm_latents else nn.Identity()
+        self.conv_in = nn.Conv2d(latent_channels, widths[-1], 3, padding=1)
+        self.mid = mid_blocks(widths[-1], config)
+        self.adaptive_norms = nn.ModuleList(
+            AdaptiveGroupNorm(width, latent_channels, norm_groups=groups) for width in entering if config.adaptive_norm
         )
-        self.norm_out = group_norm(widths[0], config.norm_groups)
+        self.levels = nn.ModuleList(
+            DecoderLevel(before, width, config, level=level) for level, (before, width) in enumerate(zip(entering, widths, strict=True))
+        )
+        self.norm_out = group_norm(widths[0], groups)
+        self.last_activation = config.last_activation
         self.conv_out = nn.Conv2d(widths[0], 3, 3, padding=1)
         self.to(memory_format=channels_last)  # convolutions on the CPU run faster with channels innermost
 
     def forward(self, latents: Tensor) -> Tensor:
         """(B, latent_channels, h, w) -> (B, 3, h * stride, w * stride), not clamped."""
-        x = self.mid(self.conv_in(latents.contiguous(memory_format=channels_last)))
-        for level in reversed(self.levels):
-            x = level(x)
-        return self.conv_out(silu(self.norm_out(x)))
+        latents = latents.contiguous(memory_format=channels_last)
+        x = self.mid(self.conv_in(self.norm_in(latents)))
+        for number in reversed(range(len(self.levels))):
+            if self.adaptive_norms:
+                x = self.adaptive_norms[number](x, latents)
+            x = self.levels[number](x)
+        x = self.norm_out(x)
+        return self.conv_out(silu(x) if self.last_activation else x)

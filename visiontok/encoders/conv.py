@@ -3,44 +3,46 @@
 from __future__ import annotations
 
 from torch import Tensor, channels_last, nn
-from torch.nn import functional as F
 
 from visiontok.layers.activations import silu
-from visiontok.layers.conv import ConvNetConfig, group_norm, res_blocks
+from visiontok.layers.conv import ConvNetConfig, ResLevel, group_norm, mid_blocks
+from visiontok.layers.resampling import DOWNSAMPLE
 
 
-class EncoderLevel(nn.Module):
-    """Residual blocks at one resolution; the first changes the width."""
+class EncoderLevel(ResLevel):
+    """Residual blocks at one resolution, then halving, but for the last level."""
 
-    def __init__(self, in_channels: int, out_channels: int, config: ConvNetConfig) -> None:
-        super().__init__()
-        self.blocks = res_blocks(in_channels, out_channels, config)
+    def __init__(self, in_channels: int, out_channels: int, config: ConvNetConfig, *, level: int) -> None:
+        super().__init__(in_channels, out_channels, config, level=level)
+        is_last = level == len(config.channel_mult) - 1
+        self.downsample = nn.Identity() if is_last else DOWNSAMPLE[config.downsample](out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, H, W) -> (B, C_out, H, W)."""
-        return self.blocks(x)
+        """(B, C_in, H, W) -> (B, C_out, H / 2, W / 2), or (B, C_out, H, W) at the last level."""
+        return self.downsample(super().forward(x))
 
 
 class ConvEncoder(nn.Module):
-    """Residual levels with 2x2 mean pooling between them (MaskGIT's VQGAN, Chang et al. 2022)."""
+    """A convolution, residual levels with halving between them, a middle, a norm and a convolution."""
 
     def __init__(self, config: ConvNetConfig) -> None:
         super().__init__()
-        widths = config.widths
-        self.conv_in = nn.Conv2d(3, config.channels, 3, padding=1, bias=False)
+        widths, kernel = config.widths, config.latent_kernel
+        self.conv_in = nn.Conv2d(3, config.channels, 3, padding=1, bias=config.bias)
         self.levels = nn.ModuleList(
-            EncoderLevel(before, width, config) for before, width in zip((config.channels, *widths[:-1]), widths, strict=True)
+            EncoderLevel(before, width, config, level=level)
+            for level, (before, width) in enumerate(zip((config.channels, *widths[:-1]), widths, strict=True))
         )
-        self.mid = res_blocks(widths[-1], widths[-1], config)
+        self.mid = mid_blocks(widths[-1], config)
         self.norm_out = group_norm(widths[-1], config.norm_groups)
-        self.conv_out = nn.Conv2d(widths[-1], config.latent_channels, 1)
+        self.last_activation = config.last_activation
+        self.conv_out = nn.Conv2d(widths[-1], config.latent_channels, kernel, padding=kernel // 2)
         self.to(memory_format=channels_last)  # convolutions on the CPU run faster with channels innermost
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, latent_channels, H / stride, W / stride)."""
         x = self.conv_in(images.contiguous(memory_format=channels_last))
-        for number, level in enumerate(self.levels):
+        for level in self.levels:
             x = level(x)
-            if number < len(self.levels) - 1:
-                x = F.avg_pool2d(x, 2)
-        return self.conv_out(silu(self.norm_out(self.mid(x))))
+        x = self.norm_out(self.mid(x))
+        return self.conv_out(silu(x) if self.last_activation else x)

@@ -1,4 +1,4 @@
-"""Convolutional blocks of the VQGAN family."""
+"""The VQGAN family of convolutional nets: its configuration and the blocks that encoder and decoder share."""
 
 from __future__ import annotations
 
@@ -6,24 +6,36 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from visiontok.config import Config
 from visiontok.layers.activations import silu
+from visiontok.layers.attention import SelfAttention
+from visiontok.layers.resampling import Downsampling, Upsampling
 
 Shortcut = Literal["input", "output"]
 
 
 class ConvNetConfig(Config):
-    """Sizes of a convolutional encoder or decoder; the two mirror each other.
+    """Sizes and options of a convolutional encoder or decoder, or of two that mirror each other. Level 0 is the full resolution.
+
+    The defaults are those of MaskGIT's VQGAN (Chang et al. 2022).
 
     Attributes:
         channels: width at full resolution.
         channel_mult: width of each level as a multiple, full resolution first; the stride is 2 ** (levels - 1).
-        num_res_blocks: residual blocks per level, and in the middle.
+        num_res_blocks: residual blocks per level, and in a "residual" middle.
         latent_channels: channels at the narrow end.
         shortcut: see `ResBlock`.
         norm_groups: of every GroupNorm; each group forgets its mean and scale, so narrow nets need few of them to keep brightness and contrast.
+        bias: whether the residual blocks' and the encoder's first convolution have one; all others always do.
+        mid: the blocks between the levels and the narrow end: "residual" ones, or a residual block, "attention" and a residual block.
+        attention_levels: levels with attention after every residual block.
+        downsample: how an encoder halves.
+        upsample: how a decoder doubles.
+        latent_kernel: size of an encoder's last convolution.
+        last_activation: whether a swish stands between the last norm and the last convolution.
+        norm_latents: whether a decoder begins with a norm of its latents.
+        adaptive_norm: whether the latents modulate a decoder before each level; see `AdaptiveGroupNorm`.
     """
 
     channels: int = Field(default=128, gt=0)
@@ -32,12 +44,26 @@ class ConvNetConfig(Config):
     latent_channels: int = Field(default=256, gt=0)
     shortcut: Shortcut = "output"
     norm_groups: int = Field(default=32, gt=0)
+    bias: bool = False
+    mid: Literal["residual", "attention"] = "residual"
+    attention_levels: tuple[int, ...] = ()
+    downsample: Downsampling = "mean"
+    upsample: Upsampling = "nearest"
+    latent_kernel: Literal[1, 3] = 1
+    last_activation: bool = True
+    norm_latents: bool = False
+    adaptive_norm: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> ConvNetConfig:
-        for width in self.widths:
+        normed = (*self.widths, *([self.latent_channels] if self.norm_latents else []))
+        for width in normed:
             if width % self.norm_groups:
                 raise ValueError(f"norm_groups {self.norm_groups} do not divide a width of {width}")
+        levels = len(self.channel_mult)
+        for level in self.attention_levels:
+            if not 0 <= level < levels:
+                raise ValueError(f"attention_levels names level {level}; channel_mult {self.channel_mult} makes levels 0 to {levels - 1}")
         return self
 
     @property
@@ -47,6 +73,16 @@ class ConvNetConfig(Config):
     @property
     def stride(self) -> int:
         return 2 ** (len(self.channel_mult) - 1)
+
+
+class TamingNetConfig(ConvNetConfig):
+    """The same with the defaults of the first VQGAN (Esser et al. 2021), which most later tokenizers and KL autoencoders keep."""
+
+    shortcut: Shortcut = "input"
+    bias: bool = True
+    mid: Literal["residual", "attention"] = "attention"
+    downsample: Downsampling = "padded_conv"
+    latent_kernel: Literal[1, 3] = 3
 
 
 def group_norm(channels: int, groups: int) -> nn.GroupNorm:
@@ -85,19 +121,52 @@ class ResBlock(nn.Module):
         return h + self.shortcut(h if self.shortcut_reads_output else x)
 
 
+class AttentionBlock(nn.Module):
+    """Norm and one head of attention over all positions, added to the input."""
+
+    def __init__(self, channels: int, *, norm_groups: int) -> None:
+        super().__init__()
+        self.norm = group_norm(channels, norm_groups)
+        self.attn = SelfAttention(channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        batch, channels, height, width = x.shape
+        positions = self.norm(x).permute(0, 2, 3, 1).reshape(batch, height * width, channels)
+        return x + self.attn(positions).view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+class ResLevel(nn.Module):
+    """Residual blocks at one resolution, the first of which changes the width, each followed by attention where the level has it."""
+
+    def __init__(self, in_channels: int, out_channels: int, config: ConvNetConfig, *, level: int) -> None:
+        super().__init__()
+        self.blocks = res_blocks(in_channels, out_channels, config)
+        has_attention = level in config.attention_levels
+        self.attention = nn.ModuleList(AttentionBlock(out_channels, norm_groups=config.norm_groups) for _ in self.blocks if has_attention)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) -> (B, C_out, H, W)."""
+        if not self.attention:
+            return self.blocks(x)
+        for block, attention in zip(self.blocks, self.attention, strict=True):
+            x = attention(block(x))
+        return x
+
+
 def res_blocks(in_channels: int, out_channels: int, config: ConvNetConfig) -> nn.Sequential:
     """As many residual blocks as the configuration says; the first changes the width."""
     widths = [in_channels] + [out_channels] * (config.num_res_blocks - 1)
-    return nn.Sequential(*(ResBlock(width, out_channels, bias=False, shortcut=config.shortcut, norm_groups=config.norm_groups) for width in widths))
+    return nn.Sequential(*(_res_block(width, out_channels, config) for width in widths))
 
 
-class Upsample(nn.Module):
-    """Nearest-neighbour doubling and a 3x3 convolution."""
+def mid_blocks(channels: int, config: ConvNetConfig) -> nn.Sequential:
+    """The middle of the net, at the lowest resolution."""
+    if config.mid == "residual":
+        return res_blocks(channels, channels, config)
+    attention = AttentionBlock(channels, norm_groups=config.norm_groups)
+    return nn.Sequential(_res_block(channels, channels, config), attention, _res_block(channels, channels, config))
 
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, 2H, 2W)."""
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+def _res_block(in_channels: int, out_channels: int, config: ConvNetConfig) -> ResBlock:
+    return ResBlock(in_channels, out_channels, bias=config.bias, shortcut=config.shortcut, norm_groups=config.norm_groups)
