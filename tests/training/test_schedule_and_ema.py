@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from visiontok.errors import ConfigError
+from visiontok.tokenizers.image.titok import TiTok, TiTokConfig
 from visiontok.training.ema import averaged_copy, effective_decay, update_average
 from visiontok.training.optimizer import OptimizerConfig, build_optimizer
 from visiontok.training.schedule import ScheduleConfig, learning_rate
@@ -81,6 +82,18 @@ def test_vectors_and_named_parameters_are_not_decayed():
     assert decayed["weight_decay"] == 0.1
     assert sorted(tuple(p.shape) for p in kept["params"]) == [(3,), (4, 2)]
     assert kept["weight_decay"] == 0.0
+
+
+def test_of_a_titok_only_matrices_and_kernels_are_decayed():
+    vit = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+    quantizer = {"type": "vq", "codebook_size": 4, "dim": 4}
+    config = {"image_size": 16, "num_latent_tokens": 2, "encoder": vit, "decoder": vit, "quantizer": quantizer}
+    model = TiTok(TiTokConfig.parse(config))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed = {names[id(parameter)] for parameter in build_optimizer(OptimizerConfig(), model).param_groups[0]["params"]}
+    layers = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+    blocks = {f"{net}.blocks.0.{layer}.weight" for net in ("encoder", "decoder") for layer in layers}
+    assert decayed == blocks | {"encoder.to_latents.weight", "head.layers.0.weight", "head.conv.weight"}
 
 
 def test_frozen_parameters_are_left_out_and_a_wholly_frozen_module_is_refused():

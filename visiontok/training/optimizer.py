@@ -31,7 +31,7 @@ class OptimizerConfig(Config):
     betas: tuple[Beta, Beta] = (0.9, 0.99)
     eps: Annotated[float, Field(gt=0)] = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    no_decay: tuple[str, ...] = ("ln", "norm", "bias", "embed", "latent_tokens", "mask_token", "codebook", "gamma")
+    no_decay: tuple[str, ...] = ("ln", "norm", "bias", "gamma", "embed", "positions", "class_token", "latent_tokens", "mask_token", "codebook")
     clip: Annotated[float, Field(gt=0)] | None = 1.0
 
 
