@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -67,6 +68,8 @@ def _explain(cls: type[Config], error: ValidationError, source: str) -> str:
         place = ".".join(str(part) for part in detail["loc"]) or "(whole)"
         if detail["type"] == "extra_forbidden":
             lines.append(f"{place}: unknown key (value {detail['input']!r}){_suggestion(cls, detail['loc'])}")
+        elif detail["type"] in ("literal_error", "union_tag_invalid"):
+            lines.append(f"{place}: {detail['msg']} (got {detail['input']!r}){_meant(detail)}")
         else:
             lines.append(f"{place}: {detail['msg']} (got {detail['input']!r})")
     known = ", ".join(cls.model_fields)
@@ -86,6 +89,14 @@ def _suggestion(cls: type[BaseModel], place: tuple[int | str, ...]) -> str:
     if close:
         return f", did you mean {' or '.join(close)}?"
     return f", known here: {', '.join(known)}" if path and known else ""
+
+
+def _meant(detail: Mapping[str, Any]) -> str:
+    """Which of the words that may stand in a place the wrong one resembles."""
+    context = detail["ctx"]
+    given = context.get("tag", detail["input"])  # of a union, the tag that chooses the member
+    close = difflib.get_close_matches(str(given), re.findall("'([^']*)'", context.get("expected_tags", context.get("expected", ""))), n=2)
+    return f", did you mean {' or '.join(close)}?" if close else ""
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

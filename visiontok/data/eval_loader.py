@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import torch
 
@@ -45,7 +45,7 @@ class EvalLoader:
         self._num_workers = num_workers
         self._rank, self._world_size = rank, world_size
 
-    def batches(self, indices: range | None = None) -> Iterator[Batch]:
+    def batches(self, indices: range | None = None) -> Generator[Batch, None, None]:
         """This process's batches.
 
         Args:

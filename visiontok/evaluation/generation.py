@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from pydantic import Field, JsonValue
 from torch import Tensor
 
 from visiontok.config import Config
-from visiontok.data import DataConfig, EvalLoader, open_source
+from visiontok.data import DataConfig, EvalLoader, SkipReport, open_source
 from visiontok.errors import EvaluationError
 from visiontok.evaluation.bootstrap import BootstrapConfig
 from visiontok.evaluation.environment import environment
@@ -141,6 +142,7 @@ def _reference(suite: GenerationSuite, extractors: Sequence[FeatureExtractor], c
     whole = open_source(suite.reference)
     source = choose(whole, min(count, len(whole)), seed=suite.seed)
     loader = EvalLoader(source, preprocessing=ImagePreprocessing(size=suite.size), batch_size=suite.batch_size)
+    loader.report = SkipReport(source.skipped, keep=sys.maxsize)
     side = _Side(extractors)
     for batch in loader:
         side.update(to_uint8(batch.images), batch.indices)

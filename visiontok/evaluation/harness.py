@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,21 +11,25 @@ import torch
 from torch import Tensor
 
 from visiontok.data import Batch as LoadedBatch
-from visiontok.data import EvalLoader, open_source
+from visiontok.data import EvalLoader, ImageSource, SkipReport, open_source
 from visiontok.errors import EvaluationError
+from visiontok.evaluation.ahead import ahead
 from visiontok.evaluation.environment import environment
+from visiontok.evaluation.evidence import Evidence
 from visiontok.evaluation.features import FeatureExtractor, all_extractors
 from visiontok.evaluation.identity import Clock, Pictures, model_identity, processes
-from visiontok.evaluation.measures import Batch, build_measures
-from visiontok.evaluation.metrics.accumulator import merge_across_processes
+from visiontok.evaluation.measures import Batch, Measure, build_measures
+from visiontok.evaluation.metrics.accumulator import Accumulator, merge_across_processes
 from visiontok.evaluation.pictures import Tiles, choose
 from visiontok.evaluation.protocol import to_uint8
-from visiontok.evaluation.result import Result
+from visiontok.evaluation.result import MetricValue, Result
 from visiontok.evaluation.suite import Suite
+from visiontok.evaluation.unfinished import Progress, Unfinished
 from visiontok.preprocessing import ImagePreprocessing
 from visiontok.tokenizer import Tokenizer
+from visiontok.tokens import Latents, Tokens
 
-Progress = Callable[[int, int], None]
+Report = Callable[[int, int], None]
 
 
 def evaluate_suite(
@@ -33,71 +38,205 @@ def evaluate_suite(
     *,
     name: str,
     extractors: Sequence[FeatureExtractor] = (),
-    progress: Progress = lambda done, total: None,
+    progress: Report = lambda done, total: None,
 ) -> Result:
-    """Measure the reconstructions of a tokenizer.
+    """Measure the reconstructions of a tokenizer; see `Measurement`."""
+    return Measurement(suite, tokenizer, name=name, extractors=extractors).run(progress=progress)[0]
 
-    Under torch.distributed every process measures its share of the pictures, and all return the result over all of them.
 
-    Args:
-        suite: what to measure.
-        tokenizer: on the device and in the precision in which it is to be measured.
-        name: of the model, as it was asked for.
-        extractors: your own, beside those that the suite names.
-        progress: called with the pictures this process has measured and its share of them.
+class Measurement:
+    """One tokenizer on one suite.
 
-    Raises:
-        EvaluationError: if the model does not take pictures of the suite's size or does not return them in that size, or a measurement
-            would not mean what its name says.
-        DataError: if the pictures cannot be read.
+    Under torch.distributed every process measures its share of the pictures, and all return the result over all of them. Reading, the
+    model and the metrics run side by side, each on another batch.
+
+    Attributes:
+        suite: what is measured.
+        tokenizer: as it was given.
+        source: the pictures.
+        resizing: brings each to the size of the suite.
+        extractors: all that take part.
     """
-    clock = Clock()
-    size = _agreed_size(suite, tokenizer)
-    whole = open_source(suite.data)
-    source = choose(Tiles(whole, size) if suite.crop == "tiles" else whole, suite.num_samples, seed=suite.seed)
-    extractors = all_extractors(suite.extractors, extractors)
-    rank, world_size = processes()
-    resizing = ImagePreprocessing(size=size, interpolation=suite.interpolation)
-    loader = EvalLoader(source, preprocessing=resizing, batch_size=suite.batch_size, rank=rank, world_size=world_size)
-    share = len(source) * (rank + 1) // world_size - len(source) * rank // world_size
-    pictures = Pictures()
-    with _evaluating(tokenizer):
-        layout = tokenizer.encode(torch.zeros(1, 3, size, size)).layout  # models that take any size arrange their tokens by it
-        measures, omitted = build_measures(suite, layout, extractors)
-        if not measures:
-            raise EvaluationError(f"nothing that the suite {suite.name} measures applies to {name}: {'; '.join(omitted.values())}")
-        for loaded in loader:
-            batch = _reconstruct(tokenizer, loaded, name)
-            pictures.update(batch.numbers, batch.reference)
-            for measure in measures.values():
-                measure.update(batch)
-            progress(pictures.count, share)
-    for measure in measures.values():
-        for accumulator in measure.accumulators.values():
+
+    def __init__(
+        self, suite: Suite, tokenizer: Tokenizer[Any], *, name: str, extractors: Sequence[FeatureExtractor] = (), num_workers: int = 0
+    ) -> None:
+        """Open the data and build the measures.
+
+        Args:
+            suite: what to measure.
+            tokenizer: on the device and in the precision in which it is to be measured.
+            name: of the model, as it was asked for.
+            extractors: your own, beside those that the suite names.
+            num_workers: processes that read pictures; 0 reads in a thread.
+
+        Raises:
+            EvaluationError: if the model does not take pictures of the suite's size or cannot be cut to its lengths, or nothing that the
+                suite measures applies to it.
+            DataError: if the data cannot be opened.
+        """
+        self.suite, self.tokenizer = suite, tokenizer
+        self._name, self._num_workers = name, num_workers
+        size = _agreed_size(suite, tokenizer)
+        whole = open_source(suite.data)
+        self.source: ImageSource = choose(Tiles(whole, size) if suite.crop == "tiles" else whole, suite.num_samples, seed=suite.seed)
+        self.resizing = ImagePreprocessing(size=size, interpolation=suite.interpolation)
+        self.extractors = all_extractors(suite.extractors, extractors)
+        self._rank, self._world_size = processes()
+        self._model = model_identity(tokenizer, name)
+        self._environment = environment(tokenizer.device)
+        with _evaluating(tokenizer):
+            layout = tokenizer.encode(torch.zeros(1, 3, size, size)).layout  # models that take any size arrange their tokens by it
+        self._measures: dict[int | None, dict[str, Measure]] = {}
+        for length in suite.lengths or (None,):
+            if length is not None and not (layout.prefix_decodable and length <= layout.length):
+                reason = f"has {layout.length} tokens" if layout.prefix_decodable else "cannot decode the first tokens alone"
+                raise EvaluationError(f"the suite {suite.name} asks for the first {length} tokens, but {name} {reason}; change lengths")
+            self._measures[length], self._omitted = build_measures(suite, layout, self.extractors)
+        if not any(self._measures.values()):
+            raise EvaluationError(f"nothing that the suite {suite.name} measures applies to {name}: {'; '.join(self._omitted.values())}")
+        self._pictures = Pictures()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything on which the numbers depend."""
+        return {
+            "suite": self.suite.to_dict(),
+            "model": self._model.to_dict(),
+            "data": self.source.identity,
+            "extractors": {extractor.name: extractor.identity for extractor in self.extractors},
+            "environment": self._environment.to_dict(),
+            "processes": self._world_size,
+        }
+
+    def run(self, *, progress: Report = lambda done, total: None, unfinished: Unfinished | None = None) -> tuple[Result, Evidence]:
+        """Measure everything, once.
+
+        Args:
+            progress: called with the pictures this process has measured and its share of them.
+            unfinished: where an interrupted run of this measurement left its state, and where this one leaves its own.
+
+        Raises:
+            EvaluationError: if the model does not return pictures of the size it was given, or a measurement would not mean what its name says.
+            DataError: if the pictures cannot be read.
+        """
+        clock = Clock()
+        total = len(self.source)
+        start, stop = total * self._rank // self._world_size, total * (self._rank + 1) // self._world_size
+        loader = EvalLoader(self.source, preprocessing=self.resizing, batch_size=self.suite.batch_size, num_workers=self._num_workers)
+        loader.report = SkipReport(self.source.skipped, keep=sys.maxsize)
+        position = start
+        earlier = unfinished.load(self._rank) if unfinished else None
+        if earlier is not None:
+            position = earlier.position
+            loader.report.update(earlier.skips)
+            self._restore(earlier)
+            progress(self._pictures.count, stop - start)
+        first = position
+        with _evaluating(self.tokenizer):
+            for step, batches in ahead(self._reconstructed(ahead(loader.batches(range(first, stop))))):
+                self._measure(batches)
+                position = min(first + (step + 1) * self.suite.batch_size, stop)
+                progress(self._pictures.count, stop - start)
+                if unfinished and unfinished.is_due:
+                    unfinished.store(self._rank, self._progress(position, loader.report))
+        if unfinished and self._world_size > 1:
+            unfinished.store(self._rank, self._progress(stop, loader.report))  # another process may still be killed
+        for accumulator in self._accumulators().values():
             merge_across_processes(accumulator)
-    return Result(
-        kind="reconstruction",
-        suite=suite.to_dict(),
-        model=model_identity(tokenizer, name),
-        data=pictures.identity(suite.data, source, loader.report),
-        extractors={extractor.name: extractor.identity for extractor in extractors},
-        values=tuple(value for measure in measures.values() for value in measure.values(suite.bootstrap)),
-        omitted=omitted,
-        environment=environment(tokenizer.device),
-        run=clock.run(world_size),
-    )
-
-
-def _reconstruct(tokenizer: Tokenizer[Any], loaded: LoadedBatch, name: str) -> Batch:
-    """Both sides as 8-bit pictures: the model sees the original as it would lie in a file."""
-    reference = to_uint8(loaded.images)
-    tokens = tokenizer.encode(reference)
-    reconstruction = to_uint8(tokenizer.decode(tokens).float()).cpu()
-    if reconstruction.shape != reference.shape:
-        raise EvaluationError(
-            f"{name} returned pictures of {_sides(reconstruction)} for pictures of {_sides(reference)}; set size to what it returns"
+        data = self._pictures.identity(self.suite.data, self.source, loader.report)
+        evidence = self._evidence()
+        result = Result(
+            kind="reconstruction",
+            suite=self.suite.to_dict(),
+            model=self._model,
+            data=data,
+            extractors={extractor.name: extractor.identity for extractor in self.extractors},
+            values=tuple(self._values()),
+            omitted=self._omitted,
+            evidence_sha256=evidence.sha256,
+            environment=self._environment,
+            run=clock.run(self._world_size),
         )
-    return Batch(loaded.indices, reference, reconstruction, tokens.to("cpu"), loaded.labels)
+        return result, evidence
+
+    def reconstruct(self, images: Tensor, length: int | None = None) -> tuple[Tokens | Latents, Tensor]:
+        """The tokens of uint8 images (B, 3, H, W), cut to the first `length`, and what they decode to, uint8.
+
+        Raises:
+            EvaluationError: if the model returns pictures of another size.
+        """
+        return self._decode(self.tokenizer.encode(images), images, length)
+
+    def _reconstructed(self, loaded: Generator[LoadedBatch, None, None]) -> Generator[tuple[int, dict[int | None, Batch]], None, None]:
+        """Number of the batch, and what became of it at every length. The model sees the original as it would lie in a file: in 8 bits."""
+        try:
+            for item in loaded:
+                reference = to_uint8(item.images)
+                all_tokens = self.tokenizer.encode(reference)
+                batches: dict[int | None, Batch] = {}
+                batch: Batch | None = None
+                for length in self._measures:
+                    tokens, reconstruction = self._decode(all_tokens, reference, length)
+                    tokens = tokens.to("cpu")
+                    if batch is None:
+                        batch = Batch(item.indices, reference, reconstruction, tokens, item.labels)
+                    else:
+                        batch = batch.reconstructed(tokens, reconstruction)
+                    batches[length] = batch
+                yield item.step, batches
+        finally:
+            loaded.close()
+
+    def _decode(self, tokens: Tokens | Latents, images: Tensor, length: int | None) -> tuple[Tokens | Latents, Tensor]:
+        if length is not None and isinstance(tokens, Tokens):
+            tokens = tokens.prefix(tokens.sample_lengths.clamp_max(length))
+        reconstruction = to_uint8(self.tokenizer.decode(tokens).float()).cpu()
+        if reconstruction.shape != images.shape:
+            raise EvaluationError(
+                f"{self._name} returned pictures of {_sides(reconstruction)} for pictures of {_sides(images)}; set size to what it returns"
+            )
+        return tokens, reconstruction
+
+    def _measure(self, batches: dict[int | None, Batch]) -> None:
+        batch = next(iter(batches.values()))
+        self._pictures.update(batch.numbers, batch.reference)
+        for length, measures in self._measures.items():
+            for measure in measures.values():
+                measure.update(batches[length])
+
+    def _values(self) -> Iterator[MetricValue]:
+        for length, measures in self._measures.items():
+            for measure in measures.values():
+                for value in measure.values(self.suite.bootstrap):
+                    yield value.model_copy(update={"length": length})
+
+    def _evidence(self) -> Evidence:
+        per_image, counts = {}, {}
+        for length, measures in self._measures.items():
+            suffix = "" if length is None else f" at {length} tokens"
+            for measure in measures.values():
+                per_image.update({name + suffix: column for name, column in measure.per_image().items()})
+                counts.update({name + suffix: column for name, column in measure.code_counts().items()})
+        return Evidence(self._pictures.numbers(), per_image, counts)
+
+    def _accumulators(self) -> dict[str, Accumulator]:
+        return {
+            f"{length}/{metric}/{name}": accumulator
+            for length, measures in self._measures.items()
+            for metric, measure in measures.items()
+            for name, accumulator in measure.accumulators.items()
+        }
+
+    def _progress(self, position: int, report: SkipReport) -> Progress:
+        parts = {**self._accumulators(), "pictures": self._pictures.table}
+        states = {f"{name}/{key}": array for name, part in parts.items() for key, array in part.state().items()}
+        return Progress(position, list(report.kept), states)
+
+    def _restore(self, earlier: Progress) -> None:
+        for name, part in {**self._accumulators(), "pictures": self._pictures.table}.items():
+            prefix = f"{name}/"
+            part.load_state({key.removeprefix(prefix): array for key, array in earlier.states.items() if key.startswith(prefix)})
 
 
 @contextmanager

@@ -40,44 +40,50 @@ class Pictures:
     """Which pictures were measured: their number and size, and a fingerprint of their pixels.
 
     Attributes:
-        count: how many this process has seen.
+        table: an accumulator with one row per picture.
     """
 
     def __init__(self) -> None:
-        self.count = 0
-        self._table = PerImage()
+        self.table = PerImage()
+
+    @property
+    def count(self) -> int:
+        """How many this process has seen."""
+        return len(self.table)
 
     def update(self, numbers: Tensor, images: Tensor) -> None:
         """Take in a batch (B, 3, H, W) uint8."""
-        self.count += len(images)
         rows = images.permute(0, 2, 3, 1).contiguous().numpy()
         digests = np.frombuffer(b"".join(hashlib.sha256(row.tobytes()).digest() for row in rows), dtype=np.uint8).reshape(-1, 32)
-        self._table.update(numbers, digest=digests, height=np.full(len(images), images.shape[2]), width=np.full(len(images), images.shape[3]))
+        self.table.update(numbers, digest=digests, height=np.full(len(images), images.shape[2]), width=np.full(len(images), images.shape[3]))
 
     def pixels_sha256(self) -> str:
         """Over the pictures in the order of their numbers."""
-        return hashlib.sha256(self._table.compute()["digest"].tobytes()).hexdigest()
+        return hashlib.sha256(self.table.compute()["digest"].tobytes()).hexdigest()
+
+    def numbers(self) -> np.ndarray:
+        """(N,) int64, rising."""
+        return self.table.compute()["numbers"]
 
     def identity(self, config: DataConfig, source: ImageSource, report: SkipReport) -> DataIdentity:
-        """Over all processes.
+        """Over all processes, whose tables are merged here.
 
         Raises:
             EvaluationError: if there was no picture, or one was measured twice.
         """
-        merge_across_processes(self._table)
-        table = self._table.compute()
-        reports = _gathered(report)
-        for other in reports:
-            report.update(other.kept)
-        known = len(SkipReport(source.skipped))  # every process has these, and its own beside them
+        merge_across_processes(self.table)
+        table = self.table.compute()
+        skips = SkipReport()
+        for other in _gathered(report):
+            skips.update(other.kept)
         return DataIdentity(
             config=config.to_dict(),
             identity=source.identity,
             images=len(table["numbers"]),
             size=(int(table["height"][0]), int(table["width"][0])),
             pixels_sha256=self.pixels_sha256(),
-            skipped_count=known + sum(len(other) - known for other in reports),
-            skipped=tuple(f"{skip.key}: {skip.reason}" for skip in report.kept),
+            skipped_count=len(skips),
+            skipped=tuple(f"{skip.key}: {skip.reason}" for skip in skips.kept),
         )
 
 

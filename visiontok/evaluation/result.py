@@ -19,6 +19,7 @@ class MetricValue(Config):
     Attributes:
         name: the metric, with the extractor or the variant where there are several: "psnr.mean_db", "FD[digit-classifier]".
         part: which codebook it is about, where a tokenizer has several; None for the whole.
+        length: how many tokens of each image were kept, where a suite asks for several lengths; None for all of them.
         value: None where it is not defined, such as the PSNR of images that are all identical.
         unit: "dB", "bits", ...; empty for shares and distances.
         better: which way is better, if any.
@@ -30,6 +31,7 @@ class MetricValue(Config):
 
     name: str
     part: str | None = None
+    length: int | None = None
     value: float | None
     unit: str = ""
     better: Literal["higher", "lower", "neither"] = "neither"
@@ -40,8 +42,13 @@ class MetricValue(Config):
 
     @property
     def label(self) -> str:
-        """Name and part."""
-        return self.name if self.part is None else f"{self.name} ({self.part})"
+        """Name, part and length."""
+        return self.name + (f" ({self.part})" if self.part is not None else "") + (f" at {self.length} tokens" if self.length is not None else "")
+
+    @property
+    def place(self) -> tuple[str, str | None, int | None]:
+        """What tells it from the other values of a result."""
+        return self.name, self.part, self.length
 
     @property
     def text(self) -> str:
@@ -131,6 +138,7 @@ class Result(Config):
         extractors: name -> identity of every feature extractor and classifier that took part.
         values: the numbers.
         omitted: metric -> why the suite asks for it but this model has none.
+        evidence_sha256: of the file with the values of single images and the counts of ids; None where there is none.
         environment, run: where and when.
     """
 
@@ -143,17 +151,18 @@ class Result(Config):
     extractors: dict[str, str] = Field(default_factory=dict)
     values: tuple[MetricValue, ...] = Field(min_length=1)
     omitted: dict[str, str] = Field(default_factory=dict)
+    evidence_sha256: str | None = None
     environment: Environment
     run: Run
 
-    def value(self, name: str, part: str | None = None) -> MetricValue:
-        """The number of that name.
+    def value(self, name: str, part: str | None = None, length: int | None = None) -> MetricValue:
+        """The number of that name, of that codebook, at that length.
 
         Raises:
             KeyError: listing the names that there are.
         """
         for value in self.values:
-            if (value.name, value.part) == (name, part):
+            if value.place == (name, part, length):
                 return value
         raise KeyError(f"this result has no {name!r}; it has {', '.join(value.label for value in self.values)}")
 

@@ -24,6 +24,7 @@ class Suite(Config):
     """One measurement of reconstructions.
 
     Attributes:
+        task: what is measured.
         name: in results.
         description: one sentence.
         data: the source of the pictures.
@@ -33,12 +34,15 @@ class Suite(Config):
         num_samples: that many pictures, drawn with the seed; None for all.
         metrics: what to measure.
         extractors: whose features the distances are computed over, and which classifiers judge.
+        lengths: measure the reconstructions from that many first tokens of each picture, for tokenizers whose prefixes decode; empty
+            for all tokens.
         batch_size: pictures per call of the model and process.
         seed: of the choice of pictures.
         bootstrap: of the confidence intervals.
         allow_few_samples: compute distances also with no more samples than features.
     """
 
+    task: Literal["reconstruction"] = "reconstruction"
     name: str
     description: str = ""
     data: DataConfig
@@ -48,6 +52,7 @@ class Suite(Config):
     num_samples: Positive | None = None
     metrics: tuple[Metric, ...] = Field(min_length=1)
     extractors: tuple[str, ...] = ()
+    lengths: tuple[Positive, ...] = ()
     batch_size: Positive = 32
     seed: Annotated[int, Field(ge=0)] = 0
     bootstrap: BootstrapConfig = BootstrapConfig()
@@ -55,9 +60,9 @@ class Suite(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Suite:
-        for kind, names in (("metrics", self.metrics), ("extractors", self.extractors)):
+        for kind, names in (("metrics", self.metrics), ("extractors", self.extractors), ("lengths", self.lengths)):
             if len(set(names)) < len(names):
-                raise ValueError(f"{kind} names one twice: {', '.join(names)}")
+                raise ValueError(f"{kind} names one twice: {', '.join(map(str, names))}")
         for name in self.extractors:
             if name not in EXTRACTORS:
                 raise ValueError(f"there is no feature extractor {name!r}; known: {', '.join(EXTRACTORS)}")

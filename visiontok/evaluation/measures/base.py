@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import Tensor
 
 from visiontok.evaluation.bootstrap import BootstrapConfig
+from visiontok.evaluation.features import FeatureExtractor
 from visiontok.evaluation.metrics.accumulator import Accumulator, State
 from visiontok.evaluation.result import MetricValue
 from visiontok.tokens import Latents, Tokens
@@ -32,6 +33,26 @@ class Batch:
     reconstruction: Tensor
     tokens: Tokens | Latents
     labels: Tensor | None = None
+    _of_reference: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    _of_reconstruction: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    def reference_features(self, extractor: FeatureExtractor) -> Tensor:
+        """(B, D) float64; computed once, however many measures ask."""
+        return _kept(self._of_reference, extractor, self.reference)
+
+    def reconstruction_features(self, extractor: FeatureExtractor) -> Tensor:
+        """(B, D) float64; computed once, however many measures ask."""
+        return _kept(self._of_reconstruction, extractor, self.reconstruction)
+
+    def reconstructed(self, tokens: Tokens | Latents, reconstruction: Tensor) -> Batch:
+        """The same images through other tokens; what is known of the originals stays known."""
+        return replace(self, tokens=tokens, reconstruction=reconstruction, _of_reconstruction={})
+
+
+def _kept(known: dict[str, Tensor], extractor: FeatureExtractor, images: Tensor) -> Tensor:
+    if extractor.name not in known:
+        known[extractor.name] = extractor(images)
+    return known[extractor.name]
 
 
 class Measure(ABC):
@@ -47,6 +68,14 @@ class Measure(ABC):
     @abstractmethod
     def values(self, bootstrap: BootstrapConfig) -> list[MetricValue]:
         """The numbers over everything seen."""
+
+    def per_image(self) -> dict[str, np.ndarray]:
+        """Value name -> (N,) float64, by the images' numbers, what each adds to that mean; not finite where left out."""
+        return {}
+
+    def code_counts(self) -> dict[str, np.ndarray]:
+        """Codebook -> (K,) int64, how often each id occurred."""
+        return {}
 
     def state(self) -> State:
         """Everything seen so far, as arrays."""

@@ -25,27 +25,24 @@ class ClassifierMeasure(Measure):
         self._table.update(
             batch.numbers,
             label=batch.labels,
-            original=self._classifier.classify(batch.reference),
-            reconstruction=self._classifier.classify(batch.reconstruction),
+            original=self._classifier.logits_of(batch.reference_features(self._classifier)).argmax(dim=1),
+            reconstruction=self._classifier.logits_of(batch.reconstruction_features(self._classifier)).argmax(dim=1),
         )
 
     def values(self, bootstrap: BootstrapConfig) -> list[MetricValue]:
-        table = self._table.compute()
-        return [
-            agreement_value(f"accuracy[{self._classifier.name}].originals", table["original"] == table["label"], bootstrap, "originals, true class"),
-            agreement_value(
-                f"accuracy[{self._classifier.name}].reconstructions",
-                table["reconstruction"] == table["label"],
-                bootstrap,
-                "reconstructions, true class of the original",
-            ),
-            agreement_value(
-                f"agreement[{self._classifier.name}]",
-                table["reconstruction"] == table["original"],
-                bootstrap,
-                "reconstruction and original are given the same class",
-            ),
-        ]
+        meanings = ("originals, true class", "reconstructions, true class of the original", "reconstruction and original are given the same class")
+        return [agreement_value(name, agrees, bootstrap, what) for (name, agrees), what in zip(self._agreements().items(), meanings, strict=True)]
+
+    def per_image(self) -> dict[str, np.ndarray]:
+        return {name: agrees.astype(np.float64) for name, agrees in self._agreements().items()}
+
+    def _agreements(self) -> dict[str, np.ndarray]:
+        table, name = self._table.compute(), self._classifier.name
+        return {
+            f"accuracy[{name}].originals": table["original"] == table["label"],
+            f"accuracy[{name}].reconstructions": table["reconstruction"] == table["label"],
+            f"agreement[{name}]": table["reconstruction"] == table["original"],
+        }
 
 
 def agreement_value(name: str, agrees: np.ndarray, bootstrap: BootstrapConfig, what: str) -> MetricValue:

@@ -41,6 +41,9 @@ class CodebookMeasure(Measure):
         )
         return [*(value for use in uses for value in _use(use, None if len(uses) == 1 else use.name)), coded]
 
+    def code_counts(self) -> dict[str, np.ndarray]:
+        return {use.name: use.counts for use in self._counts.compute() if not use.is_joint}
+
 
 class RateMeasure(Measure):
     """Tokens per image and their nominal bits, log2 K for each id."""
@@ -73,6 +76,10 @@ class RateMeasure(Measure):
                 ("bits_per_pixel.nominal", "bits", table["bits_per_pixel"], "sum of log2 K over an image's ids, over its pixels, mean over images"),
             )
         ]
+
+    def per_image(self) -> dict[str, np.ndarray]:
+        table = self._table.compute()
+        return {"tokens_per_image": table["tokens"], "bits_per_image.nominal": table["bits"], "bits_per_pixel.nominal": table["bits_per_pixel"]}
 
 
 def _use(use: CodeUse, part: str | None) -> list[MetricValue]:

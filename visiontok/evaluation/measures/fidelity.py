@@ -39,6 +39,9 @@ class MeanMeasure(Measure):
             )
         ]
 
+    def per_image(self) -> dict[str, np.ndarray]:
+        return {self._name: self._table.compute()["value"]}
+
 
 class PsnrMeasure(Measure):
     """PSNR in both its meanings: the mean of the images' dB, and the dB of the mean squared error over all images."""
@@ -84,6 +87,9 @@ class PsnrMeasure(Measure):
                 details={"identical_images": identical},
             ),
         ]
+
+    def per_image(self) -> dict[str, np.ndarray]:
+        return {"psnr.mean_db": _psnr(self._table.compute()["mse"])}
 
 
 def mse_measure() -> Measure:

@@ -19,8 +19,8 @@ class FrechetMeasure(Measure):
         super().__init__(reference=self._reference, reconstruction=self._reconstruction)
 
     def update(self, batch: Batch) -> None:
-        self._reference.update(self._extractor(batch.reference))
-        self._reconstruction.update(self._extractor(batch.reconstruction))
+        self._reference.update(batch.reference_features(self._extractor))
+        self._reconstruction.update(batch.reconstruction_features(self._extractor))
 
     def values(self, bootstrap: BootstrapConfig) -> list[MetricValue]:
         return [

@@ -41,6 +41,10 @@ class PerImage(Accumulator):
                 raise EvaluationError(f"{len(values)} values of {name!r} were given for {len(places)} images")
         self._add(places, arrays)
 
+    def __len__(self) -> int:
+        """Rows so far."""
+        return sum(map(len, self._numbers))
+
     def merge(self, other: PerImage) -> None:
         if other._numbers:
             numbers, columns = other._joined()
