@@ -29,6 +29,10 @@ class HubError(VisiontokError):
     """The hub could not serve a file: offline, gated, missing repository, revision or file."""
 
 
+class DependencyError(VisiontokError, ImportError):
+    """An optional package that a model needs is not installed; the message names the extra that brings it."""
+
+
 class TrainingError(VisiontokError):
     """Training cannot start, resume or go on."""
 

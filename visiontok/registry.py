@@ -94,6 +94,7 @@ class Family:
         summary: one line.
         paper, code: addresses.
         systems: names that `from_reference` accepts for it.
+        recognised_by: entries of another library's configuration, each with the values that mean this family, in the layout of its first system.
         checkpoints: released ones.
     """
 
@@ -106,6 +107,7 @@ class Family:
     paper: str
     code: str
     systems: tuple[str, ...]
+    recognised_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     checkpoints: tuple[Checkpoint, ...] = field(default=())
 
     def model_class(self) -> type[Any]:
@@ -190,6 +192,14 @@ def find_system(system: str) -> Family:
     return by_system[system]
 
 
+def recognise(config: Mapping[str, Any]) -> str | None:
+    """The system of a configuration that another library wrote and that says what it is, such as diffusers' `_class_name`; None if unknown."""
+    for family in families().values():
+        if any(config.get(entry) in values for entry, values in family.recognised_by.items()):
+            return family.systems[0]
+    return None
+
+
 def find_repository(repo: str) -> list[tuple[Family, Checkpoint]]:
     """The released checkpoints that lie in a hub repository; none for one that the registry does not list."""
     return [(family, entry) for family, entry in checkpoints().values() if entry.repo == repo]
@@ -248,4 +258,5 @@ def _read(table: Path, root: Path) -> Family:
         entries.append(Checkpoint(**merged))
     module = ".".join(("visiontok", *table.relative_to(root).with_suffix("").parts))
     values["systems"] = tuple(values["systems"])
+    values["recognised_by"] = {entry: tuple(known) for entry, known in values.get("recognised_by", {}).items()}
     return Family(module=module, checkpoints=tuple(entries), **values)

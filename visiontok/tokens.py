@@ -345,6 +345,10 @@ class Latents:
         """A sub-batch."""
         return replace(self, values=self.values[rows])
 
+    def view(self) -> Tensor:
+        """(B, *shape, D): the latents of a layout with one segment as they lie."""
+        return self.values.unflatten(1, self.layout.segments[0].shape)
+
     @classmethod
     def cat(cls, batches: Sequence[Latents]) -> Latents:
         """Join batches of one layout.

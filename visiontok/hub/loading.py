@@ -20,7 +20,7 @@ from visiontok.hub.reading import CONFIG_NAME, WEIGHTS_NAME, SavedConfig, read_c
 from visiontok.hub.sources import Folder, Source, first_of
 from visiontok.model import load_weights
 
-AUTHORS_WEIGHTS = (WEIGHTS_NAME, "pytorch_model.bin")
+AUTHORS_WEIGHTS = (WEIGHTS_NAME, "pytorch_model.bin", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 """Weight files that are tried where the registry does not name one."""
 
 
@@ -163,6 +163,7 @@ def _load(source: Source, system: str | None) -> AnyModel:
         if system is not None:
             raise ConfigError(f"{source} is in visiontok's own layout; leave out system={system!r}")
         return _load_ours(source, SavedConfig.read(values, source=f"{CONFIG_NAME} of {source}"))
+    system = system or registry.recognise(values)
     if system is None:
         known = ", ".join(sorted(known for family in registry.families().values() for known in family.systems))
         raise ConfigError(

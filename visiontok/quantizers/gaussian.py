@@ -19,11 +19,14 @@ class GaussianConfig(Config):
     Attributes:
         dim: width D of a latent; the encoder gives 2 D numbers, means then log-variances.
         kl_weight: of the divergence from the unit Gaussian, summed over a sample and averaged over the batch.
+        scale, shift: what leaves the bottleneck is (latent - shift) * scale; the divergence is that of the posterior itself.
     """
 
     type: Literal["gaussian"] = "gaussian"
     dim: int = Field(gt=0)
     kl_weight: float = Field(default=1e-6, ge=0)
+    scale: float = Field(default=1.0, gt=0)
+    shift: float = 0.0
 
     def build(self) -> GaussianBottleneck:
         """The bottleneck; it has no weights."""
@@ -48,10 +51,15 @@ class GaussianBottleneck(Quantizer):
         return self.with_noise(latents, torch.randn(mean.shape, generator=generator, device=generator.device).to(mean))
 
     def with_noise(self, latents: Tensor, noise: Tensor) -> Quantized:
-        """mean + std * noise, for noise (..., D)."""
+        """(mean + std * noise - shift) * scale, for noise (..., D)."""
         mean, logvar = self.posterior(latents)
         kl = self.kl_per_token(latents).flatten(1).sum(dim=1).mean()
-        return Quantized(mean + torch.exp(logvar / 2) * noise, None, {"kl": self.config.kl_weight * kl}, {"kl": kl.detach()})
+        drawn = (mean + torch.exp(logvar / 2) * noise - self.config.shift) * self.config.scale
+        return Quantized(drawn, None, {"kl": self.config.kl_weight * kl}, {"kl": kl.detach()})
+
+    def restore(self, latents: Tensor) -> Tensor:
+        """What left the bottleneck (..., D), at the posterior's own scale again."""
+        return latents / self.config.scale + self.config.shift
 
     def posterior(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance, each (..., D); the log-variance is clamped to [-30, 20]."""

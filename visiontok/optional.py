@@ -1,0 +1,24 @@
+"""Packages that only some models need: imported when such a model is built, with a clear word where they are missing."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from visiontok.errors import DependencyError
+
+
+def import_optional(module: str, *, extra: str) -> ModuleType:
+    """The module of an optional package.
+
+    Args:
+        module: for example "diffusers".
+        extra: of visiontok that installs its package.
+
+    Raises:
+        DependencyError: if it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise DependencyError(f"{error.name} is not installed, which this needs: pip install 'visiontok[{extra}]'") from error
