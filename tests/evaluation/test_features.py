@@ -10,8 +10,8 @@ def pictures(count: int = 5, side: int = 16) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", EXTRACTORS)
-def test_every_extractor(name: str) -> None:
+@pytest.mark.parametrize("name", ["digit-classifier", "downsampled-pixels"])
+def test_every_extractor_without_a_weight_file(name: str) -> None:
     extractor = find_extractor(name)
     features = extractor(pictures())
     assert features.dtype == torch.float64

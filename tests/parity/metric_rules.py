@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
+    """A golden case as arrays; hashed as an object, so that what is costly can be kept with it."""
+
     config: dict[str, Any]
     inputs: dict[str, np.ndarray]
     outputs: dict[str, np.ndarray]
@@ -23,6 +25,7 @@ class Equal:
     ours: Callable[..., Any]
     rel: float = 0.0
     abs: float = 0.0
+    norm: float = 0.0  # of each row's difference, relative to the expected row's norm
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,7 +32,7 @@ class LpipsConfig(Config):
 
     def build(self) -> nn.Module:
         """The frozen distance."""
-        return LpipsDistance(self.weights)
+        return LpipsDistance(read_weights(self.weights), net="vgg")
 
 
 class ConvNextConfig(Config):
@@ -91,24 +92,36 @@ class ConvNextDistance(nn.Module):
         return self.net((resized - self.mean) / self.std)
 
 
-class LpipsDistance(nn.Module):
-    """The package's LPIPS with the backbone's weights put in from a file."""
+LpipsNet = Literal["alex", "vgg", "squeeze"]
 
-    def __init__(self, weights: Path) -> None:
+
+class LpipsDistance(nn.Module):
+    """The package's LPIPS, version 0.1, whose learned weights it brings; the backbone's come from the caller."""
+
+    def __init__(self, backbone: Mapping[str, Tensor], *, net: LpipsNet) -> None:
+        """Put torchvision's weights into the backbone.
+
+        Args:
+            backbone: state dict of torchvision's `alexnet`, `vgg16` or `squeezenet1_1`; the classifier is not used.
+            net: which of them.
+
+        Raises:
+            ConfigError: if the package is not installed.
+            CheckpointError: if the weights are another network's.
+        """
         super().__init__()
         try:
             import lpips
         except ImportError as error:
             raise ConfigError('the "lpips" distance needs the package lpips: pip install "visiontok[metrics]"') from error
-        self.net = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
-        features = {key.removeprefix("features."): tensor for key, tensor in read_weights(weights).items() if key.startswith("features.")}
-        slices = {key.split(".", 1)[1]: key for key in self.net.net.state_dict()}
-        _frozen(self.net.net, {slices[key]: tensor for key, tensor in features.items() if key in slices})
+        self.net = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
+        slices = {f"features.{key.split('.', 1)[1]}": key for key in self.net.net.state_dict()}
+        _frozen(self.net.net, {slices[key]: tensor for key, tensor in backbone.items() if key in slices})
         self.net.eval().requires_grad_(False)
 
     def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
         """Two batches (B, 3, H, W) in [0, 1] -> (B,)."""
-        return self.net(images * 2 - 1, reconstructions * 2 - 1).flatten()
+        return self.net(images, reconstructions, normalize=True).flatten()
 
 
 def read_weights(path: Path) -> dict[str, Any]:

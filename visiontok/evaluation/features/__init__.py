@@ -8,11 +8,28 @@ from types import MappingProxyType
 
 from visiontok.errors import EvaluationError
 from visiontok.evaluation.features.base import Classifier, FeatureExtractor, FunctionExtractor
+from visiontok.evaluation.features.clip import ClipVitL14At336
 from visiontok.evaluation.features.digit_classifier import DigitClassifier
+from visiontok.evaluation.features.dinov2 import DinoV2VitL14
 from visiontok.evaluation.features.downsampled_pixels import DownsampledPixels
+from visiontok.evaluation.features.inception import InceptionV3Clean, InceptionV3Compat, InceptionV3CompatFloat64, InceptionV3PytorchFid
 from visiontok.registry import unknown
 
-EXTRACTORS: Mapping[str, type[FeatureExtractor]] = MappingProxyType({extractor.name: extractor for extractor in (DigitClassifier, DownsampledPixels)})
+EXTRACTORS: Mapping[str, type[FeatureExtractor]] = MappingProxyType(
+    {
+        extractor.name: extractor
+        for extractor in (
+            DigitClassifier,
+            DownsampledPixels,
+            InceptionV3Compat,
+            InceptionV3CompatFloat64,
+            InceptionV3PytorchFid,
+            InceptionV3Clean,
+            DinoV2VitL14,
+            ClipVitL14At336,
+        )
+    }
+)
 
 __all__ = ["EXTRACTORS", "Classifier", "FeatureExtractor", "FunctionExtractor", "all_extractors", "find_extractor"]
 
@@ -23,6 +40,7 @@ def find_extractor(name: str) -> FeatureExtractor:
 
     Raises:
         UnknownNameError: with close matches.
+        CheckpointError: if its weights are not in the weights' folder; says how to get them.
     """
     if name not in EXTRACTORS:
         raise unknown("feature extractor", name, EXTRACTORS)

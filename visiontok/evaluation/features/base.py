@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from typing_extensions import Self
 
-from visiontok.errors import EvaluationError
+from visiontok.errors import CheckpointError, EvaluationError
+from visiontok.evaluation.weight_files import LoadedWeights
 
 
 class FeatureExtractor(ABC):
@@ -24,6 +27,15 @@ class FeatureExtractor(ABC):
     name: str
     identity: str
     protocol: str
+
+    @property
+    def frechet_name(self) -> str:
+        """What the Fréchet distance over these features is called; FID is the name for one network only."""
+        return f"FD[{self.name}]"
+
+    def to(self, device: torch.device | str) -> Self:
+        """Compute on this device from now on; those without a network stay where they are."""
+        return self
 
     def __call__(self, images: Tensor) -> Tensor:
         """Features (B, D) float64 on the CPU.
@@ -75,6 +87,23 @@ class FunctionExtractor(FeatureExtractor):
 
     def extract(self, images: Tensor) -> Tensor:
         return self._function(images)
+
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+
+def load_into(network: NetworkT, weights: LoadedWeights, *, what: str) -> NetworkT:
+    """Put the weights in; counters of training batches may be missing.
+
+    Raises:
+        CheckpointError: if other tensors are missing, left over or of another shape.
+    """
+    counters = {key: value for key, value in network.state_dict().items() if key.endswith("num_batches_tracked")}
+    try:
+        network.load_state_dict({**counters, **weights.tensors})
+    except RuntimeError as error:
+        raise CheckpointError(f"these weights do not belong to {what}: {error}") from error
+    return network
 
 
 def described(*parts: str | bytes) -> str:

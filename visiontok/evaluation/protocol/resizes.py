@@ -1,4 +1,4 @@
-"""The resizing rules in front of the Inception network. They look alike and give distances that cannot be compared."""
+"""The resizing rules in front of feature networks. They look alike and give distances that cannot be compared."""
 
 from __future__ import annotations
 
@@ -39,6 +39,12 @@ def resize_for_inception(images: Tensor, *, rule: Resize, size: int = 299) -> Te
         planes = [[_pil_bicubic(channel, size) for channel in image] for image in images.cpu().numpy()]
         return torch.from_numpy(np.asarray(planes)).clamp(0, 255).to(images.device)
     raise EvaluationError(f"there is no resize {rule!r}; known: {', '.join(RESIZES)}")
+
+
+def resize_pictures(images: Tensor, *, size: int) -> Tensor:
+    """(B, 3, size, size) uint8 by PIL's bicubic resize with antialiasing, on pictures (B, 3, H, W) uint8, aspect not kept."""
+    pictures = [Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC) for image in images.permute(0, 2, 3, 1).cpu().numpy()]
+    return torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2).to(images.device)
 
 
 def _tf1_bilinear(images: Tensor, size: int) -> Tensor:

@@ -1,0 +1,101 @@
+"""Weight files of other projects' networks: found in a folder or at a path, checked by their SHA-256, never fetched."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from visiontok.errors import CheckpointError
+
+FOLDER_VARIABLE = "VISIONTOK_WEIGHTS"
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A file that somebody else publishes.
+
+    Attributes:
+        name: under which it lies in the folder.
+        size: in words, before it is downloaded.
+        sha256: its digest, or the leading digits of it that the publisher puts into the name; empty where none is published, so that the
+            digest is written down with every number but cannot be checked beforehand.
+        source: whose it is and where to get it.
+        licence: of the weights.
+    """
+
+    name: str
+    size: str
+    sha256: str
+    source: str
+    licence: str
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedWeights:
+    """Tensors by name, and the digest of the file they came from."""
+
+    tensors: dict[str, Tensor]
+    sha256: str
+
+
+def weights_folder() -> Path:
+    """Where weight files are looked for: `VISIONTOK_WEIGHTS`, or `~/.cache/visiontok/weights`."""
+    return Path(os.environ.get(FOLDER_VARIABLE) or Path.home() / ".cache" / "visiontok" / "weights")
+
+
+def load_weights(file: WeightFile, path: str | Path | None = None) -> LoadedWeights:
+    """Read a weight file, from the given path or from the first of our own folder and torch.hub's checkpoints that holds it.
+
+    Args:
+        file: what is wanted; a file with another digest is refused.
+        path: of the file, whatever it is called there.
+
+    Raises:
+        CheckpointError: if there is no such file (says what it is and how to get it), it is another one, or it cannot be read.
+    """
+    found = _find(file, path)
+    digest = _sha256(found)
+    if not digest.startswith(file.sha256):
+        raise CheckpointError(
+            f"{found} is not {file.name}: its SHA-256 is {digest}, expected {file.sha256}{'' if len(file.sha256) == 64 else '...'}. "
+            f"Get it again from {file.source}"
+        )
+    return LoadedWeights(_read(found), digest)
+
+
+def _find(file: WeightFile, path: str | Path | None) -> Path:
+    folders = [weights_folder(), Path(torch.hub.get_dir()) / "checkpoints"]
+    candidates = [Path(path)] if path is not None else [folder / file.name for folder in folders]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    looked = " and ".join(str(candidate) for candidate in candidates)
+    raise CheckpointError(
+        f"the weights {file.name} ({file.size}, licence: {file.licence}) are missing; looked for {looked}. visiontok fetches no weights by itself: "
+        f"get them from {file.source}, and put the file into {folders[0]} (or set {FOLDER_VARIABLE} to its folder, or give its path)"
+    )
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        loaded: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # both libraries raise many kinds for damaged files
+        raise CheckpointError(f"{path} is not a readable weight file: {error}") from error
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise CheckpointError(f"{path} holds {type(loaded).__name__}, expected tensors by name")
+    return loaded
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
