@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,10 +15,13 @@ MIN_ROWS = 32
 GROUP = 64
 """Codes per group of the two-step search for the maximum."""
 
+Score = Literal["distance", "product"]
+"""What makes a code near: a small Euclidean distance, or a large dot product."""
+
 
 @torch.no_grad()
-def nearest_codes(latents: Tensor, codebook: Tensor) -> Tensor:
-    """Index of the code with the smallest Euclidean distance to each latent; the lowest index among equals.
+def nearest_codes(latents: Tensor, codebook: Tensor, *, score: Score = "distance") -> Tensor:
+    """Index of the code nearest to each latent; the lowest index among equals.
 
     The N x K matrix of distances is never built: rows are visited in tiles, in float32 whatever the input's type.
     |z - e|^2 is compared as z.e - |e|^2 / 2, since |z|^2 is the same for every code; the second term is one more column of the product.
@@ -24,6 +29,7 @@ def nearest_codes(latents: Tensor, codebook: Tensor) -> Tensor:
     Args:
         latents: (N, D).
         codebook: (K, D).
+        score: what makes a code near.
 
     Returns:
         (N,) int64.
@@ -31,27 +37,74 @@ def nearest_codes(latents: Tensor, codebook: Tensor) -> Tensor:
     Raises:
         ValueError: if the widths differ or the codebook is empty.
     """
-    if latents.ndim != 2 or codebook.ndim != 2 or latents.shape[1] != codebook.shape[1] or not len(codebook):
-        raise ValueError(f"latents (N, D) and a codebook (K, D) are needed, got {tuple(latents.shape)} and {tuple(codebook.shape)}")
+    _check(latents, codebook)
     device = latents.device
     with torch.autocast(device.type, enabled=False):
-        codes = _grouped(codebook.float())
+        codes = _grouped(codebook.float(), score)
         groups = codes.shape[1] // GROUP
-        tile_rows = max(TILE_SCORES.get(device.type, TILE_SCORES["cuda"]) // codes.shape[1], MIN_ROWS)
-        scores = torch.empty(min(tile_rows, len(latents)), codes.shape[1], device=device)
+        height = tile_rows(device, codes.shape[1])
+        scores = torch.empty(min(height, len(latents)), codes.shape[1], device=device)
         indices = torch.empty(len(latents), dtype=torch.int64, device=device)
-        for start in range(0, len(latents), tile_rows):
-            rows = F.pad(latents[start : start + tile_rows].float(), (0, 1), value=1.0)
+        for start in range(0, len(latents), height):
+            rows = F.pad(latents[start : start + height].float(), (0, 1), value=1.0)
             tile = torch.mm(rows, codes, out=scores[: len(rows)]).view(len(rows), GROUP, groups)
             # A maximum over columns runs many times faster than one with its place; the place is then sought in one group only.
             group = tile.amax(dim=1).argmax(dim=1)
             member = tile.gather(2, group[:, None, None].expand(-1, GROUP, 1)).squeeze(2).argmax(dim=1)
-            indices[start : start + tile_rows] = group * GROUP + member
+            indices[start : start + height] = group * GROUP + member
     return indices
 
 
-def _grouped(codebook: Tensor) -> Tensor:
-    """(D + 1, K'): the transposed codebook above -|e|^2 / 2, with member m of group g in column m * groups + g.
+@torch.no_grad()
+def nearest_k_codes(latents: Tensor, codebook: Tensor, k: int, *, score: Score = "distance") -> Tensor:
+    """The k codes nearest to each latent, nearest first; equally near codes come in any order.
+
+    Like `nearest_codes` in tiles of rows, so that beside the result only one tile of scores is held.
+
+    Args:
+        latents: (N, D).
+        codebook: (K, D).
+        k: at most K.
+        score: what makes a code near.
+
+    Returns:
+        (N, k) int64.
+
+    Raises:
+        ValueError: if the widths differ, the codebook is empty or holds fewer than k codes.
+    """
+    _check(latents, codebook)
+    if not 1 <= k <= len(codebook):
+        raise ValueError(f"{k} nearest codes were asked for; this codebook has {len(codebook)}, so 1 to {len(codebook)} can be found")
+    device = latents.device
+    with torch.autocast(device.type, enabled=False):
+        codes = codebook.float()
+        offsets = score_offsets(codes, score)
+        height = tile_rows(device, len(codes))
+        indices = torch.empty(len(latents), k, dtype=torch.int64, device=device)
+        for start in range(0, len(latents), height):
+            scores = torch.addmm(offsets, latents[start : start + height].float(), codes.T)
+            indices[start : start + height] = scores.topk(k, dim=1).indices
+    return indices
+
+
+def tile_rows(device: torch.device, num_codes: int) -> int:
+    """Latents whose scores against so many codes are held at once."""
+    return max(TILE_SCORES.get(device.type, TILE_SCORES["cuda"]) // num_codes, MIN_ROWS)
+
+
+def score_offsets(codebook: Tensor, score: Score) -> Tensor:
+    """What is added to z.e for the codes (K, D): (K,), so that the nearest code has the largest sum."""
+    return codebook.square().sum(dim=1) / -2 if score == "distance" else codebook.new_zeros(len(codebook))
+
+
+def _check(latents: Tensor, codebook: Tensor) -> None:
+    if latents.ndim != 2 or codebook.ndim != 2 or latents.shape[1] != codebook.shape[1] or not len(codebook):
+        raise ValueError(f"latents (N, D) and a codebook (K, D) are needed, got {tuple(latents.shape)} and {tuple(codebook.shape)}")
+
+
+def _grouped(codebook: Tensor, score: Score) -> Tensor:
+    """(D + 1, K'): the transposed codebook above the offsets of its scores, with member m of group g in column m * groups + g.
 
     K' is K rounded up to whole groups; the filling columns score minus infinity.
     """
@@ -60,5 +113,5 @@ def _grouped(codebook: Tensor) -> Tensor:
     codes = codebook.new_zeros(groups * GROUP, dim + 1)
     codes[:, dim] = -torch.inf
     codes[:size, :dim] = codebook
-    codes[:size, dim] = codebook.square().sum(dim=1) / -2
+    codes[:size, dim] = score_offsets(codebook, score)
     return codes.view(groups, GROUP, dim + 1).permute(2, 1, 0).reshape(dim + 1, GROUP * groups)
