@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from visiontok.layers.activations import gelu
@@ -30,16 +31,38 @@ class TransformerBlock(nn.Module):
         mlp_dim: hidden width of the feed-forward part.
         eps: of both layer norms.
         qkv_bias: bias of the packed attention projection.
+        layer_scale: initial factor of a learned scale per channel on both branches, as in DINOv2; None for no such scales.
+        drop_path: share of samples that skip a branch in training; the others' branches are enlarged accordingly.
     """
 
-    def __init__(self, dim: int, num_heads: int, *, mlp_dim: int, eps: float = 1e-5, qkv_bias: bool = True) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        mlp_dim: int,
+        eps: float = 1e-5,
+        qkv_bias: bool = True,
+        layer_scale: float | None = None,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=eps)
         self.attn = SelfAttention(dim, num_heads, qkv_bias=qkv_bias)
         self.norm2 = nn.LayerNorm(dim, eps=eps)
         self.mlp = Mlp(dim, mlp_dim)
+        self.scale1 = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
+        self.scale2 = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
+        self.drop_path = drop_path
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, L, D) -> (B, L, D); `mask` as for `SelfAttention`."""
-        x = x + self.attn(self.norm1(x), mask)
-        return x + self.mlp(self.norm2(x))
+        x = x + self._branch(self.attn(self.norm1(x), mask), self.scale1)
+        return x + self._branch(self.mlp(self.norm2(x)), self.scale2)
+
+    def _branch(self, x: Tensor, scale: Tensor | None) -> Tensor:
+        if scale is not None:
+            x = x * scale
+        if self.drop_path and self.training:
+            x = x * (torch.rand(len(x), 1, 1, device=x.device) >= self.drop_path) / (1 - self.drop_path)
+        return x

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from visiontok.errors import TokenError
+
 
 @dataclass(frozen=True)
 class Quantized:
@@ -36,6 +38,27 @@ class Quantizer(nn.Module, ABC):
     @abstractmethod
     def lookup(self, indices: Tensor) -> Tensor:
         """The latents (..., D) that stand behind ids (...); equals `forward(x).latents` for `forward(x).indices`."""
+
+    @torch.no_grad()
+    def search(self, latents: Tensor) -> Tensor:
+        """The ids of `forward(latents)` alone; nothing is learned from these latents."""
+        was_training = self.training
+        try:
+            return self.eval()(latents).indices
+        finally:
+            self.train(was_training)
+
+    def neighbours(self, latents: Tensor, k: int) -> Tensor:
+        """For every id of `forward(latents)`, the k ids nearest to the latent that it stands for, nearest first; rank 0 is that id itself.
+
+        Returns:
+            (*indices.shape, k) int64.
+
+        Raises:
+            TokenError: by quantizers without a codebook.
+            ValueError: if there are fewer than k codes.
+        """
+        raise TokenError(f"{type(self).__name__} has no codebook in which codes have neighbours")
 
     def sample(self, latents: Tensor, generator: torch.Generator) -> Quantized:
         """Like `forward` for quantizers that draw; deterministic quantizers have nothing to draw."""

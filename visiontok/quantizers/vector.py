@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from visiontok.config import Config
 from visiontok.quantizers.base import Quantized, Quantizer
 from visiontok.quantizers.codebook_updates import EmaConfig, EmaUpdate, KMeansConfig, KMeansInit, Revival, RevivalConfig
-from visiontok.quantizers.nearest import nearest_codes
-from visiontok.quantizers.straight_through import straight_through
+from visiontok.quantizers.gradients import GRADIENTS, Gradient
+from visiontok.quantizers.nearest import nearest_codes, nearest_k_codes
+from visiontok.quantizers.soft_assignment import CodebookEntropyConfig, assignment_entropies
 
 
 class VectorQuantizerConfig(Config):
@@ -24,8 +25,11 @@ class VectorQuantizerConfig(Config):
         dim: width D of a code.
         normalize_latents: put latents on the unit sphere before the search.
         normalize_codes: put codes on the unit sphere at every use; they are stored as they are.
+        raw_lookup: let the decoder read codes as they are stored, also where the search normalises them.
+        gradient: how gradients pass from the codes to the latents; see `gradients`.
         commitment_weight: of mean((z - sg(e))^2), which moves the encoder.
         codebook_weight: of mean((sg(z) - e)^2), which moves the codes; without effect when they are moving averages.
+        entropy: entropy terms of the softmax over negative squared distances, in training; None without them.
         kmeans, ema, revival: updates other than by gradient; see `codebook_updates`.
     """
 
@@ -34,8 +38,11 @@ class VectorQuantizerConfig(Config):
     dim: int = Field(gt=0)
     normalize_latents: bool = False
     normalize_codes: bool = False
+    raw_lookup: bool = False
+    gradient: Gradient = "straight_through"
     commitment_weight: float = Field(default=0.25, ge=0)
     codebook_weight: float = Field(default=1.0, ge=0)
+    entropy: CodebookEntropyConfig | None = None
     kmeans: KMeansConfig | None = None
     ema: EmaConfig | None = None
     revival: RevivalConfig | None = None
@@ -52,7 +59,7 @@ class VectorQuantizerConfig(Config):
 
 
 class VectorQuantizer(Quantizer):
-    """Nearest code, straight-through gradient, commitment and codebook losses. Works in float32 whatever the model's type.
+    """Nearest code, estimated gradient, commitment and codebook losses. Works in float32 whatever the model's type.
 
     State:
         codebook: (K, D), uniform in +-1/K at first.
@@ -68,11 +75,9 @@ class VectorQuantizer(Quantizer):
         self.revival = Revival(config.revival, codebook_size=size) if config.revival else None
 
     def forward(self, latents: Tensor) -> Quantized:
-        """Latents (..., D) -> codes (..., D), ids (...), losses `commitment` and `codebook`, each times its weight."""
+        """Latents (..., D) -> codes (..., D), ids (...), losses `commitment`, `codebook` and in training `entropy`, each times its weight."""
         with torch.autocast(latents.device.type, enabled=False):
-            z = latents.float()
-            if self.config.normalize_latents:
-                z = F.normalize(z, dim=-1)
+            z = self._searched(latents).view(latents.shape)
             flat = z.detach().flatten(0, -2)
             passes_through = self.training and self.kmeans is not None and self.kmeans.warming_up
             if self.training and self.kmeans is not None:
@@ -82,22 +87,45 @@ class VectorQuantizer(Quantizer):
             losses = {"commitment": self.config.commitment_weight * F.mse_loss(z, codes.detach())}
             if self.ema is None:
                 losses["codebook"] = self.config.codebook_weight * F.mse_loss(codes, z.detach())
+            if self.training and self.config.entropy is not None:
+                losses["entropy"] = self._entropy(z.flatten(0, -2), self.config.entropy)
             if passes_through:
                 losses = {name: loss * 0 for name, loss in losses.items()}
             stats = {"quantization_error": F.mse_loss(z, codes).detach()}
             if self.training and not passes_through:
                 self._update_codebook(flat, indices)
-            quantized = z if passes_through else straight_through(z, codes)
+            quantized = z if passes_through else GRADIENTS[self.config.gradient](z, codes)
         return Quantized(quantized.to(latents.dtype), indices.view(z.shape[:-1]), losses, stats)
+
+    @torch.no_grad()
+    def search(self, latents: Tensor) -> Tensor:
+        """Latents (..., D) -> ids (...)."""
+        return nearest_codes(self._searched(latents), self._codes()).view(latents.shape[:-1])
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Ids (...) -> codes (..., D), on the unit sphere where codes are normalised."""
         codes = F.embedding(indices, self.codebook)
-        return F.normalize(codes, dim=-1) if self.config.normalize_codes else codes
+        return F.normalize(codes, dim=-1) if self.config.normalize_codes and not self.config.raw_lookup else codes
+
+    @torch.no_grad()
+    def neighbours(self, latents: Tensor, k: int) -> Tensor:
+        """Latents (..., D) -> their k nearest codes (..., k), in the space of the search."""
+        return nearest_k_codes(self._searched(latents), self._codes(), k).view(*latents.shape[:-1], k)
+
+    def _searched(self, latents: Tensor) -> Tensor:
+        """Latents (..., D) as rows (N, D) in the space of the search."""
+        z = latents.float().flatten(0, -2)
+        return F.normalize(z, dim=-1) if self.config.normalize_latents else z
 
     def _codes(self) -> Tensor:
+        """The codebook (K, D) in the space of the search."""
         codes = self.codebook.detach()
         return F.normalize(codes.float(), dim=-1) if self.config.normalize_codes else codes
+
+    def _entropy(self, latents: Tensor, config: CodebookEntropyConfig) -> Tensor:
+        codes = self.codebook.float()
+        codes = F.normalize(codes, dim=-1) if self.config.normalize_codes else codes
+        return config.loss(*assignment_entropies(latents, codes, scale=2 / config.temperature, score="distance"))
 
     def _update_codebook(self, latents: Tensor, indices: Tensor) -> None:
         codebook = self.codebook.data

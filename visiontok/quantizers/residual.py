@@ -1,0 +1,94 @@
+"""Residual quantization (Zeghidour et al. 2021, SoundStream): every level quantizes what the levels before it left."""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from visiontok.config import Config
+from visiontok.quantizers.base import Quantized, Quantizer
+from visiontok.quantizers.gradients import GRADIENTS, Gradient
+from visiontok.quantizers.levels import LevelDropoutConfig, LevelledQuantizer, check_min_levels
+from visiontok.quantizers.losses import mean_of
+from visiontok.quantizers.pointwise import PointwiseConfig
+
+
+class ResidualQuantizerConfig(Config):
+    """Levels of one kind.
+
+    Attributes:
+        num_levels: S.
+        quantizer: of every level.
+        shared: let all levels use one quantizer, as in RQ-VAE (Lee et al. 2022, arXiv 2203.01941).
+        gradient: how gradients pass from the sum of the codes to the latents; those of the levels themselves are not used.
+        dropout: of levels, in training; None keeps all.
+    """
+
+    type: Literal["residual"] = "residual"
+    num_levels: int = Field(gt=0)
+    quantizer: PointwiseConfig
+    shared: bool = False
+    gradient: Gradient = "straight_through"
+    dropout: LevelDropoutConfig | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> ResidualQuantizerConfig:
+        check_min_levels(self.dropout, self.num_levels)
+        return self
+
+    def build(self) -> ResidualQuantizer:
+        """The quantizer with random codebooks."""
+        return ResidualQuantizer(self)
+
+
+class ResidualQuantizer(LevelledQuantizer):
+    """Latents (B, ..., D) -> the sum of one code per level, ids (B, ..., S). Each loss is the mean over the levels.
+
+    State:
+        levels: S quantizers, or one that all levels share.
+    """
+
+    def __init__(self, config: ResidualQuantizerConfig) -> None:
+        super().__init__()
+        self.config, self.num_levels, self.dropout = config, config.num_levels, config.dropout
+        self.levels = nn.ModuleList(config.quantizer.build() for _ in range(1 if config.shared else config.num_levels))
+
+    def quantize(self, latents: Tensor, kept: Tensor) -> Quantized:
+        """Latents (B, ..., D) of which sample b keeps its first kept[b] levels -> codes (B, ..., D), ids (B, ..., S) of all levels."""
+        cuts = bool((kept < self.num_levels).any())
+        z = latents.float()
+        residual, total = z, torch.zeros_like(z)
+        found = []
+        for place, level in enumerate(self._levels()):
+            quantized = level(residual)
+            codes = quantized.latents.detach()
+            residual = residual - codes
+            if cuts:
+                codes = codes * (place < kept).view(-1, *[1] * (z.ndim - 1))
+            total = total + codes
+            found.append(quantized)
+        losses, stats = mean_of([part.losses for part in found]), {"quantization_error": residual.detach().square().mean()}
+        indices = torch.stack([part.indices for part in found if part.indices is not None], dim=-1)
+        return Quantized(GRADIENTS[self.config.gradient](z, total).to(latents.dtype), indices, losses, stats)
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        """Ids (..., s) of the first s <= S levels -> the sum of their codes (..., D)."""
+        codes = [level.lookup(indices[..., place]) for place, level in enumerate(self._levels()[: indices.shape[-1]])]
+        return torch.stack(codes).sum(dim=0)
+
+    @torch.no_grad()
+    def neighbours(self, latents: Tensor, k: int) -> Tensor:
+        """Latents (..., D) -> at each level the k codes nearest to what the levels before it left, (..., S, k)."""
+        residual, found = latents.float(), []
+        for level in self._levels():
+            found.append(level.neighbours(residual, k))
+            residual = residual - level.lookup(found[-1][..., 0])
+        return torch.stack(found, dim=-2)
+
+    def _levels(self) -> list[Quantizer]:
+        """One quantizer per level, a shared one S times."""
+        levels = cast("list[Quantizer]", list(self.levels))
+        return levels * self.num_levels if self.config.shared else levels
