@@ -32,9 +32,12 @@ def bits_to_ids(bits: Tensor, *, chunks: Sequence[int], order: BitOrder) -> Tens
     _check(chunks)
     if bits.shape[-1] != sum(chunks):
         raise ValueError(f"chunks {tuple(chunks)} hold {sum(chunks)} bits, but there are {bits.shape[-1]} per position")
-    weighted = bits.to(torch.int64) << _shifts(chunks, order, bits.device)
-    ids = [part.sum(dim=-1) for part in weighted.split(list(chunks), dim=-1)]
-    return ids[0] if len(chunks) == 1 else torch.stack(ids, dim=-1)
+    ids = torch.zeros(*bits.shape[:-1], len(chunks), dtype=torch.int64, device=bits.device)
+    for number, part in enumerate(bits.split(list(chunks), dim=-1)):
+        digits = part.unbind(dim=-1)
+        for digit in digits if order == "msb" else reversed(digits):
+            ids[..., number].mul_(2).add_(digit)
+    return ids[..., 0] if len(chunks) == 1 else ids
 
 
 def ids_to_bits(ids: Tensor, *, chunks: Sequence[int], order: BitOrder) -> Tensor:
@@ -56,14 +59,10 @@ def ids_to_bits(ids: Tensor, *, chunks: Sequence[int], order: BitOrder) -> Tenso
         ids = ids[..., None]
     elif not ids.ndim or ids.shape[-1] != len(chunks):
         raise ValueError(f"ids of shape {tuple(ids.shape)} must have {len(chunks)} on the last axis, one for each of the chunks {tuple(chunks)}")
-    repeated = ids.repeat_interleave(torch.tensor(chunks, device=ids.device), dim=-1, output_size=sum(chunks))
-    return (repeated >> _shifts(chunks, order, ids.device) & 1).bool()
-
-
-def _shifts(chunks: Sequence[int], order: BitOrder, device: torch.device) -> Tensor:
-    """(D,) int64: the exponent of two that each bit stands for."""
-    rising = [torch.arange(size, device=device) for size in chunks]
-    return torch.cat([shifts.flip(0) if order == "msb" else shifts for shifts in rising])
+    masks = [2 ** torch.arange(size, device=ids.device) for size in chunks]
+    if order == "msb":
+        masks = [mask.flip(0) for mask in masks]
+    return torch.cat([(number[..., None] & mask) != 0 for number, mask in zip(ids.unbind(dim=-1), masks, strict=True)], dim=-1)
 
 
 def _check(chunks: Sequence[int]) -> None:

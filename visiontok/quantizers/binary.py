@@ -1,0 +1,174 @@
+"""Binary quantization without a codebook: a latent becomes the signs of its channels.
+
+One class is lookup-free quantization (LFQ, arXiv 2310.05737) as in Open-MAGVIT2, and binary spherical quantization (BSQ, arXiv 2406.07548) as
+its authors and as vector-quantize-pytorch wrote it. They differ in arguments only; the defaults are Open-MAGVIT2's.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from visiontok.config import Config
+from visiontok.quantizers.base import Quantized, Quantizer
+from visiontok.quantizers.bits import MAX_BITS, BitOrder, bits_to_ids, ids_to_bits
+from visiontok.quantizers.entropy_terms import MAX_GROUP_SIZE, LogFloor, entropy, mean_probabilities, sample_entropy
+
+
+class EntropyConfig(Config):
+    """weight * (sample_weight * entropy of a latent's code - batch_weight * entropy of the batch's mean code).
+
+    Attributes:
+        weight, sample_weight, batch_weight: as above.
+        inv_temperature: t in P(c) = softmax(2 t z.c) over all codes c.
+        group_size: codes of how many channels are enumerated; None for all channels at once, 1 for single signs.
+        sample_log, batch_log: the logarithms of the two terms.
+    """
+
+    weight: float = Field(default=0.1, ge=0)
+    sample_weight: float = Field(default=1.0, ge=0)
+    batch_weight: float = Field(default=1.0, ge=0)
+    inv_temperature: float = Field(default=100.0, gt=0)
+    group_size: int | None = Field(default=None, gt=0, le=MAX_GROUP_SIZE)
+    sample_log: LogFloor = LogFloor()
+    batch_log: LogFloor = LogFloor(eps=1e-5)
+
+
+class BinaryQuantizerConfig(Config):
+    """Which binary quantizer.
+
+    Attributes:
+        dim: bits D per position.
+        input_dim: width of the latents where linear layers lead to the D channels and back; None without such layers.
+        normalize: put latents on the sphere of radius `scale`.
+        scale: of the codes.
+        codes: "cube" for signs times `scale`, "sphere" for signs times `scale / sqrt(D)`, of length `scale`.
+        bit_order: whether the first channel is the most or the least significant bit of an id.
+        chunks: bits per id where a position has several; None for one id of D bits.
+        scale_gradient: multiply the straight-through gradient by the size of a code's entries, as BSQ's authors do.
+        commitment_weight: of the squared distance of latents to their codes.
+        commitment_mean: over all "elements", or over "positions" of the sum over channels.
+        entropy: the entropy terms; None without them.
+        losses_in_eval: whether losses are computed in evaluation too; zero otherwise.
+    """
+
+    type: Literal["binary"] = "binary"
+    dim: int = Field(gt=0)
+    input_dim: int | None = Field(default=None, gt=0)
+    normalize: bool = False
+    scale: float = Field(default=1.0, gt=0)
+    codes: Literal["cube", "sphere"] = "cube"
+    bit_order: BitOrder = "lsb"
+    chunks: tuple[int, ...] | None = None
+    scale_gradient: bool = False
+    commitment_weight: float = Field(default=0.25, ge=0)
+    commitment_mean: Literal["elements", "positions"] = "elements"
+    entropy: EntropyConfig | None = EntropyConfig()
+    losses_in_eval: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> BinaryQuantizerConfig:
+        if not all(1 <= size <= MAX_BITS for size in self.id_bits) or sum(self.id_bits) != self.dim:
+            raise ValueError(f"chunks {self.id_bits} must add up to dim {self.dim}, each from 1 to {MAX_BITS} bits")
+        if self.entropy is not None:
+            size = self.entropy.group_size or self.dim
+            if self.dim % size or size > MAX_GROUP_SIZE:
+                raise ValueError(
+                    f"entropy.group_size {size} must divide dim {self.dim} and be at most {MAX_GROUP_SIZE}: its 2^{size} codes are listed"
+                )
+        return self
+
+    @property
+    def id_bits(self) -> tuple[int, ...]:
+        """Bits of each id of a position."""
+        return self.chunks or (self.dim,)
+
+    @property
+    def vocab_size(self) -> tuple[int, ...]:
+        """Number of values of each id of a position."""
+        return tuple(2**bits for bits in self.id_bits)
+
+    @property
+    def level(self) -> float:
+        """The absolute value of every entry of a code."""
+        return self.scale / math.sqrt(self.dim) if self.codes == "sphere" else self.scale
+
+    def build(self) -> BinaryQuantizer:
+        """The quantizer; it has weights only where `input_dim` is given."""
+        return BinaryQuantizer(self)
+
+
+class BinaryQuantizer(Quantizer):
+    """Signs with a straight-through gradient, commitment and entropy losses. Works in float32 whatever the model's type."""
+
+    def __init__(self, config: BinaryQuantizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.input_dim
+        self.project_in = nn.Identity() if width is None else nn.Linear(width, config.dim)
+        self.project_out = nn.Identity() if width is None else nn.Linear(config.dim, width)
+
+    def forward(self, latents: Tensor) -> Quantized:
+        """Latents (..., D) -> codes (..., D), ids (...) or (..., C), losses `commitment` and `entropy`, each times its weight.
+
+        Zero counts as negative. Stats `sample_entropy` and `batch_entropy` are in nats.
+        """
+        channels = self.project_in(latents)
+        with torch.autocast(latents.device.type, enabled=False):
+            z = channels.float()
+            if self.config.normalize:
+                z = F.normalize(z, dim=-1) * self.config.scale
+            bits = z.detach() > 0
+            codes = self._codes(bits)
+            losses, stats = self._losses(z, codes)
+            quantized = codes
+            if z.requires_grad:  # z - sg(z) is zero, so that the values are exactly the codes, whatever the gradient is multiplied by
+                quantized = torch.add(codes, z - z.detach(), alpha=self.config.level if self.config.scale_gradient else 1.0)
+        indices = bits_to_ids(bits, chunks=self.config.id_bits, order=self.config.bit_order)
+        return Quantized(self.project_out(quantized.to(channels.dtype)), indices, losses, stats)
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        """Ids (...) or (..., C) -> codes (..., D)."""
+        codes = self._codes(ids_to_bits(indices, chunks=self.config.id_bits, order=self.config.bit_order))
+        if self.config.input_dim is None:
+            return codes
+        return self.project_out(codes.to(next(self.parameters()).dtype))
+
+    def sign_logits(self, latents: Tensor) -> Tensor:
+        """(..., D) latents on the scale of the codes -> (N, D): x in P(c) = softmax(x.c) over signs c, for the terms of `entropy_terms`."""
+        return latents.reshape(-1, self.config.dim) * (2 * self._entropy_terms().inv_temperature * self.config.level)
+
+    def entropy_loss(self, latents: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted entropy loss of latents (..., D) on the scale of the codes, and its two terms in nats as stats."""
+        logits, terms = self.sign_logits(latents), self._entropy_terms()
+        size = terms.group_size or self.config.dim
+        sample = sample_entropy(logits, group_size=size, floor=terms.sample_log)
+        batch = entropy(mean_probabilities(logits, group_size=size), terms.batch_log).sum()
+        loss = terms.weight * (terms.sample_weight * sample - terms.batch_weight * batch)
+        return loss, {"sample_entropy": sample.detach(), "batch_entropy": batch.detach()}
+
+    def _entropy_terms(self) -> EntropyConfig:
+        if self.config.entropy is None:
+            raise ValueError("this quantizer has no entropy terms")
+        return self.config.entropy
+
+    def _codes(self, bits: Tensor) -> Tensor:
+        return bits.float().mul_(2 * self.config.level).sub_(self.config.level)
+
+    def _losses(self, z: Tensor, codes: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        config = self.config
+        names = ["commitment"] if config.entropy is None else ["commitment", "entropy"]
+        if not (self.training or config.losses_in_eval):
+            return {name: z.new_zeros(()) for name in names}, {}
+        error = F.mse_loss(z, codes)
+        per_position = config.dim if config.commitment_mean == "positions" else 1
+        losses, stats = {"commitment": config.commitment_weight * per_position * error}, {"quantization_error": error.detach()}
+        if config.entropy is not None:
+            losses["entropy"], entropies = self.entropy_loss(z)
+            stats |= entropies
+        return losses, stats
