@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Latents": "visiontok.tokens",
+    "Psnr": "visiontok.quality",
     "Segment": "visiontok.layout",
     "TokenLayout": "visiontok.layout",
     "TokenStream": "visiontok.stream",
@@ -32,6 +33,7 @@ _PUBLIC = {
 __all__ = [
     "Generator",
     "Latents",
+    "Psnr",
     "Segment",
     "TokenLayout",
     "TokenStream",
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from visiontok.generators.base import Generator
     from visiontok.hub import create, from_pretrained, from_reference, push_to_hub, save_pretrained
     from visiontok.layout import Segment, TokenLayout
+    from visiontok.quality import Psnr
     from visiontok.registry import list_generators, list_tokenizers
     from visiontok.stream import TokenStream
     from visiontok.tokenizer import Tokenizer, TokenizerOutput

@@ -1,0 +1,96 @@
+"""Nested dropout (Rippel et al. 2014; Matryoshka): in training only the first k tokens of a sample are read, so that tokens order themselves.
+
+What comes early must do for every k, what comes late refines it; afterwards any prefix decodes. Here are the schedules that draw k, and the
+mask that it stands for. A tokenizer with ordered tokens holds one schedule as `nested_dropout`; a family of fixed length takes one by a line
+of its configuration.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from visiontok.config import Config
+from visiontok.errors import ConfigError
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class LengthSchedule(Config):
+    """How many tokens a sample keeps at a training step."""
+
+    @abstractmethod
+    def draw(self, samples: int, longest: int, *, device: torch.device | str = "cpu", generator: torch.Generator | None = None) -> Tensor:
+        """Lengths (samples,) int64 from 1 to `longest`; without a generator from torch's global state.
+
+        Raises:
+            ConfigError: if the schedule names lengths that a sample of `longest` tokens does not have.
+        """
+
+
+class UniformLengths(LengthSchedule):
+    """Every length from `shortest` to the longest, equally often."""
+
+    schedule: Literal["uniform"] = "uniform"
+    shortest: Positive = 1
+
+    def draw(self, samples: int, longest: int, *, device: torch.device | str = "cpu", generator: torch.Generator | None = None) -> Tensor:
+        if self.shortest > longest:
+            raise ConfigError(f"nested dropout: shortest is {self.shortest}, but there are only {longest} tokens")
+        return torch.randint(self.shortest, longest + 1, (samples,), device=device, generator=generator)
+
+
+class PowerLengths(LengthSchedule):
+    """1, 2, 4, ... and the longest.
+
+    Attributes:
+        draws: "powers": every such length equally often; "rounded": a uniform length, rounded up to the next of them, so that a length comes
+            up as often as there are lengths that it stands for.
+    """
+
+    schedule: Literal["powers_of_two"] = "powers_of_two"
+    draws: Literal["powers", "rounded"] = "powers"
+
+    def draw(self, samples: int, longest: int, *, device: torch.device | str = "cpu", generator: torch.Generator | None = None) -> Tensor:
+        powers = torch.tensor([*(2**exponent for exponent in range((longest - 1).bit_length())), longest], device=device)
+        if self.draws == "powers":
+            return powers[torch.randint(len(powers), (samples,), device=device, generator=generator)]
+        return powers[torch.searchsorted(powers, torch.randint(1, longest + 1, (samples,), device=device, generator=generator))]
+
+
+class ListedLengths(LengthSchedule):
+    """Some lengths, each as often as its weight says.
+
+    Attributes:
+        lengths: which.
+        weights: of each; None for equal ones.
+    """
+
+    schedule: Literal["listed"] = "listed"
+    lengths: tuple[Positive, ...] = Field(min_length=1)
+    weights: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> ListedLengths:
+        if self.weights is not None and len(self.weights) != len(self.lengths):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.lengths)} lengths")
+        return self
+
+    def draw(self, samples: int, longest: int, *, device: torch.device | str = "cpu", generator: torch.Generator | None = None) -> Tensor:
+        if max(self.lengths) > longest:
+            raise ConfigError(f"nested dropout: a length of {max(self.lengths)} is listed, but there are only {longest} tokens")
+        weights = torch.tensor(self.weights or (1.0,) * len(self.lengths), device=device)
+        return torch.tensor(self.lengths, device=device)[torch.multinomial(weights, samples, replacement=True, generator=generator)]
+
+
+NestedDropout = Annotated[UniformLengths | PowerLengths | ListedLengths, Field(discriminator="schedule")]
+"""One of the schedules, for a field of a family's configuration."""
+
+
+def prefix_mask(lengths: Tensor, total: int) -> Tensor:
+    """(B, total) bool: True for the first `lengths` (B,) tokens of every sample."""
+    return torch.arange(total, device=lengths.device) < lengths[:, None]
