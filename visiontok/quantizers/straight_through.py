@@ -6,5 +6,5 @@ from torch import Tensor
 
 
 def straight_through(latents: Tensor, quantized: Tensor) -> Tensor:
-    """The value of `quantized` with the gradient of `latents`; both (..., D)."""
-    return latents + (quantized - latents).detach()
+    """The value of `quantized`, to the last bit, with the gradient of `latents`; both (..., D)."""
+    return quantized.detach() + (latents - latents.detach())
