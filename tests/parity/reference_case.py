@@ -59,7 +59,7 @@ class ReferenceCase:
         assert not missing, f"outputs.safetensors lacks {sorted(missing)}"
         unknown = set(self.outputs) - set(ours) - listed
         assert not unknown, f"nothing was compared with {sorted(unknown)}"
-        tolerance = self.meta["tolerance"]["float"]
+        tolerance = next(self.meta["tolerance"][name] for name in ("float", "floats_abs", "default") if name in self.meta["tolerance"])
         for name, value in ours.items():
             expected = self.outputs[name]
             exact = not expected.is_floating_point()
