@@ -7,14 +7,14 @@ signs beside the other half, and the mean of N outer products of 512 by 512 prob
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from visiontok.config import Config
 
@@ -109,8 +109,25 @@ def _all_codes(logits: Tensor) -> Tensor:
 def _sum_over_chunks(function: Callable[[Tensor], Tensor], logits: Tensor, *, numbers_per_group: int) -> Tensor:
     """The sum of `function` over chunks of logits (N, G, g), whose inner results are not kept for the backward pass."""
     rows = max(CHUNK_NUMBERS // (logits.shape[1] * numbers_per_group), 1)
-    parts = (checkpoint(function, part, use_reentrant=False, preserve_rng_state=False) for part in logits.split(rows))
+    parts: Iterator[Tensor] = (_Recomputed.apply(function, part) for part in logits.split(rows))
     total = next(parts)
     for part in parts:
         total = total + part
     return total
+
+
+class _Recomputed(torch.autograd.Function):
+    """`function(x)`, of which the backward pass is given x alone. (torch.utils.checkpoint does the same, but loads the compiler first.)"""
+
+    @staticmethod
+    def forward(ctx: Any, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        ctx.function = function
+        ctx.save_for_backward(x)
+        return function(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        x = ctx.saved_tensors[0].detach().requires_grad_(True)
+        with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+            return None, torch.autograd.grad(ctx.function(x), x, gradient)[0]
