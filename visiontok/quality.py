@@ -39,6 +39,24 @@ class Psnr(QualityTarget):
         return error <= 10 ** (-self.decibels / 10)
 
 
+@dataclass(frozen=True)
+class MeanAbsoluteError(QualityTarget):
+    """A mean absolute error of at most `error`, on values in [0, 1]; lower is better. KARL knows the length for it from one pass.
+
+    Raises:
+        ValueError: if `error` is negative or not finite.
+    """
+
+    error: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.error) and self.error >= 0):
+            raise ValueError(f"a target of a mean absolute error of {self.error} cannot be searched for; give a number such as 0.05")
+
+    def reached(self, signal: Tensor, reconstruction: Tensor) -> Tensor:
+        return (signal.double() - reconstruction.double()).abs().flatten(1).mean(dim=1) <= self.error
+
+
 def shortest_lengths(reached: Callable[[Tensor], Tensor], lengths: Sequence[int], *, batch: int) -> Tensor:
     """Per sample, the shortest length that reaches a target, by bisection over all samples at once.
 

@@ -30,6 +30,7 @@ class TokenizerOutput:
         latents: (B, ..., D) what the decoder read.
         losses: the quantizer's weighted terms, and those of a model that defines its own (flow, diffusion).
         stats: numbers to watch.
+        target: what the reconstruction is compared with, where that is not the input: models that reconstruct each signal several times.
     """
 
     reconstruction: Tensor
@@ -37,6 +38,7 @@ class TokenizerOutput:
     latents: Tensor
     losses: dict[str, Tensor] = field(default_factory=dict)
     stats: dict[str, Tensor] = field(default_factory=dict)
+    target: Tensor | None = None
 
 
 class Tokenizer(Model[ConfigT]):

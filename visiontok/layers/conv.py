@@ -23,12 +23,13 @@ class ConvNetConfig(Config):
     Attributes:
         channels: width at full resolution.
         channel_mult: width of each level as a multiple, full resolution first; the stride is 2 ** (levels - 1).
-        num_res_blocks: residual blocks per level, and in a "residual" middle.
+        num_res_blocks: residual blocks per level.
         latent_channels: channels at the narrow end.
         shortcut: see `ResBlock`.
         norm_groups: of every GroupNorm; each group forgets its mean and scale, so narrow nets need few of them to keep brightness and contrast.
         bias: whether the residual blocks' and the encoder's first convolution have one; all others always do.
         mid: the blocks between the levels and the narrow end: "residual" ones, or a residual block, "attention" and a residual block.
+        num_mid_blocks: residual blocks of a "residual" middle; None for as many as a level has.
         attention_levels: levels with attention after every residual block.
         downsample: how an encoder halves.
         upsample: how a decoder doubles.
@@ -46,6 +47,7 @@ class ConvNetConfig(Config):
     norm_groups: int = Field(default=32, gt=0)
     bias: bool = False
     mid: Literal["residual", "attention"] = "residual"
+    num_mid_blocks: int | None = Field(default=None, gt=0)
     attention_levels: tuple[int, ...] = ()
     downsample: Downsampling = "mean"
     upsample: Upsampling = "nearest"
@@ -141,7 +143,7 @@ class ResLevel(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, config: ConvNetConfig, *, level: int) -> None:
         super().__init__()
-        self.blocks = res_blocks(in_channels, out_channels, config)
+        self.blocks = res_blocks(in_channels, out_channels, config, count=config.num_res_blocks)
         has_attention = level in config.attention_levels
         self.attention = nn.ModuleList(AttentionBlock(out_channels, norm_groups=config.norm_groups) for _ in self.blocks if has_attention)
 
@@ -154,16 +156,16 @@ class ResLevel(nn.Module):
         return x
 
 
-def res_blocks(in_channels: int, out_channels: int, config: ConvNetConfig) -> nn.Sequential:
-    """As many residual blocks as the configuration says; the first changes the width."""
-    widths = [in_channels] + [out_channels] * (config.num_res_blocks - 1)
+def res_blocks(in_channels: int, out_channels: int, config: ConvNetConfig, *, count: int) -> nn.Sequential:
+    """So many residual blocks; the first changes the width."""
+    widths = [in_channels] + [out_channels] * (count - 1)
     return nn.Sequential(*(_res_block(width, out_channels, config) for width in widths))
 
 
 def mid_blocks(channels: int, config: ConvNetConfig) -> nn.Sequential:
     """The middle of the net, at the lowest resolution."""
     if config.mid == "residual":
-        return res_blocks(channels, channels, config)
+        return res_blocks(channels, channels, config, count=config.num_mid_blocks or config.num_res_blocks)
     attention = AttentionBlock(channels, norm_groups=config.norm_groups)
     return nn.Sequential(_res_block(channels, channels, config), attention, _res_block(channels, channels, config))
 
