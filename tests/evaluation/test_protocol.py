@@ -5,8 +5,9 @@ from PIL import Image
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from visiontok.errors import EvaluationError
-from visiontok.evaluation.protocol import centre_crop, resize_for_inception, signed_to_uint8, to_uint8
+from visiontok.errors import EvaluationError, UnknownNameError
+from visiontok.evaluation.features import EXTRACTORS
+from visiontok.evaluation.protocol import PROTOCOLS, centre_crop, find_protocol, resize_for_inception, signed_to_uint8, to_uint8
 
 
 def picture(width: int, height: int) -> Image.Image:
@@ -73,3 +74,42 @@ def test_resize_refusals() -> None:
         resize_for_inception(torch.zeros(1, 3, 4, 4), rule="clean")
     with pytest.raises(EvaluationError, match="no resize 'area'"):
         resize_for_inception(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), rule="area")
+
+
+@pytest.mark.parametrize("size", [(64, 64), (97, 131), (33, 32), (20, 30), (21, 50)])
+def test_the_centre_crop_equals_torchvisions(size: tuple[int, int]) -> None:
+    image = picture(*size)
+    np.testing.assert_array_equal(np.asarray(centre_crop(image, 32, crop="center")), np.asarray(v2.CenterCrop(32)(image)))
+
+
+def test_published_protocols_are_told_apart() -> None:
+    assert list(PROTOCOLS) == ["titok", "adm", "pytorch-fid", "clean"]
+    assert len({protocol.identity for protocol in PROTOCOLS.values()}) == 4
+    for protocol in PROTOCOLS.values():
+        assert protocol.extractor in EXTRACTORS
+        assert "training" not in protocol.reconstruction_reference
+    titok = find_protocol("titok")
+    assert titok.replace(differs="something").identity == titok.identity
+    assert titok.replace(cast="trunc").identity != titok.identity
+    with pytest.raises(UnknownNameError, match="Did you mean titok"):
+        find_protocol("tiktok")
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_a_protocol_cuts_and_casts(name: str) -> None:
+    protocol = find_protocol(name)
+    image = picture(97, 131)
+    cut = protocol.picture(image, 32)
+    assert cut.size == ((97, 131) if protocol.crop == "none" else (32, 32))
+    levels = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(protocol.pixels(levels.float() / 255), levels)
+
+
+def test_protocols_disagree_on_the_same_picture() -> None:
+    image = picture(97, 131)
+    cuts = {name: np.asarray(find_protocol(name).picture(image, 32)) for name in ("titok", "adm", "pytorch-fid")}
+    assert (cuts["titok"] != cuts["adm"]).any()
+    assert (cuts["titok"] != cuts["pytorch-fid"]).any()
+    between = torch.tensor([100.6 / 255])
+    assert find_protocol("titok").pixels(between).tolist() == find_protocol("adm").pixels(between).tolist() == [101]
+    assert find_protocol("pytorch-fid").pixels(between).tolist() == [100]

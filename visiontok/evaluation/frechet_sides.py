@@ -7,6 +7,7 @@ from visiontok.evaluation.features import FeatureExtractor
 from visiontok.evaluation.metrics.frechet import frechet_distance
 from visiontok.evaluation.metrics.moments import Statistics
 from visiontok.evaluation.result import MetricValue
+from visiontok.evaluation.statistics_files import ReferenceStatistics
 
 
 def frechet_value(
@@ -18,7 +19,7 @@ def frechet_value(
     allow_unequal_counts: bool = False,
     allow_few_samples: bool = False,
 ) -> MetricValue:
-    """The distance as `FD[extractor]`; never FID, which is the name for one network's features.
+    """The distance between two sides that were measured here, under the extractor's name for it.
 
     Args:
         measured, reference: statistics of the two sides, over `extractor`.
@@ -30,27 +31,82 @@ def frechet_value(
     Raises:
         EvaluationError: for unequal counts or too few samples, unless allowed.
     """
-    width = len(measured.mean)
     if measured.count != reference.count and not allow_unequal_counts:
         raise EvaluationError(
             f"{measured.count} samples were given against a reference of {reference.count}: the Fréchet distance depends on N. "
             f"Take {min(measured.count, reference.count)} of both, or allow unequal counts and compare the value with nothing else"
         )
     fewest = min(measured.count, reference.count)
+    return _value(measured, reference, extractor, reference_side, fewest=fewest, reference_count=reference.count, allow_few_samples=allow_few_samples)
+
+
+def frechet_to_statistics(
+    measured: Statistics,
+    reference: ReferenceStatistics,
+    *,
+    extractor: FeatureExtractor,
+    reconstructions: bool,
+    expected_count: int | None = None,
+    allow_few_samples: bool = False,
+) -> MetricValue:
+    """The distance to a side that lies in a statistics file.
+
+    Args:
+        measured: statistics of the pictures, over `extractor`.
+        reference: from `read_statistics`.
+        extractor: that gave the measured features.
+        reconstructions: whether the pictures are reconstructions. Their reference is the same pictures before, so its N is theirs and its
+            split is never the training set. For generated pictures the sides differ in N by convention.
+        expected_count: N of the figures that the value is to stand beside.
+        allow_few_samples: accept N <= D, where the covariance is singular and the estimate far too high.
+
+    Raises:
+        EvaluationError: if the file's extractor is another one, reconstructions are held against training statistics or against a file of
+            unknown split or count, or N is not the expected one.
+    """
+    if reference.extractor not in (None, extractor.identity):
+        raise EvaluationError(f"the reference was made by another extractor ({reference.extractor[:12]}...) than {extractor.name}")
+    if reconstructions:
+        if reference.split is None or reference.count is None:
+            raise EvaluationError("the reference file does not say its split and its N; give them to read_statistics if you know them")
+        if reference.split == "train":
+            raise EvaluationError(
+                "reconstructions are compared with the same pictures before, not with statistics of the training set, which reads far too high: "
+                "make the reference from the validation originals"
+            )
+        expected_count = reference.count
+    if expected_count is not None and measured.count != expected_count:
+        raise EvaluationError(f"{measured.count} samples were given, {expected_count} are expected: the Fréchet distance depends on N")
+    side = f"statistics file {reference.sha256[:12]}, split {reference.split or 'not said'}, N {reference.count or 'not said'}"
+    fewest = measured.count if reference.count is None else min(measured.count, reference.count)
+    return _value(measured, reference, extractor, side, fewest=fewest, reference_count=reference.count, allow_few_samples=allow_few_samples)
+
+
+def _value(
+    measured: Statistics,
+    reference: Statistics | ReferenceStatistics,
+    extractor: FeatureExtractor,
+    reference_side: str,
+    *,
+    fewest: int,
+    reference_count: int | None,
+    allow_few_samples: bool,
+) -> MetricValue:
+    width = len(measured.mean)
     if fewest <= width and not allow_few_samples:
         raise EvaluationError(
             f"{fewest} samples cannot estimate the covariance of the {width} features of {extractor.name}; "
             f"use more than {width} samples, or set allow_few_samples and read the value as a rough indication"
         )
     return MetricValue(
-        name=f"FD[{extractor.name}]",
+        name=extractor.frechet_name,
         value=frechet_distance(measured.mean, measured.covariance, reference.mean, reference.covariance),
         better="lower",
         count=measured.count,
         protocol=f"Fréchet distance in float64, unbiased covariances; features: {extractor.protocol}; reference: {reference_side}",
         details={
             "dimensions": width,
-            "reference_count": reference.count,
+            "reference_count": reference_count,
             "extractor_identity": extractor.identity,
             "more_samples_than_dimensions": fewest > width,
         },

@@ -2,6 +2,18 @@
 
 from visiontok.evaluation.protocol.casts import CASTS, signed_to_uint8, to_uint8
 from visiontok.evaluation.protocol.crops import CROPS, centre_crop
+from visiontok.evaluation.protocol.published import PROTOCOLS, Protocol, find_protocol
 from visiontok.evaluation.protocol.resizes import RESIZES, resize_for_inception
 
-__all__ = ["CASTS", "CROPS", "RESIZES", "centre_crop", "resize_for_inception", "signed_to_uint8", "to_uint8"]
+__all__ = [
+    "CASTS",
+    "CROPS",
+    "PROTOCOLS",
+    "RESIZES",
+    "Protocol",
+    "centre_crop",
+    "find_protocol",
+    "resize_for_inception",
+    "signed_to_uint8",
+    "to_uint8",
+]

@@ -8,7 +8,7 @@ from PIL import Image
 
 from visiontok.errors import EvaluationError
 
-Crop: TypeAlias = Literal["adm", "resize-bicubic", "resize-bilinear", "resize-lanczos"]
+Crop: TypeAlias = Literal["adm", "center", "resize-bicubic", "resize-bilinear", "resize-lanczos"]
 CROPS: tuple[Crop, ...] = get_args(Crop)
 
 _FILTERS = {
@@ -25,8 +25,9 @@ def centre_crop(image: Image.Image, size: int, *, crop: Crop) -> Image.Image:
         image: of any size.
         size: side in pixels.
         crop: `adm` halves with a box filter while the shorter side is at least twice `size`, then resizes bicubically, rounding both
-            sides, and crops from the floored corner; `resize-*` shrink or enlarge the shorter side with antialiasing, cutting off the
-            fraction of the longer one, and crop from the rounded corner.
+            sides, and crops from the floored corner; `center` resizes nothing, crops from the rounded corner and pads smaller pictures with
+            black; `resize-*` shrink or enlarge the shorter side with antialiasing, cutting off the fraction of the longer one, and crop
+            from the rounded corner.
 
     Raises:
         EvaluationError: for an unknown crop.
@@ -38,10 +39,16 @@ def centre_crop(image: Image.Image, size: int, *, crop: Crop) -> Image.Image:
         scale = size / min(image.size)
         image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
         left, top = (image.width - size) // 2, (image.height - size) // 2
-    elif crop in _FILTERS:
-        short = min(image.size)
-        image = image.resize((size * image.width // short, size * image.height // short), _FILTERS[crop])
-        left, top = round((image.width - size) / 2), round((image.height - size) / 2)
+    elif crop == "center" or crop in _FILTERS:
+        if crop in _FILTERS:
+            short = min(image.size)
+            image = image.resize((size * image.width // short, size * image.height // short), _FILTERS[crop])
+        left, top = (_rounded_start(side, size) for side in image.size)
     else:
         raise EvaluationError(f"there is no crop {crop!r}; known: {', '.join(CROPS)}")
     return image.crop((left, top, left + size, top + size))
+
+
+def _rounded_start(side: int, size: int) -> int:
+    """Where the square begins; below 0 where it is padded, as torchvision does."""
+    return round((side - size) / 2) if side >= size else -((size - side) // 2)
