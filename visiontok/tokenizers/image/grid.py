@@ -1,0 +1,11 @@
+"""The layout that convolutional tokenizers of images share: a grid of positions."""
+
+from __future__ import annotations
+
+from visiontok.layout import Segment, TokenLayout
+
+
+def grid_layout(shape: tuple[int, ...], *, stride: int, vocab_size: int, codebooks: int = 1) -> TokenLayout:
+    """A grid of `shape` positions, each with one id per codebook, for an image of `shape` times the stride."""
+    grid = Segment(name="grid", shape=shape, vocab_size=vocab_size, codebooks=codebooks, stride=(stride, stride))
+    return TokenLayout(modality="image", segments=(grid,), signal_shape=tuple(side * stride for side in shape))
