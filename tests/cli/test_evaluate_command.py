@@ -37,8 +37,11 @@ def test_a_table_and_a_result_per_model(models: list[str], tmp_path: Path) -> No
         "digits", "-m", models[0], "-m", models[1], "-o", str(tmp_path), "--set", "num_samples=70", "--set", "bootstrap.resamples=100"
     )
     assert code == 0, err
-    files = sorted(tmp_path.iterdir())
+    files = sorted(tmp_path.glob("*.json"))
     assert [file.name.startswith("digits--") for file in files] == [True, True]
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(
+        ["digits.html", *(name for file in files for name in (file.name, f"{file.stem}.evidence.safetensors"))]
+    )
     results = [Result.load(file) for file in files]
     assert [result.data.images for result in results] == [70, 70]
     lines = out.splitlines()

@@ -140,7 +140,7 @@ def test_token_pictures_show_equal_ids_alike() -> None:
 def test_the_table_of_a_result() -> None:
     suite = Suite.parse({"name": "s", "data": {"name": "digits"}, "num_samples": 9, "metrics": ["psnr", "rate"]})
     result = evaluate_suite(suite, GreyPatches(), name="grey")
-    table = result_table([result, result], title="Numbers", published=[PublishedFigure("rFID", 2.21, "ImageNet", "a paper")])
+    table = result_table([result, result], title="Numbers", published={"grey": [PublishedFigure("rFID", 2.21, "ImageNet", "a paper")]})
     assert table.columns == ["metric", "grey", "grey"]
     assert all(len(row.cells) == 3 for row in table.rows)
     assert table.rows[0].cells[0] == "PSNR, mean over images (dB)"

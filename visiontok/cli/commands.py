@@ -23,6 +23,8 @@ FUNCTIONS = {
     "tokenize": "tokenize",
     "train": "train",
     "evaluate": "evaluate",
+    "compare": "compare",
+    "leaderboard": "leaderboard",
     "generate": "generate",
     "demo": "demo",
     "push": "push",

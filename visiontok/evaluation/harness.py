@@ -85,13 +85,13 @@ class Measurement:
         self._rank, self._world_size = processes()
         self._model = model_identity(tokenizer, name)
         self._environment = environment(tokenizer.device)
-        with _evaluating(tokenizer):
+        with evaluating(tokenizer):
             layout = tokenizer.encode(torch.zeros(1, 3, size, size)).layout  # models that take any size arrange their tokens by it
         self._measures: dict[int | None, dict[str, Measure]] = {}
         for length in suite.lengths or (None,):
-            if length is not None and not (layout.prefix_decodable and length <= layout.length):
-                reason = f"has {layout.length} tokens" if layout.prefix_decodable else "cannot decode the first tokens alone"
-                raise EvaluationError(f"the suite {suite.name} asks for the first {length} tokens, but {name} {reason}; change lengths")
+            if length is not None and length not in tokenizer.lengths_supported:
+                known = ", ".join(map(str, [*tokenizer.lengths_supported][:20]))
+                raise EvaluationError(f"the suite {suite.name} asks for {length} tokens, which {name} cannot write; its lengths are {known}")
             self._measures[length], self._omitted = build_measures(suite, layout, self.extractors)
         if not any(self._measures.values()):
             raise EvaluationError(f"nothing that the suite {suite.name} measures applies to {name}: {'; '.join(self._omitted.values())}")
@@ -133,7 +133,7 @@ class Measurement:
             self._restore(earlier)
             progress(self._pictures.count, stop - start)
         first = position
-        with _evaluating(self.tokenizer):
+        with evaluating(self.tokenizer):
             for step, batches in ahead(self._reconstructed(ahead(loader.batches(range(first, stop))))):
                 self._measure(batches)
                 position = min(first + (step + 1) * self.suite.batch_size, stop)
@@ -161,7 +161,7 @@ class Measurement:
         return result, evidence
 
     def reconstruct(self, images: Tensor, length: int | None = None) -> tuple[Tokens | Latents, Tensor]:
-        """The tokens of uint8 images (B, 3, H, W), cut to the first `length`, and what they decode to, uint8.
+        """`length` tokens (all for None) of uint8 images (B, 3, H, W), and what they decode to, uint8.
 
         Raises:
             EvaluationError: if the model returns pictures of another size.
@@ -189,8 +189,11 @@ class Measurement:
             loaded.close()
 
     def _decode(self, tokens: Tokens | Latents, images: Tensor, length: int | None) -> tuple[Tokens | Latents, Tensor]:
-        if length is not None and isinstance(tokens, Tokens):
-            tokens = tokens.prefix(tokens.sample_lengths.clamp_max(length))
+        if length is not None:
+            if isinstance(tokens, Tokens) and tokens.layout.prefix_decodable:
+                tokens = tokens.prefix(length)
+            else:
+                tokens = self.tokenizer.encode(images, num_tokens=length)
         reconstruction = to_uint8(self.tokenizer.decode(tokens).float()).cpu()
         if reconstruction.shape != images.shape:
             raise EvaluationError(
@@ -240,7 +243,8 @@ class Measurement:
 
 
 @contextmanager
-def _evaluating(tokenizer: Tokenizer[Any]) -> Iterator[None]:
+def evaluating(tokenizer: Tokenizer[Any]) -> Iterator[None]:
+    """In evaluation mode; afterwards as before."""
     was_training = tokenizer.training
     tokenizer.eval()
     try:

@@ -34,8 +34,7 @@ class Suite(Config):
         num_samples: that many pictures, drawn with the seed; None for all.
         metrics: what to measure.
         extractors: whose features the distances are computed over, and which classifiers judge.
-        lengths: measure the reconstructions from that many first tokens of each picture, for tokenizers whose prefixes decode; empty
-            for all tokens.
+        lengths: measure the reconstructions from that many tokens of each picture, for tokenizers of flexible length; empty for all tokens.
         batch_size: pictures per call of the model and process.
         seed: of the choice of pictures.
         bootstrap: of the confidence intervals.

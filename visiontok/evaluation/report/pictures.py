@@ -15,6 +15,7 @@ from torch import Tensor
 from visiontok.errors import EvaluationError
 from visiontok.evaluation.protocol import to_uint8
 from visiontok.evaluation.report.sections import Picture
+from visiontok.tokens import Latents, Tokens
 
 
 def to_picture(image: Tensor) -> Picture:
@@ -55,6 +56,21 @@ def token_picture(ids: ArrayLike, vocab_size: int, *, cell: int = 12) -> Picture
     colours = {int(index): _colour(int(index)) for index in np.unique(grid)}
     picture = np.asarray([[colours[int(index)] for index in row] for row in grid], dtype=np.uint8)
     return picture.repeat(cell, axis=0).repeat(cell, axis=1)
+
+
+def token_map(tokens: Tokens | Latents, *, side: int) -> Picture | None:
+    """The ids of the first sample as coloured squares, about `side` pixels wide; None for continuous latents.
+
+    A grid is drawn as it lies, of several ids at a position the first; everything else row by row in storage order.
+    """
+    if isinstance(tokens, Latents):
+        return None
+    (first, *others) = tokens.layout.segments
+    ids = tokens.indices[0, : int(tokens.sample_lengths[0])]
+    if not others and len(first.shape) == 2 and tokens.is_full:
+        ids = tokens[:1].view()[0].reshape(*first.shape, -1)[..., 0]
+    columns = ids.shape[1] if ids.ndim == 2 else int(np.ceil(np.sqrt(len(ids))))
+    return token_picture(ids.numpy(), int(tokens.layout.vocab_sizes.max()), cell=max(1, side // columns))
 
 
 def data_uri(picture: Picture) -> str:

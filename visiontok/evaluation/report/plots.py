@@ -15,7 +15,7 @@ _INK, _RULE = "#010203", "#040506"
 _SERIES = ("#a10001", "#a10002", "#a10003", "#a10004", "#a10005", "#a10006")
 _COLOURS = {_INK: "currentColor", _RULE: "var(--rule)", **{colour: f"var(--series-{number})" for number, colour in enumerate(_SERIES, 1)}}
 
-_MAX_POINTS = 1000
+_MAX_POINTS, _FEW_POINTS = 1000, 32
 
 
 def draw(plot: LinePlot | BarPlot, *, salt: str) -> str:
@@ -51,7 +51,8 @@ def draw(plot: LinePlot | BarPlot, *, salt: str) -> str:
 def _lines(axes: Any, plot: LinePlot) -> None:
     for number, (x, y) in enumerate(plot.series.values()):
         xs, ys = _thinned(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
-        axes.plot(xs, ys, color=_SERIES[number % len(_SERIES)], linestyle="-" if number < len(_SERIES) else "--")
+        few = {"marker": "o", "markersize": 4} if len(xs) <= _FEW_POINTS else {}
+        axes.plot(xs, ys, color=_SERIES[number % len(_SERIES)], linestyle="-" if number < len(_SERIES) else "--", **few)
     if plot.log_x:
         axes.set_xscale("log")
     if plot.log_y:

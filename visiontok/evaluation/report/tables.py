@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from visiontok.evaluation.features import EXTRACTORS
 from visiontok.evaluation.report.sections import Row, Table
-from visiontok.evaluation.result import Result
+from visiontok.evaluation.result import MetricValue, Result
 from visiontok.registry import PublishedFigure
 
 _TITLES = {
@@ -30,30 +30,61 @@ _TITLES = {
 """How a reader wants to see the names; those that are not here speak for themselves."""
 
 
-def result_table(results: Sequence[Result], *, title: str, published: Sequence[PublishedFigure] = ()) -> Table:
+def result_table(results: Sequence[Result], *, title: str, published: Mapping[str, Sequence[PublishedFigure]] | None = None) -> Table:
     """One line per metric, one column per result; each line can show its protocol.
 
     Args:
         results: of one suite.
         title: heading.
-        published: figures of others, below, each with its source; never averaged or compared with the measured ones.
+        published: name of a model -> figures of others, below, each with its source; never averaged or compared with the measured ones.
     """
-    labels = list(dict.fromkeys((value.name, value.part) for result in results for value in result.values))
-    rows = []
-    for label in labels:
-        values = [next((value for value in result.values if (value.name, value.part) == label), None) for result in results]
-        known = next(value for value in values if value is not None)
-        name = _TITLES.get(known.name, known.name) + (f" of {known.part}" if known.part else "")
-        name += f" ({known.unit})" if known.unit and not name.startswith("Bits") else ""
-        rows.append(Row([name, *("–" if value is None else value.text for value in values)], note=known.protocol))
-    for figure in published:
-        cells = [f"{figure.metric} on {figure.dataset}", f"{figure.value:g}", *("" for _ in results[1:])]
-        rows.append(Row(cells, published=figure.source))
     names = [result.model.name if result.model else "samples" for result in results]
+    places = list(dict.fromkeys(value.place for result in results for value in result.values))
+    rows = []
+    for place in places:
+        values = [next((value for value in result.values if value.place == place), None) for result in results]
+        known = next(value for value in values if value is not None)
+        rows.append(Row([_title(known), *("–" if value is None else value.text for value in values)], note=known.protocol))
+    for name in dict.fromkeys(names):
+        rows += [_published(figure, names.index(name), len(names)) for figure in (published or {}).get(name, ())]
+    return Table(title, ["metric", *names], rows, note=_note(results))
+
+
+def length_table(result: Result, *, published: Sequence[PublishedFigure] = ()) -> Table:
+    """One line per metric, one column per number of tokens.
+
+    Args:
+        result: of a suite with lengths.
+        published: figures of others, below, each with its source.
+    """
+    lengths = list(dict.fromkeys(value.length for value in result.values))
+    rows = []
+    for name, part in dict.fromkeys((value.name, value.part) for value in result.values):
+        values = {value.length: value for value in result.values if (value.name, value.part) == (name, part)}
+        known = next(iter(values.values()))
+        cells = [values[length].text if length in values else "–" for length in lengths]
+        rows.append(Row([_title(known.model_copy(update={"length": None})), *cells], note=known.protocol))
+    rows += [_published(figure, len(lengths) - 1, len(lengths)) for figure in published]
+    columns = ["metric", *("all tokens" if length is None else f"{length} tokens" for length in lengths)]
+    return Table(result.model.name if result.model else "samples", columns, rows, note=_note([result]))
+
+
+def _title(value: MetricValue) -> str:
+    name = _TITLES.get(value.name, value.name) + (f" of {value.part}" if value.part else "")
+    name += f" ({value.unit})" if value.unit and not name.startswith("Bits") else ""
+    return name + (f" at {value.length} tokens" if value.length is not None else "")
+
+
+def _published(figure: PublishedFigure, column: int, columns: int) -> Row:
+    cells = [f"{figure.value:g}" if place == column else "" for place in range(columns)]
+    return Row([f"{figure.metric} on {figure.dataset}", *cells], published=figure.source)
+
+
+def _note(results: Sequence[Result]) -> str:
     data = results[0].data
     intervals = [value.interval for result in results for value in result.values if value.interval is not None]
     note = f"{data.images} images of {data.size[0]} × {data.size[1]} pixels ({data.identity})."
     if intervals:
         drawn = intervals[0].bootstrap
         note += f" In brackets: {drawn.confidence:.0%} interval by percentile bootstrap over images, {drawn.resamples} resamples."
-    return Table(title, ["metric", *names], rows, note=note)
+    return note
