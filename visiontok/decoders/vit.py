@@ -52,11 +52,8 @@ class PixelHead(nn.Module):
         self.apply(init_vit_weights)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, h, w, D) -> (B, 3, h * p, w * p); within a patch the channels are ordered (row, column, colour)."""
-        batch, height, width, _ = features.shape
-        patches = self.layers(features).view(batch, height, width, self.patch_size, self.patch_size, 3)
-        image = patches.permute(0, 5, 1, 3, 2, 4).reshape(batch, 3, height * self.patch_size, width * self.patch_size)
-        return self.conv(image)
+        """(B, h, w, D) -> (B, 3, h * p, w * p)."""
+        return self.conv(unpatchify(self.layers(features), self.patch_size))
 
 
 class CodeHead(nn.Module):
@@ -70,3 +67,10 @@ class CodeHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, h, w, D) -> (B, num_codes, h, w)."""
         return self.layers(features).permute(0, 3, 1, 2)
+
+
+def unpatchify(patches: Tensor, patch_size: int) -> Tensor:
+    """(B, h, w, 3 p p) -> image (B, 3, h p, w p); within a patch the numbers are ordered (row, column, colour)."""
+    batch, height, width, _ = patches.shape
+    pixels = patches.view(batch, height, width, patch_size, patch_size, 3)
+    return pixels.permute(0, 5, 1, 3, 2, 4).reshape(batch, 3, height * patch_size, width * patch_size)

@@ -8,11 +8,21 @@ from visiontok.quantizers.dimension_wise import DimensionWiseConfig, DimensionWi
 from visiontok.quantizers.entropy_terms import LogFloor
 from visiontok.quantizers.finite_scalar import FiniteScalarConfig, FiniteScalarQuantizer
 from visiontok.quantizers.gaussian import GaussianBottleneck, GaussianConfig
-from visiontok.quantizers.nearest import nearest_codes
+from visiontok.quantizers.levels import LevelDropoutConfig, LevelledQuantizer
+from visiontok.quantizers.multi_scale import MultiScaleQuantizer, MultiScaleQuantizerConfig
+from visiontok.quantizers.nearest import nearest_codes, nearest_k_codes
+from visiontok.quantizers.perturbation import AnnealingConfig, LatentPerturbation, PerturbationConfig
+from visiontok.quantizers.phi import PhiConfig
+from visiontok.quantizers.pointwise import PointwiseConfig
+from visiontok.quantizers.product import ProductQuantizer, ProductQuantizerConfig
+from visiontok.quantizers.residual import ResidualQuantizer, ResidualQuantizerConfig
+from visiontok.quantizers.rotation import rotate
+from visiontok.quantizers.sim_vq import SimVq, SimVqConfig
 from visiontok.quantizers.straight_through import straight_through
 from visiontok.quantizers.vector import VectorQuantizer, VectorQuantizerConfig
 
 __all__ = [
+    "AnnealingConfig",
     "BinaryQuantizer",
     "BinaryQuantizerConfig",
     "BitOrder",
@@ -25,14 +35,30 @@ __all__ = [
     "GaussianBottleneck",
     "GaussianConfig",
     "KMeansConfig",
+    "LatentPerturbation",
+    "LevelDropoutConfig",
+    "LevelledQuantizer",
     "LogFloor",
+    "MultiScaleQuantizer",
+    "MultiScaleQuantizerConfig",
+    "PerturbationConfig",
+    "PhiConfig",
+    "PointwiseConfig",
+    "ProductQuantizer",
+    "ProductQuantizerConfig",
     "Quantized",
     "Quantizer",
+    "ResidualQuantizer",
+    "ResidualQuantizerConfig",
     "RevivalConfig",
+    "SimVq",
+    "SimVqConfig",
     "VectorQuantizer",
     "VectorQuantizerConfig",
     "bits_to_ids",
     "ids_to_bits",
     "nearest_codes",
+    "nearest_k_codes",
+    "rotate",
     "straight_through",
 ]

@@ -39,6 +39,11 @@ class ResidualQuantizerConfig(Config):
         check_min_levels(self.dropout, self.num_levels)
         return self
 
+    @property
+    def dim(self) -> int:
+        """Width D of the latents."""
+        return self.quantizer.dim
+
     def build(self) -> ResidualQuantizer:
         """The quantizer with random codebooks."""
         return ResidualQuantizer(self)

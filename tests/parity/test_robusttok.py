@@ -1,0 +1,181 @@
+"""RobustTok and its base against the authors' code: tokens exact, every stage, the training pass, gradients, perturbation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from reference_case import ReferenceCase, cases
+from torch import Tensor
+
+import visiontok
+from visiontok.quantizers import MultiScaleQuantizer, ProductQuantizer, Quantizer
+from visiontok.quantizers.perturbation import LatentPerturbation, PerturbationConfig
+from visiontok.tokenizers.image.robusttok import RobustTok, RobustTokConfig, quantizer_from_reference
+
+USAGE = {
+    r"train\.(usage_percent|ema_vocab_hit_SV.*)": "usage is counted by the training loop, over a window of its own, and is no state of a model",
+    r"train\.sem_loss": "the semantic loss against a frozen DINOv2 belongs to the authors' training and is not part of this library",
+}
+VIT = {"width": 8, "depth": 1, "num_heads": 2, "patch_size": 8}
+
+
+def theirs(latents: Tensor) -> Tensor:
+    """(B, H, W, C) as the authors' (B, C, H, W)."""
+    return latents.permute(0, 3, 1, 2)
+
+
+def load(case: ReferenceCase) -> RobustTok:
+    return visiontok.from_reference("robusttok", case.config, case.weights)
+
+
+def branches_of(quantizer: Quantizer) -> list[Quantizer]:
+    return list(quantizer.groups) if isinstance(quantizer, ProductQuantizer) else [quantizer]
+
+
+def kept_levels(case: ReferenceCase, num_levels: int, batch: int) -> Tensor:
+    kept = torch.full((batch,), num_levels)
+    cut = int(batch * case.config["codebook_drop"])
+    kept[:cut] = case.inputs["quantizer_dropout"][:cut]
+    return kept
+
+
+def by_scale(branch: Quantizer, indices: Tensor, name: str) -> dict[str, Tensor]:
+    """The ids of every scale and the sums after it, under the authors' names."""
+    if not isinstance(branch, MultiScaleQuantizer):
+        return {f"idx.{name}scale0": indices.flatten(1), f"fhat.{name}scale0": theirs(branch.lookup(indices))}
+    ids = indices.split([side**2 for side in branch.config.scales], dim=1)
+    sums = branch.partial_sums(indices)
+    named = {f"idx.{name}scale{number}": part for number, part in enumerate(ids)}
+    return named | {f"fhat.{name}scale{number}": theirs(partial) for number, partial in enumerate(sums)}
+
+
+@pytest.mark.parametrize("case", cases("robusttok", "tok-*"))
+def test_every_stage(case: ReferenceCase):
+    model = load(case)
+    image = case.inputs["image"]  # in [-1, 1]
+    quantizer, num_branches = model.quantizer, model.config.num_branches
+    features = model.encoder.features(image)
+    flat = model.encoder.to_latents(features).transpose(1, 2)
+    latents = model.encode_latents((image + 1) / 2)
+    quantized = quantizer(latents)
+    tokens = model.encode(((image + 1) / 2).clamp(0, 1))
+    assert torch.equal(tokens.indices, quantized.indices.flatten(1))
+    side = model.config.grid_side
+    decoded = model.decoder(quantized.latents)
+    ours = {
+        "encoder_out": features,
+        "quant_conv_out": flat.unflatten(2, (side, side)) if num_branches == 1 else flat[..., None],
+        "post_quant_conv_out": theirs(model.decoder.embed(quantized.latents)),
+        "decoded_unclamped": decoded,
+        "reconstruction": model.decode(tokens) * 2 - 1,
+    }
+    indices = quantized.indices if num_branches > 1 else quantized.indices[..., None]
+    for number, (branch, ids) in enumerate(zip(branches_of(quantizer), indices.unbind(-1), strict=True)):
+        ours |= by_scale(branch, ids, f"branch{number}.")
+    num_scales = len(case.config["v_patch_nums"])
+    if num_scales > 1:
+        ours |= {"reconstruction.scale0": model.decode_scales(tokens, 1) * 2 - 1}
+        ours |= {"reconstruction.scale_mid": model.decode_scales(tokens, num_scales // 2 + 1) * 2 - 1}
+    if "var_input" in case.outputs:
+        ours["var_input"] = model.next_scale_inputs(tokens)
+    case.compare(ours | training_pass(model, case, latents), without_counterpart=USAGE)
+
+
+def training_pass(model: RobustTok, case: ReferenceCase, latents: Tensor) -> dict[str, Tensor]:
+    """Only the quantizer is in training mode, as in the fixture."""
+    quantizer, training = model.quantizer.train(), case.config["_train_forward"]
+    if "quantizer_dropout" in case.inputs:
+        quantized = quantizer.quantize(latents, kept_levels(case, len(case.config["v_patch_nums"]), len(latents)))
+    else:
+        quantized = quantizer(latents)
+    losses = quantized.losses
+    if model.config.num_branches == 1 and training["alpha"] > 0:
+        perturbation = LatentPerturbation(PerturbationConfig(alpha=training["alpha"], beta=training["beta"], delta=training["delta"]))
+        drawn = {"chances": case.inputs["perturb_rand"], "ranks": case.inputs["perturb_randint"]}
+        quantized = perturbation(quantizer, latents, quantized, **drawn)
+    return {
+        "train.decoded": model.decoder(quantized.latents),
+        "train.vq_loss": losses["codebook"],
+        "train.commit_loss": losses["commitment"],
+        "train.entropy_loss": losses.get("entropy", torch.zeros(())),
+    }
+
+
+def alone(case: ReferenceCase) -> tuple[Quantizer, dict[str, str]]:
+    """The quantizer of a case, and how the authors name its parameters."""
+    values = quantizer_from_reference(case.config)
+    side = case.config["v_patch_nums"][-1]
+    config = RobustTokConfig(image_size=32, encoder=VIT, decoder=VIT, grid_side=side, quantizer=values)
+    quantizer = config.quantizer.build()
+    mapped = RobustTok.weights_from_reference({f"quantize.{name}": tensor for name, tensor in case.weights.items()})
+    quantizer.load_state_dict({name.removeprefix("quantizer."): tensor for name, tensor in mapped.items()})
+    names = {name: name.replace("phi.convs.", "quant_resi.qresi_ls.") for name, _ in quantizer.named_parameters()}
+    return quantizer, {name: "embedding.weight" if name.endswith("codebook") else theirs for name, theirs in names.items()}
+
+
+@pytest.mark.parametrize("case", cases("robusttok", "quant-*"))
+def test_quantizer_alone(case: ReferenceCase):
+    quantizer, names = alone(case)
+    z = case.inputs["z"].clone().requires_grad_(True)
+    evaluated = quantizer.eval()(z.permute(0, 2, 3, 1))
+    ours = by_scale(quantizer, evaluated.indices, "")
+    quantizer.train()
+    if isinstance(quantizer, MultiScaleQuantizer):
+        kept = kept_levels(case, quantizer.num_levels, len(z))
+        quantized = quantizer.quantize(z.permute(0, 2, 3, 1), kept)
+        if "var_input" in case.outputs:
+            ours |= next_inputs(quantizer, evaluated.indices)
+    else:
+        quantized = quantizer(z.permute(0, 2, 3, 1))
+    (sum(quantized.losses.values()) + (theirs(quantized.latents) * case.inputs["grad_out"]).sum()).backward()
+    ours |= {
+        "train.out": theirs(quantized.latents),
+        "train.vq_loss": quantized.losses["codebook"],
+        "train.commit_loss": quantized.losses["commitment"],
+        "train.entropy_loss": quantized.losses.get("entropy", torch.zeros(())),
+        "train.grad_z": z.grad,
+        **{f"train.grad.{names[name]}": parameter.grad for name, parameter in quantizer.named_parameters()},
+    }
+    case.compare(ours, without_counterpart=USAGE)
+
+
+def next_inputs(quantizer: MultiScaleQuantizer, indices: Tensor) -> dict[str, Tensor]:
+    inputs, sums = quantizer.next_scale_inputs(indices), quantizer.partial_sums(indices)
+    sides = quantizer.config.scales[1:]
+    squares = [part.unflatten(1, (side, side)) for part, side in zip(inputs.split([side**2 for side in sides], dim=1), sides, strict=True)]
+    steps = {f"ar.next{number}": theirs(square) for number, square in enumerate([*squares, sums[-1]])}
+    return {"var_input": inputs, **steps, **{f"ar.fhat{number}": theirs(partial) for number, partial in enumerate(sums)}}
+
+
+@pytest.mark.parametrize("case", cases("robusttok", "perturb-*"))
+def test_perturbation(case: ReferenceCase):
+    values = quantizer_from_reference({**case.config, "v_patch_nums": [1]})
+    config = RobustTokConfig(image_size=32, encoder=VIT, decoder=VIT, quantizer=values)
+    quantizer = config.quantizer.build()
+    quantizer.load_state_dict({"codebook": case.weights["embedding.weight"]})
+    z = case.inputs["z"].clone().requires_grad_(True)
+    latents = z.permute(0, 2, 3, 1)
+    clean = quantizer(latents)
+    perturbation = LatentPerturbation(PerturbationConfig(**{name: case.config[name] for name in ("alpha", "beta", "delta")}))
+    perturbed = perturbation(quantizer, latents, clean, chances=case.inputs["random_prob"], ranks=case.inputs["random_idx"])
+    (theirs(perturbed.latents) * case.inputs["grad_out"]).sum().backward()
+    case.compare(
+        {
+            "idx_clean": clean.indices.flatten(),
+            "idx_perturbed": perturbed.indices.flatten(),
+            "topk_idx": quantizer.neighbours(latents, case.config["delta"]).flatten(0, -2),
+            "z_q_clean": theirs(clean.latents),
+            "perturbed": theirs(perturbed.latents),
+            "grad_z": z.grad,
+        }
+    )
+
+
+@pytest.mark.parametrize("case", cases("robusttok", "tok-*"))
+def test_save_and_load(case: ReferenceCase, tmp_path):
+    model = load(case)
+    visiontok.save_pretrained(model, tmp_path / "model")
+    loaded = visiontok.from_pretrained(tmp_path / "model")
+    assert loaded.config == model.config
+    image = (case.inputs["image"] + 1) / 2
+    assert torch.equal(loaded.encode_latents(image), model.encode_latents(image))
