@@ -7,7 +7,7 @@ import io
 import json
 import os
 import struct
-from pathlib import Path
+from pathlib import Path, PosixPath
 
 import pytest
 import torch
@@ -63,7 +63,7 @@ class TestSafetensors:
 
 class TestPickles:
     def test_plain(self, tmp_path: Path) -> None:
-        for suffix in (".bin", ".pt", ".pth", ".ckpt"):
+        for suffix in (".bin", ".pt", ".pth", ".ckpt", ".th"):
             assert list(read_weights(written(tmp_path, f"w{suffix}", pickled({"a": torch.ones(2)})))) == ["a"]
 
     def test_code_is_never_run(self, tmp_path: Path) -> None:
@@ -76,8 +76,26 @@ class TestPickles:
         assert not (tmp_path / "ran").exists()
 
     def test_other_objects_are_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(CheckpointError, match=r"holds argparse\.Namespace beside its tensors"):
-            read_weights(written(tmp_path, "w.pt", pickled({"model": {"a": torch.ones(2)}, "args": argparse.Namespace(lr=1)})))
+        with pytest.raises(CheckpointError, match=r"holds pathlib\.\S*PosixPath beside its tensors"):
+            read_weights(written(tmp_path, "w.pt", pickled({"model": {"a": torch.ones(2)}, "args": argparse.Namespace(data=PosixPath("x"))})))
+
+    def test_a_training_checkpoint(self, tmp_path: Path) -> None:
+        layer = torch.nn.Linear(2, 1)
+        optimizer = torch.optim.AdamW(layer.parameters())
+        layer(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+        arguments = argparse.Namespace(lr=1e-4, betas=[0.9, 0.95], results_dir="results", nested=argparse.Namespace(resume=None))
+        checkpoint = {"model": layer.state_dict(), "optimizer": optimizer.state_dict(), "steps": 7, "args": arguments}
+        assert list(read_weights(written(tmp_path, "w.pt", pickled(checkpoint)), key="model")) == ["weight", "bias"]
+
+    def test_arguments_do_not_smuggle_code(self, tmp_path: Path) -> None:
+        class Evil:
+            def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+                return setattr, (argparse.Namespace(), "__class__", str(tmp_path))
+
+        for arguments in (argparse.Namespace(lr=Evil()), {"lr": Evil()}):
+            with pytest.raises(CheckpointError, match="a pickle can run code"):
+                read_weights(written(tmp_path, "w.pt", pickled({"model": {"a": torch.ones(2)}, "args": arguments})), key="model")
 
     def test_wrapped_state_dicts(self, tmp_path: Path) -> None:
         one, two = {"a": torch.ones(1)}, {"a": torch.zeros(1)}

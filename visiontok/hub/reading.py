@@ -6,6 +6,7 @@ import json
 import logging
 import pickle
 import re
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +26,7 @@ CARD_NAME = "README.md"
 METADATA_KEY = "visiontok"
 """Under which our safetensors files carry the text of the config.json that they were saved with."""
 
-PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt"})
+PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".th"})
 WRAPPERS = ("state_dict", "model", "ema")
 """Where a pickle wraps its state dict and the registry does not name one: the first of these that is there, so raw weights before averages."""
 
@@ -120,7 +121,7 @@ def read_weights(path: Path, *, key: str | None = None) -> dict[str, Tensor]:
     """A state dict, on the CPU.
 
     Args:
-        path: .safetensors, or a pickle (.bin, .pt, .pth, .ckpt), of which only tensors and plain containers are read.
+        path: .safetensors, or a pickle (.bin, .pt, .pth, .ckpt, .th), of which only tensors and plain containers are read.
         key: the entry of a pickle that holds the state dict; None for the pickle itself or the first of `WRAPPERS`.
 
     Raises:
@@ -134,7 +135,8 @@ def read_weights(path: Path, *, key: str | None = None) -> dict[str, Tensor]:
     if path.suffix not in PICKLES:
         raise CheckpointError(f"{path} is not a weight file that can be read; expected .safetensors or one of {', '.join(sorted(PICKLES))}")
     try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([Namespace]):  # a plain container; many training scripts save their arguments in it
+            values = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         forbidden = re.search(r"GLOBAL ([\w.]+)", str(error))
         if forbidden is None:
