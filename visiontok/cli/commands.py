@@ -26,6 +26,7 @@ FUNCTIONS = {
     "compare": "compare",
     "leaderboard": "leaderboard",
     "generate": "generate",
+    "quantize": "quantize",
     "demo": "demo",
     "push": "push",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -101,7 +102,7 @@ def push_to_hub(model: AnyModel, repo_id: str, *, private: bool | None = None, t
 
 
 def push_folder(folder: str | Path, repo_id: str, *, private: bool | None = None, token: str | bool | None = None) -> str:
-    """Upload a folder that `save_pretrained` wrote, in one commit: weights, configuration and card, nothing else that lies there.
+    """Upload a folder that `save_pretrained` wrote, in one commit: weights, configuration, card and the pictures that it shows; nothing else.
 
     Returns:
         The address of the commit.
@@ -115,11 +116,12 @@ def push_folder(folder: str | Path, repo_id: str, *, private: bool | None = None
     own = read_own_config(source.get(WEIGHTS_NAME))
     if source.is_interrupted or (own is not None and not saved.describes_same_model(SavedConfig.read(own, source=WEIGHTS_NAME))):
         raise CheckpointError(f"{CONFIG_NAME} and {WEIGHTS_NAME} in {source} are not of one model; save the model again before pushing it")
-    source.get(CARD_NAME)
+    shown = re.findall(r"!\[[^\]]*\]\(([\w-]+\.(?:png|svg|jpg))\)", source.get(CARD_NAME).read_text(encoding="utf-8"))
+    pictures = [name for name in dict.fromkeys(shown) if (source.path / name).is_file()]
     api = HfApi(endpoint=endpoint(), token=token, library_name="visiontok", library_version=visiontok.__version__)
     with explained(repo_id, "the upload"):
         api.create_repo(repo_id, private=private, exist_ok=True)
-        additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=source.path / name) for name in FILES]
+        additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=source.path / name) for name in (*FILES, *pictures)]
         commit = api.create_commit(repo_id, additions, commit_message=f"Upload {saved.family} {saved.kind}")
     return str(commit.commit_url)
 

@@ -74,9 +74,10 @@ class TokenBridge(Tokenizer[TokenBridgeConfig]):
 
     config_class = TokenBridgeConfig
 
-    def __init__(self, config: TokenBridgeConfig) -> None:
+    def __init__(self, config: TokenBridgeConfig, *, base: Tokenizer[Any] | None = None) -> None:
+        """Stand on `base` where one is given, whose configuration is that in `config`, else on a new one."""
         super().__init__(config)
-        self.base: Tokenizer[Any] = config.base.build()
+        self.base: Tokenizer[Any] = base or config.base.build()
         assert isinstance(self.base.quantizer, GaussianBottleneck)
         self.quantizer: QuantizedPosterior = QuantizedPosterior(self.base.quantizer, config.quantizer.build())
         self.preprocessing = self.base.preprocessing
@@ -111,9 +112,8 @@ class TokenBridge(Tokenizer[TokenBridgeConfig]):
             known = ", ".join(families.values())
             raise ConfigError(f"{type(base).__name__} cannot be quantized dimension by dimension; continuous tokenizers that can are {known}")
         values = {"base": {"family": families[type(base)], "config": base.config.to_dict()}, "quantizer": quantizer.to_dict()}
-        model = cls(TokenBridgeConfig.parse(values, source="the tokenizer to be quantized"))
-        model.base = base
-        return model.train(base.training)
+        model = cls(TokenBridgeConfig.parse(values, source="the tokenizer to be quantized"), base=base)
+        return model.to(base.device).train(base.training)
 
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,101 @@
+"""quantize, on a small diffusers autoencoder of random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import visiontok
+from visiontok.cli import app
+
+BLOCKS = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["quantize", *(str(argument) for argument in arguments)])
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("diffusers") / "tiny-vae"
+    AutoencoderKL(block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4, latent_channels=2, sample_size=16, **BLOCKS).save_pretrained(
+        folder
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(0)
+    for number in range(3):
+        Image.fromarray(random.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def quantized(vae: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    output = tmp_path_factory.mktemp("out") / "discrete"
+    return output, run(vae, "-o", output, "--levels", 32, "--compare", "2,256", "--data", f"folder:{pictures}", "--device", "cpu")
+
+
+def test_the_folder_holds_a_discrete_tokenizer_with_its_card_and_curve(quantized, vae: Path):
+    output, result = quantized
+    assert result.exit_code == 0, result.output
+    model, continuous = visiontok.from_pretrained(output), visiontok.from_pretrained(vae)
+    picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    tokens = model.encode(picture)
+    assert set(tokens.layout.vocab_sizes.tolist()) == {32}
+    nearest = model.quantizer.quantizer(continuous.encode(picture).view())
+    assert torch.equal(tokens.view(), nearest.indices)
+    with Image.open(output / "rate-distortion.png") as curve:
+        assert curve.size[0] > 500
+    card = (output / "README.md").read_text()
+    assert "](rate-distortion.png)" in card
+    assert "tiny-vae, quantized after training" in card
+    assert str(vae) not in card
+
+
+def test_every_number_of_levels_is_measured_beside_the_continuous_form(quantized):
+    lines = [line.split() for line in quantized[1].stdout.splitlines()[1:5]]
+    assert [line[0] for line in lines] == ["continuous", "2", "32", "256"]
+    rates = [float(line[1]) for line in lines[1:]]
+    assert rates == [2 * bits / 4 for bits in (1, 5, 8)]  # two latents for four pixels
+    assert all(float(line[2]) <= rate for line, rate in zip(lines[1:], rates, strict=True))
+    assert float(lines[3][3]) == pytest.approx(float(lines[0][3]), abs=0.02)
+
+
+def test_the_range_follows_from_the_latents_or_from_the_option(quantized, vae: Path, pictures: Path, tmp_path: Path):
+    continuous = visiontok.from_pretrained(vae)
+    latents = torch.cat([continuous.encode(continuous.prepare(path)).values for path in sorted(pictures.iterdir())])
+    found = visiontok.from_pretrained(quantized[0]).config.quantizer.range
+    assert found == pytest.approx(5 * latents.square().mean().sqrt().item(), rel=1e-3)
+    result = run(vae, "-o", tmp_path / "out", "--range", 4, "--compare", "", "--data", f"folder:{pictures}", "--device", "cpu", "--size", 32)
+    assert result.exit_code == 0, result.output
+    assert visiontok.from_pretrained(tmp_path / "out").config.quantizer.range == 4
+
+
+def test_what_cannot_be_done_is_said_before_anything_is_measured(quantized, vae: Path, pictures: Path, tmp_path: Path):
+    data = ("--data", f"folder:{pictures}", "--device", "cpu")
+    before = (quantized[0] / "README.md").read_bytes()
+    for arguments, message in (
+        ((vae, "-o", quantized[0], *data), "--overwrite"),
+        ((vae, "-o", tmp_path / "x", "--compare", "8,many", *data), "whole numbers"),
+        ((vae, "-o", tmp_path / "x", "--levels", "9999", *data), "between 2 and"),
+        ((vae, "-o", tmp_path / "x", "--range", "-1", *data), "positive"),
+        ((vae, "-o", tmp_path / "x", "--size", "17", *data), "multiples of 2"),
+        (("vqgan-photos-f4", "-o", tmp_path / "x", *data), "discrete already"),
+        ((quantized[0], "-o", tmp_path / "x", *data), "discrete already"),
+    ):
+        result = run(*arguments)
+        assert result.exit_code == 1
+        assert message in result.stderr
+    assert not (tmp_path / "x").exists()
+    assert (quantized[0] / "README.md").read_bytes() == before
