@@ -48,7 +48,8 @@ class Checkpoint:
 
     Attributes:
         name: by which `from_pretrained` knows it, for example "titok-l32".
-        repo: hub repository, "owner/name".
+        repo: hub repository, "owner/name"; empty for files that do not lie on the hub.
+        page: where those are to be had, by hand.
         revision: branch, tag or commit.
         files: weight files to try, in order of preference.
         weights_key: where a pickle wraps several state dicts ("ema", "model"), the one that the published figures belong to.
@@ -69,6 +70,7 @@ class Checkpoint:
     reference_config: Mapping[str, Any]
     weights_licence: str
     code_licence: str
+    page: str = ""
     revision: str = "main"
     weights_key: str | None = None
     config_file: str | None = None

@@ -45,12 +45,13 @@ class ReferenceCase:
     def outputs(self) -> dict[str, Tensor]:
         return load_file(self.path / "outputs.safetensors")
 
-    def compare(self, ours: Mapping[str, Tensor], *, without_counterpart: Mapping[str, str] | None = None) -> None:
+    def compare(self, ours: Mapping[str, Tensor], *, without_counterpart: Mapping[str, str] | None = None, tolerance: float | None = None) -> None:
         """Every output must equal ours: integers exactly, floats within the tolerance of meta.json.
 
         Args:
             ours: by the names of outputs.safetensors.
             without_counterpart: patterns of outputs that nothing of ours corresponds to -> the reason.
+            tolerance: of floats, where meta.json says it in words.
         """
         reasons = without_counterpart or {}
         listed = {name for name in self.outputs if any(re.fullmatch(pattern, name) for pattern in reasons)}
@@ -59,7 +60,8 @@ class ReferenceCase:
         assert not missing, f"outputs.safetensors lacks {sorted(missing)}"
         unknown = set(self.outputs) - set(ours) - listed
         assert not unknown, f"nothing was compared with {sorted(unknown)}"
-        tolerance = next(self.meta["tolerance"][name] for name in ("float", "floats_abs", "default") if name in self.meta["tolerance"])
+        if tolerance is None:
+            tolerance = next(self.meta["tolerance"][name] for name in ("float", "floats_abs", "default") if name in self.meta["tolerance"])
         for name, value in ours.items():
             expected = self.outputs[name]
             exact = not expected.is_floating_point()

@@ -48,7 +48,7 @@ def _released(family: registry.Family, entry: registry.Checkpoint) -> dict[str, 
     return {
         "name": entry.name,
         **_what(family),
-        "repository": f"{entry.repo}@{entry.revision}",
+        "repository": f"{entry.repo}@{entry.revision}" if entry.repo else f"none; to be downloaded by hand from {entry.page}",
         "files": ", ".join(entry.files),
         "licence of the weights": entry.weights_licence,
         "licence of the authors' code": entry.code_licence,

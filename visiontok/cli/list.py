@@ -37,7 +37,7 @@ def list_models(
 
 
 def _entries() -> list[dict[str, Any]]:
-    released = [_entry(name, family, vars(entry), entry.repo) for name, (family, entry) in registry.checkpoints().items()]
+    released = [_entry(name, family, vars(entry), entry.repo or entry.page) for name, (family, entry) in registry.checkpoints().items()]
     bundled = [_entry(name, model.family, model.card, "bundled") for name, model in registry.bundled().items()]
     return sorted(released + bundled, key=lambda entry: (entry["kind"] != "tokenizer", entry["name"]))
 

@@ -74,7 +74,8 @@ def from_pretrained(
         name: a released or bundled model ("titok-l32", see `list_tokenizers`), a hub repository ("owner/name", each optionally with
             "@revision"), or a folder that `save_pretrained` wrote. A registered name goes before a folder of that name: write "./name".
         system: for repositories and folders in an authors' own layout that the registry does not list: whose layout it is.
-        cache_dir: where downloads are kept; None for huggingface_hub's cache.
+        cache_dir: where downloads are kept; None for huggingface_hub's cache. For a released model whose files do not lie on the hub, the
+            folder into which you put them.
         local_files_only: use the cache only.
         token: access token; None for the stored one.
         device, dtype: where and in which precision the model is wanted; None keeps float32.
@@ -106,6 +107,8 @@ def _locate(name: str | Path, hub: Mapping[str, Any]) -> tuple[Source, tuple[reg
         return Folder(registry.bundled()[base].folder), None
     if isinstance(name, str) and base in registry.checkpoints():
         family, entry = registry.checkpoints()[base]
+        if not entry.repo:
+            return _fetched_by_hand(entry, hub["cache_dir"]), (family, entry)
         return Repository(entry.repo, revision or entry.revision, **hub), (family, entry)
     if folder.is_dir():
         return Folder(folder), None
@@ -118,6 +121,16 @@ def _locate(name: str | Path, hub: Mapping[str, Any]) -> tuple[Source, tuple[reg
         family, entry = entries[0]
         return Repository(base, revision or entry.revision, **hub), (family, entry)
     return Repository(base, revision or "main", **hub), None
+
+
+def _fetched_by_hand(entry: registry.Checkpoint, folder: str | Path | None) -> Folder:
+    """The folder of a model that is not on the hub."""
+    if folder is not None and any((Path(folder) / name).is_file() for name in entry.files):
+        return Folder(Path(folder))
+    raise HubError(
+        f"{entry.name} does not lie on the hub: download {entry.files[0]} from {entry.page} yourself, check its licence, and name the folder "
+        f"that holds it: from_pretrained({entry.name!r}, cache_dir=...)"
+    )
 
 
 def _nowhere(name: str | Path, folder: Path) -> Exception:

@@ -1,0 +1,57 @@
+"""A ViT that writes a grid of image tokens from any subset of latent tokens (KARL, Duggal et al. 2025)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from visiontok.decoders.vit import CodeHead
+from visiontok.layers.grid_positions import GridPositions
+from visiontok.layers.vit import ViTConfig, init_vit_weights, token_table
+
+
+class LatentDistillationDecoder(nn.Module):
+    """The sequence [mask tokens | latents] through a ViT; the mask tokens' outputs become the grid's features.
+
+    Args:
+        config: sizes.
+        max_latent_tokens: places that a latent can have.
+        latent_dim: channels C of a latent.
+        position_side: of the table of grid positions.
+        out_channels: of the grid's features.
+    """
+
+    def __init__(self, config: ViTConfig, *, max_latent_tokens: int, latent_dim: int, position_side: int, out_channels: int) -> None:
+        super().__init__()
+        width = config.width
+        self.embed = nn.Linear(latent_dim, width)
+        self.latent_positions = token_table(max_latent_tokens, width)
+        self.mask_token = token_table(1, width)
+        self.grid_positions = GridPositions(position_side, width)
+        self.norm_pre = nn.LayerNorm(width)
+        self.blocks = config.blocks()
+        self.norm_post = nn.LayerNorm(width)
+        self.apply(init_vit_weights)
+        self.head = CodeHead(width, out_channels)
+
+    def forward(self, latents: Tensor, *, grid: tuple[int, int], positions: Tensor | None = None, kept: Tensor | None = None) -> Tensor:
+        """Decode a batch.
+
+        Args:
+            latents: (B, n, C).
+            grid: (h, w) of the image tokens to write.
+            positions: (B, n) int64 places of the latents; None for the first n.
+            kept: (B, n) bool, False where there is no latent: nothing sees such a place. None where all are there.
+
+        Returns:
+            (B, out_channels, h, w).
+        """
+        (height, width), cells = grid, grid[0] * grid[1]
+        places = self.latent_positions[: latents.shape[1]] if positions is None else self.latent_positions[positions]
+        masks = (self.mask_token + self.grid_positions(height, width)).expand(len(latents), -1, -1)
+        x = self.norm_pre(torch.cat([masks, self.embed(latents) + places], dim=1))
+        visible = None if kept is None else F.pad(kept, (cells, 0), value=True)[:, None, None]
+        for block in self.blocks:
+            x = block(x, visible)
+        return self.head(self.norm_post(x[:, :cells]).unflatten(1, grid))

@@ -1,0 +1,24 @@
+"""A table of positions over a square grid that is read at any other grid."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class GridPositions(nn.Module):
+    """Learned positions; a grid of another size reads the nearest entries.
+
+    Args:
+        side: of the table.
+        width: D.
+    """
+
+    def __init__(self, side: int, width: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(width, side, side) * width**-0.5)
+
+    def forward(self, height: int, width: int) -> Tensor:
+        """(height * width, D), row by row."""
+        return F.interpolate(self.table[None], size=(height, width), mode="nearest")[0].flatten(1).T
