@@ -18,6 +18,7 @@ from visiontok.config import Config
 from visiontok.quantizers.base import Quantized, Quantizer
 from visiontok.quantizers.bits import MAX_BITS, BitOrder, bits_to_ids, ids_to_bits
 from visiontok.quantizers.entropy_terms import MAX_GROUP_SIZE, LogFloor, entropy, mean_probabilities, sample_entropy
+from visiontok.quantizers.nearest_signs import nearest_k_sign_codes
 
 
 class EntropyConfig(Config):
@@ -138,6 +139,14 @@ class BinaryQuantizer(Quantizer):
         if self.config.input_dim is None:
             return codes
         return self.project_out(codes.to(next(self.parameters()).dtype))
+
+    @torch.no_grad()
+    def neighbours(self, latents: Tensor, k: int) -> Tensor:
+        """Latents (..., D) -> the k ids nearest to each, (..., k), or (..., C, k) with each chunk by itself."""
+        chunks = self.project_in(latents).flatten(0, -2).split(list(self.config.id_bits), dim=-1)
+        found = [bits_to_ids(nearest_k_sign_codes(chunk, k), chunks=[chunk.shape[1]], order=self.config.bit_order) for chunk in chunks]
+        ids = found[0] if len(found) == 1 else torch.stack(found, dim=1)
+        return ids.unflatten(0, latents.shape[:-1])
 
     def sign_logits(self, latents: Tensor) -> Tensor:
         """(..., D) latents on the scale of the codes -> (N, D): x in P(c) = softmax(x.c) over signs c, for the terms of `entropy_terms`."""

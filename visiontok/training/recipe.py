@@ -13,6 +13,7 @@ from visiontok.data import CenterCrop, DataConfig, LoaderConfig, parse_source
 from visiontok.data.crops import Crop
 from visiontok.errors import ConfigError
 from visiontok.losses import ObjectiveConfig, ReconstructionConfig
+from visiontok.quantizers import PerturbationConfig
 from visiontok.resources import configs_folder
 from visiontok.training.ema import EmaConfig
 from visiontok.training.logging import LoggingConfig
@@ -175,12 +176,14 @@ class TokenizerRecipe(Recipe):
         data: images.
         objective: what the tokenizer is trained for; see `visiontok.losses`.
         discriminator_optimizer: of the objective's discriminator, where it has one.
+        perturbation: of the codes that the decoder reads in training, for any tokenizer with a codebook; None for none.
     """
 
     kind: Literal["tokenizer"]
     data: ImagesConfig
     objective: ObjectiveConfig = ReconstructionConfig()
     discriminator_optimizer: OptimizerConfig = OptimizerConfig()
+    perturbation: PerturbationConfig | None = None
 
     def in_words(self) -> str:
         """What the model was trained on, for its card."""

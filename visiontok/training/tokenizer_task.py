@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from visiontok.data import Batch, SkipReport, TrainLoader
 from visiontok.hub import ModelCard, save_pretrained
 from visiontok.losses import Objective
+from visiontok.quantizers import LatentPerturbation
 from visiontok.tokenizer import Tokenizer, TokenizerOutput
 from visiontok.tokens import Tokens
 from visiontok.training.ema import averaged_copy, update_average
@@ -54,6 +55,9 @@ class TokenizerTask(Task[Batch]):
         self.batch_size = recipe.batch_size
         self.tokenizer = tokenizer.to(accelerator.device)
         self.average = averaged_copy(self.tokenizer) if recipe.ema else None
+        self.perturbation = None if recipe.perturbation is None else LatentPerturbation(recipe.perturbation)
+        if self.perturbation is not None:  # after the average is copied, which decodes what it encodes
+            self.perturbation.attach(self.tokenizer.quantizer)
         self.objective = objective.to(accelerator.device)
         run = {"schedule": recipe.schedule, "steps": recipe.steps, "accelerator": accelerator}
         self.updater = Updater(self.tokenizer, optimizer=recipe.optimizer, **run)
@@ -68,6 +72,8 @@ class TokenizerTask(Task[Batch]):
 
     def step(self, batch: Batch, step: int) -> dict[str, float]:
         micro_batches = list(batch.images.to(self.accelerator.device).chunk(self.recipe.accumulate))
+        if self.perturbation is not None:
+            self.perturbation.step = step
         predictions: list[Tensor] = []  # of the tokenizer before its update, for the discriminator
 
         def tokenizer_terms(images: Tensor) -> Terms:
