@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from visiontok.errors import EvaluationError, UnknownNameError
-from visiontok.evaluation.features import EXTRACTORS, Classifier, DigitClassifier, FunctionExtractor, find_extractor
+from visiontok.evaluation.features import Classifier, DigitClassifier, FunctionExtractor, find_extractor
 
 
 def pictures(count: int = 5, side: int = 16) -> torch.Tensor:

@@ -78,7 +78,7 @@ def test_clip_embeddings_are_those_of_transformers():
     with torch.no_grad():
         expected = network(prepared).image_embeds.double()
     torch.testing.assert_close(extractor(pictures()), expected, rtol=2e-2, atol=2e-2)  # transformers may resize with torch, one level off
-    assert extractor.frechet_name == "FD[clip-vit-l14-336]"
+    assert extractor.title("RBF-MMD") == "CMMD[clip-vit-l14-336]"
 
 
 def dinov2_tensors(side: int) -> dict[str, torch.Tensor]:
@@ -124,7 +124,7 @@ def test_dinov2_features_are_those_of_transformers():
     with torch.no_grad():
         expected = network((images / 255 - mean) / std).pooler_output.double()
     torch.testing.assert_close(extractor(images), expected, rtol=1e-4, atol=1e-4)
-    assert extractor.frechet_name == "FD-DINOv2[dinov2-vit-l14]"
+    assert extractor.title("FD") == "FD-DINOv2[dinov2-vit-l14]"
 
 
 def test_positions_of_a_larger_training_size_are_resampled():

@@ -99,7 +99,7 @@ def _value(
             f"use more than {width} samples, or set allow_few_samples and read the value as a rough indication"
         )
     return MetricValue(
-        name=extractor.frechet_name,
+        name=extractor.title("FD"),
         value=frechet_distance(measured.mean, measured.covariance, reference.mean, reference.covariance),
         better="lower",
         count=measured.count,

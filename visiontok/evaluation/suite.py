@@ -10,13 +10,34 @@ from pydantic import Field, model_validator
 
 from visiontok.config import Config
 from visiontok.data import DataConfig
+from visiontok.errors import ConfigError
 from visiontok.evaluation.bootstrap import BootstrapConfig
 from visiontok.evaluation.features import EXTRACTORS, Classifier
+from visiontok.evaluation.generation_suite import GenerationSuite
 from visiontok.registry import unknown
 from visiontok.resources import suites_folder
 from visiontok.yaml_files import read_yaml
 
-Metric = Literal["mse", "psnr", "ssim", "ms_ssim", "codebook", "rate", "frechet", "classifier"]
+Metric = Literal[
+    "mse",
+    "psnr",
+    "ssim",
+    "ms_ssim",
+    "lpips.alex",
+    "lpips.vgg",
+    "lpips.squeeze",
+    "dists",
+    "codebook",
+    "rate",
+    "token_statistics",
+    "frechet",
+    "kernel_distance",
+    "cmmd",
+    "manifold",
+    "inception_score",
+    "classifier",
+]
+OVER_FEATURES: tuple[Metric, ...] = ("frechet", "kernel_distance", "cmmd", "manifold", "inception_score")
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -65,8 +86,9 @@ class Suite(Config):
         for name in self.extractors:
             if name not in EXTRACTORS:
                 raise ValueError(f"there is no feature extractor {name!r}; known: {', '.join(EXTRACTORS)}")
-        if "frechet" in self.metrics and not self.extractors:
-            raise ValueError(f"the metric 'frechet' needs at least one of the extractors {', '.join(EXTRACTORS)}")
+        for metric in self.metrics:
+            if metric in OVER_FEATURES and not self.extractors:
+                raise ValueError(f"the metric {metric!r} needs at least one of the extractors {', '.join(EXTRACTORS)}")
         if "classifier" in self.metrics and not self.classifiers:
             raise ValueError("the metric 'classifier' needs an extractor that classifies, such as digit-classifier")
         return self
@@ -83,15 +105,29 @@ def list_suites() -> list[str]:
 
 
 def load_suite(name: str | Path, overrides: Sequence[str] = ()) -> Suite:
-    """A suite by name, or from a YAML file, with overrides such as "size=256".
+    """A suite of reconstructions by name, or from a YAML file, with overrides such as "size=256".
 
     Raises:
         UnknownNameError: if there is neither a suite nor a file of that name, with close matches.
-        ConfigError: if the file cannot be read, or holds unknown keys or values.
+        ConfigError: if the file cannot be read, or holds unknown keys or values, or is about generated pictures.
+    """
+    suite = load_any_suite(name, overrides)
+    if not isinstance(suite, Suite):
+        raise ConfigError(f"the suite {name} is about generated pictures; this needs one of reconstructions, see: visiontok evaluate --help")
+    return suite
+
+
+def load_any_suite(name: str | Path, overrides: Sequence[str] = ()) -> Suite | GenerationSuite:
+    """A suite of either task, which the file names: `task: reconstruction`, also where nothing is said, or `task: generation`.
+
+    Raises:
+        UnknownNameError, ConfigError: see `load_suite`.
     """
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         path = suites_folder() / f"{name}.yaml"
         if str(name) not in list_suites():
             raise unknown("suite", str(name), list_suites())
-    return Suite.parse(read_yaml(path, overrides, what="suite"), source=f"the suite {path}")
+    values = read_yaml(path, overrides, what="suite")
+    kind = GenerationSuite if values.get("task") == "generation" else Suite
+    return kind.parse(values, source=f"the suite {path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -114,7 +115,9 @@ class LpipsDistance(nn.Module):
             import lpips
         except ImportError as error:
             raise ConfigError('the "lpips" distance needs the package lpips: pip install "visiontok[metrics]"') from error
-        self.net = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
+        with warnings.catch_warnings():  # it builds the backbone by an argument that torchvision has renamed
+            warnings.simplefilter("ignore")
+            self.net = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
         slices = {f"features.{key.split('.', 1)[1]}": key for key in self.net.net.state_dict()}
         _frozen(self.net.net, {slices[key]: tensor for key, tensor in backbone.items() if key in slices})
         self.net.eval().requires_grad_(False)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,10 +29,12 @@ class FeatureExtractor(ABC):
     identity: str
     protocol: str
 
-    @property
-    def frechet_name(self) -> str:
-        """What the Fréchet distance over these features is called; FID is the name for one network only."""
-        return f"FD[{self.name}]"
+    published_names: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """What metrics are called over these features and over no others: "FD" is called "FID" over Inception's."""
+
+    def title(self, metric: str) -> str:
+        """The name of a metric over these features, such as "FD[digit-classifier]" or "FID[inception-v3-compat]"."""
+        return f"{self.published_names.get(metric, metric)}[{self.name}]"
 
     def to(self, device: torch.device | str) -> Self:
         """Compute on this device from now on; those without a network stay where they are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,6 +37,7 @@ class DinoV2VitL14(FeatureExtractor):
 
     name = "dinov2-vit-l14"
     width = 1024
+    published_names = MappingProxyType({"FD": "FD-DINOv2"})
 
     def __init__(self, weights: LoadedWeights | Path | str | None = None) -> None:
         """Build the network, of whatever depth and width the weights have.
@@ -52,10 +54,6 @@ class DinoV2VitL14(FeatureExtractor):
         self._mean, self._std = torch.tensor(IMAGENET_MEAN)[:, None, None], torch.tensor(IMAGENET_STD)[:, None, None]
         self.identity = described("dinov2", "pil-bicubic-224", loaded.sha256)
         self.protocol = f"DINOv2 class token after the last norm, PIL bicubic to {SIZE}, ImageNet normalisation, weights {loaded.sha256[:12]}"
-
-    @property
-    def frechet_name(self) -> str:
-        return f"FD-DINOv2[{self.name}]"
 
     def to(self, device: torch.device | str) -> Self:
         self.network.to(device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 import torch
@@ -35,6 +36,7 @@ class InceptionV3Compat(FeatureExtractor):
 
     name = "inception-v3-compat"
     width = 2048
+    published_names = MappingProxyType({"FD": "FID", "MMD": "KID", "inception_score": "IS"})
     resize: ClassVar[Resize] = "tf1-bilinear"
     dtype: ClassVar[torch.dtype] = torch.float32
     range_rule: ClassVar[str] = "(level - 128) / 128"
@@ -53,10 +55,6 @@ class InceptionV3Compat(FeatureExtractor):
         self.identity = described("inception-2015-12-05", self.resize, self.range_rule, str(self.dtype), loaded.sha256)
         precision, digest = str(self.dtype).removeprefix("torch."), loaded.sha256[:12]
         self.protocol = f"Inception 2015-12-05 pool features in {precision}, resize {self.resize} to 299, {self.range_rule}, weights {digest}"
-
-    @property
-    def frechet_name(self) -> str:
-        return f"FID[{self.name}]"
 
     def to(self, device: torch.device | str) -> Self:
         self.network.to(device)

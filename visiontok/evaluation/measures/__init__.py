@@ -2,34 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import torch
 
 from visiontok.evaluation.features import Classifier, FeatureExtractor
+from visiontok.evaluation.features.inception import InceptionV3Compat
 from visiontok.evaluation.measures.base import Batch, Measure
 from visiontok.evaluation.measures.classifier import ClassifierMeasure
 from visiontok.evaluation.measures.codebook import CodebookMeasure, RateMeasure
+from visiontok.evaluation.measures.feature_sets import FEATURE_SETS, FeatureSetMeasure
 from visiontok.evaluation.measures.fidelity import PsnrMeasure, ms_ssim_measure, mse_measure, ssim_measure
 from visiontok.evaluation.measures.frechet import FrechetMeasure
+from visiontok.evaluation.measures.perceptual import PERCEPTUAL
+from visiontok.evaluation.measures.token_statistics import TokenStatisticsMeasure
 from visiontok.evaluation.suite import Suite
 from visiontok.layout import TokenLayout
 
 __all__ = ["Batch", "Measure", "build_measures"]
 
 _PIXELS = {"mse": mse_measure, "psnr": PsnrMeasure, "ssim": ssim_measure, "ms_ssim": ms_ssim_measure}
+_TOKENS: dict[str, Callable[[TokenLayout], Measure]] = {
+    "codebook": CodebookMeasure,
+    "rate": lambda _: RateMeasure(),
+    "token_statistics": TokenStatisticsMeasure,
+}
 
 
-def build_measures(suite: Suite, layout: TokenLayout, extractors: Sequence[FeatureExtractor]) -> tuple[dict[str, Measure], dict[str, str]]:
-    """The measures of a suite for a tokenizer of this layout, and why others that the suite asks for are omitted."""
+def build_measures(
+    suite: Suite, layout: TokenLayout, extractors: Sequence[FeatureExtractor], *, device: torch.device | None = None
+) -> tuple[dict[str, Measure], dict[str, str]]:
+    """The measures of a suite for a tokenizer of this layout, and why others that the suite asks for are omitted.
+
+    Args:
+        suite: what is asked for.
+        layout: of the tokens.
+        extractors: whose features the distances are computed over.
+        device: of the networks of perceptual distances; by default the CPU.
+    """
     measures: dict[str, Measure] = {}
     omitted: dict[str, str] = {}
+    over_sets = tuple(metric for metric in suite.metrics if metric in FEATURE_SETS)
+    if "inception_score" in over_sets and not any(isinstance(extractor, InceptionV3Compat) for extractor in extractors):
+        omitted["inception_score"] = "none of the extractors is the Inception network"
+        over_sets = tuple(metric for metric in over_sets if metric != "inception_score")
     for metric in suite.metrics:
         if metric in _PIXELS:
             measures[metric] = _PIXELS[metric]()
-        elif metric in ("codebook", "rate"):
+        elif metric in PERCEPTUAL:
+            measures[metric] = PERCEPTUAL[metric](device=device or torch.device("cpu"))
+        elif metric in _TOKENS:
             if layout.is_continuous:
                 omitted[metric] = "the latents are continuous: there are no ids to count"
+            elif metric == "token_statistics" and layout.ragged:
+                omitted[metric] = "the number of ids varies from picture to picture"
             else:
-                measures[metric] = CodebookMeasure(layout) if metric == "codebook" else RateMeasure()
+                measures[metric] = _TOKENS[metric](layout)
         elif metric == "frechet":
             for extractor in extractors:
                 measures[f"frechet.{extractor.name}"] = FrechetMeasure(extractor, allow_few_samples=suite.allow_few_samples)
@@ -37,4 +65,7 @@ def build_measures(suite: Suite, layout: TokenLayout, extractors: Sequence[Featu
             for extractor in extractors:
                 if isinstance(extractor, Classifier):
                     measures[f"classifier.{extractor.name}"] = ClassifierMeasure(extractor)
+    if over_sets:
+        for extractor in extractors:
+            measures[f"feature_sets.{extractor.name}"] = FeatureSetMeasure(extractor, over_sets)
     return measures, omitted

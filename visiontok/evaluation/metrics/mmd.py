@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike
 
 from visiontok.errors import EvaluationError
 
+_BLOCK = 1024
+
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -29,9 +31,10 @@ def gaussian_kernel(x: np.ndarray, y: np.ndarray, *, sigma: float) -> np.ndarray
 
 
 def squared_mmd(features1: ArrayLike, features2: ArrayLike, *, kernel: Kernel = polynomial_kernel, unbiased: bool = True) -> float:
-    """Squared MMD of (N, D) and (M, D); without the diagonal if `unbiased`. Builds the N x N, M x M and N x M kernel matrices."""
+    """Squared MMD of (N, D) and (M, D); without the kernels' diagonals if `unbiased`. Works in blocks of rows, which bound the memory."""
     first, second = _pair(features1, features2)
-    return _within(kernel(first, first), unbiased) + _within(kernel(second, second), unbiased) - 2 * float(kernel(first, second).mean())
+    across = _total(kernel, first, second)[0] / (len(first) * len(second))
+    return _within(kernel, first, unbiased) + _within(kernel, second, unbiased) - 2 * across
 
 
 def kernel_distance(
@@ -69,11 +72,20 @@ def cmmd(embeddings1: ArrayLike, embeddings2: ArrayLike, *, unbiased: bool = Fal
     return 1000 * squared_mmd(first, second, kernel=partial(gaussian_kernel, sigma=10.0), unbiased=unbiased)
 
 
-def _within(matrix: np.ndarray, unbiased: bool) -> float:
-    if not unbiased:
-        return float(matrix.mean())
-    size = len(matrix)
-    return float((matrix.sum() - np.trace(matrix)) / (size * (size - 1)))
+def _within(kernel: Kernel, values: np.ndarray, unbiased: bool) -> float:
+    total, diagonal = _total(kernel, values, values)
+    size = len(values)
+    return (total - diagonal) / (size * (size - 1)) if unbiased else total / size**2
+
+
+def _total(kernel: Kernel, first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """Sum of the kernel over all pairs, and over the pairs of equal places."""
+    total, diagonal = 0.0, 0.0
+    for start in range(0, len(first), _BLOCK):
+        values = kernel(first[start : start + _BLOCK], second)
+        total += float(values.sum())
+        diagonal += float(np.trace(values, offset=start))
+    return total, diagonal
 
 
 def _pair(features1: ArrayLike, features2: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -84,6 +84,36 @@ def token_complexity(tokens: ArrayLike, errors: ArrayLike, *, threshold: float) 
     return TokenComplexity(smallest, float(reached.mean()), mean, float(np.where(reached, smallest, counts[-1]).mean()))
 
 
+def halting_complexity(halting: ArrayLike, *, threshold: float = 0.75) -> np.ndarray:
+    """Tokens that a one-pass adaptive tokenizer keeps: those whose halting probability does not exceed the threshold (KARL, arXiv 2507.07995).
+
+    Args:
+        halting: (N, budget) probabilities.
+        threshold: as in the paper.
+
+    Returns:
+        (N,) int64, the budget minus the tokens that halted.
+    """
+    return (np.asarray(halting, dtype=np.float64) <= threshold).sum(axis=1)
+
+
+@dataclass(frozen=True)
+class TokenUse:
+    """How many tokens an adaptive tokenizer spends on its samples."""
+
+    mean: float
+    lowest: float
+    quartiles: tuple[float, float, float]
+    highest: float
+
+
+def token_use(tokens: ArrayLike) -> TokenUse:
+    """Mean, range and quartiles of the samples' token counts (N,)."""
+    counts = np.asarray(tokens, dtype=np.float64)
+    first, median, third = np.quantile(counts, [0.25, 0.5, 0.75]).tolist()
+    return TokenUse(float(counts.mean()), float(counts.min()), (first, median, third), float(counts.max()))
+
+
 def _points(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     first, second = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     order = np.argsort(first)

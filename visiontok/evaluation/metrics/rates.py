@@ -1,4 +1,4 @@
-"""What tokens cost: nominal bits (log2 K each), bits at the ids' entropy, per pixel and against plain pixels."""
+"""What tokens cost: nominal bits (log2 K each), bits at the ids' entropy, per pixel, per second and against plain pixels."""
 
 from __future__ import annotations
 
@@ -28,6 +28,17 @@ def entropy_bits(counts: Sequence[ArrayLike], ids_per_sample: Sequence[float]) -
 def bits_per_pixel(bits: float, size: tuple[int, int]) -> float:
     """Bits of an image over its (H, W) pixels."""
     return bits / (size[0] * size[1])
+
+
+def bits_per_second(bits: float, *, units: float, rate: float) -> float:
+    """Bits of a sound or a clip over its seconds.
+
+    Args:
+        bits: of the sample.
+        units: its audio samples or video frames.
+        rate: of those per second (`layout.rate`).
+    """
+    return bits * rate / units
 
 
 def compression_ratio(bits: float, size: tuple[int, int]) -> float:

@@ -21,7 +21,17 @@ def adaptive_tokdense(correct: ArrayLike, tokens: ArrayLike) -> float:
         correct: (N,) 0 or 1.
         tokens: (N,) tokens given for each sample.
     """
-    return float(100 * np.mean(np.asarray(correct, dtype=np.float64)) / np.mean(np.asarray(tokens, dtype=np.float64)))
+    return quality_density(100 * np.asarray(correct, dtype=np.float64), tokens)
+
+
+def quality_density(quality: ArrayLike, tokens: ArrayLike) -> float:
+    """The same for any quality that grows: mean quality (PSNR in dB, -log10 MSE, top-1 in percent ...) over mean tokens, or over mean bits.
+
+    Args:
+        quality: (N,) of each sample.
+        tokens: (N,) tokens, or bits, that the sample costs.
+    """
+    return float(np.mean(np.asarray(quality, dtype=np.float64)) / np.mean(np.asarray(tokens, dtype=np.float64)))
 
 
 def token_ratio(tokens: ArrayLike, full_tokens: float) -> np.ndarray:
