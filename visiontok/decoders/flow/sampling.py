@@ -1,0 +1,52 @@
+"""From noise to data: Euler steps along a velocity, guided or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from visiontok.decoders.flow.guidance import Guidance
+
+Velocity: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""(samples (B, ...), the time (1,) that they share) -> their velocity (B, ...)."""
+
+
+def euler(velocity: Velocity, noise: Tensor, *, steps: int) -> Tensor:
+    """Follow a velocity from the noise (B, ...) at time 1 to time 0 in equal steps: x <- x - v / steps.
+
+    Raises:
+        ValueError: if `steps` is not positive.
+    """
+    if steps < 1:
+        raise ValueError(f"a flow needs at least one step, got {steps}")
+    x = noise
+    for step in range(steps, 0, -1):
+        x = x - velocity(x, torch.full((1,), step / steps, device=x.device)) / steps
+    return x
+
+
+def guided(velocity: Velocity, guidance: Guidance) -> Velocity:
+    """One velocity for a batch of B from one that takes 2 B: the samples with their conditions, then the same samples without.
+
+    The result remembers the steps so far where its guidance does: make a new one for every run.
+    """
+    combine = guidance.start()
+
+    def of_both(x: Tensor, time: Tensor) -> Tensor:
+        conditional, unconditional = velocity(torch.cat([x, x]), time).chunk(2)
+        return combine(conditional, unconditional)
+
+    return of_both
+
+
+def drawn_noise(samples: int, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """(samples, *shape), sample by sample, so that a sample's noise does not depend on how many follow."""
+    return torch.stack([torch.randn(tuple(shape), generator=generator, device=generator.device) for _ in range(samples)])
+
+
+def seeded_noise(seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """(len(seeds), *shape): each sample's noise follows from its own seed, whatever else is in the batch and wherever it is decoded."""
+    return torch.stack([torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed)) for seed in seeds])

@@ -1,0 +1,69 @@
+"""Training a rectified flow: at which times, on which mixtures, with which loss."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from visiontok.config import Config
+
+
+class TimeSchedule(Config):
+    """How often a time is trained."""
+
+    @abstractmethod
+    def draw(self, samples: int, *, device: torch.device | str = "cpu") -> Tensor:
+        """(samples,) times in [0, 1], from torch's global state."""
+
+
+class ModeTimes(TimeSchedule):
+    """Uniform times, drawn towards the middle by `mode_scale` (Esser et al. 2024, arXiv 2403.03206, equation 20); 0 leaves them uniform."""
+
+    times: Literal["mode"] = "mode"
+    mode_scale: float = 0.25
+
+    def draw(self, samples: int, *, device: torch.device | str = "cpu") -> Tensor:
+        uniform = torch.rand(samples, device=device)
+        return 1 - uniform - self.mode_scale * (torch.cos(math.pi / 2 * uniform) ** 2 - 1 + uniform)
+
+
+class LogitNormalTimes(TimeSchedule):
+    """The logistic function of a unit Gaussian (equation 19 there, with mean 0 and deviation 1).
+
+    Attributes:
+        stratified: every sample of a batch draws from its own part of the distribution.
+    """
+
+    times: Literal["logit_normal"] = "logit_normal"
+    stratified: bool = False
+
+    def draw(self, samples: int, *, device: torch.device | str = "cpu") -> Tensor:
+        if not self.stratified:
+            return torch.randn(samples, device=device).sigmoid()
+        quantiles = (torch.arange(samples, device=device) + torch.rand(samples, device=device)) / samples
+        return torch.special.ndtri(quantiles).sigmoid()
+
+
+FlowTimes = Annotated[ModeTimes | LogitNormalTimes, Field(discriminator="times")]
+"""One of the schedules, for a field of a configuration."""
+
+
+def mix(data: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+    """What stands at `times` (B,) on the straight way from the data (B, ...) at 0 to the noise at 1."""
+    share = times.view(-1, *[1] * (data.ndim - 1)).to(data.dtype)
+    return share * noise + (1 - share) * data
+
+
+def flow_loss(velocity: Tensor, data: Tensor, noise: Tensor) -> Tensor:
+    """(B,): mean square of noise - data - velocity, in float32."""
+    return (noise.float() - data.float() - velocity.float()).square().flatten(1).mean(dim=1)
+
+
+def estimate(noisy: Tensor, velocity: Tensor, times: Tensor) -> Tensor:
+    """The data that a straight way would lead to from the mixture (B, ...) at `times` (B,)."""
+    return noisy - times.view(-1, *[1] * (noisy.ndim - 1)).to(noisy.dtype) * velocity

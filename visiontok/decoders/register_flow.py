@@ -1,0 +1,121 @@
+"""A transformer that turns noise into a grid of features, led by a prefix of registers (FlexTok, Bachmann et al. 2025, section 3.1).
+
+Registers beyond the prefix are all replaced by one learned vector, without a position. Equal tokens stay equal through a transformer that sees
+them as a set, so one of them stands here for all: attention counts it as often as it occurs, by adding the logarithm of that number to its
+products. The result is the same; a prefix of 16 out of 256 costs 17 tokens instead of 256, and "no condition" costs one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from visiontok.layers.modulated import Modulation, modulate
+from visiontok.layers.nested_dropout import prefix_mask
+from visiontok.layers.patches import patchify, sincos_positions, unpatchify
+from visiontok.layers.register_trunk import RegisterTrunkConfig, init_register_weights
+from visiontok.layers.timesteps import TimestepEmbedding
+
+PATCH, REGISTER = 0, 1
+"""Kinds of tokens, which time modulates apart."""
+
+
+class FlowCondition(NamedTuple):
+    """What the registers say; the same at every step.
+
+    Attributes:
+        registers: (B, R, D): kept ones, then the one that stands for all others, where a sample has others.
+        mask: (B, 1, 1, n + R): added to the attention's products, which counts the last register as often as it occurs and leaves out what a
+            sample of the batch does not keep. None where every register is kept.
+    """
+
+    registers: Tensor
+    mask: Tensor | None
+
+
+class RegisterFlowDecoder(nn.Module):
+    """The sequence [noisy patches | registers] through a transformer modulated by the time; the patches' outputs become the velocity.
+
+    Args:
+        config: sizes.
+        channels: of the grid.
+        grid_size: side of the square grid.
+        patch_size: side of a patch on it.
+        num_registers: N, the longest prefix.
+        latent_dim: channels of a latent.
+        time_features: cosines and sines that tell the time.
+        time_scale: see `TimestepEmbedding`.
+    """
+
+    patch_positions: Tensor
+
+    def __init__(
+        self,
+        config: RegisterTrunkConfig,
+        *,
+        channels: int,
+        grid_size: int,
+        patch_size: int,
+        num_registers: int,
+        latent_dim: int,
+        time_features: int,
+        time_scale: float,
+    ) -> None:
+        super().__init__()
+        width, self.side, self.patch_size, self.num_registers = config.width, grid_size // patch_size, patch_size, num_registers
+        self.from_latents = nn.Linear(latent_dim, width)
+        self.register_positions = nn.Parameter(torch.empty(num_registers, width))
+        self.mask_token = nn.Parameter(torch.empty(1, width))
+        self.null_token = nn.Parameter(torch.empty(1, width))
+        self.patch_embed = nn.Linear(channels * patch_size**2, width)
+        self.register_buffer("patch_positions", sincos_positions(self.side, self.side, width))
+        self.time_embed = TimestepEmbedding(width, features=time_features, period=256.0, time_scale=time_scale)
+        self.blocks = config.blocks(kinds=2)
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulation = Modulation(width, parts=2)
+        self.head = nn.Linear(width, channels * patch_size**2)
+        self._init_weights()
+
+    def condition(self, codes: Tensor, lengths: Tensor, *, dropped: Tensor | None = None) -> FlowCondition:
+        """What codes (B, L <= N, latent_dim) say, of which each sample keeps its first `lengths` (B,).
+
+        Args:
+            codes: those beyond a sample's length are not read.
+            lengths: 0 to L.
+            dropped: (B,) bool, samples that say nothing at all; None for none.
+        """
+        nothing = torch.zeros_like(lengths, dtype=torch.bool) if dropped is None else dropped
+        lengths = lengths.masked_fill(nothing, 0)
+        longest = int(lengths.max())
+        kept = self.from_latents(codes[:, :longest]) + self.register_positions[:longest]
+        if not self.training and bool((lengths == self.num_registers).all()):
+            return FlowCondition(kept, None)
+        others = torch.where(nothing[:, None, None], self.null_token, self.mask_token)
+        count = torch.ones(len(codes), self.side**2 + longest + 1, device=codes.device)
+        count[:, self.side**2 : -1] = prefix_mask(lengths, longest)
+        count[:, -1] = self.num_registers - lengths
+        return FlowCondition(torch.cat([kept, others], dim=1), count.log()[:, None, None].to(kept.dtype))
+
+    def forward(self, noisy: Tensor, times: Tensor, condition: FlowCondition) -> Tensor:
+        """The velocity (B, H, W, C) of samples (B, H, W, C) at times (B,), or (1,) for all of them."""
+        patches = self.patch_embed(patchify(noisy, self.patch_size)) + self.patch_positions
+        x = torch.cat([patches, condition.registers.to(patches.dtype)], dim=1)
+        kind = torch.arange(x.shape[1], device=x.device).ge(patches.shape[1]).long()
+        time = self.time_embed(times)
+        for block in self.blocks:
+            x = block(x, mask=condition.mask, condition=time, kind_of_token=kind)
+        shift, scale = self.modulation(time)
+        out = self.head(modulate(self.norm(x[:, : patches.shape[1]]), shift, scale))
+        return unpatchify(out, self.patch_size, height=self.side)
+
+    def _init_weights(self) -> None:
+        """As published: Xavier trunk, small tokens, and a head and modulations that start at zero."""
+        self.apply(init_register_weights)
+        for tokens in (self.register_positions, self.mask_token, self.null_token):
+            nn.init.trunc_normal_(tokens, std=0.02)
+        nn.init.zeros_(self.head.weight)
+        for module in self.modules():
+            if isinstance(module, Modulation):
+                module.start_at_zero()

@@ -1,0 +1,82 @@
+"""Transformer blocks for flow and diffusion models: a condition shifts, scales and gates what they do (adaLN, Peebles & Xie 2022)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from visiontok.layers.attention import SelfAttention
+from visiontok.layers.llama import SwiGLU
+
+
+class Modulation(nn.Module):
+    """The condition's say: a linear layer of its SiLU, zero at first, so that a new block does nothing yet.
+
+    Args:
+        dim: width D of the condition and of what is modulated.
+        parts: vectors that each modulated token gets.
+        kinds: kinds of tokens in a sequence, each with vectors of its own.
+    """
+
+    def __init__(self, dim: int, *, parts: int, kinds: int = 1) -> None:
+        super().__init__()
+        self.parts, self.kinds = parts, kinds
+        self.linear = nn.Linear(dim, kinds * parts * dim)
+        self.start_at_zero()
+
+    def start_at_zero(self) -> None:
+        """Let the condition say nothing."""
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, condition: Tensor, kind_of_token: Tensor | None = None) -> tuple[Tensor, ...]:
+        """`parts` tensors (B, L, D), or (B, 1, D) for tokens of one kind.
+
+        Args:
+            condition: (B, D); one row serves a whole batch.
+            kind_of_token: (L,) int64, the kind of every token; None where there is only one.
+        """
+        vectors = self.linear(F.silu(condition)).unflatten(-1, (self.kinds, self.parts, -1))
+        if kind_of_token is not None:
+            vectors = vectors[:, kind_of_token]
+        return vectors.unbind(dim=2)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """`x * (1 + scale) + shift`."""
+    return torch.addcmul(shift, x, 1 + scale)
+
+
+class ModulatedBlock(nn.Module):
+    """`x += gate * attn(norm(x) * (1 + scale) + shift)`, and the same with a SwiGLU; norms without weights, nothing with a bias.
+
+    Args:
+        dim: width D.
+        num_heads: attention heads.
+        hidden_dim: width inside the SwiGLU.
+        attention_scale: of the attention's products; None for `head_dim ** -0.5`.
+        kinds: kinds of tokens that are modulated apart; 0 for a block without modulation.
+    """
+
+    def __init__(self, dim: int, num_heads: int, *, hidden_dim: int, attention_scale: float | None = None, kinds: int = 0) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, elementwise_affine=False)
+        self.attn = SelfAttention(dim, num_heads, qkv_bias=False, proj_bias=False, qk_norm=True, scale=attention_scale)
+        self.mlp = SwiGLU(dim, hidden_dim, dropout=0.0)
+        self.modulation = Modulation(dim, parts=6, kinds=kinds) if kinds else None
+
+    def forward(self, x: Tensor, *, mask: Tensor | None = None, condition: Tensor | None = None, kind_of_token: Tensor | None = None) -> Tensor:
+        """(B, L, D) -> (B, L, D).
+
+        Args:
+            x: the sequence.
+            mask: see `SelfAttention`.
+            condition, kind_of_token: see `Modulation`; for blocks that have one.
+        """
+        if self.modulation is None:
+            x = x + self.attn(self.norm(x), mask)
+            return x + self.mlp(self.norm(x))
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition, kind_of_token)
+        x = torch.addcmul(x, gate1, self.attn(modulate(self.norm(x), shift1, scale1), mask))
+        return torch.addcmul(x, gate2, self.mlp(modulate(self.norm(x), shift2, scale2)))

@@ -1,0 +1,32 @@
+"""Between a grid of features and a sequence of its patches, and where the patches lie."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def patchify(grid: Tensor, size: int) -> Tensor:
+    """(B, H, W, C) -> (B, H/size * W/size, size * size * C): patches row by row, within a patch (row, column, channel)."""
+    rows = grid.unflatten(2, (-1, size)).unflatten(1, (-1, size))
+    return rows.transpose(2, 3).flatten(3).flatten(1, 2)
+
+
+def unpatchify(patches: Tensor, size: int, *, height: int) -> Tensor:
+    """The inverse of `patchify` for a grid of `height` patches: (B, n, size * size * C) -> (B, H, W, C)."""
+    rows = patches.unflatten(2, (size, size, -1)).unflatten(1, (height, -1))
+    return rows.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
+def sincos_positions(height: int, width: int, dim: int, *, period: float = 10_000.0) -> Tensor:
+    """Fixed positions (height * width, dim), row by row: sines and cosines of the row in the first half of the channels, of the column in the second.
+
+    Raises:
+        ValueError: if `dim` is no multiple of 4.
+    """
+    if dim % 4:
+        raise ValueError(f"fixed positions need a width that is a multiple of 4, got {dim}")
+    frequencies = period ** -(torch.arange(dim // 4, dtype=torch.float32) / (dim // 4))
+    rows, columns = (torch.arange(count)[:, None] * frequencies for count in (height, width))
+    of_row, of_column = (torch.cat([angles.sin(), angles.cos()], dim=1) for angles in (rows, columns))
+    return torch.cat([of_row.repeat_interleave(width, dim=0), of_column.repeat(height, 1)], dim=1)
