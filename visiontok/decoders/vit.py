@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from visiontok.layers.nested_dropout import prefix_mask
 from visiontok.layers.vit import ViTConfig, init_vit_weights, prepend, token_table
 
 
@@ -31,13 +33,21 @@ class LatentViTDecoder(nn.Module):
         self.norm_post = nn.LayerNorm(width)
         self.apply(init_vit_weights)
 
-    def forward(self, latents: Tensor) -> Tensor:
-        """Latents (B, n <= N, C) -> features (B, grid, grid, D)."""
+    def forward(self, latents: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Latents (B, n <= N, C) -> features (B, grid, grid, D).
+
+        Args:
+            latents: the first n of every sample.
+            lengths: (B,) int64, how many of them a sample has; the others are not looked at. None for all n.
+        """
         latent_tokens = self.embed(latents) + self.latent_positions[: latents.shape[1]]
         masks = self.mask_token.expand(len(latents), self.grid**2, -1)
         image_tokens = prepend(self.class_token, masks) + self.patch_positions
         x = self.norm_pre(torch.cat([image_tokens, latent_tokens], dim=1))
-        x = self.norm_post(self.blocks(x)[:, 1 : 1 + self.grid**2])
+        mask = None if lengths is None else F.pad(prefix_mask(lengths, latents.shape[1]), (image_tokens.shape[1], 0), value=True)[:, None, None]
+        for block in self.blocks:
+            x = block(x, mask)
+        x = self.norm_post(x[:, 1 : 1 + self.grid**2])
         return x.unflatten(1, (self.grid, self.grid))
 
 

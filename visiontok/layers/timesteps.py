@@ -22,14 +22,14 @@ class TimestepEmbedding(nn.Module):
 
     def __init__(self, dim: int, *, features: int = 256, period: float = 10_000.0, time_scale: float = 1.0) -> None:
         super().__init__()
-        self.half, self.period, self.time_scale = features // 2, period, time_scale
+        self.num_frequencies, self.period, self.time_scale = features // 2, period, time_scale
         self.fc1 = nn.Linear(features, dim)
         self.fc2 = nn.Linear(dim, dim)
 
     def forward(self, times: Tensor) -> Tensor:
         """(B,) -> (B, D)."""
         # Not a buffer: in half precision the frequencies would be wrong by whole turns.
-        exponents = torch.arange(self.half, device=times.device) / self.half
+        exponents = torch.arange(self.num_frequencies, device=times.device) / self.num_frequencies
         angles = times.float()[:, None] * (self.time_scale * torch.exp(-math.log(self.period) * exponents))
         waves = torch.cat([angles.cos(), angles.sin()], dim=-1)
         return self.fc2(silu(self.fc1(waves.to(self.fc1.weight.dtype))))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.config import Config
+from visiontok.errors import ConfigError
 from visiontok.losses.adversarial import LeCam, discriminator_hinge, generator_hinge
 from visiontok.losses.discriminator import DiscriminatorConfig, PatchDiscriminator
 from visiontok.losses.perceptual import PerceptualLoss, PerceptualTerm
@@ -76,7 +77,17 @@ class ProxyCodesConfig(Config):
         return ProxyCodesObjective(self)
 
 
-ObjectiveConfig = Annotated[ReconstructionConfig | ProxyCodesConfig, Field(discriminator="name")]
+class OwnTermsConfig(Config):
+    """The terms that the model itself defines, with their weights: for decoders that learn to denoise (flow, diffusion)."""
+
+    name: Literal["own"] = "own"
+
+    def build(self) -> OwnTermsObjective:
+        """The objective; it has no weights."""
+        return OwnTermsObjective()
+
+
+ObjectiveConfig = Annotated[ReconstructionConfig | ProxyCodesConfig | OwnTermsConfig, Field(discriminator="name")]
 
 
 class Objective(nn.Module, ABC):
@@ -93,7 +104,7 @@ class Objective(nn.Module, ABC):
         Args:
             prediction: what `decode_latents` gave: images (B, 3, H, W), or logits (B, K, h, w).
             target: images (B, 3, H, W) in [0, 1], or the teacher's ids (B, h, w).
-            quantizer_losses: weighted terms of the quantizer.
+            quantizer_losses: weighted terms of the quantizer, and of the model where it defines its own.
             step: training step, from 0.
         """
 
@@ -150,3 +161,16 @@ class ProxyCodesObjective(Objective):
         terms = {"proxy_codes": F.cross_entropy(prediction, target)}
         terms.update({name: self.config.quantizer_weight * loss for name, loss in quantizer_losses.items()})
         return terms
+
+
+class OwnTermsObjective(Objective):
+    """See `OwnTermsConfig`. Looks at neither prediction nor target.
+
+    Raises:
+        ConfigError: if the model defines no terms.
+    """
+
+    def generator_terms(self, prediction: Tensor, target: Tensor, quantizer_losses: dict[str, Tensor], *, step: int) -> dict[str, Tensor]:
+        if not quantizer_losses:
+            raise ConfigError('this tokenizer defines no loss of its own; train it with the objective "reconstruction"')
+        return dict(quantizer_losses)

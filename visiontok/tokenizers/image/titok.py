@@ -21,6 +21,7 @@ from visiontok.encoders.vit import LatentRead, LatentViTEncoder
 from visiontok.errors import ConfigError, TokenError
 from visiontok.keymap import KeyMap
 from visiontok.layers.conv import ConvNetConfig
+from visiontok.layers.nested_dropout import NestedDropout
 from visiontok.layers.vit import ViTConfig
 from visiontok.layout import Segment, TokenLayout
 from visiontok.preprocessing import ImagePreprocessing
@@ -52,6 +53,8 @@ class TiTokConfig(Config):
         head: what the decoder predicts: "pixels", or "codes" of MaskGIT's VQGAN.
         num_proxy_codes: codebook size of that VQGAN.
         pixel_decoder: sizes of the VQGAN decoder of a second-stage model; None otherwise.
+        nested_dropout: how many latents the decoder sees at a training step, so that they order themselves and any prefix decodes; None for
+            all of them, as published.
     """
 
     image_size: int = Field(default=256, gt=0)
@@ -63,6 +66,7 @@ class TiTokConfig(Config):
     head: Literal["pixels", "codes"] = "pixels"
     num_proxy_codes: int = Field(default=1024, gt=0)
     pixel_decoder: ConvNetConfig | None = None
+    nested_dropout: NestedDropout | None = None
 
     @model_validator(mode="after")
     def _check(self) -> TiTokConfig:
@@ -73,6 +77,8 @@ class TiTokConfig(Config):
             raise ValueError('a pixel_decoder reads predicted codes: it needs head "codes"')
         if isinstance(self.quantizer, GaussianConfig) and self.head == "codes":
             raise ValueError('continuous latents are trained in one stage: a "gaussian" quantizer needs head "pixels"')
+        if isinstance(self.quantizer, GaussianConfig) and self.nested_dropout is not None:
+            raise ValueError("nested_dropout orders ids; continuous latents have none")
         return self
 
 
@@ -139,7 +145,10 @@ class TiTok(Tokenizer[TiTokConfig]):
             if isinstance(config.quantizer, GaussianConfig)
             else Segment(name="latents", shape=(length,), vocab_size=config.quantizer.codebook_size)
         )
-        self.layout = TokenLayout(modality="image", segments=(segment,), signal_shape=(size, size))
+        self.nested_dropout = config.nested_dropout
+        self.layout = TokenLayout(
+            modality="image", segments=(segment,), signal_shape=(size, size), prefix_decodable=config.nested_dropout is not None
+        )
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, S, S) in [0, 1] -> (B, N, D), or (B, N, 2 D) posterior parameters."""
@@ -147,7 +156,14 @@ class TiTok(Tokenizer[TiTokConfig]):
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """(B, N, D) -> image (B, 3, S, S), or for a first-stage model logits (B, num_proxy_codes, g, g) over the VQGAN's codes."""
-        predicted = self.head(self.decoder(latents))
+        return self._predict(self.decoder(latents))
+
+    def decode_prefix(self, latents: Tensor, lengths: Tensor) -> Tensor:
+        """The first latents of every sample (B, n <= N, D) -> what `decode_latents` gives."""
+        return self._predict(self.decoder(latents, lengths))
+
+    def _predict(self, features: Tensor) -> Tensor:
+        predicted = self.head(features)
         return predicted if self.pixel_decoder is None else self.pixel_decoder(self.soft_pixel_latents(predicted))
 
     def soft_pixel_latents(self, logits: Tensor) -> Tensor:
