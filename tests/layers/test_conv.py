@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from visiontok.decoders.conv import ConvDecoder
-from visiontok.errors import ConfigError
-from visiontok.layers.conv import ConvNetConfig
+from visiontok.encoders.conv import ConvEncoder
+from visiontok.errors import ConfigError, SignalError
+from visiontok.layers.adaptive_group_norm import AdaptiveGroupNorm
+from visiontok.layers.conv import AttentionBlock, ConvNetConfig, TamingNetConfig
+from visiontok.layers.resampling import DOWNSAMPLE, UPSAMPLE
 
 SMALL = {"channels": 32, "channel_mult": (1, 2), "num_res_blocks": 1, "latent_channels": 4}
 
@@ -24,3 +27,84 @@ def test_the_number_of_norm_groups_reaches_every_block() -> None:
 def test_groups_that_do_not_divide_a_width_are_refused() -> None:
     with pytest.raises(ConfigError, match="norm_groups 24 do not divide a width of 32"):
         ConvNetConfig.parse({**SMALL, "norm_groups": 24})
+
+
+def test_the_first_vqgans_options_are_defaults_of_their_own() -> None:
+    net = TamingNetConfig.parse({**SMALL, "attention_levels": [1]})
+    assert (net.shortcut, net.bias, net.mid, net.downsample, net.latent_kernel) == ("input", True, "attention", "padded_conv", 3)
+    assert ConvNetConfig.parse(net.to_dict()).to_dict() == net.to_dict()
+
+
+def test_attention_follows_every_block_of_the_levels_that_are_named() -> None:
+    net = TamingNetConfig.parse({**SMALL, "num_res_blocks": 2, "attention_levels": [1]})
+    for model in (ConvEncoder(net), ConvDecoder(net)):
+        assert [len(level.attention) for level in model.levels] == [0, 2]
+    with pytest.raises(ConfigError, match=r"names level 2; .* makes levels 0 to 1"):
+        ConvNetConfig.parse({**SMALL, "attention_levels": [2]})
+
+
+def test_attention_sees_all_positions_and_adds_to_its_input() -> None:
+    block = AttentionBlock(32, norm_groups=8)
+    x = torch.randn(2, 32, 3, 5)
+    normed = block.norm(x).flatten(2)
+    query, key, value = (block.attn.qkv.weight @ normed + block.attn.qkv.bias[:, None]).chunk(3, dim=1)
+    weights = (query.transpose(1, 2) @ key * 32**-0.5).softmax(dim=-1)
+    attended = block.attn.proj.weight @ (value @ weights.transpose(1, 2)) + block.attn.proj.bias[:, None]
+    torch.testing.assert_close(block(x), x + attended.view_as(x))
+
+
+def test_downsampling_looks_where_it_says() -> None:
+    """Which of the four pixels of a 2x2 square a kernel with a single one at its centre picks."""
+    x = torch.arange(16.0).view(1, 1, 4, 4)
+    picked = {}
+    for name in ("conv", "padded_conv"):
+        layer = DOWNSAMPLE[name](1)
+        with torch.no_grad():
+            layer.conv.weight.copy_(torch.tensor([[0.0, 0, 0], [0, 1, 0], [0, 0, 0]]))
+            layer.conv.bias.zero_()
+            picked[name] = layer(x)[0, 0].tolist()
+    assert picked == {"conv": [[0, 2], [8, 10]], "padded_conv": [[5, 7], [13, 15]]}
+    assert DOWNSAMPLE["mean"](1)(x)[0, 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]
+
+
+def test_depth_to_space_lays_blocks_of_channels_out_as_pixels() -> None:
+    layer = UPSAMPLE["depth_to_space"](2)
+    with torch.no_grad():
+        layer.conv.weight.zero_()
+        layer.conv.bias.copy_(torch.arange(8.0))
+        image = layer(torch.zeros(1, 2, 1, 2))
+    assert image[0, 0].tolist() == [[0, 2, 0, 2], [4, 6, 4, 6]]
+    assert image[0, 1].tolist() == [[1, 3, 1, 3], [5, 7, 5, 7]]
+
+
+def test_the_adaptive_norm_reads_mean_and_unbiased_deviation_of_the_latents() -> None:
+    norm = AdaptiveGroupNorm(8, 3, norm_groups=4)
+    x, latents = torch.randn(2, 8, 4, 4), torch.randn(2, 3, 2, 2)
+    flat = latents.flatten(2)
+    deviation = ((flat - flat.mean(dim=2, keepdim=True)).square().sum(dim=2) / 3 + 1e-6).sqrt()
+    scale, shift = norm.scale(deviation)[:, :, None, None], norm.shift(flat.mean(dim=2))[:, :, None, None]
+    normed = torch.nn.GroupNorm(4, 8, eps=1e-6, affine=False)(x)
+    torch.testing.assert_close(norm(x, latents), scale * normed + shift)
+    with pytest.raises(SignalError, match="one latent position"):
+        norm(x, latents[..., :1, :1])
+
+
+OPTIONS = {
+    "maskgit": ConvNetConfig.parse(SMALL),
+    "taming": TamingNetConfig.parse({**SMALL, "attention_levels": [1]}),
+    "magvit2": ConvNetConfig.parse({**SMALL, "shortcut": "input", "downsample": "conv", "upsample": "depth_to_space", "adaptive_norm": True}),
+    "elm": TamingNetConfig.parse({**SMALL, "latent_channels": 32, "last_activation": False, "norm_latents": True}),
+}
+
+
+@pytest.mark.parametrize("net", OPTIONS.values(), ids=OPTIONS)
+def test_every_weight_of_every_flavour_takes_part(net: ConvNetConfig) -> None:
+    encoder, decoder = ConvEncoder(net), ConvDecoder(net)
+    ones = torch.ones(1, 3, 8, 12)
+    recorded = decoder(encoder(ones))
+    assert recorded.shape == (1, 3, 8, 12)
+    assert recorded.is_contiguous(memory_format=torch.channels_last)
+    recorded.square().sum().backward()
+    assert all(parameter.grad is not None for model in (encoder, decoder) for parameter in model.parameters())
+    with torch.no_grad():  # activations then overwrite temporaries
+        torch.testing.assert_close(decoder(encoder(ones)), recorded)

@@ -1,0 +1,137 @@
+"""What the families with a grid of ids share: LlamaGen's tokenizer, IBQ, ELM's binary autoencoder."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import visiontok
+from visiontok.errors import CheckpointError, ConfigError
+from visiontok.losses import ReconstructionConfig
+from visiontok.model import Model
+from visiontok.tokenizers.image.elm_bae import ElmBaeConfig
+from visiontok.tokenizers.image.ibq import Ibq
+from visiontok.tokenizers.image.llamagen_vq import LlamaGenVq
+from visiontok.tokenizers.image.moving_average import averaged_weights, last_weights
+from visiontok.tokenizers.image.taming import attention_levels
+
+NET = {"channels": 8, "channel_mult": [1, 2], "num_res_blocks": 1, "latent_channels": 8, "norm_groups": 4, "attention_levels": [1]}
+BAE_NET = {**NET, "last_activation": False}
+QUANTIZERS = {
+    "llamagen-vq": {"type": "vq", "codebook_size": 32, "dim": 4, "normalize_latents": True, "normalize_codes": True, "entropy": {"weight": 0.01}},
+    "ibq": {"codebook_size": 32, "dim": 6, "entropy": {"weight": 0.3, "temperature": 0.1}},
+    "elm-bae": {"dim": 8, "chunks": [3, 3]},
+}
+
+
+def model(family: str, **changes: object) -> Model:
+    torch.manual_seed(0)
+    net = BAE_NET if family == "elm-bae" else NET
+    values = {"image_size": 16, "encoder": net, "decoder": net, "quantizer": QUANTIZERS[family], **changes}
+    return visiontok.create(family, **values).eval()
+
+
+def pictures(count: int = 2, height: int = 16, width: int = 16) -> torch.Tensor:
+    return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("family", QUANTIZERS)
+def test_any_multiple_of_the_stride_keeps_its_shape(family: str) -> None:
+    tokenizer = model(family)
+    tokens = tokenizer.encode(pictures(height=12, width=20))
+    assert tokens.view().shape[:3] == (2, 6, 10)
+    assert tokens.layout.signal_shape == (12, 20)
+    image = tokenizer.decode(tokens)
+    assert image.shape == (2, 3, 12, 20)
+    assert 0 <= float(image.min()) <= float(image.max()) <= 1
+    assert torch.equal(tokenizer.encode(pictures()).indices, tokenizer.encode(pictures()).indices)
+
+
+@pytest.mark.parametrize("family", QUANTIZERS)
+def test_configuration_and_weights_round_trip(family: str, tmp_path) -> None:
+    tokenizer = model(family)
+    assert type(tokenizer.config).parse(tokenizer.config.to_dict()) == tokenizer.config
+    visiontok.save_pretrained(tokenizer, tmp_path / "model")
+    loaded = visiontok.from_pretrained(tmp_path / "model")
+    assert torch.equal(loaded.decode(loaded.encode(pictures())), tokenizer.decode(tokenizer.encode(pictures())))
+
+
+@pytest.mark.parametrize("family", QUANTIZERS)
+def test_training_lowers_the_loss(family: str) -> None:
+    tokenizer = model(family).train()
+    objective = ReconstructionConfig().build()
+    optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=3e-3)
+    colours = torch.nn.functional.interpolate(pictures(4, 2, 2), scale_factor=8.0)  # four squares of one colour each
+    distances = []
+    for step in range(30):
+        output = tokenizer(colours)
+        terms = objective.generator_terms(output.reconstruction, colours, output.losses, step=step)
+        optimizer.zero_grad()
+        sum(terms.values()).backward()
+        optimizer.step()
+        distances.append(terms["reconstruction"].item())
+    assert min(distances[-5:]) < distances[0] / 2
+
+
+@pytest.mark.parametrize("family", QUANTIZERS)
+def test_bfloat16_encodes_and_decodes(family: str) -> None:
+    tokenizer = model(family)
+    tokens = tokenizer.encode(pictures())
+    half = model(family).to(torch.bfloat16)
+    assert half.encode(pictures()).indices.shape == tokens.indices.shape
+    assert (half.decode(tokens).float() - tokenizer.decode(tokens)).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("family", QUANTIZERS)
+def test_nets_that_do_not_fit_each_other_are_refused(family: str) -> None:
+    deeper = {**NET, "channel_mult": [1, 2, 2]}
+    with pytest.raises(ConfigError, match="not the decoder's 4"):
+        model(family, decoder=deeper)
+    with pytest.raises(ConfigError, match="no multiple of the stride 2"):
+        model(family, image_size=17)
+
+
+def test_elms_latents_are_as_wide_as_the_nets() -> None:
+    with pytest.raises(ConfigError, match=r"must be equal, not \(256, 16, 256\)"):
+        ElmBaeConfig.parse({"quantizer": {"dim": 16, "chunks": [4]}})
+
+
+def test_bits_are_drawn_only_when_a_generator_is_given() -> None:
+    tokenizer = model("elm-bae")
+    first, second = (tokenizer.encode(pictures(), generator=torch.Generator().manual_seed(5)).indices for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, tokenizer.encode(pictures()).indices)
+
+
+def test_levels_are_named_by_their_sides_in_the_configured_image() -> None:
+    assert attention_levels(levels=5, resolution=256, attended=[16]) == ((4,), (4,))
+    assert attention_levels(levels=5, resolution=256, attended=[32, 128]) == ((1, 3), (1, 3))
+    assert attention_levels(levels=2, resolution=33, attended=[33]) == ((0,), ())  # the decoder's finest level is 32 wide
+
+
+def test_averages_are_found_under_names_without_dots() -> None:
+    last = {"encoder.conv_in.weight": torch.zeros(1), "quant_conv.bias": torch.zeros(2)}
+    averages = {f"model_ema.{name.replace('.', '')}": tensor + 1 for name, tensor in last.items()}
+    whole = {**last, **averages, "model_ema.decay": torch.tensor(0.999), "model_ema.lossx": torch.ones(1), "loss.x": torch.ones(1)}
+    assert {name: float(tensor[0]) for name, tensor in averaged_weights(whole).items()} == dict.fromkeys(last, 1.0)
+    assert last_weights(whole) == last
+    with pytest.raises(CheckpointError, match=r"2 tensors have none under model_ema\.: encoder\.conv_in\.weight, quant_conv\.bias"):
+        averaged_weights(last)
+
+
+IBQ_SIZES = {"z_channels": 8, "resolution": 16, "ch": 32, "ch_mult": [1, 2], "num_res_blocks": 1, "attn_resolutions": [8]}
+
+
+def test_authors_configurations_with_unknown_or_missing_keys_are_refused() -> None:
+    with pytest.raises(ConfigError, match="codebok"):
+        LlamaGenVq.config_from_reference({"codebok": 3}, {})
+    with pytest.raises(ConfigError, match=r"ddconfig\.tanh_out"):
+        Ibq.config_from_reference({"ddconfig": {**IBQ_SIZES, "tanh_out": True}, "n_embed": 4, "embed_dim": 8}, {})
+    with pytest.raises(ConfigError, match="lacks 'n_embed'"):
+        Ibq.config_from_reference({"ddconfig": IBQ_SIZES, "embed_dim": 8}, {})
+    with pytest.raises(ConfigError, match="colour"):
+        Ibq.config_from_reference({"ddconfig": {**IBQ_SIZES, "in_channels": 1}, "n_embed": 4, "embed_dim": 8}, {})
+    with pytest.raises(ConfigError, match="lacks 'emb_dim'"):
+        visiontok.from_reference("elm", {"codebook_size": 4}, {})
+    with pytest.raises(CheckpointError, match=r"have no place in this model: stray\.weight"):
+        visiontok.from_reference("llamagen-vq", {}, {"stray.weight": torch.zeros(1)})
