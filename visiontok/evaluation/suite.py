@@ -14,6 +14,7 @@ from visiontok.errors import ConfigError
 from visiontok.evaluation.bootstrap import BootstrapConfig
 from visiontok.evaluation.features import EXTRACTORS, Classifier
 from visiontok.evaluation.generation_suite import GenerationSuite
+from visiontok.evaluation.perturbation_grid import PerturbationGrid
 from visiontok.registry import unknown
 from visiontok.resources import suites_folder
 from visiontok.yaml_files import read_yaml
@@ -31,13 +32,14 @@ Metric = Literal[
     "rate",
     "token_statistics",
     "frechet",
+    "perturbed_frechet",
     "kernel_distance",
     "cmmd",
     "manifold",
     "inception_score",
     "classifier",
 ]
-OVER_FEATURES: tuple[Metric, ...] = ("frechet", "kernel_distance", "cmmd", "manifold", "inception_score")
+OVER_FEATURES: tuple[Metric, ...] = ("frechet", "perturbed_frechet", "kernel_distance", "cmmd", "manifold", "inception_score")
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -55,6 +57,7 @@ class Suite(Config):
         num_samples: that many pictures, drawn with the seed; None for all.
         metrics: what to measure.
         extractors: whose features the distances are computed over, and which classifiers judge.
+        perturbations: that the metric `perturbed_frechet` averages over.
         lengths: measure the reconstructions from that many tokens of each picture, for tokenizers of flexible length; empty for all tokens.
         batch_size: pictures per call of the model and process.
         seed: of the choice of pictures.
@@ -72,6 +75,7 @@ class Suite(Config):
     num_samples: Positive | None = None
     metrics: tuple[Metric, ...] = Field(min_length=1)
     extractors: tuple[str, ...] = ()
+    perturbations: PerturbationGrid = PerturbationGrid()
     lengths: tuple[Positive, ...] = ()
     batch_size: Positive = 32
     seed: Annotated[int, Field(ge=0)] = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -15,9 +16,11 @@ from visiontok.evaluation.measures.feature_sets import FEATURE_SETS, FeatureSetM
 from visiontok.evaluation.measures.fidelity import PsnrMeasure, ms_ssim_measure, mse_measure, ssim_measure
 from visiontok.evaluation.measures.frechet import FrechetMeasure
 from visiontok.evaluation.measures.perceptual import PERCEPTUAL
+from visiontok.evaluation.measures.perturbed import PerturbedFrechetMeasure, why_not_perturbed
 from visiontok.evaluation.measures.token_statistics import TokenStatisticsMeasure
 from visiontok.evaluation.suite import Suite
 from visiontok.layout import TokenLayout
+from visiontok.tokenizer import Tokenizer
 
 __all__ = ["Batch", "Measure", "build_measures"]
 
@@ -30,7 +33,12 @@ _TOKENS: dict[str, Callable[[TokenLayout], Measure]] = {
 
 
 def build_measures(
-    suite: Suite, layout: TokenLayout, extractors: Sequence[FeatureExtractor], *, device: torch.device | None = None
+    suite: Suite,
+    layout: TokenLayout,
+    extractors: Sequence[FeatureExtractor],
+    *,
+    tokenizer: Tokenizer[Any] | None = None,
+    device: torch.device | None = None,
 ) -> tuple[dict[str, Measure], dict[str, str]]:
     """The measures of a suite for a tokenizer of this layout, and why others that the suite asks for are omitted.
 
@@ -38,6 +46,7 @@ def build_measures(
         suite: what is asked for.
         layout: of the tokens.
         extractors: whose features the distances are computed over.
+        tokenizer: for measures that decode other tokens than its own.
         device: of the networks of perceptual distances; by default the CPU.
     """
     measures: dict[str, Measure] = {}
@@ -61,6 +70,14 @@ def build_measures(
         elif metric == "frechet":
             for extractor in extractors:
                 measures[f"frechet.{extractor.name}"] = FrechetMeasure(extractor, allow_few_samples=suite.allow_few_samples)
+        elif metric == "perturbed_frechet":
+            reason = why_not_perturbed(tokenizer, suite.perturbations)
+            if reason is not None:
+                omitted[metric] = reason
+            elif tokenizer is not None:
+                measures[metric] = PerturbedFrechetMeasure(
+                    tokenizer, extractors, grid=suite.perturbations, allow_few_samples=suite.allow_few_samples
+                )
         elif metric == "classifier":
             for extractor in extractors:
                 if isinstance(extractor, Classifier):
