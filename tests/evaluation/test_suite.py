@@ -4,7 +4,8 @@ import pytest
 
 from visiontok.data import open_source
 from visiontok.errors import ConfigError, UnknownNameError
-from visiontok.evaluation import Suite, list_suites, load_suite
+from visiontok.evaluation import GenerationSuite, Suite, list_suites, load_suite
+from visiontok.evaluation.suite import load_any_suite
 
 GOOD = {"name": "x", "data": {"name": "digits"}, "metrics": ["mse"]}
 
@@ -12,10 +13,12 @@ GOOD = {"name": "x", "data": {"name": "digits"}, "metrics": ["mse"]}
 def test_the_shipped_suites_are_valid_and_their_data_opens() -> None:
     assert {"digits", "photos"} <= set(list_suites())
     for name in list_suites():
-        suite = load_suite(name)
+        suite = load_any_suite(name)
         assert suite.name == name
         assert suite.description
-        assert len(open_source(suite.data)) > 0
+        assert len(open_source(suite.data if isinstance(suite, Suite) else suite.reference)) > 0
+    with pytest.raises(ConfigError, match="is about generated pictures"):
+        load_suite("digits-generation")
 
 
 def test_a_file_with_overrides(tmp_path: Path) -> None:
@@ -37,6 +40,11 @@ def test_names_of_neither_suite_nor_file() -> None:
     [
         ({"metric": ["mse"]}, "metric: unknown key"),
         ({"metrics": ["fid"]}, "metrics.0"),
+        ({"metrics": ["pnsr"]}, "did you mean psnr"),
+        ({"metrcs": ["mse"]}, "did you mean metrics"),
+        ({"crop": "centre"}, "did you mean center"),
+        ({"lengths": [4, 4]}, "names one twice: 4, 4"),
+        ({"lengths": [0]}, "lengths.0"),
         ({"metrics": []}, "metrics"),
         ({"metrics": ["mse", "mse"]}, "names one twice"),
         ({"metrics": ["frechet"]}, "needs at least one of the extractors"),
@@ -44,11 +52,29 @@ def test_names_of_neither_suite_nor_file() -> None:
         ({"extractors": ["inception"]}, "no feature extractor 'inception'"),
         ({"batch_size": 0}, "batch_size"),
         ({"data": {"name": "imagenet"}}, "data"),
+        ({"data": {"name": "digit"}}, "did you mean digits"),
+        ({"data": {"name": "digits", "split": "tset"}}, "did you mean test"),
     ],
 )
 def test_typos_are_refused_by_name(changes: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Suite.parse({**GOOD, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"class_order": "cyle"}, "did you mean cycle"),
+        ({"reference": None}, "one of the two"),
+        ({"statistics": [{"path": "a.npz", "extractor": "digit-classifier"}]}, "one of the two"),
+        ({"reference": None, "statistics": [{"path": "a.npz", "extractor": "downsampled-pixels"}]}, "one file for each of the extractors"),
+    ],
+)
+def test_typos_in_suites_of_generated_pictures(changes: dict, message: str) -> None:
+    good = {"reference": {"name": "digits"}, "size": 16, "extractors": ["digit-classifier"]}
+    assert GenerationSuite.parse(good).num_samples is None
+    with pytest.raises(ConfigError, match=message):
+        GenerationSuite.parse({**good, **changes})
 
 
 def test_a_file_that_is_no_suite(tmp_path: Path) -> None:

@@ -26,15 +26,22 @@ def evaluate(
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the suite, for example size=256.")] = None,
     lengths: Annotated[str | None, typer.Option(metavar="1,2,4", help="Measure at these numbers of first tokens.")] = None,
     repeat: Annotated[Path | None, typer.Option("--repeat", metavar="RESULT", help="Measure this result again and tell what changed.")] = None,
+    tokenizer: Annotated[str | None, typer.Option("--tokenizer", "-t", help="Of a generator: the tokenizer that decodes.")] = None,
+    samples: Annotated[
+        Path | None, typer.Option(help="Generated pictures: a folder or an .npz file. With --model they are sampled into it first.")
+    ] = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write an HTML page beside the results.")] = True,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read pictures; 0 reads in a thread.")] = 0,
     device: DeviceOption = "auto",
 ) -> None:
-    """Measure the reconstructions of tokenizers.
+    """Measure the reconstructions of tokenizers, or the samples of generators.
 
     Every number goes into a JSON file with its protocol, its confidence interval over the images, and what was measured on what; an HTML
     page shows them side by side, with the best and the worst reconstructions. Start it with torchrun to divide the images over processes;
     the numbers stay the same. After an interruption, the same command goes on where it stopped.
+
+    Suites with `task: generation` measure given --samples, also those of other people's samplers, or sample them first from a generator, in
+    the number and order of classes that the suite says; what lies there already is not sampled again.
 
     --repeat takes suite and model from a result, measures again and prints what changed; it ends with exit code 1 if a number did.
 
@@ -43,11 +50,14 @@ def evaluate(
       visiontok evaluate digits --model ./runs/digits
       visiontok evaluate photos --model A --model B -o results
       visiontok evaluate photos --model titok-l32 --set size=256 -o titok-l32.json
+      visiontok evaluate digits-generation -m runs/digits-gpt/final -t runs/digits/final --samples digits.npz
       visiontok evaluate --repeat eval/results/photos--vqgan-photos-f4.json
       torchrun --nproc-per-node 8 -m visiontok.cli evaluate my-suite.yaml --model ./my-model
     """
-    from visiontok.evaluation import load_suite
+    from visiontok.cli.evaluate_generated import evaluate_generated
+    from visiontok.evaluation import Suite
     from visiontok.evaluation.session import evaluate_models, report_path
+    from visiontok.evaluation.suite import load_any_suite
 
     if repeat is not None:
         if suite is not None or settings or lengths:
@@ -55,12 +65,22 @@ def evaluate(
         _repeat(repeat, model, device)
         return
     names = list(dict.fromkeys(model or ()))
-    if suite is None or not names:
-        raise ConfigError("name a suite and at least one --model, for example: visiontok evaluate photos --model vqgan-photos-f4")
+    if suite is None:
+        raise ConfigError("name a suite, for example: visiontok evaluate photos --model vqgan-photos-f4")
+    chosen = load_any_suite(suite, [*(settings or ()), *([f"lengths=[{lengths}]"] if lengths else [])])
+    place = pick_device(device)
+    if not isinstance(chosen, Suite):
+        with processes() as is_first:
+            result = evaluate_generated(chosen, names, tokenizer, samples, output, place, shown=is_first)
+        if result is not None:
+            _show([result])
+        return
+    if tokenizer is not None or samples is not None:
+        raise ConfigError(f"--tokenizer and --samples belong to suites of generated pictures; {suite} measures reconstructions")
+    if not names:
+        raise ConfigError(f"name at least one model, for example: visiontok evaluate {suite} --model vqgan-photos-f4")
     if output.suffix == ".json" and len(names) > 1:
         raise ConfigError(f"{output} is one file, but {len(names)} models were given; name a folder")
-    chosen = load_suite(suite, [*(settings or ()), *([f"lengths=[{lengths}]"] if lengths else [])])
-    place = pick_device(device)
     with processes() as is_first:
         results = evaluate_models(
             chosen,
@@ -113,12 +133,15 @@ def _show(results: list[Result]) -> None:
         values = [next((value for value in result.values if value.place == place), None) for result in results]
         known = next(value for value in values if value is not None)
         rows.append([known.label, known.unit, *("-" if value is None else value.text for value in values)])
-    models = [result.model.name if result.model else "" for result in results]
+    models = [result.model.name if result.model else "samples" for result in results]
     print_table(["metric", "unit", *models], rows)
     data = results[0].data
     typer.echo(f"{data.images} images of {data.size[0]} x {data.size[1]} pixels; in brackets the interval over images.")
     if data.skipped_count:
         typer.echo(f"{data.skipped_count} images could not be used: {'; '.join(data.skipped)}", err=True)
+    for result in results:
+        if result.generated_skipped:
+            typer.echo(f"{len(result.generated_skipped)} samples could not be read: {'; '.join(result.generated_skipped)}", err=True)
     for result, name in zip(results, models, strict=True):
         for metric, reason in result.omitted.items():
             typer.echo(f"{metric} left out for {name}: {reason}", err=True)

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import load_tokenizer
+from visiontok.cli.model import load_generator, load_tokenizer
 from visiontok.errors import ConfigError
 
 if TYPE_CHECKING:
-    import torch
-
     from visiontok.generators.base import Generator
 
 _GRID = 64
@@ -58,7 +56,7 @@ def generate(
     from visiontok.training.pictures import grid, save_picture
 
     place = pick_device(device)
-    generator = _load_generator(model, place)
+    generator = load_generator(model, place)
     decoder = load_tokenizer(tokenizer, place)
     if generator.layout != decoder.layout_for(generator.layout.segments[0].shape):
         raise ConfigError(f"{model} writes tokens of another layout than {tokenizer} reads: {generator.layout} instead of {decoder.layout}")
@@ -82,16 +80,6 @@ def generate(
     tokens = Tokens.cat(batches)
     TokenFile(tokens, tuple(names), identify(decoder, tokenizer), None if labels is None else tuple(labels)).write(output / "tokens.npz")
     typer.echo(f"{num} pictures, grid.png and tokens.npz in {output}")
-
-
-def _load_generator(name: str, device: torch.device) -> Generator[Any]:
-    from visiontok.generators.base import Generator
-    from visiontok.hub import from_pretrained
-
-    model = from_pretrained(name, device=device)
-    if not isinstance(model, Generator):
-        raise ConfigError(f"--model {name} is a tokenizer; give it to --tokenizer, and a generator to --model")
-    return model
 
 
 def _labels(generator: Generator[Any], classes: str | None, class_names: str | None, num: int) -> list[int] | None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from visiontok.generators.base import Generator
     from visiontok.tokenizer import Tokenizer
 
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="Name of a tokenizer (see `visiontok list`), owner/name on the hub, or a folder.")]
@@ -32,6 +33,21 @@ def load_tokenizer(name: str, device: torch.device) -> Tokenizer[Any]:
     model = from_pretrained(name, device=device)
     if not isinstance(model, Tokenizer):
         raise ConfigError(f"{name} is a generator; this command needs a tokenizer, see `visiontok list`")
+    return model
+
+
+def load_generator(name: str, device: torch.device) -> Generator[Any]:
+    """`from_pretrained`, for generators only.
+
+    Raises:
+        ConfigError: if the name is a tokenizer's.
+    """
+    from visiontok.generators.base import Generator
+    from visiontok.hub import from_pretrained
+
+    model = from_pretrained(name, device=device)
+    if not isinstance(model, Generator):
+        raise ConfigError(f"--model {name} is a tokenizer; give it to --tokenizer, and a generator to --model")
     return model
 
 

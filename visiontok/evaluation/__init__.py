@@ -2,7 +2,8 @@
 
 from visiontok.evaluation.bootstrap import BootstrapConfig, Interval
 from visiontok.evaluation.features import FeatureExtractor, FunctionExtractor, find_extractor
-from visiontok.evaluation.generation import GenerationSuite, evaluate_samples
+from visiontok.evaluation.generation import evaluate_samples
+from visiontok.evaluation.generation_suite import GenerationSuite
 from visiontok.evaluation.harness import evaluate_suite
 from visiontok.evaluation.identity import model_identity
 from visiontok.evaluation.metrics.frechet import frechet_distance

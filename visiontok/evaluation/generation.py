@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field, JsonValue
+from pydantic import JsonValue
 from torch import Tensor
 
-from visiontok.config import Config
-from visiontok.data import DataConfig, EvalLoader, SkipReport, open_source
+from visiontok.data import EvalLoader, SkipReport, open_source
 from visiontok.errors import EvaluationError
 from visiontok.evaluation.bootstrap import BootstrapConfig
 from visiontok.evaluation.environment import environment
 from visiontok.evaluation.features import Classifier, FeatureExtractor, all_extractors
-from visiontok.evaluation.frechet_sides import frechet_value
+from visiontok.evaluation.frechet_sides import frechet_to_statistics, frechet_value
+from visiontok.evaluation.generation_suite import GenerationSuite
 from visiontok.evaluation.identity import Clock, Pictures
 from visiontok.evaluation.measures.classifier import agreement_value
 from visiontok.evaluation.metrics.moments import Moments
@@ -25,33 +25,9 @@ from visiontok.evaluation.metrics.per_image import PerImage
 from visiontok.evaluation.pictures import choose
 from visiontok.evaluation.protocol import to_uint8
 from visiontok.evaluation.result import DataIdentity, MetricValue, ModelIdentity, Result
+from visiontok.evaluation.sampling import SamplePlan
+from visiontok.evaluation.statistics_files import read_statistics
 from visiontok.preprocessing import ImagePreprocessing
-
-
-class GenerationSuite(Config):
-    """What to measure of generated pictures, and against what.
-
-    Attributes:
-        name: in results.
-        reference: the source of the real pictures.
-        size: side of the square that real pictures are brought to, in pixels; the generated ones must have it.
-        extractors: whose features the distances are computed over; those that classify judge the asked-for classes.
-        seed: of the choice of real pictures, where there are more of them than generated ones.
-        batch_size: real pictures at a time.
-        bootstrap: of the confidence intervals.
-        allow_unequal_counts: compare with fewer real pictures than generated ones.
-        allow_few_samples: compute distances also with no more samples than features.
-    """
-
-    name: str = "generation"
-    reference: DataConfig
-    size: Annotated[int, Field(gt=0)]
-    extractors: tuple[str, ...] = Field(min_length=1)
-    seed: Annotated[int, Field(ge=0)] = 0
-    batch_size: Annotated[int, Field(gt=0)] = 64
-    bootstrap: BootstrapConfig = BootstrapConfig()
-    allow_unequal_counts: bool = False
-    allow_few_samples: bool = False
 
 
 def evaluate_samples(
@@ -59,10 +35,12 @@ def evaluate_samples(
     samples: Iterable[tuple[Tensor, Tensor | None]],
     *,
     model: ModelIdentity | None = None,
+    plan: SamplePlan | None = None,
+    skips: SkipReport | None = None,
     extractors: Sequence[FeatureExtractor] = (),
     device: torch.device | str = "cpu",
 ) -> Result:
-    """Measure generated pictures against real ones, in one process.
+    """Measure generated pictures against real ones, in one process. Statistics are streamed; no more than a batch is in memory.
 
     Where the reference holds more pictures than were generated, as many are drawn from it, since the Fréchet distance depends on N.
 
@@ -70,48 +48,45 @@ def evaluate_samples(
         suite: what to measure.
         samples: batches of (pictures (B, 3, size, size), uint8 or floats in [0, 1]; the classes asked for (B,) int64, or None throughout).
         model: what made them, see `model_identity`.
+        plan: how they were sampled, where that is known.
+        skips: where whoever reads the samples reports those that cannot be read.
         extractors: your own, beside those that the suite names.
         device: where they were made, for the record.
 
     Raises:
-        EvaluationError: if there are no samples, some are of another size than the reference, only some have a class, or a distance would
-            not mean what its name says: fewer real than generated pictures, or no more than features.
+        EvaluationError: if there are no samples, or another number than the suite says, some are of another size than the reference, only
+            some have a class, or a distance would not mean what its name says: fewer real than generated pictures, or no more than features.
         DataError: if the reference cannot be read.
     """
     clock = Clock()
     extractors = all_extractors(suite.extractors, extractors)
     generated = _Side(extractors)
     verdicts = PerImage()
-    judges = [extractor for extractor in extractors if isinstance(extractor, Classifier)]
+    judges = [extractor for extractor in extractors if isinstance(extractor, Classifier) and "classifier" in suite.metrics]
     for images, classes in samples:
         pictures = images.cpu() if images.dtype == torch.uint8 else to_uint8(images.float()).cpu()
         if pictures.shape[1:] != (3, suite.size, suite.size):
             raise EvaluationError(f"samples have shape {tuple(pictures.shape)}; the reference is brought to (B, 3, {suite.size}, {suite.size})")
-        numbers = generated.update(pictures)
+        numbers, features = generated.update(pictures)
         if classes is not None:
-            verdicts.update(numbers, asked=classes, **{judge.name: judge.classify(pictures) for judge in judges})
+            seen = {judge.name: judge.logits_of(features[judge.name]).argmax(dim=1) for judge in judges}
+            verdicts.update(numbers, asked=classes, **seen)
+    broken = f" ({len(skips)} could not be read: {'; '.join(f'{skip.key}: {skip.reason}' for skip in skips.kept)})" if skips else ""
     if not generated.count:
-        raise EvaluationError("there are no samples to measure")
-    reference, source_identity = _reference(suite, extractors, generated.count)
-    values = [
-        frechet_value(
-            measured.compute(),
-            real.compute(),
-            extractor=extractor,
-            reference_side=f"pictures of {suite.reference.name}, drawn with seed {suite.seed} where there are more",
-            allow_unequal_counts=suite.allow_unequal_counts,
-            allow_few_samples=suite.allow_few_samples,
-        )
-        for extractor, measured, real in zip(extractors, generated.moments, reference.moments, strict=True)
-    ]
+        raise EvaluationError(f"there are no samples to measure{broken}")
+    if suite.num_samples is not None and generated.count + (len(skips) if skips else 0) != suite.num_samples:
+        raise EvaluationError(f"{generated.count} samples were given{broken}, but the suite {suite.name} is about {suite.num_samples}")
+    distances, data = _distances(suite, extractors, generated)
     return Result(
         kind="generation",
         suite=suite.to_dict(),
         model=model,
-        data=source_identity,
+        data=data,
         generated_sha256=generated.pictures.pixels_sha256(),
+        generated_skipped=tuple(f"{skip.key}: {skip.reason}" for skip in skips.kept) if skips else (),
+        sampling=plan.to_dict() if plan else None,
         extractors={extractor.name: extractor.identity for extractor in extractors},
-        values=(*values, *_agreements(verdicts, judges, generated.count, suite.bootstrap)),
+        values=(*(distances if "frechet" in suite.metrics else ()), *_agreements(verdicts, judges, generated.count, suite.bootstrap)),
         environment=environment(torch.device(device)),
         run=clock.run(1),
     )
@@ -129,16 +104,50 @@ class _Side:
     def count(self) -> int:
         return self.pictures.count
 
-    def update(self, images: Tensor, numbers: Tensor | None = None) -> Tensor:
-        """Take in (B, 3, H, W) uint8; numbers them on from those before unless they have numbers of their own."""
+    def update(self, images: Tensor, numbers: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Take in (B, 3, H, W) uint8, numbered on from those before unless they have numbers of their own; gives the numbers and the features."""
         numbers = torch.arange(self.count, self.count + len(images)) if numbers is None else numbers
         self.pictures.update(numbers, images)
+        features = {extractor.name: extractor(images) for extractor in self._extractors}
         for moments, extractor in zip(self.moments, self._extractors, strict=True):
-            moments.update(extractor(images))
-        return numbers
+            moments.update(features[extractor.name])
+        return numbers, features
+
+
+def _distances(suite: GenerationSuite, extractors: Sequence[FeatureExtractor], generated: _Side) -> tuple[list[MetricValue], DataIdentity]:
+    """To real pictures, and which those were; to statistics files, which the values name."""
+    measured = [moments.compute() for moments in generated.moments]
+    if suite.reference is None:
+        files = {file.extractor: file for file in suite.statistics}
+        values, sums = [], []
+        for extractor, side in zip(extractors, measured, strict=True):
+            file = files[extractor.name]
+            stored = read_statistics(file.path, split=file.split, count=file.count)
+            sums.append(stored.sha256)
+            few = suite.allow_few_samples
+            values.append(frechet_to_statistics(side, stored, extractor=extractor, reconstructions=False, allow_few_samples=few))
+        config: dict[str, JsonValue] = {"statistics": [file.to_dict() for file in suite.statistics]}
+        fingerprint = hashlib.sha256("".join(sums).encode()).hexdigest()
+        size, name = (suite.size, suite.size), f"statistics-{fingerprint[:16]}"
+        return values, DataIdentity(config=config, identity=name, images=generated.count, size=size, pixels_sha256=fingerprint)
+    reference, data = _reference(suite, extractors, generated.count)
+    side_name = f"pictures of {suite.reference.name}, drawn with seed {suite.seed} where there are more"
+    values = [
+        frechet_value(
+            side,
+            real.compute(),
+            extractor=extractor,
+            reference_side=side_name,
+            allow_unequal_counts=suite.allow_unequal_counts,
+            allow_few_samples=suite.allow_few_samples,
+        )
+        for extractor, side, real in zip(extractors, measured, reference.moments, strict=True)
+    ]
+    return values, data
 
 
 def _reference(suite: GenerationSuite, extractors: Sequence[FeatureExtractor], count: int) -> tuple[_Side, DataIdentity]:
+    assert suite.reference is not None
     whole = open_source(suite.reference)
     source = choose(whole, min(count, len(whole)), seed=suite.seed)
     loader = EvalLoader(source, preprocessing=ImagePreprocessing(size=suite.size), batch_size=suite.batch_size)

@@ -133,8 +133,11 @@ class Result(Config):
         format: version of this layout.
         kind: what was measured: reconstructions of pictures, or pictures from a generator.
         suite: its configuration, complete.
-        model, data: what was measured on what; for generated pictures, `data` are the real ones they are compared with.
+        model, data: what was measured on what; for generated pictures, `data` are the real ones they are compared with, or files of their
+            statistics: then the pixels' fingerprint is that of the files.
         generated_sha256: of the generated pictures' 8-bit pixels in order.
+        generated_skipped: files of generated pictures that could not be read.
+        sampling: how they were sampled, where that is known: a `SamplePlan`.
         extractors: name -> identity of every feature extractor and classifier that took part.
         values: the numbers.
         omitted: metric -> why the suite asks for it but this model has none.
@@ -148,6 +151,8 @@ class Result(Config):
     model: ModelIdentity | None = None
     data: DataIdentity
     generated_sha256: str | None = None
+    generated_skipped: tuple[str, ...] = ()
+    sampling: dict[str, JsonValue] | None = None
     extractors: dict[str, str] = Field(default_factory=dict)
     values: tuple[MetricValue, ...] = Field(min_length=1)
     omitted: dict[str, str] = Field(default_factory=dict)

@@ -1,0 +1,83 @@
+"""What to measure of generated pictures, and against what: the YAML files with `task: generation`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from visiontok.config import Config
+from visiontok.data import DataConfig
+from visiontok.evaluation.bootstrap import BootstrapConfig
+from visiontok.evaluation.features import EXTRACTORS
+from visiontok.evaluation.sampling import ClassOrder
+from visiontok.evaluation.statistics_files import Split
+
+GenerationMetric = Literal["frechet", "classifier"]
+
+
+class StatisticsFile(Config):
+    """The real side as somebody stored it, for one extractor.
+
+    Attributes:
+        path: .npz of ADM, pytorch-fid or clean-fid, or .pt of torch-fidelity.
+        extractor: over whose features it was made.
+        split, count: of which pictures and how many, where the file does not say it.
+    """
+
+    path: str
+    extractor: str
+    split: Split | None = None
+    count: Annotated[int, Field(gt=1)] | None = None
+
+
+class GenerationSuite(Config):
+    """What to measure of generated pictures, and against what.
+
+    Attributes:
+        task: what is measured.
+        name: in results.
+        description: one sentence.
+        reference: the source of the real pictures.
+        statistics: instead of it, files with statistics of real pictures.
+        size: side of the square that real pictures are brought to, in pixels; the generated ones must have it.
+        num_samples: how many to sample; of given samples, the number that is expected. None for any number of given samples.
+        class_order: see `SamplePlan`.
+        sampling: numbers of the sampler, such as guidance.
+        metrics: `frechet` over every extractor; `classifier`: do extractors that classify see the class that was asked for?
+        extractors: whose features the distances are computed over.
+        seed: of the samples, and of the choice of real pictures, where there are more of them than generated ones.
+        batch_size: pictures at a time.
+        bootstrap: of the confidence intervals.
+        allow_unequal_counts: compare with fewer real pictures than generated ones.
+        allow_few_samples: compute distances also with no more samples than features.
+    """
+
+    task: Literal["generation"] = "generation"
+    name: str = "generation"
+    description: str = ""
+    reference: DataConfig | None = None
+    statistics: tuple[StatisticsFile, ...] = ()
+    size: Annotated[int, Field(gt=0)]
+    num_samples: Annotated[int, Field(gt=0)] | None = None
+    class_order: ClassOrder = "cycle"
+    sampling: dict[str, float | int | str | bool | None] = Field(default_factory=dict)
+    metrics: tuple[GenerationMetric, ...] = Field(default=("frechet", "classifier"), min_length=1)
+    extractors: tuple[str, ...] = Field(min_length=1)
+    seed: Annotated[int, Field(ge=0)] = 0
+    batch_size: Annotated[int, Field(gt=0)] = 64
+    bootstrap: BootstrapConfig = BootstrapConfig()
+    allow_unequal_counts: bool = False
+    allow_few_samples: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> GenerationSuite:
+        for name in self.extractors:
+            if name not in EXTRACTORS:
+                raise ValueError(f"there is no feature extractor {name!r}; known: {', '.join(EXTRACTORS)}")
+        if (self.reference is None) == (not self.statistics):
+            raise ValueError("give a reference, the source of real pictures, or statistics, files made from them; one of the two")
+        made = [file.extractor for file in self.statistics]
+        if self.statistics and sorted(made) != sorted(self.extractors):
+            raise ValueError(f"statistics must name one file for each of the extractors {', '.join(self.extractors)}, got {', '.join(made)}")
+        return self
