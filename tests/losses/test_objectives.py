@@ -5,6 +5,8 @@ import torch
 
 from visiontok.errors import CheckpointError, ConfigError
 from visiontok.losses import ProxyCodesConfig, ReconstructionConfig
+from visiontok.losses.adversarial import generator_non_saturating
+from visiontok.losses.patchgan import PatchGanConfig
 from visiontok.losses.perceptual import ConvNextConfig, LpipsConfig, PerceptualLoss
 
 GAN = {"weight": 0.5, "start_step": 3, "discriminator": {"hidden_channels": 32, "num_stages": 1}}
@@ -53,6 +55,23 @@ def test_the_discriminator_learns_to_tell_real_from_fake():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] / 2
+
+
+def test_a_patchgan_has_a_logit_per_patch_and_the_weights_of_pix2pix():
+    discriminator = PatchGanConfig().build()
+    assert discriminator(torch.rand(1, 3, 64, 64)).shape == (1, 1, 6, 6)
+    assert sum(parameter.numel() for parameter in discriminator.parameters()) == 2_765_633
+    assert [layer.kernel_size for layer in discriminator.layers if hasattr(layer, "kernel_size")] == [(4, 4)] * 5
+
+
+def test_the_non_saturating_loss_reads_the_mean_logit_of_an_image():
+    logits = torch.tensor([[3.0, 1.0], [-2.0, 0.0]]).view(2, 1, 1, 2)
+    expected = -(torch.tensor([2.0, -1.0]).sigmoid().log()).mean()
+    torch.testing.assert_close(generator_non_saturating(logits), expected)
+    gan = {"weight": 2.0, "generator_loss": "non_saturating", "discriminator": {"type": "patchgan", "channels": 4, "num_layers": 2}}
+    objective = ReconstructionConfig.parse({"gan": gan}).build().eval()
+    term = objective.generator_terms(images(0), images(1), {}, step=0)["gan"]
+    torch.testing.assert_close(term, 2 * generator_non_saturating(objective.discriminator(images(0))))
 
 
 def test_proxy_codes_are_learned_by_cross_entropy():

@@ -1,6 +1,8 @@
-"""Hinge GAN losses and the LeCam regularisation (Tseng et al. 2021). All means are taken in float32."""
+"""GAN losses (hinge, non-saturating) and the LeCam regularisation (Tseng et al. 2021). All means are taken in float32."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +15,17 @@ def generator_hinge(fake_logits: Tensor) -> Tensor:
     return -fake_logits.float().mean()
 
 
+def generator_non_saturating(fake_logits: Tensor) -> Tensor:
+    """-mean log sigmoid of each image's mean logit (Goodfellow et al. 2014, as VQGANs with LeCam use it); scalar."""
+    return F.softplus(-fake_logits.float().flatten(1).mean(dim=1)).mean()
+
+
 def discriminator_hinge(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """(mean relu(1 - D(real)) + mean relu(1 + D(fake))) / 2; scalar."""
     return 0.5 * (F.relu(1 - real_logits.float()).mean() + F.relu(1 + fake_logits.float()).mean())
+
+
+GENERATOR_LOSSES: Mapping[str, Callable[[Tensor], Tensor]] = {"hinge": generator_hinge, "non_saturating": generator_non_saturating}
 
 
 class LeCam(nn.Module):

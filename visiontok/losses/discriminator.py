@@ -23,6 +23,10 @@ class DiscriminatorConfig(Config):
     hidden_channels: int = Field(default=128, gt=0, multiple_of=32)
     num_stages: int = Field(default=3, gt=0, le=3)
 
+    def build(self) -> PatchDiscriminator:
+        """The discriminator with random weights."""
+        return PatchDiscriminator(self)
+
 
 class SameConv2d(nn.Conv2d):
     """A convolution that pads as TensorFlow's "SAME": ceil(size / stride) outputs, the smaller half of the padding first."""

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from visiontok.config import Config
 from visiontok.errors import ConfigError
-from visiontok.losses.adversarial import LeCam, discriminator_hinge, generator_hinge
-from visiontok.losses.discriminator import DiscriminatorConfig, PatchDiscriminator
+from visiontok.losses.adversarial import GENERATOR_LOSSES, LeCam, discriminator_hinge
+from visiontok.losses.discriminator import DiscriminatorConfig
+from visiontok.losses.patchgan import PatchGanConfig
 from visiontok.losses.perceptual import PerceptualLoss, PerceptualTerm
 
 
@@ -21,16 +22,18 @@ class GanConfig(Config):
     """The adversarial part.
 
     Attributes:
-        weight: of the generator's hinge term.
+        weight: of the generator's term.
+        generator_loss: the generator's term, "hinge" or "non_saturating"; the discriminator's is always hinge.
         start_step: first step at which both sides count.
         lecam_weight: of the LeCam regularisation of the discriminator.
-        discriminator: sizes.
+        discriminator: which, by its sizes.
     """
 
     weight: float = Field(default=0.1, gt=0)
+    generator_loss: Literal["hinge", "non_saturating"] = "hinge"
     start_step: int = Field(default=0, ge=0)
     lecam_weight: float = Field(default=0.001, ge=0)
-    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    discriminator: DiscriminatorConfig | PatchGanConfig = DiscriminatorConfig()
 
 
 class ReconstructionConfig(Config):
@@ -125,7 +128,7 @@ class ReconstructionObjective(Objective):
         super().__init__()
         self.config = config
         self.perceptual = perceptual
-        self.discriminator = PatchDiscriminator(config.gan.discriminator) if config.gan else None
+        self.discriminator = config.gan.discriminator.build() if config.gan else None
         self.lecam = LeCam() if config.gan else None
 
     def generator_terms(self, prediction: Tensor, target: Tensor, quantizer_losses: dict[str, Tensor], *, step: int) -> dict[str, Tensor]:
@@ -138,7 +141,7 @@ class ReconstructionObjective(Objective):
             terms["perceptual"] = config.perceptual_weight * self.perceptual(target, prediction)
         if self.discriminator is not None and config.gan is not None and step >= config.gan.start_step:
             self.discriminator.requires_grad_(False)
-            terms["gan"] = config.gan.weight * generator_hinge(self.discriminator(prediction))
+            terms["gan"] = config.gan.weight * GENERATOR_LOSSES[config.gan.generator_loss](self.discriminator(prediction))
             self.discriminator.requires_grad_(True)
         return terms
 

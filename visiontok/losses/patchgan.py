@@ -1,0 +1,51 @@
+"""The patch discriminator of pix2pix (Isola et al. 2017), which VQGANs train against."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from visiontok.config import Config
+
+
+class PatchGanConfig(Config):
+    """Sizes.
+
+    Attributes:
+        channels: width after the first convolution; it doubles with every further one, up to eight times as wide.
+        num_layers: convolutions that halve the resolution.
+    """
+
+    type: Literal["patchgan"] = "patchgan"
+    channels: int = Field(default=64, gt=0)
+    num_layers: int = Field(default=3, gt=0)
+
+    def build(self) -> PatchGan:
+        """The discriminator with random weights."""
+        return PatchGan(self)
+
+
+class PatchGan(nn.Module):
+    """4x4 convolutions with batch norm and leaky ReLU: a logit for every patch of 70 pixels (with three halvings)."""
+
+    def __init__(self, config: PatchGanConfig) -> None:
+        super().__init__()
+        widths = [config.channels * min(2**number, 8) for number in range(config.num_layers + 1)]
+        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        for number, (before, after) in enumerate(pairwise(widths), start=1):
+            stride = 2 if number < config.num_layers else 1
+            layers += [nn.Conv2d(before, after, 4, stride=stride, padding=1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU(0.2)]
+        layers.append(nn.Conv2d(widths[-1], 1, 4, padding=1))
+        self.layers = nn.Sequential(*layers)
+        for layer in self.layers:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, 0.0, 0.02)
+            elif isinstance(layer, nn.BatchNorm2d):
+                nn.init.normal_(layer.weight, 1.0, 0.02)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] -> logits (B, 1, h, w)."""
+        return self.layers(images * 2 - 1)
