@@ -103,8 +103,19 @@ def test_every_weight_of_every_flavour_takes_part(net: ConvNetConfig) -> None:
     ones = torch.ones(1, 3, 8, 12)
     recorded = decoder(encoder(ones))
     assert recorded.shape == (1, 3, 8, 12)
-    assert recorded.is_contiguous(memory_format=torch.channels_last)
+    assert recorded.is_contiguous(memory_format=decoder.memory_format)
     recorded.square().sum().backward()
     assert all(parameter.grad is not None for model in (encoder, decoder) for parameter in model.parameters())
     with torch.no_grad():  # activations then overwrite temporaries
         torch.testing.assert_close(decoder(encoder(ones)), recorded)
+
+
+@torch.no_grad()
+def test_far_shifts_of_adaptive_norms_leave_the_next_norm_exact() -> None:
+    torch.manual_seed(0)
+    decoder = ConvDecoder(OPTIONS["magvit2"])
+    for norm in decoder.adaptive_norms:
+        norm.shift.bias.fill_(30.0)
+    latents = torch.randn(1, SMALL["latent_channels"], 4, 4)
+    found = decoder(latents)
+    torch.testing.assert_close(found, decoder.double()(latents.double()).float(), rtol=1e-3, atol=1e-4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, channels_last, nn
+from torch import Tensor, channels_last, contiguous_format, nn
 
 from visiontok.layers.activations import silu
 from visiontok.layers.adaptive_group_norm import AdaptiveGroupNorm
@@ -44,15 +44,18 @@ class ConvDecoder(nn.Module):
         self.norm_out = group_norm(widths[0], groups)
         self.last_activation = config.last_activation
         self.conv_out = nn.Conv2d(widths[0], 3, 3, padding=1)
-        self.to(memory_format=channels_last)  # convolutions on the CPU run faster with channels innermost
+        # Convolutions on the CPU run faster with channels innermost, but GroupNorm then takes variances as differences of squares, and loses
+        # them where an adaptive norm has shifted a channel far from zero.
+        self.memory_format = contiguous_format if config.adaptive_norm else channels_last
+        self.to(memory_format=self.memory_format)
 
     def forward(self, latents: Tensor) -> Tensor:
         """(B, latent_channels, h, w) -> (B, 3, h * stride, w * stride), not clamped."""
-        latents = latents.contiguous(memory_format=channels_last)
+        latents = latents.contiguous(memory_format=self.memory_format)
         x = self.mid(self.conv_in(self.norm_in(latents)))
         for number in reversed(range(len(self.levels))):
             if self.adaptive_norms:
-                x = self.adaptive_norms[number](x, latents)
+                x = self.adaptive_norms[number](x.contiguous(memory_format=self.memory_format), latents)
             x = self.levels[number](x)
         x = self.norm_out(x)
         return self.conv_out(silu(x) if self.last_activation else x)
