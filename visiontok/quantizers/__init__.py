@@ -1,6 +1,7 @@
 """Quantizers, one small class each, on shared pieces."""
 
 from visiontok.quantizers.base import Quantized, Quantizer
+from visiontok.quantizers.bernoulli import BernoulliConfig, BernoulliQuantizer
 from visiontok.quantizers.binary import BinaryQuantizer, BinaryQuantizerConfig, EntropyConfig
 from visiontok.quantizers.bits import BitOrder, bits_to_ids, ids_to_bits
 from visiontok.quantizers.codebook_updates import EmaConfig, KMeansConfig, RevivalConfig
@@ -8,6 +9,7 @@ from visiontok.quantizers.dimension_wise import DimensionWiseConfig, DimensionWi
 from visiontok.quantizers.entropy_terms import LogFloor
 from visiontok.quantizers.finite_scalar import FiniteScalarConfig, FiniteScalarQuantizer
 from visiontok.quantizers.gaussian import GaussianBottleneck, GaussianConfig
+from visiontok.quantizers.index_backprop import IndexBackpropConfig, IndexBackpropQuantizer
 from visiontok.quantizers.levels import LevelDropoutConfig, LevelledQuantizer
 from visiontok.quantizers.multi_scale import MultiScaleQuantizer, MultiScaleQuantizerConfig
 from visiontok.quantizers.nearest import nearest_codes, nearest_k_codes
@@ -23,6 +25,8 @@ from visiontok.quantizers.vector import VectorQuantizer, VectorQuantizerConfig
 
 __all__ = [
     "AnnealingConfig",
+    "BernoulliConfig",
+    "BernoulliQuantizer",
     "BinaryQuantizer",
     "BinaryQuantizerConfig",
     "BitOrder",
@@ -34,6 +38,8 @@ __all__ = [
     "FiniteScalarQuantizer",
     "GaussianBottleneck",
     "GaussianConfig",
+    "IndexBackpropConfig",
+    "IndexBackpropQuantizer",
     "KMeansConfig",
     "LatentPerturbation",
     "LevelDropoutConfig",

@@ -8,8 +8,11 @@ from pydantic import Field
 
 from visiontok.quantizers.binary import BinaryQuantizerConfig
 from visiontok.quantizers.finite_scalar import FiniteScalarConfig
+from visiontok.quantizers.index_backprop import IndexBackpropConfig
 from visiontok.quantizers.sim_vq import SimVqConfig
 from visiontok.quantizers.vector import VectorQuantizerConfig
 
-PointwiseConfig: TypeAlias = Annotated[VectorQuantizerConfig | SimVqConfig | BinaryQuantizerConfig | FiniteScalarConfig, Field(discriminator="type")]
+PointwiseConfig: TypeAlias = Annotated[
+    VectorQuantizerConfig | SimVqConfig | IndexBackpropConfig | BinaryQuantizerConfig | FiniteScalarConfig, Field(discriminator="type")
+]
 """Latents (..., D) to ids (...), each latent by itself. A new quantizer becomes usable inside the composite ones by its entry here."""
