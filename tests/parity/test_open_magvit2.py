@@ -1,0 +1,79 @@
+"""Open-MAGVIT2's tokenizer against the authors' code. Their autoregressive models (cases `gpt-*`) are no tokenizers and are not compared here."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from reference_case import ReferenceCase, cases
+from torch import Tensor
+
+import visiontok
+from visiontok.tokenizers.image.open_magvit2 import OpenMagvit2
+
+
+def load(case: ReferenceCase) -> OpenMagvit2:
+    return visiontok.from_reference("open-magvit2", case.config, case.weights)
+
+
+def theirs(latents: Tensor) -> Tensor:
+    """(B, h, w, D) as the authors' (B, D, h, w)."""
+    return latents.permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("case", cases("open-magvit2", "tok-*"))
+def test_every_stage(case: ReferenceCase):
+    model = load(case)
+    image = (case.inputs["image"] + 1) / 2
+    latents = model.encode_latents(image)
+    quantized = model.quantizer(latents)
+    tokens = model.encode(image)
+    assert not any(quantized.losses.values())
+    codes = model.quantizer.lookup(tokens.view())
+    grid = theirs(codes)
+    ids = tokens.view().flatten(0, 2)
+    decoded = model.decode_latents(codes)
+    assert torch.equal(model.decode(tokens), decoded.clamp(0, 1))
+    case.compare(
+        {
+            "encoder_out": theirs(latents),
+            "quant": theirs(quantized.latents),
+            **({"indices_pre": ids[:, 0], "indices_post": ids[:, 1]} if case.config["token_factorization"] else {"indices": ids}),
+            "codes_from_indices": grid,
+            "adaptive_out": model.decoder.adaptive_norms[-1](model.decoder.conv_in(grid), grid),
+            "reconstruction": decoded * 2 - 1,
+            **trained(model, case),
+        }
+    )
+
+
+def trained(model: OpenMagvit2, case: ReferenceCase) -> dict[str, Tensor]:
+    """The quantizer in training on the authors' encoder output."""
+    quantizer, config = model.config.quantizer.build().train(), model.config.quantizer
+    z = case.outputs["encoder_out"].clone().requires_grad_(True)
+    quantized = quantizer(z.permute(0, 2, 3, 1))
+    (sum(quantized.losses.values()) + (theirs(quantized.latents) * case.inputs["grad_out"]).sum()).backward()
+    return {
+        "train.per_sample_entropy": quantized.stats["sample_entropy"],
+        "train.codebook_entropy": quantized.stats["batch_entropy"],
+        "train.entropy_loss": quantized.losses["entropy"] / config.entropy.weight,
+        "train.commitment": quantized.losses["commitment"] / config.commitment_weight,
+        "train.grad_z": z.grad,
+    }
+
+
+@pytest.mark.parametrize("case", cases("open-magvit2", "tok-*"))
+def test_save_and_load(case: ReferenceCase, tmp_path):
+    model = load(case)
+    visiontok.save_pretrained(model, tmp_path / "model")
+    loaded = visiontok.from_pretrained(tmp_path / "model")
+    assert loaded.config == model.config
+    image = (case.inputs["image"] + 1) / 2
+    assert torch.equal(loaded.encode(image).indices, model.encode(image).indices)
+
+
+def test_the_last_weights_and_their_averages_are_told_apart():
+    (case,) = cases("open-magvit2", "tok-factorized-ema")
+    case = case.values[0]
+    last = visiontok.from_reference("open-magvit2", {**case.config, "use_ema": False}, case.weights)
+    assert torch.equal(last.encoder.conv_out.weight, case.weights["encoder.conv_out.weight"])
+    assert torch.equal(load(case).encoder.conv_out.weight, case.weights["model_ema.encoderconv_outweight"])
