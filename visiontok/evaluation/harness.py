@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from visiontok.data import Batch as LoadedBatch
-from visiontok.data import EvalLoader, ImageSource, SkipReport, open_source
+from visiontok.data import EvalLoader, SkipReport, open_source
 from visiontok.errors import EvaluationError
 from visiontok.evaluation.ahead import ahead
 from visiontok.evaluation.environment import environment
@@ -20,8 +20,8 @@ from visiontok.evaluation.features import FeatureExtractor, all_extractors
 from visiontok.evaluation.identity import Clock, Pictures, model_identity, processes
 from visiontok.evaluation.measures import Batch, Measure, build_measures
 from visiontok.evaluation.metrics.accumulator import Accumulator, merge_across_processes
-from visiontok.evaluation.pictures import Tiles, choose
-from visiontok.evaluation.protocol import to_uint8
+from visiontok.evaluation.pictures import Cropped, Tiles, choose
+from visiontok.evaluation.protocol import PROTOCOLS, to_uint8
 from visiontok.evaluation.result import MetricValue, Result
 from visiontok.evaluation.suite import Suite
 from visiontok.evaluation.unfinished import Progress, Unfinished
@@ -79,9 +79,14 @@ class Measurement:
         self._name, self._num_workers = name, num_workers
         size = _agreed_size(suite, tokenizer)
         whole = open_source(suite.data)
-        self.source: ImageSource = choose(Tiles(whole, size) if suite.crop == "tiles" else whole, suite.num_samples, seed=suite.seed)
+        self._protocol = None if suite.protocol is None else PROTOCOLS[suite.protocol]
+        if self._protocol is not None:
+            whole = Cropped(whole, self._protocol, size)
+        elif suite.crop == "tiles":
+            whole = Tiles(whole, size)
+        self.source = choose(whole, suite.num_samples, seed=suite.seed)
         self.resizing = ImagePreprocessing(size=size, interpolation=suite.interpolation)
-        self.extractors = all_extractors(suite.extractors, extractors)
+        self.extractors = [extractor.to(tokenizer.device) for extractor in all_extractors(suite.all_extractors, extractors)]
         self._rank, self._world_size = processes()
         self._model = model_identity(tokenizer, name)
         self._environment = environment(tokenizer.device)
@@ -92,7 +97,7 @@ class Measurement:
             if length is not None and length not in tokenizer.lengths_supported:
                 known = ", ".join(map(str, [*tokenizer.lengths_supported][:20]))
                 raise EvaluationError(f"the suite {suite.name} asks for {length} tokens, which {name} cannot write; its lengths are {known}")
-            self._measures[length], self._omitted = build_measures(suite, layout, self.extractors, tokenizer=tokenizer)
+            self._measures[length], self._omitted = build_measures(suite, layout, self.extractors, tokenizer=tokenizer, device=tokenizer.device)
         if not any(self._measures.values()):
             raise EvaluationError(f"nothing that the suite {suite.name} measures applies to {name}: {'; '.join(self._omitted.values())}")
         self._pictures = Pictures()
@@ -194,7 +199,8 @@ class Measurement:
                 tokens = tokens.prefix(length)
             else:
                 tokens = self.tokenizer.encode(images, num_tokens=length)
-        reconstruction = to_uint8(self.tokenizer.decode(tokens).float()).cpu()
+        decoded = self.tokenizer.decode(tokens)
+        reconstruction = (to_uint8(decoded.float()) if self._protocol is None else self._protocol.pixels(decoded)).cpu()
         if reconstruction.shape != images.shape:
             raise EvaluationError(
                 f"{self._name} returned pictures of {_sides(reconstruction)} for pictures of {_sides(images)}; set size to what it returns"
@@ -212,7 +218,18 @@ class Measurement:
         for length, measures in self._measures.items():
             for measure in measures.values():
                 for value in measure.values(self.suite.bootstrap):
-                    yield value.model_copy(update={"length": length})
+                    yield value.model_copy(update={"length": length, "protocol": f"{value.protocol}; {self._cutting}"})
+
+    @property
+    def _cutting(self) -> str:
+        """From files to the pixels that are compared, in words."""
+        suite, protocol = self.suite, self._protocol
+        if protocol is not None:
+            steps = f"crop {protocol.crop}, reconstructions to 8 bits by {protocol.cast}"
+            return f"pictures by the protocol {protocol.name} ({protocol.identity[:12]}): {steps}"
+        if suite.crop == "tiles":
+            return "pictures cut into tiles, reconstructions rounded to 8 bits"
+        return f"pictures resized ({suite.interpolation}) and cropped to the centre, reconstructions rounded to 8 bits"
 
     def _evidence(self) -> Evidence:
         per_image, counts = {}, {}

@@ -8,6 +8,7 @@ from visiontok.data import ImageSource, Sample
 from visiontok.data.skips import UNUSABLE, Skip
 from visiontok.data.source import fingerprint
 from visiontok.errors import DataError
+from visiontok.evaluation.protocol import Protocol
 
 
 class Subset(ImageSource):
@@ -72,6 +73,32 @@ class Tiles(ImageSource):
         sample = self._source.read(picture)
         tile = sample.image.crop((left, top, left + self._size, top + self._size))
         return Sample(self.key(index), tile, label=sample.label, caption=sample.caption)
+
+
+class Cropped(ImageSource):
+    """Every picture cut as a published protocol cuts it, to `size` x `size`; where it cuts nothing, pictures of another size cannot be used."""
+
+    def __init__(self, source: ImageSource, protocol: Protocol, size: int) -> None:
+        self._source, self._protocol, self._size = source, protocol, size
+        self.class_names, self.skipped = source.class_names, source.skipped
+
+    @property
+    def identity(self) -> str:
+        return fingerprint(f"{self._protocol.name}{self._size}", len(self), [self._source.identity, self._protocol.identity])
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def key(self, index: int) -> str:
+        return self._source.key(index)
+
+    def read(self, index: int) -> Sample:
+        sample = self._source.read(index)
+        picture = self._protocol.picture(sample.image, self._size)
+        if picture.size != (self._size, self._size):
+            width, height = picture.size
+            raise DataError(f"the protocol {self._protocol.name} cuts nothing, and this picture has {width} x {height} pixels, not {self._size}")
+        return Sample(sample.key, picture, label=sample.label, caption=sample.caption)
 
 
 def choose(source: ImageSource, count: int | None, *, seed: int) -> ImageSource:

@@ -15,6 +15,7 @@ from visiontok.evaluation.bootstrap import BootstrapConfig
 from visiontok.evaluation.features import EXTRACTORS, Classifier
 from visiontok.evaluation.generation_suite import GenerationSuite
 from visiontok.evaluation.perturbation_grid import PerturbationGrid
+from visiontok.evaluation.protocol import PROTOCOLS
 from visiontok.registry import unknown
 from visiontok.resources import suites_folder
 from visiontok.yaml_files import read_yaml
@@ -51,6 +52,8 @@ class Suite(Config):
         name: in results.
         description: one sentence.
         data: the source of the pictures.
+        protocol: a published way of scoring by name, see `evaluation.protocol.PROTOCOLS`: its crop, its rounding of reconstructions, and for
+            distances its extractor beside those named here. None for the crop below, and rounding to the nearest level.
         crop: "center" resizes the shorter side and cuts out the centre; "tiles" cuts squares side by side without resizing.
         size: side of the square in pixels; None takes the model's own, so that results of models of different size do not compare.
         interpolation: of the resize, on 8-bit pictures with antialiasing.
@@ -69,6 +72,7 @@ class Suite(Config):
     name: str
     description: str = ""
     data: DataConfig
+    protocol: Literal["titok", "adm", "pytorch-fid", "clean"] | None = None
     crop: Literal["center", "tiles"] = "center"
     size: Positive | None = None
     interpolation: Literal["bicubic", "bilinear", "lanczos"] = "bicubic"
@@ -91,11 +95,20 @@ class Suite(Config):
             if name not in EXTRACTORS:
                 raise ValueError(f"there is no feature extractor {name!r}; known: {', '.join(EXTRACTORS)}")
         for metric in self.metrics:
-            if metric in OVER_FEATURES and not self.extractors:
+            if metric in OVER_FEATURES and not self.all_extractors:
                 raise ValueError(f"the metric {metric!r} needs at least one of the extractors {', '.join(EXTRACTORS)}")
+        if self.protocol is not None and (self.crop, self.interpolation) != ("center", "bicubic"):
+            raise ValueError(f"the protocol {self.protocol} says how pictures are cut; leave out crop and interpolation")
         if "classifier" in self.metrics and not self.classifiers:
             raise ValueError("the metric 'classifier' needs an extractor that classifies, such as digit-classifier")
         return self
+
+    @property
+    def all_extractors(self) -> tuple[str, ...]:
+        """Those named here, and the protocol's where a distance is measured."""
+        if self.protocol is None or not set(OVER_FEATURES) & set(self.metrics):
+            return self.extractors
+        return tuple(dict.fromkeys((*self.extractors, PROTOCOLS[self.protocol].extractor)))
 
     @property
     def classifiers(self) -> tuple[str, ...]:

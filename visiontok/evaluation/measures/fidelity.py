@@ -16,7 +16,7 @@ from visiontok.evaluation.metrics.per_image import PerImage
 from visiontok.evaluation.metrics.ssim import ms_ssim, ssim
 from visiontok.evaluation.result import MetricValue
 
-PICTURES = "8-bit RGB, reconstruction clamped and rounded"
+PICTURES = "8-bit RGB"
 
 
 class MeanMeasure(Measure):
