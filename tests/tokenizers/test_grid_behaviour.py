@@ -9,11 +9,14 @@ import visiontok
 from visiontok.errors import CheckpointError, ConfigError
 from visiontok.losses import ReconstructionConfig
 from visiontok.model import Model
+from visiontok.registry import checkpoints
+from visiontok.resources import configs_folder
 from visiontok.tokenizers.image.elm_bae import ElmBaeConfig
 from visiontok.tokenizers.image.ibq import Ibq
 from visiontok.tokenizers.image.llamagen_vq import LlamaGenVq
 from visiontok.tokenizers.image.moving_average import averaged_weights, last_weights
 from visiontok.tokenizers.image.taming import attention_levels
+from visiontok.training.recipe import load_recipe
 
 NET = {"channels": 8, "channel_mult": [1, 2], "num_res_blocks": 1, "latent_channels": 8, "norm_groups": 4, "attention_levels": [1]}
 BAE_NET = {**NET, "last_activation": False}
@@ -135,3 +138,11 @@ def test_authors_configurations_with_unknown_or_missing_keys_are_refused() -> No
         visiontok.from_reference("elm", {"codebook_size": 4}, {})
     with pytest.raises(CheckpointError, match=r"have no place in this model: stray\.weight"):
         visiontok.from_reference("llamagen-vq", {}, {"stray.weight": torch.zeros(1)})
+
+
+@pytest.mark.parametrize("name", ["llamagen-vq-ds16", "llamagen-vq-ds8", "ibq-16384", "elm-bae-2x10"])
+def test_the_published_recipes_build_the_released_models(name: str) -> None:
+    family, checkpoint = checkpoints()[name]
+    model_class = family.model_class()
+    recipe = load_recipe(configs_folder() / "tokenizers" / f"{name}.yaml").model.config
+    assert model_class.config_class.parse(recipe) == model_class.config_from_reference(checkpoint.reference_config, {})

@@ -28,6 +28,15 @@ def test_constant_schedule_stays_at_the_peak():
     assert [learning_rate(config, peak=0.5, step=step, steps=10) for step in range(4)] == [0.25, 0.5, 0.5, 0.5]
 
 
+def test_milestones_drop_the_rate_once_each():
+    config = ScheduleConfig(kind="milestones", milestones=(5, 8), drop=0.5, warmup=2)
+    rates = [learning_rate(config, peak=4.0, step=step, steps=10) for step in range(10)]
+    assert rates == [2, 4, 4, 4, 4, 2, 2, 2, 1, 1]
+    for values in ({"kind": "milestones"}, {"milestones": [3]}):
+        with pytest.raises(ConfigError, match="give both or neither"):
+            ScheduleConfig.parse(values)
+
+
 def test_a_schedule_with_its_own_length_does_not_bend_when_the_run_is_lengthened():
     config = ScheduleConfig(steps=100)
     assert learning_rate(config, peak=1.0, step=50, steps=100) == learning_rate(config, peak=1.0, step=50, steps=200)
