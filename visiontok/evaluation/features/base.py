@@ -54,7 +54,7 @@ class FeatureExtractor(ABC):
             features = self.extract(images)
         if features.ndim != 2 or len(features) != len(images):
             raise EvaluationError(f"{self.name} gave features of shape {tuple(features.shape)} for {len(images)} images; expected (B, D)")
-        return features.double().cpu()
+        return features.cpu().double()
 
     @abstractmethod
     def extract(self, images: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ class InceptionV3Compat(FeatureExtractor):
     def logits(self, features: Tensor, *, bias: bool = False) -> Tensor:
         """Class scores (B, 1008) of pooled features (B, 2048); the Inception Score takes them without the bias."""
         weight = self.network.fc.weight
-        return self.network.logits(features.to(weight.device, self.dtype), bias=bias).double().cpu()
+        return self.network.logits(features.to(weight.device, self.dtype), bias=bias).cpu().double()
 
 
 class InceptionV3CompatFloat64(InceptionV3Compat):

@@ -38,7 +38,6 @@ def build_measures(
     extractors: Sequence[FeatureExtractor],
     *,
     tokenizer: Tokenizer[Any] | None = None,
-    device: torch.device | None = None,
 ) -> tuple[dict[str, Measure], dict[str, str]]:
     """The measures of a suite for a tokenizer of this layout, and why others that the suite asks for are omitted.
 
@@ -46,11 +45,11 @@ def build_measures(
         suite: what is asked for.
         layout: of the tokens.
         extractors: whose features the distances are computed over.
-        tokenizer: for measures that decode other tokens than its own.
-        device: of the networks of perceptual distances; by default the CPU.
+        tokenizer: for measures that decode other tokens than its own; networks of perceptual distances go to its device.
     """
     measures: dict[str, Measure] = {}
     omitted: dict[str, str] = {}
+    device = torch.device("cpu") if tokenizer is None else tokenizer.device
     over_sets = tuple(metric for metric in suite.metrics if metric in FEATURE_SETS)
     if "inception_score" in over_sets and not any(isinstance(extractor, InceptionV3Compat) for extractor in extractors):
         omitted["inception_score"] = "none of the extractors is the Inception network"
@@ -59,7 +58,7 @@ def build_measures(
         if metric in _PIXELS:
             measures[metric] = _PIXELS[metric]()
         elif metric in PERCEPTUAL:
-            measures[metric] = PERCEPTUAL[metric](device=device or torch.device("cpu"))
+            measures[metric] = PERCEPTUAL[metric](device=device)
         elif metric in _TOKENS:
             if layout.is_continuous:
                 omitted[metric] = "the latents are continuous: there are no ids to count"
@@ -75,9 +74,7 @@ def build_measures(
             if reason is not None:
                 omitted[metric] = reason
             elif tokenizer is not None:
-                measures[metric] = PerturbedFrechetMeasure(
-                    tokenizer, extractors, grid=suite.perturbations, allow_few_samples=suite.allow_few_samples
-                )
+                measures[metric] = PerturbedFrechetMeasure(tokenizer, extractors, grid=suite.perturbations, allow_few_samples=suite.allow_few_samples)
         elif metric == "classifier":
             for extractor in extractors:
                 if isinstance(extractor, Classifier):

@@ -78,6 +78,6 @@ def _on_pictures(distance: nn.Module, device: torch.device) -> Callable[[Tensor,
     @torch.no_grad()
     def measure(reference: Tensor, reconstruction: Tensor) -> Tensor:
         first, second = (images.to(device).float() / 255 for images in (reference, reconstruction))
-        return distance(first, second).double().cpu()
+        return distance(first, second).cpu().double()
 
     return measure
