@@ -82,7 +82,8 @@ class TokenizerTask(Task[Batch]):
             predictions.append(prediction.detach())
             if isinstance(output.tokens, Tokens):
                 self.usage.update(output.tokens, step)
-            return Terms(self.objective.generator_terms(prediction, self.target.of(images), output.losses, step=step), output.stats)
+            target = self.target.of(images) if output.target is None else output.target
+            return Terms(self.objective.generator_terms(prediction, target, output.losses, step=step), output.stats)
 
         report = self.updater.update(micro_batches, tokenizer_terms, step=step)
         if self.discriminator_updater is not None:

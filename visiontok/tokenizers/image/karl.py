@@ -6,6 +6,7 @@ reconstruction may lose so much and no more, and says of every token whether it 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -138,6 +139,12 @@ class Karl(Tokenizer[KarlConfig]):
         """Any number of tokens up to all; without halting, an image gets exactly so many."""
         return range(1, self.layout.length + 1)
 
+    def with_max_loss(self, max_loss: float) -> Karl:
+        """The same weights, shared, with another `default_max_loss`."""
+        other = copy.copy(self)
+        other.config = self.config.replace(default_max_loss=max_loss)
+        return other
+
     @torch.no_grad()
     def encode(
         self,
@@ -247,11 +254,13 @@ class Karl(Tokenizer[KarlConfig]):
         lost = (signal - images.detach()).abs().flatten(1).mean(dim=1)
         self._lower_odds(lost)
         second = self._pass(signal, features, lost, self.layout.length, halts=True)
-        losses: dict[str, Tensor] = {}
+        losses = {
+            "estimate.halting.needed": _halting_loss(first.halting, halt=False),
+            "tokenize.halting.needed": _halting_loss(second.halting[:, :num_tokens], halt=False),
+            "tokenize.halting.unneeded": _halting_loss(second.halting[:, num_tokens:], halt=True),
+        }
         for name, each in (("estimate", first), ("tokenize", second)):
-            terms = {**_halting_losses(each.halting, needed=num_tokens), **each.quantized.losses}
-            if self.config.stage == "distillation":
-                terms |= self.base.losses(each.predicted, target)
+            terms = {**each.quantized.losses, **(self.base.losses(each.predicted, target) if self.config.stage == "distillation" else {})}
             losses |= {f"{name}.{term}": loss for term, loss in terms.items()}
         if self.config.stage == "pixels":
             images, signal = torch.cat([images, self.base.pixels(second.predicted)]), torch.cat([signal, signal])
@@ -309,10 +318,7 @@ def _even_odds() -> Tensor:
     return wished / wished.sum()
 
 
-def _halting_losses(halting: Tensor, *, needed: int) -> dict[str, Tensor]:
-    """Logits (B, T): the first `needed` tokens should stay, those after them halt."""
-    stay, halt = halting[:, :needed], halting[:, needed:]
-    losses = {"halting.needed": F.binary_cross_entropy_with_logits(stay, torch.zeros_like(stay))}
-    if halt.numel():
-        losses["halting.unneeded"] = F.binary_cross_entropy_with_logits(halt, torch.ones_like(halt))
-    return losses
+def _halting_loss(logits: Tensor, *, halt: bool) -> Tensor:
+    """Binary cross-entropy of logits (B, n) that should all halt, or all stay; 0 for none."""
+    wanted = torch.full_like(logits, float(halt))
+    return F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / max(logits.numel(), 1)
