@@ -11,7 +11,7 @@ from visiontok.losses import ReconstructionConfig
 from visiontok.model import Model
 from visiontok.registry import checkpoints
 from visiontok.resources import configs_folder
-from visiontok.tokenizers.image.elm_bae import ElmBaeConfig
+from visiontok.tokenizers.image.elm_bae import ElmBae, ElmBaeConfig, keys_of
 from visiontok.tokenizers.image.ibq import Ibq
 from visiontok.tokenizers.image.llamagen_vq import LlamaGenVq
 from visiontok.tokenizers.image.moving_average import averaged_weights, last_weights
@@ -146,3 +146,31 @@ def test_the_published_recipes_build_the_released_models(name: str) -> None:
     model_class = family.model_class()
     recipe = load_recipe(configs_folder() / "tokenizers" / f"{name}.yaml").model.config
     assert model_class.config_class.parse(recipe) == model_class.config_from_reference(checkpoint.reference_config, {})
+
+
+def test_elms_blocks_are_counted_through_in_the_order_in_which_they_run() -> None:
+    places = {
+        "encoder.blocks.0.weight": "encoder.conv_in.weight",
+        "encoder.blocks.3.conv.bias": "encoder.levels.0.downsample.conv.bias",
+        "encoder.blocks.7.conv_out.weight": "encoder.levels.2.blocks.0.shortcut.weight",  # 128 -> 256 channels
+        "encoder.blocks.8.conv_out.weight": None,
+        "encoder.blocks.14.norm.weight": "encoder.levels.4.attention.0.norm.weight",
+        "encoder.blocks.17.conv1.weight": "encoder.mid.0.conv1.weight",
+        "encoder.blocks.20.bias": "encoder.norm_out.bias",
+        "encoder.blocks.21.bias": "encoder.conv_out.bias",
+        "generator.blocks.0.weight": "decoder.norm_in.weight",
+        "generator.blocks.1.weight": "decoder.conv_in.weight",
+        "generator.blocks.3.proj_out.weight": "decoder.mid.1.attn.proj.weight",
+        "generator.blocks.5.conv_out.weight": None,
+        "generator.blocks.8.norm.bias": "decoder.levels.4.attention.1.norm.bias",
+        "generator.blocks.9.conv.weight": "decoder.levels.4.upsample.conv.weight",
+        "generator.blocks.10.conv_out.bias": "decoder.levels.3.blocks.0.shortcut.bias",  # 512 -> 256 channels
+        "generator.blocks.20.norm2.weight": "decoder.levels.0.blocks.1.norm2.weight",
+        "generator.blocks.22.weight": "decoder.conv_out.weight",
+        "generator.logsigma.0.weight": None,
+    }
+    with torch.device("meta"):
+        keys = keys_of(ElmBae(ElmBaeConfig()))
+    numbered = {f"ae.{name}": torch.tensor(number) for number, name in enumerate(places)}
+    found = {int(number): name for name, number in keys(numbered).items()}
+    assert [found.get(number) for number in range(len(places))] == list(places.values())

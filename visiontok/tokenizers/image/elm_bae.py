@@ -87,7 +87,7 @@ class ElmBae(Tokenizer[ElmBaeConfig]):
     def from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Self:
         """Like `Model.from_reference`; the authors number their blocks through, so that their names depend on the sizes."""
         model = cls(cls.config_from_reference(config, state_dict))
-        weights = as_linear(_keys(model)(state_dict))
+        weights = as_linear(keys_of(model)(state_dict))
         if "quantizer.to_logits.weight" in weights:  # a 1x1 convolution there
             weights["quantizer.to_logits.weight"] = weights["quantizer.to_logits.weight"].flatten(1)
         load_weights(model, weights, source="the reference checkpoint")
@@ -127,7 +127,7 @@ class ElmBae(Tokenizer[ElmBaeConfig]):
         return ElmBaeConfig.parse(values, source="the configuration of ELM's autoencoder")
 
 
-def _keys(model: ElmBae) -> KeyMap:
+def keys_of(model: ElmBae) -> KeyMap:
     """The authors' names for this model: a flat list of blocks per net, in the order in which they run."""
     patterns: dict[str, str | None] = {
         "ae.quantize.proj.0.{}": "quantizer.to_logits.{}",
