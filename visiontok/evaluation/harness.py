@@ -97,7 +97,7 @@ class Measurement:
             if length is not None and length not in tokenizer.lengths_supported:
                 known = ", ".join(map(str, [*tokenizer.lengths_supported][:20]))
                 raise EvaluationError(f"the suite {suite.name} asks for {length} tokens, which {name} cannot write; its lengths are {known}")
-            self._measures[length], self._omitted = build_measures(suite, layout, self.extractors, tokenizer=tokenizer, device=tokenizer.device)
+            self._measures[length], self._omitted = build_measures(suite, layout, self.extractors, tokenizer=tokenizer)
         if not any(self._measures.values()):
             raise EvaluationError(f"nothing that the suite {suite.name} measures applies to {name}: {'; '.join(self._omitted.values())}")
         self._pictures = Pictures()
