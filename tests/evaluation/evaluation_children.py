@@ -1,0 +1,58 @@
+"""What the tests of interrupted measurements run in other processes, which a server starts that has everything imported."""
+
+import multiprocessing
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from grey_patches import GreyPatches
+
+from visiontok.evaluation import Suite
+from visiontok.evaluation.session import evaluate_models
+from visiontok.evaluation.unfinished import Unfinished
+
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["visiontok.evaluation.session", "visiontok.training", "visiontok.tokenizers.image.titok", "visiontok.generators.gpt"])
+
+
+def evaluate(suite: dict, output: Path, told) -> None:
+    """Two models, slowly, with a state after every batch; tells how many images are done."""
+    torch.set_num_threads(1)
+
+    def slowly(done: int, total: int) -> None:
+        told.send(done)
+        time.sleep(0.02)
+
+    Unfinished.is_due = property(lambda self: True)
+    evaluate_models(
+        Suite.parse(suite), ["a", "b"], load=lambda name: GreyPatches(), output=output, progress=lambda name: nullcontext(slowly), report=False
+    )
+
+
+class Child:
+    """One run of `evaluate`."""
+
+    def __init__(self, suite: dict, output: Path) -> None:
+        self._told, end = context.Pipe(duplex=False)
+        self._process = context.Process(target=evaluate, args=(suite, output, end))
+        self._process.start()
+        end.close()
+
+    def finish(self) -> list[int]:
+        """What it told until its end."""
+        seen = []
+        while True:
+            try:
+                seen.append(self._told.recv())
+            except EOFError:
+                self._process.join()
+                assert self._process.exitcode == 0
+                return seen
+
+    def kill_after(self, count: int) -> list[int]:
+        """What it told until it was killed (SIGKILL)."""
+        seen = [self._told.recv() for _ in range(count)]
+        self._process.kill()
+        self._process.join()
+        return seen

@@ -1,0 +1,129 @@
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation_children import Child
+from grey_patches import GreyPatches
+from PIL import Image
+
+from visiontok.evaluation import Result, Suite, evaluate_suite
+from visiontok.evaluation.evidence import Evidence
+from visiontok.evaluation.harness import Measurement
+from visiontok.evaluation.unfinished import Unfinished
+
+SUITE = Suite.parse(
+    {
+        "name": "small",
+        "data": {"name": "shapes"},
+        "num_samples": 200,
+        "metrics": ["psnr", "ssim", "codebook", "rate", "frechet"],
+        "extractors": ["downsampled-pixels"],
+        "batch_size": 16,
+    }
+)
+
+
+def test_killed_and_killed_again_gives_the_result_of_an_uninterrupted_run(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    assert Child(SUITE.to_dict(), whole).finish() == 2 * [*range(16, 200, 16), 200]
+    parts = tmp_path / "parts"
+    first = Child(SUITE.to_dict(), parts).kill_after(4)  # in the first model
+    assert first[-1] < 200
+    second = Child(SUITE.to_dict(), parts).kill_after(16)  # in the second
+    assert second[0] >= first[-2]  # the last state may be one batch older than the last line
+    assert not (parts / "small--b.json").exists()
+    third = Child(SUITE.to_dict(), parts).finish()
+    assert len(third) < 13  # the first model is not measured again, the second is not begun again
+    assert sorted(path.name for path in parts.iterdir()) == sorted(path.name for path in whole.iterdir())
+    for name in "ab":
+        results = [Result.load(folder / f"small--{name}.json") for folder in (whole, parts)]
+        assert json.dumps(results[0].measured()) == json.dumps(results[1].measured())
+        evidence = [(folder / f"small--{name}.evidence.safetensors").read_bytes() for folder in (whole, parts)]
+        assert evidence[0] == evidence[1]
+
+
+def stop_at(limit: int):
+    def progress(done: int, total: int) -> None:
+        if done >= limit:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def test_broken_files_are_named_once_and_counted_across_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Unfinished, "is_due", True)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for number in range(30):
+        Image.fromarray(draw.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folder / f"{number:02d}.png")
+    for number in (1, 4, 5, 6, 7, 29):  # a whole batch among them
+        path = folder / f"{number:02d}.png"
+        path.write_bytes(path.read_bytes()[:60])
+    suite = Suite.parse({"name": "folder", "data": {"name": "folder", "path": str(folder)}, "metrics": ["mse", "codebook"], "batch_size": 4})
+    whole = evaluate_suite(suite, GreyPatches(), name="grey")
+    unfinished = Unfinished(tmp_path / "state", {"of": "this test"})
+    with pytest.raises(KeyboardInterrupt):
+        Measurement(suite, GreyPatches(), name="grey").run(progress=stop_at(9), unfinished=unfinished)
+    done = []
+    result, _ = Measurement(suite, GreyPatches(), name="grey").run(progress=lambda count, total: done.append(count), unfinished=unfinished)
+    assert done[0] == 7  # after three batches, of which one held nothing but broken files and one three good ones
+    assert result.measured() == whole.measured()
+    assert (result.data.images, result.data.skipped_count) == (24, 6)
+    assert [line.split(":")[0] for line in result.data.skipped] == ["01.png", "04.png", "05.png", "06.png", "07.png", "29.png"]
+
+
+def test_a_damaged_or_foreign_state_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Unfinished, "is_due", True)
+    measurement = Measurement(SUITE, GreyPatches(), name="grey")
+    unfinished = Unfinished(tmp_path, measurement.identity)
+    with pytest.raises(KeyboardInterrupt):
+        measurement.run(progress=stop_at(64), unfinished=unfinished)
+    assert unfinished.load(0) is not None
+    assert unfinished.load(1) is None
+    other = GreyPatches()
+    other.unused.data += 1
+    assert Unfinished(tmp_path, Measurement(SUITE, other, name="grey").identity).load(0) is None
+    assert Unfinished(tmp_path, Measurement(SUITE.replace(seed=1), GreyPatches(), name="grey").identity).load(0) is None
+    (state,) = unfinished.folder.iterdir()
+    state.write_bytes(state.read_bytes()[:100])
+    assert unfinished.load(0) is None
+    unfinished.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_states_cost_little_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    unfinished = Unfinished(tmp_path, {}, every=1.0)
+    assert not unfinished.is_due
+    clock[0] = 1.0
+    assert unfinished.is_due
+    unfinished._cost = 0.1  # a state that took a tenth of a second is written every five
+    clock[0] = 4.9
+    assert not unfinished.is_due
+    clock[0] = 5.0
+    assert unfinished.is_due
+
+
+def test_evidence_round_trip(tmp_path: Path) -> None:
+    result, evidence = Measurement(SUITE, GreyPatches(), name="grey").run()
+    result.save(tmp_path / "r.json")
+    evidence.save_beside(tmp_path / "r.json")
+    back = Evidence.load_beside(tmp_path / "r.json", result.evidence_sha256)
+    assert back is not None
+    assert np.array_equal(back.numbers, evidence.numbers)
+    assert set(back.per_image) == {
+        "psnr.mean_db",
+        "ssim",
+        "tokens_per_image",
+        "bits_per_image.nominal",
+        "bits_per_pixel.nominal",
+    }
+    assert back.per_image["ssim"].mean() == result.value("ssim").value
+    assert back.code_counts["grid"].sum() == 200 * 64
+    assert Evidence.load_beside(tmp_path / "other.json", result.evidence_sha256) is None
+    with pytest.raises(Exception, match="does not belong to"):
+        Evidence.load_beside(tmp_path / "r.json", "0" * 64)
