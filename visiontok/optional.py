@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import Any
 
 from visiontok.errors import DependencyError
 
@@ -22,3 +23,17 @@ def import_optional(module: str, *, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise DependencyError(f"{error.name} is not installed, which this needs: pip install 'visiontok[{extra}]'") from error
+
+
+def import_optional_class(package: str, name: str, *, extra: str) -> Any:
+    """A class of an optional package.
+
+    Raises:
+        DependencyError: if the package is not installed, or is of a version without this class.
+    """
+    module = import_optional(package, extra=extra)
+    found = getattr(module, name, None)
+    if found is None:
+        version = getattr(module, "__version__", "")
+        raise DependencyError(f"the installed {package} {version} has no {name}, which this needs: pip install --upgrade {package}")
+    return found

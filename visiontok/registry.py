@@ -54,6 +54,7 @@ class Checkpoint:
         files: weight files to try, in order of preference.
         weights_key: where a pickle wraps several state dicts ("ema", "model"), the one that the published figures belong to.
         config_file: the authors' configuration in the repository; None where there is none.
+        subfolder: of the repository that holds the model, for families that are read through another library's `from_pretrained`.
         reference_config: the authors' configuration, complete, with the flags that the released file leaves out; it wins over the file.
         weights_licence, code_licence: SPDX identifiers, or "unknown"; a note where the authors add a restriction.
         tokens: ids per sample (None for continuous latents).
@@ -74,6 +75,7 @@ class Checkpoint:
     revision: str = "main"
     weights_key: str | None = None
     config_file: str | None = None
+    subfolder: str = ""
     licence_note: str = ""
     tokens: int | None = None
     vocab_size: int | None = None

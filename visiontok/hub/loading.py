@@ -14,7 +14,7 @@ from visiontok import registry
 from visiontok.config import Config, merge
 from visiontok.errors import CheckpointError, ConfigError, HubError, UnknownNameError
 from visiontok.hub.card import AnyModel
-from visiontok.hub.download import Repository
+from visiontok.hub.download import Repository, explained
 from visiontok.hub.interpolation import resolve
 from visiontok.hub.reading import CONFIG_NAME, WEIGHTS_NAME, SavedConfig, read_config, read_own_config, read_weights
 from visiontok.hub.sources import Folder, Source, first_of
@@ -159,12 +159,27 @@ def _known_config(name: str) -> tuple[type[AnyModel], Config]:
 
 
 def _load_released(source: Source, family: registry.Family, entry: registry.Checkpoint) -> AnyModel:
+    if not entry.files:
+        assert isinstance(source, Repository)
+        return _load_through_library(source, family, entry)
     config: Mapping[str, Any] = entry.reference_config
     if entry.config_file is not None:
         config = merge(read_config(source.get(entry.config_file)), config)
     weights = read_weights(first_of(source, entry.files), key=entry.weights_key)
     with _naming(source):
         return family.model_class().from_reference(resolve(config), weights)
+
+
+def _load_through_library(source: Repository, family: registry.Family, entry: registry.Checkpoint) -> AnyModel:
+    """Released checkpoints without weight files of their own: parts of models that another library's `from_pretrained` finds."""
+    hub = {"revision": source.revision, "cache_dir": source.cache_dir, "local_files_only": source.local_files_only, "token": source.token}
+    model_class = family.model_class()
+    with explained(str(source), entry.name, local_files_only=source.local_files_only):
+        config, weights, problems = model_class.read_library(source.repo, subfolder=entry.subfolder, **hub)
+    if problems:
+        raise CheckpointError(f"{source} does not hold all of {entry.name}: {'; '.join(problems)}")
+    with _naming(source):
+        return model_class.from_reference(merge(config, entry.reference_config), weights)
 
 
 def _load(source: Source, system: str | None) -> AnyModel:
