@@ -137,7 +137,7 @@ def test_authors_configurations_with_unknown_or_missing_keys_are_refused() -> No
     with pytest.raises(ConfigError, match="lacks 'emb_dim'"):
         visiontok.from_reference("elm", {"codebook_size": 4}, {})
     with pytest.raises(CheckpointError, match=r"have no place in this model: stray\.weight"):
-        visiontok.from_reference("llamagen-vq", {}, {"stray.weight": torch.zeros(1)})
+        visiontok.from_reference("llamagen-vq", {"ch": 32, "encoder_ch_mult": [1], "decoder_ch_mult": [1]}, {"stray.weight": torch.zeros(1)})
 
 
 @pytest.mark.parametrize("name", ["llamagen-vq-ds16", "llamagen-vq-ds8", "ibq-16384", "elm-bae-2x10"])

@@ -73,7 +73,7 @@ class ElmBae(Tokenizer[ElmBaeConfig]):
     def layout_for(self, shape: tuple[int, ...]) -> TokenLayout:
         """A grid for an image of `shape` times the stride, with one id per chunk of bits at every position."""
         sizes = tuple(2**bits for bits in self.config.quantizer.chunks)
-        return grid_layout(shape, stride=self.config.encoder.stride, vocab_size=sizes if len(sizes) > 1 else sizes[0])
+        return grid_layout(shape, stride=self.config.encoder.stride, vocab_size=sizes)
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, H / stride, W / stride, D)."""

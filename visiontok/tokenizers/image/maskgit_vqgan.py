@@ -17,10 +17,11 @@ from visiontok.encoders.conv import ConvEncoder
 from visiontok.errors import ConfigError
 from visiontok.keymap import KeyMap
 from visiontok.layers.conv import ConvNetConfig
-from visiontok.layout import Segment, TokenLayout
+from visiontok.layout import TokenLayout
 from visiontok.preprocessing import ImagePreprocessing
 from visiontok.quantizers.vector import VectorQuantizer, VectorQuantizerConfig
 from visiontok.tokenizer import Tokenizer
+from visiontok.tokenizers.image.grid import grid_layout
 
 
 class MaskGitVqganConfig(Config):
@@ -79,9 +80,7 @@ class MaskGitVqgan(Tokenizer[MaskGitVqganConfig]):
 
     def layout_for(self, shape: tuple[int, ...]) -> TokenLayout:
         """A grid of ids for an image of `shape` times the stride."""
-        stride = self.config.net.stride
-        grid = Segment(name="grid", shape=shape, vocab_size=self.config.quantizer.codebook_size, stride=(stride, stride))
-        return TokenLayout(modality="image", segments=(grid,), signal_shape=tuple(side * stride for side in shape))
+        return grid_layout(shape, stride=self.config.net.stride, vocab_size=self.config.quantizer.codebook_size)
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, H / stride, W / stride, D)."""
