@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint slow clean
+.PHONY: demo test lint slow leaderboard clean
 
 demo: $(VENV)/.demo
 	$(BIN)/visiontok demo
@@ -19,6 +19,9 @@ lint: $(VENV)/.dev
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
+
+leaderboard: $(VENV)/.demo
+	$(BIN)/visiontok leaderboard
 
 clean:
 	rm -rf $(VENV) demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

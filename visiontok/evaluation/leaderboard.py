@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from visiontok.files import replacing
 
 _COLUMNS = ("tokens_per_image", "bits_per_pixel.nominal", "psnr.mean_db", "ssim", "lpips", "FID", "FD[", "codebook.usage")
 """What a row shows of a result, where it holds it: values whose names begin so."""
+
+_OTHER_KINDS = ("rate-distortion",)
+"""Files that may lie among the results and have pages of their own."""
 
 _HEAD = """# Evaluation
 
@@ -46,15 +50,24 @@ def leaderboard(results: Path) -> str:
     """
     if not results.is_dir():
         raise EvaluationError(f"there is no folder {results}; measure something with: visiontok evaluate photos --model vqgan-photos-f4")
-    found = [Result.load(path) for path in sorted(results.glob("*.json"))]
-    tables: dict[tuple[str, str], list[Result]] = {}
+    found = [Result.load(path) for path in sorted(results.glob("*.json")) if _kind(path) not in _OTHER_KINDS]
+    tables: dict[tuple[str, tuple[int, int], str], list[Result]] = {}
     for result in found:
-        tables.setdefault((str(result.suite["name"]), result.data.pixels_sha256), []).append(result)
-    parts = [_HEAD, *(_table(suite, group) for (suite, _), group in sorted(tables.items()))]
+        tables.setdefault((str(result.suite["name"]), result.data.size, result.data.pixels_sha256), []).append(result)
+    parts = [_HEAD, *(_table(suite, group) for (suite, _, _), group in sorted(tables.items(), key=lambda item: item[0]))]
     if not found:
         parts.append("Nothing was measured yet.\n")
     published = _published(found)
     return "\n".join([*parts, *([published] if published else [])])
+
+
+def _kind(path: Path) -> object:
+    """What a file says that it holds; None where it does not say, which `Result.load` then tells."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        return None
+    return content.get("kind") if isinstance(content, dict) else None
 
 
 def _table(suite: str, results: Sequence[Result]) -> str:

@@ -1,0 +1,105 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from grey_patches import GreyPatches, GreyPatchesConfig
+
+from visiontok.errors import EvaluationError
+from visiontok.evaluation import Result, Suite
+from visiontok.evaluation.comparison import changes, compare_results
+from visiontok.evaluation.evidence import Evidence
+from visiontok.evaluation.harness import Measurement
+
+SUITE = Suite.parse({"name": "small", "data": {"name": "shapes"}, "num_samples": 40, "metrics": ["psnr", "ssim", "codebook", "rate"]})
+
+Pair = tuple[Result, Evidence]
+
+
+def measure(suite: Suite = SUITE, name: str = "grey", **config) -> Pair:
+    return Measurement(suite, GreyPatches(GreyPatchesConfig(**config)), name=name).run()
+
+
+@pytest.fixture(scope="module")
+def coarse() -> Pair:
+    return measure(levels=9)
+
+
+@pytest.fixture(scope="module")
+def fine() -> Pair:
+    return measure(levels=17)
+
+
+def verdicts(first: Pair, second: Pair, *, paired: bool = True) -> dict[str, str]:
+    evidence = (first[1], second[1]) if paired else (None, None)
+    return {found.first.label: found.verdict for found in compare_results(first[0], second[0], evidence)}
+
+
+def test_pairing_finds_what_overlapping_intervals_hide(coarse: Pair, fine: Pair) -> None:
+    paired, unpaired = verdicts(coarse, fine), verdicts(coarse, fine, paired=False)
+    assert paired["psnr.mean_db"] == "second better"
+    assert unpaired["psnr.mean_db"] == "no significant difference"
+    assert verdicts(fine, coarse)["psnr.mean_db"] == "first better"
+    assert paired["codebook.usage"] == "not judged"
+    assert paired["tokens_per_image"] == "equal"
+    assert paired["bits_per_image.nominal"] == "first better"  # nine levels cost fewer bits than seventeen
+    found = next(entry for entry in compare_results(coarse[0], fine[0], (coarse[1], fine[1])) if entry.first.label == "psnr.mean_db")
+    gap = fine[1].per_image["psnr.mean_db"] - coarse[1].per_image["psnr.mean_db"]
+    assert found.interval.low < gap[np.isfinite(gap)].mean() < found.interval.high
+
+
+def test_a_result_equals_itself_and_noise_is_not_a_difference(fine: Pair) -> None:
+    assert set(verdicts(fine, fine).values()) == {"equal"}
+    result, evidence = fine
+    draw = np.random.default_rng(0)
+    verdict = []
+    for _ in range(200):
+        columns = [evidence.per_image["ssim"] + draw.normal(0, 0.1, size=40) for _ in range(2)]
+        sides = [Evidence(evidence.numbers, {"ssim": column}, {}) for column in columns]
+        (found,) = [entry for entry in compare_results(result, result, (sides[0], sides[1])) if entry.first.label == "ssim"]
+        verdict.append(found.verdict)
+    assert verdict.count("no significant difference") > 175  # 95 % of 200 are 190
+
+
+def test_refusals_say_what_differs(fine: Pair) -> None:
+    for other, message in (
+        (measure(SUITE.replace(seed=1))[0], "suite.seed: 0 and 1"),
+        (measure(SUITE.replace(num_samples=41))[0], "40 images of 16 x 16.*and 41 images"),
+        (measure(SUITE.replace(interpolation="lanczos"))[0], "suite.interpolation: bicubic and lanczos"),
+        (measure(Suite.parse({**SUITE.to_dict(), "data": {"name": "digits"}}))[0], "the pixels that were measured"),
+        (measure(SUITE.replace(protocol="titok"))[0], "suite.protocol: None and titok"),
+    ):
+        with pytest.raises(EvaluationError, match=message):
+            compare_results(fine[0], other)
+    edited = fine[0].values[0].model_copy(update={"protocol": "another way"})
+    with pytest.raises(EvaluationError, match=r"the protocol of psnr\.mean_db"):
+        compare_results(fine[0], fine[0].model_copy(update={"values": (edited, *fine[0].values[1:])}))
+
+
+def test_metrics_batches_and_descriptions_may_differ(fine: Pair) -> None:
+    other = measure(SUITE.replace(metrics=["psnr", "mse"], batch_size=7, description="other words"))
+    assert verdicts(fine, other) == {"psnr.mean_db": "equal", "psnr.pooled": "equal"}
+    with pytest.raises(EvaluationError, match="no metric in common"):
+        compare_results(fine[0], measure(SUITE.replace(metrics=["mse"]))[0])
+
+
+def test_what_a_second_run_changed(fine: Pair, coarse: Pair) -> None:
+    result = fine[0]
+    assert changes(result, measure(levels=17)[0]) == []
+    versions = {**result.environment.versions, "torch": "1.0"}
+    older = result.model_copy(update={"environment": result.environment.model_copy(update={"versions": versions})})
+    (change,) = changes(older, result)
+    assert (change.place, change.before, change.is_value) == ("environment.versions.torch", "1.0", False)
+    found = changes(coarse[0], result)
+    assert {change.place for change in found if change.is_value} >= {"psnr.mean_db", "ssim", "codebook.usage.details.vocab_size"}
+    assert "model.weights_sha256" in {change.place for change in found if not change.is_value}
+    assert [change.is_value for change in found] == sorted((change.is_value for change in found), reverse=True)
+
+
+def test_saved_results_and_their_evidence(fine: Pair, coarse: Pair, tmp_path: Path) -> None:
+    loaded = []
+    for name, (result, evidence) in (("a", coarse), ("b", fine)):
+        result.save(tmp_path / f"{name}.json")
+        evidence.save_beside(tmp_path / f"{name}.json")
+        back = Result.load(tmp_path / f"{name}.json")
+        loaded.append((back, Evidence.load_beside(tmp_path / f"{name}.json", back.evidence_sha256)))
+    assert verdicts(*loaded) == verdicts(coarse, fine)
