@@ -58,3 +58,12 @@ def test_save_and_load(case: ReferenceCase, tmp_path):
     loaded = visiontok.from_pretrained(tmp_path / "model")
     assert loaded.config == model.config
     assert torch.equal(loaded.encode((case.inputs["image"] + 1) / 2).indices.flatten(), case.outputs["indices"])
+
+
+@pytest.mark.parametrize("case", [case for case in cases("ibq", "tok-*") if not case.values[0].config["use_ema"]])
+def test_averages_are_loaded_when_the_configuration_says_so(case: ReferenceCase):
+    averages = {f"model_ema.{name.replace('.', '')}": tensor for name, tensor in case.weights.items()}
+    last = {name: torch.zeros_like(tensor) for name, tensor in case.weights.items()}
+    averaged = visiontok.from_reference("ibq", {**case.config, "use_ema": True}, {**last, **averages, "model_ema.decay": torch.tensor(0.999)})
+    expected = visiontok.from_reference("ibq", case.config, case.weights).state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in averaged.state_dict().items())

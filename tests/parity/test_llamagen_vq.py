@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+
 import pytest
 import torch
 from reference_case import ReferenceCase, Taps, cases
@@ -56,3 +59,12 @@ def test_save_and_load(case: ReferenceCase, tmp_path):
     loaded = visiontok.from_pretrained(tmp_path / "model")
     assert loaded.config == model.config
     assert torch.equal(loaded.encode((case.inputs["image"] + 1) / 2).indices.flatten(), case.outputs["indices"])
+
+
+@pytest.mark.parametrize("case", cases("llamagen-vq"))
+def test_a_training_checkpoint_loads(case: ReferenceCase, tmp_path):
+    arguments = argparse.Namespace(lr=1e-4, codebook_size=case.config["codebook_size"], resume=None)
+    torch.save({"model": case.weights, "optimizer": {"state": {}, "param_groups": []}, "steps": 3, "args": arguments}, tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text(json.dumps(case.config))
+    model = visiontok.from_pretrained(tmp_path, system="llamagen-vq")
+    assert torch.equal(model.encode((case.inputs["image"] + 1) / 2).indices.flatten(), case.outputs["indices"])
