@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 )
 
 import visiontok
-from visiontok.errors import CheckpointError, HubError
+from visiontok.errors import CheckpointError, HubError, VisiontokError
 from visiontok.hub.reading import check_whole
 from visiontok.hub.sources import FileAbsentError
 
@@ -93,7 +93,7 @@ def explained(repository: str, what: str, *, local_files_only: bool = False) -> 
     """
     try:
         yield
-    except HubError:
+    except VisiontokError:
         raise
     except Exception as error:  # the client's network errors have another base class in each of its major versions
         raise _explain(error, repository, what, local_files_only) from error
