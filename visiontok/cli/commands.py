@@ -23,6 +23,7 @@ FUNCTIONS = {
     "tokenize": "tokenize",
     "train": "train",
     "evaluate": "evaluate",
+    "evaluate rd": "evaluate_rd",
     "compare": "compare",
     "leaderboard": "leaderboard",
     "generate": "generate",
@@ -30,7 +31,7 @@ FUNCTIONS = {
     "demo": "demo",
     "push": "push",
 }
-"""Commands in the order of `--help`, each in the module of its name, and the function there."""
+"""Commands in the order of `--help`, each in the module of its name (`evaluate_rd`), and the function there."""
 
 
 class Commands(TyperGroup):
@@ -39,11 +40,18 @@ class Commands(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         return [*FUNCTIONS]
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Names of two words, such as `evaluate rd`, go before those of one."""
+        two = " ".join(args[:2])
+        if len(args) > 1 and two in FUNCTIONS:
+            return two, self.get_command(ctx, two), args[2:]
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in FUNCTIONS:
             return None
         alone = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-        alone.command(cmd_name)(getattr(importlib.import_module(f"visiontok.cli.{cmd_name}"), FUNCTIONS[cmd_name]))
+        alone.command(cmd_name)(getattr(importlib.import_module(f"visiontok.cli.{cmd_name.replace(' ', '_')}"), FUNCTIONS[cmd_name]))
         return get_command(alone)
 
     def invoke(self, ctx: Any) -> Any:

@@ -55,10 +55,22 @@ def _lines(axes: Any, plot: LinePlot) -> None:
         axes.plot(xs, ys, color=_SERIES[number % len(_SERIES)], linestyle="-" if number < len(_SERIES) else "--", **few)
     if plot.log_x:
         axes.set_xscale("log")
+        _plain_numbers(axes.xaxis)
     if plot.log_y:
         axes.set_yscale("log")
     if len(plot.series) > 1:
         axes.legend(axes.lines, [_literal(name) for name in plot.series], frameon=False, labelcolor=_INK)
+
+
+def _plain_numbers(axis: Any) -> None:
+    """Few decades are labelled 1, 2, 5, 10, 20 ..., many by powers of ten."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+
+    low, high = axis.get_view_interval()
+    if low > 0 and high < 1000 * low:
+        axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+        axis.set_major_formatter(FormatStrFormatter("%g"))
+        axis.set_minor_locator(NullLocator())
 
 
 def _bars(axes: Any, plot: BarPlot) -> None:

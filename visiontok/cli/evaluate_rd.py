@@ -1,0 +1,96 @@
+"""`visiontok evaluate rd`: quality against tokens and bits, as curves, numbers and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from visiontok.cli.device import DeviceOption, pick_device
+from visiontok.cli.model import load_tokenizer
+from visiontok.cli.output import print_table
+from visiontok.cli.ranks import progress_bar
+from visiontok.errors import ConfigError
+
+if TYPE_CHECKING:
+    from visiontok.evaluation.rate_distortion import Curve
+
+
+def evaluate_rd(
+    suite: Annotated[str, typer.Argument(metavar="[SUITE]", help="Name of a suite (digits, photos) or a YAML file.")] = "photos",
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="A tokenizer of flexible length, or of any; may be repeated.", show_default=False)
+    ] = None,
+    fixed: Annotated[list[str] | None, typer.Option("--fixed", help="A tokenizer to draw as one point, with all its tokens.")] = None,
+    lengths: Annotated[str | None, typer.Option(metavar="1,2,4", help="Numbers of tokens; by default powers of two.")] = None,
+    max_loss: Annotated[
+        str | None, typer.Option("--max-loss", metavar="0.05,0.1", help="Mean absolute errors to ask adaptive tokenizers for, instead of lengths.")
+    ] = None,
+    pictures: Annotated[int, typer.Option(min=1, max=32, help="Pictures to show at every setting.")] = 6,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the JSON file and the HTML page.")] = Path("eval/results"),
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the suite, for example size=256.")] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Draw quality against the number of tokens and bits.
+
+    Ordered tokenizers are measured on their first tokens, adaptive ones (KARL) at wished errors or at exact numbers of tokens, all others as
+    one point. PSNR and SSIM are always measured; LPIPS and distances where the suite asks for them and their weights are there. Writes
+    SUITE-rd.json and SUITE-rd.html.
+
+    \b
+    Examples:
+      visiontok evaluate rd --model ./runs/flextok --lengths 1,2,4,8,16
+      visiontok evaluate rd digits --model ./runs/karl --max-loss 0.02,0.05,0.1
+      visiontok evaluate rd -m flextok-d18-d28 --fixed titok-l32 --set size=256 --lengths 1,4,16,64,256
+    """
+    from visiontok.evaluation import load_suite
+    from visiontok.evaluation.rate_distortion import RateDistortion, Settings, measure_curve, rate_suite
+    from visiontok.evaluation.report.rate_distortion import write_rate_distortion_report
+
+    if not model and not fixed:
+        raise ConfigError("name at least one tokenizer, for example: visiontok evaluate rd --model ./runs/flextok --lengths 1,2,4")
+    if lengths is not None and max_loss is not None:
+        raise ConfigError("give --lengths or --max-loss, not both: an adaptive tokenizer finds its lengths from the error")
+    chosen = rate_suite(load_suite(suite, settings or ()))
+    varied = Settings(
+        None if lengths is None else tuple(int(number) for number in _numbers(lengths, "--lengths", whole=True)),
+        None if max_loss is None else _numbers(max_loss, "--max-loss", whole=False),
+    )
+    asked = [*((name, varied) for name in dict.fromkeys(model or ())), *((name, Settings.none()) for name in dict.fromkeys(fixed or ()))]
+    curves, galleries = [], []
+    for name, each in asked:
+        tokenizer = load_tokenizer(name, pick_device(device))
+        curve, gallery = measure_curve(chosen, tokenizer, each, name=name, pictures=pictures, progress=lambda label: progress_bar(label, shown=True))
+        curves.append(curve)
+        galleries.append(gallery)
+    written = output / f"{chosen.name}-rd.json"
+    RateDistortion(curves=tuple(curves)).save(written)
+    write_rate_distortion_report(written.with_suffix(".html"), curves, galleries)
+    _show(curves)
+    typer.echo(f"written to {written}, report: {written.with_suffix('.html')}", err=True)
+
+
+def _show(curves: list[Curve]) -> None:
+    from visiontok.evaluation.report.rate_distortion import qualities, shown
+
+    names = qualities(curves)
+    rows = []
+    for curve in curves:
+        for point in curve.points:
+            measured = [shown(point.qualities.get(name)) for name in names]
+            rows.append([curve.model, point.label, f"{point.tokens:.4g}", f"{point.bits:.5g}", *measured])
+    print_table(["model", "setting", "tokens", "bits", *names], rows)
+
+
+def _numbers(text: str, option: str, *, whole: bool) -> tuple[float, ...]:
+    """The positive numbers of a list such as `1,2,4`, each once, rising."""
+    try:
+        numbers = sorted({float(int(part)) if whole else float(part) for part in text.split(",")})
+    except ValueError:
+        numbers = []
+    if not numbers or not 0 < numbers[0] <= numbers[-1] < float("inf"):
+        raise ConfigError(
+            f"{option} {text!r} is not a list of positive {'whole ' if whole else ''}numbers, such as {'1,2,4' if whole else '0.05,0.1'}"
+        )
+    return tuple(numbers)
