@@ -55,8 +55,12 @@ class MetricValue(Config):
         """The number for a reader, with its interval; a distance that a rounding error puts below zero is shown as zero."""
         if self.value is None:
             return "not defined"
-        shown = max(self.value, 0.0) if self.name.startswith("FD[") else self.value
-        return f"{shown:.4g}" + (f" [{self.interval.low:.4g}, {self.interval.high:.4g}]" if self.interval else "")
+        shown = max(self.value, 0.0) if self.name.startswith(("FD", "FID")) else self.value
+        return _digits(shown) + (f" [{_digits(self.interval.low)}, {_digits(self.interval.high)}]" if self.interval else "")
+
+
+def _digits(number: float) -> str:
+    return f"{number:.4g}" if abs(number) < 1e4 else f"{number:.0f}"
 
 
 class ModelIdentity(Config):

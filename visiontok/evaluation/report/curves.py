@@ -47,7 +47,9 @@ def zipf_plot(counts: Mapping[str, np.ndarray]) -> LinePlot | None:
         frequency = rank_frequency(column)
         if len(frequency) < 2:
             continue
-        ranks = np.unique(np.geomspace(1, len(frequency), min(_CURVE_POINTS, len(frequency))).round().astype(int))
+        ranks = np.arange(1, len(frequency) + 1)
+        if len(ranks) > _CURVE_POINTS:
+            ranks = np.unique(np.geomspace(1, len(ranks), _CURVE_POINTS).round().astype(int))
         series[name] = (ranks, frequency[ranks - 1] / frequency.sum())
         fits.append(f"{name} {zipf_fit(column).exponent:.2f}")
     if not series:
@@ -62,7 +64,7 @@ def usage_histogram(name: str, counts: np.ndarray) -> BarPlot:
     while edges[-1] <= counts.max(initial=0):
         edges.append(edges[-1] * 2)
     heights = np.histogram(counts, bins=[*edges, edges[-1] * 2])[0]
-    names = [str(low) if high - low == 1 else f"{low}–{high - 1}" for low, high in zip(edges, [*edges[1:], edges[-1] * 2], strict=True)]
+    names = [str(low) if low < 2 else f"{low}–{2 * low - 1}" if low < 128 else f"{low}+" for low in edges]
     while len(heights) > 2 and heights[-1] == 0:
         heights, names = heights[:-1], names[:-1]
     note = f"{np.count_nonzero(counts)} of {len(counts)} ids occur, among {int(counts.sum())} in all."

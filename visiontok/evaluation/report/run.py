@@ -101,7 +101,7 @@ def _reconstructions(entry: Measured) -> Pictures:
     ranking = entry.examples.ranking
     chosen = "The first pictures." if ranking is None else f"The worst, the middling and the best pictures by {ranking.label}."
     note = f"{chosen} Equal ids have equal colours." if drawn else chosen
-    return Pictures(f"Reconstructions by {model_name(entry.result)}", rows, width=min(originals[0].shape[1], 118), note=note)
+    return Pictures(f"Reconstructions by {model_name(entry.result)}", rows, width=min(originals[0].shape[1], 110), note=note)
 
 
 def _caption(examples: Examples, example: Example) -> str:

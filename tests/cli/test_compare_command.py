@@ -1,0 +1,126 @@
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import visiontok
+from visiontok.cli import app
+from visiontok.evaluation import Result
+from visiontok.generators.gpt import GPT, GPTConfig
+
+VIT = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+FEW = ("--set", "num_samples=70", "--set", "bootstrap.resamples=100", "--set", "metrics=[psnr,codebook,rate]", "--no-report")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    for seed, name in enumerate("ab"):
+        torch.manual_seed(seed)
+        quantizer = {"type": "vq", "codebook_size": 64, "dim": 4}
+        tokenizer = visiontok.create("titok", image_size=16, num_latent_tokens=4, encoder=VIT, decoder=VIT, quantizer=quantizer)
+        visiontok.save_pretrained(tokenizer, folder / name)
+    generator = GPT(GPTConfig.parse({"layout": tokenizer.layout, "dim": 16, "depth": 1, "heads": 2, "multiple_of": 8, "num_classes": 10}))
+    visiontok.save_pretrained(generator, folder / "generator")
+    return folder
+
+
+def run(*arguments: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def results(models: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("results")
+    for name in "ab":
+        code, _, err = run("evaluate", "digits", "-m", models / name, "-o", folder / f"{name}.json", *FEW)
+        assert code == 0, err
+    return [folder / f"{name}.json" for name in "ab"]
+
+
+def test_compare(results: list[Path], tmp_path: Path) -> None:
+    code, out, err = run("compare", *results)
+    assert code == 0, err
+    line = next(line for line in out.splitlines() if line.startswith("psnr.mean_db"))
+    assert "paired bootstrap over 70 images" in line
+    assert "better" in line or "no significant difference" in line
+    assert "nothing is corrected" in out
+    alone = [tmp_path / path.name for path in results]  # without the values of single images
+    for source, target in zip(results, alone, strict=True):
+        target.write_bytes(source.read_bytes())
+    assert "whether the two intervals overlap" in run("compare", *alone)[1]
+
+
+def test_compare_refuses(models: Path, results: list[Path], tmp_path: Path) -> None:
+    other = tmp_path / "other.json"
+    assert run("evaluate", "digits", "-m", models / "a", "-o", other, *FEW, "--set", "num_samples=60")[0] == 0
+    code, out, err = run("compare", results[0], other)
+    assert (code, out) == (1, "")
+    assert "70 images of 16 x 16" in err
+    assert "60 images" in err
+    assert run("compare", results[0], tmp_path / "none.json")[0] == 1
+
+
+def test_repeat_says_what_changed(models: Path, results: list[Path], tmp_path: Path) -> None:
+    code, out, err = run("evaluate", "--repeat", results[0])
+    assert (code, out) == (0, "Nothing changed.\n"), err
+    before = json.loads(results[0].read_text())
+    before["environment"]["versions"]["torch"] = "1.0"
+    (tmp_path / "old.json").write_text(json.dumps(before))
+    code, out, _ = run("evaluate", "--repeat", tmp_path / "old.json")
+    assert code == 0
+    assert f"environment.versions.torch: 1.0 -> {version('torch')}" in out
+    code, out, _ = run("evaluate", "--repeat", results[0], "-m", models / "b")
+    assert code == 1
+    assert "psnr.mean_db: " in out
+    assert "model.weights_sha256: " in out
+    assert run("evaluate", "digits", "--repeat", results[0])[0] == 1
+
+
+def test_generated_pictures_are_sampled_measured_and_not_sampled_again(models: Path, tmp_path: Path) -> None:
+    arguments = ("evaluate", "digits-generation", "-m", models / "generator", "-t", models / "b", "--samples", tmp_path / "s.npz")
+    few = ("--set", "num_samples=80", "-o", tmp_path / "r.json")
+    code, out, err = run(*arguments, *few)
+    assert code == 0, err
+    assert "FD[digit-classifier]" in out
+    first = Result.load(tmp_path / "r.json")
+    written = (tmp_path / "s.npz").stat().st_mtime_ns
+    assert run(*arguments, *few)[0] == 0
+    assert (tmp_path / "s.npz").stat().st_mtime_ns == written
+    assert Result.load(tmp_path / "r.json").measured() == first.measured()
+    assert first.sampling["num_samples"] == 80
+    assert first.value("agreement[digit-classifier].asked_class").count == 80
+    code, _, err = run("evaluate", "digits-generation", "--samples", tmp_path / "s.npz", *few)
+    assert code == 0, err
+    assert Result.load(tmp_path / "r.json").generated_sha256 == first.generated_sha256
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "name a suite"),
+        (("digits",), "name at least one model"),
+        (("digits", "-m", "x", "--samples", "y"), "belong to suites of generated pictures"),
+        (("digits-generation",), "give --samples"),
+        (("digits-generation", "-m", "x"), "needs --tokenizer"),
+        (("digits-generation", "--samples", "nowhere"), "no samples in nowhere"),
+        (("digits", "-m", "x", "--set", "metrics=[pnsr]"), "did you mean psnr"),
+    ],
+)
+def test_mistakes(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    code, out, err = run("evaluate", *arguments, "-o", tmp_path)
+    assert (code, out) == (1, "")
+    assert message in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_leaderboard_command(results: list[Path], tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    assert run("leaderboard", results[0].parent, "-o", page, "--check")[0] == 1
+    assert run("leaderboard", results[0].parent, "-o", page)[0] == 0
+    assert run("leaderboard", results[0].parent, "-o", page, "--check")[0] == 0
