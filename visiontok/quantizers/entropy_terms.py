@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from visiontok.config import Config
 
-CHUNK_NUMBERS = 2**21
-"""Probabilities that are held at once (float32); what is left out is computed again in the backward pass."""
+CHUNK_NUMBERS = {"cpu": 2**20, "cuda": 2**24}
+"""Probabilities (float32) per chunk; what a chunk held is computed again in the backward pass."""
 
 MAX_GROUP_SIZE = 24
 """Signs of the largest group whose 2^g codes are enumerated."""
@@ -108,7 +108,8 @@ def _all_codes(logits: Tensor) -> Tensor:
 
 def _sum_over_chunks(function: Callable[[Tensor], Tensor], logits: Tensor, *, numbers_per_group: int) -> Tensor:
     """The sum of `function` over chunks of logits (N, G, g), whose inner results are not kept for the backward pass."""
-    rows = max(CHUNK_NUMBERS // (logits.shape[1] * numbers_per_group), 1)
+    numbers = CHUNK_NUMBERS.get(logits.device.type, CHUNK_NUMBERS["cuda"])
+    rows = max(numbers // (logits.shape[1] * numbers_per_group), 1)
     parts: Iterator[Tensor] = (_Recomputed.apply(function, part) for part in logits.split(rows))
     total = next(parts)
     for part in parts:
