@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +20,7 @@ CASES: dict[str, dict[str, Rule]] = {
     "frechet": FRECHET,
     "inception_score": INCEPTION_SCORE,
     "inception_v3_compat": INCEPTION,
-    "lpips_alex": LPIPS,
-    "lpips_squeeze": LPIPS,
+    "lpips": LPIPS,
     "mmd": MMD,
     "precision_recall": PRECISION_RECALL,
     "preprocess": PREPROCESS,
@@ -30,12 +30,15 @@ CASES: dict[str, dict[str, Rule]] = {
     "zipf_fit": ZIPF_FIT,
 }
 
+WRITTEN_FOR = Path(__file__).parents[1] / "reference" / "metrics"
+"""Cases that must hold every output that the rules know."""
+
 
 @pytest.mark.parametrize("case", cases("metrics"))
 def test_golden_values(case: ReferenceCase) -> None:
     rules = rules_of(case.path.name)
     arrays = Case(case.config, *({key: value.numpy() for key, value in tensors.items()} for tensors in (case.inputs, case.outputs)))
-    unmatched = set(rules)
+    unmatched = set(rules) if (WRITTEN_FOR / case.path.name).is_dir() else set()
     for output, expected in arrays.outputs.items():
         pattern, groups = match(rules, output)
         unmatched.discard(pattern)
@@ -44,7 +47,7 @@ def test_golden_values(case: ReferenceCase) -> None:
 
 
 def rules_of(name: str) -> dict[str, Rule]:
-    """A further case of a metric carries the metric's name in front: `frechet_wide` is held to the rules of `frechet`."""
+    """Cases carry the metric's name in front: `lpips_alex` is held to the rules of `lpips`."""
     known = [metric for metric in CASES if name == metric or name.startswith(f"{metric}_")]
     assert known, f"no rules for the case {name!r}"
     return CASES[max(known, key=len)]

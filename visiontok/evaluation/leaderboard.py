@@ -11,7 +11,7 @@ from visiontok.errors import EvaluationError
 from visiontok.evaluation.result import MetricValue, Result
 from visiontok.files import replacing
 
-_COLUMNS = ("tokens_per_image", "bits_per_pixel.nominal", "psnr.mean_db", "ssim", "lpips", "FID", "FD[", "codebook.usage")
+_COLUMNS = ("tokens_per_image", "bits_per_pixel.nominal", "psnr.mean_db", "ssim", "lpips", "FID", "FD", "codebook.usage")
 """What a row shows of a result, where it holds it: values whose names begin so."""
 
 _OTHER_KINDS = ("rate-distortion",)

@@ -35,7 +35,7 @@ class ClipVitL14At336(FeatureExtractor):
 
     name = "clip-vit-l14-336"
     width = 768
-    published_names = MappingProxyType({"FD": "CLIP-FD", "RBF-MMD": "CMMD"})
+    published_names = MappingProxyType({"FD": "FD-CLIP", "RBF-MMD": "CMMD"})
 
     def __init__(self, weights: LoadedWeights | Path | str | None = None) -> None:
         """Build the image tower, of whatever depth and width the weights have; a text tower beside it is left out.
