@@ -31,8 +31,8 @@ def test_every_id_is_reached_and_comes_back(levels):
     quantizer = FiniteScalarConfig(levels=levels).build()
     ids = torch.arange(min(quantizer.config.codebook_size, 3000))
     digits = quantizer.lookup(ids) * torch.tensor([level // 2 for level in levels])
-    bound = (digits + quantizer._offset) / quantizer._half_width
-    assert torch.equal(quantizer(torch.atanh(bound) - quantizer._shift).indices, ids)
+    shift, half_width, offset = quantizer._curve()
+    assert torch.equal(quantizer(torch.atanh((digits + offset) / half_width) - shift).indices, ids)
 
 
 @given(LEVELS, SEEDS)

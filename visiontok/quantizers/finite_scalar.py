@@ -12,7 +12,6 @@ from torch import Tensor
 from visiontok.config import Config
 from visiontok.quantizers.base import Quantized, Quantizer
 from visiontok.quantizers.nearest import nearest_k_codes
-from visiontok.quantizers.straight_through import straight_through
 
 MARGIN = 1e-3
 """By how much the bound exceeds the outermost levels, relative to their distance, so that both can be reached."""
@@ -58,37 +57,30 @@ class FiniteScalarQuantizer(Quantizer):
     def __init__(self, config: FiniteScalarConfig) -> None:
         super().__init__()
         self.config = config
-        levels = torch.tensor(config.levels)
         basis = [math.prod(config.levels[:channel]) for channel in range(config.dim)]
-        half_width = (levels - 1) * (1 + MARGIN) / 2
-        offset = torch.where(levels % 2 == 0, 0.5, 0.0)  # an even number of levels is rounded to lie around -1/2
-        for name, values in (
-            ("_levels", levels),
-            ("_basis", torch.tensor(basis)),
-            ("_half_width", half_width),
-            ("_offset", offset),
-            ("_shift", torch.atanh(offset / half_width)),
-        ):
-            self.register_buffer(name, values, persistent=False)
+        self.register_buffer("_levels", torch.tensor(config.levels), persistent=False)
+        self.register_buffer("_basis", torch.tensor(basis), persistent=False)
+        # Ids up to 2^24 are exact in float32, whose arithmetic is several times as fast as that of int64.
+        self._exact = torch.float32 if config.codebook_size <= 2**24 else torch.int64
 
     _levels: Tensor
     _basis: Tensor
-    _half_width: Tensor
-    _offset: Tensor
-    _shift: Tensor
 
     def forward(self, latents: Tensor) -> Quantized:
         """Latents (..., D) -> codes (..., D) within [-1, 1] and ids (...)."""
         with torch.autocast(latents.device.type, enabled=False):
             bounded = self.bound(latents.float())
-            rounded = bounded.round()
-            codes = straight_through(bounded, rounded) / (self._levels // 2)
-            stats = {"quantization_error": (bounded - rounded).detach().square().mean()}
-        return Quantized(codes.to(latents.dtype), self._ids(rounded), {}, stats)
+            rounded = bounded.detach().round()
+            indices = self._ids(rounded)
+            error = rounded.sub_(bounded.detach())
+            codes = (bounded + error).mul_(1 / (self._levels // 2))
+            stats = {"quantization_error": torch.linalg.vector_norm(error).square() / error.numel()}
+        return Quantized(codes.to(latents.dtype), indices, {}, stats)
 
     def bound(self, latents: Tensor) -> Tensor:
         """(..., D) -> (..., D) in units of levels, so that rounding gives digit - L // 2; zero stays zero."""
-        return torch.tanh(latents + self._shift) * self._half_width - self._offset
+        shift, half_width, offset = self._curve()
+        return torch.addcmul(-offset, torch.tanh(latents + shift), half_width)
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Ids (...) -> codes (..., D)."""
@@ -103,5 +95,12 @@ class FiniteScalarQuantizer(Quantizer):
         bounded = self.bound(latents.float()).flatten(0, -2)
         return nearest_k_codes(bounded, codes, k).view(*latents.shape[:-1], k)
 
+    def _curve(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Shift, half width and offset of the bound, each (D,) float32 whatever the model's type."""
+        half_width = (self._levels - 1) * (1 + MARGIN) / 2
+        offset = torch.where(self._levels % 2 == 0, 0.5, 0.0)  # an even number of levels is rounded to lie around -1/2
+        return torch.atanh(offset / half_width), half_width, offset
+
     def _ids(self, rounded: Tensor) -> Tensor:
-        return ((rounded.detach().to(torch.int64) + self._levels // 2) * self._basis).sum(dim=-1)
+        zero = (self._levels // 2 * self._basis).sum()
+        return (rounded.to(self._exact) * self._basis.to(self._exact)).sum(dim=-1).to(torch.int64) + zero
