@@ -186,6 +186,14 @@ class TestPush:
         push_folder(folder, "me/grey", token="hf_token")
         assert sorted(hub.repos["me/grey"].head) == ["README.md", "config.json", "model.safetensors"]
 
+    def test_pictures_that_the_card_shows_are_pushed_along(self, hub: HubServer, tmp_path: Path) -> None:
+        card = ModelCard(summary="![curve](curve.png) ![gone](gone.png) ![far](../far.png)")
+        folder = save_pretrained(visiontok.create("tiny"), tmp_path / "grey", card=card)
+        for picture in (folder / "curve.png", folder / "unseen.png", tmp_path / "far.png"):
+            picture.write_bytes(b"picture")
+        push_folder(folder, "me/grey", token="hf_token")
+        assert sorted(hub.repos["me/grey"].head) == ["README.md", "config.json", "curve.png", "model.safetensors"]
+
     def test_refused(self, hub: HubServer) -> None:
         for status, message in (
             (401, "wants a valid access token for me/grey"),

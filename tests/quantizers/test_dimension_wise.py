@@ -80,6 +80,11 @@ def test_half_precision_latents_give_the_ids_of_their_float32_values(seed):
         assert torch.equal(quantizer(z).indices, quantizer(z.float()).indices)
 
 
+def test_a_model_in_bfloat16_keeps_its_table():
+    quantizer, table = DimensionWiseConfig(levels=64).build(), DimensionWiseConfig(levels=64).build().table
+    assert torch.equal(quantizer.to(torch.bfloat16).table, table)
+
+
 def test_the_gradient_passes_straight_through():
     z = torch.randn(3, 4, requires_grad=True)
     weight = torch.randn(3, 4)

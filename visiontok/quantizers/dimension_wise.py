@@ -50,13 +50,15 @@ class DimensionWiseQuantizer(Quantizer):
     def __init__(self, config: DimensionWiseConfig) -> None:
         super().__init__()
         self.config = config
-        centroids = normal_centroids(config.levels)
-        self.register_buffer("_centroids", centroids, persistent=False)
-        self.register_buffer("table", (centroids + CUT) / (2 * CUT) * (2 * config.range) - config.range, persistent=False)
+        # The bits of float32 numbers: unlike those themselves, they stay as they are when the model goes to another type.
+        self.register_buffer("_centroid_bits", normal_centroids(config.levels).view(torch.int32), persistent=False)
 
-    _centroids: Tensor
-    table: Tensor
-    """(levels,): the latents' values behind the ids, rising."""
+    _centroid_bits: Tensor
+
+    @property
+    def table(self) -> Tensor:
+        """(levels,) float32: the latents' values behind the ids, rising."""
+        return (self._centroids + CUT) / (2 * CUT) * (2 * self.config.range) - self.config.range
 
     def forward(self, latents: Tensor) -> Quantized:
         """Latents (..., D) -> table values (..., D), ids (..., D)."""
@@ -77,6 +79,10 @@ class DimensionWiseQuantizer(Quantizer):
         scalars = self._standardised(latents.float()).reshape(-1, 1)
         return nearest_k_codes(scalars, self._centroids[:, None], k).view(*latents.shape, k)
 
+    @property
+    def _centroids(self) -> Tensor:
+        return self._centroid_bits.view(torch.float32)
+
     def _standardised(self, scalars: Tensor) -> Tensor:
         """+-range to +-CUT, by the authors' steps, so that roundings are theirs too."""
         unit = (scalars + self.config.range) / (2 * self.config.range)
@@ -85,9 +91,10 @@ class DimensionWiseQuantizer(Quantizer):
     @torch.no_grad()
     def _nearest(self, standardised: Tensor) -> Tensor:
         """The nearest centroid of each scalar, the lower one among equals: one of the two that it lies between."""
-        above = torch.searchsorted(self._centroids, standardised.contiguous()).clamp(1, self.config.levels - 1)
+        centroids = self._centroids
+        above = torch.searchsorted(centroids, standardised.contiguous()).clamp(1, self.config.levels - 1)
         below = above - 1
-        to_below, to_above = (standardised - self._centroids[side] for side in (below, above))
+        to_below, to_above = (standardised - centroids[side] for side in (below, above))
         return torch.where(to_below.abs() <= to_above.abs(), below, above)
 
 
