@@ -16,6 +16,7 @@ class GreyPatchesConfig(Config):
     levels: int = 17
     broken_size: bool = False
     any_size: bool = False
+    ordered: bool = False
 
 
 class Levels(Quantizer):
@@ -45,6 +46,7 @@ class GreyPatches(Tokenizer[GreyPatchesConfig]):
             modality="image",
             signal_shape=tuple(side * self.config.patch for side in shape),
             segments=(Segment(name="grid", shape=shape, vocab_size=self.config.levels),),
+            prefix_decodable=self.config.ordered,
         )
 
     def encode_latents(self, signal: Tensor) -> Tensor:
@@ -53,3 +55,11 @@ class GreyPatches(Tokenizer[GreyPatchesConfig]):
     def decode_latents(self, latents: Tensor) -> Tensor:
         patch = self.config.patch * (2 if self.config.broken_size else 1)
         return latents.movedim(-1, 1).repeat_interleave(patch, 2).repeat_interleave(patch, 3).expand(-1, 3, -1, -1)
+
+    def decode_prefix(self, latents: Tensor, lengths: Tensor) -> Tensor:
+        """The first patches in the order of reading; grey for the others."""
+        side = self.config.size // self.config.patch
+        held = torch.arange(latents.shape[1]) < lengths[:, None]
+        whole = latents.new_full((len(latents), side * side, 1), 0.5)
+        whole[:, : latents.shape[1]] = torch.where(held[..., None], latents, 0.5)
+        return self.decode_latents(whole.unflatten(1, (side, side)))
