@@ -7,23 +7,30 @@ from visiontok.evaluation.generation_suite import GenerationSuite
 from visiontok.evaluation.harness import evaluate_suite
 from visiontok.evaluation.identity import model_identity
 from visiontok.evaluation.metrics.frechet import frechet_distance
+from visiontok.evaluation.protocol import PROTOCOLS, Protocol, find_protocol
 from visiontok.evaluation.result import MetricValue, Result
+from visiontok.evaluation.statistics_files import read_statistics, write_statistics
 from visiontok.evaluation.suite import Suite, list_suites, load_suite
 
 __all__ = [
+    "PROTOCOLS",
     "BootstrapConfig",
     "FeatureExtractor",
     "FunctionExtractor",
     "GenerationSuite",
     "Interval",
     "MetricValue",
+    "Protocol",
     "Result",
     "Suite",
     "evaluate_samples",
     "evaluate_suite",
     "find_extractor",
+    "find_protocol",
     "frechet_distance",
     "list_suites",
     "load_suite",
     "model_identity",
+    "read_statistics",
+    "write_statistics",
 ]

@@ -20,7 +20,7 @@ from visiontok.evaluation.metrics.mmd import cmmd, kernel_distance
 from visiontok.evaluation.metrics.per_image import PerImage
 from visiontok.evaluation.result import MetricValue
 
-SUBSETS, SUBSET_SIZE, SEED, NEIGHBOURS, BLOCK = 100, 1000, 2020, 3, 5000
+SUBSETS, SUBSET_SIZE, SEED, NEIGHBOURS, SPLITS, BLOCK = 100, 1000, 2020, 3, 10, 5000
 
 
 class FeatureSetMeasure(Measure):
@@ -59,10 +59,12 @@ def cmmd_values(extractor: FeatureExtractor, measured: np.ndarray, reference: np
 
 def manifold_values(extractor: FeatureExtractor, measured: np.ndarray, reference: np.ndarray) -> list[MetricValue]:
     """Precision, recall, density and coverage."""
-    scores = manifold_scores(measured, reference, neighbours=NEIGHBOURS)
+    enough = min(len(measured), len(reference)) > NEIGHBOURS
+    scores = manifold_scores(measured, reference, neighbours=NEIGHBOURS) if enough else None
     how = f"balls to the {NEIGHBOURS}rd neighbour, Euclidean distances in float64"
     return [
-        _value(extractor, name, getattr(scores, name), "higher", measured, reference, how) for name in ("precision", "recall", "density", "coverage")
+        _value(extractor, name, getattr(scores, name, None), "higher", measured, reference, how)
+        for name in ("precision", "recall", "density", "coverage")
     ]
 
 
@@ -71,8 +73,8 @@ def inception_score_values(extractor: FeatureExtractor, measured: np.ndarray, re
     if not isinstance(extractor, InceptionV3Compat):
         return []
     logits = extractor.logits(torch.from_numpy(measured)).numpy()
-    mean, deviation = inception_score(logits)
-    ten = "10 splits after RandomState(2020), logits without bias, as torch-fidelity"
+    mean, deviation = inception_score(logits, splits=SPLITS) if len(logits) >= SPLITS else (None, None)
+    ten = f"{SPLITS} splits after RandomState(2020), logits without bias, as torch-fidelity"
     blocks = f"blocks of {BLOCK} consecutive pictures, logits without bias, as ADM: pictures must be shuffled over the classes"
     return [
         _value(extractor, "inception_score", mean, "higher", measured, None, ten, variant=".splits10", deviation_of_splits=deviation),
@@ -89,7 +91,7 @@ FEATURE_SETS: Mapping[str, Callable[[FeatureExtractor, np.ndarray, np.ndarray], 
 def _value(
     extractor: FeatureExtractor,
     metric: str,
-    value: float,
+    value: float | None,
     better: Literal["higher", "lower"],
     measured: np.ndarray,
     reference: np.ndarray | None,
