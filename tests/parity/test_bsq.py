@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
 from typing import Any
 
@@ -70,6 +72,19 @@ def test_save_and_load(case: ReferenceCase, tmp_path):
     assert loaded.config == model.config
     image = (case.inputs["image"] + 1) / 2
     assert torch.equal(loaded.encode(image).indices, model.encode(image).indices)
+
+
+@pytest.mark.parametrize("case", of_kind(whole=True))
+def test_a_training_checkpoint_loads(case: ReferenceCase, tmp_path):
+    averages = {f"module.{name}": tensor for name, tensor in case.weights.items()}
+    arguments = argparse.Namespace(lr=1e-4, resume=None)
+    torch.save({"epoch": 3, "state_dict": case.weights, "ema_state_dict": averages, "args": arguments}, tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text(json.dumps(case.config))
+    loaded = visiontok.from_pretrained(tmp_path, system="bsq")
+    averaged = visiontok.from_reference("bsq", case.config, averages)
+    for model in (loaded, averaged):
+        codes = model.quantizer.lookup(model.encode((case.inputs["image"] + 1) / 2).view())
+        torch.testing.assert_close(codes.flatten(1, 2), case.outputs["quant"])
 
 
 def lucidrains(case: ReferenceCase) -> BinaryQuantizer:
