@@ -11,6 +11,7 @@ import visiontok
 from visiontok.errors import ConfigError, TokenError
 from visiontok.tokenizers.image.robusttok import RobustTok, RobustTokConfig
 from visiontok.tokens import Tokens
+from visiontok.training.recipe import load_recipe
 
 VIT = {"width": 32, "depth": 1, "num_heads": 2, "patch_size": 8}
 VQ = {"type": "vq", "codebook_size": 32, "dim": 6, "normalize_latents": True, "normalize_codes": True}
@@ -104,6 +105,23 @@ def test_released_sizes(entry):
         released = RobustTok(RobustTok.config_from_reference(entry["reference_config"], {}))
     assert released.layout.length == entry["tokens"]
     assert sum(parameter.numel() for parameter in released.parameters()) == entry["parameters"]
+
+
+@pytest.mark.parametrize("name", ["robusttok-4096", "imagefolder-msvr10p2-4096"])
+def test_the_recipes_are_those_of_the_released_sizes(name):
+    """But for the layer scales, whose published start belongs to pretrained ViTs."""
+    entry = next(entry for entry in REGISTRY["checkpoints"] if entry["name"] == name)
+    recipe = load_recipe(f"tokenizers/{name}")
+    released = RobustTok.config_from_reference(entry["reference_config"], {})
+    assert RobustTokConfig.parse(recipe.model.config) == released.replace(layer_scale=0.1)
+
+
+def test_the_published_perturbation():
+    """Full to epoch 40, then down to half at epoch 120; an epoch is 1,251 steps of 1,024 images."""
+    perturbation = load_recipe("tokenizers/robusttok-4096").perturbation
+    at = {epoch: perturbation.at(1251 * epoch) for epoch in (0, 40, 80, 120, 199)}
+    assert {epoch: (now.alpha, now.delta) for epoch, now in at.items()} == {0: (1, 100), 40: (1, 100), 80: (0.75, 75), 120: (0.5, 50), 199: (0.5, 50)}
+    assert at[199].beta == 0.1
 
 
 def test_the_released_key_names_have_a_place():
