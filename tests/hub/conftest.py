@@ -14,6 +14,7 @@ from visiontok import registry
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A registry that holds the tiny family and nothing else."""
+    registry.bundled()  # is kept from here on: bundled models belong to families that the tiny registry does not hold
     monkeypatch.setattr(registry, "families", lambda: {"tiny": tiny_family.FAMILY})
     registry.checkpoints.cache_clear()
     yield
