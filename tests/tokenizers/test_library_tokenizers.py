@@ -204,7 +204,7 @@ def test_a_whole_multimodal_model_gives_its_tokenizer_through_the_librarys_own_l
     whole = transformers.ChameleonForConditionalGeneration(config)
     whole.model.vqmodel.load_state_dict(network.state_dict())
     whole.save_pretrained(tmp_path)
-    settings, weights, problems = ChameleonVq.read_library(str(tmp_path))
+    settings, weights, problems = ChameleonVq.read_library(str(tmp_path), {})
     assert problems == []
     model = ChameleonVq.from_reference(settings, weights)
     assert torch.equal(model.encode(pictures(1, 3, 16, 16)).indices, wrapped(ChameleonVq, network).encode(pictures(1, 3, 16, 16)).indices)
@@ -232,7 +232,7 @@ def test_released_ones_are_read_by_their_library_with_the_callers_settings(monke
     family, entry = registry.checkpoints()["amused-256-vq"]
     monkeypatch.setattr(registry, "checkpoints", lambda: {"tiny-vq": (family, replace(entry, reference_config={"image_size": 8}))})
 
-    def read_library(name: str, **hub: object):
+    def read_library(name: str, hub: dict):
         asked.update(name=name, **hub)
         return dict(network.config), network.state_dict(), problems
 

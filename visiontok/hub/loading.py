@@ -172,10 +172,16 @@ def _load_released(source: Source, family: registry.Family, entry: registry.Chec
 
 def _load_through_library(source: Repository, family: registry.Family, entry: registry.Checkpoint) -> AnyModel:
     """Released checkpoints without weight files of their own: parts of models that another library's `from_pretrained` finds."""
-    hub = {"revision": source.revision, "cache_dir": source.cache_dir, "local_files_only": source.local_files_only, "token": source.token}
+    hub = {
+        "subfolder": entry.subfolder,
+        "revision": source.revision,
+        "cache_dir": source.cache_dir,
+        "local_files_only": source.local_files_only,
+        "token": source.token,
+    }
     model_class = family.model_class()
     with explained(str(source), entry.name, local_files_only=source.local_files_only):
-        config, weights, problems = model_class.read_library(source.repo, subfolder=entry.subfolder, **hub)
+        config, weights, problems = model_class.read_library(source.repo, hub)
     if problems:
         raise CheckpointError(f"{source} does not hold all of {entry.name}: {'; '.join(problems)}")
     with _naming(source):

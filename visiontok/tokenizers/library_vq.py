@@ -103,7 +103,7 @@ class LibraryVq(Tokenizer[ConfigT]):
             raise ConfigError(f"{cls.library} refuses the configuration of its {cls.network_class}: {error}") from error
 
     @classmethod
-    def read_library(cls, name: str, **hub: Any) -> tuple[dict[str, Any], dict[str, Tensor], list[str]]:
+    def read_library(cls, name: str, hub: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor], list[str]]:
         """Configuration and weights through the library's own `from_pretrained`, also out of a whole multimodal model, for `from_reference`.
 
         Args:

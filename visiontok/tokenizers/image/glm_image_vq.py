@@ -125,7 +125,7 @@ class GlmImageVq(LibraryVq[GlmImageVqConfig]):
         return latents.permute(0, 2, 3, 1)
 
     @classmethod
-    def read_library(cls, name: str, **hub: Any) -> tuple[dict[str, Any], dict[str, Tensor], list[str]]:
+    def read_library(cls, name: str, hub: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor], list[str]]:
         """The vision transformer and the quantizer, each by itself, without the language model between them."""
         library = import_optional(_NETWORKS, extra="zoo")
         config, weights, problems = {}, {}, []

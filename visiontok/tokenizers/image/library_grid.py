@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -25,7 +25,6 @@ class LibraryGridVq(LibraryVq[ConfigT]):
         network: nn.Module,
         image_size: int,
         interpolation: Literal["bicubic", "bilinear", "lanczos"] = "bicubic",
-        **options: Any,
     ) -> None:
         """See `LibraryVq`.
 
@@ -34,9 +33,8 @@ class LibraryGridVq(LibraryVq[ConfigT]):
             network: of the library.
             image_size: side that files are resized and cropped to.
             interpolation: of that resize.
-            options: of `LibraryVq`.
         """
-        super().__init__(config, network=network, **options)
+        super().__init__(config, network=network)
         self.preprocessing = ImagePreprocessing(size=image_size, interpolation=interpolation, tensors_keep_size=True, multiple_of=self.stride)
         side = image_size // self.stride
         self.layout = self.layout_for((side, side))
