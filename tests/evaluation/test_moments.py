@@ -62,3 +62,24 @@ def test_bad_features_are_refused_by_name() -> None:
         moments(np.zeros((2, 3)), np.zeros((2, 2)))
     with pytest.raises(EvaluationError, match="at least 2 samples, got 1"):
         moments(np.zeros((1, 3))).compute()
+
+
+def test_small_batches_are_gathered_and_a_stored_state_goes_on_bit_for_bit() -> None:
+    features = np.random.default_rng(0).normal(size=(1300, 5)) + 100
+    whole, first, second = Moments(), Moments(), Moments()
+    for batch in np.split(features, 130):
+        whole.update(batch)
+    for batch in np.split(features[:690], 69):
+        first.update(batch)
+    second.load_state(first.state())
+    for batch in np.split(features[690:], 61):
+        second.update(batch)
+    ours, theirs = whole.compute(), second.compute()
+    assert np.array_equal(ours.covariance, theirs.covariance)
+    np.testing.assert_allclose(ours.covariance, np.cov(features, rowvar=False), rtol=1e-12)
+    broken = features[:3].copy()
+    broken[1, 0] = np.nan
+    with pytest.raises(EvaluationError, match="features of sample 691 are not finite"):
+        first.update(broken)
+    with pytest.raises(EvaluationError, match="4 wide, earlier ones were 5 wide"):
+        first.update(features[:3, :4])

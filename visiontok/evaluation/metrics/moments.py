@@ -28,17 +28,21 @@ class Statistics:
     count: int
 
 
+_GATHER = 512
+
+
 class Moments(Accumulator):
     """Streaming mean and covariance in float64.
 
     Keeps the mean and the scatter around it instead of plain sums (Chan, Golub and LeVeque, 1979), so that features far from zero
-    lose no digits. The width D is that of the first batch.
+    lose no digits. The width D is that of the first batch. Small batches are gathered first, since each joining costs D^2.
     """
 
     def __init__(self) -> None:
         self._count = 0
         self._mean = np.zeros(0)
         self._scatter = np.zeros((0, 0))
+        self._gathered: list[np.ndarray] = []
 
     def update(self, features: Tensor | ArrayLike) -> None:
         """Add features (B, D).
@@ -50,21 +54,30 @@ class Moments(Accumulator):
         if batch.ndim != 2:
             raise EvaluationError(f"features must have shape (B, D), got {batch.shape}")
         if not np.isfinite(batch).all():
-            raise EvaluationError(f"features of sample {self._count + int(np.argwhere(~np.isfinite(batch))[0, 0])} are not finite")
-        if len(batch):
-            mean = batch.mean(axis=0)
-            centred = batch - mean
-            self._join(len(batch), mean, centred.T @ centred)
+            first = self._count + self._waiting + int(np.argwhere(~np.isfinite(batch))[0, 0])
+            raise EvaluationError(f"features of sample {first} are not finite")
+        if not len(batch):
+            return
+        width = len(self._mean) or (self._gathered or [batch])[0].shape[1]
+        if batch.shape[1] != width:
+            raise EvaluationError(f"features are {batch.shape[1]} wide, earlier ones were {width} wide")
+        self._gathered.append(batch.copy())  # the caller may use its array again
+        if self._waiting >= _GATHER:
+            self._join_gathered()
 
     def merge(self, other: Moments) -> None:
+        self._join_gathered()
+        other._join_gathered()
         if other._count:
             self._join(other._count, other._mean, other._scatter)
 
     def state(self) -> State:
-        return {"count": np.asarray(self._count), "mean": self._mean.copy(), "scatter": self._scatter.copy()}
+        gathered = np.concatenate(self._gathered) if self._gathered else np.zeros((0, len(self._mean)))
+        return {"count": np.asarray(self._count), "mean": self._mean.copy(), "scatter": self._scatter.copy(), "gathered": gathered}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         self._count, self._mean, self._scatter = int(state["count"]), state["mean"].copy(), state["scatter"].copy()
+        self._gathered = [state["gathered"].copy()] if len(state["gathered"]) else []
 
     def compute(self) -> Statistics:
         """Mean and unbiased covariance.
@@ -72,9 +85,22 @@ class Moments(Accumulator):
         Raises:
             EvaluationError: with fewer than two samples.
         """
+        self._join_gathered()
         if self._count < 2:
             raise EvaluationError(f"a covariance needs at least 2 samples, got {self._count}")
         return Statistics(self._mean.copy(), self._scatter / (self._count - 1), self._count)
+
+    @property
+    def _waiting(self) -> int:
+        return sum(map(len, self._gathered))
+
+    def _join_gathered(self) -> None:
+        if self._gathered:
+            batch = np.concatenate(self._gathered)
+            self._gathered = []
+            mean = batch.mean(axis=0)
+            centred = batch - mean
+            self._join(len(batch), mean, centred.T @ centred)
 
     def _join(self, count: int, mean: np.ndarray, scatter: np.ndarray) -> None:
         if not self._count:

@@ -15,7 +15,8 @@ _QUALITIES = ("psnr.mean_db", "ssim", "lpips", "dists", "FID", "FD[")
 
 _RATES = {"bits_per_pixel.nominal": "bits per pixel, nominal", "tokens_per_image": "tokens per image"}
 
-_CURVE_POINTS = 200
+_CURVE_POINTS, _BAR_NAMES = 200, 9
+"""More points than a curve shows, more names than stand side by side."""
 
 
 def rate_distortion_plots(results: Sequence[Result]) -> list[LinePlot]:
@@ -67,6 +68,8 @@ def usage_histogram(name: str, counts: np.ndarray) -> BarPlot:
     names = [str(low) if low < 2 else f"{low}–{2 * low - 1}" if low < 128 else f"{low}+" for low in edges]
     while len(heights) > 2 and heights[-1] == 0:
         heights, names = heights[:-1], names[:-1]
+    if len(names) > _BAR_NAMES:
+        names = [name if place % 2 == 0 else "" for place, name in enumerate(names)]
     note = f"{np.count_nonzero(counts)} of {len(counts)} ids occur, among {int(counts.sum())} in all."
     return BarPlot(f"Use of the codebook: {name}", heights, "times that an id occurs", "number of ids", names=names, note=note)
 
