@@ -95,6 +95,21 @@ def test_a_wish_means_the_next_larger_one_that_was_learned():
     assert [QUALITIES[row] for row in asked] == [0.005, 0.05, 0.06, 0.38, 0.05, 0.05]
 
 
+@pytest.mark.parametrize("wish", [-0.1, float("nan"), torch.full((3,), 0.1)])
+def test_a_wish_that_says_nothing_is_refused(wish: object):
+    with pytest.raises(TokenError, match="max_loss must be"):
+        model().encode(pictures(), max_loss=wish)
+
+
+def test_an_image_may_need_no_token_at_all():
+    karl = model()
+    with torch.no_grad():
+        karl.encoder.halting[2].bias.fill_(1e4)
+    tokens = karl.encode(pictures())
+    assert tokens.sample_lengths.tolist() == [0] * 4
+    assert karl.decode(tokens).shape == (4, 3, 16, 16)
+
+
 def test_other_targets_are_searched_for():
     karl = model()
     first = karl.encode(pictures(), num_tokens=1)

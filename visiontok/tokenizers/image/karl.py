@@ -167,7 +167,7 @@ class Karl(Tokenizer[KarlConfig]):
 
         Raises:
             SignalError: if an image cannot be read, or has a shape or range that the model cannot take.
-            TokenError: if a number of tokens is out of range, or a target is given beside another wish.
+            TokenError: if a number of tokens or a wish is out of range, or a target is given beside another wish.
         """
         if max_loss is None:
             return super().encode(signal, num_tokens=num_tokens, target=target, generator=generator)
@@ -175,8 +175,11 @@ class Karl(Tokenizer[KarlConfig]):
             raise TokenError("give max_loss or target, not both: a target says by itself how much may be lost")
         prepared = self.prepare(signal)
         lengths = self._checked_lengths(self.layout.length if num_tokens is None else num_tokens, samples=len(prepared))
+        wish = torch.as_tensor(max_loss, dtype=torch.float32, device="cpu")
+        if wish.shape not in ((), (len(prepared),)) or not bool((wish >= 0).all()):
+            raise TokenError(f"max_loss must be a number from 0 on, or ({len(prepared)},) of them, got {max_loss!r}")
         with products_for(next(self.parameters())):
-            return self._kept_tokens(prepared, lengths, max_loss, generator)
+            return self._kept_tokens(prepared, lengths, wish, generator)
 
     def encode_prepared(self, prepared: Tensor, lengths: Tensor | None, generator: torch.Generator | None) -> Tokens | Latents:
         if lengths is not None:
