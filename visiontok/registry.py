@@ -58,7 +58,7 @@ class Checkpoint:
         reference_config: the authors' configuration, complete, with the flags that the released file leaves out; it wins over the file.
         weights_licence, code_licence: SPDX identifiers, or "unknown"; a note where the authors add a restriction.
         tokens: ids per sample (None for continuous latents).
-        vocab_size: codebook size (None for continuous latents).
+        vocab_size: codebook size (None for continuous latents, and where the ids of a sample have several vocabularies).
         input_size: image side in pixels, frames, or sample rate.
         parameters: number of parameters, computed from the code.
         published: figures with their source.
