@@ -61,8 +61,8 @@ class MultiScaleQuantizerConfig(Config):
         if max(self.scales) > self.scales[-1]:
             raise ValueError(f"scales {self.scales}: the last one is that of the latents, so none can be larger")
         inner = self.quantizer
-        if isinstance(inner, VectorQuantizerConfig) and (inner.ema or inner.kmeans or inner.revival):
-            raise ValueError("codes of several scales learn from the sum alone: use a quantizer without kmeans, ema and revival")
+        if isinstance(inner, VectorQuantizerConfig) and (inner.ema or inner.kmeans or inner.revival or inner.clustering):
+            raise ValueError("codes of several scales learn from the sum alone: use a quantizer without kmeans, ema, revival and clustering")
         if isinstance(inner, BinaryQuantizerConfig) and (inner.chunks is not None or inner.input_dim is not None):
             raise ValueError("every scale has one id per position, of its latents as they are: use a binary quantizer without chunks and input_dim")
         return self
@@ -97,7 +97,7 @@ class MultiScaleQuantizer(LevelledQuantizer):
         self.phi = None if config.phi is None else config.phi.build(channels=config.quantizer.dim, num_scales=self.num_levels)
 
     def quantize(self, latents: Tensor, kept: Tensor) -> Quantized:
-        """Latents (B, H, H, D) of which sample b keeps kept[b] scales -> see the class. Losses: `commitment`, `codebook`, perhaps `entropy`.
+        """Latents (B, H, H, D) of which sample b keeps kept[b] scales -> see the class. Losses: `commitment`, `codebook`; in training `entropy`.
 
         Raises:
             ValueError: if the latents are not a square of the last scale's side.
@@ -113,7 +113,7 @@ class MultiScaleQuantizer(LevelledQuantizer):
                 codes = self._enlarged(ids, scale)
                 keeps = (scale < kept).to(z.dtype)[:, None, None, None]
                 per_kept = 1 / (keeps.mean() * self.num_levels)
-                if isinstance(self.quantizer, BinaryQuantizer) and self.quantizer.config.entropy is not None:
+                if self.training and isinstance(self.quantizer, BinaryQuantizer) and self.quantizer.config.entropy is not None:
                     term = self._entropy(z - total.detach(), scale, scale < kept) * per_kept
                     losses["entropy"] = losses.get("entropy", 0) + term
                 rest = rest - codes.detach()
