@@ -191,3 +191,29 @@ def test_the_published_recipe_builds_the_released_size():
     family, entry = checkpoints()["flextok-d12-d12-in1k"]
     recipe, released = FlexTokConfig.parse(config), family.model_class().config_from_reference(entry.reference_config, {})
     assert recipe.replace(sample_posterior=False) == released
+
+
+def test_the_autoencoder_is_not_trained():
+    vae = {"image_size": 16, "channels": (4, 4), "norm_groups": 2, "num_res_blocks": 1, "bottleneck": {"dim": 4}}
+    model = visiontok.create("flextok", **{**SIZES, "vae": vae, "patch_size": 2, "sample_posterior": True}).train()
+    torch.nn.init.normal_(model.decoder.head.weight)
+    loss = model(pictures()).losses["flow"]
+    loss.backward()
+    assert all(parameter.grad is None for parameter in model.vae.parameters())
+    model.eval()
+    assert torch.equal(model.encode(pictures()).indices, model.encode(pictures()).indices)
+    with torch.no_grad():
+        posterior = model.vae.encode_latents(pictures())
+    torch.testing.assert_close(model.features(pictures()), model.vae.quantizer.posterior(posterior)[0])
+    drawn = model.features(pictures(), noise=torch.ones(3, *model.config.grid))
+    assert not torch.allclose(drawn, model.features(pictures()))
+
+
+def test_a_released_configuration_goes_before_the_registered_sizes():
+    from visiontok.config import merge
+    from visiontok.registry import checkpoints
+
+    tree = json.loads(REFERENCE.read_text())
+    for name in ("flextok-d12-d12-in1k", "flextok-d18-d18-in1k", "flextok-d18-d28-in1k", "flextok-d18-d28-dfn"):
+        registered = checkpoints()[name][1].reference_config
+        assert FlexTok.config_from_reference(merge(tree, registered), {}) == FlexTok.config_from_reference(tree, {})

@@ -17,6 +17,7 @@ from visiontok.layers.nested_dropout import prefix_mask
 from visiontok.layers.patches import patchify, sincos_positions, unpatchify
 from visiontok.layers.register_trunk import RegisterTrunkConfig, init_register_weights
 from visiontok.layers.timesteps import TimestepEmbedding
+from visiontok.layers.vit import token_table
 
 PATCH, REGISTER = 0, 1
 """Kinds of tokens, which time modulates apart."""
@@ -66,9 +67,9 @@ class RegisterFlowDecoder(nn.Module):
         super().__init__()
         width, self.side, self.patch_size, self.num_registers = config.width, grid_size // patch_size, patch_size, num_registers
         self.from_latents = nn.Linear(latent_dim, width)
-        self.register_positions = nn.Parameter(torch.empty(num_registers, width))
-        self.mask_token = nn.Parameter(torch.empty(1, width))
-        self.null_token = nn.Parameter(torch.empty(1, width))
+        self.register_positions = token_table(num_registers, width)
+        self.mask_token = token_table(1, width)
+        self.null_token = token_table(1, width)
         self.patch_embed = nn.Linear(channels * patch_size**2, width)
         self.register_buffer("patch_positions", sincos_positions(self.side, self.side, width))
         self.time_embed = TimestepEmbedding(width, features=time_features, period=256.0, time_scale=time_scale)
@@ -111,10 +112,8 @@ class RegisterFlowDecoder(nn.Module):
         return unpatchify(out, self.patch_size, height=self.side)
 
     def _init_weights(self) -> None:
-        """As published: Xavier trunk, small tokens, and a head and modulations that start at zero."""
+        """As published: a Xavier trunk, and a head and modulations that start at zero."""
         self.apply(init_register_weights)
-        for tokens in (self.register_positions, self.mask_token, self.null_token):
-            nn.init.trunc_normal_(tokens, std=0.02)
         nn.init.zeros_(self.head.weight)
         for module in self.modules():
             if isinstance(module, Modulation):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from visiontok.layers.patches import patchify, sincos_positions
 from visiontok.layers.register_trunk import RegisterTrunkConfig, init_register_weights
+from visiontok.layers.vit import token_table
 
 
 class RegisterEncoder(nn.Module):
@@ -33,7 +34,7 @@ class RegisterEncoder(nn.Module):
         self.patch_size, self.num_patches = patch_size, side**2
         self.patch_embed = nn.Linear(channels * patch_size**2, config.width)
         self.register_buffer("patch_positions", sincos_positions(side, side, config.width))
-        self.registers = nn.Parameter(nn.init.trunc_normal_(torch.empty(num_registers, config.width), std=0.02))
+        self.registers = token_table(num_registers, config.width)
         self.blocks = config.blocks()
         self.norm = nn.LayerNorm(config.width, elementwise_affine=False)
         self.to_latents = nn.Linear(config.width, latent_dim)

@@ -103,7 +103,7 @@ class FlexTok(Tokenizer[FlexTokConfig]):
         super().__init__(config)
         height, _, channels = config.grid
         shared = {"channels": channels, "grid_size": height, "patch_size": config.patch_size, "num_registers": config.num_registers}
-        self.vae = None if config.vae is None else KlVae(config.vae)
+        self.vae = None if config.vae is None else KlVae(config.vae).requires_grad_(False)
         self.encoder = RegisterEncoder(config.encoder, **shared, latent_dim=config.quantizer.dim)
         self.quantizer = config.quantizer.build()
         self.decoder = RegisterFlowDecoder(
@@ -213,11 +213,9 @@ class FlexTok(Tokenizer[FlexTokConfig]):
         return euler(velocity if sampling.guidance is None else guided(velocity, sampling.guidance), noise, steps=sampling.steps)
 
     def _picture(self, tokens: Tokens, sampling: FlowSampling, *, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
-        if noise is None and generator is None:
-            noise = seeded_noise(tokens.indices[:, 0].clamp_min(0).tolist(), self.config.grid)
-        elif noise is None:
-            assert generator is not None
-            noise = drawn_noise(len(tokens), self.config.grid, generator)
+        if noise is None:
+            seeds = tokens.indices[:, 0].clamp_min(0).tolist()
+            noise = seeded_noise(seeds, self.config.grid) if generator is None else drawn_noise(len(tokens), self.config.grid, generator)
         if noise.shape != (len(tokens), *self.config.grid):
             raise TokenError(f"noise must have shape {(len(tokens), *self.config.grid)}, got {tuple(noise.shape)}")
         codes = self.quantizer.lookup(tokens.indices.masked_fill(~tokens.mask, 0)).to(self.dtype)
