@@ -20,6 +20,7 @@ def shares(schedule, longest: int) -> dict[int, float]:
     [
         (UniformLengths(), 4, {1: 0.25, 2: 0.25, 3: 0.25, 4: 0.25}),
         (UniformLengths(shortest=3), 4, {3: 0.5, 4: 0.5}),
+        (UniformLengths(shortest=2, step=2), 7, {2: 1 / 3, 4: 1 / 3, 6: 1 / 3}),
         (PowerLengths(), 8, {1: 0.25, 2: 0.25, 4: 0.25, 8: 0.25}),
         (PowerLengths(), 6, {1: 0.25, 2: 0.25, 4: 0.25, 6: 0.25}),
         (PowerLengths(), 1, {1: 1.0}),

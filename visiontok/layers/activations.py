@@ -19,3 +19,8 @@ def silu(x: Tensor) -> Tensor:
 def gelu(x: Tensor) -> Tensor:
     """x * Phi(x) with the exact normal distribution function, any shape."""
     return F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """The approximation of `gelu` by a hyperbolic tangent, any shape."""
+    return F.gelu(x, approximate="tanh") if torch.is_grad_enabled() else torch.ops.aten.gelu_(x, approximate="tanh")

@@ -33,15 +33,17 @@ class LengthSchedule(Config):
 
 
 class UniformLengths(LengthSchedule):
-    """Every length from `shortest` to the longest, equally often."""
+    """Every `step`-th length from `shortest` to the longest, equally often: {2, 4, 6, ...} with both of them 2."""
 
     schedule: Literal["uniform"] = "uniform"
     shortest: Positive = 1
+    step: Positive = 1
 
     def draw(self, samples: int, longest: int, *, device: torch.device | str = "cpu", generator: torch.Generator | None = None) -> Tensor:
         if self.shortest > longest:
             raise ConfigError(f"nested dropout: shortest is {self.shortest}, but there are only {longest} tokens")
-        return torch.randint(self.shortest, longest + 1, (samples,), device=device, generator=generator)
+        lengths = (longest - self.shortest) // self.step + 1
+        return self.shortest + self.step * torch.randint(lengths, (samples,), device=device, generator=generator)
 
 
 class PowerLengths(LengthSchedule):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -10,16 +12,23 @@ from visiontok.layers.attention import SelfAttention
 
 
 class Mlp(nn.Module):
-    """Linear, exact GELU, Linear."""
+    """Linear, activation, Linear.
 
-    def __init__(self, dim: int, hidden_dim: int) -> None:
+    Args:
+        dim: width D.
+        hidden_dim: in between.
+        activation: may overwrite its argument.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int, *, activation: Callable[[Tensor], Tensor] = gelu) -> None:
         super().__init__()
+        self.activation = activation
         self.fc1 = nn.Linear(dim, hidden_dim)
         self.fc2 = nn.Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
-        return self.fc2(gelu(self.fc1(x)))
+        return self.fc2(self.activation(self.fc1(x)))
 
 
 class TransformerBlock(nn.Module):

@@ -15,7 +15,7 @@ Velocity: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 def euler(velocity: Velocity, noise: Tensor, *, steps: int) -> Tensor:
-    """Follow a velocity from the noise (B, ...) at time 1 to time 0 in equal steps: x <- x - v / steps.
+    """Follow a velocity from the noise (B, ...) at time 1 to time 0 in equal steps: x <- x - (t - t') * v.
 
     Raises:
         ValueError: if `steps` is not positive.
@@ -23,23 +23,25 @@ def euler(velocity: Velocity, noise: Tensor, *, steps: int) -> Tensor:
     if steps < 1:
         raise ValueError(f"a flow needs at least one step, got {steps}")
     x = noise
-    for step in range(steps, 0, -1):
-        x = x - velocity(x, torch.full((1,), step / steps, device=x.device)) / steps
+    # On the CPU, where their last digits are the same for every device: some decoders count in whole thousandths of the time.
+    for time, following in flow_times(steps).unfold(0, 2, 1):
+        x = x - (time - following) * velocity(x, time[None].to(x.device))
     return x
 
 
-def guided(velocity: Velocity, guidance: Guidance) -> Velocity:
-    """One velocity for a batch of B from one that takes 2 B: the samples with their conditions, then the same samples without.
+def flow_times(steps: int) -> Tensor:
+    """(steps + 1,) float32: 1, ..., 0."""
+    return torch.linspace(1, 0, steps + 1)
+
+
+def guided(conditional: Velocity, unconditional: Velocity, guidance: Guidance) -> Velocity:
+    """One velocity from that with the conditions and that without.
 
     The result remembers the steps so far where its guidance does: make a new one for every run.
     """
     combine = guidance.start()
 
-    def of_both(x: Tensor, time: Tensor) -> Tensor:
-        conditional, unconditional = velocity(torch.cat([x, x]), time).chunk(2)
-        return combine(conditional, unconditional)
-
-    return of_both
+    return lambda x, time: combine(conditional(x, time), unconditional(x, time))
 
 
 def drawn_noise(samples: int, shape: Sequence[int], generator: torch.Generator) -> Tensor:
