@@ -9,6 +9,7 @@ matters most stands first, and any prefix decodes to a picture.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from visiontok.config import Config
 from visiontok.decoders.flow.guidance import AdaptiveProjected, Guidance
-from visiontok.decoders.flow.sampling import drawn_noise, euler, guided, seeded_noise
+from visiontok.decoders.flow.sampling import Velocity, drawn_noise, euler, guided, seeded_noise
 from visiontok.decoders.flow.training import FlowTimes, ModeTimes, estimate, flow_loss, mix
 from visiontok.decoders.register_flow import FlowCondition, RegisterFlowDecoder
 from visiontok.encoders.registers import RegisterEncoder
@@ -40,7 +41,7 @@ class FlowSampling(Config):
 
     Attributes:
         steps: of the flow; each is one pass of the decoder.
-        guidance: how far to exaggerate what the tokens say; None for not at all, at half the cost.
+        guidance: how far to exaggerate what the tokens say; None for not at all.
     """
 
     steps: int = Field(default=20, gt=0)
@@ -201,16 +202,12 @@ class FlexTok(Tokenizer[FlexTokConfig]):
         Returns:
             features (B, H, W, C).
         """
-        if sampling.guidance is None:
-            condition = self.decoder.condition(codes, lengths)
-        else:  # one batch for both: the samples with their tokens, then the same samples without any
-            without = torch.arange(2 * len(codes), device=codes.device) >= len(codes)
-            condition = self.decoder.condition(torch.cat([codes, codes]), torch.cat([lengths, lengths]), dropped=without)
-
-        def velocity(noisy: Tensor, time: Tensor) -> Tensor:
-            return self.decoder(noisy, time, condition)
-
-        return euler(velocity if sampling.guidance is None else guided(velocity, sampling.guidance), noise, steps=sampling.steps)
+        velocity: Velocity = partial(self.decoder, condition=self.decoder.condition(codes, lengths))
+        if sampling.guidance is not None:
+            # Not one batch of both: without tokens a sample has one register, and would be padded to as many as it has with them.
+            nothing = self.decoder.condition(codes, torch.zeros_like(lengths), dropped=torch.ones_like(lengths, dtype=torch.bool))
+            velocity = guided(velocity, partial(self.decoder, condition=nothing), sampling.guidance)
+        return euler(velocity, noise, steps=sampling.steps)
 
     def _picture(self, tokens: Tokens, sampling: FlowSampling, *, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
         if noise is None:
