@@ -28,6 +28,7 @@ FUNCTIONS = {
     "leaderboard": "leaderboard",
     "generate": "generate",
     "quantize": "quantize",
+    "study": "study",
     "demo": "demo",
     "push": "push",
 }

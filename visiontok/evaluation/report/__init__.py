@@ -2,7 +2,7 @@
 
 from visiontok.evaluation.report.page import write_report
 from visiontok.evaluation.report.pictures import difference_picture, to_picture, to_pictures, token_picture
-from visiontok.evaluation.report.sections import BarPlot, Folded, LinePlot, PictureRow, Pictures, Row, Section, Table, Text
+from visiontok.evaluation.report.sections import BarPlot, Folded, LinePlot, PictureRow, Pictures, PointPlot, Row, Section, Table, Text
 from visiontok.evaluation.report.tables import result_table
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "LinePlot",
     "PictureRow",
     "Pictures",
+    "PointPlot",
     "Row",
     "Section",
     "Table",

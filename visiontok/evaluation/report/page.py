@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from visiontok.evaluation.report.pictures import data_uri
 from visiontok.evaluation.report.plots import draw
-from visiontok.evaluation.report.sections import BarPlot, LinePlot, Section
+from visiontok.evaluation.report.sections import BarPlot, LinePlot, PointPlot, Section
 from visiontok.files import replacing
 
 
@@ -33,7 +33,7 @@ def render(title: str, sections: Sequence[Section], *, summary: str = "", facts:
     """The page of `write_report` as text. Everything that comes from outside is escaped."""
     drawn = 0
 
-    def plot(section: LinePlot | BarPlot) -> Markup:
+    def plot(section: LinePlot | PointPlot | BarPlot) -> Markup:
         nonlocal drawn
         drawn += 1
         return Markup(draw(section, salt=f"plot{drawn}"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from visiontok.evaluation.report.sections import BarPlot, LinePlot
+from visiontok.evaluation.report.sections import BarPlot, LinePlot, PointPlot
 
 # What matplotlib is told to paint with, and what stands there in the page. The colours only need to be unique.
 _INK, _RULE = "#010203", "#040506"
@@ -18,7 +18,7 @@ _COLOURS = {_INK: "currentColor", _RULE: "var(--rule)", **{colour: f"var(--serie
 _MAX_POINTS, _FEW_POINTS = 1000, 32
 
 
-def draw(plot: LinePlot | BarPlot, *, salt: str) -> str:
+def draw(plot: LinePlot | PointPlot | BarPlot, *, salt: str) -> str:
     """The plot as an `<svg>` element.
 
     Args:
@@ -33,6 +33,8 @@ def draw(plot: LinePlot | BarPlot, *, salt: str) -> str:
         axes = figure.subplots()
         if isinstance(plot, LinePlot):
             _lines(axes, plot)
+        elif isinstance(plot, PointPlot):
+            _points(axes, plot)
         else:
             _bars(axes, plot)
         axes.set_xlabel(_literal(plot.x_label), color=_INK)
@@ -60,6 +62,15 @@ def _lines(axes: Any, plot: LinePlot) -> None:
         axes.set_yscale("log")
     if len(plot.series) > 1:
         axes.legend(axes.lines, [_literal(name) for name in plot.series], frameon=False, labelcolor=_INK)
+
+
+def _points(axes: Any, plot: PointPlot) -> None:
+    markers = "osD^v*"
+    for number, (name, (x, y)) in enumerate(plot.series.items()):
+        place = number % len(_SERIES)
+        axes.scatter(np.asarray(x), np.asarray(y), s=22, color=_SERIES[place], marker=markers[place], label=_literal(name))
+    if len(plot.series) > 1:
+        axes.legend(frameon=False, labelcolor=_INK)
 
 
 def _plain_numbers(axis: Any) -> None:

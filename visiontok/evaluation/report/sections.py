@@ -120,6 +120,25 @@ class LinePlot:
 
 
 @dataclass(frozen=True)
+class PointPlot:
+    """Points, such as one for each trained model.
+
+    Attributes:
+        title: heading.
+        series: name -> (x, y), each (n,).
+        x_label, y_label: of the axes.
+        note: a sentence below.
+    """
+
+    kind: ClassVar[str] = "plot"
+    title: str
+    series: Mapping[str, tuple[ArrayLike, ArrayLike]]
+    x_label: str
+    y_label: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class BarPlot:
     """Heights side by side.
 
@@ -151,7 +170,7 @@ class Folded:
 
     kind: ClassVar[str] = "folded"
     title: str
-    sections: Sequence[Text | Table | Pictures | LinePlot | BarPlot] = field(default_factory=tuple)
+    sections: Sequence[Text | Table | Pictures | LinePlot | PointPlot | BarPlot] = field(default_factory=tuple)
 
 
-Section: TypeAlias = Text | Table | Pictures | LinePlot | BarPlot | Folded
+Section: TypeAlias = Text | Table | Pictures | LinePlot | PointPlot | BarPlot | Folded

@@ -1,4 +1,4 @@
-"""What the tokenizers on the first VQGAN's nets (Esser et al. 2021, arXiv 2012.09841) share: LlamaGen's, IBQ's.
+"""What the tokenizers on the first VQGAN's nets (Esser et al. 2021, arXiv 2012.09841) share: LlamaGen's, IBQ's, and those with any quantizer.
 
 Images in [-1, 1] inside; a convolutional encoder and decoder, each with a 1x1 convolution to or from the narrow latents of the quantizer.
 """
@@ -18,7 +18,10 @@ from visiontok.encoders.conv import ConvEncoder
 from visiontok.layers.conv import TamingNetConfig
 from visiontok.layout import TokenLayout
 from visiontok.preprocessing import ImagePreprocessing
+from visiontok.quantizers.binary import BinaryQuantizerConfig
+from visiontok.quantizers.finite_scalar import FiniteScalarConfig
 from visiontok.quantizers.index_backprop import IndexBackpropConfig
+from visiontok.quantizers.sim_vq import SimVqConfig
 from visiontok.quantizers.vector import VectorQuantizerConfig
 from visiontok.tokenizer import Tokenizer
 from visiontok.tokenizers.image.grid import grid_layout
@@ -30,13 +33,15 @@ class TamingConfig(Config):
     Attributes:
         image_size: side that files are resized and cropped to; tensors of any multiple of the stride are taken as they are.
         encoder, decoder: the two nets; `latent_channels` is the width on the far side of the 1x1 convolutions.
-        quantizer: a codebook; its `dim` is the width on their near side.
+        quantizer: its `dim` is the width on their near side.
     """
 
     image_size: int = Field(default=256, gt=0)
     encoder: TamingNetConfig
     decoder: TamingNetConfig
-    quantizer: Annotated[VectorQuantizerConfig | IndexBackpropConfig, Field(discriminator="type")]
+    quantizer: Annotated[
+        VectorQuantizerConfig | SimVqConfig | IndexBackpropConfig | FiniteScalarConfig | BinaryQuantizerConfig, Field(discriminator="type")
+    ]
 
     @model_validator(mode="after")
     def _check(self) -> TamingConfig:
@@ -44,7 +49,14 @@ class TamingConfig(Config):
             raise ValueError(f"the encoder's stride {self.encoder.stride} is not the decoder's {self.decoder.stride}: give both as many levels")
         if self.image_size % self.encoder.stride:
             raise ValueError(f"an image of {self.image_size} pixels is no multiple of the stride {self.encoder.stride}")
+        if isinstance(self.quantizer, BinaryQuantizerConfig) and self.quantizer.input_dim is not None:
+            raise ValueError("1x1 convolutions lead to the quantizer's channels and back: leave quantizer.input_dim out")
         return self
+
+    @property
+    def vocab_size(self) -> int | tuple[int, ...]:
+        """Number of ids; a tuple where a position may have several."""
+        return self.quantizer.vocab_size if isinstance(self.quantizer, BinaryQuantizerConfig) else self.quantizer.codebook_size
 
 
 ConfigT = TypeVar("ConfigT", bound=TamingConfig)
@@ -66,7 +78,7 @@ class TamingTokenizer(Tokenizer[ConfigT]):
 
     def layout_for(self, shape: tuple[int, ...]) -> TokenLayout:
         """A grid of ids for an image of `shape` times the stride."""
-        return grid_layout(shape, stride=self.config.encoder.stride, vocab_size=self.config.quantizer.codebook_size)
+        return grid_layout(shape, stride=self.config.encoder.stride, vocab_size=self.config.vocab_size)
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, H / stride, W / stride, D)."""

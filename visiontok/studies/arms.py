@@ -1,0 +1,177 @@
+"""One run of a study: train a tokenizer and perhaps a generator, measure both, write the numbers down."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from visiontok.data import open_source
+from visiontok.data.tokenizing import identify, tokenize_source
+from visiontok.errors import EvaluationError
+from visiontok.evaluation import GenerationSuite, Result, evaluate_samples, evaluate_suite
+from visiontok.evaluation.identity import Clock
+from visiontok.evaluation.quantizing import latent_rms
+from visiontok.evaluation.sampling import classes_in_order
+from visiontok.generators.base import Generator
+from visiontok.generators.sampling import SampleNoise
+from visiontok.hub import from_pretrained
+from visiontok.model import weights_sha256
+from visiontok.quantizers import DimensionWiseConfig
+from visiontok.studies.definition import GENERATED, Quantized, Study, Trained
+from visiontok.studies.result import RunValues
+from visiontok.tokenizer import Tokenizer
+from visiontok.tokenizers.image.tokenbridge import TokenBridge
+from visiontok.training import TokenizerRecipe, load_recipe, train
+from visiontok.training.recipe import Recipe
+
+NUMBERS = "run.json"
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """One data set, one arm, one seed, and the folder of what is trained for it.
+
+    Attributes:
+        study: whose.
+        data, arm, seed: which.
+        root: of all runs of the study.
+    """
+
+    study: Study
+    data: str
+    arm: str
+    seed: int
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        """Of this run: `tokenizer/`, `tokens/`, `generator/`, `run.json`."""
+        return self.root / self.data / self.arm / f"seed-{self.seed}"
+
+    def finished(self) -> RunValues | None:
+        """Its numbers, if it ran to its end.
+
+        Raises:
+            EvaluationError: if they are those of another definition.
+        """
+        path = self.folder / NUMBERS
+        if not path.is_file():
+            return None
+        values = RunValues.load(path)
+        if values.definition != self.definition():
+            raise EvaluationError(f"{path} is of a study that was defined otherwise; remove {self.folder}, or keep the runs in another folder")
+        return values
+
+    def definition(self) -> str:
+        """SHA-256 of recipes and suites."""
+        data, arm = self.study.data[self.data], self.study.arms[self.arm]
+        parts: list[Any] = [_mathematics(self._tokenizer_recipe()), data.reconstruction.to_dict()]
+        if isinstance(arm, Quantized):
+            parts.append(arm.to_dict())
+        if self.study.generator is not None and data.generation is not None:
+            parts += [_mathematics(self._generator_recipe(self.study.generator)), data.generation.to_dict()]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def carry_out(self, console: Console) -> RunValues:
+        """Train, going on from checkpoints that are there, and measure.
+
+        Raises:
+            VisiontokError: whatever the trainer or a measurement refuses.
+            KeyboardInterrupt: if a training was interrupted; it has saved a checkpoint.
+        """
+        clock = Clock()
+        data = self.study.data[self.data]
+        tokenizer = self._tokenizer(console)
+        weights = {"tokenizer": weights_sha256(tokenizer)}
+        measured = evaluate_suite(data.reconstruction, tokenizer, name=self.arm)
+        values = {value.label: value for value in measured.values}
+        if self.study.generator is not None and data.generation is not None:
+            generator = self._generator(self.study.generator, tokenizer, console)
+            weights["generator"] = weights_sha256(generator)
+            drawn = self._measure_generated(data.generation, generator, tokenizer)
+            values |= {GENERATED + value.label: value for value in drawn.values}
+        numbers = RunValues(
+            data=self.data,
+            arm=self.arm,
+            seed=self.seed,
+            definition=self.definition(),
+            weights_sha256=weights,
+            values={name: value.value for name, value in values.items()},
+            units={name: value.unit for name, value in values.items() if value.unit},
+            omitted=measured.omitted,
+            environment=measured.environment,
+            seconds=clock.run(1).seconds,
+        )
+        numbers.save(self.folder / NUMBERS)
+        return numbers
+
+    def _tokenizer(self, console: Console) -> Tokenizer[Any]:
+        arm = self.study.arms[self.arm]
+        recipe = self._tokenizer_recipe()
+        tokenizer = from_pretrained(_train(recipe, console))
+        assert isinstance(tokenizer, Tokenizer)
+        if isinstance(arm, Trained):
+            return tokenizer
+        side = tokenizer.preprocessing.size
+        if side is None:
+            raise EvaluationError(f"the arm {arm.quantizes} has no picture size of its own, at which the range of its latents could be measured")
+        rms = latent_rms(tokenizer, open_source(recipe.data.source), size=side, batch_size=64, progress=lambda done, total: None)
+        return TokenBridge.quantizing(tokenizer, DimensionWiseConfig(levels=arm.levels, range=arm.spread * rms))
+
+    def _generator(self, trained: Trained, tokenizer: Tokenizer[Any], console: Console) -> Generator[Any]:
+        source = open_source(self._tokenizer_recipe().data.source)
+        tokenize_source(source, tokenizer, self.folder / "tokens", identity=identify(tokenizer, self.arm))
+        generator = from_pretrained(_train(self._generator_recipe(trained), console))
+        assert isinstance(generator, Generator)
+        return generator
+
+    @torch.no_grad()
+    def _measure_generated(self, suite: GenerationSuite, generator: Generator[Any], tokenizer: Tokenizer[Any]) -> Result:
+        assert suite.num_samples is not None  # the study says how many
+        classes = torch.tensor(classes_in_order(suite.num_samples, generator.config.num_classes, suite.class_order, seed=self.seed))
+
+        def samples() -> Iterator[tuple[Tensor, Tensor]]:
+            for rows in torch.arange(len(classes)).split(suite.batch_size):
+                tokens = generator.generate(classes[rows], generator=SampleNoise(self.seed, rows.tolist()))
+                yield tokenizer.decode(tokens), classes[rows]
+
+        return evaluate_samples(suite, samples())
+
+    def _tokenizer_recipe(self) -> TokenizerRecipe:
+        """Of a quantized arm, that of the arm that it quantizes, in that arm's folder."""
+        name, arm = self.arm, self.study.arms[self.arm]
+        if isinstance(arm, Quantized):
+            name, arm = arm.quantizes, self.study.arms[arm.quantizes]
+        assert isinstance(arm, Trained)
+        output = self.root / self.data / name / f"seed-{self.seed}" / "tokenizer"
+        recipe = load_recipe(arm.recipe, [*self.study.data[self.data].overrides, *arm.overrides, f"seed={self.seed}", f"output={output}"])
+        if not isinstance(recipe, TokenizerRecipe):
+            raise EvaluationError(f"the arm {name} trains a generator; an arm is a tokenizer, name the recipe under `generator`")
+        return recipe
+
+    def _generator_recipe(self, trained: Trained) -> Recipe:
+        tokens = [f"data.tokens={self.folder / 'tokens'}", f"tokenizer={self._tokenizer_recipe().output / 'final'}"]
+        return load_recipe(trained.recipe, [*trained.overrides, *tokens, f"seed={self.seed}", f"output={self.folder / 'generator'}"])
+
+
+def _train(recipe: Recipe, console: Console) -> Path:
+    result = train(recipe, resume="auto", cpu=True, console=console)
+    if result.final is None:
+        raise KeyboardInterrupt
+    return result.final
+
+
+def _mathematics(recipe: Recipe) -> dict[str, Any]:
+    """A recipe without its folders, and without what changes no number."""
+    values = {key: value for key, value in recipe.to_dict().items() if key not in ("output", "tokenizer", "checkpoints", "logging", "pictures")}
+    if "tokens" in values["data"]:
+        values.pop("data")
+    return values

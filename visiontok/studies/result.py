@@ -1,0 +1,120 @@
+"""What a study leaves behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from visiontok.config import Config
+from visiontok.evaluation import Interval
+from visiontok.evaluation.result import Environment, Run
+from visiontok.files import replacing
+from visiontok.studies.definition import Study
+
+
+class RunValues(Config):
+    """One arm on one data set with one seed.
+
+    Attributes:
+        data, arm, seed: which.
+        definition: fingerprint of everything that the numbers follow from but the libraries and the machine.
+        weights_sha256: of the tokenizer, and of the generator where there is one.
+        values: by the metric's full name; None where one is not defined.
+        units: of those metrics that have one.
+        omitted: metric -> why this tokenizer has none.
+        environment: versions and hardware.
+        seconds: training, sampling and measuring, without what an earlier, interrupted process did.
+    """
+
+    data: str
+    arm: str
+    seed: int
+    definition: str
+    weights_sha256: dict[str, str]
+    values: dict[str, float | None]
+    units: dict[str, str]
+    omitted: dict[str, str]
+    environment: Environment
+    seconds: float
+
+    def label(self, metric: str) -> str | None:
+        """The full name of a metric, which may be given without its extractor; None where this run has no such value, or several."""
+        if metric in self.values:
+            return metric
+        labels = [label for label in self.values if label.startswith(f"{metric}[")]
+        return labels[0] if len(labels) == 1 else None
+
+    def value(self, metric: str) -> float | None:
+        """The number; None where there is none."""
+        return self.values.get(self.label(metric) or metric)
+
+    def save(self, path: Path) -> None:
+        """Write JSON that `load` reads, whole or not at all."""
+        _write(self, path)
+
+
+class Finding(Config):
+    """What the measurements say to one question on one data set.
+
+    Attributes:
+        question: in words.
+        data: name of the data set.
+        statistic: what the value is.
+        value: None where it is not defined, for example among equal numbers.
+        unit: of the value.
+        interval: None where there are too few runs.
+        count: how many seeds or tokenizers it rests on, whichever `over` says.
+        over: what was resampled.
+        single: the values by seed, where there is one for each.
+    """
+
+    question: str
+    data: str
+    statistic: str
+    value: float | None
+    unit: str = ""
+    interval: Interval | None
+    count: int
+    over: Literal["seeds", "tokenizers"]
+    single: dict[int, float] = Field(default_factory=dict)
+
+    @property
+    def reading(self) -> str:
+        """Whether zero is ruled out at the interval's confidence."""
+        if self.interval is None:
+            return "not judged"
+        if self.interval.low <= 0 <= self.interval.high:
+            return "may be zero"
+        return "above zero" if self.interval.low > 0 else "below zero"
+
+
+class StudyResult(Config):
+    """All runs of a study and its findings.
+
+    Attributes:
+        format: version of this layout.
+        name: of the study.
+        study: complete.
+        runs: in the order of data sets, arms and seeds.
+        findings: in the order of the comparisons.
+        run: when it was put together.
+    """
+
+    format: Literal[1] = 1
+    name: str
+    study: Study
+    runs: tuple[RunValues, ...]
+    findings: tuple[Finding, ...]
+    run: Run
+
+    def save(self, path: Path) -> None:
+        """Write JSON that `load` reads, whole or not at all."""
+        _write(self, path)
+
+
+def _write(config: Config, path: Path) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(config.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,115 @@
+"""From the runs of a study to its findings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy.stats import kendalltau, spearmanr
+
+from visiontok.evaluation import BootstrapConfig, Interval
+from visiontok.evaluation.bootstrap import bootstrap_mean
+from visiontok.studies.definition import Comparison, Correlation, Difference, Study, Trend
+from visiontok.studies.result import Finding, RunValues
+
+COEFFICIENTS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "Spearman's rank correlation": lambda x, y: float(spearmanr(x, y).statistic),
+    "Kendall's rank correlation": lambda x, y: float(kendalltau(x, y).statistic),
+}
+
+
+def findings(study: Study, runs: Sequence[RunValues]) -> list[Finding]:
+    """What the runs say to every comparison, data set by data set."""
+    return [
+        finding
+        for comparison in study.comparisons
+        for name in study.data
+        for finding in _compare(comparison, study, name, [run for run in runs if run.data == name])
+    ]
+
+
+def full_name(metric: str, runs: Sequence[RunValues]) -> str:
+    """With its extractor, as the runs call it."""
+    return next((label for run in runs if (label := run.label(metric)) is not None), metric)
+
+
+def _compare(comparison: Comparison, study: Study, data: str, runs: Sequence[RunValues]) -> list[Finding]:
+    if isinstance(comparison, Difference):
+        return [_difference(comparison, data, runs, study.bootstrap)]
+    if isinstance(comparison, Trend):
+        return [_trend(comparison, data, runs, study.data[data].reconstruction.lengths, study.bootstrap)]
+    return _correlation(comparison, data, runs, study.bootstrap)
+
+
+def _difference(comparison: Difference, data: str, runs: Sequence[RunValues], bootstrap: BootstrapConfig) -> Finding:
+    first, second = ({run.seed: run.value(comparison.metric) for run in runs if run.arm == arm} for arm in comparison.arms)
+    pairs = {seed: (first[seed], second.get(seed)) for seed in first}
+    gaps = {seed: later - earlier for seed, (earlier, later) in pairs.items() if earlier is not None and later is not None}
+    metric = full_name(comparison.metric, runs)
+    statistic = f"{metric}, {comparison.arms[1]} minus {comparison.arms[0]}"
+    return _over_seeds(comparison.question, data, statistic, gaps, bootstrap, unit=runs[0].units.get(metric, ""))
+
+
+def _trend(comparison: Trend, data: str, runs: Sequence[RunValues], lengths: Sequence[int], bootstrap: BootstrapConfig) -> Finding:
+    single = {}
+    for run in runs:
+        values = [run.value(f"{comparison.metric} at {length} tokens") for length in lengths]
+        known = [(length, value) for length, value in zip(lengths, values, strict=True) if value is not None]
+        if run.arm == comparison.arm and len(known) > 1:
+            single[run.seed] = float(spearmanr(*zip(*known, strict=True)).statistic)
+    statistic = f"Spearman's rank correlation of {comparison.metric} with the number of tokens, {comparison.arm}"
+    return _over_seeds(comparison.question, data, statistic, single, bootstrap)
+
+
+def _over_seeds(question: str, data: str, statistic: str, single: dict[int, float], bootstrap: BootstrapConfig, *, unit: str = "") -> Finding:
+    """The mean of one value per seed."""
+    values = np.asarray([*single.values()], dtype=np.float64)
+    return Finding(
+        question=question,
+        data=data,
+        statistic=statistic,
+        value=float(values.mean()) if len(values) else None,
+        unit=unit,
+        interval=bootstrap_mean(values, bootstrap) if len(values) else None,
+        count=len(values),
+        over="seeds",
+        single=single,
+    )
+
+
+def _correlation(comparison: Correlation, data: str, runs: Sequence[RunValues], bootstrap: BootstrapConfig) -> list[Finding]:
+    """Every run with both metrics is a point."""
+    rows = [tuple(run.value(metric) for metric in comparison.metrics) for run in runs]
+    points = np.asarray([row for row in rows if None not in row], dtype=np.float64).reshape(-1, 2)
+    first, second = (full_name(metric, runs) for metric in comparison.metrics)
+    found = []
+    for name, coefficient in COEFFICIENTS.items():
+        value = _defined(coefficient, points)
+        found.append(
+            Finding(
+                question=comparison.question,
+                data=data,
+                statistic=f"{name} of {first} and {second}",
+                value=value,
+                interval=None if value is None else _resampled(coefficient, points, bootstrap),
+                count=len(points),
+                over="tokenizers",
+            )
+        )
+    return found
+
+
+def _defined(coefficient: Callable[[np.ndarray, np.ndarray], float], points: np.ndarray) -> float | None:
+    """None where either side has fewer than two different values: nothing is ordered then."""
+    if any(len(np.unique(column)) < 2 for column in points.T):
+        return None
+    return coefficient(*points.T)
+
+
+def _resampled(coefficient: Callable[[np.ndarray, np.ndarray], float], points: np.ndarray, config: BootstrapConfig) -> Interval:
+    """Percentile bootstrap over the points; resamples in which nothing is ordered are left out."""
+    draw = np.random.default_rng(config.seed)
+    drawn = [_defined(coefficient, points[draw.integers(0, len(points), len(points))]) for _ in range(config.resamples)]
+    tail = (1 - config.confidence) / 2
+    low, high = np.quantile([value for value in drawn if value is not None], [tail, 1 - tail])
+    return Interval(low=float(low), high=float(high), samples=len(points), bootstrap=config)

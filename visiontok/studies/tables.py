@@ -1,0 +1,55 @@
+"""The numbers of a study as tables, for its report and for the page of all studies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from visiontok.evaluation.report import Row, Table
+from visiontok.studies.result import Finding, RunValues, StudyResult
+from visiontok.studies.statistics import full_name
+
+
+def study_tables(result: StudyResult) -> Iterator[Table]:
+    """The findings, and the means of every arm on every data set."""
+    confidence = f"{result.study.bootstrap.confidence:.0%}"
+    rows = [Row((found.question, found.data, found.statistic, shown(found), found.reading, runs_of(found))) for found in result.findings]
+    note = f"In brackets: {confidence} intervals by bootstrap over what the last column counts. Nothing is corrected for the number of questions."
+    yield Table("Findings", ("question", "data", "statistic", "value", "reading", "over"), rows, note=note)
+    for data in result.study.data:
+        yield _means(result, data, [run for run in result.runs if run.data == data])
+
+
+def shown(finding: Finding) -> str:
+    """The value with its unit and interval."""
+    if finding.value is None:
+        return "not defined"
+    unit = f" {finding.unit}" if finding.unit else ""
+    interval = f" [{finding.interval.low:+.3g}, {finding.interval.high:+.3g}]" if finding.interval else ""
+    return f"{finding.value:+.3g}{unit}{interval}"
+
+
+def runs_of(finding: Finding) -> str:
+    """What was resampled, and how many."""
+    return f"{finding.count} {finding.over}"
+
+
+def _means(result: StudyResult, data: str, runs: list[RunValues]) -> Table:
+    names = [name for metric in result.study.shown for name in [full_name(metric, runs)] if any(name in run.values for run in runs)]
+    rows = []
+    for arm in result.study.arms:
+        mine = [run for run in runs if run.arm == arm]
+        rows.append(Row((arm, *(_mean([run.values.get(name) for run in mine]) for name in names))))
+    units = runs[0].units
+    columns = ("arm", *(f"{name} ({units[name]})" if name in units else name for name in names))
+    note = f"Means over {len(result.study.seeds)} seeds, and the standard deviation between seeds."
+    return Table(data, columns, rows, note=note)
+
+
+def _mean(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "none"
+    spread = f" ± {np.std(known, ddof=1):.2g}" if len(known) > 1 else ""
+    return f"{np.mean(known):.4g}{spread}"
