@@ -324,7 +324,7 @@ class Latents:
     """A batch of continuous latents, for tokenizers without a codebook.
 
     Attributes:
-        values: (B, L, D) floats in storage order.
+        values: (B, L, D) floats in storage order; only the first ones, where prefixes of the layout decode.
         layout: a continuous layout.
     """
 
@@ -334,9 +334,12 @@ class Latents:
     def __post_init__(self) -> None:
         if not self.layout.is_continuous:
             raise TokenError("the layout holds ids: use Tokens")
-        expected = (self.layout.length, self.layout.segments[0].channels)
-        if self.values.ndim != 3 or tuple(self.values.shape[1:]) != expected:
-            raise TokenError(f"latents must have shape (B, {expected[0]}, {expected[1]}), got {tuple(self.values.shape)}")
+        longest, channels = self.layout.length, self.layout.segments[0].channels
+        shape = tuple(self.values.shape)
+        held = shape[1] if len(shape) == 3 else 0
+        is_short = self.layout.prefix_decodable and 0 < held < longest
+        if shape[2:] != (channels,) or not (held == longest or is_short):
+            raise TokenError(f"latents must have shape (B, {longest}, {channels}), got {shape}")
 
     def __len__(self) -> int:
         return len(self.values)
@@ -346,8 +349,26 @@ class Latents:
         return replace(self, values=self.values[rows])
 
     def view(self) -> Tensor:
-        """(B, *shape, D): the latents of a layout with one segment as they lie."""
+        """(B, *shape, D): the latents of a layout with one segment as they lie.
+
+        Raises:
+            TokenError: if they are only the first ones.
+        """
+        if self.values.shape[1] < self.layout.length:
+            raise TokenError(f"the first {self.values.shape[1]} of {self.layout.length} latents have no shaped view; use values")
         return self.values.unflatten(1, self.layout.segments[0].shape)
+
+    def prefix(self, num_tokens: int) -> Latents:
+        """The first latents of every sample.
+
+        Raises:
+            TokenError: if prefixes of this layout do not decode, or the number is below 1 or above what a sample holds.
+        """
+        if not self.layout.prefix_decodable:
+            raise TokenError("prefixes of these latents do not decode: the tokenizer was not trained with ordered latents")
+        if not 1 <= num_tokens <= self.values.shape[1]:
+            raise TokenError(f"samples hold {self.values.shape[1]} latents, so a prefix of {num_tokens} cannot be taken (at least 1)")
+        return replace(self, values=self.values[:, :num_tokens])
 
     @classmethod
     def cat(cls, batches: Sequence[Latents]) -> Latents:
