@@ -7,6 +7,8 @@ import io
 import json
 import os
 import struct
+import sys
+import types
 from pathlib import Path, PosixPath
 
 import pytest
@@ -87,6 +89,45 @@ class TestPickles:
         arguments = argparse.Namespace(lr=1e-4, betas=[0.9, 0.95], results_dir="results", nested=argparse.Namespace(resume=None))
         checkpoint = {"model": layer.state_dict(), "optimizer": optimizer.state_dict(), "steps": 7, "args": arguments}
         assert list(read_weights(written(tmp_path, "w.pt", pickled(checkpoint)), key="model")) == ["weight", "bias"]
+
+    @pytest.mark.parametrize("wanted", ["ema", "model"])
+    def test_arguments_of_yaml_types_stay_shut(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
+        """A list and a number that remember how they were written, as ruamel.yaml makes them; torch reads no subclass of list."""
+        module = types.ModuleType("ruamel.yaml.comments")
+        module.CommentedSeq = type("CommentedSeq", (list,), {"__module__": module.__name__})
+        module.ScalarFloat = type("ScalarFloat", (float,), {"__module__": module.__name__})
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        sizes, rate = module.CommentedSeq([1, 2]), module.ScalarFloat(1e-4)
+        sizes.line, rate.width = 3, 4
+        layer = torch.nn.Linear(3, 2).to(torch.bfloat16)
+        average = {name: value.detach().float().t() for name, value in layer.state_dict().items()}
+        average["rows"] = torch.arange(12.0).view(3, 4)[1:, ::2]
+        average["none"] = torch.empty(0, 3)
+        arguments = argparse.Namespace(v_patch_nums=sizes, lr=rate)
+        checkpoint = {"args": arguments, "model": dict(layer.named_parameters()), "ema": average, "steps": 7}
+        path = written(tmp_path, "w.pt", pickled(checkpoint))
+        monkeypatch.delitem(sys.modules, module.__name__)
+        read = read_weights(path, key=wanted)
+        assert list(read) == list(checkpoint[wanted])
+        for name, value in checkpoint[wanted].items():
+            assert read[name].dtype == value.dtype
+            assert torch.equal(read[name], value)
+
+    def test_yaml_types_open_no_door(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Evil:
+            def __reduce__(self) -> tuple[object, tuple[str]]:
+                return os.system, (f"touch {tmp_path / 'ran'}",)
+
+        module = types.ModuleType("ruamel.yaml.comments")
+        module.CommentedSeq = type("CommentedSeq", (list,), {"__module__": module.__name__})
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        content = pickled({"args": module.CommentedSeq([Evil()]), "model": {"a": torch.ones(2)}})
+        with pytest.raises(CheckpointError, match=r"holds \w+\.system beside its tensors .* a pickle can run code"):
+            read_weights(written(tmp_path, "w.pt", content), key="model")
+        assert not (tmp_path / "ran").exists()
+        beyond = content.replace(b"\x4b\x00\x4b\x02\x85", b"\x4b\x09\x4b\x02\x85").replace(b"posix\nsystem", b"ruamel.yaml.\nx")
+        with pytest.raises(CheckpointError, match="truncated or corrupt"):
+            read_weights(written(tmp_path, "w.pt", beyond), key="model")
 
     def test_arguments_do_not_smuggle_code(self, tmp_path: Path) -> None:
         class Evil:
