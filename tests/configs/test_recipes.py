@@ -33,4 +33,4 @@ def test_the_published_titok_recipes_build_the_released_sizes():
         family, checkpoint = checkpoints()[f"titok-{name}"]
         released = family.model_class().config_from_reference(checkpoint.reference_config, {})
         ours = family.model_class().config_class.parse(config)
-        assert ours.replace(quantizer={"revival": None} if name.endswith("vq8k") else {}) == released
+        assert ours.replace(quantizer={"clustering": None} if name.endswith("vq8k") else {}) == released

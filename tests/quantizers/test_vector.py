@@ -112,8 +112,28 @@ def test_revival_brings_dead_codes_back(ema):
     assert used(None) < 0.5
 
 
-def test_evaluation_changes_nothing():
-    quantizer = VectorQuantizerConfig(codebook_size=16, dim=4, kmeans={}, ema={}, revival={}).build().eval()
+def test_clustering_brings_dead_codes_to_the_latents_and_leaves_used_ones():
+    torch.manual_seed(1)
+    quantizer = VectorQuantizerConfig(codebook_size=8, dim=4, clustering={"decay": 0.5}).build()
+    latents = torch.randn(512, 4) + 5
+    first = quantizer(latents).indices
+    assert len(first.unique()) < 8
+    used, unused = int(first.mode().values), sorted(set(range(8)) - set(first.tolist()))
+    moved = quantizer.codebook.detach().clone()
+    assert bool((torch.cdist(moved[unused], latents).amin(dim=1) < 0.02).all())  # a thousandth of the way, from codes near zero, is left
+    assert moved[used].norm() < 1  # the code that they all fell on is still near zero, far from every latent
+    assert len(quantizer(latents).indices.unique()) > len(first.unique())
+
+
+def test_clustering_excludes_other_revivals():
+    for other in ("ema", "revival"):
+        with pytest.raises(ConfigError, match="clustering"):
+            VectorQuantizerConfig.parse({"codebook_size": 4, "dim": 2, "clustering": {}, other: {}})
+
+
+@pytest.mark.parametrize("updates", [{"kmeans": {}, "ema": {}, "revival": {}}, {"clustering": {}}])
+def test_evaluation_changes_nothing(updates):
+    quantizer = VectorQuantizerConfig(codebook_size=16, dim=4, **updates).build().eval()
     before = {name: value.clone() for name, value in quantizer.state_dict().items()}
     quantizer(clusters())
     assert all(torch.equal(value, before[name]) for name, value in quantizer.state_dict().items())

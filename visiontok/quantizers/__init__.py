@@ -4,7 +4,7 @@ from visiontok.quantizers.base import Quantized, Quantizer
 from visiontok.quantizers.bernoulli import BernoulliConfig, BernoulliQuantizer
 from visiontok.quantizers.binary import BinaryQuantizer, BinaryQuantizerConfig, EntropyConfig
 from visiontok.quantizers.bits import BitOrder, bits_to_ids, ids_to_bits
-from visiontok.quantizers.codebook_updates import EmaConfig, KMeansConfig, RevivalConfig
+from visiontok.quantizers.codebook_updates import ClusteringConfig, EmaConfig, KMeansConfig, RevivalConfig
 from visiontok.quantizers.dimension_wise import DimensionWiseConfig, DimensionWiseQuantizer
 from visiontok.quantizers.entropy_terms import LogFloor
 from visiontok.quantizers.finite_scalar import FiniteScalarConfig, FiniteScalarQuantizer
@@ -30,6 +30,7 @@ __all__ = [
     "BinaryQuantizer",
     "BinaryQuantizerConfig",
     "BitOrder",
+    "ClusteringConfig",
     "DimensionWiseConfig",
     "DimensionWiseQuantizer",
     "EmaConfig",

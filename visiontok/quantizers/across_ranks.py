@@ -37,5 +37,15 @@ def rows_of_global_batch(latents: Tensor, picks: Tensor) -> Tensor:
     return sum_over_ranks(rows)
 
 
+def rows_of_lowest_score(rows: Tensor, scores: Tensor) -> Tensor:
+    """Of every rank's candidates `rows` (M, D), for each place the one with the lowest of the ranks' `scores` (M,): (M, D), the same on all ranks."""
+    if _alone():
+        return rows
+    everyone = [torch.empty_like(scores) for _ in range(dist.get_world_size())]
+    dist.all_gather(everyone, scores)
+    winners = torch.stack(everyone).argmin(dim=0)  # the first rank among equals
+    return sum_over_ranks(rows * (winners == dist.get_rank())[:, None])
+
+
 def _alone() -> bool:
     return not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1)

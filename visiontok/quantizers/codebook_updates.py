@@ -1,4 +1,4 @@
-"""How a codebook changes other than by its gradient: initialisation by k-means, moving averages, revival of dead codes.
+"""How a codebook changes other than by its gradient: initialisation by k-means, moving averages, revival of dead codes, online clustering.
 
 Every update reads the global batch over all ranks and draws from a generator seeded by its own step counter, so that all ranks hold the same
 codebook, and a resumed run continues as an uninterrupted one.
@@ -9,9 +9,10 @@ from __future__ import annotations
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from visiontok.config import Config
-from visiontok.quantizers.across_ranks import num_rows, rows_of_global_batch, sum_over_ranks
+from visiontok.quantizers.across_ranks import num_rows, rows_of_global_batch, rows_of_lowest_score, sum_over_ranks
 from visiontok.quantizers.nearest import nearest_codes
 
 
@@ -35,10 +36,12 @@ class EmaConfig(Config):
     Attributes:
         decay: of the averages.
         epsilon: Laplace smoothing of the counts.
+        unit_codes: put every code on the unit sphere after an update.
     """
 
     decay: float = Field(default=0.99, ge=0, lt=1)
     epsilon: float = Field(default=1e-5, gt=0)
+    unit_codes: bool = False
 
 
 class RevivalConfig(Config):
@@ -53,6 +56,16 @@ class RevivalConfig(Config):
     threshold: float = Field(default=0.05, gt=0, lt=1)
     decay: float = Field(default=0.95, ge=0, lt=1)
     every_steps: int = Field(default=10, gt=0)
+
+
+class ClusteringConfig(Config):
+    """Pull every code towards the latent that is closest to it, the more the less it is used (Zheng and Vedaldi 2023, "Online Clustered Codebook").
+
+    Attributes:
+        decay: of the average usage.
+    """
+
+    decay: float = Field(default=0.99, ge=0, lt=1)
 
 
 class KMeansInit(nn.Module):
@@ -118,13 +131,14 @@ class EmaUpdate(nn.Module):
         self.sums.lerp_(sum_over_ranks(sums), 1 - self.config.decay)
         total = self.counts.sum()
         smoothed = (self.counts + self.config.epsilon) / (total + len(codebook) * self.config.epsilon) * total
-        codebook.copy_(self.sums / smoothed[:, None])
+        means = self.sums / smoothed[:, None]
+        codebook.copy_(F.normalize(means, dim=1) if self.config.unit_codes else means)
 
     @torch.no_grad()
-    def restart(self, codes: Tensor, rows: Tensor) -> None:
-        """Forget the history of the codes (M,), which now equal `rows` (M, D)."""
-        self.counts[codes] = 1.0
-        self.sums[codes] = rows
+    def restart(self, codes: Tensor, rows: Tensor, *, count: float = 1.0) -> None:
+        """Forget the history of the codes (M,), which now equal `rows` (M, D), as if each of them had been used `count` times."""
+        self.counts[codes] = count
+        self.sums[codes] = rows * count
 
 
 class Revival(nn.Module):
@@ -160,6 +174,36 @@ class Revival(nn.Module):
         codebook[dead] = rows
         self.usage[dead] = 1.0
         return dead, rows
+
+
+class ClusteringUpdate(nn.Module):
+    """Watch usage and move rarely used codes to their closest latents, at every step; codes in steady use stay where they are."""
+
+    usage: Tensor
+
+    def __init__(self, config: ClusteringConfig, *, codebook_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("usage", torch.zeros(codebook_size))
+
+    @torch.no_grad()
+    def step(self, codebook: Tensor, latents: Tensor, indices: Tensor, *, codes: Tensor, searched: Tensor) -> None:
+        """Count a batch and move the codebook (K, D): e_k <- (1 - a_k) e_k + a_k f_k, where f_k is the latent closest to code k.
+
+        a_k = exp(-10 K usage_k / (1 - decay) - 0.001), so that a code that was never used is replaced almost entirely.
+
+        Args:
+            codebook: (K, D) as it is stored.
+            latents: (N, D) as the encoder gave them; f_k is one of these.
+            indices: (N,) the codes they fell on.
+            codes, searched: codebook and latents in the space of the search, where distances are taken.
+        """
+        counts = sum_over_ranks(torch.bincount(indices, minlength=len(codebook)).to(self.usage))
+        self.usage.lerp_(counts / counts.sum(), 1 - self.config.decay)
+        closest = nearest_codes(codes, searched)
+        distances = (codes - searched[closest]).square().sum(dim=1)
+        shares = torch.exp(-10 * len(codebook) / (1 - self.config.decay) * self.usage - 1e-3)
+        codebook.lerp_(rows_of_lowest_score(latents[closest], distances).to(codebook.dtype), shares[:, None].to(codebook.dtype))
 
 
 def assigned(latents: Tensor, indices: Tensor, codebook_size: int) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,16 @@ from torch.nn import functional as F
 
 from visiontok.config import Config
 from visiontok.quantizers.base import Quantized, Quantizer
-from visiontok.quantizers.codebook_updates import EmaConfig, EmaUpdate, KMeansConfig, KMeansInit, Revival, RevivalConfig
+from visiontok.quantizers.codebook_updates import (
+    ClusteringConfig,
+    ClusteringUpdate,
+    EmaConfig,
+    EmaUpdate,
+    KMeansConfig,
+    KMeansInit,
+    Revival,
+    RevivalConfig,
+)
 from visiontok.quantizers.gradients import GRADIENTS, Gradient
 from visiontok.quantizers.nearest import nearest_codes, nearest_k_codes
 from visiontok.quantizers.soft_assignment import CodebookEntropyConfig, assignment_entropies
@@ -30,7 +39,7 @@ class VectorQuantizerConfig(Config):
         commitment_weight: of mean((z - sg(e))^2), which moves the encoder.
         codebook_weight: of mean((sg(z) - e)^2), which moves the codes; without effect when they are moving averages.
         entropy: entropy terms of the softmax over negative squared distances, in training; None without them.
-        kmeans, ema, revival: updates other than by gradient; see `codebook_updates`.
+        kmeans, ema, revival, clustering: updates other than by gradient; see `codebook_updates`.
     """
 
     type: Literal["vq"] = "vq"
@@ -46,11 +55,14 @@ class VectorQuantizerConfig(Config):
     kmeans: KMeansConfig | None = None
     ema: EmaConfig | None = None
     revival: RevivalConfig | None = None
+    clustering: ClusteringConfig | None = None
 
     @model_validator(mode="after")
     def _check(self) -> VectorQuantizerConfig:
         if self.ema is not None and self.normalize_codes:
             raise ValueError("moving averages of latents are not unit vectors: use ema without normalize_codes")
+        if self.clustering is not None and (self.ema is not None or self.revival is not None):
+            raise ValueError("clustering moves unused codes by itself, and moving averages would undo it: use it without ema and revival")
         return self
 
     def build(self) -> VectorQuantizer:
@@ -73,6 +85,7 @@ class VectorQuantizer(Quantizer):
         self.kmeans = KMeansInit(config.kmeans) if config.kmeans else None
         self.ema = EmaUpdate(config.ema, codebook_size=size, dim=dim) if config.ema else None
         self.revival = Revival(config.revival, codebook_size=size) if config.revival else None
+        self.clustering = ClusteringUpdate(config.clustering, codebook_size=size) if config.clustering else None
 
     def forward(self, latents: Tensor) -> Quantized:
         """Latents (..., D) -> codes (..., D), ids (...), losses `commitment`, `codebook` and in training `entropy`, each times its weight."""
@@ -93,7 +106,7 @@ class VectorQuantizer(Quantizer):
                 losses = {name: loss * 0 for name, loss in losses.items()}
             stats = {"quantization_error": F.mse_loss(z, codes).detach()}
             if self.training and not passes_through:
-                self._update_codebook(flat, indices)
+                self._update_codebook(latents.detach().float().flatten(0, -2), flat, indices)
             quantized = z if passes_through else GRADIENTS[self.config.gradient](z, codes)
         return Quantized(quantized.to(latents.dtype), indices.view(z.shape[:-1]), losses, stats)
 
@@ -127,11 +140,14 @@ class VectorQuantizer(Quantizer):
         codes = F.normalize(codes, dim=-1) if self.config.normalize_codes else codes
         return config.loss(*assignment_entropies(latents, codes, scale=2 / config.temperature, score="distance"))
 
-    def _update_codebook(self, latents: Tensor, indices: Tensor) -> None:
+    def _update_codebook(self, latents: Tensor, searched: Tensor, indices: Tensor) -> None:
+        """Latents (N, D) as they came, the same in the space of the search, and their ids (N,)."""
         codebook = self.codebook.data
+        if self.clustering is not None:
+            self.clustering.step(codebook, latents, indices, codes=self._codes().float(), searched=searched)
         if self.ema is not None:
-            self.ema.step(codebook, latents, indices)
+            self.ema.step(codebook, searched, indices)
         if self.revival is not None:
-            revived, rows = self.revival.step(codebook, latents, indices)
+            revived, rows = self.revival.step(codebook, searched, indices)
             if self.ema is not None:
                 self.ema.restart(revived, rows)
