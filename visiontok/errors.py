@@ -17,6 +17,10 @@ class SignalError(VisiontokError, ValueError):
     """An image, video or sound cannot be read or has a shape or range that the model cannot take."""
 
 
+class TextError(VisiontokError, ValueError):
+    """A text that a model reads is missing, or has another shape than the model takes."""
+
+
 class UnknownNameError(VisiontokError, LookupError):
     """A name that no registry table holds; the message lists close matches."""
 

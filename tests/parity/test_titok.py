@@ -1,6 +1,8 @@
-"""TiTok against the authors' code: tokens exact, every stage, losses and gradients."""
+"""TiTok and TA-TiTok against the authors' code: tokens exact, every stage, losses and gradients."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -9,10 +11,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import visiontok
+from visiontok.decoders.vit import PixelHead
 from visiontok.losses.adversarial import generator_hinge
 from visiontok.losses.objectives import ProxyCodesConfig, ReconstructionConfig
-from visiontok.quantizers import GaussianConfig, VectorQuantizerConfig
+from visiontok.quantizers import ClusteringConfig, GaussianConfig, VectorQuantizerConfig
+from visiontok.tokenizers.image.tatitok import TaTiTok
 from visiontok.tokenizers.image.titok import TiTok
+
+Decode = Callable[[Tensor], Tensor]
 
 
 def kind(case: ReferenceCase) -> str:
@@ -22,11 +28,21 @@ def kind(case: ReferenceCase) -> str:
 
 
 def of_kind(wanted: str) -> list:
-    return [parameter for parameter in cases("titok") if kind(parameter.values[0]) == wanted]
+    return [parameter for system in ("titok", "tatitok") for parameter in cases(system) if kind(parameter.values[0]) == wanted]
 
 
-def load(case: ReferenceCase) -> TiTok:
-    return visiontok.from_reference("titok", {**case.config, "overrides": case.meta.get("overrides", {})}, case.weights)
+def load(case: ReferenceCase) -> TiTok | TaTiTok:
+    return visiontok.from_reference(case.path.parent.name, {**case.config, "overrides": case.meta.get("overrides", {})}, case.weights)
+
+
+def text_of(case: ReferenceCase) -> dict[str, Tensor]:
+    """What the decoder reads beside the latents."""
+    return {"text": case.inputs["text_guidance"]} if "text_guidance" in case.inputs else {}
+
+
+def decoding(model: TiTok | TaTiTok, case: ReferenceCase) -> Decode:
+    reader = model.given(case.inputs["text_guidance"]) if isinstance(model, TaTiTok) else model
+    return reader.decode_latents
 
 
 def theirs(latents: Tensor) -> Tensor:
@@ -34,15 +50,17 @@ def theirs(latents: Tensor) -> Tensor:
     return latents.transpose(1, 2)[:, :, None]
 
 
-def tap_names(model: TiTok) -> dict[str, str]:
+def tap_names(model: TiTok | TaTiTok) -> dict[str, str]:
     names = {"tap.encoder.patch_embed": "encoder.patch_embed", "tap.decoder.decoder_embed": "decoder.embed"}
     for net in ("encoder", "decoder"):
         names |= {f"tap.{net}.ln_pre": f"{net}.norm_pre", f"tap.{net}.ln_post": f"{net}.norm_post"}
         names |= {f"tap.{net}.transformer.{i}": f"{net}.blocks.{i}" for i in range(len(getattr(model, net).blocks))}
+    if isinstance(model, TaTiTok):
+        names["tap.decoder.text_guidance_proj"] = "decoder.text.proj"
     return names
 
 
-def quantize(model: TiTok, case: ReferenceCase, latents: Tensor):
+def quantize(model: TiTok | TaTiTok, case: ReferenceCase, latents: Tensor):
     if "noise" in case.inputs:
         return model.quantizer.with_noise(latents, case.inputs["noise"][:, :, 0].transpose(1, 2))
     return model.quantizer(latents)
@@ -53,29 +71,31 @@ def test_every_stage(case: ReferenceCase):
     model = load(case)
     taps = Taps(model, tap_names(model))
     is_continuous = isinstance(model.config.quantizer, GaussianConfig)
-    if model.config.head == "pixels":
+    has_pixel_decoder = isinstance(model, TiTok) and model.pixel_decoder is not None
+    if isinstance(model.head, PixelHead):
         model.head.conv.register_forward_pre_hook(lambda _module, inputs: taps.seen.update({"tap.decoder.ffn": inputs[0]}))
 
+    decode = decoding(model, case)
     latents = model.encode_latents(case.inputs["image"])
     quantized = quantize(model, case, latents)
-    predicted = model.head(model.decoder(quantized.latents))
+    predicted = model.head(model.decoder(quantized.latents, **text_of(case)))
     ours = {"z": theirs(latents), "z_quantized": theirs(quantized.latents), "decoder_output": predicted}
     if is_continuous:
-        ours |= posterior(model, case, latents)
+        ours |= posterior(model, case, latents, decode)
     else:
-        ours |= codes(model, case, quantized)
-    if model.pixel_decoder is not None:
-        ours |= {"pixel_soft_latents": model.soft_pixel_latents(predicted), "reconstruction": model.decode_latents(quantized.latents)}
+        ours |= codes(model, case, quantized, decode)
+    if has_pixel_decoder:
+        ours |= {"pixel_soft_latents": model.soft_pixel_latents(predicted), "reconstruction": decode(quantized.latents)}
     if "target_codes" in case.inputs:
         ours |= first_stage(predicted, case, quantized.losses)
     if "grad.loss" in case.outputs:
-        ours |= gradients(model, case)
-        model.decode_latents(ours["posterior.mode"][:, :, 0].transpose(1, 2) if is_continuous else model.quantizer.lookup(quantized.indices))
+        ours |= gradients(model, case, decode)
+        decode(ours["posterior.mode"][:, :, 0].transpose(1, 2) if is_continuous else model.quantizer.lookup(quantized.indices))
     ours |= {name: seen.transpose(0, 1) if ".transformer." in name else seen for name, seen in taps.seen.items()}
     case.compare(ours)
 
 
-def posterior(model: TiTok, case: ReferenceCase, latents: Tensor) -> dict[str, Tensor]:
+def posterior(model: TiTok | TaTiTok, case: ReferenceCase, latents: Tensor, decode: Decode) -> dict[str, Tensor]:
     mean, logvar = model.quantizer.posterior(latents)
     sample = quantize(model, case, latents).latents
     mode = model.quantizer(latents).latents
@@ -88,21 +108,21 @@ def posterior(model: TiTok, case: ReferenceCase, latents: Tensor) -> dict[str, T
         "posterior.mode": theirs(mode),
         "posterior.sample": theirs(sample),
         "posterior.kl": model.quantizer.kl_per_token(latents),
-        "decode_tokens": model.decode_latents(sample),
-        "decode_tokens_of_mode": model.decode_latents(mode),
+        "decode_tokens": decode(sample),
+        "decode_tokens_of_mode": decode(mode),
     }
 
 
-def codes(model: TiTok, case: ReferenceCase, quantized) -> dict[str, Tensor]:
+def codes(model: TiTok | TaTiTok, case: ReferenceCase, quantized, decode: Decode) -> dict[str, Tensor]:
     tokens = model.encode(case.inputs["image"])
     assert torch.equal(tokens.indices, quantized.indices)
     looked_up = model.quantizer.lookup(quantized.indices)
-    decoded = model.decode_latents(looked_up)
+    decoded = decode(looked_up)
     if decoded.shape == case.inputs["image"].shape:
-        assert torch.equal(model.decode(tokens), decoded.clamp(0, 1))
+        assert torch.equal(model.decode(tokens, **text_of(case)), decoded.clamp(0, 1))
     losses = {**quantized.losses, "quantizer": sum(quantized.losses.values())}
     # The authors switch the losses of a model with a pixel decoder off, since its encoder is frozen.
-    scale = 0.0 if model.pixel_decoder is not None else 1.0
+    scale = 0.0 if isinstance(model, TiTok) and model.pixel_decoder is not None else 1.0
     return {
         "min_encoding_indices": quantized.indices[:, None],
         "latents_decoded_from_indices": theirs(looked_up),
@@ -122,10 +142,10 @@ def first_stage(logits: Tensor, case: ReferenceCase, quantizer_losses: dict[str,
     }
 
 
-def gradients(model: TiTok, case: ReferenceCase) -> dict[str, Tensor]:
+def gradients(model: TiTok | TaTiTok, case: ReferenceCase, decode: Decode) -> dict[str, Tensor]:
     image = case.inputs["image"]
     quantized = quantize(model, case, model.encode_latents(image))
-    loss = torch.nn.functional.mse_loss(image, model.decode_latents(quantized.latents)) + sum(quantized.losses.values())
+    loss = torch.nn.functional.mse_loss(image, decode(quantized.latents)) + sum(quantized.losses.values())
     model.zero_grad()
     loss.backward()
     found = {
@@ -141,8 +161,6 @@ def gradients(model: TiTok, case: ReferenceCase) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("case", of_kind("quantizer"))
 def test_quantizer_alone(case: ReferenceCase):
-    if case.config.get("clustering_vq"):
-        pytest.skip("the closest-feature revival belongs to TA-TiTok; no TiTok was trained with it")
     normalize = case.config["use_l2_norm"]
     quantizer = VectorQuantizerConfig(
         codebook_size=case.config["codebook_size"],
@@ -150,8 +168,10 @@ def test_quantizer_alone(case: ReferenceCase):
         normalize_latents=normalize,
         normalize_codes=normalize,
         commitment_weight=case.config["commitment_cost"],
+        clustering=ClusteringConfig() if case.config["clustering_vq"] else None,
     ).build()
-    quantizer.load_state_dict({"codebook": case.weights["embedding.weight"]})
+    usage = {"clustering.usage": case.weights["embed_prob"]} if case.config["clustering_vq"] else {}
+    quantizer.load_state_dict({"codebook": case.weights["embedding.weight"], **usage})
     ours, excluded = {}, {}
     steps = sorted(int(name.split(".")[1]) for name in case.inputs if name.startswith("z."))
     for step in steps:
@@ -168,6 +188,11 @@ def test_quantizer_alone(case: ReferenceCase):
             f"{step}.grad_z": z.grad,
             f"{step}.grad_embedding": quantizer.codebook.grad.clone(),
         }
+        if case.config["clustering_vq"]:
+            ours |= {
+                f"{step}.embedding_after": quantizer.codebook.detach().clone(),
+                f"{step}.embed_prob_after": quantizer.clustering.usage.clone(),
+            }
     evaluated = quantizer.eval()(case.inputs["z.0"][:, :, 0].transpose(1, 2))
     ours |= {"eval.indices": evaluated.indices[:, None], "eval.z_quantized": theirs(evaluated.latents)}
     excluded["soft_entry"] = "codes weighted by a soft assignment: no released tokenizer decodes them"

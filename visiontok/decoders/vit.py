@@ -7,20 +7,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.layers.nested_dropout import prefix_mask
-from visiontok.layers.vit import ViTConfig, init_vit_weights, prepend, token_table
+from visiontok.layers.vit import TextTokens, ViTConfig, init_vit_weights, prepend, token_table
 
 
 class LatentViTDecoder(nn.Module):
-    """The sequence [class | mask tokens | latents] through a ViT; the mask tokens' outputs become the image grid.
+    """The sequence [class | mask tokens | latents | text] through a ViT; the mask tokens' outputs become the image grid.
 
     Args:
         config: sizes.
         image_size: side of the square image in pixels.
         num_latent_tokens: the longest latent sequence N.
         latent_dim: channels C of a latent.
+        text_shape: (T, E) of the text embeddings that it reads beside the latents; None for decoders that read none.
     """
 
-    def __init__(self, config: ViTConfig, *, image_size: int, num_latent_tokens: int, latent_dim: int) -> None:
+    def __init__(
+        self, config: ViTConfig, *, image_size: int, num_latent_tokens: int, latent_dim: int, text_shape: tuple[int, int] | None = None
+    ) -> None:
         super().__init__()
         width, self.grid = config.width, image_size // config.patch_size
         self.embed = nn.Linear(latent_dim, width)
@@ -28,23 +31,29 @@ class LatentViTDecoder(nn.Module):
         self.mask_token = token_table(1, width)
         self.patch_positions = token_table(self.grid**2 + 1, width)
         self.latent_positions = token_table(num_latent_tokens, width)
+        self.text = None if text_shape is None else TextTokens(length=text_shape[0], dim=text_shape[1], width=width)
         self.norm_pre = nn.LayerNorm(width)
         self.blocks = config.blocks()
         self.norm_post = nn.LayerNorm(width)
         self.apply(init_vit_weights)
 
-    def forward(self, latents: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def forward(self, latents: Tensor, lengths: Tensor | None = None, text: Tensor | None = None) -> Tensor:
         """Latents (B, n <= N, C) -> features (B, grid, grid, D).
 
         Args:
             latents: the first n of every sample.
             lengths: (B,) int64, how many of them a sample has; the others are not looked at. None for all n.
+            text: (B, T, E), for decoders that read text; all of it is looked at.
         """
         latent_tokens = self.embed(latents) + self.latent_positions[: latents.shape[1]]
         masks = self.mask_token.expand(len(latents), self.grid**2, -1)
         image_tokens = prepend(self.class_token, masks) + self.patch_positions
-        x = self.norm_pre(torch.cat([image_tokens, latent_tokens], dim=1))
-        mask = None if lengths is None else F.pad(prefix_mask(lengths, latents.shape[1]), (image_tokens.shape[1], 0), value=True)[:, None, None]
+        text_tokens = latent_tokens[:, :0] if self.text is None or text is None else self.text(text)
+        x = self.norm_pre(torch.cat([image_tokens, latent_tokens, text_tokens], dim=1))
+        mask = None
+        if lengths is not None:
+            seen = prefix_mask(lengths, latents.shape[1])
+            mask = F.pad(seen, (image_tokens.shape[1], text_tokens.shape[1]), value=True)[:, None, None]
         for block in self.blocks:
             x = block(x, mask)
         x = self.norm_post(x[:, 1 : 1 + self.grid**2])

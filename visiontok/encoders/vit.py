@@ -7,13 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from visiontok.layers.vit import ViTConfig, init_vit_weights, prepend, token_table
+from visiontok.layers.vit import TextTokens, ViTConfig, init_vit_weights, prepend, token_table
 
 LatentRead = Literal["per_token", "interleaved"]
 
 
 class LatentViTEncoder(nn.Module):
-    """The sequence [class | patches | latent queries] through a ViT; the queries' outputs become the latents.
+    """The sequence [class | patches | latent queries | text] through a ViT; the queries' outputs become the latents.
 
     Args:
         config: sizes.
@@ -23,9 +23,19 @@ class LatentViTEncoder(nn.Module):
         latent_read: how the last linear layer reads the N outputs of width D. "per_token": each latent from its own token.
             "interleaved": the row-major (N, D) block is read as (D, N), so that latent n is made of the features c = n (mod N) of every
             token. The first TiTok releases (L-32, B-64, S-128) were trained that way.
+        text_shape: (T, E) of the text embeddings that it reads beside the image; None for encoders that read none.
     """
 
-    def __init__(self, config: ViTConfig, *, image_size: int, num_latent_tokens: int, latent_dim: int, latent_read: LatentRead) -> None:
+    def __init__(
+        self,
+        config: ViTConfig,
+        *,
+        image_size: int,
+        num_latent_tokens: int,
+        latent_dim: int,
+        latent_read: LatentRead = "per_token",
+        text_shape: tuple[int, int] | None = None,
+    ) -> None:
         super().__init__()
         width, grid = config.width, image_size // config.patch_size
         self.num_latent_tokens = num_latent_tokens
@@ -35,19 +45,21 @@ class LatentViTEncoder(nn.Module):
         self.patch_positions = token_table(grid**2 + 1, width)
         self.latent_tokens = token_table(num_latent_tokens, width)
         self.latent_positions = token_table(num_latent_tokens, width)
+        self.text = None if text_shape is None else TextTokens(length=text_shape[0], dim=text_shape[1], width=width)
         self.norm_pre = nn.LayerNorm(width)
         self.blocks = config.blocks()
         self.norm_post = nn.LayerNorm(width)
         self.to_latents = nn.Linear(width, latent_dim)
         self.apply(init_vit_weights)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) in [0, 1] -> latents (B, N, C)."""
+    def forward(self, images: Tensor, text: Tensor | None = None) -> Tensor:
+        """(B, 3, S, S) in [0, 1], and for encoders that read text (B, T, E) -> latents (B, N, C)."""
         patches = self.patch_embed(images).flatten(2).transpose(1, 2)
         image_tokens = prepend(self.class_token, patches) + self.patch_positions
         queries = (self.latent_tokens + self.latent_positions).expand(len(images), -1, -1)
-        x = self.norm_pre(torch.cat([image_tokens, queries], dim=1))
-        x = self.norm_post(self.blocks(x)[:, -self.num_latent_tokens :])
+        text_tokens = queries[:, :0] if self.text is None or text is None else self.text(text)
+        x = self.blocks(self.norm_pre(torch.cat([image_tokens, queries, text_tokens], dim=1)))
+        x = self.norm_post(x[:, image_tokens.shape[1] :][:, : self.num_latent_tokens])
         if self.reads_interleaved:
             x = x.reshape(len(x), x.shape[2], x.shape[1]).transpose(1, 2)
         return self.to_latents(x)

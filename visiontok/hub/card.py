@@ -10,6 +10,7 @@ from visiontok.config import Config
 from visiontok.generators.base import Generator
 from visiontok.layout import TokenLayout
 from visiontok.registry import Family
+from visiontok.text_tokenizer import TextTokenizer
 from visiontok.tokenizer import Tokenizer
 
 AnyModel: TypeAlias = Tokenizer[Any] | Generator[Any]
@@ -98,6 +99,9 @@ def _facts(model: AnyModel) -> dict[str, Any]:
 
 def _snippet(name: str, model: AnyModel) -> str:
     load = f'import visiontok\n\nmodel = visiontok.from_pretrained("{name}")\n'
+    if isinstance(model, TextTokenizer):
+        load += 'model.attach_text_encoder()\ntext = "what the picture shows"\n'
+        return load + 'tokens = model.encode("picture.png", text=text)\nreconstruction = model.decode(tokens, text=text)\n'
     if isinstance(model, Tokenizer):
         return load + 'tokens = model.encode("picture.png")\nreconstruction = model.decode(tokens)\n'
     if model.config.num_classes:

@@ -34,6 +34,25 @@ class ViTConfig(Config):
         return nn.Sequential(*(TransformerBlock(self.width, self.num_heads, mlp_dim=mlp_dim) for _ in range(self.depth)))
 
 
+class TextTokens(nn.Module):
+    """A text's embeddings as tokens of a ViT: a linear layer, and a learned position each.
+
+    Args:
+        length: T embeddings per text.
+        dim: channels E of an embedding.
+        width: D of the ViT.
+    """
+
+    def __init__(self, *, length: int, dim: int, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(dim, width)
+        self.positions = token_table(length, width)
+
+    def forward(self, text: Tensor) -> Tensor:
+        """(B, T, E) -> (B, T, D)."""
+        return self.proj(text) + self.positions
+
+
 def token_table(rows: int, width: int) -> nn.Parameter:
     """A learned table (rows, width) with the deviation `width ** -0.5`."""
     return nn.Parameter(torch.randn(rows, width) * width**-0.5)

@@ -8,26 +8,22 @@ predictions, softly, through the VQGAN's decoder.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from visiontok.config import Config
 from visiontok.decoders.conv import ConvDecoder
 from visiontok.decoders.vit import CodeHead, LatentViTDecoder, PixelHead
 from visiontok.encoders.vit import LatentRead, LatentViTEncoder
 from visiontok.errors import ConfigError, TokenError
 from visiontok.keymap import KeyMap
 from visiontok.layers.conv import ConvNetConfig
-from visiontok.layers.nested_dropout import NestedDropout
-from visiontok.layers.vit import ViTConfig
-from visiontok.layout import Segment, TokenLayout
 from visiontok.preprocessing import ImagePreprocessing
 from visiontok.quantizers.gaussian import GaussianConfig
-from visiontok.quantizers.vector import VectorQuantizerConfig
 from visiontok.tokenizer import Tokenizer
+from visiontok.tokenizers.image.latent_vit import LatentViTConfig
 from visiontok.tokenizers.image.maskgit_vqgan import MaskGitVqgan
 from visiontok.tokens import Latents, Tokens
 
@@ -41,44 +37,27 @@ VIT_SIZES = {
 """The paper's sizes, and two for tests."""
 
 
-class TiTokConfig(Config):
+class TiTokConfig(LatentViTConfig):
     """Sizes and flavour of a TiTok.
 
     Attributes:
-        image_size: side of the square image in pixels; the position tables are absolute, so no other size is taken.
-        num_latent_tokens: tokens per image.
-        encoder, decoder: sizes of the two ViTs.
-        quantizer: a codebook ("vq") or a Gaussian posterior ("gaussian").
         latent_read: how latents are read from the encoder's outputs; see `LatentViTEncoder`.
         head: what the decoder predicts: "pixels", or "codes" of MaskGIT's VQGAN.
         num_proxy_codes: codebook size of that VQGAN.
         pixel_decoder: sizes of the VQGAN decoder of a second-stage model; None otherwise.
-        nested_dropout: how many latents the decoder sees at a training step, so that they order themselves and any prefix decodes; None for
-            all of them, as published.
     """
 
-    image_size: int = Field(default=256, gt=0)
-    num_latent_tokens: int = Field(default=32, gt=0)
-    encoder: ViTConfig
-    decoder: ViTConfig
-    quantizer: Annotated[VectorQuantizerConfig | GaussianConfig, Field(discriminator="type")]
     latent_read: LatentRead = "per_token"
     head: Literal["pixels", "codes"] = "pixels"
     num_proxy_codes: int = Field(default=1024, gt=0)
     pixel_decoder: ConvNetConfig | None = None
-    nested_dropout: NestedDropout | None = None
 
     @model_validator(mode="after")
-    def _check(self) -> TiTokConfig:
-        for name, vit in (("encoder", self.encoder), ("decoder", self.decoder)):
-            if self.image_size % vit.patch_size:
-                raise ValueError(f"{name}: patches of {vit.patch_size} pixels do not divide an image of {self.image_size}")
+    def _check_flavour(self) -> TiTokConfig:
         if self.pixel_decoder is not None and self.head != "codes":
             raise ValueError('a pixel_decoder reads predicted codes: it needs head "codes"')
         if isinstance(self.quantizer, GaussianConfig) and self.head == "codes":
             raise ValueError('continuous latents are trained in one stage: a "gaussian" quantizer needs head "pixels"')
-        if isinstance(self.quantizer, GaussianConfig) and self.nested_dropout is not None:
-            raise ValueError("nested_dropout orders ids; continuous latents have none")
         return self
 
 
@@ -118,17 +97,10 @@ class TiTok(Tokenizer[TiTokConfig]):
 
     def __init__(self, config: TiTokConfig) -> None:
         super().__init__(config)
-        size, length = config.image_size, config.num_latent_tokens
-        is_continuous = isinstance(config.quantizer, GaussianConfig)
-        self.encoder = LatentViTEncoder(
-            config.encoder,
-            image_size=size,
-            num_latent_tokens=length,
-            latent_dim=config.quantizer.dim * (2 if is_continuous else 1),
-            latent_read=config.latent_read,
-        )
+        sizes: dict[str, Any] = {"image_size": config.image_size, "num_latent_tokens": config.num_latent_tokens}
+        self.encoder = LatentViTEncoder(config.encoder, **sizes, latent_dim=config.encoder_channels, latent_read=config.latent_read)
         self.quantizer = config.quantizer.build()
-        self.decoder = LatentViTDecoder(config.decoder, image_size=size, num_latent_tokens=length, latent_dim=config.quantizer.dim)
+        self.decoder = LatentViTDecoder(config.decoder, **sizes, latent_dim=config.quantizer.dim)
         self.head = (
             PixelHead(config.decoder.width, config.decoder.patch_size)
             if config.head == "pixels"
@@ -139,16 +111,9 @@ class TiTok(Tokenizer[TiTokConfig]):
         if config.pixel_decoder is not None:
             self.pixel_codebook = nn.Parameter(torch.randn(config.num_proxy_codes, config.pixel_decoder.latent_channels))
             self.pixel_decoder = ConvDecoder(config.pixel_decoder)
-        self.preprocessing = ImagePreprocessing(size=size)
-        segment = (
-            Segment(name="latents", shape=(length,), channels=config.quantizer.dim)
-            if isinstance(config.quantizer, GaussianConfig)
-            else Segment(name="latents", shape=(length,), vocab_size=config.quantizer.codebook_size)
-        )
+        self.preprocessing = ImagePreprocessing(size=config.image_size)
         self.nested_dropout = config.nested_dropout
-        self.layout = TokenLayout(
-            modality="image", segments=(segment,), signal_shape=(size, size), prefix_decodable=config.nested_dropout is not None
-        )
+        self.layout = config.layout
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, S, S) in [0, 1] -> (B, N, D), or (B, N, 2 D) posterior parameters."""
@@ -192,12 +157,7 @@ class TiTok(Tokenizer[TiTokConfig]):
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The authors' tensors under our names; their 1x1 convolutions over tokens are linear layers here."""
-        mapped = super().weights_from_reference(state_dict)
-        linear = ("encoder.to_latents.weight", "head.layers.0.weight", "head.layers.2.weight")
-        flat = {key: mapped[key].flatten(1) for key in linear if key in mapped}
-        if "decoder.mask_token" in mapped:
-            flat["decoder.mask_token"] = mapped["decoder.mask_token"].flatten(0, 1)
-        return {**mapped, **flat}
+        return with_linear_layers(super().weights_from_reference(state_dict))
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> TiTokConfig:
@@ -206,42 +166,57 @@ class TiTok(Tokenizer[TiTokConfig]):
         Flags missing there mean what the authors' code takes them to mean: a second-stage model whose latents are read interleaved.
         An optional top-level `overrides` holds sizes that their code hard-codes (`vit_sizes`, `pixel_vqgan`).
         """
-        try:
-            model, size = config["model"]["vq_model"], config["dataset"]["preprocessing"]["crop_size"]
-            quantizes, is_legacy = model.get("quantize_mode", "vq") == "vq", model.get("is_legacy", True)
-            finetunes_decoder = model.get("finetune_decoder", True)
-            sizes = {**VIT_SIZES, **{name: _our_names(vit) for name, vit in config.get("overrides", {}).get("vit_sizes", {}).items()}}
-            vits = {
-                net: {**sizes[model[f"vit_{short}_model_size"]], "patch_size": model[f"vit_{short}_patch_size"]}
-                for net, short in (("encoder", "enc"), ("decoder", "dec"))
-            }
-            dim, length = model["token_size"], model["num_latent_tokens"]
-            codebook_size = model["codebook_size"] if quantizes else None
-        except KeyError as error:
-            raise ConfigError(f"the TiTok reference configuration lacks {error}, or names an unknown ViT size (known: {list(VIT_SIZES)})") from error
-        normalize = model.get("use_l2_norm", False)
-        vq = {
-            "type": "vq",
-            "codebook_size": codebook_size,
-            "dim": dim,
-            "normalize_latents": normalize,
-            "normalize_codes": normalize,
-            "commitment_weight": model.get("commitment_cost", 0.25),
-        }
-        pixel = config.get("overrides", {}).get("pixel_vqgan", {})
+        sizes = read_reference_sizes(config)
+        model, pixel = config["model"]["vq_model"], config.get("overrides", {}).get("pixel_vqgan", {})
+        is_legacy = model.get("is_legacy", True)
         vqgan = {**pixel.get("decoder", {}), **{key: value for key, value in pixel.items() if key != "decoder"}}
-        has_pixel_decoder = quantizes and finetunes_decoder
+        has_pixel_decoder = sizes["quantizer"]["type"] == "vq" and model.get("finetune_decoder", True)
         values = {
-            "image_size": size,
-            "num_latent_tokens": length,
-            **vits,
-            "quantizer": vq if quantizes else {"type": "gaussian", "dim": dim},
+            **sizes,
             "latent_read": "interleaved" if is_legacy else "per_token",
             "head": "codes" if is_legacy else "pixels",
             "num_proxy_codes": pixel.get("num_embeddings", 1024),
             "pixel_decoder": MaskGitVqgan.config_from_reference(vqgan, {}).net.to_dict() if has_pixel_decoder else None,
         }
         return TiTokConfig.parse(values, source="the TiTok reference configuration")
+
+
+def with_linear_layers(mapped: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Renamed tensors of the authors, with their 1x1 convolutions over tokens as linear layers and the mask token as one row."""
+    linear = ("encoder.to_latents.weight", "head.layers.0.weight", "head.layers.2.weight")
+    flat = {key: mapped[key].flatten(1) for key in linear if key in mapped}
+    if "decoder.mask_token" in mapped:
+        flat["decoder.mask_token"] = mapped["decoder.mask_token"].flatten(0, 1)
+    return {**mapped, **flat}
+
+
+def read_reference_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `LatentViTConfig` from the authors' nested configuration.
+
+    Raises:
+        ConfigError: if it lacks one of them, or names a ViT size that nobody knows.
+    """
+    try:
+        model, size = config["model"]["vq_model"], config["dataset"]["preprocessing"]["crop_size"]
+        known = {**VIT_SIZES, **{name: _our_names(vit) for name, vit in config.get("overrides", {}).get("vit_sizes", {}).items()}}
+        vits = {
+            net: {**known[model[f"vit_{short}_model_size"]], "patch_size": model[f"vit_{short}_patch_size"]}
+            for net, short in (("encoder", "enc"), ("decoder", "dec"))
+        }
+        quantizer: dict[str, Any] = {"type": "gaussian", "dim": model["token_size"]}
+        if model.get("quantize_mode", "vq") == "vq":
+            normalize = model.get("use_l2_norm", False)
+            quantizer = {
+                "type": "vq",
+                "codebook_size": model["codebook_size"],
+                "dim": model["token_size"],
+                "normalize_latents": normalize,
+                "normalize_codes": normalize,
+                "commitment_weight": model.get("commitment_cost", 0.25),
+            }
+        return {"image_size": size, "num_latent_tokens": model["num_latent_tokens"], **vits, "quantizer": quantizer}
+    except KeyError as error:
+        raise ConfigError(f"the TiTok reference configuration lacks {error}, or names an unknown ViT size (known: {list(VIT_SIZES)})") from error
 
 
 def _our_names(vit: Mapping[str, int]) -> dict[str, int]:
