@@ -7,6 +7,7 @@ from visiontok.data.eval_loader import EvalLoader
 from visiontok.data.plan import BatchPlan
 from visiontok.data.skips import Skip, SkipReport
 from visiontok.data.source import ImageSource, Sample
+from visiontok.data.texts import Texts, TextsConfig
 from visiontok.data.train_loader import LoaderConfig, TrainLoader
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "Sample",
     "Skip",
     "SkipReport",
+    "Texts",
+    "TextsConfig",
     "TrainLoader",
     "open_source",
     "parse_source",

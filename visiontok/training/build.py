@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from accelerate import Accelerator
-from torch import Tensor
 
-from visiontok.data import EvalLoader, ImageSource, TrainLoader, open_source
+from visiontok.data import Batch, EvalLoader, ImageSource, Texts, TrainLoader, open_source
 from visiontok.data.token_dataset import TokenDataset
 from visiontok.errors import ConfigError
 from visiontok.generators.base import Generator
@@ -15,12 +14,14 @@ from visiontok.hub import from_pretrained
 from visiontok.layout import TokenLayout
 from visiontok.losses import ProxyCodesConfig
 from visiontok.preprocessing import ImagePreprocessing
+from visiontok.text_tokenizer import TextTokenizer
 from visiontok.tokenizer import Tokenizer
 from visiontok.training.generator_task import GeneratorTask
 from visiontok.training.recipe import GeneratorRecipe, Recipe, TokenizerRecipe
 from visiontok.training.starting_model import starting_model
 from visiontok.training.targets import Pixels, Target, TeacherIds
 from visiontok.training.task import Task
+from visiontok.training.texts import EmbeddedTexts
 from visiontok.training.token_loaders import EncodingLoader, TokenSetLoader
 from visiontok.training.tokenizer_task import TokenizerTask
 
@@ -52,13 +53,28 @@ def _tokenizer_task(recipe: TokenizerRecipe, accelerator: Accelerator) -> Tokeni
         objective=recipe.objective.build(),
         target=target,
         loader=TrainLoader(source, config, rank=accelerator.process_index, world_size=accelerator.num_processes),
+        texts=_texts(recipe, tokenizer, source, accelerator),
         examples=_examples(source, size=config.image_size, count=recipe.pictures.count) if recipe.pictures.every else None,
         accelerator=accelerator,
     )
 
 
+def _texts(recipe: TokenizerRecipe, tokenizer: Tokenizer[Any], source: ImageSource, accelerator: Accelerator) -> EmbeddedTexts | None:
+    if isinstance(tokenizer, TextTokenizer) != (recipe.text is not None):
+        raise ConfigError(
+            "`text` says which text goes with a picture: set text.source to captions or class_names for a tokenizer that reads one, as this does"
+            if recipe.text is None
+            else "the recipe sets `text`, but its tokenizer reads none; leave it out"
+        )
+    if not isinstance(tokenizer, TextTokenizer) or recipe.text is None:
+        return None
+    return EmbeddedTexts(Texts(recipe.text, source.class_names), tokenizer.text.build().to(accelerator.device))
+
+
 def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> GeneratorTask:
     tokenizer = None if recipe.tokenizer is None else _frozen_tokenizer(recipe.tokenizer, accelerator)
+    if isinstance(tokenizer, TextTokenizer) and recipe.pictures.every:
+        raise ConfigError(f"{recipe.tokenizer} decodes with a text, which generated tokens do not bring: set pictures.every=0")
     loader: TokenSetLoader | EncodingLoader
     if recipe.data.tokens is not None:
         dataset = TokenDataset(recipe.data.tokens)
@@ -102,9 +118,9 @@ def _frozen_tokenizer(name: str, accelerator: Accelerator) -> Tokenizer[Any]:
     return tokenizer.requires_grad_(False)
 
 
-def _examples(source: ImageSource, *, size: int, count: int) -> Tensor | None:
-    """(B, 3, S, S): pictures from all over the source, as evaluation sees them; None if none of them can be read."""
+def _examples(source: ImageSource, *, size: int, count: int) -> Batch | None:
+    """Pictures from all over the source, as evaluation sees them; None if none of them can be read."""
     spread = range(0, len(source), max(1, len(source) // count))[:count]
     for batch in EvalLoader(source, preprocessing=ImagePreprocessing(size=size), batch_size=count).batches(spread):
-        return batch.images
+        return batch
     return None

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from visiontok.config import Config
-from visiontok.data import CenterCrop, DataConfig, LoaderConfig, parse_source
+from visiontok.data import CenterCrop, DataConfig, LoaderConfig, TextsConfig, parse_source
 from visiontok.data.crops import Crop
 from visiontok.errors import ConfigError
 from visiontok.losses import ObjectiveConfig, ReconstructionConfig
@@ -177,6 +177,7 @@ class TokenizerRecipe(Recipe):
         objective: what the tokenizer is trained for; see `visiontok.losses`.
         discriminator_optimizer: of the objective's discriminator, where it has one.
         perturbation: of the codes that the decoder reads in training, for any tokenizer with a codebook; None for none.
+        text: what text goes with a picture, for tokenizers that read one; None for the others.
     """
 
     kind: Literal["tokenizer"]
@@ -184,6 +185,7 @@ class TokenizerRecipe(Recipe):
     objective: ObjectiveConfig = ReconstructionConfig()
     discriminator_optimizer: OptimizerConfig = OptimizerConfig()
     perturbation: PerturbationConfig | None = None
+    text: TextsConfig | None = None
 
     def in_words(self) -> str:
         """What the model was trained on, for its card."""

@@ -21,6 +21,7 @@ from visiontok.training.recipe import TokenizerRecipe
 from visiontok.training.starting_model import evaluating
 from visiontok.training.targets import Target
 from visiontok.training.task import Task
+from visiontok.training.texts import EmbeddedTexts
 from visiontok.training.updater import Terms, Updater
 from visiontok.training.usage import UsageWindow
 
@@ -34,7 +35,8 @@ class TokenizerTask(Task[Batch]):
         objective: weighted loss terms, perhaps with a discriminator.
         target: what the decoder should predict for an image, and how a prediction looks.
         loader: this process's share of the global batches, from a given step on.
-        examples: (B, 3, H, W) in [0, 1] for the sample pictures; None for no pictures.
+        texts: gives a batch's text embeddings, for tokenizers that read a text; None for the others.
+        examples: for the sample pictures; None for no pictures.
         accelerator: device, precision and processes.
     """
 
@@ -48,10 +50,12 @@ class TokenizerTask(Task[Batch]):
         objective: Objective,
         target: Target,
         loader: TrainLoader,
-        examples: Tensor | None,
+        texts: EmbeddedTexts | None,
+        examples: Batch | None,
         accelerator: Accelerator,
     ) -> None:
-        self.recipe, self.target, self.loader, self.examples, self.accelerator = recipe, target, loader, examples, accelerator
+        self.recipe, self.target, self.loader, self.accelerator = recipe, target, loader, accelerator
+        self.texts, self.examples = texts, examples
         self.batch_size = recipe.batch_size
         self.tokenizer = tokenizer.to(accelerator.device)
         self.average = averaged_copy(self.tokenizer) if recipe.ema else None
@@ -71,13 +75,14 @@ class TokenizerTask(Task[Batch]):
         return self.loader.batches(start)
 
     def step(self, batch: Batch, step: int) -> dict[str, float]:
-        micro_batches = list(batch.images.to(self.accelerator.device).chunk(self.recipe.accumulate))
+        micro_batches = list(zip(*(part.chunk(self.recipe.accumulate) for part in self._inputs(batch)), strict=True))
         if self.perturbation is not None:
             self.perturbation.step = step
         predictions: list[Tensor] = []  # of the tokenizer before its update, for the discriminator
 
-        def tokenizer_terms(images: Tensor) -> Terms:
-            output: TokenizerOutput = self.updater.module(images)
+        def tokenizer_terms(inputs: tuple[Tensor, ...]) -> Terms:
+            images = inputs[0]
+            output: TokenizerOutput = self.updater.module(*inputs)
             prediction = output.reconstruction.float()
             predictions.append(prediction.detach())
             if isinstance(output.tokens, Tokens):
@@ -87,7 +92,8 @@ class TokenizerTask(Task[Batch]):
 
         report = self.updater.update(micro_batches, tokenizer_terms, step=step)
         if self.discriminator_updater is not None:
-            report |= self._update_discriminator(self.discriminator_updater, micro_batches, predictions, step)
+            images = [inputs[0] for inputs in micro_batches]
+            report |= self._update_discriminator(self.discriminator_updater, images, predictions, step)
         if self.average is not None and self.recipe.ema is not None:
             update_average(self.average, self.tokenizer, decay=self.recipe.ema.decay, step=step)
         return report
@@ -134,11 +140,16 @@ class TokenizerTask(Task[Batch]):
             return None
         model = self._final()
         with evaluating(model):
-            images = self.examples.to(self.accelerator.device)
-            return originals_above_reconstructions(images, self.target.picture(model(images).reconstruction.float()))
+            inputs = self._inputs(self.examples)
+            return originals_above_reconstructions(inputs[0], self.target.picture(model(*inputs).reconstruction.float()))
 
     def export(self, folder: Path) -> None:
         save_pretrained(self._final(), folder, card=ModelCard(trained_on=self.recipe.in_words()))
+
+    def _inputs(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What the tokenizer's forward pass takes: images (B, 3, H, W), and for tokenizers that read a text its embeddings (B, T, E)."""
+        images = batch.images.to(self.accelerator.device)
+        return (images,) if self.texts is None else (images, self.texts.of(batch))
 
     def _final(self) -> Tokenizer[Any]:
         """The model that is shown and exported."""

@@ -1,0 +1,54 @@
+"""The text that goes with a picture, for tokenizers that read one: the source's caption, or a sentence with the name of its class."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from visiontok.config import Config
+from visiontok.data.batch import Batch
+from visiontok.errors import DataError
+
+
+class TextsConfig(Config):
+    """Where texts come from.
+
+    Attributes:
+        source: "captions" of the samples, or their "class_names".
+        prompt: the sentence around a class name.
+    """
+
+    source: Literal["captions", "class_names"]
+    prompt: str = Field(default="A photo of a {class_name}.", pattern=r"\{class_name\}")
+
+
+class Texts:
+    """The texts of a batch.
+
+    Args:
+        config: where they come from.
+        class_names: of the source; None where they are not known.
+
+    Raises:
+        DataError: if class names are wanted and the source has none.
+    """
+
+    def __init__(self, config: TextsConfig, class_names: tuple[str, ...] | None) -> None:
+        if config.source == "class_names" and not class_names:
+            raise DataError("the source names no classes to make texts of; use captions, or a source whose classes have names")
+        self._config, self._class_names = config, class_names or ()
+
+    def of(self, batch: Batch) -> list[str]:
+        """One text per sample.
+
+        Raises:
+            DataError: if a sample has no caption, or no class with a name.
+        """
+        if self._config.source == "captions":
+            if batch.captions is None:
+                raise DataError(f"not every sample of the batch with {batch.keys[0]!r} has a caption; use class names or complete the source")
+            return list(batch.captions)
+        if batch.labels is None or int(batch.labels.max()) >= len(self._class_names):
+            raise DataError(f"not every sample of the batch with {batch.keys[0]!r} has one of the {len(self._class_names)} named classes")
+        return [self._config.prompt.replace("{class_name}", self._class_names[label]) for label in batch.labels.tolist()]
