@@ -16,6 +16,8 @@ from visiontok.quantizers.nearest import nearest_codes, nearest_k_codes
 from visiontok.quantizers.perturbation import AnnealingConfig, LatentPerturbation, PerturbationConfig
 from visiontok.quantizers.phi import PhiConfig
 from visiontok.quantizers.pointwise import PointwiseConfig
+from visiontok.quantizers.position_usage import DiversityConfig
+from visiontok.quantizers.positional_vector import PositionalVectorConfig, PositionalVectorQuantizer
 from visiontok.quantizers.product import ProductQuantizer, ProductQuantizerConfig
 from visiontok.quantizers.residual import ResidualQuantizer, ResidualQuantizerConfig
 from visiontok.quantizers.rotation import rotate
@@ -33,6 +35,7 @@ __all__ = [
     "ClusteringConfig",
     "DimensionWiseConfig",
     "DimensionWiseQuantizer",
+    "DiversityConfig",
     "EmaConfig",
     "EntropyConfig",
     "FiniteScalarConfig",
@@ -51,6 +54,8 @@ __all__ = [
     "PerturbationConfig",
     "PhiConfig",
     "PointwiseConfig",
+    "PositionalVectorConfig",
+    "PositionalVectorQuantizer",
     "ProductQuantizer",
     "ProductQuantizerConfig",
     "Quantized",

@@ -1,0 +1,164 @@
+"""Selftok against the authors' code: tokens exact, every stage, the token schedule, sampling, the renderer, both losses, a codebook update."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from reference_case import ReferenceCase, cases
+from torch import Tensor
+from torch.nn import functional as F
+
+import visiontok
+from visiontok.decoders.flow.sampling import flow_times
+from visiontok.decoders.flow.training import flow_loss, mix
+from visiontok.decoders.flow.visible_tokens import VisibleTokens
+from visiontok.layers.nested_dropout import prefix_mask
+from visiontok.layers.patches import patchify
+from visiontok.quantizers.entropy_terms import LogFloor, entropy
+from visiontok.quantizers.gaussian import GaussianConfig
+from visiontok.tokenizers.image.selftok import FlowDecoding, Selftok
+
+NOT_KEPT = {"vq_train.cluster_size_wo_react": "a statistic of the authors' training code; nothing reads it"}
+VAE = GaussianConfig(dim=1, scale=1.5305, shift=0.0609).build()
+
+
+def load(case: ReferenceCase) -> Selftok:
+    return visiontok.from_reference("selftok", case.config, case.weights)
+
+
+def ours(grid: Tensor) -> Tensor:
+    return grid.permute(0, 2, 3, 1)
+
+
+def theirs(grid: Tensor) -> Tensor:
+    return grid.permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("case", cases("selftok"))
+@torch.no_grad()
+def test_every_stage(case: ReferenceCase):
+    model, latents = load(case), ours(case.inputs["latents"])
+    found, codes = encoding(model, latents)
+    if isinstance(model.config.decoding, FlowDecoding):
+        found |= schedule(model, case)
+        found |= one_pass(model, case, codes)
+        found |= whole_decode(model, case, codes)
+        found |= flow_training(model, case, codes)
+    else:
+        found |= rendering(model, case, codes)
+    found |= codebook_training(model, ours(case.inputs.get("init_noise", case.inputs["latents"])))
+    case.compare(found, without_counterpart=NOT_KEPT, tolerance=1e-4)
+
+
+def encoding(model: Selftok, latents: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    encoder = model.encoder
+    patches = encoder.patch_embed(patchify(latents, encoder.patch_size)) + encoder.patch_positions
+    first = encoder.blocks[0](patches, encoder.queries.expand(len(latents), -1, -1))
+    streams = first
+    for block in encoder.blocks[1:]:
+        streams = block(*streams)
+    projected = encoder(latents)
+    quantized = model.quantizer(projected)
+    found = {
+        "enc_patches_with_posemb": patches,
+        "enc_block0_x": first[0],
+        "enc_block0_q": first[1],
+        "enc_out_queries": streams[1],
+        "pre_quant_projected": projected,
+        "pre_quant_l2": F.normalize(projected, dim=-1),
+        "tokens": quantized.indices,
+        "codes": quantized.latents,
+        "quantized_post_norm": model.decoder.trunk.code_norm(quantized.latents),
+    }
+    return found, quantized.latents
+
+
+def schedule(model: Selftok, case: ReferenceCase) -> dict[str, Tensor]:
+    visible, times = model.config.decoding.visible, case.inputs["timesteps"]
+    seen = visible.at((1000 * times).int())
+    return {
+        "k_of_t_0_to_1000": visible.at(torch.arange(1001)) - 1,
+        "k_at_timesteps": seen - 1,
+        "mask_at_timesteps": prefix_mask(seen, model.config.num_tokens).to(torch.uint8),
+        "train.k": visible.at(1000 * times) - 1,
+    }
+
+
+def one_pass(model: Selftok, case: ReferenceCase, codes: Tensor) -> dict[str, Tensor]:
+    """A step as training and sampling take it, and its stages with every token in place, where the authors keep unseen ones as zeros."""
+    decoder, trunk, times = model.decoder, model.decoder.trunk, case.inputs["timesteps"]
+    noise, context = ours(case.inputs["init_noise"]), trunk.context(codes)
+    seen = model.config.decoding.visible.at((1000 * times).int())
+    mask = prefix_mask(seen, codes.shape[1])
+    zeroed = trunk.context_embed(trunk.code_norm(codes) * mask[..., None]) + trunk.token_positions
+    patches = decoder.patch_embed(patchify(noise, decoder.patch_size)) + decoder.patch_positions
+    time = trunk.time_embed(1000 * times)
+    image, tokens = trunk.blocks[0](patches, zeroed, time, context.modulations[0], mask=mask[:, None, None], tokens_see_image=True)
+    last = []
+    hook = trunk.blocks[-1].register_forward_hook(lambda _module, _inputs, output: last.append(output[0]))
+    velocities = []
+    for tokens_see_image in (True, False):
+        trunk.tokens_see_image = tokens_see_image
+        velocities.append(decoder(noise, times, context, seen))
+    hook.remove()
+    trunk.tokens_see_image = model.config.decoding.tokens_see_image
+    return {
+        "dec_x_in": patches,
+        "dec_context_in": context.tokens,
+        "dec_block0_x": image,
+        "dec_block0_context": tokens,
+        "dec_last_x": last[0],
+        "velocity_context_sees_x": theirs(velocities[0]),
+        "velocity_context_blind": theirs(velocities[1]),
+    }
+
+
+def whole_decode(model: Selftok, case: ReferenceCase, codes: Tensor) -> dict[str, Tensor]:
+    steps, lengths = int(case.inputs["n_steps"]), torch.full((len(codes),), codes.shape[1])
+    sampled = theirs(model.denoise(codes, lengths, ours(case.inputs["init_noise"]), steps=steps))
+    return {"flow.scheduled_t": flow_times(steps)[:-1], "sampled_latents": sampled, "sampled_latents_process_out": VAE.restore(sampled)}
+
+
+def flow_training(model: Selftok, case: ReferenceCase, codes: Tensor) -> dict[str, Tensor]:
+    data, noise, times = ours(case.inputs["latents"]), ours(case.inputs["flow_noise"]), case.inputs["timesteps"]
+    velocity = model.decoder(mix(data, noise, times), times, model.decoder.trunk.context(codes), model.config.decoding.visible.at(1000 * times))
+    return {"train.velocity": theirs(velocity), "train.loss_per_sample": flow_loss(velocity, data, noise)}
+
+
+def rendering(model: Selftok, case: ReferenceCase, codes: Tensor) -> dict[str, Tensor]:
+    rendered = theirs(model.decoder(model.decoder.trunk.context(codes)))
+    one_stage = VisibleTokens(stages=(1000,), tokens_per_stage=(model.config.num_tokens,))  # stated by the authors, not read by their renderer
+    return {
+        "renderer_x0": rendered,
+        "renderer_process_out": VAE.restore(rendered),
+        "k_of_t_0_to_1000": one_stage.at(torch.arange(1001)) - 1,
+        "flow.scheduled_t": flow_times(int(case.inputs["n_steps"]))[:-1],
+    }
+
+
+def codebook_training(model: Selftok, latents: Tensor) -> dict[str, Tensor]:
+    """One update without revival, as the case was made."""
+    quantizer = model.quantizer.train()
+    quantizer.config = quantizer.config.replace(dead_below=0.0)
+    projected, before = model.encoder(latents), quantizer.codebook.detach().clone()
+    quantized = quantizer(projected)
+    usage, ema = quantizer.usage, quantizer.ema
+    spread = usage.mixed(F.normalize(projected, dim=-1), before)
+    return {
+        "vq_train.cluster_size": ema.counts[None],
+        "vq_train.embed_avg": ema.sums[None],
+        "vq_train.embed": quantizer.codebook[None],
+        "vq_train.timestep_p_over_c": usage.shares[None],
+        "vq_train.commit_loss": quantized.losses["commitment"][None],
+        "vq_train.codebook_entropy": entropy(spread, LogFloor(eps=1e-10)).mean()[None],
+        "vq_train.group_perplexity_mean": usage.perplexities.mean()[None],
+    }
+
+
+@pytest.mark.parametrize("case", cases("selftok"))
+def test_save_and_load(case: ReferenceCase, tmp_path):
+    model, latents = load(case), ours(case.inputs["latents"])
+    loaded = visiontok.from_pretrained(visiontok.save_pretrained(model, tmp_path / "model"))
+    assert loaded.config == model.config
+    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in model.state_dict().items())
+    assert torch.equal(loaded.quantizer.search(loaded.encoder(latents)), case.outputs["tokens"])
