@@ -106,8 +106,8 @@ class TextTokenizer(Tokenizer[ConfigT]):
         embeddings, (length, dim) = self._embeddings, self.text.shape
         if embeddings is None:
             raise TextError(
-                f"{type(self).__name__} reads a text beside the picture: pass text=, embeddings of shape ({samples}, {length}, {dim}), or strings "
-                "after attach_text_encoder()"
+                f"{type(self).__name__} reads a text beside the picture: pass text= (--text on the command line): embeddings of shape "
+                f"({samples}, {length}, {dim}), or strings after attach_text_encoder()"
             )
         if len(embeddings) not in (1, samples):
             raise TextError(f"{len(embeddings)} texts for {samples} samples; give one for each, or one for all")

@@ -121,3 +121,25 @@ def test_decode_of_what_is_no_file_of_tokens(pictures: Path, tmp_path: Path) -> 
     picture = run("decode", pictures / "one.png", "-o", tmp_path)
     assert picture.exit_code == 1
     assert "is not a file of tokens" in picture.stderr
+
+
+def test_a_tokenizer_that_reads_a_text_is_given_one(models: Path, pictures: Path, tmp_path: Path) -> None:
+    text = {"length": 4, "dim": 8, "encoder": {"type": "hashed_words"}}
+    quantizer = {"type": "vq", "codebook_size": 32, "dim": 4}
+    torch.manual_seed(0)
+    model = visiontok.create("textok", image_size=16, num_latent_tokens=4, encoder=SIZES, decoder=SIZES, quantizer=quantizer, text=text)
+    visiontok.save_pretrained(model, tmp_path / "textok")
+    common = ("--model", tmp_path / "textok", "--device", "cpu")
+    for command in ("encode", "reconstruct"):
+        refused = run(command, pictures / "one.png", "-o", tmp_path / command, *common)
+        assert "--text" in refused.stderr
+    encoded = run("encode", pictures / "one.png", "-o", tmp_path / "t.npz", "--text", "a red circle", *common)
+    assert encoded.exit_code == 0, encoded.output
+    decoded = run("decode", tmp_path / "t.npz", "-o", tmp_path / "out", "--text", "a red circle", *common)
+    assert decoded.exit_code == 0, decoded.output
+    shown = run("reconstruct", pictures / "one.png", "-o", tmp_path / "shown", "--text", "a red circle", *common)
+    assert shown.exit_code == 0, shown.output
+    both, alone = (np.asarray(Image.open(tmp_path / folder / "one.png")) for folder in ("shown", "out"))
+    assert np.array_equal(both[:, 16:], alone)
+    wrong = run("reconstruct", pictures / "one.png", "--model", models / "vq", "--text", "a red circle", "--device", "cpu")
+    assert "reads no text" in wrong.stderr

@@ -34,3 +34,14 @@ def test_the_published_titok_recipes_build_the_released_sizes():
         released = family.model_class().config_from_reference(checkpoint.reference_config, {})
         ours = family.model_class().config_class.parse(config)
         assert ours.replace(quantizer={"clustering": None} if name.endswith("vq8k") else {}) == released
+
+
+def test_the_published_tatitok_recipes_build_the_released_sizes():
+    from visiontok.registry import checkpoints
+
+    for name in ("tatitok-bl128-vq", "tatitok-bl32-vae"):
+        config = load_recipe(configs_folder() / "tokenizers" / f"{name}.yaml").model.config
+        family, checkpoint = checkpoints()[name]
+        released = family.model_class().config_from_reference(checkpoint.reference_config, {})
+        ours = family.model_class().config_class.parse(config)
+        assert ours.replace(quantizer={"clustering": None} if name.endswith("vq") else {}) == released

@@ -8,13 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import ModelOption, Pictures, PicturesArgument, load_tokenizer
+from visiontok.cli.model import ModelOption, Pictures, PicturesArgument, TextOption, load_tokenizer
 
 
 def encode(
     pictures: PicturesArgument,
     model: ModelOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .npz file to write.")] = Path("tokens.npz"),
+    text: TextOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Encode pictures and write their tokens to one NumPy file.
@@ -30,7 +31,7 @@ def encode(
     from visiontok.data.token_file import TokenFile
     from visiontok.data.tokenizing import identify
 
-    tokenizer = load_tokenizer(model, pick_device(device))
+    tokenizer = load_tokenizer(model, pick_device(device), text=text)
     found = Pictures(pictures, tokenizer)
     keys: list[str] = []
     batches: list[Any] = []

@@ -18,22 +18,34 @@ if TYPE_CHECKING:
     from visiontok.tokenizer import Tokenizer
 
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="Name of a tokenizer (see `visiontok list`), owner/name on the hub, or a folder.")]
+TextOption = Annotated[str | None, typer.Option("--text", help="What the pictures show, for tokenizers that read a text.")]
 PicturesArgument = Annotated[list[Path], typer.Argument(metavar="PICTURE", help="Picture files.")]
 
 
-def load_tokenizer(name: str, device: torch.device) -> Tokenizer[Any]:
+def load_tokenizer(name: str, device: torch.device, *, text: str | None = None) -> Tokenizer[Any]:
     """`from_pretrained`, for tokenizers only.
 
+    Args:
+        name: of the tokenizer.
+        device: where it is wanted.
+        text: what it reads beside every picture.
+
     Raises:
-        ConfigError: if the name is a generator's.
+        ConfigError: if the name is a generator's, or a text is given that the tokenizer does not read.
+        HubError: if the text encoder cannot be had.
     """
     from visiontok.hub import from_pretrained
+    from visiontok.text_tokenizer import TextTokenizer
     from visiontok.tokenizer import Tokenizer
 
     model = from_pretrained(name, device=device)
     if not isinstance(model, Tokenizer):
         raise ConfigError(f"{name} is a generator; this command needs a tokenizer, see `visiontok list`")
-    return model
+    if text is None:
+        return model
+    if not isinstance(model, TextTokenizer):
+        raise ConfigError(f"{name} reads no text; leave --text out")
+    return model.attach_text_encoder().given(text)
 
 
 def load_generator(name: str, device: torch.device) -> Generator[Any]:

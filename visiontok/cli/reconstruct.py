@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import ModelOption, Pictures, PicturesArgument, load_tokenizer
+from visiontok.cli.model import ModelOption, Pictures, PicturesArgument, TextOption, load_tokenizer
 from visiontok.cli.output import png_names, print_table
 
 
@@ -16,6 +16,7 @@ def reconstruct(
     pictures: PicturesArgument,
     model: ModelOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures; made if it is missing.")] = Path("reconstructions"),
+    text: TextOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Compare pictures with their reconstructions.
@@ -34,7 +35,7 @@ def reconstruct(
     from visiontok.tokens import Latents
     from visiontok.training.pictures import save_picture
 
-    tokenizer = load_tokenizer(model, pick_device(device))
+    tokenizer = load_tokenizer(model, pick_device(device), text=text)
     found = Pictures(pictures, tokenizer)
     names = dict(zip(pictures, png_names([str(picture) for picture in pictures]), strict=True))
     rows = []
