@@ -23,6 +23,7 @@ from visiontok.training.recipe import Recipe
 from visiontok.training.run_folder import RunFolder
 from visiontok.training.task import Task
 from visiontok.training.updater import NonFiniteError
+from visiontok.training.usage_curve import draw_usage
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def run_steps(
             picture = task.picture()
             if picture is not None:
                 save_picture(picture, folder.pictures / f"step-{done:08d}.png")
+            draw_usage(folder.metrics, folder.usage)
 
         if done % recipe.checkpoints.every == 0 or done == recipe.steps or interrupted is not None:
             state = task.state() | _scaler_state(accelerator)

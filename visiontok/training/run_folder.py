@@ -4,6 +4,7 @@ config.json            the recipe, the versions of the libraries, and which weig
 metrics.jsonl          one line per logged step
 checkpoints/           see `checkpoint.py`
 pictures/  tensorboard/
+usage.png              the curve of codebook usage, drawn whenever sample pictures are
 final/                 the trained model, in the layout that `from_pretrained` reads
 """
 
@@ -54,6 +55,7 @@ class RunFolder:
         self.metrics = root / "metrics.jsonl"
         self.tensorboard = root / "tensorboard"
         self.pictures = root / "pictures"
+        self.usage = root / "usage.png"
         self.final = root / "final"
 
     def plan(self, recipe: Mapping[str, Any], *, resume: str, overwrite: bool) -> Start:
@@ -140,7 +142,7 @@ class RunFolder:
         """Remove what a run writes, and nothing else."""
         for folder in (self.checkpoints, self.tensorboard, self.pictures, self.final):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (self.metrics, self.config):
+        for file in (self.metrics, self.usage, self.config):
             file.unlink(missing_ok=True)
 
 

@@ -1,0 +1,73 @@
+"""Studies as they are written: those that come along, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from visiontok.errors import ConfigError, UnknownNameError
+from visiontok.studies import Study, list_studies, load_study
+from visiontok.studies.run import runs_of
+
+TINY = Path(__file__).parent / "tiny_study.yaml"
+
+
+@pytest.mark.parametrize("name", list_studies())
+def test_a_study_that_comes_along_is_valid_and_so_are_its_recipes(name: str, tmp_path: Path):
+    study = load_study(name)
+    assert Study.parse(study.to_dict()) == study
+    assert len(study.seeds) >= 5
+    definitions = [run.definition() for run in runs_of(study.replace(seeds=[0]), tmp_path)]
+    assert len(set(definitions)) == len(definitions)
+
+
+def test_a_definition_knows_no_folders_and_no_logging(tmp_path: Path):
+    run, other = (runs_of(load_study(TINY), tmp_path / name)[0] for name in ("here", "there"))
+    assert run.definition() == other.definition()
+    quieter = load_study(TINY, ["data.digits.overrides=['data.source=digits:test',steps=6,batch_size=8,checkpoints.every=2]"])
+    assert runs_of(quieter, tmp_path)[0].definition() == run.definition()
+
+
+def test_a_definition_knows_steps_metrics_and_generator(tmp_path: Path):
+    known = {runs_of(load_study(TINY), tmp_path)[0].definition()}
+    for change in (
+        "arms.vq.overrides=[steps=7]",
+        "data.digits.reconstruction.num_samples=80",
+        "data.digits.generation.num_samples=80",
+        "generator.overrides=[steps=5]",
+    ):
+        known.add(runs_of(load_study(TINY, [change]), tmp_path)[0].definition())
+    assert len(known) == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"arms": {"vq": {"quantizes": "kl", "levels": 8}}}, "quantizes 'kl', which is no trained arm"),
+        ({"comparisons": [{"type": "difference", "question": "?", "metric": "psnr.mean_db", "arms": ["vq", "vae"]}]}, "names the arm 'vae'"),
+        ({"generator": None}, "must both have generation, or neither"),
+        ({"seeds": [1, 1]}, "names one twice"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(change: dict[str, Any], message: str):
+    with pytest.raises(ConfigError, match=message):
+        Study.parse({**load_study(TINY).to_dict(), **change})
+
+
+def test_names_lead_into_no_other_folder():
+    with pytest.raises(ConfigError):
+        Study.parse({**load_study(TINY).to_dict(), "arms": {"../vq": {"recipe": "small/vq"}}})
+
+
+def test_an_unknown_name_lists_close_ones():
+    with pytest.raises(UnknownNameError, match="latent-perturbation"):
+        load_study("latent-perturbations")
+
+
+def test_an_arm_that_trains_a_generator_is_refused(tmp_path: Path):
+    from visiontok.errors import VisiontokError
+
+    with pytest.raises(VisiontokError, match="fsq"):
+        runs_of(load_study(TINY, ["arms.fsq.recipe=small/gpt"]), tmp_path)

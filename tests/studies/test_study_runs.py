@@ -1,0 +1,126 @@
+"""A study from its trainings to its report: what is repeated, what is not, and what is left behind."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+import visiontok.studies.arms
+from visiontok.errors import EvaluationError
+from visiontok.studies import StudyResult, load_study, run_study
+from visiontok.studies.page import studies_page
+from visiontok.studies.report import write_study
+
+TINY = Path(__file__).parent / "tiny_study.yaml"
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def carry_out(root: Path, overrides: tuple[str, ...] = (), **options: object) -> tuple[StudyResult, str]:
+    output = io.StringIO()
+    result = run_study(load_study(TINY, overrides), name="tiny", root=root, console=Console(file=output, width=200), **options)  # type: ignore[arg-type]
+    return result, output.getvalue()
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyResult]:
+    root = tmp_path_factory.mktemp("study")
+    return root, carry_out(root, seeds=[0])[0]
+
+
+@pytest.fixture
+def copy(done: tuple[Path, StudyResult], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(done[0], tmp_path / "runs"))
+
+
+def test_every_arm_is_measured_and_its_generator_too(done: tuple[Path, StudyResult]):
+    result = done[1]
+    assert [(run.data, run.arm, run.seed) for run in result.runs] == [("digits", "vq", 0), ("digits", "fsq", 0)]
+    for run in result.runs:
+        assert {"psnr.mean_db", "FD[digit-classifier]", "generated FD[digit-classifier]"} <= set(run.values)
+        assert set(run.weights_sha256) == {"tokenizer", "generator"}
+    assert len({run.weights_sha256["tokenizer"] for run in result.runs}) == 2
+
+
+def test_finished_runs_are_not_repeated_and_another_seed_joins_them(copy: Path, monkeypatch: pytest.MonkeyPatch):
+    trained = []
+    real = visiontok.studies.arms.train
+    monkeypatch.setattr(visiontok.studies.arms, "train", lambda recipe, **options: trained.append(recipe.seed) or real(recipe, **options))
+    result, said = carry_out(copy, ("arms.fsq.overrides=[]",))
+    assert set(trained) == {1}
+    assert said.count("finished before") == 2
+    assert [run.seed for run in result.runs] == [0, 0, 1, 1]
+    assert result.findings[0].count == 2
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_numbers(done: tuple[Path, StudyResult], copy: Path):
+    folder = copy / "digits" / "vq" / "seed-0"
+    (folder / "run.json").unlink()
+    shutil.rmtree(folder / "generator")
+    shutil.rmtree(folder / "tokenizer" / "final")
+    shutil.rmtree(folder / "tokenizer" / "checkpoints" / "step-00000006")
+    result, said = carry_out(copy, seeds=[0])
+    assert "going on from step 3" in said
+    before, after = (study.runs[0].to_dict() | {"seconds": 0} for study in (done[1], result))
+    assert after == before
+
+
+def test_finished_runs_of_another_definition_are_refused(copy: Path):
+    with pytest.raises(EvaluationError, match="defined otherwise"):
+        carry_out(copy, ("data.digits.generation.num_samples=80",), seeds=[0])
+
+
+def test_an_interrupted_training_ends_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    real = visiontok.studies.arms.train
+
+    def interrupted(recipe, **options):
+        from dataclasses import replace
+
+        return replace(real(recipe, **options), final=None)
+
+    monkeypatch.setattr(visiontok.studies.arms, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(tmp_path, seeds=[0])
+    assert not list(tmp_path.rglob("run.json"))
+
+
+def test_a_quantized_arm_stands_on_another_arms_training(tmp_path: Path):
+    values = load_study(TINY).to_dict()
+    values["arms"] = {"continuous": {"recipe": "small/kl-vae", "overrides": []}, "levels-4": {"quantizes": "continuous", "levels": 4}}
+    values["generator"], values["data"]["digits"]["generation"] = None, None
+    values["comparisons"] = [{"type": "difference", "question": "?", "metric": "psnr.mean_db", "arms": ["continuous", "levels-4"]}]
+    result = run_study(type(load_study(TINY)).parse(values), name="levels", root=tmp_path, seeds=[0], console=Console(file=io.StringIO()))
+    assert not (tmp_path / "digits" / "levels-4" / "seed-0" / "tokenizer").exists()
+    assert "codebook" in result.runs[0].omitted
+    assert any(name.startswith("codebook.usage") for name in result.runs[1].values)
+    assert result.findings[0].value != 0
+
+
+def test_the_result_is_read_back_and_its_page_and_report_show_its_numbers(done: tuple[Path, StudyResult], tmp_path: Path):
+    root, result = done
+    result.save(tmp_path / "tiny.json")
+    assert StudyResult.load(tmp_path / "tiny.json") == result
+    assert json.loads((tmp_path / "tiny.json").read_text())["findings"]
+    write_study(tmp_path / "tiny.html", result, root=root)
+    page, report = studies_page(tmp_path), (tmp_path / "tiny.html").read_text()
+    number = f"{result.runs[0].values['psnr.mean_db']:.4g}"
+    for text in (page, report):
+        assert number in text
+        assert "Which is sharper?" in text
+        assert "FD[digit-classifier]" in text
+    assert report.count("<img") == 2  # originals above reconstructions, of both arms
+    assert "<svg" in report
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', report)

@@ -1,0 +1,87 @@
+"""What the runs say: differences, correlations and trends, on numbers whose answers are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from visiontok.evaluation.result import Environment
+from visiontok.studies import RunValues, Study, load_study
+from visiontok.studies.statistics import findings
+
+TINY = Path(__file__).parent / "tiny_study.yaml"
+
+
+def run(arm: str, seed: int, **values: float | None) -> RunValues:
+    return RunValues(
+        data="digits",
+        arm=arm,
+        seed=seed,
+        definition="",
+        weights_sha256={},
+        values={name.replace("_at_", " at ").replace("_tokens", " tokens"): value for name, value in values.items()},
+        units={"psnr": "dB"},
+        omitted={},
+        environment=Environment(versions={}, hardware={}),
+        seconds=0,
+    )
+
+
+def study(*comparisons: dict, **changes: object) -> Study:
+    asked = [{"question": "?", **each} for each in comparisons]
+    return Study.parse({**load_study(TINY).to_dict(), "comparisons": asked, "bootstrap": {"resamples": 100}, **changes})
+
+
+def test_a_difference_is_paired_by_seed():
+    runs = [run("fsq", seed, psnr=10 * seed + 1.0) for seed in range(5)] + [run("vq", seed, psnr=10.0 * seed) for seed in (4, 3, 2, 1, 0)]
+    (found,) = findings(study({"type": "difference", "metric": "psnr", "arms": ["vq", "fsq"]}), runs)
+    assert (found.value, found.unit, found.count, found.reading) == (1.0, "dB", 5, "above zero")
+    assert found.interval is not None
+    assert found.interval.low == found.interval.high == 1.0  # the spread between seeds falls out
+
+
+def test_a_seed_without_the_value_on_one_side_is_left_out():
+    runs = [run("vq", 0, psnr=1.0), run("vq", 1, psnr=None), run("fsq", 0, psnr=0.0), run("fsq", 1, psnr=3.0)]
+    (found,) = findings(study({"type": "difference", "metric": "psnr", "arms": ["vq", "fsq"]}), runs)
+    assert (found.value, found.count, found.single, found.reading) == (-1.0, 1, {0: -1.0}, "not judged")
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_tokenizers_in_one_order_correlate_fully(sign: int):
+    runs = [run("vq", seed, a=float(seed), b=sign * 2.0**seed) for seed in range(12)]
+    found = findings(study({"type": "correlation", "metrics": ["a", "b"]}), runs)
+    assert [each.value for each in found] == pytest.approx([sign, sign])
+    assert [each.reading for each in found] == ["above zero" if sign > 0 else "below zero"] * 2
+    assert all(each.count == 12 for each in found)
+
+
+def test_chance_is_not_ruled_out():
+    draw = np.random.default_rng(2)
+    runs = [run("vq", seed, a=draw.normal(), b=draw.normal()) for seed in range(30)]
+    found = findings(study({"type": "correlation", "metrics": ["a", "b"]}), runs)
+    assert [each.reading for each in found] == ["may be zero", "may be zero"]
+
+
+def test_equal_numbers_order_nothing():
+    runs = [run("vq", seed, a=1.0, b=float(seed)) for seed in range(4)]
+    for found in findings(study({"type": "correlation", "metrics": ["a", "b"]}), runs):
+        assert found.value is None
+        assert found.reading == "not judged"
+
+
+def test_a_trend_is_within_each_run():
+    base = load_study(TINY).to_dict()
+    base["data"]["digits"]["reconstruction"]["lengths"] = [1, 2, 4]
+    rising = run("vq", 0, psnr_at_1_tokens=1.0, psnr_at_2_tokens=5.0, psnr_at_4_tokens=6.0)
+    falling = run("vq", 1, psnr_at_1_tokens=60.0, psnr_at_2_tokens=50.0, psnr_at_4_tokens=40.0)
+    (found,) = findings(study({"type": "trend", "metric": "psnr", "arm": "vq"}, data=base["data"]), [rising, falling])
+    assert found.single == pytest.approx({0: 1.0, 1: -1.0})
+    assert found.value == pytest.approx(0.0)
+
+
+def test_a_metric_is_found_without_its_extractor_where_there_is_one():
+    one = run("vq", 0, **{"FD[a]": 1.0, "generated FD[a]": 2.0})
+    assert (one.value("FD"), one.value("generated FD"), one.value("pFD")) == (1.0, 2.0, None)
+    assert run("vq", 0, **{"FD[a]": 1.0, "FD[b]": 2.0}).value("FD") is None
