@@ -200,3 +200,59 @@ def test_the_released_encoder_has_the_authors_size(name, count):
     ours = sum(parameter.numel() for module in (model.encoder, *last) for parameter in module.parameters())
     assert ours + 2 * 512 + 4 * 16 == count
     assert checkpoints()[name][1].tokens == 512
+
+
+def linear(name: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
+
+
+def released_shapes() -> dict[str, tuple[int, ...]]:
+    """tokenizer_512_ckpt.pth, as the authors' code builds it."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "encoder.pos_embed": (1, 4096, 64), "encoder.query_tokens": (1, 512, 512), "encoder.x_embedder.proj.weight": (64, 16, 2, 2),
+        "encoder.x_embedder.proj.bias": (64,), "encoder.quantizer.continuous": (1,), "encoder.quantizer.steps": (1,),
+        "encoder.quantizer.count": (1, 32768), **linear("encoder.quantizer.project_in", 16, 512), "model.pos_embed": (1, 36864, 1536),
+        "model.context_pos_embed": (1, 512, 1536), "model.x_embedder.proj.weight": (1536, 16, 2, 2), "model.x_embedder.proj.bias": (1536,),
+        **linear("model.t_embedder.mlp.0", 1536, 256), **linear("model.t_embedder.mlp.2", 1536, 1536), **linear("model.y_embedder.mlp.0", 1536, 16),
+        **linear("model.y_embedder.mlp.2", 1536, 1536), **linear("model.context_embedder", 1536, 16), **linear("model.final_layer.linear", 64, 1536),
+        **linear("model.final_layer.adaLN_modulation.1", 3072, 1536),
+    }  # fmt: skip
+    for norm, width in (("final_layer_norm", 512), ("final_layer_norm2", 16), ("final_layer_norm3", 16)):
+        shapes |= {f"encoder.{norm}.{part}": (width,) for part in ("weight", "bias")}
+    codebook = {"initted": (1,), "tpc_initted": (1,), "cluster_size": (1, 32768), "cluster_size_wo_react": (1, 32768), "embed": (1, 32768, 16),
+                "embed_avg": (1, 32768, 16), "timestep_p_over_c": (1, 512, 32768)}  # fmt: skip
+    shapes |= {f"encoder.quantizer._codebook.{name}": shape for name, shape in codebook.items()}
+    shapes |= {f"diffusion.{name}": (100,) for name in ("timestep_map", "scheduled_t", "scheduled_t_prev", "one_minus_scheduled_t")}
+    layers = {"attn.qkv": (192, 64), "attn.to_query_kv": (1024, 64), "attn.query_linear": (1536, 512), "attn.proj": (64, 64),
+              "attn.query_proj": (512, 512), "mlp.fc1": (256, 64), "mlp.fc2": (64, 256), "q_mlp.fc1": (2048, 512), "q_mlp.fc2": (512, 2048),
+              "adaLN_modulation.1": (3072, 512), "t_embedder.mlp.0": (512, 256), "t_embedder.mlp.2": (512, 512)}  # fmt: skip
+    for block in range(16):
+        for name, (rows, columns) in layers.items():
+            shapes |= linear(f"encoder.blocks.{block}.{name}", rows, columns)
+    stream = {
+        "attn.qkv": (4608, 1536),
+        "attn.proj": (1536, 1536),
+        "mlp.fc1": (6144, 1536),
+        "mlp.fc2": (1536, 6144),
+        "adaLN_modulation.1": (9216, 1536),
+    }
+    place = {"t_embedder.mlp.0": (1536, 256), "t_embedder.mlp.2": (1536, 1536)}
+    last = {"attn.qkv": (4608, 1536), "adaLN_modulation.1": (3072, 1536)}
+    for block in range(24):
+        context = {**(last if block == 23 else stream), **place}
+        for side, parts in (("x", stream), ("context", context)):
+            for name, (rows, columns) in parts.items():
+                shapes |= linear(f"model.joint_blocks.{block}.{side}_block.{name}", rows, columns)
+    return shapes
+
+
+def test_the_released_names_all_have_their_place():
+    state = {name: torch.empty(shape, device="meta") for name, shape in released_shapes().items()}
+    config = checkpoints()["selftok-512"][1].reference_config
+    with torch.device("meta"):
+        model = visiontok.from_reference("selftok", config, state)
+    assert model.layout.length == 512
+    encoder = sum(tensor.numel() for name, tensor in state.items() if name.startswith("encoder.") and "quantizer._" not in name)
+    decoder = sum(tensor.numel() for name, tensor in state.items() if name.startswith("model.") and not name.endswith("pos_embed"))
+    assert encoder / 1e6 == pytest.approx(84.3, abs=0.1)
+    assert decoder / 1e6 == pytest.approx(2085.1, abs=0.1)
