@@ -81,6 +81,15 @@ def test_decoding_is_reproducible_and_takes_noise(model):
     assert not torch.equal(model.decode(tokens, noise=noise), model.decode(tokens, noise=noise, steps=2))
     with pytest.raises(TokenError, match="shape"):
         model.decode(tokens, noise=noise[:2])
+    with pytest.raises(ValueError, match="at least one step"):
+        model.decode(tokens, steps=0)
+
+
+def test_half_the_precision_decodes_about_the_same():
+    model = make(**SIZES)
+    tokens = model.encode(pictures())
+    expected = model.decode(tokens)
+    assert float((model.to(torch.bfloat16).decode(tokens).float() - expected).abs().mean()) < 0.02
 
 
 def test_generators_are_to_write_the_last_token_first(model):

@@ -256,7 +256,7 @@ class Selftok(Tokenizer[SelftokConfig]):
             seen = int(config.visible.at((1000 * time).int()))  # whole thousandths, as the authors count
             return decoder(noisy, time, context, kept.clamp_max(seen))
 
-        return euler(velocity, noise, steps=steps or config.steps)
+        return euler(velocity, noise, steps=config.steps if steps is None else steps)
 
     def _picture(self, tokens: Tokens, *, steps: int | None = None, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
         codes = self.quantizer.lookup(tokens.indices.masked_fill(~tokens.mask, 0)).to(self.dtype)
