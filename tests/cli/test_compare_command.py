@@ -2,6 +2,7 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -89,15 +90,55 @@ def test_generated_pictures_are_sampled_measured_and_not_sampled_again(models: P
     assert code == 0, err
     assert "FD[digit-classifier]" in out
     first = Result.load(tmp_path / "r.json")
+    page = (tmp_path / "r.html").read_text()
+    assert "class 9" in page
+    assert page.count("<img") == 80
+    assert "http" not in page.replace("http://www.w3.org", "")
     written = (tmp_path / "s.npz").stat().st_mtime_ns
     assert run(*arguments, *few)[0] == 0
     assert (tmp_path / "s.npz").stat().st_mtime_ns == written
     assert Result.load(tmp_path / "r.json").measured() == first.measured()
     assert first.sampling["num_samples"] == 80
     assert first.value("agreement[digit-classifier].asked_class").count == 80
+    code, out, err = run("evaluate", "--repeat", tmp_path / "r.json", "--samples", tmp_path / "s.npz")
+    assert (code, out) == (0, "Nothing changed.\n"), err
     code, _, err = run("evaluate", "digits-generation", "--samples", tmp_path / "s.npz", *few)
     assert code == 0, err
     assert Result.load(tmp_path / "r.json").generated_sha256 == first.generated_sha256
+
+
+def test_several_seeds_and_again(models: Path, tmp_path: Path) -> None:
+    result = tmp_path / "r.json"
+    drawn = ("-m", models / "generator", "-t", models / "b", "--samples", tmp_path / "s.npz")
+    code, out, err = run("evaluate", "digits-generation", *drawn, "--set", "num_samples=70", "--set", "seeds=[0,1]", "-o", result)
+    assert code == 0, err
+    assert "over 2 seeds" in out
+    assert {"s-seed0.npz", "s-seed1.npz"} < {path.name for path in tmp_path.iterdir()}
+    both = Result.load(result)
+    distance = both.value("FD[digit-classifier]")
+    assert distance.value == pytest.approx(sum(distance.seeds.values.values()) / 2)
+    assert distance.seeds.deviation > 0
+    assert "By seed" in (tmp_path / "r.html").read_text()
+    code, out, err = run("evaluate", "--repeat", result)  # samples once more, elsewhere
+    assert (code, out) == (0, "Nothing changed.\n"), err
+    code, out, err = run("compare", result, result)
+    assert code == 0, err
+    assert run("evaluate", "digits-generation", "--samples", tmp_path / "s.npz", "--set", "seeds=[0,1]")[0] == 1
+
+
+def test_repeating_what_was_given_needs_it_again(models: Path, tmp_path: Path) -> None:
+    arrays = np.random.default_rng(0).integers(0, 256, (70, 16, 16, 3), dtype=np.uint8)
+    np.savez(tmp_path / "given.npz", arrays)
+    few = ("--set", "num_samples=70", "--samples", tmp_path / "given.npz", "-o", tmp_path / "r.json")
+    assert run("evaluate", "digits-generation", *few)[0] == 0
+    code, _, err = run("evaluate", "--repeat", tmp_path / "r.json")
+    assert code == 1
+    assert "--samples" in err
+    np.savez(tmp_path / "given.npz", 255 - arrays)
+    code, out, _ = run("evaluate", "--repeat", tmp_path / "r.json", "--samples", tmp_path / "given.npz")
+    assert code == 1
+    assert "FD[digit-classifier]: " in out
+    assert "generated_sha256: " in out
 
 
 @pytest.mark.parametrize(

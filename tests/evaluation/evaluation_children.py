@@ -8,12 +8,21 @@ from pathlib import Path
 import torch
 from grey_patches import GreyPatches
 
-from visiontok.evaluation import Suite
+from visiontok.evaluation import GenerationSuite, Suite
+from visiontok.evaluation.generation_session import measure_generated
 from visiontok.evaluation.session import evaluate_models
 from visiontok.evaluation.unfinished import Unfinished
 
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["visiontok.evaluation.session", "visiontok.training", "visiontok.tokenizers.image.titok", "visiontok.generators.gpt"])
+context.set_forkserver_preload(
+    [
+        "visiontok.evaluation.session",
+        "visiontok.evaluation.generation_session",
+        "visiontok.training",
+        "visiontok.tokenizers.image.titok",
+        "visiontok.generators.gpt",
+    ]
+)
 
 
 def evaluate(suite: dict, output: Path, told) -> None:
@@ -30,12 +39,31 @@ def evaluate(suite: dict, output: Path, told) -> None:
     )
 
 
-class Child:
-    """One run of `evaluate`."""
+def measure_samples(suite: dict, samples: Path, folder: Path, told) -> None:
+    """Given samples, slowly, with a state after every batch; tells how many pictures of both sides are done."""
+    torch.set_num_threads(1)
+    Unfinished.is_due = property(lambda self: True)
 
-    def __init__(self, suite: dict, output: Path) -> None:
+    def slowly(done: int, total: int) -> None:
+        told.send(done)
+        time.sleep(0.02)
+
+    measure_generated(
+        GenerationSuite.parse(suite),
+        samples,
+        folder / "r.json",
+        sampler=None,
+        device=torch.device("cpu"),
+        progress=lambda name: nullcontext(slowly),
+    )
+
+
+class Child:
+    """A process that runs one of these functions."""
+
+    def __init__(self, *arguments, target=evaluate) -> None:
         self._told, end = context.Pipe(duplex=False)
-        self._process = context.Process(target=evaluate, args=(suite, output, end))
+        self._process = context.Process(target=target, args=(*arguments, end))
         self._process.start()
         end.close()
 

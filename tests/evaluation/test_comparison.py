@@ -9,6 +9,7 @@ from visiontok.evaluation import Result, Suite
 from visiontok.evaluation.comparison import changes, compare_results
 from visiontok.evaluation.evidence import Evidence
 from visiontok.evaluation.harness import Measurement
+from visiontok.evaluation.result import SeedSpread
 
 SUITE = Suite.parse({"name": "small", "data": {"name": "shapes"}, "num_samples": 40, "metrics": ["psnr", "ssim", "codebook", "rate"]})
 
@@ -103,3 +104,44 @@ def test_saved_results_and_their_evidence(fine: Pair, coarse: Pair, tmp_path: Pa
         back = Result.load(tmp_path / f"{name}.json")
         loaded.append((back, Evidence.load_beside(tmp_path / f"{name}.json", back.evidence_sha256)))
     assert verdicts(*loaded) == verdicts(coarse, fine)
+
+
+def test_frechet_distances_are_judged_by_the_same_resampled_images() -> None:
+    data = {"name": "digits", "split": "test"}
+    suite = Suite.parse({"name": "sets", "data": data, "num_samples": 200, "metrics": ["frechet"], "extractors": ["digit-classifier"]})
+    first, second = measure(suite, patch=4), measure(suite, patch=2)
+    assert verdicts(first, second) == {"FD[digit-classifier]": "second better"}
+    assert verdicts(second, first) == {"FD[digit-classifier]": "first better"}
+    assert verdicts(first, first) == {"FD[digit-classifier]": "equal"}
+    near = measure(suite, levels=16, patch=2)
+    (found,) = compare_results(second[0], near[0], (second[1], near[1]))
+    width = found.interval.high - found.interval.low
+    alone = sum(value.interval.high - value.interval.low for value in (found.first, found.second))
+    assert width < alone  # what makes the images hard for both falls out
+
+
+def test_seeds_widen_a_difference_and_judge_alone_where_nothing_else_does(fine: Pair) -> None:
+    result, _ = fine
+    usage = result.value("codebook.usage")
+
+    def over_seeds(*numbers: float) -> Result:
+        spread = SeedSpread(values={str(seed): number for seed, number in enumerate(numbers)}, deviation=float(np.std(numbers, ddof=1)))
+        return result.model_copy(update={"values": (usage.model_copy(update={"value": float(np.mean(numbers)), "seeds": spread}),)})
+
+    def verdict(first: Result, second: Result) -> str:
+        (found,) = compare_results(first, second)
+        return found.verdict
+
+    low, high, wide = over_seeds(0.5, 0.51, 0.49), over_seeds(0.6, 0.61, 0.59), over_seeds(0.4, 0.9, 0.5)
+    assert verdict(low, high) == "second better"
+    assert verdict(high, low) == "first better"
+    assert verdict(low, wide) == "no significant difference"
+    psnr = result.value("psnr.mean_db")
+    sides = []
+    for shift, deviation in ((0.0, 0.0), (5.0, 0.1), (5.0, 20.0)):
+        spread = SeedSpread(values={"0": 0.0, "1": 0.0}, deviation=deviation)
+        interval = psnr.interval.model_copy(update={"low": psnr.value + shift - 1, "high": psnr.value + shift + 1})
+        sides.append(psnr.model_copy(update={"value": psnr.value + shift, "interval": interval, "seeds": spread}))
+    results = [result.model_copy(update={"values": (value,)}) for value in sides]
+    assert verdict(results[0], results[1]) == "second better"
+    assert verdict(results[0], results[2]) == "no significant difference"

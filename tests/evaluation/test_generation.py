@@ -1,9 +1,16 @@
+import json
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from evaluation_children import Child, measure_samples
 
 from visiontok.data import EvalLoader, open_source
-from visiontok.errors import EvaluationError
-from visiontok.evaluation import GenerationSuite, evaluate_samples
+from visiontok.errors import CheckpointError, ConfigError, EvaluationError
+from visiontok.evaluation import FunctionExtractor, GenerationSuite, Result, evaluate_samples, find_extractor, write_statistics
+from visiontok.evaluation.metrics.moments import Statistics
+from visiontok.evaluation.protocol import to_uint8
 from visiontok.preprocessing import ImagePreprocessing
 
 SUITE = GenerationSuite.parse({"reference": {"name": "digits", "split": "test"}, "size": 16, "extractors": ["digit-classifier"]})
@@ -53,3 +60,69 @@ def test_refusals() -> None:
         evaluate_samples(SUITE, [(torch.zeros(90, 3, 8, 8), None)])
     with pytest.raises(EvaluationError, match="no samples"):
         evaluate_samples(SUITE, [])
+
+
+def test_all_metrics_over_sets_read_every_picture_once() -> None:
+    images, classes = real_digits(200)
+    seen = []
+
+    def features(pictures: torch.Tensor) -> torch.Tensor:
+        seen.append(len(pictures))
+        return pictures.float().mean(dim=1).flatten(1)[:, ::40] / 255
+
+    own = FunctionExtractor(features, name="some-pixels", identity="1")
+    metrics = ["frechet", "kernel_distance", "cmmd", "manifold", "inception_score"]
+    suite = SUITE.replace(metrics=metrics, num_samples=200, batch_size=70)
+    result = evaluate_samples(suite, [(images[:90], classes[:90]), (images[90:], classes[90:])], extractors=[own])
+    assert seen == [1, 90, 110, 70, 70, 60]  # one black picture for the number of features; both sides once
+    assert result.omitted == {"inception_score": "none of the extractors is the Inception network"}
+    names = [value.name.partition("[")[0] for value in result.values if "some-pixels" in value.name]
+    assert names == ["FD", "MMD", "RBF-MMD", "precision", "recall", "density", "coverage"]
+    distance = result.value("FD[some-pixels]")
+    assert distance.interval.low < distance.value < distance.interval.high
+    assert not distance.no_interval
+    assert "drawn twice" in result.value("recall[some-pixels]").no_interval
+    real = evaluate_samples(suite.replace(reference={"split": "train"}, metrics=["manifold"]), [(images, None)])
+    assert 0.7 < real.value("precision[digit-classifier]").value <= 1
+    with pytest.raises(ConfigError, match="need the real pictures themselves"):
+        SUITE.replace(reference=None, statistics=[{"path": "x.npz", "extractor": "digit-classifier"}], metrics=["manifold"])
+
+
+def test_what_must_be_refused_is_refused_before_the_first_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISIONTOK_WEIGHTS", str(tmp_path))
+
+    def never():
+        raise AssertionError("samples were asked for")
+        yield
+
+    with pytest.raises(EvaluationError, match="400 samples were given against a reference of 355"):
+        evaluate_samples(SUITE.replace(num_samples=400), never())
+    with pytest.raises(EvaluationError, match="50 samples cannot estimate"):
+        evaluate_samples(SUITE.replace(num_samples=50), never())
+    with pytest.raises(CheckpointError, match="are missing"):
+        evaluate_samples(SUITE.replace(extractors=["digit-classifier", "inception-v3-compat"]), never())
+    narrow = Statistics(np.zeros(3), np.eye(3), 500)
+    write_statistics(tmp_path / "narrow.npz", narrow, split="train", extractor=find_extractor("digit-classifier").identity)
+    files = [{"path": str(tmp_path / "narrow.npz"), "extractor": "digit-classifier"}]
+    with pytest.raises(EvaluationError, match="the reference has 3 features, digit-classifier has 64"):
+        evaluate_samples(SUITE.replace(reference=None, statistics=files), never())
+
+
+def test_killed_and_killed_again_gives_the_result_of_an_uninterrupted_run(tmp_path: Path) -> None:
+    images, classes = real_digits(160)
+    arrays = {"arr_0": to_uint8(images).permute(0, 2, 3, 1).numpy(), "arr_1": classes.numpy()}
+    np.savez(tmp_path / "samples.npz", **arrays)
+    suite = SUITE.replace(num_samples=160, batch_size=16, metrics=["frechet", "manifold"], extractors=["downsampled-pixels"], allow_few_samples=True)
+    folders = [tmp_path / "whole", tmp_path / "parts"]
+    arguments = (suite.to_dict(), tmp_path / "samples.npz")
+    assert Child(*arguments, folders[0], target=measure_samples).finish() == [*range(0, 321, 16)]
+    first = Child(*arguments, folders[1], target=measure_samples).kill_after(5)  # among the samples
+    second = Child(*arguments, folders[1], target=measure_samples).kill_after(13)  # among the real pictures
+    assert second[0] in (first[-2], first[-1])
+    assert second[-1] > 160
+    third = Child(*arguments, folders[1], target=measure_samples).finish()
+    assert third[:2] in ([160, second[-1]], [160, second[-1] + 16], [160, second[-2]])
+    assert [sorted(path.name for path in folder.iterdir()) for folder in folders] == [["r.evidence.safetensors", "r.html", "r.json"]] * 2
+    results = [Result.load(folder / "r.json") for folder in folders]
+    assert json.dumps(results[0].measured()) == json.dumps(results[1].measured())
+    assert (folders[0] / "r.evidence.safetensors").read_bytes() == (folders[1] / "r.evidence.safetensors").read_bytes()

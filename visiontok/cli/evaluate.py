@@ -43,7 +43,8 @@ def evaluate(
     Suites with `task: generation` measure given --samples, also those of other people's samplers, or sample them first from a generator, in
     the number and order of classes that the suite says; what lies there already is not sampled again.
 
-    --repeat takes suite and model from a result, measures again and prints what changed; it ends with exit code 1 if a number did.
+    --repeat takes suite and models from a result (of reconstructions, of generated pictures, or of `evaluate rd`), measures again and prints
+    what changed; it ends with exit code 1 if a number did. Pictures that were given are given again with --samples.
 
     \b
     Examples:
@@ -54,6 +55,7 @@ def evaluate(
       visiontok evaluate --repeat eval/results/photos--vqgan-photos-f4.json
       torchrun --nproc-per-node 8 -m visiontok.cli evaluate my-suite.yaml --model ./my-model
     """
+    from visiontok.cli.evaluate_again import repeat as evaluate_again
     from visiontok.cli.evaluate_generated import evaluate_generated
     from visiontok.evaluation import Suite
     from visiontok.evaluation.session import evaluate_models, report_path
@@ -62,7 +64,7 @@ def evaluate(
     if repeat is not None:
         if suite is not None or settings or lengths:
             raise ConfigError("--repeat takes everything from the result; leave out SUITE, --set and --lengths")
-        _repeat(repeat, model, device)
+        evaluate_again(repeat, [*dict.fromkeys(model or ())], tokenizer, samples, pick_device(device))
         return
     names = list(dict.fromkeys(model or ()))
     if suite is None:
@@ -71,7 +73,7 @@ def evaluate(
     place = pick_device(device)
     if not isinstance(chosen, Suite):
         with processes() as is_first:
-            result = evaluate_generated(chosen, names, tokenizer, samples, output, place, shown=is_first)
+            result = evaluate_generated(chosen, names, tokenizer, samples, output, place, shown=is_first, report=report)
         if result is not None:
             _show([result])
         return
@@ -99,30 +101,6 @@ def evaluate(
         typer.echo(f"report: {report_path(output, chosen)}", err=True)
     for pixels in dict.fromkeys(result.data.pixels_sha256 for _, result in results):
         _show([result for _, result in results if result.data.pixels_sha256 == pixels])
-
-
-def _repeat(path: Path, model: list[str] | None, device: str) -> None:
-    from visiontok.evaluation import Result, Suite, evaluate_suite
-    from visiontok.evaluation.comparison import changes
-
-    before = Result.load(path)
-    if before.kind != "reconstruction" or before.model is None:
-        raise ConfigError(f"{path} measures given samples; only reconstructions by a named model can be repeated")
-    if len(model or ()) > 1:
-        raise ConfigError("--repeat measures one model")
-    name = model[0] if model else before.model.name
-    with processes() as is_first, progress_bar(name, shown=is_first) as progress:
-        suite = Suite.parse(before.suite, source=f"the suite in {path}")
-        after = evaluate_suite(suite, load_tokenizer(name, pick_device(device)), name=name, progress=progress)
-    if not is_first:
-        return
-    found = changes(before, after)
-    for change in found:
-        typer.echo(f"{change.place}: {change.before} -> {change.after}")
-    numbers = sum(change.is_value for change in found)
-    typer.echo("Nothing changed." if not found else f"{numbers} measured numbers changed, {len(found) - numbers} other entries.")
-    if numbers:
-        raise typer.Exit(1)
 
 
 def _show(results: list[Result]) -> None:

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
 
 def evaluate_generated(
-    suite: GenerationSuite, models: Sequence[str], tokenizer: str | None, samples: Path | None, output: Path, device: torch.device, *, shown: bool
+    suite: GenerationSuite,
+    models: Sequence[str],
+    tokenizer: str | None,
+    samples: Path | None,
+    output: Path,
+    device: torch.device,
+    *,
+    shown: bool,
+    report: bool = True,
 ) -> Result | None:
     """Sample into `samples` if a generator is given, measure, write the result; only the first of several processes measures.
 
@@ -31,12 +39,9 @@ def evaluate_generated(
         output: folder of the result, or its .json file.
         device: of the models.
         shown: whether this is the first process.
+        report: write a page beside the result.
     """
-    import torch.distributed as dist
-
-    from visiontok.evaluation import evaluate_samples, model_identity
-    from visiontok.evaluation.samples import open_samples
-    from visiontok.evaluation.sampling import SamplePlan, write_samples
+    from visiontok.evaluation.generation_session import Sampler, measure_generated
     from visiontok.evaluation.session import file_stem
 
     if len(models) > 1:
@@ -46,31 +51,14 @@ def evaluate_generated(
     name = models[0] if models else str(samples)
     path = output if output.suffix == ".json" else output / f"{suite.name}--{file_stem(name)}.json"
     place = samples or path.with_suffix("")
-    model, plan = None, None
+    sampler = None
     if models:
-        if tokenizer is None or suite.num_samples is None:
-            lacking = "--tokenizer" if tokenizer is None else "num_samples in the suite, or --set num_samples=50000"
-            raise ConfigError(f"sampling from {name} needs {lacking}")
-        generator, decoder = load_generator(name, device), load_tokenizer(tokenizer, device)
-        if generator.layout != decoder.layout_for(generator.layout.segments[0].shape):
-            raise ConfigError(f"{name} writes tokens of another layout than {tokenizer} reads")
-        model = model_identity(generator, name)
-        plan = SamplePlan(
-            num_samples=suite.num_samples,
-            class_order=suite.class_order,
-            seed=suite.seed,
-            generator=model,
-            tokenizer=model_identity(decoder, tokenizer),
-            sampling={**generator.config.sampling.to_dict(), **suite.sampling},
-        )
-        with progress_bar(f"Sampling from {name}", shown=shown) as progress:
-            write_samples(plan, generator, decoder, place, batch_size=suite.batch_size, progress=progress)
-        if dist.is_initialized():
-            dist.barrier()
-    if not shown:
-        return None
-    found = open_samples(place)
-    result = evaluate_samples(suite, found.batches(suite.batch_size), model=model, plan=plan, skips=found.report, device=device)
-    result.save(path)
-    typer.echo(f"{len(found)} samples in {place}; written to {path}", err=True)
+        if tokenizer is None:
+            raise ConfigError(f"sampling from {name} needs --tokenizer")
+        sampler = Sampler(load_generator(name, device), load_tokenizer(tokenizer, device), name, tokenizer)
+    result = measure_generated(
+        suite, place, path, sampler=sampler, device=device, progress=lambda label: progress_bar(label, shown=shown), report=report
+    )
+    if result is not None:
+        typer.echo(f"samples in {place}; written to {path}", err=True)
     return result

@@ -26,7 +26,7 @@ class BootstrapConfig(Config):
 
 
 class Interval(Config):
-    """A confidence interval by percentile bootstrap over images.
+    """A confidence interval by bootstrap over images.
 
     Attributes:
         low, high: its ends, in the unit of the value.

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from scipy.stats import t as student
 
 from visiontok.errors import EvaluationError
 from visiontok.evaluation.bootstrap import BootstrapConfig, Interval, bootstrap_mean
 from visiontok.evaluation.evidence import Evidence
+from visiontok.evaluation.frechet_bootstrap import centred_interval
 from visiontok.evaluation.result import MetricValue, Result
 
 Verdict = Literal["first better", "second better", "different", "no significant difference", "equal", "not judged"]
@@ -25,7 +27,7 @@ class Difference:
 
     Attributes:
         first, second: the values.
-        interval: of second minus first, over resampled images; None where there are no values per image.
+        interval: of second minus first, over resampled images and over seeds; None where nothing tells how images contribute.
         verdict: at the confidence of the bootstrap.
         how: what the verdict rests on.
     """
@@ -43,8 +45,9 @@ def compare_results(
     """Every metric that both results hold.
 
     Means over images are compared by a paired bootstrap: the same images are resampled on both sides, so that what makes an image hard for
-    both falls out. Without the values of single images, two intervals that do not overlap count as a difference, which is cautious. Values
-    without interval are not judged. Nothing is corrected for the number of comparisons.
+    both falls out; Fréchet distances likewise, by the distances of resampled images. Without that evidence, two intervals that do not overlap
+    count as a difference, which is cautious. Where several seeds were measured, their spread widens the interval of the difference (Welch's
+    t), and judges alone where there is no other interval. Other values are not judged. Nothing is corrected for the number of comparisons.
 
     Args:
         first, second: of one protocol on the same pixels.
@@ -97,20 +100,67 @@ def changes(before: Result, after: Result) -> list[Change]:
 def _difference(first: MetricValue, second: MetricValue, evidence: Sequence[Evidence | None], config: BootstrapConfig) -> Difference:
     if first.value is None or second.value is None:
         return Difference(first, second, None, "not judged", "not defined on one side")
-    columns = [None if side is None else side.per_image.get(first.label) for side in evidence]
-    if columns[0] is not None and columns[1] is not None:
-        usable = np.isfinite(columns[0]) & np.isfinite(columns[1])
-        gaps = columns[1][usable] - columns[0][usable]
-        interval = bootstrap_mean(gaps, config)
-        if interval is not None:
-            how = f"paired bootstrap over {len(gaps)} images"
-            return Difference(first, second, interval, _verdict(first, interval.low, interval.high, equal=not gaps.any()), how)
+    found = _over_images(first, evidence, config) or _over_resampled(first, second, evidence)
+    if found is not None:
+        interval, how, equal = found
+        interval, more = _widened_by_seeds(interval, first, second)
+        return Difference(first, second, interval, _verdict(first, interval.low, interval.high, equal=equal), how + more)
     if first.value == second.value:
         return Difference(first, second, None, "equal", "the same number")
-    if first.interval is None or second.interval is None:
-        return Difference(first, second, None, "not judged", "no interval")
-    low, high = second.interval.low - first.interval.high, second.interval.high - first.interval.low
-    return Difference(first, second, None, _verdict(first, low, high), "whether the two intervals overlap")
+    gap, reach = second.value - first.value, _reach_of_seeds(first, second, config.confidence)
+    if first.interval is not None and second.interval is not None:
+        low, high = second.interval.low - first.interval.high, second.interval.high - first.interval.low
+        low, high = gap - float(np.hypot(gap - low, reach)), gap + float(np.hypot(high - gap, reach))
+        return Difference(first, second, None, _verdict(first, low, high), "whether the two intervals overlap" + (_SEEDS if reach else ""))
+    if reach:
+        return Difference(first, second, None, _verdict(first, gap - reach, gap + reach), "Welch's t over seeds, for these images")
+    return Difference(first, second, None, "not judged", first.no_interval or second.no_interval or "no interval")
+
+
+_SEEDS = ", widened by the spread over seeds"
+
+
+def _over_images(value: MetricValue, evidence: Sequence[Evidence | None], config: BootstrapConfig) -> tuple[Interval, str, bool] | None:
+    """The mean gap of single images, resampled."""
+    columns = [None if side is None else side.per_image.get(value.label) for side in evidence]
+    if columns[0] is None or columns[1] is None:
+        return None
+    usable = np.isfinite(columns[0]) & np.isfinite(columns[1])
+    gaps = columns[1][usable] - columns[0][usable]
+    interval = bootstrap_mean(gaps, config)
+    return None if interval is None else (interval, f"paired bootstrap over {len(gaps)} images", not gaps.any())
+
+
+def _over_resampled(first: MetricValue, second: MetricValue, evidence: Sequence[Evidence | None]) -> tuple[Interval, str, bool] | None:
+    """The gap of two values over sets of images, centred; both sides resampled the same images."""
+    columns = [None if side is None else side.resampled.get(first.label) for side in evidence]
+    if columns[0] is None or columns[1] is None or first.interval is None or second.interval is None:
+        return None
+    if first.interval.bootstrap != second.interval.bootstrap or first.value is None or second.value is None:
+        return None
+    gaps = columns[1] - columns[0]
+    interval = centred_interval(second.value - first.value, gaps, samples=first.interval.samples, bootstrap=first.interval.bootstrap)
+    return interval, f"paired bootstrap of the distance over {interval.samples} images", not gaps.any()
+
+
+def _widened_by_seeds(interval: Interval, first: MetricValue, second: MetricValue) -> tuple[Interval, str]:
+    """Both sources of chance are independent: their reaches add in quadrature."""
+    reach = _reach_of_seeds(first, second, interval.bootstrap.confidence)
+    if not reach or first.value is None or second.value is None:
+        return interval, ""
+    gap = second.value - first.value
+    low, high = gap - float(np.hypot(gap - interval.low, reach)), gap + float(np.hypot(interval.high - gap, reach))
+    return interval.model_copy(update={"low": low, "high": high}), _SEEDS
+
+
+def _reach_of_seeds(first: MetricValue, second: MetricValue, confidence: float) -> float:
+    """Half the width of Welch's interval for the difference of two means over seeds; a side without seeds draws nothing."""
+    parts = [(value.seeds.deviation**2 / len(value.seeds.values), len(value.seeds.values)) for value in (first, second) if value.seeds is not None]
+    variance = sum(part for part, _ in parts)
+    if variance == 0:
+        return 0.0
+    freedom = variance**2 / sum(part**2 / (count - 1) for part, count in parts)
+    return float(student.ppf((1 + confidence) / 2, freedom) * np.sqrt(variance))
 
 
 def _verdict(value: MetricValue, low: float, high: float, *, equal: bool = False) -> Verdict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from visiontok.files import replacing
 
 SUFFIX = ".evidence.safetensors"
 
-_NUMBERS, _IMAGES, _CODES = "numbers", "image: ", "codes: "
+_NUMBERS, _IMAGES, _CODES, _RESAMPLED = "numbers", "image: ", "codes: ", "resampled: "
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,17 +27,20 @@ class Evidence:
         numbers: (N,) int64, places of the images in the data set, rising.
         per_image: label of a value -> (N,) float64, what each image contributes to that mean; not finite where it is left out.
         code_counts: codebook, and the length where there are several -> (K,) int64.
+        resampled: label of a value over sets of images -> (R,) float64, the same value over resampled images.
     """
 
     numbers: np.ndarray
     per_image: Mapping[str, np.ndarray]
     code_counts: Mapping[str, np.ndarray]
+    resampled: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """A safetensors file; equal evidence gives equal bytes."""
         arrays = {_NUMBERS: self.numbers}
         arrays.update({_IMAGES + label: np.ascontiguousarray(column, dtype=np.float64) for label, column in self.per_image.items()})
         arrays.update({_CODES + name: np.ascontiguousarray(counts) for name, counts in self.code_counts.items()})
+        arrays.update({_RESAMPLED + label: np.ascontiguousarray(column, dtype=np.float64) for label, column in self.resampled.items()})
         return save(arrays)
 
     @property
@@ -73,7 +76,7 @@ class Evidence:
             arrays = load(data)
         except SafetensorError as error:  # the sum matches, so somebody wrote it so
             raise EvaluationError(f"{path} is not a safetensors file: {error}") from error
-        return cls(arrays[_NUMBERS], _under(arrays, _IMAGES), _under(arrays, _CODES))
+        return cls(arrays[_NUMBERS], *(_under(arrays, kind) for kind in (_IMAGES, _CODES, _RESAMPLED)))
 
 
 def evidence_path(result: Path) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from visiontok.errors import EvaluationError
 from visiontok.evaluation.features import FeatureExtractor
 from visiontok.evaluation.metrics.frechet import frechet_distance
@@ -31,11 +33,8 @@ def frechet_value(
     Raises:
         EvaluationError: for unequal counts or too few samples, unless allowed.
     """
-    if measured.count != reference.count and not allow_unequal_counts:
-        raise EvaluationError(
-            f"{measured.count} samples were given against a reference of {reference.count}: the Fréchet distance depends on N. "
-            f"Take {min(measured.count, reference.count)} of both, or allow unequal counts and compare the value with nothing else"
-        )
+    if not allow_unequal_counts:
+        check_equal_counts(measured.count, reference.count)
     fewest = min(measured.count, reference.count)
     return _value(measured, reference, extractor, reference_side, fewest=fewest, reference_count=reference.count, allow_few_samples=allow_few_samples)
 
@@ -64,8 +63,7 @@ def frechet_to_statistics(
         EvaluationError: if the file's extractor is another one, reconstructions are held against training statistics or against a file of
             unknown split or count, or N is not the expected one.
     """
-    if reference.extractor not in (None, extractor.identity):
-        raise EvaluationError(f"the reference was made by another extractor ({reference.extractor[:12]}...) than {extractor.name}")
+    check_same_features(reference, extractor, len(measured.mean))
     if reconstructions:
         if reference.split is None or reference.count is None:
             raise EvaluationError("the reference file does not say its split and its N; give them to read_statistics if you know them")
@@ -82,6 +80,37 @@ def frechet_to_statistics(
     return _value(measured, reference, extractor, side, fewest=fewest, reference_count=reference.count, allow_few_samples=allow_few_samples)
 
 
+def feature_width(extractor: FeatureExtractor, size: int) -> int:
+    """D, asked with one black picture of `size` pixels."""
+    return extractor(torch.zeros(1, 3, size, size, dtype=torch.uint8)).shape[1]
+
+
+def check_equal_counts(count: int, reference_count: int) -> None:
+    """Raise an EvaluationError if the sides have different numbers of samples."""
+    if count != reference_count:
+        raise EvaluationError(
+            f"{count} samples were given against a reference of {reference_count}: the Fréchet distance depends on N. "
+            f"Take {min(count, reference_count)} of both, or allow unequal counts and compare the value with nothing else"
+        )
+
+
+def check_enough_samples(count: int, extractor: FeatureExtractor, width: int) -> None:
+    """Raise an EvaluationError if there are no more samples than features."""
+    if count <= width:
+        raise EvaluationError(
+            f"{count} samples cannot estimate the covariance of the {width} features of {extractor.name}; "
+            f"use more than {width} samples, or set allow_few_samples and read the value as a rough indication"
+        )
+
+
+def check_same_features(reference: ReferenceStatistics, extractor: FeatureExtractor, width: int) -> None:
+    """Raise an EvaluationError if a statistics file was made over other features."""
+    if reference.extractor not in (None, extractor.identity):
+        raise EvaluationError(f"the reference was made by another extractor ({reference.extractor[:12]}...) than {extractor.name}")
+    if len(reference.mean) != width:
+        raise EvaluationError(f"the reference has {len(reference.mean)} features, {extractor.name} has {width}")
+
+
 def _value(
     measured: Statistics,
     reference: Statistics | ReferenceStatistics,
@@ -93,11 +122,8 @@ def _value(
     allow_few_samples: bool,
 ) -> MetricValue:
     width = len(measured.mean)
-    if fewest <= width and not allow_few_samples:
-        raise EvaluationError(
-            f"{fewest} samples cannot estimate the covariance of the {width} features of {extractor.name}; "
-            f"use more than {width} samples, or set allow_few_samples and read the value as a rough indication"
-        )
+    if not allow_few_samples:
+        check_enough_samples(fewest, extractor, width)
     return MetricValue(
         name=extractor.title("FD"),
         value=frechet_distance(measured.mean, measured.covariance, reference.mean, reference.covariance),

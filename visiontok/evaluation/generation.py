@@ -1,32 +1,34 @@
-"""Measuring the pictures of a generator: distance to real ones, and whether a classifier sees what was asked for."""
+"""Measuring the pictures of a generator: distances to real ones, and whether a classifier sees what was asked for."""
 
 from __future__ import annotations
 
-import hashlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
 import torch
 from pydantic import JsonValue
 from torch import Tensor
 
 from visiontok.data import EvalLoader, SkipReport, open_source
 from visiontok.errors import EvaluationError
-from visiontok.evaluation.bootstrap import BootstrapConfig
 from visiontok.evaluation.environment import environment
+from visiontok.evaluation.evidence import Evidence
 from visiontok.evaluation.features import Classifier, FeatureExtractor, all_extractors
-from visiontok.evaluation.frechet_sides import frechet_to_statistics, frechet_value
+from visiontok.evaluation.features.inception import InceptionV3Compat
+from visiontok.evaluation.frechet_bootstrap import why_no_interval
+from visiontok.evaluation.frechet_sides import check_enough_samples, check_equal_counts, check_same_features, feature_width
 from visiontok.evaluation.generation_suite import GenerationSuite
-from visiontok.evaluation.identity import Clock, Pictures
-from visiontok.evaluation.measures.classifier import agreement_value
-from visiontok.evaluation.metrics.moments import Moments
-from visiontok.evaluation.metrics.per_image import PerImage
+from visiontok.evaluation.generation_values import RealSide, agreements, distances, statistics_identity
+from visiontok.evaluation.harness import Report
+from visiontok.evaluation.identity import Clock
 from visiontok.evaluation.pictures import choose
 from visiontok.evaluation.protocol import to_uint8
-from visiontok.evaluation.result import DataIdentity, MetricValue, ModelIdentity, Result
+from visiontok.evaluation.result import DataIdentity, ModelIdentity, Result
+from visiontok.evaluation.sample_side import SampleSide
+from visiontok.evaluation.samples import Samples
 from visiontok.evaluation.sampling import SamplePlan
 from visiontok.evaluation.statistics_files import read_statistics
+from visiontok.evaluation.unfinished import Progress, UnfinishedSides
 from visiontok.preprocessing import ImagePreprocessing
 
 
@@ -40,9 +42,7 @@ def evaluate_samples(
     extractors: Sequence[FeatureExtractor] = (),
     device: torch.device | str = "cpu",
 ) -> Result:
-    """Measure generated pictures against real ones, in one process. Statistics are streamed; no more than a batch is in memory.
-
-    Where the reference holds more pictures than were generated, as many are drawn from it, since the Fréchet distance depends on N.
+    """Measure generated pictures that come in batches; see `SampleMeasurement`, which also goes on after an interruption.
 
     Args:
         suite: what to measure.
@@ -51,124 +51,197 @@ def evaluate_samples(
         plan: how they were sampled, where that is known.
         skips: where whoever reads the samples reports those that cannot be read.
         extractors: your own, beside those that the suite names.
-        device: where they were made, for the record.
+        device: of the extractors' networks.
 
     Raises:
-        EvaluationError: if there are no samples, or another number than the suite says, some are of another size than the reference, only
-            some have a class, or a distance would not mean what its name says: fewer real than generated pictures, or no more than features.
-        DataError: if the reference cannot be read.
+        EvaluationError, DataError: see `SampleMeasurement`.
     """
-    clock = Clock()
-    extractors = all_extractors(suite.extractors, extractors)
-    generated = _Side(extractors)
-    verdicts = PerImage()
-    judges = [extractor for extractor in extractors if isinstance(extractor, Classifier) and "classifier" in suite.metrics]
+    measurement = SampleMeasurement(suite, model=model, plan=plan, extractors=extractors, device=device)
     for images, classes in samples:
-        pictures = images.cpu() if images.dtype == torch.uint8 else to_uint8(images.float()).cpu()
-        if pictures.shape[1:] != (3, suite.size, suite.size):
-            raise EvaluationError(f"samples have shape {tuple(pictures.shape)}; the reference is brought to (B, 3, {suite.size}, {suite.size})")
-        numbers, features = generated.update(pictures)
-        if classes is not None:
-            seen = {judge.name: judge.logits_of(features[judge.name]).argmax(dim=1) for judge in judges}
-            verdicts.update(numbers, asked=classes, **seen)
-    broken = f" ({len(skips)} could not be read: {'; '.join(f'{skip.key}: {skip.reason}' for skip in skips.kept)})" if skips else ""
-    if not generated.count:
-        raise EvaluationError(f"there are no samples to measure{broken}")
-    if suite.num_samples is not None and generated.count + (len(skips) if skips else 0) != suite.num_samples:
-        raise EvaluationError(f"{generated.count} samples were given{broken}, but the suite {suite.name} is about {suite.num_samples}")
-    distances, data = _distances(suite, extractors, generated)
-    return Result(
-        kind="generation",
-        suite=suite.to_dict(),
-        model=model,
-        data=data,
-        generated_sha256=generated.pictures.pixels_sha256(),
-        generated_skipped=tuple(f"{skip.key}: {skip.reason}" for skip in skips.kept) if skips else (),
-        sampling=plan.to_dict() if plan else None,
-        extractors={extractor.name: extractor.identity for extractor in extractors},
-        values=(*(distances if "frechet" in suite.metrics else ()), *_agreements(verdicts, judges, generated.count, suite.bootstrap)),
-        environment=environment(torch.device(device)),
-        run=clock.run(1),
-    )
+        measurement.update(images, classes)
+    return measurement.finish(skips or SkipReport())[0]
 
 
-class _Side:
-    """Features and fingerprints of one side."""
+class SampleMeasurement:
+    """Generated pictures on one suite, in one process. Reads every picture once, and holds no more than a batch of them.
 
-    def __init__(self, extractors: Sequence[FeatureExtractor]) -> None:
-        self._extractors = extractors
-        self.moments = [Moments() for _ in extractors]
-        self.pictures = Pictures()
+    Moments are streamed; features of single pictures are kept only for metrics that need them, and for intervals. Where the reference holds
+    more pictures than were generated, as many are drawn from it, since the Fréchet distance depends on N.
+    """
+
+    def __init__(
+        self,
+        suite: GenerationSuite,
+        *,
+        count: int | None = None,
+        model: ModelIdentity | None = None,
+        plan: SamplePlan | None = None,
+        extractors: Sequence[FeatureExtractor] = (),
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Open the reference and the extractors, and refuse what would be refused in the end.
+
+        Args:
+            suite: what to measure.
+            count: how many samples there will be, if the suite does not say.
+            model, plan: what made them and how, where that is known.
+            extractors: your own, beside those that the suite names.
+            device: of the extractors' networks.
+
+        Raises:
+            EvaluationError: if a distance would not mean what its name says: fewer real than generated pictures, no more pictures than
+                features, statistics of another extractor.
+            CheckpointError: if an extractor's weights are missing.
+            DataError: if the reference cannot be opened.
+        """
+        self._clock = Clock()
+        self.suite, self._model, self._plan, self._device = suite, model, plan, torch.device(device)
+        self._count = suite.num_samples or count
+        self._extractors = [extractor.to(device) for extractor in all_extractors(suite.extractors, extractors)]
+        self._omitted: dict[str, str] = {}
+        if "inception_score" in suite.metrics and not any(isinstance(extractor, InceptionV3Compat) for extractor in self._extractors):
+            self._omitted["inception_score"] = "none of the extractors is the Inception network"
+        self._source = None if suite.reference is None else open_source(suite.reference)
+        self._stored = {file.extractor: read_statistics(file.path, split=file.split, count=file.count) for file in suite.statistics}
+        widths = {extractor.name: feature_width(extractor, suite.size) for extractor in self._extractors}
+        if "frechet" in suite.metrics:
+            self._refuse_early(widths)
+        resampled = {name for name, width in widths.items() if "frechet" in suite.metrics and not why_no_interval(self._count, width)}
+        kept = [extractor.name for extractor in self._extractors if suite.over_sets or extractor.name in resampled]
+        self._generated = SampleSide(self._extractors, kept=kept)
+        self._real = SampleSide(self._extractors, kept=kept)
+        self._judges = [extractor for extractor in self._extractors if isinstance(extractor, Classifier) and "classifier" in suite.metrics]
 
     @property
-    def count(self) -> int:
-        return self.pictures.count
+    def identity(self) -> dict[str, JsonValue]:
+        """Everything but the samples on which the numbers depend."""
+        return {
+            "suite": self.suite.to_dict(),
+            "model": self._model.to_dict() if self._model else None,
+            "plan": self._plan.to_dict() if self._plan else None,
+            "reference": self._source.identity if self._source else statistics_identity(self._stored.values()),
+            "extractors": {extractor.name: extractor.identity for extractor in self._extractors},
+            "environment": environment(self._device).to_dict(),
+        }
 
-    def update(self, images: Tensor, numbers: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Take in (B, 3, H, W) uint8, numbered on from those before unless they have numbers of their own; gives the numbers and the features."""
-        numbers = torch.arange(self.count, self.count + len(images)) if numbers is None else numbers
-        self.pictures.update(numbers, images)
-        features = {extractor.name: extractor(images) for extractor in self._extractors}
-        for moments, extractor in zip(self.moments, self._extractors, strict=True):
-            moments.update(features[extractor.name])
-        return numbers, features
+    def update(self, images: Tensor, classes: Tensor | None) -> None:
+        """Take in samples (B, 3, size, size), uint8 or floats in [0, 1], and the classes that were asked for (B,).
 
+        Raises:
+            EvaluationError: if they are of another size than the reference.
+        """
+        pictures = images.cpu() if images.dtype == torch.uint8 else to_uint8(images.float()).cpu()
+        if pictures.shape[1:] != (3, self.suite.size, self.suite.size):
+            expected = f"(B, 3, {self.suite.size}, {self.suite.size})"
+            raise EvaluationError(f"samples have shape {tuple(pictures.shape)}; the reference is brought to {expected}")
+        numbers, features = self._generated.update(pictures)
+        if classes is not None:
+            seen = {judge.name: judge.logits_of(features[judge.name]).argmax(dim=1) for judge in self._judges}
+            self._generated.verdicts.update(numbers, asked=classes, **seen)
 
-def _distances(suite: GenerationSuite, extractors: Sequence[FeatureExtractor], generated: _Side) -> tuple[list[MetricValue], DataIdentity]:
-    """To real pictures, and which those were; to statistics files, which the values name."""
-    measured = [moments.compute() for moments in generated.moments]
-    if suite.reference is None:
-        files = {file.extractor: file for file in suite.statistics}
-        values, sums = [], []
-        for extractor, side in zip(extractors, measured, strict=True):
-            file = files[extractor.name]
-            stored = read_statistics(file.path, split=file.split, count=file.count)
-            sums.append(stored.sha256)
-            few = suite.allow_few_samples
-            values.append(frechet_to_statistics(side, stored, extractor=extractor, reconstructions=False, allow_few_samples=few))
-        config: dict[str, JsonValue] = {"statistics": [file.to_dict() for file in suite.statistics]}
-        fingerprint = hashlib.sha256("".join(sums).encode()).hexdigest()
-        size, name = (suite.size, suite.size), f"statistics-{fingerprint[:16]}"
-        return values, DataIdentity(config=config, identity=name, images=generated.count, size=size, pixels_sha256=fingerprint)
-    reference, data = _reference(suite, extractors, generated.count)
-    side_name = f"pictures of {suite.reference.name}, drawn with seed {suite.seed} where there are more"
-    values = [
-        frechet_value(
-            side,
-            real.compute(),
-            extractor=extractor,
-            reference_side=side_name,
-            allow_unequal_counts=suite.allow_unequal_counts,
-            allow_few_samples=suite.allow_few_samples,
+    def run(
+        self, samples: Samples, *, progress: Report = lambda done, total: None, unfinished: UnfinishedSides | None = None
+    ) -> tuple[Result, Evidence]:
+        """Measure samples that lie on disk.
+
+        Args:
+            samples: all of them.
+            progress: called with the pictures of both sides measured so far, and their number.
+            unfinished: where an interrupted run of this measurement left its state, and where this one leaves its own.
+
+        Raises:
+            EvaluationError: if there are no samples, or another number than the suite says, or only some have a class.
+            DataError: if the reference cannot be read.
+        """
+        position = 0
+        earlier = unfinished.generated.load(0) if unfinished else None
+        if earlier is not None:
+            position = earlier.position
+            samples.report.update(earlier.skips)
+            self._generated.load_state(earlier.states)
+        total = len(samples) + (0 if self._source is None else min(len(samples), len(self._source)))
+        progress(position, total)
+        for images, classes in samples.batches(self.suite.batch_size, start=position):
+            self.update(images, classes)
+            progress(samples.position, total)
+            if unfinished and unfinished.generated.is_due:
+                unfinished.generated.store(0, Progress(samples.position, samples.report.kept, self._generated.state()))
+        return self.finish(samples.report, progress=lambda done: progress(len(samples) + done, total), unfinished=unfinished)
+
+    def finish(
+        self, skips: SkipReport, *, progress: Callable[[int], None] = lambda done: None, unfinished: UnfinishedSides | None = None
+    ) -> tuple[Result, Evidence]:
+        """The result over all samples taken in; see `run`.
+
+        Args:
+            skips: samples that could not be read.
+            progress: called with the real pictures measured so far.
+            unfinished: see `run`.
+        """
+        suite, generated = self.suite, self._generated
+        broken = f" ({len(skips)} could not be read: {'; '.join(f'{skip.key}: {skip.reason}' for skip in skips.kept)})" if skips else ""
+        if not generated.count:
+            raise EvaluationError(f"there are no samples to measure{broken}")
+        if suite.num_samples is not None and generated.count + len(skips) != suite.num_samples:
+            raise EvaluationError(f"{generated.count} samples were given{broken}, but the suite {suite.name} is about {suite.num_samples}")
+        data = self._measure_reference(progress, unfinished)
+        real = RealSide(self._real if self._source is not None else None, self._stored)
+        values, resampled = distances(suite, self._extractors, generated, real, expected=self._count)
+        agreed, per_image = agreements(generated.verdicts, self._judges, generated.count, suite.bootstrap)
+        evidence = Evidence(generated.pictures.numbers(), per_image, {}, resampled)
+        result = Result(
+            kind="generation",
+            suite=suite.to_dict(),
+            model=self._model,
+            data=data,
+            generated_sha256=generated.pictures.pixels_sha256(),
+            generated_skipped=tuple(f"{skip.key}: {skip.reason}" for skip in skips.kept),
+            sampling=self._plan.to_dict() if self._plan else None,
+            extractors={extractor.name: extractor.identity for extractor in self._extractors},
+            values=(*values, *agreed),
+            omitted=self._omitted,
+            evidence_sha256=evidence.sha256,
+            environment=environment(self._device),
+            run=self._clock.run(1),
         )
-        for extractor, side, real in zip(extractors, measured, reference.moments, strict=True)
-    ]
-    return values, data
+        return result, evidence
 
+    def _refuse_early(self, widths: dict[str, int]) -> None:
+        suite = self.suite
+        for extractor in self._extractors:
+            width, count = widths[extractor.name], self._count
+            if extractor.name in self._stored:
+                check_same_features(self._stored[extractor.name], extractor, width)
+                others = self._stored[extractor.name].count
+            else:
+                others = None if self._source is None else len(self._source)
+            if count is not None and self._source is not None and not suite.allow_unequal_counts:
+                check_equal_counts(count, min(count, len(self._source)))
+            known = [number for number in (count, others) if number is not None]
+            if known and not suite.allow_few_samples:
+                check_enough_samples(min(known), extractor, width)
 
-def _reference(suite: GenerationSuite, extractors: Sequence[FeatureExtractor], count: int) -> tuple[_Side, DataIdentity]:
-    assert suite.reference is not None
-    whole = open_source(suite.reference)
-    source = choose(whole, min(count, len(whole)), seed=suite.seed)
-    loader = EvalLoader(source, preprocessing=ImagePreprocessing(size=suite.size), batch_size=suite.batch_size)
-    loader.report = SkipReport(source.skipped, keep=sys.maxsize)
-    side = _Side(extractors)
-    for batch in loader:
-        side.update(to_uint8(batch.images), batch.indices)
-    return side, side.pictures.identity(suite.reference, source, loader.report)
-
-
-def _agreements(verdicts: PerImage, judges: Sequence[Classifier], count: int, bootstrap: BootstrapConfig) -> list[MetricValue]:
-    """Share of samples that each judge gives the class that was asked for, also by class."""
-    if not verdicts.state():
-        return []
-    table = verdicts.compute()
-    if len(table["asked"]) != count:
-        raise EvaluationError(f"{len(table['asked'])} of {count} samples have a class that was asked for; give one for all or for none")
-    values = []
-    for judge in judges:
-        agrees = table[judge.name] == table["asked"]
-        value = agreement_value(f"agreement[{judge.name}].asked_class", agrees, bootstrap, f"{judge.name} sees the class that was asked for")
-        by_class: dict[str, JsonValue] = {str(label): float(agrees[table["asked"] == label].mean()) for label in np.unique(table["asked"])}
-        values.append(value.model_copy(update={"details": {"by_class": by_class}}))
-    return values
+    def _measure_reference(self, progress: Callable[[int], None], unfinished: UnfinishedSides | None) -> DataIdentity:
+        """Which real pictures the samples are compared with, or which files."""
+        suite, count = self.suite, self._generated.count
+        if suite.reference is None or self._source is None:
+            fingerprint = statistics_identity(self._stored.values())
+            config: dict[str, JsonValue] = {"statistics": [file.to_dict() for file in suite.statistics]}
+            size, name = (suite.size, suite.size), f"statistics-{fingerprint[:16]}"
+            return DataIdentity(config=config, identity=name, images=count, size=size, pixels_sha256=fingerprint)
+        source = choose(self._source, min(count, len(self._source)), seed=suite.seed)
+        loader = EvalLoader(source, preprocessing=ImagePreprocessing(size=suite.size), batch_size=suite.batch_size)
+        loader.report = SkipReport(source.skipped, keep=sys.maxsize)
+        first = 0
+        earlier = unfinished.reference.load(0) if unfinished else None
+        if earlier is not None:
+            first = earlier.position
+            loader.report.update(earlier.skips)
+            self._real.load_state(earlier.states)
+        for batch in loader.batches(range(first, len(source))):
+            self._real.update(to_uint8(batch.images), batch.indices)
+            position = min(first + (batch.step + 1) * suite.batch_size, len(source))
+            progress(position)
+            if unfinished and unfinished.reference.is_due:
+                unfinished.reference.store(0, Progress(position, loader.report.kept, self._real.state()))
+        return self._real.pictures.identity(suite.reference, source, loader.report)

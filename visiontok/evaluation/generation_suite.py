@@ -13,7 +13,9 @@ from visiontok.evaluation.features import EXTRACTORS
 from visiontok.evaluation.sampling import ClassOrder
 from visiontok.evaluation.statistics_files import Split
 
-GenerationMetric = Literal["frechet", "classifier"]
+GenerationMetric = Literal["frechet", "kernel_distance", "cmmd", "manifold", "inception_score", "classifier"]
+AGAINST_PICTURES: tuple[GenerationMetric, ...] = ("kernel_distance", "cmmd", "manifold")
+"""Metrics that compare single pictures with single pictures, so that stored means and covariances are not enough."""
 
 
 class StatisticsFile(Config):
@@ -44,9 +46,11 @@ class GenerationSuite(Config):
         num_samples: how many to sample; of given samples, the number that is expected. None for any number of given samples.
         class_order: see `SamplePlan`.
         sampling: numbers of the sampler, such as guidance.
-        metrics: `frechet` over every extractor; `classifier`: do extractors that classify see the class that was asked for?
+        metrics: `frechet`, `kernel_distance`, `cmmd`, `manifold` (precision, recall, density, coverage) over every extractor,
+            `inception_score` over Inception's; `classifier`: do extractors that classify see the class that was asked for?
         extractors: whose features the distances are computed over.
         seed: of the samples, and of the choice of real pictures, where there are more of them than generated ones.
+        seeds: of the samples instead: as many sets are sampled and measured, and the numbers are means over them; empty for one set.
         batch_size: pictures at a time.
         bootstrap: of the confidence intervals.
         allow_unequal_counts: compare with fewer real pictures than generated ones.
@@ -65,6 +69,7 @@ class GenerationSuite(Config):
     metrics: tuple[GenerationMetric, ...] = Field(default=("frechet", "classifier"), min_length=1)
     extractors: tuple[str, ...] = Field(min_length=1)
     seed: Annotated[int, Field(ge=0)] = 0
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = ()
     batch_size: Annotated[int, Field(gt=0)] = 64
     bootstrap: BootstrapConfig = BootstrapConfig()
     allow_unequal_counts: bool = False
@@ -80,4 +85,16 @@ class GenerationSuite(Config):
         made = [file.extractor for file in self.statistics]
         if self.statistics and sorted(made) != sorted(self.extractors):
             raise ValueError(f"statistics must name one file for each of the extractors {', '.join(self.extractors)}, got {', '.join(made)}")
+        impossible = [metric for metric in self.metrics if metric in AGAINST_PICTURES]
+        if self.statistics and impossible:
+            raise ValueError(f"{', '.join(impossible)} need the real pictures themselves, not their statistics: give a reference")
+        if len(self.seeds) == 1 or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds are two or more different ones, got {', '.join(map(str, self.seeds))}; for a single one say seed")
+        if len(set(self.metrics)) < len(self.metrics):
+            raise ValueError(f"metrics names one twice: {', '.join(self.metrics)}")
         return self
+
+    @property
+    def over_sets(self) -> tuple[GenerationMetric, ...]:
+        """Those metrics that need the features of all pictures at once."""
+        return tuple(metric for metric in self.metrics if metric in (*AGAINST_PICTURES, "inception_score"))

@@ -17,6 +17,7 @@ from visiontok.evaluation.ahead import ahead
 from visiontok.evaluation.environment import environment
 from visiontok.evaluation.evidence import Evidence
 from visiontok.evaluation.features import FeatureExtractor, all_extractors
+from visiontok.evaluation.frechet_sides import check_enough_samples, feature_width
 from visiontok.evaluation.identity import Clock, Pictures, model_identity, processes
 from visiontok.evaluation.measures import Batch, Measure, build_measures
 from visiontok.evaluation.metrics.accumulator import Accumulator, merge_across_processes
@@ -97,7 +98,10 @@ class Measurement:
             if length is not None and length not in tokenizer.lengths_supported:
                 known = ", ".join(map(str, [*tokenizer.lengths_supported][:20]))
                 raise EvaluationError(f"the suite {suite.name} asks for {length} tokens, which {name} cannot write; its lengths are {known}")
-            self._measures[length], self._omitted = build_measures(suite, layout, self.extractors, tokenizer=tokenizer)
+            self._measures[length], self._omitted = build_measures(suite, layout, self.extractors, tokenizer=tokenizer, samples=len(self.source))
+        if {"frechet", "perturbed_frechet"} & set(suite.metrics) and not suite.allow_few_samples:
+            for extractor in self.extractors:
+                check_enough_samples(len(self.source), extractor, feature_width(extractor, size))
         if not any(self._measures.values()):
             raise EvaluationError(f"nothing that the suite {suite.name} measures applies to {name}: {'; '.join(self._omitted.values())}")
         self._pictures = Pictures()
@@ -232,13 +236,14 @@ class Measurement:
         return f"pictures resized ({suite.interpolation}) and cropped to the centre, reconstructions rounded to 8 bits"
 
     def _evidence(self) -> Evidence:
-        per_image, counts = {}, {}
+        per_image, counts, resampled = {}, {}, {}
         for length, measures in self._measures.items():
             suffix = "" if length is None else f" at {length} tokens"
             for measure in measures.values():
                 per_image.update({name + suffix: column for name, column in measure.per_image().items()})
                 counts.update({name + suffix: column for name, column in measure.code_counts().items()})
-        return Evidence(self._pictures.numbers(), per_image, counts)
+                resampled.update({name + suffix: column for name, column in measure.resampled(self.suite.bootstrap).items()})
+        return Evidence(self._pictures.numbers(), per_image, counts, resampled)
 
     def _accumulators(self) -> dict[str, Accumulator]:
         return {

@@ -13,6 +13,18 @@ from visiontok.evaluation.bootstrap import Interval
 from visiontok.files import replacing
 
 
+class SeedSpread(Config):
+    """What drawing again changes.
+
+    Attributes:
+        values: seed -> the number measured with it.
+        deviation: their sample standard deviation.
+    """
+
+    values: dict[str, float]
+    deviation: float
+
+
 class MetricValue(Config):
     """One number.
 
@@ -24,7 +36,10 @@ class MetricValue(Config):
         unit: "dB", "bits", ...; empty for shares and distances.
         better: which way is better, if any.
         count: N, the number of images (of each side, for distances).
-        interval: over the images; None where the metric is no mean over images.
+        interval: over the images: of a mean by percentile bootstrap, of a Fréchet distance by resampled distances centred on it.
+        no_interval: why a metric over sets of images has none.
+        seeds: where it was measured with several seeds, the values of each; `value` is then their mean, and the ends of `interval` are
+            the means of theirs.
         protocol: how it was computed, in words.
         details: further numbers that belong to it.
     """
@@ -37,6 +52,8 @@ class MetricValue(Config):
     better: Literal["higher", "lower", "neither"] = "neither"
     count: int
     interval: Interval | None = None
+    no_interval: str = ""
+    seeds: SeedSpread | None = None
     protocol: str
     details: dict[str, JsonValue] = Field(default_factory=dict)
 
@@ -56,7 +73,9 @@ class MetricValue(Config):
         if self.value is None:
             return "not defined"
         shown = max(self.value, 0.0) if self.name.startswith(("FD", "FID")) else self.value
-        return _digits(shown) + (f" [{_digits(self.interval.low)}, {_digits(self.interval.high)}]" if self.interval else "")
+        interval = f" [{_digits(self.interval.low)}, {_digits(self.interval.high)}]" if self.interval else ""
+        spread = f" ± {_digits(self.seeds.deviation)} over {len(self.seeds.values)} seeds" if self.seeds else ""
+        return _digits(shown) + spread + interval
 
 
 def _digits(number: float) -> str:

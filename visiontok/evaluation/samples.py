@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,20 +32,37 @@ class Samples(ABC):
 
     Attributes:
         report: what could not be read so far.
+        position: the sample behind the last batch that was read.
+        classes: that were asked for, one per sample; None where the files do not say.
     """
 
     report: SkipReport
+    position: int = 0
+    classes: Sequence[int] | None
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """Tells these samples from others, as far as that can be told without reading all of them."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    def batches(self, size: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Pictures (B, 3, H, W) uint8, and the classes asked for (B,) int64 or None.
+
+        Args:
+            size: of a batch.
+            start: the first sample, for the rest of an interrupted run.
 
         Raises:
             EvaluationError: if pictures of different sizes meet, or the file is damaged.
         """
+
+    @abstractmethod
+    def read(self, rows: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+        """Single samples (3, H, W) uint8 with their places, which must rise; unreadable ones are left out."""
 
 
 def open_samples(path: str | Path) -> Samples:
@@ -68,27 +87,40 @@ class SampleFolder(Samples):
         self._source = FolderSource(FolderConfig(path=str(folder)))
         self._places = [place for place in range(len(self._source)) if self._source.key(place) != GRID]
         found = [CLASS_OF_FILE.search(Path(self._source.key(place)).stem) for place in self._places]
-        self._classes = [int(match[1]) for match in found if match] if all(found) else None
-        self.report = SkipReport()
+        self.classes = [int(match[1]) for match in found if match] if all(found) else None
+        self.report = SkipReport(keep=sys.maxsize)
+
+    @property
+    def identity(self) -> str:
+        return self._source.identity
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-        for start in range(0, len(self), size):
+    def batches(self, size: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor | None]]:
+        for first in range(start, len(self), size):
             pictures, classes = [], []
-            for row in range(start, min(start + size, len(self))):
+            self.position = min(first + size, len(self))
+            for row in range(first, self.position):
                 try:
                     pictures.append(np.asarray(self._source.read(self._places[row]).image))
                 except UNUSABLE as error:
                     self.report.update([Skip(self._source.key(self._places[row]), str(error))])
                     continue
-                classes.append(self._classes[row] if self._classes else 0)
+                classes.append(self.classes[row] if self.classes else 0)
             sizes = {picture.shape for picture in pictures}
             if len(sizes) > 1:
                 raise EvaluationError(f"samples of different sizes {sorted(sizes)} lie in one folder")
             if pictures:
-                yield _channels_first(np.stack(pictures)), torch.tensor(classes) if self._classes else None
+                yield _channels_first(np.stack(pictures)), torch.tensor(classes) if self.classes else None
+
+    def read(self, rows: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+        for row in rows:
+            try:
+                picture = np.asarray(self._source.read(self._places[row]).image)
+            except UNUSABLE:
+                continue
+            yield row, _channels_first(picture[None])[0]
 
 
 class SampleFile(Samples):
@@ -100,25 +132,43 @@ class SampleFile(Samples):
             self._shape = shape
         if dtype != np.uint8 or len(self._shape) != 4 or self._shape[3] != 3:
             raise EvaluationError(f"arr_0 of {path} is {dtype} {self._shape}; expected uint8 (N, H, W, 3)")
-        self._classes = self._read_classes()
+        stored = self._read_classes()
+        self.classes = None if stored is None else stored.tolist()
         self.report = SkipReport()
+
+    @property
+    def identity(self) -> str:
+        with zipfile.ZipFile(self._path) as archive:
+            return "/".join(f"{member.filename}:{member.file_size}:{member.CRC:08x}" for member in archive.infolist())
 
     def __len__(self) -> int:
         return int(self._shape[0])
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    def batches(self, size: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor | None]]:
         row_bytes = int(np.prod(self._shape[1:]))
         with self._member("arr_0") as (file, _, _):
-            for start in range(0, len(self), size):
-                count = min(size, len(self) - start)
+            if start:
+                file.seek(start * row_bytes, os.SEEK_CUR)
+            for first in range(start, len(self), size):
+                count = min(size, len(self) - first)
+                self.position = first + count
                 try:
                     data = file.read(count * row_bytes)
                 except (zipfile.BadZipFile, OSError) as error:
                     raise EvaluationError(f"{self._path} is damaged: {error}") from error
                 if len(data) != count * row_bytes:
-                    raise EvaluationError(f"{self._path} ends after {start} of {len(self)} samples")
+                    raise EvaluationError(f"{self._path} ends after {first} of {len(self)} samples")
                 pictures = np.frombuffer(data, dtype=np.uint8).reshape(count, *self._shape[1:])
-                yield _channels_first(pictures), None if self._classes is None else self._classes[start : start + count]
+                yield _channels_first(pictures), None if self.classes is None else torch.tensor(self.classes[first : first + count])
+
+    def read(self, rows: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+        row_bytes, behind = int(np.prod(self._shape[1:])), 0
+        with self._member("arr_0") as (file, _, _):
+            for row in rows:
+                file.seek((row - behind) * row_bytes, os.SEEK_CUR)
+                behind = row + 1
+                picture = np.frombuffer(file.read(row_bytes), dtype=np.uint8).reshape(1, *self._shape[1:])
+                yield row, _channels_first(picture)[0]
 
     def _read_classes(self) -> Tensor | None:
         try:

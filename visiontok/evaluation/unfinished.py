@@ -88,3 +88,20 @@ class Unfinished:
 
     def _path(self, rank: int) -> Path:
         return self.folder / f"process-{rank}.safetensors"
+
+
+class UnfinishedSides:
+    """The memory of a measurement that reads two sides one after the other.
+
+    Attributes:
+        generated, reference: of each side.
+    """
+
+    def __init__(self, folder: str | Path, identity: Mapping[str, Any]) -> None:
+        """See `Unfinished`."""
+        self.generated, self.reference = (Unfinished(folder, {"side": side, **identity}) for side in ("generated", "reference"))
+
+    def remove(self) -> None:
+        """Forget the measurement: it is done."""
+        self.generated.remove()
+        self.reference.remove()

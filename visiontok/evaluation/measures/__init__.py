@@ -38,6 +38,7 @@ def build_measures(
     extractors: Sequence[FeatureExtractor],
     *,
     tokenizer: Tokenizer[Any] | None = None,
+    samples: int | None = None,
 ) -> tuple[dict[str, Measure], dict[str, str]]:
     """The measures of a suite for a tokenizer of this layout, and why others that the suite asks for are omitted.
 
@@ -46,6 +47,7 @@ def build_measures(
         layout: of the tokens.
         extractors: whose features the distances are computed over.
         tokenizer: for measures that decode other tokens than its own; networks of perceptual distances go to its device.
+        samples: how many images there will be over all processes; without it distances have no intervals.
     """
     measures: dict[str, Measure] = {}
     omitted: dict[str, str] = {}
@@ -68,7 +70,7 @@ def build_measures(
                 measures[metric] = _TOKENS[metric](layout)
         elif metric == "frechet":
             for extractor in extractors:
-                measures[f"frechet.{extractor.name}"] = FrechetMeasure(extractor, allow_few_samples=suite.allow_few_samples)
+                measures[f"frechet.{extractor.name}"] = FrechetMeasure(extractor, allow_few_samples=suite.allow_few_samples, samples=samples)
         elif metric == "perturbed_frechet":
             reason = why_not_perturbed(tokenizer, suite.perturbations)
             if reason is not None:

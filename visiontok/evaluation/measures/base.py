@@ -73,6 +73,10 @@ class Measure(ABC):
         """Value name -> (N,) float64, by the images' numbers, what each adds to that mean; not finite where left out."""
         return {}
 
+    def resampled(self, bootstrap: BootstrapConfig) -> dict[str, np.ndarray]:
+        """Value name -> (R,) float64, the values over resampled images."""
+        return {}
+
     def code_counts(self) -> dict[str, np.ndarray]:
         """Codebook -> (K,) int64, how often each id occurred."""
         return {}
