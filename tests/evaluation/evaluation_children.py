@@ -2,10 +2,13 @@
 
 import multiprocessing
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from grey_patches import GreyPatches
 
 from visiontok.evaluation import GenerationSuite, Suite
@@ -25,8 +28,17 @@ context.set_forkserver_preload(
 )
 
 
-def evaluate(suite: dict, output: Path, told) -> None:
-    """Two models, slowly, with a state after every batch; tells how many images are done."""
+def evaluate_as_one_of_two(suite: dict, output: Path, meeting: str, rank: int, told) -> None:
+    """One model over two processes, likewise."""
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    try:
+        evaluate(suite, output, told, names=("a",))
+    finally:
+        dist.destroy_process_group()
+
+
+def evaluate(suite: dict, output: Path, told, *, names: Sequence[str] = ("a", "b")) -> None:
+    """Models one after the other, slowly, with a state after every batch; tells how many images are done."""
     torch.set_num_threads(1)
 
     def slowly(done: int, total: int) -> None:
@@ -35,7 +47,7 @@ def evaluate(suite: dict, output: Path, told) -> None:
 
     Unfinished.is_due = property(lambda self: True)
     evaluate_models(
-        Suite.parse(suite), ["a", "b"], load=lambda name: GreyPatches(), output=output, progress=lambda name: nullcontext(slowly), report=False
+        Suite.parse(suite), names, load=lambda name: GreyPatches(), output=output, progress=lambda name: nullcontext(slowly), report=False
     )
 
 

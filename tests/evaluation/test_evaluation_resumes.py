@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_children import Child
+from evaluation_children import Child, evaluate_as_one_of_two
 from grey_patches import GreyPatches
 from PIL import Image
 
@@ -127,3 +127,21 @@ def test_evidence_round_trip(tmp_path: Path) -> None:
     assert Evidence.load_beside(tmp_path / "other.json", result.evidence_sha256) is None
     with pytest.raises(Exception, match="does not belong to"):
         Evidence.load_beside(tmp_path / "r.json", "0" * 64)
+
+
+def test_two_processes_killed_go_on_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    suite = SUITE.replace(num_samples=80, metrics=["psnr", "codebook"], extractors=[], batch_size=8).to_dict()
+
+    def pair(folder: str, meeting: str) -> list[Child]:
+        return [Child(suite, tmp_path / folder, f"file://{tmp_path / meeting}", rank, target=evaluate_as_one_of_two) for rank in range(2)]
+
+    for child in pair("whole", "first"):
+        child.finish()
+    killed = [child.kill_after(3) for child in pair("parts", "second")]
+    assert all(seen[-1] < 40 for seen in killed)
+    rest = [child.finish() for child in pair("parts", "third")]
+    assert all(seen[0] >= 8 for seen in rest)  # neither begins again
+    results = [Result.load(tmp_path / folder / "small--a.json") for folder in ("whole", "parts")]
+    assert json.dumps(results[0].measured()) == json.dumps(results[1].measured())
+    assert results[0].run.processes == 2
