@@ -64,20 +64,19 @@ class TokenFile:
             TokenError: if it is no such file, is damaged, or its ids do not fit its layout.
             FileNotFoundError: if there is none.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            tokens = _tokens(arrays)
-            labels = tuple(arrays["labels"].tolist()) if "labels" in arrays else None
-            found = cls(tokens, tuple(arrays["keys"].tolist()), TokenizerIdentity.model_validate_json(str(arrays["tokenizer"])), labels)
-        except KeyError as error:
-            raise TokenError(f"{path} is not a file of tokens: it has no array {error}") from error
-        except TokenError as error:
-            raise TokenError(f"{path}: {error}") from error
-        except OSError:
-            raise
-        except Exception as error:  # damaged archives fail in as many ways as there are bytes
-            raise TokenError(f"{path} is not a file of tokens, or is damaged: {error}") from error
+        with open(path, "rb") as opened:
+            try:
+                with np.load(opened, allow_pickle=False) as file:
+                    arrays = {name: file[name] for name in file.files}
+                tokens = _tokens(arrays)
+                labels = tuple(arrays["labels"].tolist()) if "labels" in arrays else None
+                found = cls(tokens, tuple(arrays["keys"].tolist()), TokenizerIdentity.model_validate_json(str(arrays["tokenizer"])), labels)
+            except KeyError as error:
+                raise TokenError(f"{path} is not a file of tokens: it has no array {error}") from error
+            except TokenError as error:
+                raise TokenError(f"{path}: {error}") from error
+            except Exception as error:  # damaged archives fail in as many ways as there are bytes
+                raise TokenError(f"{path} is not a file of tokens, or is damaged: {error}") from error
         _check_count(path, len(tokens), {"keys": found.keys, "labels": found.labels})
         return found
 
