@@ -122,9 +122,9 @@ class Study(Config):
                 raise ValueError(f"the arm {name} quantizes {arm.quantizes!r}, which is no trained arm of this study")
         for comparison in self.comparisons:
             named = comparison.arms if isinstance(comparison, Difference) else (comparison.arm,) if isinstance(comparison, Trend) else ()
-            for arm in named:
-                if arm not in self.arms:
-                    raise ValueError(f"{comparison.question!r} names the arm {arm!r}; there are {', '.join(self.arms)}")
+            for wanted in named:
+                if wanted not in self.arms:
+                    raise ValueError(f"{comparison.question!r} names the arm {wanted!r}; there are {', '.join(self.arms)}")
         for name, data in self.data.items():
             if (data.generation is None) != (self.generator is None):
                 raise ValueError(f"the data set {name} and the study must both have generation, or neither: one says what is measured of the other")
