@@ -82,8 +82,10 @@ class Curve(Config):
         for number, result in enumerate(self.results):
             for length in dict.fromkeys(value.length for value in result.values):
                 values = {value.name: value for value in result.values if value.length == length}
-                rates = [float(values.pop(name).value or 0) for name in ("tokens_per_image", "bits_per_image.nominal", "bits_per_pixel.nominal")]
-                found.append(Point(in_words(rates[0], self.wishes[number] if self.wishes else None), *rates, values))
+                rates = ("tokens_per_image", "bits_per_image.nominal", "bits_per_pixel.nominal")
+                tokens, bits, bits_per_pixel = (float(values.pop(name).value or 0) for name in rates)
+                label = in_words(tokens, self.wishes[number] if self.wishes else None)
+                found.append(Point(label, tokens, bits, bits_per_pixel, values))
         return sorted(found, key=lambda point: point.tokens)
 
 
