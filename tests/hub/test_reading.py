@@ -96,6 +96,8 @@ class TestPickles:
         module = types.ModuleType("ruamel.yaml.comments")
         module.CommentedSeq = type("CommentedSeq", (list,), {"__module__": module.__name__})
         module.ScalarFloat = type("ScalarFloat", (float,), {"__module__": module.__name__})
+        for name in ("ruamel", "ruamel.yaml"):
+            monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
         monkeypatch.setitem(sys.modules, module.__name__, module)
         sizes, rate = module.CommentedSeq([1, 2]), module.ScalarFloat(1e-4)
         sizes.line, rate.width = 3, 4
@@ -120,6 +122,8 @@ class TestPickles:
 
         module = types.ModuleType("ruamel.yaml.comments")
         module.CommentedSeq = type("CommentedSeq", (list,), {"__module__": module.__name__})
+        for name in ("ruamel", "ruamel.yaml"):
+            monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
         monkeypatch.setitem(sys.modules, module.__name__, module)
         content = pickled({"args": module.CommentedSeq([Evil()]), "model": {"a": torch.ones(2)}})
         with pytest.raises(CheckpointError, match=r"holds \w+\.system beside its tensors .* a pickle can run code"):
