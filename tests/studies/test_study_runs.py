@@ -9,7 +9,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from rich.console import Console
 
 import visiontok.studies.arms
@@ -19,14 +18,6 @@ from visiontok.studies.page import studies_page
 from visiontok.studies.report import write_study
 
 TINY = Path(__file__).parent / "tiny_study.yaml"
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def carry_out(root: Path, overrides: tuple[str, ...] = (), **options: object) -> tuple[StudyResult, str]:
