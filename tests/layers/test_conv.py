@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
 
 from visiontok.decoders.conv import ConvDecoder
 from visiontok.encoders.conv import ConvEncoder
 from visiontok.errors import ConfigError, SignalError
 from visiontok.layers.adaptive_group_norm import AdaptiveGroupNorm
 from visiontok.layers.conv import AttentionBlock, ConvNetConfig, TamingNetConfig
-from visiontok.layers.resampling import DOWNSAMPLE, UPSAMPLE
+from visiontok.layers.resampling import DOWNSAMPLE, UPSAMPLE, NearestUpsample
 
 SMALL = {"channels": 32, "channel_mult": (1, 2), "num_res_blocks": 1, "latent_channels": 4}
 
@@ -119,3 +120,19 @@ def test_far_shifts_of_adaptive_norms_leave_the_next_norm_exact() -> None:
     latents = torch.randn(1, SMALL["latent_channels"], 4, 4)
     found = decoder(latents)
     torch.testing.assert_close(found, decoder.double()(latents.double()).float(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", [(2, 4, 3, 5), (1, 4, 2, 1)])
+def test_a_nearest_upsample_is_a_convolution_of_the_doubled_map(shape: tuple[int, ...], memory_format: torch.memory_format):
+    torch.manual_seed(0)
+    upsample = NearestUpsample(4).double().to(memory_format=memory_format)
+    x = torch.randn(shape, dtype=torch.float64).contiguous(memory_format=memory_format).requires_grad_()
+    doubled = functional.interpolate(x, scale_factor=2.0, mode="nearest")
+    expected = upsample.conv(doubled)
+    grads = torch.autograd.grad(expected.square().sum(), [x, *upsample.parameters()])
+    result = upsample(x)
+    torch.testing.assert_close(result, expected)
+    assert result.is_contiguous(memory_format=memory_format)
+    for grad, wanted in zip(torch.autograd.grad(result.square().sum(), [x, *upsample.parameters()]), grads, strict=True):
+        torch.testing.assert_close(grad, wanted)

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +81,19 @@ def cases(system: str, pattern: str = "*") -> list[Any]:
 
 
 class Taps:
-    """Records the outputs of named submodules during forward passes; the last call wins."""
+    """Records the outputs of named submodules during forward passes; the last call wins.
+
+    A block that is asked for some positions only is run once more for all of them.
+    """
 
     def __init__(self, model: nn.Module, names: Mapping[str, str]) -> None:
         self.seen: dict[str, Tensor] = {}
         for theirs, ours in names.items():
-            model.get_submodule(ours).register_forward_hook(
-                lambda _module, _inputs, output, theirs=theirs: self.seen.update({theirs: output.clone()})
-            )
+            model.get_submodule(ours).register_forward_hook(partial(self._record, theirs), with_kwargs=True)
+
+    def _record(self, theirs: str, module: nn.Module, args: tuple[object, ...], options: dict[str, object], output: Tensor) -> None:
+        asked = options.get("kept")
+        whole = output if asked is None else module.forward(*args, **{**options, "kept": slice(None)})
+        if asked is not None:
+            torch.testing.assert_close(output, whole[:, asked], rtol=1e-5, atol=1e-5)
+        self.seen[theirs] = whole.clone()

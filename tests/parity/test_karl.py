@@ -35,7 +35,7 @@ def test_every_stage_at_every_budget_and_quality(case: ReferenceCase, monkeypatc
     image = case.inputs["images"][:1]
     seen: dict[str, torch.Tensor] = {}
     model.encoder.norm_pre.register_forward_hook(lambda _module, inputs, output: seen.update(sequence=inputs[0], normed=output))
-    taps = Taps(model, {"out": "encoder.blocks", "predicted": "decoder"})
+    taps = Taps(model, {"out": f"encoder.blocks.{len(model.encoder.blocks) - 1}"})
 
     features = model.base.features(image, noise(case))
     target = model.base.target(features)

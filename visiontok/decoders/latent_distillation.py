@@ -52,6 +52,7 @@ class LatentDistillationDecoder(nn.Module):
         masks = (self.mask_token + self.grid_positions(height, width)).expand(len(latents), -1, -1)
         x = self.norm_pre(torch.cat([masks, self.embed(latents) + places], dim=1))
         visible = None if kept is None else F.pad(kept, (cells, 0), value=True)[:, None, None]
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x, visible)
-        return self.head(self.norm_post(x[:, :cells]).unflatten(1, grid))
+        x = self.blocks[-1](x, visible, kept=slice(cells))
+        return self.head(self.norm_post(x).unflatten(1, grid))

@@ -105,10 +105,11 @@ class RegisterFlowDecoder(nn.Module):
         x = torch.cat([patches, condition.registers.to(patches.dtype)], dim=1)
         kind = torch.arange(x.shape[1], device=x.device).ge(patches.shape[1]).long()
         time = self.time_embed(times)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x, mask=condition.mask, condition=time, kind_of_token=kind)
+        x = self.blocks[-1](x, mask=condition.mask, condition=time, kind_of_token=kind, kept=slice(patches.shape[1]))
         shift, scale = self.modulation(time)
-        out = self.head(modulate(self.norm(x[:, : patches.shape[1]]), shift, scale))
+        out = self.head(modulate(self.norm(x), shift, scale))
         return unpatchify(out, self.patch_size, height=self.side)
 
     def _init_weights(self) -> None:

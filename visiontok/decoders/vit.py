@@ -54,10 +54,10 @@ class LatentViTDecoder(nn.Module):
         if lengths is not None:
             seen = prefix_mask(lengths, latents.shape[1])
             mask = F.pad(seen, (image_tokens.shape[1], text_tokens.shape[1]), value=True)[:, None, None]
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x, mask)
-        x = self.norm_post(x[:, 1 : 1 + self.grid**2])
-        return x.unflatten(1, (self.grid, self.grid))
+        x = self.blocks[-1](x, mask, kept=slice(1, 1 + self.grid**2))
+        return self.norm_post(x).unflatten(1, (self.grid, self.grid))
 
 
 class PixelHead(nn.Module):

@@ -66,5 +66,5 @@ class LatentDistillationEncoder(nn.Module):
         grid = torch.cat([self.patch_embed(images).permute(0, 2, 3, 1), features], dim=-1).flatten(1, 2)
         queries = self.latent_tokens[:num_tokens].expand(len(images), -1, -1)
         sequence = torch.cat([self.conditions[condition][:, None], grid + self.grid_positions(height, width), queries], dim=1)
-        x = self.blocks(self.norm_pre(sequence))[:, -num_tokens:]
+        x = self.blocks[-1](self.blocks[:-1](self.norm_pre(sequence)), kept=slice(-num_tokens, None))
         return self.to_latents(self.norm_post(x)), self.halting(self.norm_halting(x)).squeeze(-1)

@@ -49,6 +49,7 @@ class RegisterEncoder(nn.Module):
         """(B, H, W, C) -> latents (B, N, latent_dim)."""
         patches = self.patch_embed(patchify(grid, self.patch_size)) + self.patch_positions
         x = torch.cat([patches, self.registers.expand(len(grid), -1, -1)], dim=1)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x, mask=self.mask)
-        return self.to_latents(self.norm(x[:, self.num_patches :]))
+        x = self.blocks[-1](x, mask=self.mask, kept=slice(self.num_patches, None))
+        return self.to_latents(self.norm(x))

@@ -58,8 +58,9 @@ class LatentViTEncoder(nn.Module):
         image_tokens = prepend(self.class_token, patches) + self.patch_positions
         queries = (self.latent_tokens + self.latent_positions).expand(len(images), -1, -1)
         text_tokens = queries[:, :0] if self.text is None or text is None else self.text(text)
-        x = self.blocks(self.norm_pre(torch.cat([image_tokens, queries, text_tokens], dim=1)))
-        x = self.norm_post(x[:, image_tokens.shape[1] :][:, : self.num_latent_tokens])
+        x = self.blocks[:-1](self.norm_pre(torch.cat([image_tokens, queries, text_tokens], dim=1)))
+        start = image_tokens.shape[1]
+        x = self.norm_post(self.blocks[-1](x, kept=slice(start, start + self.num_latent_tokens)))
         if self.reads_interleaved:
             x = x.reshape(len(x), x.shape[2], x.shape[1]).transpose(1, 2)
         return self.to_latents(x)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+ALL = slice(None)
+"""Every position of a sequence."""
+
 
 class SelfAttention(nn.Module):
     """Softmax attention of a sequence on itself: packed q, k, v.
@@ -41,18 +44,21 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim, bias=proj_bias)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, L, D) -> (B, L, D).
+    def forward(self, x: Tensor, mask: Tensor | None = None, *, kept: slice = ALL) -> Tensor:
+        """(B, L, D) -> (B, K, D).
 
         Args:
             x: the sequence.
             mask: broadcastable to (B, heads, L, L), queries on the last axis but one, keys on the last; bool, True where a query may see a key,
                 or floats that are added to the scaled products; None for everywhere.
+            kept: the K positions whose outputs are wanted; only they ask, all are seen.
         """
-        batch, length, dim = x.shape
-        query, key, value = self.qkv(x).view(batch, length, 3, self.num_heads, dim // self.num_heads).permute(2, 0, 3, 1, 4)
+        query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        query = query[:, :, kept]
+        if mask is not None and mask.shape[-2] > 1:
+            mask = mask[..., kept, :]
         if self.qk_norm:
             query, key = F.layer_norm(query, query.shape[-1:]), F.layer_norm(key, key.shape[-1:])
         dropout = self.dropout if self.training else 0.0
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=self.scale)
-        return self.proj(attended.transpose(1, 2).reshape(batch, length, dim))
+        return self.proj(attended.transpose(1, 2).flatten(2))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.layers.attention import SelfAttention
+from visiontok.layers.attention import ALL, SelfAttention
 from visiontok.layers.llama import SwiGLU
 
 
@@ -66,17 +66,27 @@ class ModulatedBlock(nn.Module):
         self.mlp = SwiGLU(dim, hidden_dim, dropout=0.0)
         self.modulation = Modulation(dim, parts=6, kinds=kinds) if kinds else None
 
-    def forward(self, x: Tensor, *, mask: Tensor | None = None, condition: Tensor | None = None, kind_of_token: Tensor | None = None) -> Tensor:
-        """(B, L, D) -> (B, L, D).
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        mask: Tensor | None = None,
+        condition: Tensor | None = None,
+        kind_of_token: Tensor | None = None,
+        kept: slice = ALL,
+    ) -> Tensor:
+        """(B, L, D) -> (B, K, D).
 
         Args:
             x: the sequence.
             mask: see `SelfAttention`.
             condition, kind_of_token: see `Modulation`; for blocks that have one.
+            kept: the K positions whose outputs are wanted.
         """
         if self.modulation is None:
-            x = x + self.attn(self.norm(x), mask)
+            x = x[:, kept] + self.attn(self.norm(x), mask, kept=kept)
             return x + self.mlp(self.norm(x))
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition, kind_of_token)
-        x = torch.addcmul(x, gate1, self.attn(modulate(self.norm(x), shift1, scale1), mask))
+        shift1, scale1, *others = self.modulation(condition, kind_of_token)
+        gate1, shift2, scale2, gate2 = others if kind_of_token is None else [vectors[:, kept] for vectors in others]
+        x = torch.addcmul(x[:, kept], gate1, self.attn(modulate(self.norm(x), shift1, scale1), mask, kept=kept))
         return torch.addcmul(x, gate2, self.mlp(modulate(self.norm(x), shift2, scale2)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor, channels_last, contiguous_format, nn
 from torch.nn import functional as F
 
 Downsampling = Literal["mean", "conv", "padded_conv"]
@@ -45,7 +46,11 @@ class PaddedConvDownsample(nn.Module):
 
 
 class NearestUpsample(nn.Module):
-    """Nearest-neighbour doubling and a 3x3 convolution."""
+    """Nearest-neighbour doubling and a 3x3 convolution, with the convolution before the doubling.
+
+    On the doubled map, the three rows or columns of weights that a pixel reads fall on only two pixels of the small one. So each of the four
+    pixels of a doubled square is a 2x2 convolution of the small map, with sums of the weights: 4/9 of the products, and no doubled map to read.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -53,7 +58,27 @@ class NearestUpsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, 2H, 2W)."""
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        batch, channels, height, width = x.shape
+        layout = channels_last if x.is_contiguous(memory_format=channels_last) else contiguous_format
+        padded = F.pad(x, (1, 1, 1, 1))
+        part = self._pixels(padded, 0, 0)
+        doubled = torch.empty(batch, channels, 2 * height, 2 * width, dtype=part.dtype, device=part.device, memory_format=layout)
+        doubled[:, :, ::2, ::2] = part
+        for row, column in ((0, 1), (1, 0), (1, 1)):
+            doubled[:, :, row::2, column::2] = self._pixels(padded, row, column)
+        return doubled
+
+    def _pixels(self, padded: Tensor, row: int, column: int) -> Tensor:
+        """The pixels in one place of all doubled squares: (B, C, H + 2, W + 2) -> (B, C, H, W)."""
+        weight = _halved(_halved(self.conv.weight, dim=2, odd=row), dim=3, odd=column)
+        height, width = padded.shape[2] - 1, padded.shape[3] - 1
+        return F.conv2d(padded[:, :, row : row + height, column : column + width], weight, self.conv.bias)
+
+
+def _halved(weight: Tensor, *, dim: int, odd: int) -> Tensor:
+    """Three weights along `dim` as the two that an even or an odd pixel of a doubled map applies to the small one."""
+    before, centre, after = weight.unbind(dim)
+    return torch.stack((before + centre, after) if odd else (before, centre + after), dim)
 
 
 class DepthToSpaceUpsample(nn.Module):

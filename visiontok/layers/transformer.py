@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from visiontok.layers.activations import gelu
-from visiontok.layers.attention import SelfAttention
+from visiontok.layers.attention import ALL, SelfAttention
 
 
 class Mlp(nn.Module):
@@ -64,9 +64,9 @@ class TransformerBlock(nn.Module):
         self.scale2 = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
         self.drop_path = drop_path
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, L, D) -> (B, L, D); `mask` as for `SelfAttention`."""
-        x = x + self._branch(self.attn(self.norm1(x), mask), self.scale1)
+    def forward(self, x: Tensor, mask: Tensor | None = None, *, kept: slice = ALL) -> Tensor:
+        """(B, L, D) -> (B, K, D), the K positions `kept`; `mask` as for `SelfAttention`."""
+        x = x[:, kept] + self._branch(self.attn(self.norm1(x), mask, kept=kept), self.scale1)
         return x + self._branch(self.mlp(self.norm2(x)), self.scale2)
 
     def _branch(self, x: Tensor, scale: Tensor | None) -> Tensor:
