@@ -12,18 +12,29 @@ from visiontok.layers.timesteps import TimestepEmbedding
 
 def test_a_new_modulated_block_does_nothing_yet():
     block = ModulatedBlock(8, 2, hidden_dim=16, kinds=2)
-    x, kind = torch.randn(2, 5, 8), torch.tensor([0, 0, 1, 1, 1])
-    assert torch.equal(block(x, condition=torch.randn(2, 8), kind_of_token=kind), x)
+    x = torch.randn(2, 5, 8)
+    assert torch.equal(block(x, condition=torch.randn(2, 8), counts=(2, 3)), x)
 
 
 def test_kinds_of_tokens_are_modulated_apart():
     modulation = Modulation(4, parts=3, kinds=2)
     torch.nn.init.normal_(modulation.linear.weight)
-    parts = modulation(torch.randn(1, 4), torch.tensor([0, 1, 0]))
+    parts = modulation(torch.randn(1, 4), (2, 1))
     assert [part.shape for part in parts] == [(1, 3, 4)] * 3
     for part in parts:
-        assert torch.equal(part[:, 0], part[:, 2])
-        assert not torch.equal(part[:, 0], part[:, 1])
+        assert torch.equal(part[:, 0], part[:, 1])
+        assert not torch.equal(part[:, 1], part[:, 2])
+
+
+@pytest.mark.parametrize("kept", [slice(2), slice(1, 4), slice(-2, None)])
+@pytest.mark.parametrize("modulated", [True, False])
+def test_a_block_computes_the_positions_that_are_kept_and_they_see_all(kept: slice, modulated: bool):
+    block = ModulatedBlock(8, 2, hidden_dim=16, kinds=2 * modulated)
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter)
+    x, options = torch.randn(2, 5, 8), {"condition": torch.randn(2, 8), "counts": (2, 3)} if modulated else {}
+    for mask in (None, torch.ones(5, 5, dtype=torch.bool).tril(), torch.randn(2, 1, 1, 5)):
+        torch.testing.assert_close(block(x, mask=mask, kept=kept, **options), block(x, mask=mask, **options)[:, kept])
 
 
 def test_a_counted_key_stands_for_equal_ones():

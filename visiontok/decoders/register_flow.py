@@ -19,9 +19,6 @@ from visiontok.layers.register_trunk import RegisterTrunkConfig, init_register_w
 from visiontok.layers.timesteps import TimestepEmbedding
 from visiontok.layers.vit import token_table
 
-PATCH, REGISTER = 0, 1
-"""Kinds of tokens, which time modulates apart."""
-
 
 class FlowCondition(NamedTuple):
     """What the registers say; the same at every step.
@@ -103,11 +100,11 @@ class RegisterFlowDecoder(nn.Module):
         """The velocity (B, H, W, C) of samples (B, H, W, C) at times (B,), or (1,) for all of them."""
         patches = self.patch_embed(patchify(noisy, self.patch_size)) + self.patch_positions
         x = torch.cat([patches, condition.registers.to(patches.dtype)], dim=1)
-        kind = torch.arange(x.shape[1], device=x.device).ge(patches.shape[1]).long()
+        counts = (patches.shape[1], condition.registers.shape[1])
         time = self.time_embed(times)
         for block in self.blocks[:-1]:
-            x = block(x, mask=condition.mask, condition=time, kind_of_token=kind)
-        x = self.blocks[-1](x, mask=condition.mask, condition=time, kind_of_token=kind, kept=slice(patches.shape[1]))
+            x = block(x, mask=condition.mask, condition=time, counts=counts)
+        x = self.blocks[-1](x, mask=condition.mask, condition=time, counts=counts, kept=slice(patches.shape[1]))
         shift, scale = self.modulation(time)
         out = self.head(modulate(self.norm(x), shift, scale))
         return unpatchify(out, self.patch_size, height=self.side)
