@@ -9,14 +9,12 @@ backward pass. The two sides take turns, and medians are shown.
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import vector_quantize_pytorch as peer
-from quantizers import peak_extra_bytes, seconds
+from measuring import peak_bytes, seconds
 from torch import Tensor, nn
 
 from visiontok.quantizers import (
@@ -115,13 +113,6 @@ def of_peer(result: tuple[Tensor, ...]) -> Tensor:
     return result[0].sum() + (result[2].sum() if len(result) > 2 else 0.0)
 
 
-def fresh_peak(run: Callable[[], object]) -> float:
-    """Peak extra memory in MB, after the allocator gave back what earlier runs left with it (Linux)."""
-    gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-    return peak_extra_bytes(run) / 2**20
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=65_536)
@@ -139,7 +130,7 @@ def main() -> None:
         latents = torch.randn(1, rows, pair.dim)
         sides = [passes(build(), latents) for build in (pair.ours, pair.theirs)]
         for what, (ours, theirs) in zip(("forward", "forward + backward"), zip(*sides, strict=True), strict=True):
-            memory = [fresh_peak(run) for run in (ours, theirs)]
+            memory = [peak_bytes(run) / 2**20 for run in (ours, theirs)]
             times = [seconds(run, options.repeats) * 1e3 for run in (ours, theirs)]
             ratio = times[1] / times[0]
             verdict = "" if ratio >= pair.target and memory[0] <= memory[1] else f"   <- below {pair.target:g} times, or more memory"

@@ -7,50 +7,13 @@ Needs `pip install vector-quantize-pytorch`. Runs on two threads.
 
 from __future__ import annotations
 
-import statistics
-import threading
-import time
-from collections.abc import Callable
-from pathlib import Path
-
 import torch
+from measuring import peak_bytes, seconds
 from vector_quantize_pytorch import VectorQuantize
 
 from visiontok.quantizers import nearest_codes
 
 SIZES = ((65_536, 12, 4_096), (16_384, 8, 16_384))
-
-
-def seconds(run: Callable[[], object], repeats: int) -> float:
-    run()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def peak_extra_bytes(run: Callable[[], object]) -> int:
-    """Highest resident memory during the run above that before it, sampled every millisecond."""
-    before, highest, done = resident(), 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal highest
-        while not done.is_set():
-            highest = max(highest, resident())
-            time.sleep(0.001)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    run()
-    done.set()
-    watcher.join()
-    return max(highest - before, 1)
-
-
-def resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 def main() -> None:
@@ -68,7 +31,7 @@ def main() -> None:
         def theirs(latents=latents, peer=peer) -> torch.Tensor:
             return peer(latents[None])[1][0]
 
-        ours_bytes, theirs_bytes = peak_extra_bytes(ours), peak_extra_bytes(theirs)
+        ours_bytes, theirs_bytes = peak_bytes(ours), peak_bytes(theirs)
         ours_seconds, theirs_seconds = seconds(ours, 5), seconds(theirs, 3)
         agreement = (ours() == theirs()).double().mean().item()
         print(f"N = {rows:,}, D = {dim}, K = {codes:,}: the same code for {agreement:.4%} of the latents")

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from measuring import peak_bytes
 
 import visiontok
 
@@ -49,20 +50,6 @@ def load_peer(folder: Path) -> torch.nn.Module:
     for unused in ("open_clip", "clip"):
         sys.modules.setdefault(unused, types.ModuleType(unused))
     return importlib.import_module("modeling.titok").TiTok(OmegaConf.create(CONFIG)).eval()
-
-
-def peak_bytes(run: Callable[[], object]) -> int:
-    """Peak of the allocations that a run makes, by torch's own account."""
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        run()
-    held = highest = 0
-    for event in sorted(recorded.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            highest = max(highest, held)
-    return highest
 
 
 def main() -> None:
