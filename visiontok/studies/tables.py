@@ -14,9 +14,9 @@ from visiontok.studies.statistics import full_name
 def study_tables(result: StudyResult) -> Iterator[Table]:
     """The findings, and the means of every arm on every data set."""
     confidence = f"{result.study.bootstrap.confidence:.0%}"
-    rows = [Row((found.question, found.data, found.statistic, shown(found), found.reading, runs_of(found))) for found in result.findings]
+    rows = [Row((found.question, found.data, shown(found), found.reading, found.statistic, runs_of(found))) for found in result.findings]
     note = f"In brackets: {confidence} intervals by bootstrap over what the last column counts. Nothing is corrected for the number of questions."
-    yield Table("Findings", ("question", "data", "statistic", "value", "reading", "over"), rows, note=note)
+    yield Table("Findings", ("question", "data", "value", "reading", "statistic", "over"), rows, note=note)
     for data in result.study.data:
         yield _means(result, data, [run for run in result.runs if run.data == data])
 
