@@ -83,6 +83,35 @@ def test_repeat_says_what_changed(models: Path, results: list[Path], tmp_path: P
     assert run("evaluate", "digits", "--repeat", results[0])[0] == 1
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"name": "my-study", "study": {}, "runs": []}, "run it again with: visiontok study my-study"),
+        ({"kind": "benchmark"}, "is of the unknown kind 'benchmark'; --repeat takes a JSON file that `visiontok evaluate` wrote"),
+        ({"format": 1}, "says no kind"),
+        ([1, 2], "says no kind"),
+    ],
+)
+def test_repeat_says_what_it_cannot_repeat_and_what_to_do_instead(content: object, message: str, tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    code, out, err = run("evaluate", "--repeat", tmp_path / "r.json")
+    assert (code, out) == (1, "")
+    assert message in " ".join(err.split())
+
+
+def test_studies_as_they_are_saved_are_told_from_results() -> None:
+    study = next((Path(__file__).parents[2] / "eval" / "results" / "studies").glob("*.json"))
+    assert f"visiontok study {study.stem}" in " ".join(run("evaluate", "--repeat", study)[2].split())
+
+
+def test_a_result_of_an_older_version_lacks_settings_that_changed_nothing(results: list[Path], tmp_path: Path) -> None:
+    before = json.loads(results[0].read_text())
+    del before["suite"]["seeds"], before["suite"]["text"], before["text"]
+    (tmp_path / "a.json").write_text(json.dumps(before))
+    assert run("evaluate", "--repeat", tmp_path / "a.json")[:2] == (0, "Nothing changed.\n")
+    assert run("compare", tmp_path / "a.json", results[1])[0] == 0
+
+
 def test_generated_pictures_are_sampled_measured_and_not_sampled_again(models: Path, tmp_path: Path) -> None:
     arguments = ("evaluate", "digits-generation", "-m", models / "generator", "-t", models / "b", "--samples", tmp_path / "s.npz")
     few = ("--set", "num_samples=80", "-o", tmp_path / "r.json")

@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 
 import visiontok
 from visiontok.cli import app
+from visiontok.evaluation.harness import Measurement
+from visiontok.evaluation.rate_distortion import RateDistortion
 
 VIT = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 TITOK = {"image_size": 16, "num_latent_tokens": 4, "encoder": VIT, "decoder": VIT, "quantizer": {"type": "vq", "codebook_size": 16, "dim": 4}}
@@ -47,6 +49,55 @@ def test_a_curve_and_a_point(models: dict[str, str], tmp_path: Path):
     values = json.loads((tmp_path / "digits-rd.json").read_text())
     assert [curve["setting"] for curve in values["curves"]] == ["length", "none"]
     assert "<svg" in (tmp_path / "digits-rd.html").read_text()
+
+
+FEW = ("--set", "num_samples=20", "--set", "metrics=[psnr]", "--set", "extractors=[]", "--set", "bootstrap.resamples=100", "--pictures", "2")
+
+
+def test_a_killed_command_goes_on_and_keeps_what_was_finished(models: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The second model cannot be measured at first: the first is then not measured again."""
+    arguments = ("digits", "-m", models["ordered"], "--fixed", models["plain"], "--lengths", "1,4", *FEW)
+    assert run(*arguments, "-o", str(tmp_path / "whole"))[0] == 0
+    measured: list[str] = []
+    original = Measurement.run
+
+    def broken_at_the_second(self, **options):
+        if self._name in measured or self._name == models["plain"]:
+            raise KeyboardInterrupt
+        measured.append(self._name)
+        return original(self, **options)
+
+    output = ("-o", str(tmp_path / "parts"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Measurement, "run", broken_at_the_second)
+        assert CliRunner().invoke(app, ["evaluate", "rd", *arguments, *output]).exit_code != 0
+    assert [path.name for path in (tmp_path / "parts").iterdir()] == [".unfinished"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Measurement, "run", lambda self, **options: measured.append(self._name) or original(self, **options))
+        assert run(*arguments, *output)[0] == 0
+    assert measured == [models["ordered"], models["plain"]]
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == ["digits-rd.html", "digits-rd.json"]
+    curves = [RateDistortion.load(tmp_path / folder / "digits-rd.json").curves for folder in ("whole", "parts")]
+    for whole, parts in zip(*curves, strict=True):
+        assert [result.measured() for result in whole.results] == [result.measured() for result in parts.results]
+
+
+def test_repeat_measures_every_curve_again(models: dict[str, str], tmp_path: Path):
+    assert run("digits", "-m", models["ordered"], "--fixed", models["plain"], "--lengths", "1,4", *FEW, "-o", str(tmp_path))[0] == 0
+    result = tmp_path / "digits-rd.json"
+
+    def again() -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["evaluate", "--repeat", str(result)])
+        return done.exit_code, done.stdout
+
+    assert again() == (0, "Nothing changed.\n")
+    values = json.loads(result.read_text())
+    values["curves"][1]["results"][0]["values"][0]["value"] = 1.5
+    result.write_text(json.dumps(values))
+    code, out = again()
+    assert code == 1
+    assert f"{models['plain']}: psnr.mean_db: 1.5 -> " in out
+    assert "1 measured numbers changed, 0 other entries." in out
 
 
 @pytest.mark.parametrize(

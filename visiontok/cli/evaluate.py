@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import load_tokenizer
+from visiontok.cli.model import load_for_data
 from visiontok.cli.output import print_table
 from visiontok.cli.ranks import processes, progress_bar
 from visiontok.errors import ConfigError
@@ -87,7 +87,7 @@ def evaluate(
         results = evaluate_models(
             chosen,
             names,
-            load=lambda name: load_tokenizer(name, place),
+            load=lambda name: load_for_data(name, place),
             output=output,
             progress=lambda name: progress_bar(name, shown=is_first),
             report=report,

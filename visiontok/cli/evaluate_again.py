@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from visiontok.cli.model import load_generator, load_tokenizer
+from visiontok.cli.model import load_for_data, load_generator, load_tokenizer
 from visiontok.cli.ranks import processes, progress_bar
 from visiontok.errors import ConfigError
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Pair: TypeAlias = tuple[Result, Result | None]
     """Before, and now; None in all processes but the first."""
+
+_KINDS = ("reconstruction", "generation", "rate-distortion")
 
 
 def repeat(path: Path, models: list[str], tokenizer: str | None, samples: Path | None, device: torch.device) -> None:
@@ -50,8 +52,13 @@ def _kind(path: Path) -> object:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ConfigError(f"{path} is not a readable result: {error}") from error
     kind = content.get("kind") if isinstance(content, dict) else None
-    if kind == "study":
-        raise ConfigError(f"{path} is the result of a study; run it again with: visiontok study")
+    if kind is None and isinstance(content, dict) and "study" in content:
+        raise ConfigError(
+            f"{path} is the result of a study, which trains what it measures; run it again with: visiontok study {content.get('name', 'NAME')}"
+        )
+    if kind not in _KINDS:
+        found = "says no kind" if kind is None else f"is of the unknown kind {kind!r}"
+        raise ConfigError(f"{path} {found}; --repeat takes a JSON file that `visiontok evaluate` wrote, of the kind {', '.join(_KINDS)}")
     return kind
 
 
@@ -68,9 +75,7 @@ def _single(path: Path, models: list[str], tokenizer: str | None, samples: Path 
         raise ConfigError(f"{path} does not say which model it is about; name it with --model")
     name = models[0] if models else before.model.name
     with progress_bar(name, shown=shown) as progress:
-        measured = evaluate_suite(
-            Suite.parse(before.suite, source=f"the suite in {path}"), load_tokenizer(name, device), name=name, progress=progress
-        )
+        measured = evaluate_suite(Suite.parse(before.suite, source=f"the suite in {path}"), load_for_data(name, device), name=name, progress=progress)
     return before, measured
 
 
@@ -110,7 +115,7 @@ def _rate_distortion(path: Path, device: torch.device, *, shown: bool) -> list[P
 
     pairs: list[Pair] = []
     for curve in RateDistortion.load(path).curves:
-        tokenizer = load_tokenizer(curve.model, device)
+        tokenizer = load_for_data(curve.model, device)
         for number, before in enumerate(curve.results):
             asked = tokenizer
             if curve.wishes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import load_tokenizer
+from visiontok.cli.model import load_for_data
 from visiontok.cli.output import print_table
 from visiontok.cli.ranks import progress_bar
 from visiontok.errors import ConfigError
@@ -36,7 +36,7 @@ def evaluate_rd(
 
     Ordered tokenizers are measured on their first tokens, adaptive ones (KARL) at wished errors or at exact numbers of tokens, all others as
     one point. PSNR and SSIM are always measured; LPIPS and distances where the suite asks for them and their weights are there. Writes
-    SUITE-rd.json and SUITE-rd.html.
+    SUITE-rd.json and SUITE-rd.html. After an interruption, the same command goes on where it stopped.
 
     \b
     Examples:
@@ -45,6 +45,7 @@ def evaluate_rd(
       visiontok evaluate rd -m flextok-d18-d28 --fixed titok-l32 --set size=256 --lengths 1,4,16,64,256
     """
     from visiontok.evaluation import load_suite
+    from visiontok.evaluation.kept_measurements import KeptMeasurements
     from visiontok.evaluation.rate_distortion import RateDistortion, Settings, measure_curve, rate_suite
     from visiontok.evaluation.report.rate_distortion import write_rate_distortion_report
 
@@ -59,14 +60,23 @@ def evaluate_rd(
     )
     asked = [*((name, varied) for name in dict.fromkeys(model or ())), *((name, Settings.none()) for name in dict.fromkeys(fixed or ()))]
     curves, galleries = [], []
+    kept = KeptMeasurements(output)
     for name, each in asked:
-        tokenizer = load_tokenizer(name, pick_device(device))
-        curve, gallery = measure_curve(chosen, tokenizer, each, name=name, pictures=pictures, progress=lambda label: progress_bar(label, shown=True))
+        curve, gallery = measure_curve(
+            chosen,
+            load_for_data(name, pick_device(device)),
+            each,
+            name=name,
+            pictures=pictures,
+            progress=lambda label: progress_bar(label, shown=True),
+            kept=kept,
+        )
         curves.append(curve)
         galleries.append(gallery)
     written = output / f"{chosen.name}-rd.json"
     RateDistortion(curves=tuple(curves)).save(written)
     write_rate_distortion_report(written.with_suffix(".html"), curves, galleries)
+    kept.forget()
     _show(curves)
     typer.echo(f"written to {written}, report: {written.with_suffix('.html')}", err=True)
 

@@ -48,6 +48,19 @@ def load_tokenizer(name: str, device: torch.device, *, text: str | None = None) 
     return model.attach_text_encoder().given(text)
 
 
+def load_for_data(name: str, device: torch.device) -> Tokenizer[Any]:
+    """`load_tokenizer` for commands on data sets, whose pictures bring their own texts: a text encoder is attached where one is needed.
+
+    Raises:
+        ConfigError: if the name is a generator's.
+        HubError: if the text encoder cannot be had.
+    """
+    from visiontok.text_tokenizer import TextTokenizer
+
+    model = load_tokenizer(name, device)
+    return model.attach_text_encoder() if isinstance(model, TextTokenizer) else model
+
+
 def load_generator(name: str, device: torch.device) -> Generator[Any]:
     """`from_pretrained`, for generators only.
 

@@ -9,11 +9,14 @@ from typing import Any, Literal
 import numpy as np
 from scipy.stats import t as student
 
+from visiontok.config import Config
 from visiontok.errors import EvaluationError
 from visiontok.evaluation.bootstrap import BootstrapConfig, Interval, bootstrap_mean
 from visiontok.evaluation.evidence import Evidence
 from visiontok.evaluation.frechet_bootstrap import centred_interval
+from visiontok.evaluation.generation_suite import GenerationSuite
 from visiontok.evaluation.result import MetricValue, Result
+from visiontok.evaluation.suite import Suite
 
 Verdict = Literal["first better", "second better", "different", "no significant difference", "equal", "not judged"]
 
@@ -92,7 +95,8 @@ def changes(before: Result, after: Result) -> list[Change]:
             inner = _differing(label, old.to_dict() if old else None, new.to_dict() if new else None)
             numbers += [Change(place.removesuffix(".value"), was, now, True) for place, was, now in inner]
     rest: list[Change] = []
-    documents = [{key: value for key, value in result.measured().items() if key not in ("values", "evidence_sha256")} for result in (before, after)]
+    results = [{**result.measured(), "suite": _whole_suite(result)} for result in (before, after)]
+    documents = [{key: value for key, value in result.items() if key not in ("values", "evidence_sha256")} for result in results]
     rest += [Change(place, was, now, False) for place, was, now in _differing("", *documents)]
     return [*numbers, *rest]
 
@@ -178,7 +182,7 @@ def _check_comparable(first: Result, second: Result) -> None:
     differs = []
     if first.kind != second.kind:
         differs.append(f"kind: {first.kind} and {second.kind}")
-    suites = [{key: value for key, value in result.suite.items() if key not in _NOT_PROTOCOL} for result in (first, second)]
+    suites = [{key: value for key, value in _whole_suite(result).items() if key not in _NOT_PROTOCOL} for result in (first, second)]
     differs += [f"suite.{place}: {was} and {now}" for place, was, now in _differing("", *suites) if place != "size"]  # the pixels tell the size
     if first.data.pixels_sha256 != second.data.pixels_sha256:
         sides = [f"{data.images} images of {data.size[0]} x {data.size[1]} from {data.identity}" for data in (first.data, second.data)]
@@ -196,6 +200,12 @@ def _check_comparable(first: Result, second: Result) -> None:
             differs.append(f"N of {value.label}: {value.count} and {other.count}")
     if differs:
         raise EvaluationError(f"these results do not compare, they differ in {'; '.join(differs)}. Measure both on one suite, with the same data")
+
+
+def _whole_suite(result: Result) -> dict[str, Any]:
+    """Its suite, with what results older than the setting do not say at its default, by which they were measured."""
+    kind: type[Config] = Suite if result.kind == "reconstruction" else GenerationSuite
+    return {**kind.model_construct().model_dump(mode="json", warnings=False), **result.suite}
 
 
 def _differing(place: str, before: Any, after: Any) -> list[tuple[str, Any, Any]]:

@@ -67,13 +67,10 @@ def show_examples(measurement: Measurement, result: Result, evidence: Evidence, 
     pictures = []
     with evaluating(measurement.tokenizer):
         for group, place, value in chosen:
-            sample = measurement.source.read(int(evidence.numbers[place]))
-            original = to_uint8(measurement.resizing(sample.image))
-            reconstructions = {}
-            for length in measurement.suite.lengths or (None,):
-                reconstructions[length] = measurement.reconstruct(original, length)[1][0]
-            tokens = measurement.tokenizer.encode(original).to("cpu")
-            pictures.append(Example(group, sample.key, value, original[0], reconstructions, tokens))
+            loaded = measurement.load([int(evidence.numbers[place])])
+            reconstructions = {length: measurement.reconstruct(loaded, length)[1][0] for length in measurement.suite.lengths or (None,)}
+            tokens, _ = measurement.reconstruct(loaded)
+            pictures.append(Example(group, loaded.keys[0], value, to_uint8(loaded.images)[0], reconstructions, tokens))
     return Examples(ranking, tuple(pictures))
 
 

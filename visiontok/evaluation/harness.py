@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from visiontok.data import Batch as LoadedBatch
-from visiontok.data import EvalLoader, SkipReport, open_source
+from visiontok.data import EvalLoader, SkipReport, Texts, open_source
+from visiontok.data.batch import make_batch
 from visiontok.errors import EvaluationError
 from visiontok.evaluation.ahead import ahead
 from visiontok.evaluation.environment import environment
@@ -23,7 +24,9 @@ from visiontok.evaluation.measures import Batch, Measure, build_measures
 from visiontok.evaluation.metrics.accumulator import Accumulator, merge_across_processes
 from visiontok.evaluation.pictures import Cropped, Tiles, choose
 from visiontok.evaluation.protocol import PROTOCOLS, to_uint8
+from visiontok.evaluation.reconstructions import Reconstructor, texts_config
 from visiontok.evaluation.result import MetricValue, Result
+from visiontok.evaluation.seeds import mean_evidence, mean_values
 from visiontok.evaluation.suite import Suite
 from visiontok.evaluation.unfinished import Progress, Unfinished
 from visiontok.preprocessing import ImagePreprocessing
@@ -31,6 +34,8 @@ from visiontok.tokenizer import Tokenizer
 from visiontok.tokens import Latents, Tokens
 
 Report = Callable[[int, int], None]
+Setting = tuple[int | None, int | None]
+"""Seed of what is drawn, None for the reproducible form; number of tokens, None for all."""
 
 
 def evaluate_suite(
@@ -73,7 +78,7 @@ class Measurement:
 
         Raises:
             EvaluationError: if the model does not take pictures of the suite's size or cannot be cut to its lengths, or nothing that the
-                suite measures applies to it.
+                suite measures applies to it, or it reads a text and the pictures have none.
             DataError: if the data cannot be opened.
         """
         self.suite, self.tokenizer = suite, tokenizer
@@ -91,14 +96,24 @@ class Measurement:
         self._rank, self._world_size = processes()
         self._model = model_identity(tokenizer, name)
         self._environment = environment(tokenizer.device)
+        self._texts = texts_config(tokenizer, self.source, suite.text, name=name)
+        texts = None if self._texts is None else Texts(self._texts, self.source.class_names)
+        self._reconstructor = Reconstructor(tokenizer, name=name, protocol=self._protocol, texts=texts)
         with evaluating(tokenizer):
-            layout = tokenizer.encode(torch.zeros(1, 3, size, size)).layout  # models that take any size arrange their tokens by it
-        self._measures: dict[int | None, dict[str, Measure]] = {}
-        for length in suite.lengths or (None,):
-            if length is not None and length not in tokenizer.lengths_supported:
-                known = ", ".join(map(str, [*tokenizer.lengths_supported][:20]))
-                raise EvaluationError(f"the suite {suite.name} asks for {length} tokens, which {name} cannot write; its lengths are {known}")
-            self._measures[length], self._omitted = build_measures(suite, layout, self.extractors, tokenizer=tokenizer, samples=len(self.source))
+            layout = self._reconstructor.layout(size)
+            drawn = suite.seeds if suite.seeds and self._reconstructor.draws(size) else ()
+        self._lengths: tuple[int | None, ...] = suite.lengths or (None,)
+        self._seeds: tuple[int | None, ...] = drawn or (None,)
+        self._measures: dict[Setting, dict[str, Measure]] = {}
+        for seed in self._seeds:
+            for length in self._lengths:
+                if length is not None and length not in tokenizer.lengths_supported:
+                    known = ", ".join(map(str, [*tokenizer.lengths_supported][:20]))
+                    raise EvaluationError(f"the suite {suite.name} asks for {length} tokens, which {name} cannot write; its lengths are {known}")
+                measures, self._omitted = build_measures(suite, layout, self.extractors, tokenizer=tokenizer, samples=len(self.source))
+                self._measures[seed, length] = measures
+        if suite.seeds and not drawn:
+            self._omitted["seeds"] = "this tokenizer draws nothing, so it was measured once"
         if {"frechet", "perturbed_frechet"} & set(suite.metrics) and not suite.allow_few_samples:
             for extractor in self.extractors:
                 check_enough_samples(len(self.source), extractor, feature_width(extractor, size))
@@ -154,14 +169,15 @@ class Measurement:
         for accumulator in self._accumulators().values():
             merge_across_processes(accumulator)
         data = self._pictures.identity(self.suite.data, self.source, loader.report)
-        evidence = self._evidence()
+        values, evidence = self._outcome()
         result = Result(
             kind="reconstruction",
             suite=self.suite.to_dict(),
             model=self._model,
             data=data,
+            text=self._texts.to_dict() if self._texts else None,
             extractors={extractor.name: extractor.identity for extractor in self.extractors},
-            values=tuple(self._values()),
+            values=tuple(values),
             omitted=self._omitted,
             evidence_sha256=evidence.sha256,
             environment=self._environment,
@@ -169,58 +185,53 @@ class Measurement:
         )
         return result, evidence
 
-    def reconstruct(self, images: Tensor, length: int | None = None) -> tuple[Tokens | Latents, Tensor]:
-        """`length` tokens (all for None) of uint8 images (B, 3, H, W), and what they decode to, uint8.
+    def load(self, places: Sequence[int]) -> LoadedBatch:
+        """Some pictures of the source, as the suite cuts them."""
+        samples = [self.source.read(place) for place in places]
+        return make_batch(torch.cat([self.resizing(sample.image) for sample in samples]), samples, places, step=0, skipped=())
+
+    def reconstruct(self, loaded: LoadedBatch, length: int | None = None) -> tuple[Tokens | Latents, Tensor]:
+        """`length` tokens (all for None) of pictures from `load`, and what they decode to, uint8; with the first of several seeds.
 
         Raises:
             EvaluationError: if the model returns pictures of another size.
         """
-        return self._decode(self.tokenizer.encode(images), images, length)
+        return self._reconstructor(loaded, [length], seed=self._seeds[0])[length]
 
-    def _reconstructed(self, loaded: Generator[LoadedBatch, None, None]) -> Generator[tuple[int, dict[int | None, Batch]], None, None]:
-        """Number of the batch, and what became of it at every length. The model sees the original as it would lie in a file: in 8 bits."""
+    def _reconstructed(self, loaded: Generator[LoadedBatch, None, None]) -> Generator[tuple[int, dict[Setting, Batch]], None, None]:
+        """Number of the batch, and what became of it at every setting."""
         try:
             for item in loaded:
-                reference = to_uint8(item.images)
-                all_tokens = self.tokenizer.encode(reference)
-                batches: dict[int | None, Batch] = {}
+                batches: dict[Setting, Batch] = {}
                 batch: Batch | None = None
-                for length in self._measures:
-                    tokens, reconstruction = self._decode(all_tokens, reference, length)
-                    tokens = tokens.to("cpu")
-                    if batch is None:
-                        batch = Batch(item.indices, reference, reconstruction, tokens, item.labels)
-                    else:
-                        batch = batch.reconstructed(tokens, reconstruction)
-                    batches[length] = batch
+                for seed in self._seeds:
+                    for length, (tokens, pictures) in self._reconstructor(item, self._lengths, seed=seed).items():
+                        if batch is None:
+                            batch = Batch(item.indices, to_uint8(item.images), pictures, tokens, item.labels)
+                        else:
+                            batch = batch.reconstructed(tokens, pictures)
+                        batches[seed, length] = batch
                 yield item.step, batches
         finally:
             loaded.close()
 
-    def _decode(self, tokens: Tokens | Latents, images: Tensor, length: int | None) -> tuple[Tokens | Latents, Tensor]:
-        if length is not None:
-            if isinstance(tokens, Tokens) and tokens.layout.prefix_decodable:
-                tokens = tokens.prefix(length)
-            else:
-                tokens = self.tokenizer.encode(images, num_tokens=length)
-        decoded = self.tokenizer.decode(tokens)
-        reconstruction = (to_uint8(decoded.float()) if self._protocol is None else self._protocol.pixels(decoded)).cpu()
-        if reconstruction.shape != images.shape:
-            raise EvaluationError(
-                f"{self._name} returned pictures of {_sides(reconstruction)} for pictures of {_sides(images)}; set size to what it returns"
-            )
-        return tokens, reconstruction
-
-    def _measure(self, batches: dict[int | None, Batch]) -> None:
+    def _measure(self, batches: dict[Setting, Batch]) -> None:
         batch = next(iter(batches.values()))
         self._pictures.update(batch.numbers, batch.reference)
-        for length, measures in self._measures.items():
+        for setting, measures in self._measures.items():
             for measure in measures.values():
-                measure.update(batches[length])
+                measure.update(batches[setting])
 
-    def _values(self) -> Iterator[MetricValue]:
-        for length, measures in self._measures.items():
-            for measure in measures.values():
+    def _outcome(self) -> tuple[list[MetricValue], Evidence]:
+        """Over all seeds."""
+        if self._seeds == (None,):
+            return list(self._values(None)), self._evidence(None)
+        values = {seed: list(self._values(seed)) for seed in self._seeds if seed is not None}
+        return mean_values(values), mean_evidence([self._evidence(seed) for seed in self._seeds])
+
+    def _values(self, seed: int | None) -> Iterator[MetricValue]:
+        for length in self._lengths:
+            for measure in self._measures[seed, length].values():
                 for value in measure.values(self.suite.bootstrap):
                     yield value.model_copy(update={"length": length, "protocol": f"{value.protocol}; {self._cutting}"})
 
@@ -235,11 +246,11 @@ class Measurement:
             return "pictures cut into tiles, reconstructions rounded to 8 bits"
         return f"pictures resized ({suite.interpolation}) and cropped to the centre, reconstructions rounded to 8 bits"
 
-    def _evidence(self) -> Evidence:
+    def _evidence(self, seed: int | None) -> Evidence:
         per_image, counts, resampled = {}, {}, {}
-        for length, measures in self._measures.items():
+        for length in self._lengths:
             suffix = "" if length is None else f" at {length} tokens"
-            for measure in measures.values():
+            for measure in self._measures[seed, length].values():
                 per_image.update({name + suffix: column for name, column in measure.per_image().items()})
                 counts.update({name + suffix: column for name, column in measure.code_counts().items()})
                 resampled.update({name + suffix: column for name, column in measure.resampled(self.suite.bootstrap).items()})
@@ -247,8 +258,8 @@ class Measurement:
 
     def _accumulators(self) -> dict[str, Accumulator]:
         return {
-            f"{length}/{metric}/{name}": accumulator
-            for length, measures in self._measures.items()
+            f"{seed}/{length}/{metric}/{name}": accumulator
+            for (seed, length), measures in self._measures.items()
             for metric, measure in measures.items()
             for name, accumulator in measure.accumulators.items()
         }
@@ -287,7 +298,3 @@ def _agreed_size(suite: Suite, tokenizer: Tokenizer[Any]) -> int:
     if own is None and suite.size % preprocessing.multiple_of:
         raise EvaluationError(f"this model takes multiples of {preprocessing.multiple_of} pixels, not {suite.size}: set size accordingly")
     return suite.size
-
-
-def _sides(images: Tensor) -> str:
-    return f"{images.shape[2]} x {images.shape[3]}"

@@ -20,7 +20,7 @@ class PerturbationGrid(Config):
     Attributes:
         alphas: shares of the tokens that are drawn anew.
         deltas: numbers of nearest codes that they are drawn from.
-        seed: of the draws, which depend on the number of an image and not on its batch.
+        seed: of the draws, which depend on the number of an image and not on its batch; every setting has the same ones.
     """
 
     alphas: tuple[Share, ...] = Field(default=(0.9, 0.8, 0.7, 0.6, 0.5), min_length=1)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from torch import Tensor
 from typing_extensions import Self
 
 from visiontok.config import Config
 from visiontok.errors import EvaluationError
 from visiontok.evaluation.harness import Measurement, Report, evaluating
+from visiontok.evaluation.kept_measurements import KeptMeasurements
 from visiontok.evaluation.metrics.fidelity import psnr
 from visiontok.evaluation.protocol import to_uint8
 from visiontok.evaluation.result import MetricValue, Result
@@ -190,6 +190,7 @@ def measure_curve(
     name: str,
     pictures: int = 6,
     progress: Callable[[str], AbstractContextManager[Report]],
+    kept: KeptMeasurements | None = None,
 ) -> tuple[Curve, Gallery]:
     """Measure a tokenizer at all settings, and reconstruct some pictures at each to look at.
 
@@ -200,6 +201,7 @@ def measure_curve(
         name: of the model, as it was asked for.
         pictures: how many to show, from all over the suite.
         progress: gives a context around each measurement, whose value is called with the pictures done and their total.
+        kept: what an interrupted command had measured; None to keep nothing.
 
     Raises:
         EvaluationError: if the tokenizer has no such settings; see also `Measurement`.
@@ -207,8 +209,12 @@ def measure_curve(
     measurements = settings.measurements(suite, tokenizer, name)
     results, counts = [], []
     for wish, measurement in measurements:
-        with progress(name if wish is None else f"{name} up to {wish:g}") as step:
-            result, evidence = measurement.run(progress=step)
+        context = progress(name if wish is None else f"{name} up to {wish:g}")
+        if kept is not None:
+            result, evidence = kept.measure(measurement, context)
+        else:
+            with context as step:
+                result, evidence = measurement.run(progress=step)
         results.append(result)
         if wish is not None:
             counts.append(tuple(int(count) for count in evidence.per_image["tokens_per_image"]))
@@ -228,12 +234,13 @@ def in_words(tokens: float, wish: float | None) -> str:
 def _gallery(measurements: Sequence[Measurement], wishes: Sequence[float], count: int) -> Gallery:
     first = measurements[0]
     places = np.unique(np.linspace(0, len(first.source) - 1, min(count, len(first.source))).astype(int)).tolist()
-    originals = to_uint8(torch.cat([first.resizing(first.source.read(place).image) for place in places]))
+    loaded = first.load(places)
+    originals = to_uint8(loaded.images)
     settings = []
     for number, measurement in enumerate(measurements):
         with evaluating(measurement.tokenizer):
             for length in measurement.suite.lengths or (None,):
-                tokens, pictures = measurement.reconstruct(originals, length)
+                tokens, pictures = measurement.reconstruct(loaded, length)
                 assert isinstance(tokens, Tokens)
                 held = tokens.sample_lengths.tolist()
                 label = in_words(held[0], wishes[number] if wishes else None)

@@ -158,6 +158,7 @@ class Result(Config):
         suite: its configuration, complete.
         model, data: what was measured on what; for generated pictures, `data` are the real ones they are compared with, or files of their
             statistics: then the pixels' fingerprint is that of the files.
+        text: which text a tokenizer that reads one read with every picture: a `TextsConfig`; None for others.
         generated_sha256: of the generated pictures' 8-bit pixels in order.
         generated_skipped: files of generated pictures that could not be read.
         sampling: how they were sampled, where that is known: a `SamplePlan`.
@@ -173,6 +174,7 @@ class Result(Config):
     suite: dict[str, JsonValue]
     model: ModelIdentity | None = None
     data: DataIdentity
+    text: dict[str, JsonValue] | None = None
     generated_sha256: str | None = None
     generated_skipped: tuple[str, ...] = ()
     sampling: dict[str, JsonValue] | None = None

@@ -20,8 +20,8 @@ def across_seeds(measured: Mapping[int, tuple[Result, Evidence]]) -> tuple[Resul
     """
     results = [result for result, _ in measured.values()]
     first = results[0]
-    evidence = _mean_evidence([evidence for _, evidence in measured.values()])
-    values = [_across([result.value(*value.place) for result in results], list(measured)) for value in first.values]
+    evidence = mean_evidence([evidence for _, evidence in measured.values()])
+    values = mean_values({seed: result.values for seed, (result, _) in measured.items()})
     changes = {
         "values": tuple(values),
         "evidence_sha256": evidence.sha256,
@@ -35,6 +35,27 @@ def across_seeds(measured: Mapping[int, tuple[Result, Evidence]]) -> tuple[Resul
     if first.sampling is not None:
         changes["sampling"] = {**first.sampling, "seed": list(measured)}
     return first.model_copy(update=changes), evidence
+
+
+def mean_values(measured: Mapping[int, Sequence[MetricValue]]) -> list[MetricValue]:
+    """Means over the seeds, each with what every seed gave.
+
+    Args:
+        measured: seed -> the same values in the same order.
+    """
+    return [_across(values, list(measured)) for values in zip(*measured.values(), strict=True)]
+
+
+def mean_evidence(found: Sequence[Evidence]) -> Evidence:
+    """Of every picture the mean over the seeds; where other pictures could be read with other seeds, there is nothing by picture.
+
+    Counts of ids are those of the first seed.
+    """
+    first = found[0]
+    same = all(np.array_equal(evidence.numbers, first.numbers) for evidence in found)
+    per_image = {name: np.mean([evidence.per_image[name] for evidence in found], axis=0) for name in first.per_image} if same else {}
+    resampled = {name: np.mean([evidence.resampled[name] for evidence in found], axis=0) for name in first.resampled}
+    return Evidence(first.numbers, per_image, first.code_counts, resampled)
 
 
 def _across(values: Sequence[MetricValue], seeds: Sequence[int]) -> MetricValue:
@@ -53,12 +74,3 @@ def _mean_interval(values: Sequence[MetricValue]) -> Interval | None:
         return None
     low, high = (float(np.mean([getattr(interval, end) for interval in intervals])) for end in ("low", "high"))
     return intervals[0].model_copy(update={"low": low, "high": high})
-
-
-def _mean_evidence(found: Sequence[Evidence]) -> Evidence:
-    """Of every picture the mean over the seeds; where other pictures could be read with other seeds, there is nothing by picture."""
-    first = found[0]
-    same = all(np.array_equal(evidence.numbers, first.numbers) for evidence in found)
-    per_image = {name: np.mean([evidence.per_image[name] for evidence in found], axis=0) for name in first.per_image} if same else {}
-    resampled = {name: np.mean([evidence.resampled[name] for evidence in found], axis=0) for name in first.resampled}
-    return Evidence(first.numbers, per_image, first.code_counts, resampled)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
-
-from visiontok.evaluation.evidence import Evidence
 from visiontok.evaluation.examples import show_examples
 from visiontok.evaluation.harness import Measurement, Report
 from visiontok.evaluation.identity import processes
+from visiontok.evaluation.kept_measurements import KeptMeasurements
 from visiontok.evaluation.report.run import Measured, write_run_report
 from visiontok.evaluation.result import Result
 from visiontok.evaluation.suite import Suite
-from visiontok.evaluation.unfinished import Unfinished
 from visiontok.tokenizer import Tokenizer
 
 
@@ -55,33 +52,22 @@ def evaluate_models(
     """
     folder = output.parent if output.suffix == ".json" else output
     is_first = processes()[0] == 0
-    states, measured, written = [], [], []
+    kept = KeptMeasurements(folder)
+    measured, written = [], []
     for name in names:
-        tokenizer = load(name)
-        measurement = Measurement(suite, tokenizer, name=name, num_workers=num_workers)
-        unfinished = Unfinished(folder / ".unfinished", measurement.identity)
-        states.append(unfinished)
-        kept = unfinished.folder / "result.json"
-        done = _agreed(kept)
-        if done is None:
-            with progress(name) as step:
-                done = measurement.run(progress=step, unfinished=unfinished)
-        result, evidence = done
+        measurement = Measurement(suite, load(name), name=name, num_workers=num_workers)
+        result, evidence = kept.measure(measurement, progress(name))
         path = output if output.suffix == ".json" else folder / f"{suite.name}--{file_stem(name)}.json"
         written.append((path, result))
         if is_first:
-            for place in (kept, path):
-                evidence.save_beside(place)
-                result.save(place)
+            evidence.save_beside(path)
+            result.save(path)
             if report:
                 measured.append(Measured(result, evidence, show_examples(measurement, result, evidence)))
     if is_first:
         if report:
             write_run_report(report_path(output, suite), measured)
-        for state in states:
-            state.remove()
-        with suppress(OSError):  # another session may have its state there
-            (folder / ".unfinished").rmdir()
+        kept.forget()
     return written
 
 
@@ -93,14 +79,3 @@ def report_path(output: Path, suite: Suite) -> Path:
 def file_stem(name: str) -> str:
     """The name of a model as part of a file name."""
     return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.")
-
-
-def _agreed(kept: Path) -> tuple[Result, Evidence] | None:
-    """What an interrupted session had finished, if the first process finds it; all processes then take it."""
-    found: list[Any] = [None]
-    if processes()[0] == 0 and kept.is_file():
-        result = Result.load(kept)
-        found = [(result, Evidence.load_beside(kept, result.evidence_sha256))]
-    if processes()[1] > 1:
-        dist.broadcast_object_list(found, src=0)
-    return found[0]

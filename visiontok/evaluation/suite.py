@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from visiontok.config import Config
-from visiontok.data import DataConfig
+from visiontok.data import DataConfig, TextsConfig
 from visiontok.errors import ConfigError
 from visiontok.evaluation.bootstrap import BootstrapConfig
 from visiontok.evaluation.features import EXTRACTORS, Classifier
@@ -62,8 +62,11 @@ class Suite(Config):
         extractors: whose features the distances are computed over, and which classifiers judge.
         perturbations: that the metric `perturbed_frechet` averages over.
         lengths: measure the reconstructions from that many tokens of each picture, for tokenizers of flexible length; empty for all tokens.
+        text: which text goes with a picture, for tokenizers that read one; None takes captions where the data has them, else class names.
         batch_size: pictures per call of the model and process.
         seed: of the choice of pictures.
+        seeds: two or more, of what tokenizers draw (noise of flows, posteriors), instead of their reproducible form: the numbers are means over
+            them. Tokenizers that draw nothing are measured once.
         bootstrap: of the confidence intervals.
         allow_few_samples: compute distances also with no more samples than features.
     """
@@ -81,16 +84,20 @@ class Suite(Config):
     extractors: tuple[str, ...] = ()
     perturbations: PerturbationGrid = PerturbationGrid()
     lengths: tuple[Positive, ...] = ()
+    text: TextsConfig | None = None
     batch_size: Positive = 32
     seed: Annotated[int, Field(ge=0)] = 0
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = ()
     bootstrap: BootstrapConfig = BootstrapConfig()
     allow_few_samples: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> Suite:
-        for kind, names in (("metrics", self.metrics), ("extractors", self.extractors), ("lengths", self.lengths)):
+        for kind, names in (("metrics", self.metrics), ("extractors", self.extractors), ("lengths", self.lengths), ("seeds", self.seeds)):
             if len(set(names)) < len(names):
                 raise ValueError(f"{kind} names one twice: {', '.join(map(str, names))}")
+        if len(self.seeds) == 1:
+            raise ValueError(f"seeds are two or more, got {self.seeds[0]} alone: one draw says nothing about their spread; seed chooses the pictures")
         for name in self.extractors:
             if name not in EXTRACTORS:
                 raise ValueError(f"there is no feature extractor {name!r}; known: {', '.join(EXTRACTORS)}")

@@ -18,6 +18,7 @@ from visiontok.evaluation.perturbation_grid import PerturbationGrid
 from visiontok.evaluation.protocol import to_uint8
 from visiontok.evaluation.result import MetricValue
 from visiontok.quantizers import Quantizer
+from visiontok.text_tokenizer import TextTokenizer
 from visiontok.tokenizer import Tokenizer
 from visiontok.tokens import Tokens
 
@@ -56,7 +57,7 @@ class PerturbedFrechetMeasure(Measure):
         neighbours = self._tokenizer.quantizer.neighbours(latents, max(self._grid.deltas))
         near = neighbours.reshape(len(tokens), tokens.layout.length, -1)
         for number, (alpha, delta) in enumerate(self._grid.settings):
-            ranks = self._ranks(batch.numbers, tokens.layout.length, number, alpha=alpha, delta=delta)
+            ranks = self._ranks(batch.numbers, tokens.layout.length, alpha=alpha, delta=delta)
             indices = near.gather(2, ranks.to(near.device)[..., None]).squeeze(2)
             pictures = to_uint8(self._tokenizer.decode(Tokens(indices, tokens.layout)).float()).cpu()
             for extractor in self._extractors:
@@ -92,11 +93,11 @@ class PerturbedFrechetMeasure(Measure):
             },
         )
 
-    def _ranks(self, numbers: Tensor, length: int, setting: int, *, alpha: float, delta: int) -> Tensor:
-        """(B, L): at which rank among its neighbours each token is drawn, from a generator of the image's own."""
+    def _ranks(self, numbers: Tensor, length: int, *, alpha: float, delta: int) -> Tensor:
+        """(B, L): at which rank among its neighbours each token is drawn, from a generator of the image's own, equal at every setting."""
         rows = []
         for number in numbers.tolist():
-            generator = torch.Generator().manual_seed((self._grid.seed * 1_000_003 + setting) * 2**32 + number)
+            generator = torch.Generator().manual_seed((self._grid.seed * 2_654_435_761 + number) % 2**32)  # it reads no more bits
             chances = torch.rand(length, generator=generator)
             ranks = torch.randint(delta, (length,), generator=generator)
             rows.append(torch.where(chances <= alpha, ranks, 0))
@@ -107,6 +108,8 @@ def why_not_perturbed(tokenizer: Tokenizer[Any] | None, grid: PerturbationGrid) 
     """Why a tokenizer's tokens cannot be perturbed by the grid; None if they can."""
     if tokenizer is None:
         return "there is no tokenizer that decodes perturbed tokens"
+    if isinstance(tokenizer, TextTokenizer):
+        return "it reads a text with every picture, which perturbed tokens do not bring"
     if tokenizer.layout.is_continuous:
         return "the latents are continuous: there are no codes to draw"
     if type(tokenizer.quantizer).neighbours is Quantizer.neighbours:

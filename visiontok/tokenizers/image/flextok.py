@@ -148,6 +148,11 @@ class FlexTok(Tokenizer[FlexTokConfig]):
 
     # Decoding.
 
+    @property
+    def starts_from_noise(self) -> bool:
+        """Whether `decode` draws where it is given a generator."""
+        return True
+
     @torch.no_grad()
     def decode(
         self,

@@ -190,6 +190,11 @@ class Selftok(Tokenizer[SelftokConfig]):
         """(B, 3, S, S) in [0, 1] -> (B, K, D), before quantization."""
         return self.encoder(self.features(signal))
 
+    @property
+    def starts_from_noise(self) -> bool:
+        """Whether `decode` draws where it is given a generator: the one-step renderer has no noise."""
+        return isinstance(self.config.decoding, FlowDecoding)
+
     @torch.no_grad()
     def decode(
         self,
