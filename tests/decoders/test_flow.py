@@ -68,7 +68,14 @@ def test_noise_of_a_sample_does_not_depend_on_its_neighbours():
 
 @pytest.mark.parametrize(
     ("schedule", "middle"),
-    [(ModeTimes(mode_scale=0.0), 0.5), (ModeTimes(), 0.6), (LogitNormalTimes(), 0.729), (LogitNormalTimes(stratified=True), 0.729)],
+    [
+        (ModeTimes(mode_scale=0.0), 0.5),
+        (ModeTimes(), 0.6),
+        (LogitNormalTimes(), 0.729),
+        (LogitNormalTimes(stratified=True), 0.729),
+        (LogitNormalTimes(mean=2.0), 0.182),
+        (LogitNormalTimes(deviation=0.5, stratified=True), 0.972),
+    ],
 )
 def test_times_come_as_often_as_the_schedule_says(schedule, middle):
     """Share of the times between a quarter and three quarters."""

@@ -33,20 +33,25 @@ class ModeTimes(TimeSchedule):
 
 
 class LogitNormalTimes(TimeSchedule):
-    """The logistic function of a unit Gaussian (equation 19 there, with mean 0 and deviation 1).
+    """The logistic function of a Gaussian (equation 19 there).
 
     Attributes:
+        mean: of the Gaussian; above 0 draws the times towards the noise.
+        deviation: of the Gaussian.
         stratified: every sample of a batch draws from its own part of the distribution.
     """
 
     times: Literal["logit_normal"] = "logit_normal"
+    mean: float = 0.0
+    deviation: float = Field(default=1.0, gt=0)
     stratified: bool = False
 
     def draw(self, samples: int, *, device: torch.device | str = "cpu") -> Tensor:
-        if not self.stratified:
-            return torch.randn(samples, device=device).sigmoid()
-        quantiles = (torch.arange(samples, device=device) + torch.rand(samples, device=device)) / samples
-        return torch.special.ndtri(quantiles).sigmoid()
+        if self.stratified:
+            unit = torch.special.ndtri((torch.arange(samples, device=device) + torch.rand(samples, device=device)) / samples)
+        else:
+            unit = torch.randn(samples, device=device)
+        return (self.mean + self.deviation * unit).sigmoid()
 
 
 FlowTimes = Annotated[ModeTimes | LogitNormalTimes, Field(discriminator="times")]
