@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Latents": "visiontok.tokens",
+    "MeanAbsoluteError": "visiontok.quality",
     "Psnr": "visiontok.quality",
     "Segment": "visiontok.layout",
     "TokenLayout": "visiontok.layout",
@@ -33,6 +34,7 @@ _PUBLIC = {
 __all__ = [
     "Generator",
     "Latents",
+    "MeanAbsoluteError",
     "Psnr",
     "Segment",
     "TokenLayout",
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
     from visiontok.generators.base import Generator
     from visiontok.hub import create, from_pretrained, from_reference, push_to_hub, save_pretrained
     from visiontok.layout import Segment, TokenLayout
-    from visiontok.quality import Psnr
+    from visiontok.quality import MeanAbsoluteError, Psnr
     from visiontok.registry import list_generators, list_tokenizers
     from visiontok.stream import TokenStream
     from visiontok.tokenizer import Tokenizer, TokenizerOutput

@@ -25,7 +25,9 @@ def batch(start: int, count: int) -> Batch:
 
 
 def suite(*metrics: str, **changes) -> Suite:
-    return Suite.parse({"name": "x", "data": {"name": "digits"}, "metrics": metrics, "extractors": ["downsampled-pixels"], **changes})
+    return Suite.parse(
+        {"name": "x", "data": {"name": "digits", "split": "test"}, "metrics": metrics, "extractors": ["downsampled-pixels"], **changes}
+    )
 
 
 def test_numbers_are_those_of_the_functions_in_whatever_order_and_shards_they_came():

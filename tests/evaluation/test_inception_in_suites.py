@@ -25,7 +25,7 @@ def drawn_weights(monkeypatch):
 
 
 def test_over_inception_features_the_published_names_are_used(drawn_weights):
-    values = {"name": "s", "data": {"name": "digits"}, "num_samples": 5, "size": 16, "protocol": "adm"}
+    values = {"name": "s", "data": {"name": "digits", "split": "test"}, "num_samples": 5, "size": 16, "protocol": "adm"}
     suite = Suite.parse({**values, "metrics": ["frechet", "kernel_distance", "manifold", "inception_score"], "allow_few_samples": True})
     result = evaluate_suite(suite, GreyPatches(), name="grey")
     names = {value.name for value in result.values}

@@ -12,7 +12,9 @@ from visiontok.layout import Segment, TokenLayout
 from visiontok.tokens import Latents, Tokens
 
 NAMES = ("mse", "psnr", "ssim", "codebook", "rate", "frechet", "classifier")
-SUITE = Suite.parse({"name": "x", "data": {"name": "digits"}, "metrics": NAMES, "extractors": ["digit-classifier"], "allow_few_samples": True})
+SUITE = Suite.parse(
+    {"name": "x", "data": {"name": "digits", "split": "test"}, "metrics": NAMES, "extractors": ["digit-classifier"], "allow_few_samples": True}
+)
 BOOTSTRAP = BootstrapConfig(resamples=100)
 
 

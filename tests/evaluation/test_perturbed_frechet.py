@@ -51,6 +51,15 @@ def test_draws_belong_to_the_images_and_not_to_their_batches(tokenizer):
     assert first.value("pFD[downsampled-pixels]").value == pytest.approx(second.value("pFD[downsampled-pixels]").value, rel=1e-6)
 
 
+def test_the_seed_changes_the_draws(tokenizer):
+    suites = [SUITE.replace(perturbations={"seed": seed}) for seed in (0, 1)]
+    first, second = (evaluate_suite(suite, tokenizer, name="tiny").value("pFD[downsampled-pixels]") for suite in suites)
+    assert first.value != second.value
+    assert [distance for alpha, _, distance in first.details["distances"] if alpha == 0] == [
+        distance for alpha, _, distance in second.details["distances"] if alpha == 0
+    ]
+
+
 def test_it_is_called_pfid_with_the_inception_network_only(tokenizer):
     class Inception(FunctionExtractor):
         published_names = {"FD": "FID"}  # noqa: RUF012

@@ -32,6 +32,7 @@ Metric = Literal[
     "codebook",
     "rate",
     "token_statistics",
+    "complexity",
     "frechet",
     "perturbed_frechet",
     "kernel_distance",
@@ -69,6 +70,7 @@ class Suite(Config):
             them. Tokenizers that draw nothing are measured once.
         bootstrap: of the confidence intervals.
         allow_few_samples: compute distances also with no more samples than features.
+        allow_training_split: compute Fréchet distances also on a split that holds training pictures.
     """
 
     task: Literal["reconstruction"] = "reconstruction"
@@ -90,6 +92,7 @@ class Suite(Config):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = ()
     bootstrap: BootstrapConfig = BootstrapConfig()
     allow_few_samples: bool = False
+    allow_training_split: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> Suite:
@@ -104,6 +107,12 @@ class Suite(Config):
         for metric in self.metrics:
             if metric in OVER_FEATURES and not self.all_extractors:
                 raise ValueError(f"the metric {metric!r} needs at least one of the extractors {', '.join(EXTRACTORS)}")
+        split = getattr(self.data, "split", None)
+        if {"frechet", "perturbed_frechet"} & set(self.metrics) and split in ("train", "all") and not self.allow_training_split:
+            raise ValueError(
+                f"a Fréchet distance of reconstructions belongs to held-out pictures, but the split {split!r} of {self.data.name} holds training "
+                "pictures: set data.split to another one, or allow_training_split and compare the value with nothing else"
+            )
         if self.protocol is not None and (self.crop, self.interpolation) != ("center", "bicubic"):
             raise ValueError(f"the protocol {self.protocol} says how pictures are cut; leave out crop and interpolation")
         if "classifier" in self.metrics and not self.classifiers:
