@@ -85,6 +85,7 @@ def test_shapes_are_labelled_exactly() -> None:
     for index in range(60):
         scene, sample = source.scene(index), source.read(index)
         counts.add(len(scene.shapes))
+        assert sample.objects == len(scene.shapes)
         main = max(scene.shapes, key=lambda shape: shape.radius)
         assert source.class_names[sample.label] == f"{main.colour} {main.kind}"
         assert sample.caption == " and ".join(f"a {shape.colour} {shape.kind}" for shape in scene.shapes)

@@ -47,6 +47,7 @@ def test_a_definition_knows_steps_metrics_and_generator(tmp_path: Path):
     [
         ({"arms": {"vq": {"quantizes": "kl", "levels": 8}}}, "quantizes 'kl', which is no trained arm"),
         ({"comparisons": [{"type": "difference", "question": "?", "metric": "psnr.mean_db", "arms": ["vq", "vae"]}]}, "names the arm 'vae'"),
+        ({"comparisons": [{"type": "mean", "question": "?", "metric": "psnr.mean_db", "arm": "vae"}]}, "names the arm 'vae'"),
         ({"generator": None}, "must both have generation, or neither"),
         ({"seeds": [1, 1]}, "names one twice"),
     ],

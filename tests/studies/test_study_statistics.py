@@ -48,6 +48,14 @@ def test_a_seed_without_the_value_on_one_side_is_left_out():
     assert (found.value, found.count, found.single, found.reading) == (-1.0, 1, {0: -1.0}, "not judged")
 
 
+@pytest.mark.parametrize(("against", "reading"), [(0.0, "above zero"), (0.6, "above 0.6"), (0.75, "may be 0.75"), (0.9, "below 0.9")])
+def test_a_mean_is_held_against_a_number(against: float, reading: str):
+    runs = [run("vq", seed, rho=value) for seed, value in enumerate([0.7, 0.8, 0.75, None])] + [run("fsq", 0, rho=0.0)]
+    (found,) = findings(study({"type": "mean", "metric": "rho", "arm": "vq", "against": against}), runs)
+    assert (found.value, found.count, found.reading) == (pytest.approx(0.75), 3, reading)
+    assert found.single == {0: 0.7, 1: 0.8, 2: 0.75}
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_tokenizers_in_one_order_correlate_fully(sign: int):
     runs = [run("vq", seed, a=float(seed), b=sign * 2.0**seed) for seed in range(12)]

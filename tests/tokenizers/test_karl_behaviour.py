@@ -166,6 +166,14 @@ def test_training_lowers_every_part_of_the_loss(base: str):
     assert sum(after.values()) < 0.9 * sum(before.values())
 
 
+def test_halting_weighs_what_it_is_told_to():
+    plain, light = (model(halting_weight=weight).train() for weight in (1.0, 0.25))
+    light.load_state_dict(plain.state_dict())
+    losses, lighter = (each.two_passes(pictures(), num_tokens=4, quality=torch.full((4,), 0.01)).losses for each in (plain, light))
+    for name, loss in losses.items():
+        assert float(lighter[name].detach()) == pytest.approx(float(loss.detach()) * (0.25 if ".halting." in name else 1)), name
+
+
 def test_training_asks_less_often_for_what_it_already_reaches():
     karl = model().train()
     before = karl.quality_odds.clone()

@@ -24,6 +24,7 @@ class Batch:
         indices: (B,) int64 places in the source.
         step: number of the batch.
         skipped: samples that were met on the way and could not be used.
+        objects: (B,) int64 how many objects a picture shows; None unless known of every sample.
     """
 
     images: Tensor
@@ -33,6 +34,7 @@ class Batch:
     indices: Tensor
     step: int
     skipped: tuple[Skip, ...] = ()
+    objects: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -41,6 +43,7 @@ class Batch:
 def make_batch(images: Tensor, samples: Sequence[Sample], indices: Sequence[int], *, step: int, skipped: Sequence[Skip]) -> Batch:
     """Put samples and their fitted pictures (B, 3, H, W) together."""
     labels = [sample.label for sample in samples if sample.label is not None]
+    objects = [sample.objects for sample in samples if sample.objects is not None]
     captions = tuple(sample.caption for sample in samples if sample.caption is not None)
     complete = len(samples) > 0
     return Batch(
@@ -51,4 +54,5 @@ def make_batch(images: Tensor, samples: Sequence[Sample], indices: Sequence[int]
         indices=torch.tensor(list(indices), dtype=torch.int64),
         step=step,
         skipped=tuple(skipped),
+        objects=torch.tensor(objects, dtype=torch.int64) if complete and len(objects) == len(samples) else None,
     )

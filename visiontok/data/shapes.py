@@ -122,7 +122,7 @@ class ShapesSource(ImageSource):
         main = scene.shapes[0]
         caption = " and ".join(f"a {shape.colour} {shape.kind}" for shape in scene.shapes)
         label = self.class_names.index(f"{main.colour} {main.kind}")
-        return Sample(self.key(index), read_image(draw(scene, self.config.size)), label=label, caption=caption)
+        return Sample(self.key(index), read_image(draw(scene, self.config.size)), label=label, caption=caption, objects=len(scene.shapes))
 
 
 def draw(scene: Scene, size: int) -> np.ndarray:

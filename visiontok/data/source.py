@@ -21,12 +21,14 @@ class Sample:
         image: 8-bit RGB; not to be changed in place, it may be cached.
         label: class, where the source has classes.
         caption: text, where the source has text.
+        objects: how many the picture shows, where that is known.
     """
 
     key: str
     image: Image.Image
     label: int | None = None
     caption: str | None = None
+    objects: int | None = None
 
 
 class ImageSource(ABC):

@@ -207,7 +207,7 @@ class Measurement:
                 for seed in self._seeds:
                     for length, (tokens, pictures) in self._reconstructor(item, self._lengths, seed=seed).items():
                         if batch is None:
-                            batch = Batch(item.indices, to_uint8(item.images), pictures, tokens, item.labels)
+                            batch = Batch(item.indices, to_uint8(item.images), pictures, tokens, item.labels, item.objects)
                         else:
                             batch = batch.reconstructed(tokens, pictures)
                         batches[seed, length] = batch

@@ -84,7 +84,17 @@ class Trend(Config):
     arm: str
 
 
-Comparison = Annotated[Difference | Correlation | Trend, Field(discriminator="type")]
+class Mean(Config):
+    """A metric of one arm, held against a number; the interval is over resampled seeds."""
+
+    type: Literal["mean"]
+    question: str
+    metric: str
+    arm: str
+    against: float = 0.0
+
+
+Comparison = Annotated[Difference | Correlation | Trend | Mean, Field(discriminator="type")]
 
 
 class Study(Config):
@@ -121,7 +131,7 @@ class Study(Config):
             if isinstance(arm, Quantized) and not isinstance(self.arms.get(arm.quantizes), Trained):
                 raise ValueError(f"the arm {name} quantizes {arm.quantizes!r}, which is no trained arm of this study")
         for comparison in self.comparisons:
-            named = comparison.arms if isinstance(comparison, Difference) else (comparison.arm,) if isinstance(comparison, Trend) else ()
+            named = comparison.arms if isinstance(comparison, Difference) else (comparison.arm,) if isinstance(comparison, Trend | Mean) else ()
             for wanted in named:
                 if wanted not in self.arms:
                     raise ValueError(f"{comparison.question!r} names the arm {wanted!r}; there are {', '.join(self.arms)}")

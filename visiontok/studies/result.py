@@ -69,6 +69,7 @@ class Finding(Config):
         count: how many seeds or tokenizers it rests on, whichever `over` says.
         over: what was resampled.
         single: the values by seed, where there is one for each.
+        against: what the interval is held against.
     """
 
     question: str
@@ -80,15 +81,17 @@ class Finding(Config):
     count: int
     over: Literal["seeds", "tokenizers"]
     single: dict[int, float] = Field(default_factory=dict)
+    against: float = 0.0
 
     @property
     def reading(self) -> str:
-        """Whether zero is ruled out at the interval's confidence."""
+        """Whether zero, or what else it is held against, is ruled out at the interval's confidence."""
         if self.interval is None:
             return "not judged"
-        if self.interval.low <= 0 <= self.interval.high:
-            return "may be zero"
-        return "above zero" if self.interval.low > 0 else "below zero"
+        against = f"{self.against:g}" if self.against else "zero"
+        if self.interval.low <= self.against <= self.interval.high:
+            return f"may be {against}"
+        return f"above {against}" if self.interval.low > self.against else f"below {against}"
 
 
 class StudyResult(Config):

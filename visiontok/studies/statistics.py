@@ -9,7 +9,7 @@ from scipy.stats import kendalltau, spearmanr
 
 from visiontok.evaluation import BootstrapConfig, Interval
 from visiontok.evaluation.bootstrap import bootstrap_mean
-from visiontok.studies.definition import Comparison, Correlation, Difference, Study, Trend
+from visiontok.studies.definition import Comparison, Correlation, Difference, Mean, Study, Trend
 from visiontok.studies.result import Finding, RunValues
 
 COEFFICIENTS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -33,11 +33,19 @@ def full_name(metric: str, runs: Sequence[RunValues]) -> str:
     return next((label for run in runs if (label := run.label(metric)) is not None), metric)
 
 
+def measured_lengths(run: RunValues, metric: str, lengths: Sequence[int]) -> dict[int, float]:
+    """Number of tokens kept -> what a run has of the metric there."""
+    values = {length: run.value(f"{metric} at {length} tokens") for length in lengths}
+    return {length: value for length, value in values.items() if value is not None}
+
+
 def _compare(comparison: Comparison, study: Study, data: str, runs: Sequence[RunValues]) -> list[Finding]:
     if isinstance(comparison, Difference):
         return [_difference(comparison, data, runs, study.bootstrap)]
     if isinstance(comparison, Trend):
         return [_trend(comparison, data, runs, study.data[data].reconstruction.lengths, study.bootstrap)]
+    if isinstance(comparison, Mean):
+        return [_mean(comparison, data, runs, study.bootstrap)]
     return _correlation(comparison, data, runs, study.bootstrap)
 
 
@@ -53,12 +61,19 @@ def _difference(comparison: Difference, data: str, runs: Sequence[RunValues], bo
 def _trend(comparison: Trend, data: str, runs: Sequence[RunValues], lengths: Sequence[int], bootstrap: BootstrapConfig) -> Finding:
     single = {}
     for run in runs:
-        values = [run.value(f"{comparison.metric} at {length} tokens") for length in lengths]
-        known = [(length, value) for length, value in zip(lengths, values, strict=True) if value is not None]
+        known = measured_lengths(run, comparison.metric, lengths)
         if run.arm == comparison.arm and len(known) > 1:
-            single[run.seed] = float(spearmanr(*zip(*known, strict=True)).statistic)
+            single[run.seed] = float(spearmanr([*known], [*known.values()]).statistic)
     statistic = f"Spearman's rank correlation of {comparison.metric} with the number of tokens, {comparison.arm}"
     return _over_seeds(comparison.question, data, statistic, single, bootstrap)
+
+
+def _mean(comparison: Mean, data: str, runs: Sequence[RunValues], bootstrap: BootstrapConfig) -> Finding:
+    values = {run.seed: run.value(comparison.metric) for run in runs if run.arm == comparison.arm}
+    single = {seed: value for seed, value in values.items() if value is not None}
+    metric = full_name(comparison.metric, runs)
+    found = _over_seeds(comparison.question, data, f"{metric}, {comparison.arm}", single, bootstrap, unit=runs[0].units.get(metric, ""))
+    return found.replace(against=comparison.against)
 
 
 def _over_seeds(question: str, data: str, statistic: str, single: dict[int, float], bootstrap: BootstrapConfig, *, unit: str = "") -> Finding:

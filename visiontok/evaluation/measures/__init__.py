@@ -12,6 +12,7 @@ from visiontok.evaluation.features.inception import InceptionV3Compat
 from visiontok.evaluation.measures.base import Batch, Measure
 from visiontok.evaluation.measures.classifier import ClassifierMeasure
 from visiontok.evaluation.measures.codebook import CodebookMeasure, RateMeasure
+from visiontok.evaluation.measures.complexity import ComplexityMeasure, why_no_complexity
 from visiontok.evaluation.measures.feature_sets import FEATURE_SETS, FeatureSetMeasure
 from visiontok.evaluation.measures.fidelity import PsnrMeasure, ms_ssim_measure, mse_measure, ssim_measure
 from visiontok.evaluation.measures.frechet import FrechetMeasure
@@ -68,6 +69,12 @@ def build_measures(
                 omitted[metric] = "the number of ids varies from picture to picture"
             else:
                 measures[metric] = _TOKENS[metric](layout)
+        elif metric == "complexity":
+            reason = why_no_complexity(tokenizer, layout)
+            if reason is not None:
+                omitted[metric] = reason
+            elif tokenizer is not None:
+                measures[metric] = ComplexityMeasure(tokenizer)
         elif metric == "frechet":
             for extractor in extractors:
                 measures[f"frechet.{extractor.name}"] = FrechetMeasure(extractor, allow_few_samples=suite.allow_few_samples, samples=samples)

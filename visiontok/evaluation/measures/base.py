@@ -26,6 +26,7 @@ class Batch:
         reconstruction: (B, 3, H, W) uint8.
         tokens: ids or continuous latents in between.
         labels: (B,) int64 classes; None where the data has none.
+        objects: (B,) int64 how many objects an image shows; None where the data does not know.
     """
 
     numbers: Tensor
@@ -33,6 +34,7 @@ class Batch:
     reconstruction: Tensor
     tokens: Tokens | Latents
     labels: Tensor | None = None
+    objects: Tensor | None = None
     _of_reference: dict[str, Tensor] = field(default_factory=dict, repr=False)
     _of_reconstruction: dict[str, Tensor] = field(default_factory=dict, repr=False)
 

@@ -53,6 +53,8 @@ class KarlConfig(Config):
         quantizer: a codebook ("vq") or none ("continuous").
         halting_dim: hidden width of the head that says which tokens are needed.
         halting_threshold: a token is dropped if its halting probability exceeds this.
+        halting_weight: multiplies the loss terms of halting. Beside a cross-entropy 1 is right; beside squared errors of pixels, a hundred times
+            smaller, it drowns what the tokens should say.
         default_max_loss: mean absolute error on [0, 1] that may be lost where nobody says.
         training_lengths: token counts that the first pass of training draws from.
         stage: what training compares: "distillation" predictions with the frozen base's own tokens, "pixels" images, by the recipe's objective.
@@ -68,6 +70,7 @@ class KarlConfig(Config):
     quantizer: Annotated[VectorQuantizerConfig | ContinuousConfig, Field(discriminator="type")]
     halting_dim: int = Field(default=512, gt=0)
     halting_threshold: float = Field(default=0.75, gt=0, lt=1)
+    halting_weight: float = Field(default=1.0, ge=0)
     default_max_loss: float = Field(default=0.05, ge=0)
     training_lengths: tuple[Annotated[int, Field(gt=0)], ...] = Field(default=tuple(range(16, 369, 16)), min_length=1)
     stage: Literal["distillation", "pixels"] = "distillation"
@@ -262,6 +265,7 @@ class Karl(Tokenizer[KarlConfig]):
             "tokenize.halting.needed": _halting_loss(second.halting[:, :num_tokens], halt=False),
             "tokenize.halting.unneeded": _halting_loss(second.halting[:, num_tokens:], halt=True),
         }
+        losses = {name: self.config.halting_weight * loss for name, loss in losses.items()}
         for name, each in (("estimate", first), ("tokenize", second)):
             terms = {**each.quantized.losses, **(self.base.losses(each.predicted, target) if self.config.stage == "distillation" else {})}
             losses |= {f"{name}.{term}": loss for term, loss in terms.items()}
