@@ -17,7 +17,7 @@ from visiontok.evaluation.result import MetricValue
 from visiontok.layout import TokenLayout
 from visiontok.quality import shortest_lengths
 from visiontok.tokenizer import Tokenizer
-from visiontok.tokens import Tokens
+from visiontok.tokens import Latents, Tokens
 
 _UNKNOWN = -1
 
@@ -39,19 +39,23 @@ class ComplexityMeasure(Measure):
     @torch.no_grad()
     def update(self, batch: Batch) -> None:
         assert isinstance(batch.tokens, Tokens)  # `why_no_complexity` has seen the layout
-        lost, passes = _lost(batch.reference, batch.reconstruction), 1  # the last one encodes at the length that was found
+        lost, passes = self._lost(batch.reference, batch.tokens), 1  # the last one encodes at the length that was found
 
         def reached(lengths: Tensor) -> Tensor:
             nonlocal passes
             passes += 2
-            again = self._tokenizer.decode(self._tokenizer.encode(batch.reference, num_tokens=lengths))
-            return _lost(batch.reference, to_uint8(again.float()).cpu()) <= lost
+            return self._lost(batch.reference, self._tokenizer.encode(batch.reference, num_tokens=lengths)) <= lost
 
         searched = shortest_lengths(reached, self._tokenizer.lengths_supported, batch=len(lost))
         objects = torch.full_like(searched, _UNKNOWN) if batch.objects is None else batch.objects
         self._table.update(
             batch.numbers, tokens=batch.tokens.sample_lengths, searched=searched, objects=objects, passes=torch.full_like(searched, passes)
         )
+
+    def _lost(self, images: Tensor, tokens: Tokens | Latents) -> Tensor:
+        """(B,) what tokens lose of uint8 images: sums of absolute errors in whole levels, so that equal losses are equal numbers."""
+        reconstruction = to_uint8(self._tokenizer.decode(tokens).float()).cpu()
+        return (images.long() - reconstruction.long()).abs().flatten(1).sum(dim=1)
 
     def values(self, bootstrap: BootstrapConfig) -> list[MetricValue]:
         table = self._table.compute()
@@ -91,7 +95,7 @@ class ComplexityMeasure(Measure):
                 value=1 / passes,
                 better="lower",
                 count=len(gap),
-                no_interval="follows from the lengths alone",
+                no_interval="a count of passes",
                 protocol=f"one encoding over all encodings and decodings of {search}",
                 details={"passes": passes},
             ),
@@ -109,11 +113,6 @@ def why_no_complexity(tokenizer: Tokenizer[Any] | None, layout: TokenLayout) -> 
     if len(tokenizer.lengths_supported) < 2:
         return "no other number of tokens can be asked for, so there is nothing to search"
     return None
-
-
-def _lost(reference: Tensor, reconstruction: Tensor) -> Tensor:
-    """(B,) mean absolute errors of uint8 images, as sums of whole numbers."""
-    return (reference.long() - reconstruction.long()).abs().flatten(1).sum(dim=1)
 
 
 def _rank_correlation(first: np.ndarray, second: np.ndarray) -> float | None:
