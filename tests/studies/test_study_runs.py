@@ -115,3 +115,27 @@ def test_the_result_is_read_back_and_its_page_and_report_show_its_numbers(done: 
     assert report.count("<img") == 2  # originals above reconstructions, of both arms
     assert "<svg" in report
     assert not re.findall(r'(?:src|href)="(?!data:|#)', report)
+
+
+def test_a_trend_is_drawn_over_the_lengths_of_every_seed(tmp_path: Path):
+    values = load_study(TINY).to_dict()
+    net = "{width: 16, depth: 1, num_heads: 2, patch_size: 8}"
+    nested = [
+        "model.config.num_latent_tokens=4",
+        f"model.config.encoder={net}",
+        f"model.config.decoder={net}",
+        "model.config.nested_dropout.schedule=uniform",
+    ]
+    values["arms"] = {"nested": {"recipe": "demo/titok-digits", "overrides": nested}}
+    values["generator"], values["data"]["digits"]["generation"] = None, None
+    values["data"]["digits"]["reconstruction"] |= {"metrics": ["psnr"], "extractors": [], "lengths": [1, 4]}
+    values["comparisons"] = [{"type": "trend", "question": "Does it rise?", "metric": "psnr.mean_db", "arm": "nested"}]
+    study = type(load_study(TINY)).parse(values)
+    result = run_study(study, name="lengths", root=tmp_path, console=Console(file=io.StringIO()))
+    assert set(result.findings[0].single) == {0, 1}
+    write_study(tmp_path / "lengths.html", result, root=tmp_path)
+    report = (tmp_path / "lengths.html").read_text()
+    assert "psnr.mean_db, nested" in report
+    (plot,) = [part for part in report.split("</svg>") if "<svg" in part]
+    assert "seed 0" in plot
+    assert "seed 1" in plot

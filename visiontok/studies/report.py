@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from visiontok.evaluation.report import Folded, PictureRow, Pictures, PointPlot, Row, Section, Table, Text, write_report
+from visiontok.evaluation.report import Folded, LinePlot, PictureRow, Pictures, PointPlot, Row, Section, Table, Text, write_report
 from visiontok.evaluation.report.sections import Picture
-from visiontok.studies.definition import Correlation, Quantized
-from visiontok.studies.result import StudyResult
+from visiontok.studies.definition import Correlation, Quantized, Trend
+from visiontok.studies.result import RunValues, StudyResult
 from visiontok.studies.run import runs_of
-from visiontok.studies.statistics import full_name
+from visiontok.studies.statistics import full_name, measured_lengths
 from visiontok.studies.tables import study_tables
 
 
@@ -36,19 +36,32 @@ def write_study(path: Path, result: StudyResult, *, root: Path) -> None:
     write_report(path, result.study.title, sections, summary=result.study.question, facts={**environment.versions, **environment.hardware})
 
 
-def _plots(result: StudyResult) -> Iterator[PointPlot]:
-    """Every correlation as points, one series per arm."""
+def _plots(result: StudyResult) -> Iterator[LinePlot | PointPlot]:
+    """Every correlation as points, one series per arm; every trend as a line per seed over the number of tokens."""
     for comparison in result.study.comparisons:
-        if not isinstance(comparison, Correlation):
-            continue
         for data in result.study.data:
             runs = [run for run in result.runs if run.data == data]
-            series = {}
-            for arm in result.study.arms:
-                points = [(run.value(comparison.metrics[0]), run.value(comparison.metrics[1])) for run in runs if run.arm == arm]
-                series[arm] = tuple(np.asarray([point for point in points if None not in point], dtype=np.float64).reshape(-1, 2).T)
-            labels = [full_name(metric, runs) for metric in comparison.metrics]
-            yield PointPlot(f"{comparison.question} {data}", {arm: (xy[0], xy[1]) for arm, xy in series.items()}, *labels)
+            title = f"{comparison.question} {data}"
+            if isinstance(comparison, Correlation):
+                series = {arm: _points([run for run in runs if run.arm == arm], comparison.metrics) for arm in result.study.arms}
+                yield PointPlot(title, series, *(full_name(metric, runs) for metric in comparison.metrics))
+            elif isinstance(comparison, Trend):
+                lengths = result.study.data[data].reconstruction.lengths
+                trends = {f"seed {run.seed}": _over_lengths(run, comparison.metric, lengths) for run in runs if run.arm == comparison.arm}
+                yield LinePlot(title, trends, "tokens", f"{comparison.metric}, {comparison.arm}")
+
+
+def _points(runs: Sequence[RunValues], metrics: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
+    """Two metrics of those runs that have both."""
+    points = [(run.value(metrics[0]), run.value(metrics[1])) for run in runs]
+    first, second = np.asarray([point for point in points if None not in point], dtype=np.float64).reshape(-1, 2).T
+    return first, second
+
+
+def _over_lengths(run: RunValues, metric: str, lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of tokens at which a run has the metric, and its values there."""
+    known = measured_lengths(run, metric, lengths)
+    return np.asarray([*known], dtype=np.float64), np.asarray([*known.values()], dtype=np.float64)
 
 
 def _pictures(result: StudyResult, root: Path) -> Iterator[Pictures]:
