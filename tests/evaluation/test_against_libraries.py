@@ -60,6 +60,17 @@ def test_torchmetrics_images():
     torch.testing.assert_close(psnr_from_mse(mse(reference, reconstruction).mean(), data_range=1), pooled)
 
 
+def test_torchmetrics_similarity():
+    """Its mean takes in windows over a reflected border, which its multi-scale form does too, at the last scale."""
+    image = pytest.importorskip("torchmetrics.functional.image")
+    reference, reconstruction = ((images / 255).double() for images in pictures())
+    mean, everywhere = image.structural_similarity_index_measure(reconstruction, reference, data_range=1.0, reduction="none", return_full_image=True)
+    whole_windows = everywhere[..., 5:-5, 5:-5].mean(dim=(1, 2, 3))
+    ours = ssim(reference, reconstruction, data_range=1)
+    torch.testing.assert_close(ours, whole_windows, rtol=1e-6, atol=1e-8)
+    assert not torch.allclose(ours, mean, atol=1e-4)
+
+
 def test_pytorch_msssim():
     library = pytest.importorskip("pytorch_msssim")
     reference, reconstruction = (images.float() for images in pictures(2, side=164))
@@ -73,6 +84,32 @@ def test_torchmetrics_distances():
     a, b = features(0), features(1)
     sides = (torch.from_numpy(value) for side in (statistics(a), statistics(b)) for value in (side.mean, side.covariance))
     assert distance(a, b) == pytest.approx(float(fid._compute_fid(*sides)), rel=1e-8)
+
+
+def test_torchmetrics_kernel_distance():
+    kid = pytest.importorskip("torchmetrics.image.kid")
+    a, b = (torch.from_numpy(features(seed)) for seed in (0, 1))
+    mean, deviation = kernel_distance(a, b, subsets=1, subset_size=len(a))  # one subset that holds everything
+    assert mean == pytest.approx(float(kid.poly_mmd(a, b)), rel=1e-9)
+    assert deviation == 0
+
+
+def test_torchmetrics_inception_score():
+    library = pytest.importorskip("torchmetrics.image.inception")
+    logits = torch.from_numpy(3 * features(0, width=20))
+    theirs = library.InceptionScore(feature=torch.nn.Identity(), splits=1)  # more are drawn at random there
+    theirs.update(logits)
+    assert inception_score(logits, splits=1)[0] == pytest.approx(float(theirs.compute()[0]), rel=1e-6)
+
+
+def test_clean_fid_distances():
+    fid = pytest.importorskip("cleanfid.fid")
+    a, b = features(0), features(1)
+    first, second = statistics(a), statistics(b)
+    expected = fid.frechet_distance(first.mean, first.covariance, second.mean, second.covariance)
+    assert distance(a, b) == pytest.approx(expected, rel=1e-8)
+    mean, _ = kernel_distance(torch.from_numpy(a), torch.from_numpy(b), subsets=1, subset_size=len(a))
+    assert mean == pytest.approx(fid.kernel_distance(a, b, num_subsets=3), rel=1e-9)
 
 
 def test_torch_fidelity_distances():
