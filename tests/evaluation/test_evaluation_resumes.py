@@ -16,7 +16,7 @@ from visiontok.evaluation.unfinished import Unfinished
 SUITE = Suite.parse(
     {
         "name": "small",
-        "data": {"name": "shapes"},
+        "data": {"name": "shapes", "split": "test"},
         "num_samples": 200,
         "metrics": ["psnr", "ssim", "codebook", "rate", "frechet"],
         "extractors": ["downsampled-pixels"],

@@ -30,7 +30,7 @@ def told(**data) -> Suite:
     return Suite.parse({"name": "told", "data": data, "batch_size": 4, "metrics": ["mse"]})
 
 
-SUITE = told(name="shapes", num_samples=10)
+SUITE = told(name="shapes", split="test", num_samples=10)
 DIGITS = told(name="digits", split="test").replace(num_samples=20)
 
 

@@ -97,10 +97,12 @@ class Reconstructor:
         whole = _encode(tokenizer, images, None, draw)
         found: Reconstructed = {}
         for length in lengths:
-            tokens = whole
-            if length is not None:
-                cut = isinstance(whole, Tokens) and whole.layout.prefix_decodable
-                tokens = whole.prefix(length) if cut and isinstance(whole, Tokens) else _encode(tokenizer, images, length, draw)
+            if length is None:
+                tokens = whole
+            elif isinstance(whole, Tokens) and whole.layout.prefix_decodable:
+                tokens = whole.prefix(length)
+            else:
+                tokens = _encode(tokenizer, images, length, draw)
             found[length] = tokens.to("cpu"), self._pixels(_decode(tokenizer, tokens, draw), images)
         return found
 
@@ -120,8 +122,10 @@ def texts_config(tokenizer: Tokenizer[Any], source: ImageSource, asked: TextsCon
     Raises:
         EvaluationError: if the source has neither captions nor class names.
     """
-    if not isinstance(tokenizer, TextTokenizer) or asked is not None:
-        return asked if isinstance(tokenizer, TextTokenizer) else None
+    if not isinstance(tokenizer, TextTokenizer):
+        return None
+    if asked is not None:
+        return asked
     if _first_caption(source) is not None:
         return TextsConfig(source="captions")
     if source.class_names:
