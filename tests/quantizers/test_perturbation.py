@@ -11,6 +11,8 @@ from visiontok.quantizers import (
     GaussianConfig,
     LatentPerturbation,
     PerturbationConfig,
+    ProductQuantizerConfig,
+    ResidualQuantizerConfig,
     VectorQuantizerConfig,
     nearest_k_codes,
 )
@@ -91,3 +93,19 @@ def test_nearest_sign_codes_are_those_of_the_list_of_all():
     assert torch.equal(nearest_k_sign_codes(latents, 20), expected)
     with pytest.raises(ValueError, match="6 signs make 64"):
         nearest_k_sign_codes(latents, 65)
+
+
+@pytest.mark.parametrize("kind", ["vq", "residual", "product"])
+def test_nothing_is_perturbed_before_the_codebook_has_its_start(kind: str):
+    vq = {"type": "vq", "codebook_size": 8, "dim": 4, "kmeans": {"after_steps": 2}}
+    config = {
+        "vq": VectorQuantizerConfig.parse(vq),
+        "residual": ResidualQuantizerConfig.parse({"num_levels": 2, "quantizer": vq}),
+        "product": ProductQuantizerConfig.parse({"num_groups": 2, "quantizer": vq}),
+    }[kind]
+    built, latents = config.build().train(), torch.randn(4, 16, config.dim)
+    LatentPerturbation(PerturbationConfig(alpha=1.0, delta=4)).attach(built)
+    first, second, third = (built(latents) for _ in range(3))
+    torch.testing.assert_close(first.latents, latents)
+    torch.testing.assert_close(second.latents, latents)
+    assert not torch.equal(third.indices, built.search(latents))

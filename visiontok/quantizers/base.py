@@ -20,12 +20,14 @@ class Quantized:
         indices: (...) or (..., C) int64 ids; None for continuous bottlenecks.
         losses: terms already multiplied by their weights; their sum is the quantizer's loss.
         stats: numbers to watch, never part of the loss.
+        passed_through: whether the latents are those that were given, as in a warm-up; the ids then only say which codes are nearest.
     """
 
     latents: Tensor
     indices: Tensor | None
     losses: dict[str, Tensor] = field(default_factory=dict)
     stats: dict[str, Tensor] = field(default_factory=dict)
+    passed_through: bool = False
 
 
 class Quantizer(nn.Module, ABC):

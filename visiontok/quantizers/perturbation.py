@@ -100,7 +100,8 @@ class LatentPerturbation:
             ranks: as many ranks in [0, delta); None draws them, after the chances.
 
         Returns:
-            Latents with the values of the drawn codes and the gradient of the right ones, and the drawn ids.
+            Latents with the values of the drawn codes and the gradient of the right ones, and the drawn ids; in a quantizer's warm-up, whose latents
+            are no codes, `quantized` itself.
 
         Raises:
             TokenError: by quantizers without a codebook.
@@ -108,7 +109,7 @@ class LatentPerturbation:
         """
         now = self.config.at(self.step)
         count = int(len(latents) * now.beta)
-        if count == 0 or now.alpha == 0 or quantized.indices is None:
+        if count == 0 or now.alpha == 0 or quantized.indices is None or quantized.passed_through:
             return quantized
         clean = quantized.indices
         chances = torch.rand(clean.shape, device=clean.device) if chances is None else chances.view(clean.shape)

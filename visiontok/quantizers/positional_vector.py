@@ -83,7 +83,7 @@ class PositionalVectorQuantizer(Quantizer):
                 losses["diversity"] = self.usage.diversity(z.flatten(1, -2), before)
             stats = {"quantization_error": F.mse_loss(z, codes).detach()}
             if passes_through:
-                return Quantized(z.to(latents.dtype), indices, {name: loss * 0 for name, loss in losses.items()}, stats)
+                return Quantized(z.to(latents.dtype), indices, {name: loss * 0 for name, loss in losses.items()}, stats, passed_through=True)
         return Quantized(straight_through(z, codes).to(latents.dtype), indices, losses, stats)
 
     @torch.no_grad()

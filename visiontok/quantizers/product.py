@@ -69,6 +69,7 @@ class ProductQuantizer(Quantizer):
             torch.stack([part.indices for part in found if part.indices is not None], dim=-1),
             mean_of([part.losses for part in found]),
             mean_of([part.stats for part in found]),
+            passed_through=any(part.passed_through for part in found),
         )
 
     def lookup(self, indices: Tensor) -> Tensor:

@@ -77,7 +77,8 @@ class ResidualQuantizer(LevelledQuantizer):
             found.append(quantized)
         losses, stats = mean_of([part.losses for part in found]), {"quantization_error": residual.detach().square().mean()}
         indices = torch.stack([part.indices for part in found if part.indices is not None], dim=-1)
-        return Quantized(GRADIENTS[self.config.gradient](z, total).to(latents.dtype), indices, losses, stats)
+        warming_up = any(part.passed_through for part in found)
+        return Quantized(GRADIENTS[self.config.gradient](z, total).to(latents.dtype), indices, losses, stats, passed_through=warming_up)
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Ids (..., s) of the first s <= S levels -> the sum of their codes (..., D)."""

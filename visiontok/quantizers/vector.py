@@ -108,7 +108,7 @@ class VectorQuantizer(Quantizer):
             if self.training and not passes_through:
                 self._update_codebook(latents.detach().float().flatten(0, -2), flat, indices)
             quantized = z if passes_through else GRADIENTS[self.config.gradient](z, codes)
-        return Quantized(quantized.to(latents.dtype), indices.view(z.shape[:-1]), losses, stats)
+        return Quantized(quantized.to(latents.dtype), indices.view(z.shape[:-1]), losses, stats, passed_through=passes_through)
 
     @torch.no_grad()
     def search(self, latents: Tensor) -> Tensor:
