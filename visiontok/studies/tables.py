@@ -32,7 +32,7 @@ def shown(finding: Finding) -> str:
 
 def runs_of(finding: Finding) -> str:
     """What was resampled, and how many."""
-    return f"{finding.count} {finding.over}"
+    return f"{finding.count} {finding.over if finding.count != 1 else finding.over.removesuffix('s')}"
 
 
 def _means(result: StudyResult, data: str, runs: list[RunValues]) -> Table:
@@ -43,7 +43,8 @@ def _means(result: StudyResult, data: str, runs: list[RunValues]) -> Table:
         rows.append(Row((arm, *(_mean([run.values.get(name) for run in mine]) for name in names))))
     units = runs[0].units
     columns = ("arm", *(f"{name} ({units[name]})" if name in units else name for name in names))
-    note = f"Means over {len(result.study.seeds)} seeds, and the standard deviation between seeds."
+    seeds = len({run.seed for run in runs})
+    note = f"Means over {seeds} seeds, and the standard deviation between seeds." if seeds > 1 else "Of one seed."
     return Table(data, columns, rows, note=note)
 
 
