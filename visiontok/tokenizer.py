@@ -173,8 +173,11 @@ class Tokenizer(Model[ConfigT]):
             return self.decode_latents(tokens.view().to(self.dtype))
         if tokens.is_full:
             return self.decode_latents(self.quantizer.lookup(self._unwrap(tokens)).to(self.dtype))
-        codes = self.quantizer.lookup(tokens.indices.masked_fill(~tokens.mask, 0))
-        return self.decode_prefix(codes.to(self.dtype), tokens.sample_lengths)
+        return self.decode_prefix(self.codes_of(tokens), tokens.sample_lengths)
+
+    def codes_of(self, tokens: Tokens) -> Tensor:
+        """(B, L, D) codes of ids, in the model's dtype; where a sample has no token, that of id 0, which says nothing."""
+        return self.quantizer.lookup(tokens.indices.masked_fill(~tokens.mask, 0)).to(self.dtype)
 
     def decode_prefix(self, latents: Tensor, lengths: Tensor) -> Tensor:
         """Decoder only, for ordered tokens: the first latents of every sample -> signal, not clamped.

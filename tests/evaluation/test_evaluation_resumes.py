@@ -77,21 +77,25 @@ def test_broken_files_are_named_once_and_counted_across_an_interruption(tmp_path
 
 def test_a_damaged_or_foreign_state_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Unfinished, "is_due", True)
-    measurement = Measurement(SUITE, GreyPatches(), name="grey")
-    unfinished = Unfinished(tmp_path, measurement.identity)
+    measurement, folder = Measurement(SUITE, GreyPatches(), name="grey"), tmp_path / "unfinished"
+    unfinished = Unfinished(folder, measurement.identity)
     with pytest.raises(KeyboardInterrupt):
         measurement.run(progress=stop_at(64), unfinished=unfinished)
     assert unfinished.load(0) is not None
     assert unfinished.load(1) is None
     other = GreyPatches()
     other.unused.data += 1
-    assert Unfinished(tmp_path, Measurement(SUITE, other, name="grey").identity).load(0) is None
-    assert Unfinished(tmp_path, Measurement(SUITE.replace(seed=1), GreyPatches(), name="grey").identity).load(0) is None
+    assert Unfinished(folder, Measurement(SUITE, other, name="grey").identity).load(0) is None
+    assert Unfinished(folder, Measurement(SUITE.replace(seed=1), GreyPatches(), name="grey").identity).load(0) is None
     (state,) = unfinished.folder.iterdir()
     state.write_bytes(state.read_bytes()[:100])
     assert unfinished.load(0) is None
+    (folder / "another").mkdir()
     unfinished.remove()
-    assert list(tmp_path.iterdir()) == []
+    assert [state.name for state in folder.iterdir()] == ["another"]
+    (folder / "another").rmdir()
+    unfinished.remove()
+    assert not folder.exists()
 
 
 def test_states_cost_little_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

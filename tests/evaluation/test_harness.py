@@ -1,16 +1,13 @@
 import json
 import math
-import subprocess
-import sys
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from grey_patches import GreyPatches, GreyPatchesConfig
 from PIL import Image
+from two_processes import sharded_by_two
 
 from visiontok.data import EvalLoader, open_source
 from visiontok.errors import EvaluationError
@@ -159,31 +156,10 @@ def test_measuring_leaves_the_training_mode_alone() -> None:
     assert model.training
 
 
-SECOND_RANK = """
-import sys
-sys.path.insert(0, {folder!r})
-import torch.distributed as dist
-from grey_patches import GreyPatches
-from visiontok.evaluation import Suite, evaluate_suite
-dist.init_process_group("gloo", init_method={meeting!r}, rank=1, world_size=2)
-evaluate_suite(Suite.parse({suite!r}), GreyPatches(), name="grey")
-dist.destroy_process_group()
-"""
-
-
 def test_two_processes_give_the_numbers_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     suite = SUITE.replace(num_samples=301)
     single = evaluate_suite(suite, GreyPatches(), name="grey")
-    meeting = f"file://{tmp_path / 'meeting'}"
-    script = SECOND_RANK.format(folder=str(Path(__file__).parent), meeting=meeting, suite=suite.to_dict())
-    second = subprocess.Popen([sys.executable, "-c", script])
-    dist.init_process_group("gloo", init_method=meeting, rank=0, world_size=2, timeout=timedelta(seconds=200))
-    try:
-        sharded = evaluate_suite(suite, GreyPatches(), name="grey")
-    finally:
-        dist.destroy_process_group()
-    assert second.wait(timeout=60) == 0
+    sharded = sharded_by_two(suite, GreyPatches, name="grey", tmp_path=tmp_path, monkeypatch=monkeypatch)
     assert sharded.run.processes == 2
     assert sharded.data == single.data
     for ours, theirs in zip(sharded.values, single.values, strict=True):

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from grey_patches import GreyPatches
 from noisy_waves import NoisyWaves
+from two_processes import sharded_by_two
 
 import visiontok
 from visiontok.errors import ConfigError
@@ -97,29 +94,8 @@ def test_interrupted_and_continued_equals_uninterrupted(result: Result, tmp_path
     assert json.dumps(again.measured()) == json.dumps(result.measured())
 
 
-SECOND_RANK = """
-import sys
-sys.path.insert(0, {folder!r})
-import torch.distributed as dist
-from noisy_waves import NoisyWaves
-from visiontok.evaluation import Suite, evaluate_suite
-dist.init_process_group("gloo", init_method={meeting!r}, rank=1, world_size=2)
-evaluate_suite(Suite.parse({suite!r}), NoisyWaves(), name="noisy")
-dist.destroy_process_group()
-"""
-
-
 def test_two_processes_give_the_numbers_of_one(result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    meeting = f"file://{tmp_path / 'meeting'}"
-    script = SECOND_RANK.format(folder=str(Path(__file__).parent), meeting=meeting, suite=SUITE.to_dict())
-    second = subprocess.Popen([sys.executable, "-c", script])
-    dist.init_process_group("gloo", init_method=meeting, rank=0, world_size=2, timeout=timedelta(seconds=200))
-    try:
-        sharded = evaluate_suite(SUITE, NoisyWaves(), name="noisy")
-    finally:
-        dist.destroy_process_group()
-    assert second.wait(timeout=60) == 0
+    sharded = sharded_by_two(SUITE, NoisyWaves, name="noisy", tmp_path=tmp_path, monkeypatch=monkeypatch)
     assert sharded.value("psnr.mean_db") == result.value("psnr.mean_db")
     distances = [each.value("FD[downsampled-pixels]").seeds.values for each in (sharded, result)]
     assert distances[0] == pytest.approx(distances[1], rel=1e-12)
@@ -129,8 +105,8 @@ def test_examples_show_the_first_seed() -> None:
     measurement = Measurement(SUITE, NoisyWaves(), name="noisy")
     examples = show_examples(measurement, *measurement.run())
     loaded = measurement.load([3])
-    first = Measurement(SUITE.replace(seeds=[0, 9]), NoisyWaves(), name="noisy").reconstruct(loaded)[1]
-    assert torch.equal(measurement.reconstruct(loaded)[1], first)
+    first = Measurement(SUITE.replace(seeds=[0, 9]), NoisyWaves(), name="noisy").reconstruct(loaded)[None][1]
+    assert torch.equal(measurement.reconstruct(loaded)[None][1], first)
     assert len(examples.pictures) == 6
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from decoding_checks import assert_lengths_share_a_batch
 
 import visiontok
 from visiontok.errors import ConfigError, TokenError
@@ -23,11 +24,7 @@ def pictures(count=3):
 
 
 def test_prefixes_decode_alone_and_mixed_alike(matryoshka):
-    lengths = torch.tensor([1, 6, 3])
-    mixed = matryoshka.decode(matryoshka.encode(pictures(), num_tokens=lengths))
-    for row, length in enumerate(lengths.tolist()):
-        alone = matryoshka.decode(matryoshka.encode(pictures()[row : row + 1], num_tokens=length))
-        torch.testing.assert_close(mixed[row : row + 1], alone)
+    mixed = assert_lengths_share_a_batch(matryoshka, pictures(), torch.tensor([1, 6, 3]))
     assert not torch.allclose(mixed[0], matryoshka.decode(matryoshka.encode(pictures()))[0])
 
 

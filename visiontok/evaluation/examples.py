@@ -68,9 +68,10 @@ def show_examples(measurement: Measurement, result: Result, evidence: Evidence, 
     with evaluating(measurement.tokenizer):
         for group, place, value in chosen:
             loaded = measurement.load([int(evidence.numbers[place])])
-            reconstructions = {length: measurement.reconstruct(loaded, length)[1][0] for length in measurement.suite.lengths or (None,)}
-            tokens, _ = measurement.reconstruct(loaded)
-            pictures.append(Example(group, loaded.keys[0], value, to_uint8(loaded.images)[0], reconstructions, tokens))
+            lengths = measurement.suite.lengths or (None,)
+            found = measurement.reconstruct(loaded, [*measurement.suite.lengths, None])
+            reconstructions = {length: found[length][1][0] for length in lengths}
+            pictures.append(Example(group, loaded.keys[0], value, to_uint8(loaded.images)[0], reconstructions, found[None][0]))
     return Examples(ranking, tuple(pictures))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,8 +110,6 @@ def measure_generated(
         write_generation_report(output.with_suffix(".html"), result, open_samples(next(iter(places.values()))))
     for state in states:
         state.remove()
-    with suppress(OSError):  # another session may have its state there
-        (output.parent / ".unfinished").rmdir()
     return result
 
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from visiontok.data import Batch as LoadedBatch
 from visiontok.data import EvalLoader, SkipReport, Texts, open_source
@@ -21,17 +20,16 @@ from visiontok.evaluation.features import FeatureExtractor, all_extractors
 from visiontok.evaluation.frechet_sides import check_enough_samples, feature_width
 from visiontok.evaluation.identity import Clock, Pictures, model_identity, processes
 from visiontok.evaluation.measures import Batch, Measure, build_measures
-from visiontok.evaluation.metrics.accumulator import Accumulator, merge_across_processes
+from visiontok.evaluation.metrics.accumulator import Accumulator, load_states, merge_across_processes, states_of
 from visiontok.evaluation.pictures import Cropped, Tiles, choose
 from visiontok.evaluation.protocol import PROTOCOLS, to_uint8
-from visiontok.evaluation.reconstructions import Reconstructor, texts_config
+from visiontok.evaluation.reconstructions import Reconstructed, Reconstructor, texts_config
 from visiontok.evaluation.result import MetricValue, Result
 from visiontok.evaluation.seeds import mean_evidence, mean_values
 from visiontok.evaluation.suite import Suite
 from visiontok.evaluation.unfinished import Progress, Unfinished
 from visiontok.preprocessing import ImagePreprocessing
 from visiontok.tokenizer import Tokenizer
-from visiontok.tokens import Latents, Tokens
 
 Report = Callable[[int, int], None]
 Setting = tuple[int | None, int | None]
@@ -114,7 +112,7 @@ class Measurement:
                 self._measures[seed, length] = measures
         if suite.seeds and not drawn:
             self._omitted["seeds"] = "this tokenizer draws nothing, so it was measured once"
-        if {"frechet", "perturbed_frechet"} & set(suite.metrics) and not suite.allow_few_samples:
+        if suite.measures_frechet and not suite.allow_few_samples:
             for extractor in self.extractors:
                 check_enough_samples(len(self.source), extractor, feature_width(extractor, size))
         if not any(self._measures.values()):
@@ -154,7 +152,7 @@ class Measurement:
         if earlier is not None:
             position = earlier.position
             loader.report.update(earlier.skips)
-            self._restore(earlier)
+            load_states(self._parts(), earlier.states)
             progress(self._pictures.count, stop - start)
         first = position
         with evaluating(self.tokenizer):
@@ -190,13 +188,13 @@ class Measurement:
         samples = [self.source.read(place) for place in places]
         return make_batch(torch.cat([self.resizing(sample.image) for sample in samples]), samples, places, step=0, skipped=())
 
-    def reconstruct(self, loaded: LoadedBatch, length: int | None = None) -> tuple[Tokens | Latents, Tensor]:
-        """`length` tokens (all for None) of pictures from `load`, and what they decode to, uint8; with the first of several seeds.
+    def reconstruct(self, loaded: LoadedBatch, lengths: Sequence[int | None] = (None,)) -> Reconstructed:
+        """Each number of tokens (None for all) of pictures from `load`, and what they decode to, uint8; with the first of several seeds.
 
         Raises:
             EvaluationError: if the model returns pictures of another size.
         """
-        return self._reconstructor(loaded, [length], seed=self._seeds[0])[length]
+        return self._reconstructor(loaded, lengths, seed=self._seeds[0])
 
     def _reconstructed(self, loaded: Generator[LoadedBatch, None, None]) -> Generator[tuple[int, dict[Setting, Batch]], None, None]:
         """Number of the batch, and what became of it at every setting."""
@@ -265,14 +263,11 @@ class Measurement:
         }
 
     def _progress(self, position: int, report: SkipReport) -> Progress:
-        parts = {**self._accumulators(), "pictures": self._pictures.table}
-        states = {f"{name}/{key}": array for name, part in parts.items() for key, array in part.state().items()}
-        return Progress(position, list(report.kept), states)
+        return Progress(position, list(report.kept), states_of(self._parts()))
 
-    def _restore(self, earlier: Progress) -> None:
-        for name, part in {**self._accumulators(), "pictures": self._pictures.table}.items():
-            prefix = f"{name}/"
-            part.load_state({key.removeprefix(prefix): array for key, array in earlier.states.items() if key.startswith(prefix)})
+    def _parts(self) -> dict[str, Accumulator]:
+        """Everything that grows with the pictures."""
+        return {**self._accumulators(), "pictures": self._pictures.table}
 
 
 @contextmanager

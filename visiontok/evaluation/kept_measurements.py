@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,6 @@ class KeptMeasurements:
         """Remove everything: the command is done."""
         for state in self._states:
             state.remove()
-        with suppress(OSError):  # another command may have its state there
-            self._folder.rmdir()
 
 
 def _agreed(path: Path) -> tuple[Result, Evidence] | None:

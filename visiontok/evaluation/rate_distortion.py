@@ -239,8 +239,7 @@ def _gallery(measurements: Sequence[Measurement], wishes: Sequence[float], count
     settings = []
     for number, measurement in enumerate(measurements):
         with evaluating(measurement.tokenizer):
-            for length in measurement.suite.lengths or (None,):
-                tokens, pictures = measurement.reconstruct(loaded, length)
+            for tokens, pictures in measurement.reconstruct(loaded, measurement.suite.lengths or (None,)).values():
                 assert isinstance(tokens, Tokens)
                 held = tokens.sample_lengths.tolist()
                 label = in_words(held[0], wishes[number] if wishes else None)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from visiontok.evaluation.features import FeatureExtractor
 from visiontok.evaluation.identity import Pictures
-from visiontok.evaluation.metrics.accumulator import Accumulator
+from visiontok.evaluation.metrics.accumulator import Accumulator, load_states, states_of
 from visiontok.evaluation.metrics.moments import Moments
 from visiontok.evaluation.metrics.per_image import PerImage
 
@@ -59,13 +59,11 @@ class SampleSide:
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything seen so far."""
-        return {f"{name}/{key}": array for name, part in self._parts().items() for key, array in part.state().items()}
+        return states_of(self._parts())
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Replace what was seen by a `state()`."""
-        for name, part in self._parts().items():
-            prefix = f"{name}/"
-            part.load_state({key.removeprefix(prefix): array for key, array in state.items() if key.startswith(prefix)})
+        load_states(self._parts(), state)
 
     def _parts(self) -> dict[str, Accumulator]:
         moments = {f"moments.{name}": part for name, part in self.moments.items()}

@@ -108,7 +108,7 @@ class Suite(Config):
             if metric in OVER_FEATURES and not self.all_extractors:
                 raise ValueError(f"the metric {metric!r} needs at least one of the extractors {', '.join(EXTRACTORS)}")
         split = getattr(self.data, "split", None)
-        if {"frechet", "perturbed_frechet"} & set(self.metrics) and split in ("train", "all") and not self.allow_training_split:
+        if self.measures_frechet and split in ("train", "all") and not self.allow_training_split:
             raise ValueError(
                 f"a Fréchet distance of reconstructions belongs to held-out pictures, but the split {split!r} of {self.data.name} holds training "
                 "pictures: set data.split to another one, or allow_training_split and compare the value with nothing else"
@@ -118,6 +118,11 @@ class Suite(Config):
         if "classifier" in self.metrics and not self.classifiers:
             raise ValueError("the metric 'classifier' needs an extractor that classifies, such as digit-classifier")
         return self
+
+    @property
+    def measures_frechet(self) -> bool:
+        """Whether any of the metrics is a Fréchet distance."""
+        return "frechet" in self.metrics or "perturbed_frechet" in self.metrics
 
     @property
     def all_extractors(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,10 @@ class Unfinished:
         self._cost = self._last - start
 
     def remove(self) -> None:
-        """Forget the measurement: it is done."""
+        """Forget the measurement: it is done. Where it was the last one, the folder of all goes too."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # other measurements may have their states there
+            self.folder.parent.rmdir()
 
     def _path(self, rank: int) -> Path:
         return self.folder / f"process-{rank}.safetensors"

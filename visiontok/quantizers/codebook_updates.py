@@ -83,11 +83,17 @@ class KMeansInit(nn.Module):
         return int(self.steps) < self.config.after_steps
 
     @torch.no_grad()
-    def step(self, codebook: Tensor, latents: Tensor) -> None:
-        """Count a training step; at the step after the warm-up, overwrite the codebook (K, D) with centres of the latents (N, D)."""
-        if int(self.steps) == self.config.after_steps:
+    def step(self, codebook: Tensor, latents: Tensor) -> bool:
+        """Count a training step; at the step after the warm-up, overwrite the codebook (K, D) with centres of the latents (N, D).
+
+        Returns:
+            whether this was that step.
+        """
+        is_start = int(self.steps) == self.config.after_steps
+        if is_start:
             codebook.copy_(self._centres(len(codebook), latents))
         self.steps += 1
+        return is_start
 
     def _centres(self, size: int, latents: Tensor) -> Tensor:
         total, _ = num_rows(latents)

@@ -103,9 +103,7 @@ class PositionalVectorQuantizer(Quantizer):
     @torch.no_grad()
     def _start(self, latents: Tensor) -> None:
         """Count a training step; at the first one after the warm-up the centres of the latents (B P, D) become the codes."""
-        is_first = int(self.kmeans.steps) == self.config.kmeans.after_steps
-        self.kmeans.step(self.codebook.data, latents)
-        if is_first:
+        if self.kmeans.step(self.codebook.data, latents):
             self.codebook.copy_(F.normalize(self.codebook, dim=1))
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from visiontok.decoders.flow.guidance import Guidance
+from visiontok.errors import TokenError
 
 Velocity: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(samples (B, ...), the time (1,) that they share) -> their velocity (B, ...)."""
@@ -42,6 +43,26 @@ def guided(conditional: Velocity, unconditional: Velocity, guidance: Guidance) -
     combine = guidance.start()
 
     return lambda x, time: combine(conditional(x, time), unconditional(x, time))
+
+
+def starting_noise(ids: Tensor, shape: Sequence[int], *, generator: torch.Generator | None, noise: Tensor | None) -> Tensor:
+    """Where the flows of a batch start: (B, *shape).
+
+    Args:
+        ids: (B, L) of the tokens.
+        shape: of a sample.
+        generator: draws the noise, sample by sample; without it a sample's noise follows from its first id.
+        noise: itself, instead.
+
+    Raises:
+        TokenError: if `noise` has another shape.
+    """
+    expected = (len(ids), *shape)
+    if noise is not None:
+        if noise.shape != expected:
+            raise TokenError(f"noise must have shape {expected}, got {tuple(noise.shape)}")
+        return noise
+    return seeded_noise(ids[:, 0].clamp_min(0).tolist(), shape) if generator is None else drawn_noise(len(ids), shape, generator)
 
 
 def drawn_noise(samples: int, shape: Sequence[int], generator: torch.Generator) -> Tensor:

@@ -37,6 +37,18 @@ class Accumulator(ABC):
         """The metric over everything seen so far."""
 
 
+def states_of(parts: Mapping[str, Accumulator]) -> State:
+    """The states of several accumulators in one, each array by the name of its part, a slash and its own name."""
+    return {f"{name}/{key}": array for name, part in parts.items() for key, array in part.state().items()}
+
+
+def load_states(parts: Mapping[str, Accumulator], states: Mapping[str, np.ndarray]) -> None:
+    """Replace what several accumulators have seen by `states_of` them."""
+    for name, part in parts.items():
+        prefix = f"{name}/"
+        part.load_state({key.removeprefix(prefix): array for key, array in states.items() if key.startswith(prefix)})
+
+
 AccumulatorT = TypeVar("AccumulatorT", bound=Accumulator)
 
 

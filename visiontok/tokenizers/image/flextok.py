@@ -18,11 +18,10 @@ from torch import Tensor
 
 from visiontok.config import Config
 from visiontok.decoders.flow.guidance import AdaptiveProjected, Guidance
-from visiontok.decoders.flow.sampling import Velocity, drawn_noise, euler, guided, seeded_noise
+from visiontok.decoders.flow.sampling import Velocity, drawn_noise, euler, guided, seeded_noise, starting_noise
 from visiontok.decoders.flow.training import FlowTimes, ModeTimes, estimate, flow_loss, mix
 from visiontok.decoders.register_flow import FlowCondition, RegisterFlowDecoder
 from visiontok.encoders.registers import RegisterEncoder
-from visiontok.errors import TokenError
 from visiontok.keymap import KeyMap
 from visiontok.layers.bfloat16 import products_for
 from visiontok.layers.nested_dropout import NestedDropout, UniformLengths
@@ -215,13 +214,9 @@ class FlexTok(Tokenizer[FlexTokConfig]):
         return euler(velocity, noise, steps=sampling.steps)
 
     def _picture(self, tokens: Tokens, sampling: FlowSampling, *, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
-        if noise is None:
-            seeds = tokens.indices[:, 0].clamp_min(0).tolist()
-            noise = seeded_noise(seeds, self.config.grid) if generator is None else drawn_noise(len(tokens), self.config.grid, generator)
-        if noise.shape != (len(tokens), *self.config.grid):
-            raise TokenError(f"noise must have shape {(len(tokens), *self.config.grid)}, got {tuple(noise.shape)}")
-        codes = self.quantizer.lookup(tokens.indices.masked_fill(~tokens.mask, 0)).to(self.dtype)
-        return self.pictures(self.denoise(codes, tokens.sample_lengths, noise.to(codes), sampling))
+        start = starting_noise(tokens.indices, self.config.grid, generator=generator, noise=noise)
+        codes = self.codes_of(tokens)
+        return self.pictures(self.denoise(codes, tokens.sample_lengths, start.to(codes), sampling))
 
     # Training.
 

@@ -213,7 +213,7 @@ class Karl(Tokenizer[KarlConfig]):
             latents, positions, kept = tokens.values, None, tokens.values.any(dim=-1)
         else:
             kept, positions = tokens.mask, None if tokens.positions is None else tokens.positions.clamp_min(0)
-            latents = self.quantizer.lookup(tokens.indices.masked_fill(~kept, 0))
+            latents = self.codes_of(tokens)
         return self.base.pixels(self.predict(latents.to(self.dtype), positions=positions, kept=None if bool(kept.all()) else kept))
 
     def distil(self, images: Tensor, features: Tensor, quality: Tensor, *, num_tokens: int) -> tuple[Tensor, Tensor]:

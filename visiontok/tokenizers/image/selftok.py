@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from typing_extensions import Self
 
 from visiontok.config import Config
-from visiontok.decoders.flow.sampling import drawn_noise, euler, seeded_noise
+from visiontok.decoders.flow.sampling import euler, seeded_noise, starting_noise
 from visiontok.decoders.flow.training import FlowTimes, ModeTimes, estimate, flow_loss, mix
 from visiontok.decoders.flow.visible_tokens import VisibleTokens
 from visiontok.decoders.joint_flow import JointFlowDecoder, JointOneStepDecoder
@@ -264,15 +264,11 @@ class Selftok(Tokenizer[SelftokConfig]):
         return euler(velocity, noise, steps=config.steps if steps is None else steps)
 
     def _picture(self, tokens: Tokens, *, steps: int | None = None, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
-        codes = self.quantizer.lookup(tokens.indices.masked_fill(~tokens.mask, 0)).to(self.dtype)
+        codes = self.codes_of(tokens)
         if isinstance(self.decoder, JointOneStepDecoder):
             return self.decode_latents(codes)
-        if noise is None:
-            seeds = tokens.indices[:, 0].clamp_min(0).tolist()
-            noise = seeded_noise(seeds, self.config.grid) if generator is None else drawn_noise(len(tokens), self.config.grid, generator)
-        if noise.shape != (len(tokens), *self.config.grid):
-            raise TokenError(f"noise must have shape {(len(tokens), *self.config.grid)}, got {tuple(noise.shape)}")
-        return self.pictures(self.denoise(codes, tokens.sample_lengths, noise.to(codes), steps=steps))
+        start = starting_noise(tokens.indices, self.config.grid, generator=generator, noise=noise)
+        return self.pictures(self.denoise(codes, tokens.sample_lengths, start.to(codes), steps=steps))
 
     def _flow(self) -> tuple[FlowDecoding, JointFlowDecoder]:
         if not isinstance(self.config.decoding, FlowDecoding) or not isinstance(self.decoder, JointFlowDecoder):
