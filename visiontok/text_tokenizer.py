@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
@@ -29,10 +29,12 @@ class TextTokenizer(Tokenizer[ConfigT]):
 
     Attributes:
         text: the embeddings it reads.
+        encoder_reads_text: whether its encoder does, or the decoder alone.
         text_encoder: makes them from strings; None until one is attached. It is neither trained nor saved with the tokenizer.
     """
 
     text: TextConfig
+    encoder_reads_text: ClassVar[bool]
     text_encoder: TextEncoder | None = None
     _embeddings: Tensor | None = None
 

@@ -93,6 +93,29 @@ def test_another_run_is_refused_in_one_paragraph(pictures, model, tmp_path):
     assert result.stdout == ""
 
 
+def test_texts_reach_the_encoder_that_reads_them(model, tmp_path):
+    torch.manual_seed(0)
+    text = {"length": 5, "dim": 8, "encoder": {"type": "hashed_words"}}
+    quantizer = {"type": "vq", "codebook_size": 64, "dim": 4}
+    textok = visiontok.create("textok", image_size=16, num_latent_tokens=4, encoder=VIT, decoder=VIT, quantizer=quantizer, text=text)
+    visiontok.save_pretrained(textok, tmp_path / "textok")
+    for name, options, expected in [
+        ("names", [], {"source": "class_names", "prompt": "A photo of a {class_name}."}),
+        ("sentence", ["--text", "the digit {class_name}"], {"source": "class_names", "prompt": "the digit {class_name}"}),
+    ]:
+        result = invoke(*arguments("digits:test", str(tmp_path / "textok"), tmp_path / name, "--shard-size", "200", "--batch-size", "64", *options))
+        assert result.exit_code == 0, result.output
+        assert TokenDataset(tmp_path / name).header.source["text"] == expected
+    for name, option, message in [
+        (tmp_path / "textok", "a sentence", "class_name"),
+        (tmp_path / "textok", "captions", "has no caption"),
+        (model, "captions", "reads no text; leave the text out"),
+    ]:
+        result = invoke(*arguments("digits:test", str(name), tmp_path / "out", "--text", option))
+        assert result.exit_code == 1
+        assert message in result.stderr
+
+
 def test_a_generator_is_no_tokenizer(pictures, model, tmp_path):
     layout = visiontok.from_pretrained(model).layout
     visiontok.save_pretrained(GPT(GPTConfig.parse({"layout": layout.to_dict(), "dim": 16, "depth": 1, "heads": 2})), tmp_path / "gpt")

@@ -26,7 +26,12 @@ def test_samples_and_identity_are_the_same_every_time(name: str) -> None:
 def test_identities_tell_sets_apart() -> None:
     names = ["digits:train", "digits:test", "photos:train", "photos:all", "shapes:train", "shapes:test"]
     sources = [open_source(name) for name in names]
-    sources += [open_source(ShapesConfig(seed=1)), open_source(ShapesConfig(size=32)), open_source(PhotosConfig(textures=True))]
+    sources += [
+        open_source(ShapesConfig(seed=1)),
+        open_source(ShapesConfig(size=32)),
+        open_source(ShapesConfig(cells=4)),
+        open_source(PhotosConfig(textures=True)),
+    ]
     assert len({source.identity for source in sources}) == len(sources)
 
 
@@ -99,6 +104,24 @@ def test_shapes_are_labelled_exactly() -> None:
     assert len(source.class_names) == len(KINDS) * len(COLOURS) == 30
 
 
+def test_shapes_in_cells_are_alike_in_size_and_stay_inside() -> None:
+    source = ShapesSource(ShapesConfig(size=24, max_objects=9, cells=3, num_samples=80))
+    counts = set()
+    for index in range(80):
+        scene, sample = source.scene(index), source.read(index)
+        counts.add(sample.objects)
+        assert sample.objects == len(scene.shapes) == len({(shape.x, shape.y) for shape in scene.shapes})
+        radii = [shape.radius for shape in scene.shapes]
+        assert radii == sorted(radii, reverse=True)
+        assert 0.8 * 3.5 <= radii[-1] <= radii[0] <= 3.5
+        pixels = np.asarray(sample.image)
+        taken = {(int(shape.y) // 8, int(shape.x) // 8) for shape in scene.shapes}
+        for row, column in np.ndindex(3, 3):
+            cell = pixels[row * 8 : row * 8 + 8, column * 8 : column * 8 + 8]
+            assert ((row, column) in taken) == (cell != scene.background).any()
+    assert counts == set(range(1, 10))
+
+
 @pytest.mark.parametrize(("kind", "area"), [("circle", np.pi), ("square", 2.0), ("triangle", 3 * 3**0.5 / 4), ("cross", 2.0), ("ring", 0.75 * np.pi)])
 def test_outlines_are_smooth_and_cover_the_right_area(kind: str, area: float) -> None:
     radius = 40.0
@@ -119,3 +142,7 @@ def test_train_and_test_shapes_differ_and_a_longer_set_begins_with_a_shorter_one
 def test_contradictory_shapes_are_refused() -> None:
     with pytest.raises(ConfigError, match="min_objects 4 exceeds max_objects 2"):
         ShapesConfig.parse({"min_objects": 4, "max_objects": 2})
+    with pytest.raises(ConfigError, match="max_objects 5 exceeds the 4 cells of a grid with side 2"):
+        ShapesConfig.parse({"max_objects": 5, "cells": 2})
+    with pytest.raises(ConfigError, match="5 cells beside each other need 20 pixels at least, and size is 16"):
+        ShapesConfig.parse({"size": 16, "cells": 5})

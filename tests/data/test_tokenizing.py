@@ -10,11 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
+import visiontok
+from visiontok.data import TextsConfig
 from visiontok.data.folder import FolderConfig, FolderSource
+from visiontok.data.shapes import ShapesConfig, ShapesSource
 from visiontok.data.token_dataset import TokenDataset
 from visiontok.data.token_shards import Shard
 from visiontok.data.tokenizing import identify, tokenize_source
-from visiontok.errors import ConfigError, DataError
+from visiontok.errors import ConfigError, DataError, TextError
 from visiontok.tokenizers.image.titok import TiTok, TiTokConfig
 
 VIT = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
@@ -208,3 +211,50 @@ def test_the_digest_tells_weights_apart():
     with torch.no_grad():
         model.quantizer.codebook[0, 0] += 1e-6
     assert identify(model, "tiny").weights_sha256 != before.weights_sha256
+
+
+def test_an_encoder_that_reads_texts_gets_those_of_the_pictures(tmp_path):
+    model, source = textok(), ShapesSource(ShapesConfig(size=16, num_samples=5, max_objects=1))
+    run(source, tmp_path / "captions", model)
+    stored = TokenDataset(tmp_path / "captions")
+    assert stored.header.source["text"] == {"source": "captions", "prompt": "A photo of a {class_name}."}
+    samples = [source.read(index) for index in range(5)]
+    pictures = [sample.image for sample in samples]
+    expected = model.encode(pictures, text=[sample.caption for sample in samples]).indices
+    assert torch.equal(stored[0:5].tokens.indices, expected)
+    run(source, tmp_path / "names", model, text=TextsConfig(source="class_names", prompt="Look, a {class_name}!"))
+    told = [f"Look, a {source.class_names[sample.label]}!" for sample in samples]
+    found = TokenDataset(tmp_path / "names")[0:5].tokens.indices
+    assert torch.equal(found, model.encode(pictures, text=told).indices)
+    assert not torch.equal(found, expected)
+    with pytest.raises(DataError, match=r"another token set: source\.text\.source is \"captions\" there"):
+        run(source, tmp_path / "captions", model, text=TextsConfig(source="class_names"))
+
+
+def test_a_picture_without_a_text_is_left_out_and_named(pictures, tmp_path):
+    model = textok()
+    with pytest.raises(DataError, match=r"none of 13 pictures could be read; the first: a/00\.png has no caption"):
+        run(pictures, tmp_path / "out", model, text=TextsConfig(source="captions"))
+    run(pictures, tmp_path / "names", model)  # folders have class names
+    assert TokenDataset(tmp_path / "names").header.source["text"]["source"] == "class_names"
+
+
+def test_a_text_that_no_encoder_reads_is_refused(pictures, tmp_path):
+    for model in (tiny(), textok("tatitok")):
+        with pytest.raises(ConfigError, match="the encoder of tiny reads no text"):
+            run(pictures, tmp_path / "out", model, text=TextsConfig(source="captions"))
+    model = textok()
+    model.text_encoder = None
+    with pytest.raises(TextError, match="attach_text_encoder"):
+        run(pictures, tmp_path / "out", model)
+
+
+def textok(family="textok"):
+    torch.manual_seed(0)
+    text = {"length": 5, "dim": 8, "encoder": {"type": "hashed_words"}}
+    quantizer = {"type": "vq", "codebook_size": 300, "dim": 4}
+    model = visiontok.create(family, image_size=16, num_latent_tokens=4, encoder=VIT, decoder=VIT, quantizer=quantizer, text=text)
+    for weights in model.encoder.parameters():  # large enough that texts change ids
+        if weights.ndim > 1:
+            torch.nn.init.normal_(weights)
+    return model.attach_text_encoder().eval()

@@ -13,7 +13,7 @@ from PIL import Image
 import visiontok
 from visiontok.data import EvalLoader, open_source
 from visiontok.encoders.text import HashedWords
-from visiontok.errors import DataError, EvaluationError, TextError
+from visiontok.errors import DataError, TextError
 from visiontok.evaluation import Suite, evaluate_suite
 from visiontok.evaluation.examples import show_examples
 from visiontok.evaluation.harness import Measurement
@@ -73,7 +73,7 @@ def test_class_names_where_there_are_no_captions() -> None:
 def test_neither_captions_nor_classes(tmp_path: Path) -> None:
     Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
     suite = told(name="folder", path=str(tmp_path))
-    with pytest.raises(EvaluationError, match=r"tatitok reads a text .* neither captions nor classes with names"):
+    with pytest.raises(DataError, match=r"tatitok reads a text .* neither captions nor classes with names"):
         evaluate_suite(suite, model("tatitok"), name="tatitok")
     with pytest.raises(DataError, match="has a caption"):
         evaluate_suite(DIGITS.replace(text={"source": "captions"}), model("tatitok"), name="tatitok")

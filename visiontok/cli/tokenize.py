@@ -27,6 +27,15 @@ def tokenize(
     num_workers: Annotated[int | None, typer.Option("--num-workers", min=0, help="Processes that read pictures; by default up to 8.")] = None,
     device: DeviceOption = "auto",
     flip: Annotated[bool, typer.Option("--flip", help="Store the mirror image of every picture too.")] = False,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            "--text",
+            metavar="captions|SENTENCE",
+            help="For tokenizers whose encoder reads a text: the captions of the pictures, or a sentence with {class_name} in it. By default "
+            "captions where there are some, else 'A photo of a {class_name}.'",
+        ),
+    ] = None,
 ) -> None:
     """Encode a data set into Parquet files of tokens.
 
@@ -37,15 +46,22 @@ def tokenize(
     Examples:
       visiontok tokenize digits:train -o tokens/digits --model ./runs/digits
       visiontok tokenize folder:/data/imagenet/train -o tokens/imagenet --model titok-l32 --flip
+      visiontok tokenize folder:/data/imagenet/train -o tokens/textok --model ./runs/textok --text 'a picture of {class_name}'
       visiontok tokenize 'webdataset:/data/cc/{000..331}.tar' -o tokens/cc --model titok-b64 --device cuda --batch-size 256
     """
     from visiontok import registry
+    from visiontok.data import TextsConfig
     from visiontok.data.config import open_source
     from visiontok.data.skips import SkipReport
     from visiontok.data.tokenizing import SKIPPED, identify, tokenize_source
+    from visiontok.text_tokenizer import TextTokenizer
 
     source = open_source(dataset)
+    options = {"source": "captions"} if text == "captions" else {"source": "class_names", "prompt": text}
+    texts = None if text is None else TextsConfig.parse(options, source="--text")
     tokenizer = load_tokenizer(model, pick_device(device))
+    if isinstance(tokenizer, TextTokenizer) and tokenizer.encoder_reads_text:
+        tokenizer.attach_text_encoder()
     base, _, revision = model.partition("@")
     if not revision and base in registry.checkpoints():
         revision = registry.checkpoints()[base][1].revision
@@ -59,6 +75,7 @@ def tokenize(
             shard_size=shard_size,
             num_workers=min(8, max(1, (os.cpu_count() or 1) - 1)) if num_workers is None else num_workers,
             flip=flip,
+            text=texts,
             progress=meter.update,
         )
     shards = made.manifest.shards

@@ -7,7 +7,7 @@ from visiontok.data.eval_loader import EvalLoader
 from visiontok.data.plan import BatchPlan
 from visiontok.data.skips import Skip, SkipReport
 from visiontok.data.source import ImageSource, Sample
-from visiontok.data.texts import Texts, TextsConfig
+from visiontok.data.texts import Texts, TextsConfig, texts_of
 from visiontok.data.train_loader import LoaderConfig, TrainLoader
 
 __all__ = [
@@ -28,4 +28,5 @@ __all__ = [
     "TrainLoader",
     "open_source",
     "parse_source",
+    "texts_of",
 ]

@@ -34,6 +34,7 @@ KINDS: dict[str, Callable[[np.ndarray, np.ndarray, float], np.ndarray]] = {
 
 _VERSION = 1  # of the drawing; part of the identity, since results on other pictures cannot be compared
 _PLACING_ATTEMPTS = 50
+_SMALLEST_CELL = 4  # pixels; smaller objects show neither kind nor angle
 
 
 class ShapesConfig(Config):
@@ -45,6 +46,8 @@ class ShapesConfig(Config):
         num_samples: pictures in the set.
         seed: of everything.
         min_objects, max_objects: objects per picture; fewer where they find no free place.
+        cells: side of a grid in whose cells the objects sit, all of nearly one size, so that a picture holds the more the more objects it has.
+            None for anywhere, in sizes that make the objects share the room: the first may be large, the others are smaller.
     """
 
     name: Literal["shapes"] = "shapes"
@@ -54,11 +57,16 @@ class ShapesConfig(Config):
     seed: Annotated[int, Field(ge=0)] = 0
     min_objects: Annotated[int, Field(ge=1)] = 1
     max_objects: Annotated[int, Field(ge=1, le=16)] = 3
+    cells: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.min_objects > self.max_objects:
             raise ValueError(f"min_objects {self.min_objects} exceeds max_objects {self.max_objects}")
+        if self.cells and self.max_objects > self.cells**2:
+            raise ValueError(f"max_objects {self.max_objects} exceeds the {self.cells**2} cells of a grid with side {self.cells}")
+        if self.cells and self.size < _SMALLEST_CELL * self.cells:
+            raise ValueError(f"{self.cells} cells beside each other need {_SMALLEST_CELL * self.cells} pixels at least, and size is {self.size}")
         return self
 
 
@@ -92,7 +100,7 @@ class ShapesSource(ImageSource):
 
     @property
     def identity(self) -> str:
-        return fingerprint("shapes", len(self), [str(_VERSION), self.config.model_dump_json()])
+        return fingerprint("shapes", len(self), [str(_VERSION), self.config.model_dump_json(exclude_none=True)])
 
     def __len__(self) -> int:
         return self.config.num_samples
@@ -105,16 +113,8 @@ class ShapesSource(ImageSource):
         config = self.config
         rng = np.random.default_rng([_VERSION, config.seed, ("train", "test").index(config.split), index])
         background = int(rng.integers(190, 256))
-        shapes: list[Shape] = []
-        for _ in range(int(rng.integers(config.min_objects, config.max_objects + 1))):
-            largest = 0.6 * shapes[0].radius if shapes else 0.32 * config.size
-            radius = rng.uniform(0.6, 1.0) * largest
-            kind, colour = (names[rng.integers(len(names))] for names in (list(KINDS), list(COLOURS)))
-            angle = rng.uniform(0, 2 * np.pi)
-            for x, y in rng.uniform(radius + 1, config.size - radius - 1, size=(_PLACING_ATTEMPTS, 2)):
-                if all(np.hypot(x - other.x, y - other.y) > radius + other.radius + 2 for other in shapes):
-                    shapes.append(Shape(kind, colour, float(x), float(y), float(radius), float(angle)))
-                    break
+        count = int(rng.integers(config.min_objects, config.max_objects + 1))
+        shapes = _anywhere(rng, count, config.size) if config.cells is None else _in_cells(rng, count, config.size, config.cells)
         return Scene(background, tuple(shapes))
 
     def read(self, index: int) -> Sample:
@@ -123,6 +123,38 @@ class ShapesSource(ImageSource):
         caption = " and ".join(f"a {shape.colour} {shape.kind}" for shape in scene.shapes)
         label = self.class_names.index(f"{main.colour} {main.kind}")
         return Sample(self.key(index), read_image(draw(scene, self.config.size)), label=label, caption=caption, objects=len(scene.shapes))
+
+
+def _anywhere(rng: np.random.Generator, count: int, size: int) -> list[Shape]:
+    """Up to `count` shapes; one that finds no free place is left out."""
+    shapes: list[Shape] = []
+    for _ in range(count):
+        largest = 0.6 * shapes[0].radius if shapes else 0.32 * size
+        radius = rng.uniform(0.6, 1.0) * largest
+        kind, colour, angle = _looks(rng)
+        for x, y in rng.uniform(radius + 1, size - radius - 1, size=(_PLACING_ATTEMPTS, 2)):
+            if all(np.hypot(x - other.x, y - other.y) > radius + other.radius + 2 for other in shapes):
+                shapes.append(Shape(kind, colour, float(x), float(y), float(radius), angle))
+                break
+    return shapes
+
+
+def _in_cells(rng: np.random.Generator, count: int, size: int, cells: int) -> list[Shape]:
+    """`count` shapes in the middles of different cells, which they do not leave."""
+    side = size / cells
+    largest = side / 2 - 0.5  # an outline is smooth over a pixel
+    shapes = []
+    for cell in rng.permutation(cells**2)[:count]:
+        kind, colour, angle = _looks(rng)
+        x, y = (cell % cells + 0.5) * side, (cell // cells + 0.5) * side
+        shapes.append(Shape(kind, colour, float(x), float(y), float(rng.uniform(0.8, 1.0) * largest), angle))
+    return sorted(shapes, key=lambda shape: -shape.radius)
+
+
+def _looks(rng: np.random.Generator) -> tuple[str, str, float]:
+    """Kind, colour and angle."""
+    kind, colour = (names[rng.integers(len(names))] for names in (list(KINDS), list(COLOURS)))
+    return kind, colour, float(rng.uniform(0, 2 * np.pi))
 
 
 def draw(scene: Scene, size: int) -> np.ndarray:

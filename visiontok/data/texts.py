@@ -8,6 +8,8 @@ from pydantic import Field
 
 from visiontok.config import Config
 from visiontok.data.batch import Batch
+from visiontok.data.skips import UNUSABLE
+from visiontok.data.source import ImageSource, Sample
 from visiontok.errors import DataError
 
 
@@ -23,8 +25,28 @@ class TextsConfig(Config):
     prompt: str = Field(default="A photo of a {class_name}.", pattern=r"\{class_name\}")
 
 
+def texts_of(source: ImageSource, *, name: str) -> TextsConfig:
+    """Which text goes with a picture where nobody says: the captions that the source has, else a sentence with the name of its class.
+
+    Args:
+        source: of the pictures.
+        name: of the tokenizer, for the error.
+
+    Raises:
+        DataError: if the source has neither captions nor class names.
+    """
+    if _first_caption(source) is not None:
+        return TextsConfig(source="captions")
+    if source.class_names:
+        return TextsConfig(source="class_names")
+    raise DataError(
+        f"{name} reads a text with every picture, but these pictures have neither captions nor classes with names: complete the source, or take "
+        "another one, such as shapes, which has captions"
+    )
+
+
 class Texts:
-    """The texts of a batch.
+    """The texts of samples.
 
     Args:
         config: where they come from.
@@ -51,4 +73,31 @@ class Texts:
             return list(batch.captions)
         if batch.labels is None or int(batch.labels.max()) >= len(self._class_names):
             raise DataError(f"not every sample of the batch with {batch.keys[0]!r} has one of the {len(self._class_names)} named classes")
-        return [self._config.prompt.replace("{class_name}", self._class_names[label]) for label in batch.labels.tolist()]
+        return [self._sentence(label) for label in batch.labels.tolist()]
+
+    def of_sample(self, sample: Sample) -> str:
+        """The text of one sample.
+
+        Raises:
+            DataError: if it has no caption, or no class with a name.
+        """
+        if self._config.source == "captions":
+            if sample.caption is None:
+                raise DataError(f"{sample.key} has no caption; use class names or complete the source")
+            return sample.caption
+        if sample.label is None or sample.label >= len(self._class_names):
+            raise DataError(f"{sample.key} has none of the {len(self._class_names)} named classes")
+        return self._sentence(sample.label)
+
+    def _sentence(self, label: int) -> str:
+        return self._config.prompt.replace("{class_name}", self._class_names[label])
+
+
+def _first_caption(source: ImageSource) -> str | None:
+    """Of the first sample that can be read."""
+    for index in range(len(source)):
+        try:
+            return source.read(index).caption
+        except UNUSABLE:
+            continue
+    return None

@@ -16,11 +16,13 @@ import torch
 from visiontok.data.prefetch import prefetch
 from visiontok.data.skips import UNUSABLE, Skip
 from visiontok.data.source import ImageSource
+from visiontok.data.texts import Texts, TextsConfig, texts_of
 from visiontok.data.token_shards import Manifest, Shard, TokenizerIdentity, TokenSetHeader, TokenShardWriter, check_alike
 from visiontok.errors import ConfigError, DataError
 from visiontok.files import replacing
 from visiontok.model import weights_sha256
 from visiontok.preprocessing import ImagePreprocessing
+from visiontok.text_tokenizer import TextTokenizer
 from visiontok.tokenizer import Tokenizer
 from visiontok.tokens import Tokens
 
@@ -50,6 +52,7 @@ def tokenize_source(
     shard_size: int = 10_000,
     num_workers: int = 0,
     flip: bool = False,
+    text: TextsConfig | None = None,
     progress: Callable[[int, int], None] = lambda settled, total: None,
 ) -> TokenizedSet:
     """Encode every picture and write its tokens, label and caption to `folder`, which `TokenDataset` reads.
@@ -67,20 +70,25 @@ def tokenize_source(
         shard_size: samples of the source per shard.
         num_workers: processes that read pictures while the tokenizer encodes; 0 reads in between.
         flip: store each picture's mirror image behind it, with "#flipped" behind its key.
+        text: where a tokenizer whose encoder reads a text gets it; None takes the captions that the source has, else its class names.
         progress: called with the samples settled so far and in all: first with those of earlier runs, then after every batch.
 
     Raises:
-        DataError: if the folder belongs to another tokenizer, source, shard size or flip; if pictures of one batch end up in different sizes;
-            if no picture could be read.
+        ConfigError: if the tokenizer has no ids, or its encoder reads no text and one is given.
+        DataError: if the folder belongs to another tokenizer, source, shard size, flip or text; if pictures of one batch end up in different
+            sizes; if no picture could be read; if the tokenizer needs texts and the source has none.
+        TextError: if the tokenizer needs texts and has no text encoder.
     """
     if tokenizer.layout.is_continuous:
         raise ConfigError(f"{identity.name} has continuous latents and so no ids that a token set could hold")
     if min(batch_size, shard_size) < 1 or num_workers < 0:
         raise ConfigError(f"batch size {batch_size} and shard size {shard_size} must be at least 1, and {num_workers} workers at least 0")
+    texts = _texts_config(tokenizer, source, text, name=identity.name)
+    about_texts = {"text": texts.to_dict()} if texts else {}
     header = TokenSetHeader(
         layout=tokenizer.layout,
         tokenizer=identity,
-        source={"identity": source.identity, "samples": len(source), "shard_size": shard_size, "flip": flip},
+        source={"identity": source.identity, "samples": len(source), "shard_size": shard_size, "flip": flip, **about_texts},
         class_names=source.class_names or (),
     )
     writer = TokenShardWriter(folder, header)
@@ -91,7 +99,7 @@ def tokenize_source(
     progress(settled, len(source))
 
     plan = [samples[start : start + batch_size] for samples in missing.values() for start in range(0, len(samples), batch_size)]
-    reader = _Reader(source, tokenizer.preprocessing, plan, flip)
+    reader = _Reader(source, tokenizer.preprocessing, plan, flip, None if texts is None else Texts(texts, source.class_names))
     encoded = _encode(tokenizer, prefetch(reader.read, range(len(plan)), num_workers=num_workers))
     for number, samples in missing.items():
         pictures, tokens = [], []
@@ -116,15 +124,25 @@ def identify(tokenizer: Tokenizer[Any], name: str, *, revision: str | None = Non
     return TokenizerIdentity(name=name, revision=revision, weights_sha256=weights_sha256(tokenizer))
 
 
+def _texts_config(tokenizer: Tokenizer[Any], source: ImageSource, asked: TextsConfig | None, *, name: str) -> TextsConfig | None:
+    """Where the encoder's texts come from; None if it reads none."""
+    if isinstance(tokenizer, TextTokenizer) and tokenizer.encoder_reads_text:
+        return asked or texts_of(source, name=name)
+    if asked is not None:
+        raise ConfigError(f"the encoder of {name} reads no text; leave the text out")
+    return None
+
+
 @dataclass(frozen=True)
 class _Pictures:
     """One batch as it was read: pixels (3, H, W) uint8 each, and what was left out. Arrays, not tensors, since those would pass between
-    processes through shared memory, of which containers have little."""
+    processes through shared memory, of which containers have little. Texts are those that the encoder reads; none where it reads none."""
 
     pixels: list[np.ndarray]
     keys: list[str]
     labels: list[int | None]
     captions: list[str | None]
+    texts: list[str]
     skipped: list[Skip]
     settled: int
 
@@ -132,14 +150,15 @@ class _Pictures:
 class _Reader:
     """Reads and preprocesses batches of a plan, by number."""
 
-    def __init__(self, source: ImageSource, preprocessing: ImagePreprocessing, plan: Sequence[range], flip: bool) -> None:
-        self._source, self._preprocessing, self._plan, self._flip = source, preprocessing, plan, flip
+    def __init__(self, source: ImageSource, preprocessing: ImagePreprocessing, plan: Sequence[range], flip: bool, texts: Texts | None) -> None:
+        self._source, self._preprocessing, self._plan, self._flip, self._texts = source, preprocessing, plan, flip, texts
 
     def read(self, number: int) -> _Pictures:
-        read = _Pictures([], [], [], [], [], settled=len(self._plan[number]))
+        read = _Pictures([], [], [], [], [], [], settled=len(self._plan[number]))
         for index in self._plan[number]:
             try:
                 sample = self._source.read(index)
+                text = None if self._texts is None else self._texts.of_sample(sample)
                 # Files have 8 bits per channel and keep them when they are resized, so this loses nothing.
                 pixels = (self._preprocessing(sample.image)[0] * 255).round().byte().numpy()
             except UNUSABLE as error:
@@ -150,6 +169,8 @@ class _Reader:
                 read.keys.append(sample.key + suffix)
                 read.labels.append(sample.label)
                 read.captions.append(sample.caption)
+                if text is not None:
+                    read.texts.append(text)
         return read
 
 
@@ -174,7 +195,8 @@ def _tokens(tokenizer: Tokenizer[Any], read: _Pictures) -> Tokens:
     if len(sizes) > 1:
         found = ", ".join(f"{height} x {width} ({key})" for (height, width), key in sizes.items())
         raise DataError(f"this model takes pictures as they are, and these differ in size: {found}. Bring them to one size first")
-    tokens = tokenizer.encode(torch.from_numpy(np.stack(read.pixels)).to(tokenizer.device))
+    reader = tokenizer.given(read.texts) if isinstance(tokenizer, TextTokenizer) and read.texts else tokenizer
+    tokens = reader.encode(torch.from_numpy(np.stack(read.pixels)).to(tokenizer.device))
     if not isinstance(tokens, Tokens) or tokens.layout != tokenizer.layout:
         raise DataError(f"pictures such as {read.keys[0]} do not give the layout of this model: got {tokens.layout}, expected {tokenizer.layout}")
     return tokens

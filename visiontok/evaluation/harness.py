@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from visiontok.data import Batch as LoadedBatch
-from visiontok.data import EvalLoader, SkipReport, Texts, open_source
+from visiontok.data import EvalLoader, SkipReport, Texts, open_source, texts_of
 from visiontok.data.batch import make_batch
 from visiontok.errors import EvaluationError
 from visiontok.evaluation.ahead import ahead
@@ -23,12 +23,13 @@ from visiontok.evaluation.measures import Batch, Measure, build_measures
 from visiontok.evaluation.metrics.accumulator import Accumulator, load_states, merge_across_processes, states_of
 from visiontok.evaluation.pictures import Cropped, Tiles, choose
 from visiontok.evaluation.protocol import PROTOCOLS, to_uint8
-from visiontok.evaluation.reconstructions import Reconstructed, Reconstructor, texts_config
+from visiontok.evaluation.reconstructions import Reconstructed, Reconstructor
 from visiontok.evaluation.result import MetricValue, Result
 from visiontok.evaluation.seeds import mean_evidence, mean_values
 from visiontok.evaluation.suite import Suite
 from visiontok.evaluation.unfinished import Progress, Unfinished
 from visiontok.preprocessing import ImagePreprocessing
+from visiontok.text_tokenizer import TextTokenizer
 from visiontok.tokenizer import Tokenizer
 
 Report = Callable[[int, int], None]
@@ -76,8 +77,8 @@ class Measurement:
 
         Raises:
             EvaluationError: if the model does not take pictures of the suite's size or cannot be cut to its lengths, or nothing that the
-                suite measures applies to it, or it reads a text and the pictures have none.
-            DataError: if the data cannot be opened.
+                suite measures applies to it.
+            DataError: if the data cannot be opened, or the tokenizer reads a text and the pictures have none.
         """
         self.suite, self.tokenizer = suite, tokenizer
         self._name, self._num_workers = name, num_workers
@@ -94,7 +95,7 @@ class Measurement:
         self._rank, self._world_size = processes()
         self._model = model_identity(tokenizer, name)
         self._environment = environment(tokenizer.device)
-        self._texts = texts_config(tokenizer, self.source, suite.text, name=name)
+        self._texts = (suite.text or texts_of(self.source, name=name)) if isinstance(tokenizer, TextTokenizer) else None
         texts = None if self._texts is None else Texts(self._texts, self.source.class_names)
         self._reconstructor = Reconstructor(tokenizer, name=name, protocol=self._protocol, texts=texts)
         with evaluating(tokenizer):

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from visiontok.data import Batch as LoadedBatch
-from visiontok.data import ImageSource, Texts, TextsConfig
-from visiontok.data.skips import UNUSABLE
+from visiontok.data import Texts
 from visiontok.errors import EvaluationError
 from visiontok.evaluation.protocol import Protocol as PictureProtocol
 from visiontok.evaluation.protocol import to_uint8
@@ -111,39 +110,6 @@ class Reconstructor:
         if pixels.shape != images.shape:
             raise EvaluationError(f"{self._name} returned pictures of {_sides(pixels)} for pictures of {_sides(images)}; set size to what it returns")
         return pixels
-
-
-def texts_config(tokenizer: Tokenizer[Any], source: ImageSource, asked: TextsConfig | None, *, name: str) -> TextsConfig | None:
-    """Which text goes with a picture: what the suite says, else the captions that the source has, else a sentence with the name of its class.
-
-    Returns:
-        None for tokenizers that read no text.
-
-    Raises:
-        EvaluationError: if the source has neither captions nor class names.
-    """
-    if not isinstance(tokenizer, TextTokenizer):
-        return None
-    if asked is not None:
-        return asked
-    if _first_caption(source) is not None:
-        return TextsConfig(source="captions")
-    if source.class_names:
-        return TextsConfig(source="class_names")
-    raise EvaluationError(
-        f"{name} reads a text with every picture, but these pictures have neither captions nor classes with names: complete the source, or take "
-        "another one, such as shapes, which has captions"
-    )
-
-
-def _first_caption(source: ImageSource) -> str | None:
-    """Of the first sample that can be read."""
-    for index in range(len(source)):
-        try:
-            return source.read(index).caption
-        except UNUSABLE:
-            continue
-    return None
 
 
 def _encode(tokenizer: Tokenizer[Any], images: Tensor, length: int | None, draw: tuple[int, int] | None) -> Tokens | Latents:
