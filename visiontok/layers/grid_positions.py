@@ -10,6 +10,9 @@ from torch.nn import functional as F
 class GridPositions(nn.Module):
     """Learned positions; a grid of another size reads the nearest entries.
 
+    They start with the deviation `width ** -0.5`, as published, and narrower than 384 with more: the few channels of a small model hold content of
+    unit scale, and positions that start weak beside it take it thousands of steps to notice.
+
     Args:
         side: of the table.
         width: D.
@@ -17,7 +20,8 @@ class GridPositions(nn.Module):
 
     def __init__(self, side: int, width: int) -> None:
         super().__init__()
-        self.table = nn.Parameter(torch.randn(width, side, side) * width**-0.5)
+        deviation = width**-0.5 * max(1.0, 384 / width)
+        self.table = nn.Parameter(torch.randn(width, side, side) * deviation)
 
     def forward(self, height: int, width: int) -> Tensor:
         """(height * width, D), row by row."""
