@@ -117,7 +117,8 @@ class TestErrors:
     @pytest.mark.skipif(not hasattr(signal, "SIGINT") or os.name == "nt", reason="POSIX signals")
     def test_interrupted_for_real(self, tmp_path: Path) -> None:
         (tmp_path / "slow.py").write_text(
-            "import sys, time\nfrom visiontok.cli import app, commands, info\n"
+            "import signal, time\nfrom visiontok.cli import app, commands, info\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # jobs that a shell runs in the background inherit that it is ignored
             "def wait(*_): print('waiting', flush=True); time.sleep(60)\ninfo.print_facts = wait\napp(['info', 'titok'])"
         )
         process = subprocess.Popen([sys.executable, str(tmp_path / "slow.py")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
