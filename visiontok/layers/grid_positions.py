@@ -10,8 +10,8 @@ from torch.nn import functional as F
 class GridPositions(nn.Module):
     """Learned positions; a grid of another size reads the nearest entries.
 
-    They start with the deviation `width ** -0.5`, as published, and narrower than 384 with more: the few channels of a small model hold content of
-    unit scale, and positions that start weak beside it take it thousands of steps to notice.
+    They start with the deviation `width ** -0.5`, as published, and narrower than 384 with more: a small model reads content of unit scale, and
+    learns sooner where things are if positions are not weak beside it.
 
     Args:
         side: of the table.
