@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias, TypeGuard
 
 import torch
 from torch import Tensor
@@ -127,3 +127,8 @@ class TextTokenizer(Tokenizer[ConfigT]):
         if self.text_encoder is None:
             raise TextError("strings need a text encoder: call attach_text_encoder() first, or pass embeddings")
         return self.text_encoder([text] if isinstance(text, str) else list(text))
+
+
+def encodes_with_text(tokenizer: Tokenizer[Any]) -> TypeGuard[TextTokenizer[Any]]:
+    """Whether its encoder reads a text: without one it cannot encode."""
+    return isinstance(tokenizer, TextTokenizer) and tokenizer.encoder_reads_text

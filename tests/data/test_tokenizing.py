@@ -27,8 +27,12 @@ def tiny(quantizer=None, seed=0):
     torch.manual_seed(seed)
     config = {"image_size": 16, "num_latent_tokens": 4, "encoder": VIT, "decoder": VIT}
     sphere = {"type": "vq", "codebook_size": 300, "dim": 4, "normalize_latents": True, "normalize_codes": True}
-    model = TiTok(TiTokConfig.parse({**config, "quantizer": quantizer or sphere}))
-    for weights in model.encoder.parameters():  # large enough that pictures differ in their ids
+    return telling(TiTok(TiTokConfig.parse({**config, "quantizer": quantizer or sphere})))
+
+
+def telling(model):
+    """With weights so large that other pictures and other texts have other ids."""
+    for weights in model.encoder.parameters():
         if weights.ndim > 1:
             torch.nn.init.normal_(weights)
     return model.eval()
@@ -254,7 +258,4 @@ def textok(family="textok"):
     text = {"length": 5, "dim": 8, "encoder": {"type": "hashed_words"}}
     quantizer = {"type": "vq", "codebook_size": 300, "dim": 4}
     model = visiontok.create(family, image_size=16, num_latent_tokens=4, encoder=VIT, decoder=VIT, quantizer=quantizer, text=text)
-    for weights in model.encoder.parameters():  # large enough that texts change ids
-        if weights.ndim > 1:
-            torch.nn.init.normal_(weights)
-    return model.attach_text_encoder().eval()
+    return telling(model).attach_text_encoder()

@@ -54,13 +54,13 @@ def tokenize(
     from visiontok.data.config import open_source
     from visiontok.data.skips import SkipReport
     from visiontok.data.tokenizing import SKIPPED, identify, tokenize_source
-    from visiontok.text_tokenizer import TextTokenizer
+    from visiontok.text_tokenizer import encodes_with_text
 
     source = open_source(dataset)
     options = {"source": "captions"} if text == "captions" else {"source": "class_names", "prompt": text}
     texts = None if text is None else TextsConfig.parse(options, source="--text")
     tokenizer = load_tokenizer(model, pick_device(device))
-    if isinstance(tokenizer, TextTokenizer) and tokenizer.encoder_reads_text:
+    if encodes_with_text(tokenizer):
         tokenizer.attach_text_encoder()
     base, _, revision = model.partition("@")
     if not revision and base in registry.checkpoints():

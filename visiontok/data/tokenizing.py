@@ -22,7 +22,7 @@ from visiontok.errors import ConfigError, DataError
 from visiontok.files import replacing
 from visiontok.model import weights_sha256
 from visiontok.preprocessing import ImagePreprocessing
-from visiontok.text_tokenizer import TextTokenizer
+from visiontok.text_tokenizer import encodes_with_text
 from visiontok.tokenizer import Tokenizer
 from visiontok.tokens import Tokens
 
@@ -126,7 +126,7 @@ def identify(tokenizer: Tokenizer[Any], name: str, *, revision: str | None = Non
 
 def _texts_config(tokenizer: Tokenizer[Any], source: ImageSource, asked: TextsConfig | None, *, name: str) -> TextsConfig | None:
     """Where the encoder's texts come from; None if it reads none."""
-    if isinstance(tokenizer, TextTokenizer) and tokenizer.encoder_reads_text:
+    if encodes_with_text(tokenizer):
         return asked or texts_of(source, name=name)
     if asked is not None:
         raise ConfigError(f"the encoder of {name} reads no text; leave the text out")
@@ -195,7 +195,7 @@ def _tokens(tokenizer: Tokenizer[Any], read: _Pictures) -> Tokens:
     if len(sizes) > 1:
         found = ", ".join(f"{height} x {width} ({key})" for (height, width), key in sizes.items())
         raise DataError(f"this model takes pictures as they are, and these differ in size: {found}. Bring them to one size first")
-    reader = tokenizer.given(read.texts) if isinstance(tokenizer, TextTokenizer) and read.texts else tokenizer
+    reader = tokenizer.given(read.texts) if encodes_with_text(tokenizer) else tokenizer
     tokens = reader.encode(torch.from_numpy(np.stack(read.pixels)).to(tokenizer.device))
     if not isinstance(tokens, Tokens) or tokens.layout != tokenizer.layout:
         raise DataError(f"pictures such as {read.keys[0]} do not give the layout of this model: got {tokens.layout}, expected {tokenizer.layout}")

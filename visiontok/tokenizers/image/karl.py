@@ -210,11 +210,11 @@ class Karl(Tokenizer[KarlConfig]):
     def decode_tokens(self, tokens: Tokens | Latents) -> Tensor:
         """Images of different counts may share a batch; of continuous tokens, those that were dropped are rows of zeros."""
         if isinstance(tokens, Latents):
-            latents, positions, kept = tokens.values, None, tokens.values.any(dim=-1)
+            latents, positions, kept = tokens.values.to(self.dtype), None, tokens.values.any(dim=-1)
         else:
             kept, positions = tokens.mask, None if tokens.positions is None else tokens.positions.clamp_min(0)
             latents = self.codes_of(tokens)
-        return self.base.pixels(self.predict(latents.to(self.dtype), positions=positions, kept=None if bool(kept.all()) else kept))
+        return self.base.pixels(self.predict(latents, positions=positions, kept=None if bool(kept.all()) else kept))
 
     def distil(self, images: Tensor, features: Tensor, quality: Tensor, *, num_tokens: int) -> tuple[Tensor, Tensor]:
         """Images with their base's features, asked for a quality (B,) each -> latents (B, num_tokens, D) and halting logits (B, num_tokens)."""
