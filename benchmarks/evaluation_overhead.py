@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torchvision.models import inception_v3
 
 import visiontok
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.evaluation import FunctionExtractor, Suite
 from visiontok.evaluation.harness import Measurement
-from visiontok.tokenizer import Tokenizer
 
 SIZE = 256
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 import visiontok
 from visiontok.decoders.flow.guidance import AdaptiveProjected
-from visiontok.tokenizers.image.flextok import FlexTok, FlowSampling
+from visiontok.tokenizers.image.flextok.model import FlexTok, FlowSampling
 
 CHANNELS = 16
 

@@ -13,8 +13,8 @@ import time
 import torch
 
 from visiontok import Segment, TokenLayout
-from visiontok.generators.gpt import GPT, GPTConfig
-from visiontok.generators.sampling import SampleNoise
+from visiontok.generators.decoding import SampleNoise
+from visiontok.generators.gpt.model import GPT, GPTConfig
 
 
 def main() -> None:

@@ -12,21 +12,21 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Latents": "visiontok.tokens",
-    "MeanAbsoluteError": "visiontok.quality",
-    "Psnr": "visiontok.quality",
-    "Segment": "visiontok.layout",
-    "TokenLayout": "visiontok.layout",
-    "TokenStream": "visiontok.stream",
+    "MeanAbsoluteError": "visiontok.core.quality",
+    "Psnr": "visiontok.core.quality",
+    "Segment": "visiontok.tokens",
+    "TokenLayout": "visiontok.tokens",
+    "TokenStream": "visiontok.tokens",
     "Tokens": "visiontok.tokens",
-    "Tokenizer": "visiontok.tokenizer",
-    "TokenizerOutput": "visiontok.tokenizer",
+    "Tokenizer": "visiontok.core.tokenizer",
+    "TokenizerOutput": "visiontok.core.tokenizer",
     "Generator": "visiontok.generators.base",
-    "VisiontokError": "visiontok.errors",
+    "VisiontokError": "visiontok.base.errors",
     "create": "visiontok.hub",
     "from_pretrained": "visiontok.hub",
     "from_reference": "visiontok.hub",
-    "list_generators": "visiontok.registry",
-    "list_tokenizers": "visiontok.registry",
+    "list_generators": "visiontok.registry.names",
+    "list_tokenizers": "visiontok.registry.names",
     "push_to_hub": "visiontok.hub",
     "save_pretrained": "visiontok.hub",
 }
@@ -54,15 +54,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from visiontok.errors import VisiontokError
+    from visiontok.base.errors import VisiontokError
+    from visiontok.core.quality import MeanAbsoluteError, Psnr
+    from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
     from visiontok.generators.base import Generator
     from visiontok.hub import create, from_pretrained, from_reference, push_to_hub, save_pretrained
-    from visiontok.layout import Segment, TokenLayout
-    from visiontok.quality import MeanAbsoluteError, Psnr
     from visiontok.registry import list_generators, list_tokenizers
-    from visiontok.stream import TokenStream
-    from visiontok.tokenizer import Tokenizer, TokenizerOutput
-    from visiontok.tokens import Latents, Tokens
+    from visiontok.tokens import Latents, Segment, TokenLayout, Tokens, TokenStream
 
 
 def __getattr__(name: str) -> Any:

@@ -15,11 +15,11 @@ import typer
 from typer.testing import CliRunner
 
 import visiontok
+from visiontok.base.errors import ConfigError, TokenError
 from visiontok.cli import app, commands
 from visiontok.cli.commands import Commands, explain
 from visiontok.cli.device import pick_device
 from visiontok.cli.output import png_names, print_table
-from visiontok.errors import ConfigError, TokenError
 
 VISIONTOK = [sys.executable, "-c", "from visiontok.cli import main; main()"]
 runner = CliRunner()
@@ -56,7 +56,7 @@ class TestStart:
     @pytest.mark.parametrize("command", [None, "list", "info"])
     def test_nothing_heavy_is_imported(self, command: str | None) -> None:
         statement = "import visiontok" if command is None else f"from visiontok.cli import app; app([{command!r}, 'titok'], standalone_mode=False)"
-        script = f"import sys\n{statement}\nprint(sorted({{'torch', 'numpy', 'rich', 'PIL', 'visiontok.config'}} & set(sys.modules)))"
+        script = f"import sys\n{statement}\nprint(sorted({{'torch', 'numpy', 'rich', 'PIL', 'visiontok.base.config'}} & set(sys.modules)))"
         output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
         assert output.splitlines()[-1] == "[]"
 

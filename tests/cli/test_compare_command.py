@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import visiontok
 from visiontok.cli import app
 from visiontok.evaluation import Result
-from visiontok.generators.gpt import GPT, GPTConfig
+from visiontok.generators.gpt.model import GPT, GPTConfig
 
 VIT = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 FEW = ("--set", "num_samples=70", "--set", "bootstrap.resamples=100", "--set", "metrics=[psnr,codebook,rate]", "--no-report")

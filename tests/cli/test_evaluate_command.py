@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 import visiontok
 from visiontok.cli import app
 from visiontok.evaluation import Result
-from visiontok.tokenizers.image.titok import TiTok, TiTokConfig
+from visiontok.tokenizers.image.titok.model import TiTok, TiTokConfig
 
 VIT = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 import visiontok
 from visiontok.cli import app
 from visiontok.data.token_file import TokenFile
-from visiontok.generators.gpt import GPT, GPTConfig
+from visiontok.generators.gpt.model import GPT, GPTConfig
 
 SIZES = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 

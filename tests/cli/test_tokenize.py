@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 import visiontok
 from visiontok.cli import app
 from visiontok.data.token_dataset import TokenDataset
-from visiontok.generators.gpt import GPT, GPTConfig
-from visiontok.tokenizers.image.titok import TiTok, TiTokConfig
+from visiontok.generators.gpt.model import GPT, GPTConfig
+from visiontok.tokenizers.image.titok.model import TiTok, TiTokConfig
 
 VIT = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 

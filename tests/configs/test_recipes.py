@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from visiontok.base.resources import configs_folder
 from visiontok.registry import find_family
-from visiontok.resources import configs_folder
 from visiontok.training.recipe import GeneratorRecipe, load_recipe
 
 RECIPES = sorted(configs_folder().rglob("*.yaml"))

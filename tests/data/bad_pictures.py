@@ -7,8 +7,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from visiontok.base.errors import SignalError
 from visiontok.data import ImageSource, Sample
-from visiontok.errors import SignalError
 
 
 def encoded(seed: int = 0, kind: str = "PNG", size: tuple[int, int] = (24, 16)) -> bytes:

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from visiontok.base.errors import ConfigError, DataError
 from visiontok.data import open_source
 from visiontok.data import photos as photos_module
 from visiontok.data.digits import DigitsConfig
 from visiontok.data.photos import PhotosConfig
 from visiontok.data.shapes import COLOURS, KINDS, Scene, Shape, ShapesConfig, ShapesSource, draw
-from visiontok.errors import ConfigError, DataError
 
 
 @pytest.mark.parametrize("name", ["digits:train", "digits:test", "photos:heldout", "shapes:test"])

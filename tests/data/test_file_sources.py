@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from bad_pictures import BAD, encoded, image
 
+from visiontok.base.errors import DataError, SignalError
 from visiontok.data import ImageSource, open_source
 from visiontok.data import parquet as parquet_module
 from visiontok.data.parquet import ParquetConfig
-from visiontok.errors import DataError, SignalError
 
 
 def assert_picture(source: ImageSource, index: int, seed: int) -> None:

@@ -9,10 +9,10 @@ import torch
 from bad_pictures import BAD, ListSource, encoded, image
 from PIL import Image, ImageOps
 
+from visiontok.base.errors import ConfigError, DataError
 from visiontok.data import Batch, EvalLoader, LoaderConfig, Skip, SkipReport, TrainLoader, open_source
 from visiontok.data.cache import CachedSource
-from visiontok.errors import ConfigError, DataError
-from visiontok.preprocessing import ImagePreprocessing
+from visiontok.signals.image_preprocessing import ImagePreprocessing
 
 CONFIG = LoaderConfig(image_size=8, batch_size=6, crop="random_scale", flip=True, seed=3)
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from visiontok.base.errors import ConfigError
 from visiontok.data.plan import BatchPlan, augmentation_rng
-from visiontok.errors import ConfigError
 
 plans = st.builds(BatchPlan, num_samples=st.integers(1, 40), batch_size=st.integers(1, 17), seed=st.integers(0, 2**40), shuffle=st.booleans())
 

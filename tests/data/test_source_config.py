@@ -6,7 +6,8 @@ import pytest
 from bad_pictures import encoded
 from pydantic import TypeAdapter
 
-from visiontok.config import Config
+from visiontok.base.config import Config
+from visiontok.base.errors import ConfigError, UnknownNameError
 from visiontok.data import DataConfig, open_source, parse_source
 from visiontok.data.digits import DigitsConfig
 from visiontok.data.folder import FolderConfig
@@ -14,7 +15,6 @@ from visiontok.data.parquet import ParquetConfig
 from visiontok.data.photos import PhotosConfig
 from visiontok.data.shapes import ShapesConfig
 from visiontok.data.webdataset import WebDatasetConfig
-from visiontok.errors import ConfigError, UnknownNameError
 
 
 @pytest.mark.parametrize(

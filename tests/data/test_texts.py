@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from visiontok.base.errors import ConfigError, DataError
 from visiontok.data import Batch, Texts, TextsConfig
-from visiontok.errors import ConfigError, DataError
 
 BATCH = Batch(
     images=torch.zeros(2, 3, 4, 4),

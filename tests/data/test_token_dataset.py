@@ -10,11 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from visiontok.base.errors import DataError, TokenError
 from visiontok.data.token_dataset import TokenDataset
 from visiontok.data.token_shards import Shard, TokenizerIdentity, TokenSetHeader, TokenShardWriter
-from visiontok.errors import DataError, TokenError
-from visiontok.layout import Segment, TokenLayout
-from visiontok.tokens import Tokens
+from visiontok.tokens import Segment, TokenLayout, Tokens
 
 
 def layout(vocab_size=4096, length=6, **options):
@@ -93,8 +92,8 @@ def test_ids_take_the_smallest_integers_that_hold_them(tmp_path, vocab_size, kin
 
 def test_the_schema_metadata_says_what_the_tokens_are(folder):
     metadata = pq.read_schema(folder / "part-00000.parquet").metadata
-    assert TokenLayout.parse(json.loads(metadata[b"visiontok.layout"])) == layout()
-    assert json.loads(metadata[b"visiontok.tokenizer"]) == {"name": "tiny", "revision": "main", "weights_sha256": "0" * 64}
+    assert TokenLayout.parse(json.loads(metadata[b"visiontok.tokens.layout"])) == layout()
+    assert json.loads(metadata[b"visiontok.core.tokenizer"]) == {"name": "tiny", "revision": "main", "weights_sha256": "0" * 64}
     assert json.loads(metadata[b"visiontok.source"]) == {"digits": "train"}
     assert metadata[b"visiontok.version"]
 

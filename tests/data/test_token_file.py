@@ -9,11 +9,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from visiontok.base.errors import TokenError
 from visiontok.data.token_file import TokenFile
 from visiontok.data.token_shards import TokenizerIdentity
-from visiontok.errors import TokenError
-from visiontok.layout import Segment, TokenLayout
-from visiontok.tokens import PAD, Latents, Tokens
+from visiontok.tokens import PAD, Latents, Segment, TokenLayout, Tokens
 
 IDENTITY = TokenizerIdentity(name="toy", weights_sha256="0" * 64)
 FULL = TokenLayout(modality="image", segments=(Segment(name="grid", shape=(2, 2), vocab_size=9),), signal_shape=(8, 8))

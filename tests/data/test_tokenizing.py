@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 
 import visiontok
+from visiontok.base.errors import ConfigError, DataError, TextError
 from visiontok.data import TextsConfig
 from visiontok.data.folder import FolderConfig, FolderSource
 from visiontok.data.shapes import ShapesConfig, ShapesSource
 from visiontok.data.token_dataset import TokenDataset
 from visiontok.data.token_shards import Shard
 from visiontok.data.tokenizing import identify, tokenize_source
-from visiontok.errors import ConfigError, DataError, TextError
-from visiontok.tokenizers.image.titok import TiTok, TiTokConfig
+from visiontok.tokenizers.image.titok.model import TiTok, TiTokConfig
 
 VIT = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from visiontok.base.errors import ConfigError
 from visiontok.demo import Bar, DemoConfig, DemoOutcome, run_demo
-from visiontok.errors import ConfigError
 from visiontok.hub import from_pretrained
 
 TINY = DemoConfig(

@@ -7,8 +7,8 @@ import torch
 from tiny_clip import POSITIONS, WIDTH, save_tiny_clip
 from transformers import BatchEncoding, T5Config, T5EncoderModel
 
+from visiontok.base.errors import ConfigError, HubError
 from visiontok.encoders.text import ClipTextConfig, HashedWordsConfig, T5Text, T5TextConfig
-from visiontok.errors import ConfigError, HubError
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ context.set_forkserver_preload(
         "visiontok.evaluation.session",
         "visiontok.evaluation.generation_session",
         "visiontok.training",
-        "visiontok.tokenizers.image.titok",
-        "visiontok.generators.gpt",
+        "visiontok.tokenizers.image.titok.model",
+        "visiontok.generators.gpt.model",
     ]
 )
 

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from visiontok.config import Config
-from visiontok.layout import Segment, TokenLayout
-from visiontok.preprocessing import ImagePreprocessing
+from visiontok.base.config import Config
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.quantizers.base import Quantized, Quantizer
-from visiontok.tokenizer import Tokenizer
+from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.tokens import Segment, TokenLayout
 
 
 class GreyPatchesConfig(Config):

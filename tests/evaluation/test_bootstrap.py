@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.bootstrap import BootstrapConfig, bootstrap_mean
 
 

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.metrics.code_counts import CodeCounts
-from visiontok.layout import Segment, TokenLayout
-from visiontok.tokens import Tokens
+from visiontok.tokens import Segment, TokenLayout, Tokens
 
 GRID = TokenLayout(modality="image", signal_shape=(8, 8), segments=(Segment(name="grid", shape=(2, 3), vocab_size=(4, 6), codebooks=2),))
 SCALES = TokenLayout(

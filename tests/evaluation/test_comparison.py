@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from grey_patches import GreyPatches, GreyPatchesConfig
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation import Result, Suite
 from visiontok.evaluation.comparison import changes, compare_results
 from visiontok.evaluation.evidence import Evidence

@@ -8,14 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from visiontok.config import Config
+from visiontok.base.config import Config
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import open_source
 from visiontok.evaluation import BootstrapConfig, Suite, evaluate_suite
 from visiontok.evaluation.measures import Batch, build_measures
-from visiontok.layout import Segment, TokenLayout
-from visiontok.preprocessing import ImagePreprocessing
-from visiontok.tokenizer import Tokenizer
-from visiontok.tokens import Tokens
+from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.tokens import Segment, TokenLayout, Tokens
 
 PLACES = 8
 

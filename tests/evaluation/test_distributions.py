@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.metrics import manifold
 from visiontok.evaluation.metrics.inception_score import inception_score, inception_score_of_blocks
 from visiontok.evaluation.metrics.mmd import kernel_distance, squared_mmd

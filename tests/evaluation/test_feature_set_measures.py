@@ -2,15 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from visiontok.errors import ConfigError
+from visiontok.base.errors import ConfigError
 from visiontok.evaluation import BootstrapConfig, FunctionExtractor, Suite
 from visiontok.evaluation.features.inception import InceptionV3Compat
 from visiontok.evaluation.measures import Batch, build_measures
 from visiontok.evaluation.measures.feature_sets import FeatureSetMeasure
 from visiontok.evaluation.metrics.manifold import manifold_scores
 from visiontok.evaluation.metrics.mmd import cmmd, squared_mmd
-from visiontok.layout import Segment, TokenLayout
-from visiontok.tokens import Tokens
+from visiontok.tokens import Segment, TokenLayout, Tokens
 
 COLOURS = FunctionExtractor(lambda images: images.float().mean(dim=(2, 3)) / 64, name="mean-colour", identity="mean-colour/1")
 BOOTSTRAP = BootstrapConfig(resamples=100)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from visiontok.errors import EvaluationError, UnknownNameError
+from visiontok.base.errors import EvaluationError, UnknownNameError
 from visiontok.evaluation.features import Classifier, DigitClassifier, FunctionExtractor, find_extractor
 
 

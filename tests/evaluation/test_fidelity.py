@@ -3,7 +3,7 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.metrics.fidelity import mse, psnr
 from visiontok.evaluation.metrics.ssim import ms_ssim, ssim
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from evaluation_children import Child, measure_samples
 
+from visiontok.base.errors import CheckpointError, ConfigError, EvaluationError
 from visiontok.data import EvalLoader, open_source
-from visiontok.errors import CheckpointError, ConfigError, EvaluationError
 from visiontok.evaluation import FunctionExtractor, GenerationSuite, Result, evaluate_samples, find_extractor, write_statistics
 from visiontok.evaluation.metrics.moments import Statistics
 from visiontok.evaluation.protocol import to_uint8
-from visiontok.preprocessing import ImagePreprocessing
+from visiontok.signals.image_preprocessing import ImagePreprocessing
 
 SUITE = GenerationSuite.parse({"reference": {"name": "digits", "split": "test"}, "size": 16, "extractors": ["digit-classifier"]})
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from grey_patches import GreyPatches
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation import Suite, evaluate_suite, find_extractor, frechet_distance
 from visiontok.evaluation.features import inception
 from visiontok.evaluation.features.inception_network import InceptionNetwork

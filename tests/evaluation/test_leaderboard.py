@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from grey_patches import GreyPatches, GreyPatchesConfig
 
-from visiontok.errors import ConfigError, EvaluationError
+from visiontok.base.errors import ConfigError, EvaluationError
 from visiontok.evaluation import Suite, evaluate_suite
 from visiontok.evaluation.leaderboard import leaderboard, write_leaderboard
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from grey_patches import GreyPatches, GreyPatchesConfig
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation import Suite, evaluate_suite
 from visiontok.evaluation.examples import show_examples
 from visiontok.evaluation.harness import Measurement

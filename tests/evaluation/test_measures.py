@@ -5,11 +5,10 @@ import pytest
 import torch
 from grey_patches import GreyPatches
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation import BootstrapConfig, Suite, find_extractor
 from visiontok.evaluation.measures import Batch, build_measures
-from visiontok.layout import Segment, TokenLayout
-from visiontok.tokens import Latents, Tokens
+from visiontok.tokens import Latents, Segment, TokenLayout, Tokens
 
 NAMES = ("mse", "psnr", "ssim", "codebook", "rate", "frechet", "classifier")
 SUITE = Suite.parse(

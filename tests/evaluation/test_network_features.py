@@ -3,7 +3,7 @@ import hashlib
 import pytest
 import torch
 
-from visiontok.errors import CheckpointError
+from visiontok.base.errors import CheckpointError
 from visiontok.evaluation.features import EXTRACTORS, find_extractor
 from visiontok.evaluation.features.clip import ClipVitL14At336
 from visiontok.evaluation.features.dinov2 import DinoV2VitL14, _resampled

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.metrics.per_image import PerImage
 
 

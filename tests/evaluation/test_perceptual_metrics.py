@@ -6,7 +6,7 @@ import torch
 from torchvision.models import alexnet
 from torchvision.models.vgg import cfgs, make_layers
 
-from visiontok.errors import CheckpointError
+from visiontok.base.errors import CheckpointError
 from visiontok.evaluation import BootstrapConfig
 from visiontok.evaluation.measures import Batch, perceptual
 from visiontok.evaluation.metrics.dists import CHANNELS, Dists

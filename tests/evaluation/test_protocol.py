@@ -5,7 +5,7 @@ from PIL import Image
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from visiontok.errors import EvaluationError, UnknownNameError
+from visiontok.base.errors import EvaluationError, UnknownNameError
 from visiontok.evaluation.features import EXTRACTORS
 from visiontok.evaluation.protocol import PROTOCOLS, centre_crop, find_protocol, resize_for_inception, signed_to_uint8, to_uint8
 

@@ -6,7 +6,7 @@ import torch
 from grey_patches import GreyPatches
 from PIL import Image
 
-from visiontok.errors import ConfigError
+from visiontok.base.errors import ConfigError
 from visiontok.evaluation import Suite, evaluate_suite
 from visiontok.evaluation.protocol import PROTOCOLS, centre_crop
 

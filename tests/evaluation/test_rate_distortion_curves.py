@@ -9,11 +9,11 @@ import torch
 from grey_patches import GreyPatches
 from ordered_waves import OrderedWaves
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation import Suite
 from visiontok.evaluation.rate_distortion import Curve, RateDistortion, Settings, measure_curve, rate_suite
 from visiontok.evaluation.report.rate_distortion import write_rate_distortion_report
-from visiontok.tokenizers.image.karl import Karl, KarlConfig
+from visiontok.tokenizers.image.karl.model import Karl, KarlConfig
 
 SUITE = {"name": "tiny", "data": {"name": "digits", "split": "test"}, "num_samples": 24, "metrics": ["codebook"], "bootstrap": {"resamples": 100}}
 VIT = {"width": 64, "depth": 1, "num_heads": 2, "patch_size": 4}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.metrics.information_capacity import information_capacity_style
 from visiontok.evaluation.metrics.rate_distortion import halting_complexity, token_use
 from visiontok.evaluation.metrics.rates import bits_per_second

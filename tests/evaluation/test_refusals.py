@@ -9,7 +9,7 @@ import pytest
 import torch
 from grey_patches import GreyPatches
 
-from visiontok.errors import ConfigError, EvaluationError
+from visiontok.base.errors import ConfigError, EvaluationError
 from visiontok.evaluation import (
     FunctionExtractor,
     GenerationSuite,

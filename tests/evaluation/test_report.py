@@ -7,7 +7,7 @@ import pytest
 import torch
 from grey_patches import GreyPatches
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation import Suite, evaluate_suite
 from visiontok.evaluation.report import (
     BarPlot,

@@ -13,7 +13,7 @@ from noisy_waves import NoisyWaves
 from two_processes import sharded_by_two
 
 import visiontok
-from visiontok.errors import ConfigError
+from visiontok.base.errors import ConfigError
 from visiontok.evaluation import Result, Suite, compare_results, evaluate_suite
 from visiontok.evaluation.examples import show_examples
 from visiontok.evaluation.harness import Measurement

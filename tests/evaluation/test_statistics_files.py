@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation import FunctionExtractor, frechet_distance
 from visiontok.evaluation.frechet_sides import frechet_to_statistics, frechet_value
 from visiontok.evaluation.metrics.moments import Moments, Statistics

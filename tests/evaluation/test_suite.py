@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from visiontok.base.errors import ConfigError, UnknownNameError
 from visiontok.data import open_source
-from visiontok.errors import ConfigError, UnknownNameError
 from visiontok.evaluation import GenerationSuite, Suite, list_suites, load_suite
 from visiontok.evaluation.suite import load_any_suite
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.metrics import codebook, entropy, huffman, innovation, ngrams, rates, zipf
 from visiontok.evaluation.metrics.prior import PriorBits
 from visiontok.evaluation.metrics.rate_distortion import bd_quality, bd_rate, token_complexity

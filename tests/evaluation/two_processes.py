@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.evaluation import Result, Suite, evaluate_suite
-from visiontok.tokenizer import Tokenizer
 
 SECOND_RANK = """
 import sys

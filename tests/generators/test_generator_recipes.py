@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import visiontok
-from visiontok.generators.gpt import GPT, GPTConfig
-from visiontok.layout import Segment, TokenLayout
+from visiontok.generators.gpt.model import GPT, GPTConfig
 from visiontok.registry import checkpoints
+from visiontok.tokens import Segment, TokenLayout
 from visiontok.training.recipe import load_recipe
 
 RECIPES = Path(__file__).parents[2] / "configs" / "generators"

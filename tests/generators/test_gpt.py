@@ -3,11 +3,10 @@ import math
 import pytest
 import torch
 
-from visiontok.errors import ConfigError, TokenError
-from visiontok.generators.gpt import GPT, GPTConfig
-from visiontok.generators.sampling import ConstantGuidance, NextTokenSampler, RecordedNoise, SampleNoise, TopK
-from visiontok.layout import Segment, TokenLayout
-from visiontok.tokens import PAD, Tokens
+from visiontok.base.errors import ConfigError, TokenError
+from visiontok.generators.decoding import ConstantGuidance, NextTokenSampler, RecordedNoise, SampleNoise, TopK
+from visiontok.generators.gpt.model import GPT, GPTConfig
+from visiontok.tokens import PAD, Segment, TokenLayout, Tokens
 
 
 def layout(*segments: Segment, **changes) -> TokenLayout:

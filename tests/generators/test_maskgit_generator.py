@@ -4,11 +4,10 @@ import pytest
 import torch
 
 import visiontok
-from visiontok.errors import CheckpointError, ConfigError, TokenError
-from visiontok.generators.maskgit import MaskGIT, MaskGITConfig
-from visiontok.generators.sampling import RecordedNoise, SampleNoise
-from visiontok.layout import Segment, TokenLayout
-from visiontok.tokens import Tokens
+from visiontok.base.errors import CheckpointError, ConfigError, TokenError
+from visiontok.generators.decoding import RecordedNoise, SampleNoise
+from visiontok.generators.maskgit.model import MaskGIT, MaskGITConfig
+from visiontok.tokens import Segment, TokenLayout, Tokens
 
 LINE = TokenLayout(modality="image", segments=(Segment(name="latents", shape=(8,), vocab_size=11),), signal_shape=(32, 32))
 SIZES = {"dim": 24, "depth": 2, "heads": 2, "mlp_dim": 32}

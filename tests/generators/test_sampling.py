@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visiontok.errors import ConfigError
-from visiontok.generators.sampling import (
+from visiontok.base.errors import ConfigError
+from visiontok.generators.decoding import (
     ConstantGuidance,
     GeneratorNoise,
     IterativeSampler,

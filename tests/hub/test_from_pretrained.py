@@ -16,7 +16,7 @@ from safetensors.torch import save
 from tiny_family import TinyTokenizer, reference_state_dict
 
 import visiontok
-from visiontok.errors import CheckpointError, ConfigError, HubError, UnknownNameError
+from visiontok.base.errors import CheckpointError, ConfigError, HubError, UnknownNameError
 from visiontok.hub import save_pretrained
 
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from visiontok.errors import CheckpointError, ConfigError
+from visiontok.base.errors import CheckpointError, ConfigError
 from visiontok.hub.interpolation import resolve
 from visiontok.hub.reading import check_whole, read_config, read_weights
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 import visiontok
 from visiontok import registry
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.hub import save_pretrained
-from visiontok.tokenizer import Tokenizer
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 CASES = [("titok", "stage2-legacy-l2"), ("titok", "single-stage-vae"), ("maskgit", "imagebert")]

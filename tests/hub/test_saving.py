@@ -15,7 +15,7 @@ from safetensors import safe_open
 from torch import nn
 
 import visiontok
-from visiontok.errors import CheckpointError, HubError, UnknownNameError
+from visiontok.base.errors import CheckpointError, HubError, UnknownNameError
 from visiontok.hub import Measurement, ModelCard, push_folder, save_pretrained
 
 

@@ -8,14 +8,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from visiontok.config import Config
-from visiontok.errors import ConfigError
-from visiontok.keymap import KeyMap
-from visiontok.layout import Segment, TokenLayout
-from visiontok.preprocessing import ImagePreprocessing
+from visiontok.base.config import Config
+from visiontok.base.errors import ConfigError
+from visiontok.core.keymap import KeyMap
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.quantizers.base import Quantized, Quantizer
 from visiontok.registry import Checkpoint, Family, PublishedFigure
-from visiontok.tokenizer import Tokenizer
+from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.tokens import Segment, TokenLayout
 
 
 class TinyConfig(Config):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from visiontok.errors import ConfigError
+from visiontok.base.errors import ConfigError
 from visiontok.layers.nested_dropout import ListedLengths, NestedDropout, PowerLengths, UniformLengths, prefix_mask
 
 DRAWS = 20_000

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from visiontok.errors import CheckpointError, ConfigError
+from visiontok.base.errors import CheckpointError, ConfigError
 from visiontok.losses import ProxyCodesConfig, ReconstructionConfig
 from visiontok.losses.adversarial import generator_non_saturating
 from visiontok.losses.patchgan import PatchGanConfig

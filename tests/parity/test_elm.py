@@ -8,7 +8,7 @@ from reference_case import ReferenceCase, cases
 
 import visiontok
 from visiontok.quantizers.bits import ids_to_bits
-from visiontok.tokenizers.image.elm_bae import ElmBae
+from visiontok.tokenizers.image.elm_bae.model import ElmBae
 
 
 def load(case: ReferenceCase) -> ElmBae:

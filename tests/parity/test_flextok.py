@@ -10,8 +10,8 @@ from torch import Tensor
 import visiontok
 from visiontok.decoders.flow.guidance import AdaptiveProjected, ClassifierFree
 from visiontok.decoders.flow.training import flow_loss, mix
-from visiontok.decoders.register_flow import FlowCondition
-from visiontok.tokenizers.image.flextok import FlexTok, FlowSampling
+from visiontok.tokenizers.image.flextok.decoder import FlowCondition
+from visiontok.tokenizers.image.flextok.model import FlexTok, FlowSampling
 
 
 def load(case: ReferenceCase) -> FlexTok:

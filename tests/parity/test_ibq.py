@@ -7,7 +7,7 @@ import torch
 from reference_case import ReferenceCase, Taps, cases
 
 import visiontok
-from visiontok.tokenizers.image.ibq import ENTROPY_WEIGHT
+from visiontok.tokenizers.image.ibq.model import ENTROPY_WEIGHT
 
 
 @pytest.mark.parametrize("case", cases("ibq", "tok-*"))

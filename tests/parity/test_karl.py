@@ -7,7 +7,7 @@ import torch
 from reference_case import ReferenceCase, Taps, cases
 
 import visiontok
-from visiontok.tokenizers.image.karl import QUALITIES, Karl
+from visiontok.tokenizers.image.karl.model import QUALITIES, Karl
 from visiontok.tokens import Latents
 
 

@@ -10,9 +10,9 @@ from reference_case import ReferenceCase, Taps, cases
 from torch import Tensor
 
 import visiontok
-from visiontok.generators.masked_backbones import Bert
-from visiontok.generators.maskgit import MaskGIT, sampling_from_reference
-from visiontok.generators.sampling import IterativeSampling, RecordedNoise
+from visiontok.generators.decoding import IterativeSampling, RecordedNoise
+from visiontok.generators.maskgit.backbones import Bert
+from visiontok.generators.maskgit.model import MaskGIT, sampling_from_reference
 from visiontok.tokens import Tokens
 
 

@@ -8,7 +8,7 @@ from reference_case import ReferenceCase, cases
 from torch import Tensor
 
 import visiontok
-from visiontok.tokenizers.image.open_magvit2 import OpenMagvit2
+from visiontok.tokenizers.image.open_magvit2.model import OpenMagvit2
 
 
 def load(case: ReferenceCase) -> OpenMagvit2:

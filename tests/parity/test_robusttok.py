@@ -10,7 +10,7 @@ from torch import Tensor
 import visiontok
 from visiontok.quantizers import MultiScaleQuantizer, ProductQuantizer, Quantizer
 from visiontok.quantizers.perturbation import LatentPerturbation, PerturbationConfig
-from visiontok.tokenizers.image.robusttok import RobustTok, RobustTokConfig, quantizer_from_reference
+from visiontok.tokenizers.image.robusttok.model import RobustTok, RobustTokConfig, quantizer_from_reference
 
 USAGE = {
     r"train\.(usage_percent|ema_vocab_hit_SV.*)": "usage is counted by the training loop, over a window of its own, and is no state of a model",

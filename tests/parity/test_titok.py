@@ -15,8 +15,8 @@ from visiontok.decoders.vit import PixelHead
 from visiontok.losses.adversarial import generator_hinge
 from visiontok.losses.objectives import ProxyCodesConfig, ReconstructionConfig
 from visiontok.quantizers import ClusteringConfig, GaussianConfig, VectorQuantizerConfig
-from visiontok.tokenizers.image.tatitok import TaTiTok
-from visiontok.tokenizers.image.titok import TiTok
+from visiontok.tokenizers.image.tatitok.model import TaTiTok
+from visiontok.tokenizers.image.titok.model import TiTok
 
 Decode = Callable[[Tensor], Tensor]
 

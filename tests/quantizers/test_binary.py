@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visiontok.errors import ConfigError
+from visiontok.base.errors import ConfigError
 from visiontok.quantizers import BinaryQuantizerConfig
 
 CONFIGS = st.fixed_dictionaries(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import truncnorm
 
-from visiontok.errors import ConfigError
+from visiontok.base.errors import ConfigError
 from visiontok.quantizers import DimensionWiseConfig
 from visiontok.quantizers.dimension_wise import CUT, MOST_LEVELS, normal_centroids
 

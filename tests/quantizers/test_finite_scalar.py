@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visiontok.errors import ConfigError
+from visiontok.base.errors import ConfigError
 from visiontok.quantizers import FiniteScalarConfig
 
 LEVELS = st.lists(st.integers(2, 9), min_size=1, max_size=5)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from visiontok.errors import TokenError
+from visiontok.base.errors import TokenError
 from visiontok.quantizers import GaussianConfig
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from visiontok.errors import ConfigError, TokenError
+from visiontok.base.errors import ConfigError, TokenError
 from visiontok.quantizers import (
     AnnealingConfig,
     GaussianConfig,

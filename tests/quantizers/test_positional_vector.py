@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from visiontok.errors import ConfigError
+from visiontok.base.errors import ConfigError
 from visiontok.quantizers.position_usage import DiversityConfig, PositionUsage
 from visiontok.quantizers.positional_vector import PositionalVectorConfig
 

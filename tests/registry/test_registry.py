@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from visiontok import list_generators, list_tokenizers, registry, resources
-from visiontok.errors import ConfigError, UnknownNameError
-from visiontok.generators.gpt import GPT
+from visiontok.base.errors import ConfigError, UnknownNameError
+from visiontok.generators.gpt.model import GPT
 
 CARD = "---\nlicense: apache-2.0\nvisiontok:\n  tokens: 16\n  bits: 128.0\n  measured: []\n---\n\n# A card\n---\n"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from visiontok.errors import ConfigError, UnknownNameError
+from visiontok.base.errors import ConfigError, UnknownNameError
 from visiontok.studies import Study, list_studies, load_study
 from visiontok.studies.run import runs_of
 
@@ -68,7 +68,7 @@ def test_an_unknown_name_lists_close_ones():
 
 
 def test_an_arm_that_trains_a_generator_is_refused(tmp_path: Path):
-    from visiontok.errors import VisiontokError
+    from visiontok.base.errors import VisiontokError
 
     with pytest.raises(VisiontokError, match="fsq"):
         runs_of(load_study(TINY, ["arms.fsq.recipe=small/gpt"]), tmp_path)

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 import visiontok.studies.arms
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.studies import StudyResult, load_study, run_study
 from visiontok.studies.page import studies_page
 from visiontok.studies.report import write_study

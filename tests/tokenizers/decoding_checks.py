@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from visiontok.errors import TokenError
-from visiontok.tokenizer import Tokenizer
+from visiontok.base.errors import TokenError
+from visiontok.core.tokenizer import Tokenizer
 
 
 def assert_lengths_share_a_batch(model: Tokenizer[Any], images: Tensor, lengths: Tensor, **options: Any) -> Tensor:

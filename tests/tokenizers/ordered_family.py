@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from visiontok.config import Config
+from visiontok.base.config import Config
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.layers.nested_dropout import NestedDropout, prefix_mask
-from visiontok.layout import Segment, TokenLayout
-from visiontok.preprocessing import ImagePreprocessing
 from visiontok.quantizers.base import Quantized, Quantizer
-from visiontok.tokenizer import Tokenizer
+from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.tokens import Segment, TokenLayout
 
 
 class Levels(Quantizer):

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 import visiontok
-from visiontok.errors import ConfigError, SignalError
+from visiontok.base.errors import ConfigError, SignalError
+from visiontok.base.resources import configs_folder
+from visiontok.core.model import Model
 from visiontok.losses import ReconstructionConfig
-from visiontok.model import Model
 from visiontok.registry import checkpoints, find_family
-from visiontok.resources import configs_folder
-from visiontok.tokenizers.image.bsq_vit import BsqVit, spherical
-from visiontok.tokenizers.image.open_magvit2 import OpenMagvit2
+from visiontok.tokenizers.image.bsq_vit.model import BsqVit, spherical
+from visiontok.tokenizers.image.open_magvit2.model import OpenMagvit2
 from visiontok.training.recipe import load_recipe
 
 VIT = {"width": 32, "depth": 1, "num_heads": 4, "patch_size": 4}

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import visiontok
-from visiontok.errors import ConfigError
+from visiontok.base.errors import ConfigError
 
 NET = {"channels": 8, "channel_mult": [1, 2], "num_res_blocks": 1, "latent_channels": 8, "norm_groups": 1, "mid": "residual"}
 QUANTIZERS = {

@@ -10,9 +10,9 @@ from ordered_family import OrderedConfig, OrderedTokenizer
 
 import visiontok
 from visiontok import Psnr, Tokens
-from visiontok.errors import TokenError
+from visiontok.base.errors import TokenError
+from visiontok.core.quality import QualityTarget, shortest_lengths
 from visiontok.layers.nested_dropout import ListedLengths
-from visiontok.quality import QualityTarget, shortest_lengths
 
 VIT = {"width": 8, "depth": 1, "num_heads": 2, "patch_size": 8}
 UNORDERED = {

@@ -12,9 +12,9 @@ from decoding_checks import assert_lengths_share_a_batch, assert_noise_follows_f
 
 import visiontok
 from visiontok import Psnr
+from visiontok.base.errors import CheckpointError, ConfigError
 from visiontok.decoders.flow.guidance import AdaptiveProjected, ClassifierFree
-from visiontok.errors import CheckpointError, ConfigError
-from visiontok.tokenizers.image.flextok import FlexTok, FlexTokConfig, FlowSampling
+from visiontok.tokenizers.image.flextok.model import FlexTok, FlexTokConfig, FlowSampling
 
 TRUNK = {"width": 16, "depth": 2, "head_dim": 8}
 SIZES = {
@@ -171,8 +171,8 @@ def test_tensors_without_a_place_are_listed():
 
 
 def test_the_published_recipe_builds_the_released_size():
+    from visiontok.base.resources import configs_folder
     from visiontok.registry import checkpoints
-    from visiontok.resources import configs_folder
     from visiontok.training.recipe import load_recipe
 
     config = load_recipe(configs_folder() / "tokenizers" / "flextok-d12-d12.yaml").model.config
@@ -198,7 +198,7 @@ def test_the_autoencoder_is_not_trained():
 
 
 def test_a_released_configuration_goes_before_the_registered_sizes():
-    from visiontok.config import merge
+    from visiontok.base.config import merge
     from visiontok.registry import checkpoints
 
     tree = json.loads(REFERENCE.read_text())

@@ -6,16 +6,16 @@ import pytest
 import torch
 
 import visiontok
-from visiontok.errors import CheckpointError, ConfigError
+from visiontok.base.errors import CheckpointError, ConfigError
+from visiontok.base.resources import configs_folder
+from visiontok.core.model import Model
 from visiontok.losses import ReconstructionConfig
-from visiontok.model import Model
 from visiontok.registry import checkpoints
-from visiontok.resources import configs_folder
-from visiontok.tokenizers.image.elm_bae import ElmBae, ElmBaeConfig, keys_of
-from visiontok.tokenizers.image.ibq import Ibq
-from visiontok.tokenizers.image.llamagen_vq import LlamaGenVq
-from visiontok.tokenizers.image.moving_average import averaged_weights, last_weights
-from visiontok.tokenizers.image.taming import attention_levels
+from visiontok.tokenizers.image.elm_bae.model import ElmBae, ElmBaeConfig, keys_of
+from visiontok.tokenizers.image.ibq.model import Ibq
+from visiontok.tokenizers.image.llamagen_vq.model import LlamaGenVq
+from visiontok.tokenizers.shared.moving_average import averaged_weights, last_weights
+from visiontok.tokenizers.shared.taming import attention_levels
 from visiontok.training.recipe import load_recipe
 
 NET = {"channels": 8, "channel_mult": [1, 2], "num_res_blocks": 1, "latent_channels": 8, "norm_groups": 4, "attention_levels": [1]}

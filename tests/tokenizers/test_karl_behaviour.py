@@ -6,10 +6,10 @@ from karl_sizes import KARL
 
 import visiontok
 from visiontok import Latents, Psnr, Tokens
-from visiontok.errors import ConfigError, HubError, TokenError
+from visiontok.base.errors import ConfigError, HubError, TokenError
+from visiontok.core.quality import MeanAbsoluteError
 from visiontok.layers.conv import ConvNetConfig
-from visiontok.quality import MeanAbsoluteError
-from visiontok.tokenizers.image.karl import QUALITIES, Karl, KarlConfig
+from visiontok.tokenizers.image.karl.model import QUALITIES, Karl, KarlConfig
 
 NET = {"channels": 32, "channel_mult": [1, 1, 1], "num_res_blocks": 1, "latent_channels": 8}
 VAE = {"channels": [32, 32, 32], "num_res_blocks": 1, "bottleneck": {"dim": 4, "scale": 0.5}, "image_size": 16}

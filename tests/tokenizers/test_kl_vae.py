@@ -9,8 +9,8 @@ from diffusers import AutoencoderKL
 from torch.nn import functional as F
 
 import visiontok
-from visiontok.errors import CheckpointError, ConfigError, DependencyError
-from visiontok.tokenizers.image.kl_vae import KlVae, KlVaeConfig
+from visiontok.base.errors import CheckpointError, ConfigError, DependencyError
+from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 from visiontok.tokens import Latents
 
 CONFIG = KlVaeConfig.parse(

@@ -16,13 +16,13 @@ from transformers.models.glm_image import modeling_glm_image as glm
 
 import visiontok
 from visiontok import registry
-from visiontok.errors import CheckpointError, ConfigError, DependencyError, SignalError, TokenError
-from visiontok.tokenizers.image.chameleon_vq import ChameleonVq
-from visiontok.tokenizers.image.diffusers_vq import DiffusersVq
-from visiontok.tokenizers.image.emu3_vq import Emu3Vq
-from visiontok.tokenizers.image.glm_image_vq import MEAN, STD, GlmImageVq
-from visiontok.tokenizers.image.janus_vq import JanusVq
-from visiontok.tokenizers.video.emu3_vq_video import Emu3VqVideo
+from visiontok.base.errors import CheckpointError, ConfigError, DependencyError, SignalError, TokenError
+from visiontok.tokenizers.image.chameleon_vq.model import ChameleonVq
+from visiontok.tokenizers.image.diffusers_vq.model import DiffusersVq
+from visiontok.tokenizers.image.emu3_vq.model import Emu3Vq
+from visiontok.tokenizers.image.glm_image_vq.model import MEAN, STD, GlmImageVq
+from visiontok.tokenizers.image.janus_vq.model import JanusVq
+from visiontok.tokenizers.video.emu3_vq_video.model import Emu3VqVideo
 
 CONV = {"base_channels": 32, "channel_multiplier": (1, 2), "num_res_blocks": 1, "latent_channels": 8, "embed_dim": 4}
 VQ_BLOCKS = {"down_block_types": ("DownEncoderBlock2D", "AttnDownEncoderBlock2D"), "up_block_types": ("AttnUpDecoderBlock2D", "UpDecoderBlock2D")}

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from visiontok.errors import ConfigError, SignalError
-from visiontok.tokenizers.image.maskgit_vqgan import MaskGitVqgan, MaskGitVqganConfig
+from visiontok.base.errors import ConfigError, SignalError
+from visiontok.tokenizers.image.maskgit_vqgan.model import MaskGitVqgan, MaskGitVqganConfig
 
 CONFIG = MaskGitVqganConfig(
     image_size=32,

@@ -7,7 +7,7 @@ import torch
 
 import visiontok
 from visiontok import Psnr
-from visiontok.errors import CheckpointError, ConfigError, SignalError, TokenError
+from visiontok.base.errors import CheckpointError, ConfigError, SignalError, TokenError
 
 SIZES = {"query_side": 3, "feature_side": 4, "feature_dim": 16, "output_dim": 8, "num_heads": 2}
 

@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional as F
 
 import visiontok
-from visiontok.errors import ConfigError, TokenError
-from visiontok.tokenizers.image.robusttok import RobustTok, RobustTokConfig
+from visiontok.base.errors import ConfigError, TokenError
+from visiontok.tokenizers.image.robusttok.model import RobustTok, RobustTokConfig
 from visiontok.tokens import Tokens
 from visiontok.training.recipe import load_recipe
 
@@ -24,7 +24,7 @@ QUANTIZERS = {
     "msvr3p2": {"type": "product", "num_groups": 2, "quantizer": {**SCALES, "dropout": {"share": 0.5}}},
     "msbr3p2": {"type": "product", "num_groups": 2, "quantizer": SIGNS},
 }
-REGISTRY = json.loads((Path(visiontok.__file__).parent / "tokenizers/image/robusttok.json").read_text())
+REGISTRY = json.loads((Path(visiontok.__file__).parent / "tokenizers/image/robusttok/checkpoints.json").read_text())
 
 
 def config(quantizer: dict) -> RobustTokConfig:

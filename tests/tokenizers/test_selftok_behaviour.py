@@ -11,9 +11,9 @@ import torch
 from decoding_checks import assert_lengths_share_a_batch, assert_noise_follows_from_tokens_or_generator
 
 import visiontok
-from visiontok.errors import CheckpointError, ConfigError, TokenError
+from visiontok.base.errors import CheckpointError, ConfigError, TokenError
 from visiontok.registry import checkpoints
-from visiontok.tokenizers.image.selftok import Selftok, SelftokConfig
+from visiontok.tokenizers.image.selftok.model import Selftok, SelftokConfig
 
 FLOW = {"type": "flow", "visible": {"stages": [400, 1000], "tokens_per_stage": [5, 3]}, "steps": 4}
 SIZES = {

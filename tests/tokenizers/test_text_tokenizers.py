@@ -7,8 +7,8 @@ import torch
 
 import visiontok
 from visiontok import Psnr
+from visiontok.base.errors import ConfigError, TextError
 from visiontok.encoders.text import HashedWords
-from visiontok.errors import ConfigError, TextError
 
 VIT = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 SIZES = {

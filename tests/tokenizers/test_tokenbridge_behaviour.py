@@ -5,11 +5,11 @@ import torch
 from torch.nn import functional as F
 
 import visiontok
-from visiontok.errors import ConfigError
+from visiontok.base.errors import ConfigError
 from visiontok.quantizers import DimensionWiseConfig
-from visiontok.tokenizers.image.kl_vae import KlVae, KlVaeConfig
-from visiontok.tokenizers.image.titok import VIT_SIZES, TiTok, TiTokConfig
-from visiontok.tokenizers.image.tokenbridge import TokenBridge, TokenBridgeConfig
+from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
+from visiontok.tokenizers.image.titok.model import VIT_SIZES, TiTok, TiTokConfig
+from visiontok.tokenizers.image.tokenbridge.model import TokenBridge, TokenBridgeConfig
 
 VAE = KlVaeConfig.parse({"image_size": 16, "channels": [8, 16], "num_res_blocks": 1, "norm_groups": 4, "bottleneck": {"dim": 3}})
 VIT = {**VIT_SIZES["tiny"], "patch_size": 8}

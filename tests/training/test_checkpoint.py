@@ -6,7 +6,7 @@ import pytest
 import torch
 import training_children as children
 
-from visiontok.errors import TrainingError
+from visiontok.base.errors import TrainingError
 from visiontok.training.checkpoint import Checkpoint, checkpoint_folder, list_checkpoints, save_checkpoint, set_aside
 
 

@@ -8,9 +8,9 @@ from PIL import Image
 from training_recipes import GPT, TITOK
 
 import visiontok
+from visiontok.base.errors import ConfigError, VisiontokError
 from visiontok.data import open_source
 from visiontok.data.tokenizing import identify, tokenize_source
-from visiontok.errors import ConfigError, VisiontokError
 from visiontok.training import parse_recipe, train
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 import visiontok
-from visiontok.errors import ConfigError
+from visiontok.base.errors import ConfigError
 from visiontok.losses import OwnTermsConfig
 from visiontok.training import parse_recipe, train
 from visiontok.training.checkpoint import list_checkpoints

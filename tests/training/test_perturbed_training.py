@@ -7,7 +7,7 @@ import pytest
 import training_children as children
 
 import visiontok
-from visiontok.errors import ConfigError
+from visiontok.base.errors import ConfigError
 from visiontok.training import parse_recipe
 
 PERTURBED = {"alpha": 1.0, "beta": 0.5, "delta": 8, "annealing": {"start": 1, "end": 3}}

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from visiontok.errors import ConfigError
-from visiontok.resources import configs_folder
+from visiontok.base.errors import ConfigError
+from visiontok.base.resources import configs_folder
 from visiontok.training import TokenizerRecipe, load_recipe, parse_recipe
 
 
@@ -68,7 +68,7 @@ def test_the_documented_recipes_are_valid(tmp_path):
 def test_a_wrong_key_or_value_is_named(file, override, message):
     with pytest.raises(Exception, match=message) as caught:
         load_recipe(file, [override])
-    assert type(caught.value).__module__ == "visiontok.errors"
+    assert type(caught.value).__module__ == "visiontok.base.errors"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from visiontok.errors import TrainingError
+from visiontok.base.errors import TrainingError
 from visiontok.training.checkpoint import save_checkpoint
 from visiontok.training.run_folder import RunFolder, changed_keys
 

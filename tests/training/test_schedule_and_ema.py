@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from visiontok.errors import ConfigError
-from visiontok.tokenizers.image.titok import TiTok, TiTokConfig
+from visiontok.base.errors import ConfigError
+from visiontok.tokenizers.image.titok.model import TiTok, TiTokConfig
 from visiontok.training.ema import averaged_copy, effective_decay, update_average
 from visiontok.training.optimizer import OptimizerConfig, build_optimizer
 from visiontok.training.schedule import ScheduleConfig, learning_rate

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import training_children as children
 
-from visiontok.resources import configs_folder
+from visiontok.base.resources import configs_folder
 from visiontok.training import TokenizerRecipe, load_recipe
 
 RECIPES = [path for path in sorted((configs_folder() / "small").glob("*.yaml")) if isinstance(load_recipe(path), TokenizerRecipe)]

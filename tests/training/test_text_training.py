@@ -11,7 +11,7 @@ import training_children as children
 from training_recipes import TITOK, VIT
 
 import visiontok
-from visiontok.errors import ConfigError
+from visiontok.base.errors import ConfigError
 from visiontok.training import parse_recipe, train
 
 TEXT = {"length": 6, "dim": 8, "encoder": {"type": "hashed_words"}}

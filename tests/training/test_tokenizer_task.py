@@ -14,7 +14,7 @@ from rich.console import Console
 from training_recipes import TITOK
 
 import visiontok
-from visiontok.errors import ConfigError, TrainingError
+from visiontok.base.errors import ConfigError, TrainingError
 from visiontok.training import parse_recipe, train
 from visiontok.training.build import build_task
 from visiontok.training.checkpoint import Checkpoint

@@ -3,8 +3,7 @@ from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visiontok.layout import Segment, TokenLayout
-from visiontok.tokens import Tokens
+from visiontok.tokens import Segment, TokenLayout, Tokens
 from visiontok.training.usage import UsageWindow
 
 CPU = torch.device("cpu")

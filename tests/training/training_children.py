@@ -16,7 +16,7 @@ from visiontok.training.build import build_task
 from visiontok.training.checkpoint import save_checkpoint
 
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["visiontok.training", "visiontok.tokenizers.image.titok", "visiontok.generators.gpt", "sklearn.datasets"])
+context.set_forkserver_preload(["visiontok.training", "visiontok.tokenizers.image.titok.model", "visiontok.generators.gpt.model", "sklearn.datasets"])
 
 
 def start(function, *arguments):

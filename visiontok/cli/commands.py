@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from visiontok.errors import VisiontokError
+from visiontok.base.errors import VisiontokError
 
 INTERRUPTED = 130
 """The exit code of a process that SIGINT ended: 128 + 2."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visiontok.errors import ConfigError
+from visiontok.base.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from visiontok.base.errors import ConfigError
 from visiontok.cli.model import load_for_data, load_generator, load_tokenizer
 from visiontok.cli.ranks import processes, progress_bar
-from visiontok.errors import ConfigError
 
 if TYPE_CHECKING:
     from typing import TypeAlias

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from visiontok.base.errors import ConfigError
 from visiontok.cli.model import load_generator, load_tokenizer
 from visiontok.cli.ranks import progress_bar
-from visiontok.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch

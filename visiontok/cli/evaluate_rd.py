@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from visiontok.base.errors import ConfigError
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import load_for_data
 from visiontok.cli.output import print_table
 from visiontok.cli.ranks import progress_bar
-from visiontok.errors import ConfigError
 
 if TYPE_CHECKING:
     from visiontok.evaluation.rate_distortion import Curve

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from visiontok.base.errors import ConfigError
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import load_generator, load_tokenizer
-from visiontok.errors import ConfigError
 
 if TYPE_CHECKING:
     from visiontok.generators.base import Generator
@@ -51,7 +51,7 @@ def generate(
 
     from visiontok.data.token_file import TokenFile
     from visiontok.data.tokenizing import identify
-    from visiontok.generators.sampling import SampleNoise
+    from visiontok.generators.decoding import SampleNoise
     from visiontok.tokens import Tokens
     from visiontok.training.pictures import grid, save_picture
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from visiontok.errors import ConfigError, SignalError
+from visiontok.base.errors import ConfigError, SignalError
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from visiontok.core.tokenizer import Tokenizer
     from visiontok.generators.base import Generator
-    from visiontok.tokenizer import Tokenizer
 
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="Name of a tokenizer (see `visiontok list`), owner/name on the hub, or a folder.")]
 TextOption = Annotated[str | None, typer.Option("--text", help="What the pictures show, for tokenizers that read a text.")]
@@ -34,9 +34,9 @@ def load_tokenizer(name: str, device: torch.device, *, text: str | None = None) 
         ConfigError: if the name is a generator's, or a text is given that the tokenizer does not read.
         HubError: if the text encoder cannot be had.
     """
+    from visiontok.core.text_tokenizer import TextTokenizer
+    from visiontok.core.tokenizer import Tokenizer
     from visiontok.hub import from_pretrained
-    from visiontok.text_tokenizer import TextTokenizer
-    from visiontok.tokenizer import Tokenizer
 
     model = from_pretrained(name, device=device)
     if not isinstance(model, Tokenizer):
@@ -55,7 +55,7 @@ def load_for_data(name: str, device: torch.device) -> Tokenizer[Any]:
         ConfigError: if the name is a generator's.
         HubError: if the text encoder cannot be had.
     """
-    from visiontok.text_tokenizer import TextTokenizer
+    from visiontok.core.text_tokenizer import TextTokenizer
 
     model = load_tokenizer(name, device)
     return model.attach_text_encoder() if isinstance(model, TextTokenizer) else model

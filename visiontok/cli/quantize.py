@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from visiontok.base.errors import ConfigError
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import load_tokenizer
 from visiontok.cli.output import print_table
 from visiontok.cli.ranks import progress_bar
-from visiontok.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from visiontok.core.tokenizer import Tokenizer
     from visiontok.data import ImageSource
     from visiontok.evaluation.quantizing import OperatingPoint
     from visiontok.hub import ModelCard
-    from visiontok.tokenizer import Tokenizer
 
 PICTURE = "rate-distortion.png"
 SPREAD = 5.0
@@ -70,7 +70,7 @@ def quantize(
     from visiontok.evaluation.quantizing import draw, latent_rms, measure_levels
     from visiontok.hub import save_pretrained
     from visiontok.quantizers import DimensionWiseConfig
-    from visiontok.tokenizers.image.tokenbridge import TokenBridge
+    from visiontok.tokenizers.image.tokenbridge.model import TokenBridge
 
     tokenizer = load_tokenizer(model, pick_device(device))
     if not tokenizer.layout.is_continuous:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from visiontok.base.errors import ConfigError
 from visiontok.cli.output import print_table
-from visiontok.errors import ConfigError
 
 
 def study(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from visiontok.errors import ConfigError
+from visiontok.base.errors import ConfigError
 
 
 def train(

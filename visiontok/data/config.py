@@ -8,7 +8,8 @@ from typing import Annotated, Any, TypeAlias, get_args
 
 from pydantic import Field
 
-from visiontok.config import Config
+from visiontok.base.config import Config
+from visiontok.base.errors import ConfigError
 from visiontok.data.digits import DigitsConfig, DigitsSource
 from visiontok.data.folder import FolderConfig, FolderSource
 from visiontok.data.parquet import ParquetConfig, ParquetSource
@@ -16,7 +17,6 @@ from visiontok.data.photos import PhotosConfig, PhotosSource
 from visiontok.data.shapes import ShapesConfig, ShapesSource
 from visiontok.data.source import ImageSource
 from visiontok.data.webdataset import WebDatasetConfig, WebDatasetSource
-from visiontok.errors import ConfigError
 from visiontok.registry import unknown
 
 DataConfig: TypeAlias = Annotated[

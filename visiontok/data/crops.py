@@ -10,8 +10,8 @@ from PIL import Image
 from pydantic import BeforeValidator, Field
 from torchvision.transforms.v2 import functional as F
 
-from visiontok.config import Config
-from visiontok.preprocessing import ImagePreprocessing
+from visiontok.base.config import Config
+from visiontok.signals.image_preprocessing import ImagePreprocessing
 
 
 class CenterCrop(Config):

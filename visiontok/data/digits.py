@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 from visiontok.data.source import ImageSource, Sample, fingerprint
-from visiontok.images import read_image
+from visiontok.signals.image import read_image
 
 
 class DigitsConfig(Config):

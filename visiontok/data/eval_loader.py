@@ -6,12 +6,12 @@ from collections.abc import Generator, Iterator
 
 import torch
 
+from visiontok.base.errors import ConfigError, DataError
 from visiontok.data.batch import Batch, make_batch
 from visiontok.data.prefetch import prefetch
 from visiontok.data.skips import UNUSABLE, Skip, SkipReport
 from visiontok.data.source import ImageSource
-from visiontok.errors import ConfigError, DataError
-from visiontok.preprocessing import ImagePreprocessing
+from visiontok.signals.image_preprocessing import ImagePreprocessing
 
 
 class EvalLoader:

@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from visiontok.config import Config
+from visiontok.base.config import Config
+from visiontok.base.errors import DataError
 from visiontok.data.source import ImageSource, Sample, fingerprint
-from visiontok.errors import DataError
-from visiontok.images import read_image
+from visiontok.signals.image import read_image
 
 SUFFIXES = frozenset((".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 

@@ -13,12 +13,12 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from visiontok.config import Config
+from visiontok.base.config import Config
+from visiontok.base.errors import DataError
 from visiontok.data.shard_names import expand_shards
 from visiontok.data.source import ImageSource, Sample, fingerprint
-from visiontok.errors import DataError
-from visiontok.images import read_image
 from visiontok.registry import unknown
+from visiontok.signals.image import read_image
 
 _CACHED_BYTES = 2**28
 

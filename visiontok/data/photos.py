@@ -7,11 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from visiontok.config import Config
+from visiontok.base.config import Config
+from visiontok.base.errors import DataError
 from visiontok.data.skips import Skip
 from visiontok.data.source import ImageSource, Sample, fingerprint
-from visiontok.errors import DataError
-from visiontok.images import read_image
+from visiontok.signals.image import read_image
 
 _SKIMAGE, _SKLEARN = ("skimage", "data"), ("sklearn", "datasets/images")
 

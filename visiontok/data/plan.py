@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from visiontok.errors import ConfigError
+from visiontok.base.errors import ConfigError
 
 # Keep the random streams of one seed apart.
 _ORDER, _AUGMENTATION = 1, 2

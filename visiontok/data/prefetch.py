@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from visiontok.errors import VisiontokError
+from visiontok.base.errors import VisiontokError
 
 T = TypeVar("T")
 

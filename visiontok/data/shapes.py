@@ -10,9 +10,9 @@ import numpy as np
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 from visiontok.data.source import ImageSource, Sample, fingerprint
-from visiontok.images import read_image
+from visiontok.signals.image import read_image
 
 COLOURS = {
     "red": (214, 39, 40),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from visiontok.errors import DataError, SignalError
+from visiontok.base.errors import DataError, SignalError
 
 UNUSABLE = (SignalError, DataError)
 """What reading one sample may raise without ending a run."""

@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from visiontok.config import Config
+from visiontok.base.config import Config
+from visiontok.base.errors import DataError
 from visiontok.data.batch import Batch
 from visiontok.data.skips import UNUSABLE
 from visiontok.data.source import ImageSource, Sample
-from visiontok.errors import DataError
 
 
 class TextsConfig(Config):

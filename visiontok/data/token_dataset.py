@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from visiontok.base.errors import DataError, TokenError
 from visiontok.data.token_shards import MANIFEST, Manifest, Shard, TokenSetHeader, check_alike
-from visiontok.errors import DataError, TokenError
 from visiontok.tokens import TokenLayout, Tokens
 
 

@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from visiontok.base.errors import TokenError
+from visiontok.base.files import replacing
 from visiontok.data.token_shards import TokenizerIdentity
-from visiontok.errors import TokenError
-from visiontok.files import replacing
-from visiontok.layout import TokenLayout
-from visiontok.tokens import Latents, Tokens
+from visiontok.tokens import Latents, TokenLayout, Tokens
 
 
 @dataclass(frozen=True)

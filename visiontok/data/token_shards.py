@@ -15,9 +15,9 @@ import torch
 from pydantic import JsonValue
 
 import visiontok
-from visiontok.config import Config
-from visiontok.errors import ConfigError, DataError
-from visiontok.files import replacing
+from visiontok.base.config import Config
+from visiontok.base.errors import ConfigError, DataError
+from visiontok.base.files import replacing
 from visiontok.tokens import TokenLayout, Tokens
 
 MANIFEST = "manifest.json"

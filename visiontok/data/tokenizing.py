@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from visiontok.base.errors import ConfigError, DataError
+from visiontok.base.files import replacing
+from visiontok.core.model import weights_sha256
+from visiontok.core.text_tokenizer import encodes_with_text
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.data.prefetch import prefetch
 from visiontok.data.skips import UNUSABLE, Skip
 from visiontok.data.source import ImageSource
 from visiontok.data.texts import Texts, TextsConfig, texts_of
 from visiontok.data.token_shards import Manifest, Shard, TokenizerIdentity, TokenSetHeader, TokenShardWriter, check_alike
-from visiontok.errors import ConfigError, DataError
-from visiontok.files import replacing
-from visiontok.model import weights_sha256
-from visiontok.preprocessing import ImagePreprocessing
-from visiontok.text_tokenizer import encodes_with_text
-from visiontok.tokenizer import Tokenizer
+from visiontok.signals.image_preprocessing import ImagePreprocessing
 from visiontok.tokens import Tokens
 
 SKIPPED = "skipped.json"

@@ -11,7 +11,8 @@ import torch
 from PIL import Image, ImageOps
 from pydantic import Field
 
-from visiontok.config import Config
+from visiontok.base.config import Config
+from visiontok.base.errors import ConfigError, DataError
 from visiontok.data.batch import Batch, make_batch
 from visiontok.data.cache import CachedSource
 from visiontok.data.crops import CenterCrop, Crop
@@ -19,8 +20,7 @@ from visiontok.data.plan import BatchPlan, augmentation_rng
 from visiontok.data.prefetch import prefetch
 from visiontok.data.skips import UNUSABLE, Skip, SkipReport
 from visiontok.data.source import ImageSource, Sample
-from visiontok.errors import ConfigError, DataError
-from visiontok.preprocessing import ImagePreprocessing
+from visiontok.signals.image_preprocessing import ImagePreprocessing
 
 _MOST_REPLACEMENTS = 1000
 

@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from visiontok.config import Config
+from visiontok.base.config import Config
+from visiontok.base.errors import DataError
 from visiontok.data.shard_names import expand_shards
 from visiontok.data.skips import Skip
 from visiontok.data.source import ImageSource, Sample, fingerprint
-from visiontok.errors import DataError
-from visiontok.images import MAX_BYTES, read_image
+from visiontok.signals.image import MAX_BYTES, read_image
 
 _PICTURES = ("jpg", "jpeg", "png", "webp")
 _COMPANIONS = ("cls", "txt", "json")

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import EvalLoader, open_source
 from visiontok.data.tokenizing import identify, tokenize_source
 from visiontok.demo.settings import DemoConfig
@@ -17,10 +18,9 @@ from visiontok.demo.stages import Stages
 from visiontok.evaluation import GenerationSuite, Result, evaluate_samples, evaluate_suite, load_suite
 from visiontok.evaluation.pictures import choose
 from visiontok.generators.base import Generator
-from visiontok.generators.sampling import SampleNoise
+from visiontok.generators.decoding import SampleNoise
 from visiontok.hub import from_pretrained
-from visiontok.preprocessing import ImagePreprocessing
-from visiontok.tokenizer import Tokenizer
+from visiontok.signals.image_preprocessing import ImagePreprocessing
 from visiontok.tokens import Tokens
 from visiontok.training import load_recipe, train
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from visiontok.base.errors import ConfigError
+from visiontok.base.files import replacing
 from visiontok.demo.bars import Bar, bars_of
 from visiontok.demo.digits import run_digits
 from visiontok.demo.page import write_page
 from visiontok.demo.photographs import reconstruct_photographs
 from visiontok.demo.settings import DemoConfig
 from visiontok.demo.stages import Stages
-from visiontok.errors import ConfigError
-from visiontok.files import replacing
 
 SUMMARY, PAGE = "demo.json", "report.html"
 

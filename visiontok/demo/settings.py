@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 
 
 class DemoConfig(Config):

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.evaluation.report import PictureRow, Pictures, to_pictures
-from visiontok.tokenizer import Tokenizer
 from visiontok.tokens import Tokens
 
 

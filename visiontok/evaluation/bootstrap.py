@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from visiontok.config import Config
-from visiontok.errors import EvaluationError
+from visiontok.base.config import Config
+from visiontok.base.errors import EvaluationError
 
 _BLOCK = 2**22
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from scipy.stats import t as student
 
-from visiontok.config import Config
-from visiontok.errors import EvaluationError
+from visiontok.base.config import Config
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.bootstrap import BootstrapConfig, Interval, bootstrap_mean
 from visiontok.evaluation.evidence import Evidence
 from visiontok.evaluation.frechet_bootstrap import centred_interval

@@ -11,8 +11,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from visiontok.errors import EvaluationError
-from visiontok.files import replacing
+from visiontok.base.errors import EvaluationError
+from visiontok.base.files import replacing
 
 SUFFIX = ".evidence.safetensors"
 

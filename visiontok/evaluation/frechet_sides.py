@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.features import FeatureExtractor
 from visiontok.evaluation.metrics.frechet import frechet_distance
 from visiontok.evaluation.metrics.moments import Statistics

@@ -9,8 +9,8 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
+from visiontok.base.errors import EvaluationError
 from visiontok.data import EvalLoader, SkipReport, open_source
-from visiontok.errors import EvaluationError
 from visiontok.evaluation.environment import environment
 from visiontok.evaluation.evidence import Evidence
 from visiontok.evaluation.features import Classifier, FeatureExtractor, all_extractors
@@ -29,7 +29,7 @@ from visiontok.evaluation.samples import Samples
 from visiontok.evaluation.sampling import SamplePlan
 from visiontok.evaluation.statistics_files import read_statistics
 from visiontok.evaluation.unfinished import Progress, UnfinishedSides
-from visiontok.preprocessing import ImagePreprocessing
+from visiontok.signals.image_preprocessing import ImagePreprocessing
 
 
 def evaluate_samples(

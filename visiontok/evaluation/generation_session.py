@@ -11,7 +11,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from visiontok.errors import ConfigError
+from visiontok.base.errors import ConfigError
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.evaluation.evidence import Evidence
 from visiontok.evaluation.generation import SampleMeasurement
 from visiontok.evaluation.generation_suite import GenerationSuite
@@ -24,7 +25,6 @@ from visiontok.evaluation.sampling import SamplePlan, write_samples
 from visiontok.evaluation.seeds import across_seeds
 from visiontok.evaluation.unfinished import UnfinishedSides
 from visiontok.generators.base import Generator
-from visiontok.tokenizer import Tokenizer
 
 Bars = Callable[[str], AbstractContextManager[Report]]
 

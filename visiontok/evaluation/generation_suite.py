@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 from visiontok.data import DataConfig
 from visiontok.evaluation.bootstrap import BootstrapConfig
 from visiontok.evaluation.features import EXTRACTORS

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import JsonValue
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.bootstrap import BootstrapConfig
 from visiontok.evaluation.features import Classifier, FeatureExtractor
 from visiontok.evaluation.frechet_bootstrap import centred_interval, resampled_distances, why_no_interval

@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 
+from visiontok.base.errors import EvaluationError
+from visiontok.core.text_tokenizer import TextTokenizer
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import Batch as LoadedBatch
 from visiontok.data import EvalLoader, SkipReport, Texts, open_source, texts_of
 from visiontok.data.batch import make_batch
-from visiontok.errors import EvaluationError
 from visiontok.evaluation.ahead import ahead
 from visiontok.evaluation.environment import environment
 from visiontok.evaluation.evidence import Evidence
@@ -28,9 +30,7 @@ from visiontok.evaluation.result import MetricValue, Result
 from visiontok.evaluation.seeds import mean_evidence, mean_values
 from visiontok.evaluation.suite import Suite
 from visiontok.evaluation.unfinished import Progress, Unfinished
-from visiontok.preprocessing import ImagePreprocessing
-from visiontok.text_tokenizer import TextTokenizer
-from visiontok.tokenizer import Tokenizer
+from visiontok.signals.image_preprocessing import ImagePreprocessing
 
 Report = Callable[[int, int], None]
 Setting = tuple[int | None, int | None]

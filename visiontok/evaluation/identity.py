@@ -11,12 +11,12 @@ import numpy as np
 import torch.distributed as dist
 from torch import Tensor
 
+from visiontok.base.errors import UnknownNameError
+from visiontok.core.model import Model, weights_sha256
 from visiontok.data import DataConfig, ImageSource, SkipReport
-from visiontok.errors import UnknownNameError
 from visiontok.evaluation.metrics.accumulator import merge_across_processes
 from visiontok.evaluation.metrics.per_image import PerImage
 from visiontok.evaluation.result import DataIdentity, ModelIdentity, Run
-from visiontok.model import Model, weights_sha256
 from visiontok.registry import family_of
 
 

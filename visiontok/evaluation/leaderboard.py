@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from visiontok import registry
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
+from visiontok.base.files import replacing
 from visiontok.evaluation.result import MetricValue, Result
-from visiontok.files import replacing
 
 _COLUMNS = ("tokens_per_image", "bits_per_pixel.nominal", "psnr.mean_db", "ssim", "lpips", "FID", "FD", "codebook.usage")
 """What a row shows of a result, where it holds it: values whose names begin so."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from visiontok.base.errors import DataError
 from visiontok.data import ImageSource, Sample
 from visiontok.data.skips import UNUSABLE, Skip
 from visiontok.data.source import fingerprint
-from visiontok.errors import DataError
 from visiontok.evaluation.protocol import Protocol
 
 

@@ -10,18 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from visiontok.base.errors import EvaluationError
+from visiontok.base.files import replacing
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import EvalLoader, ImageSource
-from visiontok.errors import EvaluationError
 from visiontok.evaluation.metrics.code_counts import CodeCounts
 from visiontok.evaluation.metrics.entropy import plugin_entropy
 from visiontok.evaluation.metrics.fidelity import psnr
 from visiontok.evaluation.metrics.ssim import ssim
 from visiontok.evaluation.protocol import to_uint8
-from visiontok.files import replacing
-from visiontok.preprocessing import ImagePreprocessing
 from visiontok.quantizers.dimension_wise import DimensionWiseConfig
-from visiontok.tokenizer import Tokenizer
-from visiontok.tokenizers.image.tokenbridge import TokenBridge
+from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.tokenizers.image.tokenbridge.model import TokenBridge
 from visiontok.tokens import Latents, Tokens
 
 Progress = Callable[[int, int], None]

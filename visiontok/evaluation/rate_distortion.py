@@ -13,16 +13,16 @@ import numpy as np
 from torch import Tensor
 from typing_extensions import Self
 
-from visiontok.config import Config
-from visiontok.errors import EvaluationError
+from visiontok.base.config import Config
+from visiontok.base.errors import EvaluationError
+from visiontok.base.files import replacing
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.evaluation.harness import Measurement, Report, evaluating
 from visiontok.evaluation.kept_measurements import KeptMeasurements
 from visiontok.evaluation.metrics.fidelity import psnr
 from visiontok.evaluation.protocol import to_uint8
 from visiontok.evaluation.result import MetricValue, Result
 from visiontok.evaluation.suite import Metric, Suite
-from visiontok.files import replacing
-from visiontok.tokenizer import Tokenizer
 from visiontok.tokens import Tokens
 
 ALWAYS: tuple[Metric, ...] = ("psnr", "ssim", "rate")

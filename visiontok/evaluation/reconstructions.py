@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from visiontok.base.errors import EvaluationError
+from visiontok.core.text_tokenizer import TextTokenizer
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import Batch as LoadedBatch
 from visiontok.data import Texts
-from visiontok.errors import EvaluationError
 from visiontok.evaluation.protocol import Protocol as PictureProtocol
 from visiontok.evaluation.protocol import to_uint8
-from visiontok.text_tokenizer import TextTokenizer
-from visiontok.tokenizer import Tokenizer
 from visiontok.tokens import Latents, TokenLayout, Tokens
 
 Reconstructed: TypeAlias = dict[int | None, tuple[Tokens | Latents, Tensor]]

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
-from visiontok.config import Config
+from visiontok.base.config import Config
+from visiontok.base.files import replacing
 from visiontok.evaluation.bootstrap import Interval
-from visiontok.files import replacing
 
 
 class SeedSpread(Config):

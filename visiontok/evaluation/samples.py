@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from visiontok.base.errors import EvaluationError
 from visiontok.data import SkipReport
 from visiontok.data.folder import FolderConfig, FolderSource
 from visiontok.data.skips import UNUSABLE, Skip
-from visiontok.errors import EvaluationError
 
 CLASS_OF_FILE = re.compile(r"-class-(\d+)$")
 """How file names of single pictures end that say which class was asked for."""

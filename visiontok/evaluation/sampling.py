@@ -15,15 +15,15 @@ from PIL import Image
 from pydantic import Field, JsonValue
 from torch import Tensor
 
-from visiontok.config import Config
-from visiontok.errors import ConfigError, EvaluationError
+from visiontok.base.config import Config
+from visiontok.base.errors import ConfigError, EvaluationError
+from visiontok.base.files import replacing
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.evaluation.identity import processes
 from visiontok.evaluation.protocol import to_uint8
 from visiontok.evaluation.result import ModelIdentity
-from visiontok.files import replacing
 from visiontok.generators.base import Generator
-from visiontok.generators.sampling import SampleNoise
-from visiontok.tokenizer import Tokenizer
+from visiontok.generators.decoding import SampleNoise
 
 ClassOrder = Literal["cycle", "by-class", "shuffled", "uniform"]
 

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.evaluation.examples import show_examples
 from visiontok.evaluation.harness import Measurement, Report
 from visiontok.evaluation.identity import processes
@@ -15,7 +16,6 @@ from visiontok.evaluation.kept_measurements import KeptMeasurements
 from visiontok.evaluation.report.run import Measured, write_run_report
 from visiontok.evaluation.result import Result
 from visiontok.evaluation.suite import Suite
-from visiontok.tokenizer import Tokenizer
 
 
 def evaluate_models(

@@ -16,9 +16,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
+from visiontok.base.files import replacing
 from visiontok.evaluation.metrics.moments import Statistics
-from visiontok.files import replacing
 
 Split = Literal["train", "val", "test", "generated"]
 ADM_TRAINING_FILES = ("VIRTUAL_imagenet", "adm_in256_stats")

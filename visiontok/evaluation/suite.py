@@ -8,17 +8,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from visiontok.config import Config
+from visiontok.base.config import Config
+from visiontok.base.errors import ConfigError
+from visiontok.base.resources import suites_folder
+from visiontok.base.yaml_files import read_yaml
 from visiontok.data import DataConfig, TextsConfig
-from visiontok.errors import ConfigError
 from visiontok.evaluation.bootstrap import BootstrapConfig
 from visiontok.evaluation.features import EXTRACTORS, Classifier
 from visiontok.evaluation.generation_suite import GenerationSuite
 from visiontok.evaluation.perturbation_grid import PerturbationGrid
 from visiontok.evaluation.protocol import PROTOCOLS
 from visiontok.registry import unknown
-from visiontok.resources import suites_folder
-from visiontok.yaml_files import read_yaml
 
 Metric = Literal[
     "mse",

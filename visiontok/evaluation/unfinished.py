@@ -16,8 +16,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from visiontok.base.files import replacing
 from visiontok.data.skips import Skip
-from visiontok.files import replacing
 
 _COST = 50
 """Storing may take one fiftieth of the time."""

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from visiontok.errors import CheckpointError
+from visiontok.base.errors import CheckpointError
 
 FOLDER_VARIABLE = "VISIONTOK_WEIGHTS"
 

@@ -9,11 +9,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from visiontok.config import Config
-from visiontok.errors import ConfigError, TokenError
-from visiontok.generators.sampling.base import SamplingConfig
-from visiontok.generators.sampling.noise import Noise, NoiseLike
-from visiontok.model import Model
+from visiontok.base.config import Config
+from visiontok.base.errors import ConfigError, TokenError
+from visiontok.base.noise import Noise, NoiseLike
+from visiontok.core.model import Model
+from visiontok.generators.decoding.base import SamplingConfig
 from visiontok.tokens import TokenLayout, Tokens
 
 

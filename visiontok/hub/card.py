@@ -6,12 +6,12 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from visiontok.config import Config
+from visiontok.base.config import Config
+from visiontok.core.text_tokenizer import TextTokenizer
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.generators.base import Generator
-from visiontok.layout import TokenLayout
 from visiontok.registry import Family
-from visiontok.text_tokenizer import TextTokenizer
-from visiontok.tokenizer import Tokenizer
+from visiontok.tokens import TokenLayout
 
 AnyModel: TypeAlias = Tokenizer[Any] | Generator[Any]
 

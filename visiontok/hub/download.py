@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 )
 
 import visiontok
-from visiontok.errors import CheckpointError, HubError, VisiontokError
+from visiontok.base.errors import CheckpointError, HubError, VisiontokError
 from visiontok.hub.reading import check_whole
 from visiontok.hub.sources import FileAbsentError
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visiontok.errors import CheckpointError
+from visiontok.base.errors import CheckpointError
 
 ARGUMENTS = ("argparse.Namespace", "ruamel.yaml.")
 """Beginnings of the names of what is kept shut: how training scripts save their arguments."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from visiontok.errors import ConfigError
+from visiontok.base.errors import ConfigError
 
 _REFERENCE = re.compile(r"\$\{([^{}]*)\}")
 _PATH = re.compile(r"[A-Za-z_]\w*(\.\w+)*")

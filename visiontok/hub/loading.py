@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from visiontok import registry
-from visiontok.config import Config, merge
-from visiontok.errors import CheckpointError, ConfigError, HubError, UnknownNameError
+from visiontok.base.config import Config, merge
+from visiontok.base.errors import CheckpointError, ConfigError, HubError, UnknownNameError
+from visiontok.core.model import load_weights
 from visiontok.hub.card import AnyModel
 from visiontok.hub.download import Repository, explained
 from visiontok.hub.interpolation import resolve
 from visiontok.hub.reading import CONFIG_NAME, WEIGHTS_NAME, SavedConfig, read_config, read_own_config, read_weights
 from visiontok.hub.sources import Folder, Source, first_of
-from visiontok.model import load_weights
 
 AUTHORS_WEIGHTS = (WEIGHTS_NAME, "pytorch_model.bin", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 """Weight files that are tried where the registry does not name one."""

@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from visiontok.config import Config
-from visiontok.errors import CheckpointError, ConfigError
+from visiontok.base.config import Config
+from visiontok.base.errors import CheckpointError, ConfigError
 from visiontok.hub.inert_pickle import foreign, read_inert
 
 CONFIG_NAME = "config.json"

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 import visiontok
 from visiontok import registry
-from visiontok.errors import CheckpointError
-from visiontok.files import sync
+from visiontok.base.errors import CheckpointError
+from visiontok.base.files import sync
 from visiontok.hub.card import AnyModel, ModelCard, render
 from visiontok.hub.download import endpoint, explained
 from visiontok.hub.reading import CARD_NAME, CONFIG_NAME, METADATA_KEY, WEIGHTS_NAME, SavedConfig, read_config, read_own_config

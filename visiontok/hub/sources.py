@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from visiontok.errors import HubError
+from visiontok.base.errors import HubError
 
 STAGE_PREFIX = ".saving-"
 """The folder inside a model folder in which a save is prepared; it stays only where a save was killed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.errors import SignalError
+from visiontok.base.errors import SignalError
 
 
 class AdaptiveGroupNorm(nn.Module):

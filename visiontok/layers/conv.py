@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 from visiontok.layers.activations import silu
 from visiontok.layers.attention import SelfAttention
 from visiontok.layers.resampling import Downsampling, Upsampling

@@ -14,8 +14,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from visiontok.config import Config
-from visiontok.errors import ConfigError
+from visiontok.base.config import Config
+from visiontok.base.errors import ConfigError
 
 Positive = Annotated[int, Field(gt=0)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 from torch import nn
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 from visiontok.layers.modulated import ModulatedBlock
 
 

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 from visiontok.layers.attention import SelfAttention
 from visiontok.layers.transformer import TransformerBlock
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 
 
 class DiscriminatorConfig(Config):

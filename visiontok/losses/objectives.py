@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.config import Config
-from visiontok.errors import ConfigError
+from visiontok.base.config import Config
+from visiontok.base.errors import ConfigError
 from visiontok.losses.adversarial import GENERATOR_LOSSES, LeCam, discriminator_hinge
 from visiontok.losses.discriminator import DiscriminatorConfig
 from visiontok.losses.patchgan import PatchGanConfig

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 
 
 class PatchGanConfig(Config):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from visiontok.errors import TokenError
+from visiontok.base.errors import TokenError
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 from visiontok.quantizers.base import Quantized, Quantizer
 from visiontok.quantizers.bits import MAX_BITS, BitOrder, bits_to_ids, ids_to_bits
 from visiontok.quantizers.entropy_terms import MAX_GROUP_SIZE, LogFloor, entropy, mean_probabilities, sample_entropy

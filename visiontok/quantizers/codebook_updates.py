@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 from visiontok.quantizers.across_ranks import num_rows, rows_of_global_batch, rows_of_lowest_score, sum_over_ranks
 from visiontok.quantizers.nearest import nearest_codes
 

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 from visiontok.quantizers.base import Quantized, Quantizer
 from visiontok.quantizers.nearest import nearest_k_codes
 from visiontok.quantizers.straight_through import straight_through

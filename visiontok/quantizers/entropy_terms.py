@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 
 CHUNK_NUMBERS = {"cpu": 2**20, "cuda": 2**24}
 """Probabilities (float32) per chunk; what a chunk held is computed again in the backward pass."""

@@ -8,8 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from visiontok.config import Config
-from visiontok.errors import TokenError
+from visiontok.base.config import Config
+from visiontok.base.errors import TokenError
 from visiontok.quantizers.base import Quantized, Quantizer
 
 

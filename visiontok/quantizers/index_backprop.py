@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 from visiontok.quantizers.base import Quantized, Quantizer
 from visiontok.quantizers.nearest import nearest_codes, nearest_k_codes
 from visiontok.quantizers.soft_assignment import CodebookEntropyConfig, assignment_entropies, expected_codes

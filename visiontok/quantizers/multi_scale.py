@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 from visiontok.quantizers.base import Quantized, Quantizer
 from visiontok.quantizers.binary import BinaryQuantizer, BinaryQuantizerConfig
 from visiontok.quantizers.levels import LevelDropoutConfig, LevelledQuantizer, check_min_levels

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 from visiontok.quantizers.base import Quantized, Quantizer
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor, nn
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 
 
 class PhiConfig(Config):

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 from visiontok.quantizers.across_ranks import sum_over_ranks
 from visiontok.quantizers.entropy_terms import LogFloor, entropy
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 from visiontok.quantizers.across_ranks import num_rows, rows_of_global_batch
 from visiontok.quantizers.base import Quantized, Quantizer
 from visiontok.quantizers.codebook_updates import EmaConfig, EmaUpdate, KMeansConfig, KMeansInit

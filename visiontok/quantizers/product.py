@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 from visiontok.quantizers.base import Quantized, Quantizer
 from visiontok.quantizers.levels import LevelledQuantizer
 from visiontok.quantizers.losses import mean_of

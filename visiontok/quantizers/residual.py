@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 from visiontok.quantizers.base import Quantized, Quantizer
 from visiontok.quantizers.gradients import GRADIENTS, Gradient
 from visiontok.quantizers.levels import LevelDropoutConfig, LevelledQuantizer, check_min_levels

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 from visiontok.quantizers.nearest import Score, score_offsets, tile_rows
 
 Tile = TypeVar("Tile")

@@ -13,22 +13,22 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from visiontok.base.errors import EvaluationError
+from visiontok.core.model import weights_sha256
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import open_source
 from visiontok.data.tokenizing import identify, tokenize_source
-from visiontok.errors import EvaluationError
 from visiontok.evaluation import GenerationSuite, Result, evaluate_samples, evaluate_suite
 from visiontok.evaluation.identity import Clock
 from visiontok.evaluation.quantizing import latent_rms
 from visiontok.evaluation.sampling import classes_in_order
 from visiontok.generators.base import Generator
-from visiontok.generators.sampling import SampleNoise
+from visiontok.generators.decoding import SampleNoise
 from visiontok.hub import from_pretrained
-from visiontok.model import weights_sha256
 from visiontok.quantizers import DimensionWiseConfig
 from visiontok.studies.definition import GENERATED, Quantized, Study, Trained
 from visiontok.studies.result import RunValues
-from visiontok.tokenizer import Tokenizer
-from visiontok.tokenizers.image.tokenbridge import TokenBridge
+from visiontok.tokenizers.image.tokenbridge.model import TokenBridge
 from visiontok.training import TokenizerRecipe, load_recipe, train
 from visiontok.training.recipe import Recipe
 

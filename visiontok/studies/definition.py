@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from visiontok.config import Config
+from visiontok.base.config import Config
+from visiontok.base.resources import suites_folder
+from visiontok.base.yaml_files import read_yaml
 from visiontok.evaluation import BootstrapConfig, GenerationSuite, Suite
 from visiontok.quantizers.dimension_wise import MOST_LEVELS
 from visiontok.registry import unknown
-from visiontok.resources import suites_folder
-from visiontok.yaml_files import read_yaml
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 """Of a folder too."""

@@ -8,10 +8,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from visiontok.config import Config
+from visiontok.base.config import Config
+from visiontok.base.files import replacing
 from visiontok.evaluation import Interval
 from visiontok.evaluation.result import Environment, Run
-from visiontok.files import replacing
 from visiontok.studies.definition import Study
 
 

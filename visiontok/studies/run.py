@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from visiontok.errors import ConfigError
+from visiontok.base.errors import ConfigError
 from visiontok.evaluation.identity import Clock
 from visiontok.studies.arms import StudyRun
 from visiontok.studies.definition import Study

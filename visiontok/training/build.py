@@ -6,16 +6,16 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from visiontok.base.errors import ConfigError
+from visiontok.core.text_tokenizer import TextTokenizer
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import Batch, EvalLoader, ImageSource, Texts, TrainLoader, open_source
 from visiontok.data.token_dataset import TokenDataset
-from visiontok.errors import ConfigError
 from visiontok.generators.base import Generator
 from visiontok.hub import from_pretrained
-from visiontok.layout import TokenLayout
 from visiontok.losses import ProxyCodesConfig
-from visiontok.preprocessing import ImagePreprocessing
-from visiontok.text_tokenizer import TextTokenizer
-from visiontok.tokenizer import Tokenizer
+from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.tokens import TokenLayout
 from visiontok.training.generator_task import GeneratorTask
 from visiontok.training.recipe import GeneratorRecipe, Recipe, TokenizerRecipe
 from visiontok.training.starting_model import starting_model

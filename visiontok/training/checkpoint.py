@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from visiontok.errors import TrainingError
-from visiontok.files import sync
+from visiontok.base.errors import TrainingError
+from visiontok.base.files import sync
 
 _PREFIX = "step-"
 _MANIFEST = "manifest.json"

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 
 
 class EmaConfig(Config):

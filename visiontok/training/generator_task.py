@@ -10,12 +10,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from visiontok.base.errors import ConfigError
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import SkipReport
-from visiontok.errors import ConfigError
 from visiontok.generators.base import Generator
-from visiontok.generators.sampling import SampleNoise
+from visiontok.generators.decoding import SampleNoise
 from visiontok.hub import ModelCard, save_pretrained
-from visiontok.tokenizer import Tokenizer
 from visiontok.training.ema import averaged_copy, update_average
 from visiontok.training.pictures import grid
 from visiontok.training.recipe import GeneratorRecipe

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 
-from visiontok.config import Config
-from visiontok.errors import ConfigError
+from visiontok.base.config import Config
+from visiontok.base.errors import ConfigError
 
 
 class LoggingConfig(Config):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from visiontok.errors import TrainingError
+from visiontok.base.errors import TrainingError
 from visiontok.training.checkpoint import checkpoint_folder, save_checkpoint
 from visiontok.training.interrupts import StopRequest
 from visiontok.training.logging import MetricsWriter

@@ -9,8 +9,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from visiontok.config import Config
-from visiontok.errors import ConfigError
+from visiontok.base.config import Config
+from visiontok.base.errors import ConfigError
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 

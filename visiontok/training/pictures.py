@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from visiontok.files import replacing
+from visiontok.base.files import replacing
 
 
 def originals_above_reconstructions(images: Tensor, reconstructions: Tensor, *, columns: int = 8) -> Tensor:

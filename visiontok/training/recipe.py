@@ -8,19 +8,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from visiontok.config import Config
+from visiontok.base.config import Config
+from visiontok.base.errors import ConfigError
+from visiontok.base.resources import configs_folder
+from visiontok.base.yaml_files import read_yaml
 from visiontok.data import CenterCrop, DataConfig, LoaderConfig, TextsConfig, parse_source
 from visiontok.data.crops import Crop
-from visiontok.errors import ConfigError
 from visiontok.losses import ObjectiveConfig, ReconstructionConfig
 from visiontok.quantizers import PerturbationConfig
-from visiontok.resources import configs_folder
 from visiontok.training.ema import EmaConfig
 from visiontok.training.logging import LoggingConfig
 from visiontok.training.optimizer import OptimizerConfig
 from visiontok.training.schedule import ScheduleConfig
 from visiontok.training.starting_model import ModelConfig
-from visiontok.yaml_files import read_yaml
 
 Positive = Annotated[int, Field(gt=0)]
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from visiontok.errors import TrainingError
-from visiontok.files import replacing
+from visiontok.base.errors import TrainingError
+from visiontok.base.files import replacing
 from visiontok.training.checkpoint import Checkpoint, list_checkpoints, set_aside
 
 _FREE_SECTIONS = ("output", "steps", "threads", "checkpoints", "logging", "pictures")

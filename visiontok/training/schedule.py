@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 
 
 class ScheduleConfig(Config):

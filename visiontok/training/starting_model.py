@@ -10,11 +10,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from visiontok.config import Config
-from visiontok.errors import ConfigError
+from visiontok.base.config import Config
+from visiontok.base.errors import ConfigError
+from visiontok.core.keymap import check_state_dict
 from visiontok.hub import create, from_pretrained
 from visiontok.hub.card import AnyModel
-from visiontok.keymap import check_state_dict
 from visiontok.registry import Family, Kind, family_of, find_family
 
 

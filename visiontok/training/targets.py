@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visiontok.errors import ConfigError
-from visiontok.tokenizer import Tokenizer
+from visiontok.base.errors import ConfigError
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.tokens import Tokens
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from visiontok.base.errors import ConfigError
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import BatchPlan, TrainLoader
 from visiontok.data.token_dataset import TokenDataset
-from visiontok.errors import ConfigError
-from visiontok.tokenizer import Tokenizer
 from visiontok.tokens import Tokens
 
 

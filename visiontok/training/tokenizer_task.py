@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
 from visiontok.data import Batch, SkipReport, TrainLoader
 from visiontok.hub import ModelCard, save_pretrained
 from visiontok.losses import Objective
 from visiontok.quantizers import LatentPerturbation
-from visiontok.tokenizer import Tokenizer, TokenizerOutput
 from visiontok.tokens import Tokens
 from visiontok.training.ema import averaged_copy, update_average
 from visiontok.training.pictures import originals_above_reconstructions

@@ -15,7 +15,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from rich.console import Console
 
-from visiontok.errors import ConfigError, TrainingError
+from visiontok.base.errors import ConfigError, TrainingError
 from visiontok.training.build import build_task
 from visiontok.training.checkpoint import Checkpoint
 from visiontok.training.interrupts import StopRequest

@@ -8,8 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from visiontok.layout import Segment, TokenLayout
-from visiontok.tokens import Tokens
+from visiontok.tokens import Segment, TokenLayout, Tokens
 
 _LARGEST_CODEBOOK = 2**20
 """Codebooks with more entries (binary and lattice quantizers) have no codes that could die one by one, and no room for a table."""

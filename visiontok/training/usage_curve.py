@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from visiontok.files import replacing
+from visiontok.base.files import replacing
 
 _PREFIX = "usage/"
 

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 
 Combine: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(conditional (B, ...), unconditional (B, ...)) -> guided (B, ...), called once per step, in order."""

@@ -8,8 +8,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from visiontok.base.errors import TokenError
 from visiontok.decoders.flow.guidance import Guidance
-from visiontok.errors import TokenError
 
 Velocity: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(samples (B, ...), the time (1,) that they share) -> their velocity (B, ...)."""

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 
 
 class TimeSchedule(Config):

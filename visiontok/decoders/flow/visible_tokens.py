@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 
 Positive = Annotated[int, Field(gt=0)]
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from visiontok.errors import HubError
-from visiontok.optional import import_optional_class
+from visiontok.base.errors import HubError
+from visiontok.base.optional import import_optional_class
 
 
 class TextEncoder(ABC):

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from visiontok.config import Config
+from visiontok.base.config import Config
+from visiontok.base.errors import ConfigError
 from visiontok.encoders.text.base import TextEncoder, load_from_transformers
-from visiontok.errors import ConfigError
 
 
 class ClipTextConfig(Config):

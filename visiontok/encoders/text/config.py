@@ -6,12 +6,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from visiontok.config import Config
+from visiontok.base.config import Config
+from visiontok.base.errors import ConfigError
 from visiontok.encoders.text.base import TextEncoder
 from visiontok.encoders.text.clip import ClipTextConfig
 from visiontok.encoders.text.hashed_words import HashedWordsConfig
 from visiontok.encoders.text.t5 import T5TextConfig
-from visiontok.errors import ConfigError
 
 
 class TextConfig(Config):

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 from visiontok.encoders.text.base import TextEncoder
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.features.base import Classifier, FeatureExtractor, FunctionExtractor
 from visiontok.evaluation.features.clip import ClipVitL14At336
 from visiontok.evaluation.features.digit_classifier import DigitClassifier

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from visiontok.errors import CheckpointError, EvaluationError
+from visiontok.base.errors import CheckpointError, EvaluationError
 from visiontok.evaluation.weight_files import LoadedWeights
 
 

@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Self
 
-from visiontok.errors import CheckpointError
+from visiontok.base.errors import CheckpointError
+from visiontok.base.optional import import_optional
 from visiontok.evaluation.features.base import FeatureExtractor, described, load_into
 from visiontok.evaluation.protocol.resizes import resize_pictures
 from visiontok.evaluation.weight_files import LoadedWeights, WeightFile, load_weights
 from visiontok.losses.perceptual import IMAGENET_MEAN, IMAGENET_STD
-from visiontok.optional import import_optional
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer

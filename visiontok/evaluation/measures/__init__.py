@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.evaluation.features import Classifier, FeatureExtractor
 from visiontok.evaluation.features.inception import InceptionV3Compat
 from visiontok.evaluation.measures.base import Batch, Measure
@@ -20,8 +21,7 @@ from visiontok.evaluation.measures.perceptual import PERCEPTUAL
 from visiontok.evaluation.measures.perturbed import PerturbedFrechetMeasure, why_not_perturbed
 from visiontok.evaluation.measures.token_statistics import TokenStatisticsMeasure
 from visiontok.evaluation.suite import Suite
-from visiontok.layout import TokenLayout
-from visiontok.tokenizer import Tokenizer
+from visiontok.tokens import TokenLayout
 
 __all__ = ["Batch", "Measure", "build_measures"]
 

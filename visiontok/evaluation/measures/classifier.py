@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.bootstrap import BootstrapConfig, bootstrap_mean
 from visiontok.evaluation.features import Classifier
 from visiontok.evaluation.measures.base import Batch, Measure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.bootstrap import BootstrapConfig, bootstrap_mean
 from visiontok.evaluation.measures.base import Batch, Measure
 from visiontok.evaluation.metrics.code_counts import CodeCounts, CodeUse
@@ -13,8 +13,7 @@ from visiontok.evaluation.metrics.entropy import miller_madow_entropy, plugin_en
 from visiontok.evaluation.metrics.per_image import PerImage
 from visiontok.evaluation.metrics.rates import entropy_bits
 from visiontok.evaluation.result import MetricValue
-from visiontok.layout import TokenLayout
-from visiontok.tokens import Tokens
+from visiontok.tokens import TokenLayout, Tokens
 
 
 class CodebookMeasure(Measure):

@@ -9,15 +9,14 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from visiontok.core.quality import shortest_lengths
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.evaluation.bootstrap import BootstrapConfig, bootstrap_mean
 from visiontok.evaluation.measures.base import Batch, Measure
 from visiontok.evaluation.metrics.per_image import PerImage
 from visiontok.evaluation.protocol import to_uint8
 from visiontok.evaluation.result import MetricValue
-from visiontok.layout import TokenLayout
-from visiontok.quality import shortest_lengths
-from visiontok.tokenizer import Tokenizer
-from visiontok.tokens import Latents, Tokens
+from visiontok.tokens import Latents, TokenLayout, Tokens
 
 _UNKNOWN = -1
 

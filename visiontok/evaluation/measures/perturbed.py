@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
+from visiontok.core.text_tokenizer import TextTokenizer
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.evaluation.bootstrap import BootstrapConfig
 from visiontok.evaluation.features import FeatureExtractor
 from visiontok.evaluation.frechet_sides import frechet_value
@@ -18,8 +20,6 @@ from visiontok.evaluation.perturbation_grid import PerturbationGrid
 from visiontok.evaluation.protocol import to_uint8
 from visiontok.evaluation.result import MetricValue
 from visiontok.quantizers import Quantizer
-from visiontok.text_tokenizer import TextTokenizer
-from visiontok.tokenizer import Tokenizer
 from visiontok.tokens import Tokens
 
 

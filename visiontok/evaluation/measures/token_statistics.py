@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from pydantic import JsonValue
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.bootstrap import BootstrapConfig
 from visiontok.evaluation.measures.base import Batch, Measure
 from visiontok.evaluation.metrics.huffman import huffman_bits_per_token, huffman_saving
@@ -16,8 +16,7 @@ from visiontok.evaluation.metrics.ngrams import bigram_conditional_entropy
 from visiontok.evaluation.metrics.per_image import PerImage
 from visiontok.evaluation.metrics.zipf import zipf_fit
 from visiontok.evaluation.result import MetricValue
-from visiontok.layout import TokenLayout
-from visiontok.tokens import Tokens
+from visiontok.tokens import TokenLayout, Tokens
 
 SEED = 0
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.metrics.accumulator import Accumulator, State
-from visiontok.layout import Segment, TokenLayout
-from visiontok.tokens import PAD, Tokens
+from visiontok.tokens import PAD, Segment, TokenLayout, Tokens
 
 JOINT_LIMIT = 2**24
 """Largest joint vocabulary that is counted; above, no data set could fill it and its usage would say nothing."""

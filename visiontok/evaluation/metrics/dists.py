@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import vgg16
 
-from visiontok.errors import CheckpointError
+from visiontok.base.errors import CheckpointError
 from visiontok.losses.perceptual import IMAGENET_MEAN, IMAGENET_STD
 
 STAGES = (range(0, 4), range(5, 9), range(10, 16), range(17, 23), range(24, 30))

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.integrate import quad
 from scipy.special import digamma, xlogy
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 
 LN2 = float(np.log(2))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 
 
 def mse(reference: Tensor, reconstruction: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from visiontok.config import Config
-from visiontok.errors import EvaluationError
+from visiontok.base.config import Config
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.metrics.accumulator import Accumulator, State
 from visiontok.evaluation.metrics.frechet import frechet_distance
 from visiontok.evaluation.metrics.moments import Moments, Statistics

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax, xlogy
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 
 
 def inception_score(logits: ArrayLike, *, splits: int = 10, shuffle_seed: int | None = 2020) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import log
 from typing import Literal
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 
 
 def information_capacity_style(

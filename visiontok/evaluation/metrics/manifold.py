@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 
 _BLOCK = 1024
 

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 
 _BLOCK = 1024
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.metrics.accumulator import Accumulator, State
 from visiontok.evaluation.metrics.entropy import LN2
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 
 _BLOCK = 1024
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.interpolate import PchipInterpolator
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 
 
 def area_under_curve(tokens: ArrayLike, quality: ArrayLike) -> float:

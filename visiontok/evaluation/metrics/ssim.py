@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.metrics.fidelity import as_pair
 
 WINDOW, SIGMA = 11, 1.5

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 
 Cast: TypeAlias = Literal["round", "trunc", "half-up"]
 CASTS: tuple[Cast, ...] = get_args(Cast)

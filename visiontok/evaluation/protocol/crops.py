@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias, get_args
 
 from PIL import Image
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 
 Crop: TypeAlias = Literal["adm", "center", "resize-bicubic", "resize-bilinear", "resize-lanczos"]
 CROPS: tuple[Crop, ...] = get_args(Crop)

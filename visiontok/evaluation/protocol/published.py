@@ -15,7 +15,7 @@ from typing import Literal
 from PIL import Image
 from torch import Tensor
 
-from visiontok.config import Config
+from visiontok.base.config import Config
 from visiontok.evaluation.protocol.casts import Cast, signed_to_uint8, to_uint8
 from visiontok.evaluation.protocol.crops import Crop, centre_crop
 from visiontok.registry import unknown

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 
 Resize: TypeAlias = Literal["tf1-bilinear", "torch-bilinear", "torch-bilinear-antialias", "clean"]
 RESIZES: tuple[Resize, ...] = get_args(Resize)

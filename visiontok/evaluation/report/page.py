@@ -8,10 +8,10 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from visiontok.base.files import replacing
 from visiontok.evaluation.report.pictures import data_uri
 from visiontok.evaluation.report.plots import draw
 from visiontok.evaluation.report.sections import BarPlot, LinePlot, PointPlot, Section
-from visiontok.files import replacing
 
 
 def write_report(path: str | Path, title: str, sections: Sequence[Section], *, summary: str = "", facts: Mapping[str, str] | None = None) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor
 
-from visiontok.errors import EvaluationError
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.protocol import to_uint8
 from visiontok.evaluation.report.sections import Picture
 from visiontok.tokens import Latents, Tokens

@@ -1,0 +1,131 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from published_layouts import PUBLISHED, image
+
+from visiontok.base.errors import ConfigError, TokenError
+from visiontok.tokens import Segment, TokenLayout
+
+every = pytest.mark.parametrize("name", PUBLISHED)
+
+
+@every
+def test_published_sizes(name):
+    published = PUBLISHED[name]
+    layout = published.layout
+    assert layout.length == published.length == len(layout.vocab_sizes)
+    assert layout.bits == pytest.approx(published.bits)
+    assert math.ceil(layout.bit_widths.sum() / 8) == published.num_bytes
+    assert layout.bits_per_unit == pytest.approx(published.bits / math.prod(layout.signal_shape))
+
+
+@every
+def test_json_round_trip(name):
+    layout = PUBLISHED[name].layout
+    restored = TokenLayout.parse(json.loads(json.dumps(layout.to_dict())))
+    np.testing.assert_array_equal(restored.vocab_sizes, layout.vocab_sizes)
+    np.testing.assert_array_equal(restored.code_offsets, layout.code_offsets)
+    assert restored == layout
+    assert hash(restored) == hash(layout)
+    assert restored != layout.replace(prefix_decodable=not layout.prefix_decodable)
+    assert restored != "a layout"
+
+
+@every
+def test_segments_tile_the_storage(name):
+    layout = PUBLISHED[name].layout
+    places = [place for segment in layout.segments for place in range(layout.length)[layout.slice(segment.name)]]
+    assert places == list(range(layout.length))
+
+
+def test_bits_per_second():
+    assert PUBLISHED["encodec"].layout.bits_per_second == pytest.approx(6000)  # 6 kbps
+    assert PUBLISHED["snac"].layout.bits_per_second == pytest.approx(984.4, abs=0.1)  # 0.98 kbps
+    with pytest.raises(TokenError, match="bits_per_unit"):
+        _ = PUBLISHED["titok"].layout.bits_per_second
+
+
+def test_describe_names_segment_position_and_codebook():
+    assert PUBLISHED["tokenbridge"].layout.describe(16 * (3 * 16 + 4) + 1) == "segment 'grid', position (3, 4), codebook 1"
+    assert PUBLISHED["snac"].layout.describe(12 + 24 + 5) == "segment 'fine', position (5)"
+    assert PUBLISHED["cosmos"].layout.describe(1024 + 33) == "segment 'grid', position (1, 1, 1)"
+
+
+@pytest.mark.parametrize("place", [-1, 32])
+def test_describe_refuses_places_outside(place):
+    with pytest.raises(TokenError, match=rf"place {place} .*\[0, 32\)"):
+        PUBLISHED["titok"].layout.describe(place)
+
+
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=3), st.lists(st.integers(1, 9), min_size=1, max_size=3), st.data())
+def test_describe_agrees_with_numpy(shape, vocab_sizes, data):
+    layout = image(Segment(name="x", shape=(1,), vocab_size=2), Segment(name="y", shape=shape, vocab_size=vocab_sizes, codebooks=len(vocab_sizes)))
+    place = data.draw(st.integers(0, layout.segments[1].length - 1))
+    *position, codebook = np.unravel_index(place, (*shape, len(vocab_sizes)))
+    words = layout.describe(1 + place)
+    assert words.startswith(f"segment 'y', position ({', '.join(str(int(axis)) for axis in position)})")
+    assert words.endswith(f"codebook {codebook}") == (len(vocab_sizes) > 1)
+    assert layout.vocab_sizes[1 + place] == vocab_sizes[codebook]
+
+
+def test_an_unknown_segment_is_named():
+    with pytest.raises(TokenError, match=r"no segment 'grid'.*latents"):
+        PUBLISHED["titok"].layout.segment("grid")
+
+
+GRID = {"name": "grid", "shape": (2, 2), "vocab_size": 8}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vocab_size": None}, "vocab_size for ids or channels"),
+        ({"channels": 4}, "not both"),
+        ({"vocab_size": (8, 8)}, "2 vocabulary sizes for 1 codebooks"),
+        ({"vocab_size": 0}, "vocab_size"),
+        ({"vocab_size": 2**63}, "vocab_size"),
+        ({"shape": ()}, "shape"),
+        ({"shape": (2, 0)}, r"shape.1"),
+        ({"stride": (16,)}, "one number per axis"),
+        ({"vocab_size": None, "channels": 4, "codebooks": 2}, "no codebooks"),
+        ({"vocab_size": None, "channels": 4, "codebook": "shared"}, "no codebooks"),
+        ({"name": ""}, "name"),
+        ({"colour": 1}, "unknown key"),
+    ],
+)
+def test_a_segment_that_makes_no_sense_is_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        Segment.parse({**GRID, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"segments": ()}, "segments"),
+        ({"segments": (GRID, GRID)}, "not unique"),
+        ({"segments": (GRID, {"name": "z", "shape": (4,), "channels": 4})}, "either ids or continuous"),
+        ({"segments": ({"name": "y", "shape": (4,), "channels": 3}, {"name": "z", "shape": (4,), "channels": 4})}, "one width"),
+        ({"segments": ({**GRID, "codebook": "c"}, {**GRID, "name": "z", "codebook": "c", "vocab_size": 9})}, "'grid' and 'z' share codebook 'c'"),
+        ({"order": (0, 1, 2)}, "permutation"),
+        ({"order": (0, 1, 2, 2)}, "permutation"),
+        ({"signal_shape": (8, 16, 16)}, r"signal_shape of image is \(H, W\)"),
+        ({"modality": "audio"}, r"signal_shape of audio is \(samples\)"),
+        ({"rate": 0.0}, "rate"),
+        ({"modality": "smell"}, "modality"),
+    ],
+)
+def test_a_layout_that_makes_no_sense_is_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        TokenLayout.parse({"modality": "image", "segments": (GRID,), "signal_shape": (16, 16), **changes})
+
+
+def test_continuous_layouts_have_no_vocabulary():
+    layout = image(Segment(name="map", shape=(4, 4), channels=16))
+    assert layout.is_continuous
+    assert layout.length == 16
+    with pytest.raises(TokenError, match="'map' holds continuous latents"):
+        _ = layout.bits

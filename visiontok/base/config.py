@@ -1,0 +1,107 @@
+"""The base of every configuration: frozen, checked, round-trips through JSON, names components and never import paths."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from typing_extensions import Self
+
+from visiontok.base.errors import ConfigError
+
+
+class Config(BaseModel):
+    """A frozen pydantic model that rejects unknown keys and whose errors are one readable paragraph."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, source: str = "configuration") -> Self:
+        """Validate `values`.
+
+        Raises:
+            ConfigError: with one line per offending key; `source` says where the values came from.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(_explain(cls, error, source)) from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a JSON file written by `save`."""
+        path = Path(path)
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ConfigError(f"{path} is not a readable JSON file: {error}") from error
+        return cls.parse(values, source=str(path))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `parse(config.to_dict()) == config`."""
+        return self.model_dump(mode="json")
+
+    def replace(self, **changes: Any) -> Self:
+        """A validated copy with some fields changed; a nested mapping changes fields of a nested configuration."""
+        return type(self).parse(merge(self.to_dict(), changes), source=f"changes to {type(self).__name__}")
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `base` with `changes` over it, mapping by mapping."""
+    merged = dict(base)
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _explain(cls: type[Config], error: ValidationError, source: str) -> str:
+    lines = []
+    for detail in error.errors():
+        place = ".".join(str(part) for part in detail["loc"]) or "(whole)"
+        if detail["type"] == "extra_forbidden":
+            lines.append(f"{place}: unknown key (value {detail['input']!r}){_suggestion(cls, detail['loc'])}")
+        elif detail["type"] in ("literal_error", "union_tag_invalid"):
+            lines.append(f"{place}: {detail['msg']} (got {detail['input']!r}){_meant(detail)}")
+        else:
+            lines.append(f"{place}: {detail['msg']} (got {detail['input']!r})")
+    known = ", ".join(cls.model_fields)
+    return f"{source} is not a valid {cls.__name__}: " + "; ".join(lines) + f". Known top-level keys: {known}."
+
+
+def _suggestion(cls: type[BaseModel], place: tuple[int | str, ...]) -> str:
+    """What the unknown key at `place` may have been meant to be."""
+    *path, key = place
+    models = [cls]
+    for part in path:
+        fields = [model.model_fields[str(part)] for model in models if str(part) in model.model_fields]
+        inside = [inner for field in fields for inner in _models_in(field.annotation)]
+        models = inside or models  # an index, or the tag of a union, leads no deeper
+    known = [name for model in models for name in model.model_fields]
+    close = difflib.get_close_matches(str(key), known, n=2)
+    if close:
+        return f", did you mean {' or '.join(close)}?"
+    return f", known here: {', '.join(known)}" if path and known else ""
+
+
+def _meant(detail: Mapping[str, Any]) -> str:
+    """Which of the words that may stand in a place the wrong one resembles."""
+    context = detail["ctx"]
+    given = context.get("tag", detail["input"])  # of a union, the tag that chooses the member
+    close = difflib.get_close_matches(str(given), re.findall("'([^']*)'", context.get("expected_tags", context.get("expected", ""))), n=2)
+    return f", did you mean {' or '.join(close)}?" if close else ""
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that an annotation such as `tuple[A, ...] | B | None` mentions."""
+    if get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)

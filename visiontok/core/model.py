@@ -1,0 +1,95 @@
+"""What tokenizers and generators share: a configuration, a place, and the way in from the authors' checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from visiontok.base.config import Config
+from visiontok.base.errors import CheckpointError, ConfigError
+from visiontok.core.keymap import KeyMap, check_state_dict
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+class Model(nn.Module, ABC, Generic[ConfigT]):
+    """Base of `Tokenizer` and `Generator`.
+
+    Attributes:
+        config_class: the family's frozen configuration.
+        reference_keys: how the keys of the authors' state dicts map to ours, for families that read them.
+        config: the configuration this model was built from.
+    """
+
+    config_class: ClassVar[type[Config]]
+    reference_keys: ClassVar[KeyMap]
+
+    def __init__(self, config: ConfigT) -> None:
+        super().__init__()
+        self.config = config
+
+    @classmethod
+    def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Config:
+        """Our configuration from the authors' (and, where theirs leaves sizes out, from the shapes of the weights).
+
+        Raises:
+            ConfigError: if it has unknown keys or values, or lacks sizes that the weights do not tell; by families that read no such checkpoints.
+        """
+        raise ConfigError(f"{cls.__name__} reads no authors' checkpoints; load a folder that save_pretrained wrote")
+
+    @classmethod
+    def from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Self:
+        """Build the model from the authors' configuration and weights, in evaluation mode.
+
+        Raises:
+            ConfigError: if the configuration has unknown keys or values.
+            CheckpointError: listing unmapped, missing or wrongly shaped tensors.
+        """
+        model = cls(cls.config_from_reference(config, state_dict))  # type: ignore[arg-type]
+        load_weights(model, cls.weights_from_reference(state_dict), source="the reference checkpoint")
+        return model.eval()
+
+    @classmethod
+    def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The authors' tensors under our names. Families whose tensors also change shape extend this.
+
+        Raises:
+            CheckpointError: listing tensors without a place.
+        """
+        return cls.reference_keys(state_dict)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+
+def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str) -> None:
+    """Load weights that must fit exactly.
+
+    Raises:
+        CheckpointError: listing missing, unknown and wrongly shaped tensors.
+    """
+    check_state_dict(model.state_dict(), state_dict, source=source)
+    try:
+        model.load_state_dict(dict(state_dict))
+    except RuntimeError as error:
+        raise CheckpointError(f"the weights of {source} could not be loaded: {error}") from error
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """SHA-256 over every parameter and buffer in the order of their names: equal weights have equal sums, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

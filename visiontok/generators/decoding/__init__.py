@@ -1,0 +1,33 @@
+"""Sampling strategies: small objects that any generator can use."""
+
+from visiontok.base.noise import GeneratorNoise, Noise, NoiseLike, RecordedNoise, SampleNoise, as_noise
+from visiontok.generators.decoding.base import SamplingConfig
+from visiontok.generators.decoding.categorical import sample_categorical
+from visiontok.generators.decoding.filters import Filter, Temperature, TopK, TopP
+from visiontok.generators.decoding.guidance import ConstantGuidance, Guidance, LinearGuidance, PowerCosineGuidance, guide
+from visiontok.generators.decoding.iterative import IterativeSampler, IterativeSampling
+from visiontok.generators.decoding.next_token import NextTokenSampler, NextTokenSampling
+
+__all__ = [
+    "ConstantGuidance",
+    "Filter",
+    "GeneratorNoise",
+    "Guidance",
+    "IterativeSampler",
+    "IterativeSampling",
+    "LinearGuidance",
+    "NextTokenSampler",
+    "NextTokenSampling",
+    "Noise",
+    "NoiseLike",
+    "PowerCosineGuidance",
+    "RecordedNoise",
+    "SampleNoise",
+    "SamplingConfig",
+    "Temperature",
+    "TopK",
+    "TopP",
+    "as_noise",
+    "guide",
+    "sample_categorical",
+]

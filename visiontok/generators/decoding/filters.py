@@ -1,0 +1,70 @@
+"""Logit filters: small objects, applied in the order in which they are listed.
+
+A filter is any callable from logits (..., V) to logits (..., V); it takes an id out of the race by setting its logit to minus infinity.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from visiontok.base.errors import ConfigError
+
+
+class Filter(Protocol):
+    """Logits (..., V) in, logits (..., V) out."""
+
+    def __call__(self, logits: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """Divides the logits: below 1 sharpens, above 1 flattens."""
+
+    value: float
+
+    def __post_init__(self) -> None:
+        if not (self.value > 0 and math.isfinite(self.value)):
+            raise ConfigError(f"temperature must be positive and finite, got {self.value}; for the most likely id use TopK(1)")
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        return logits / self.value
+
+
+@dataclass(frozen=True)
+class TopK:
+    """Keeps the `k` most likely ids and those tied with the last of them; a `k` beyond the vocabulary keeps all."""
+
+    k: int
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ConfigError(f"top-k keeps at least one id, got k = {self.k}; leave the filter out to keep all")
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        smallest = logits.topk(min(self.k, logits.shape[-1]), dim=-1).values[..., -1:]
+        return logits.masked_fill(logits < smallest, -math.inf)
+
+
+@dataclass(frozen=True)
+class TopP:
+    """Keeps the most likely ids until their probability exceeds `p` (nucleus sampling, arXiv 1904.09751); always at least one."""
+
+    p: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.p <= 1:
+            raise ConfigError(f"top-p is a probability, got p = {self.p}")
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        if self.p == 1:  # rounding can push a cumulative sum over 1
+            return logits
+        ranked, places = logits.sort(dim=-1, descending=True)
+        before = F.pad(ranked.softmax(dim=-1).cumsum(dim=-1)[..., :-1], (1, 0))
+        dropped = torch.zeros_like(before, dtype=torch.bool).scatter(-1, places, before > self.p)
+        return logits.masked_fill(dropped, -math.inf)

@@ -1,0 +1,126 @@
+"""The bidirectional transformers of MaskGIT-style generators: BERT with post-norm blocks, and U-ViT with long skips."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from visiontok.base.config import Config
+from visiontok.layers.post_norm import PostNormBlock
+from visiontok.layers.transformer import TransformerBlock
+
+Size = Annotated[int, Field(gt=0)]
+
+
+class _BackboneConfig(Config):
+    dim: Size
+    depth: Size
+    heads: Size
+    mlp_dim: Size
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> _BackboneConfig:
+        if self.dim % self.heads:
+            raise ValueError(f"{self.heads} heads do not divide a width of {self.dim}")
+        return self
+
+
+class BertConfig(_BackboneConfig):
+    """Sizes of `Bert`.
+
+    Attributes:
+        dim: width D.
+        depth: number of blocks.
+        heads: attention heads.
+        mlp_dim: hidden width of the feed-forward parts.
+        dropout: after the embedding and after both parts of every block.
+        attention_dropout: of the attention probabilities.
+    """
+
+    type: Literal["bert"] = "bert"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    attention_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+    def build(self, vocab_size: int, length: int) -> Bert:
+        """The network for sequences of `length` out of `vocab_size` ids."""
+        return Bert(self, vocab_size, length)
+
+
+class UViTConfig(_BackboneConfig):
+    """Sizes of `UViT`.
+
+    Attributes:
+        dim: width D.
+        depth: number of blocks; the block in the middle comes on top of an even number.
+        heads: attention heads.
+        mlp_dim: hidden width of the feed-forward parts.
+    """
+
+    type: Literal["uvit"] = "uvit"
+
+    def build(self, vocab_size: int, length: int) -> UViT:
+        """The network for sequences of `length` out of `vocab_size` ids."""
+        return UViT(self, vocab_size, length)
+
+
+class Bert(nn.Module):
+    """BERT's encoder (arXiv 1810.04805): ids (B, L) -> (B, L, D)."""
+
+    def __init__(self, config: BertConfig, vocab_size: int, length: int) -> None:
+        super().__init__()
+        self.embeddings = nn.Embedding(vocab_size, config.dim)
+        self.pos_embed = nn.Parameter(torch.empty(length, config.dim))
+        # BERT tells two sentences apart by the rows of this table; pictures are always the first, but published weights hold both rows
+        self.token_type_embed = nn.Parameter(torch.empty(2, config.dim))
+        self.norm = nn.LayerNorm(config.dim, eps=1e-12)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.Sequential(
+            *(
+                PostNormBlock(
+                    config.dim,
+                    config.heads,
+                    mlp_dim=config.mlp_dim,
+                    eps=1e-12,
+                    dropout=config.dropout,
+                    attention_dropout=config.attention_dropout,
+                )
+                for _ in range(config.depth)
+            )
+        )
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embeddings(ids) + self.token_type_embed[0] + self.pos_embed
+        return self.blocks(self.dropout(self.norm(x)))
+
+
+class UViT(nn.Module):
+    """U-ViT (arXiv 2209.12152): the output of every block in the first half is added to its mirror image's input; ids (B, L) -> (B, L, D)."""
+
+    def __init__(self, config: UViTConfig, vocab_size: int, length: int) -> None:
+        super().__init__()
+        half = config.depth // 2
+
+        def block() -> TransformerBlock:
+            return TransformerBlock(config.dim, config.heads, mlp_dim=config.mlp_dim, qkv_bias=False)
+
+        self.embeddings = nn.Embedding(vocab_size, config.dim)
+        self.pos_embed = nn.Parameter(torch.empty(1, length, config.dim))
+        self.in_blocks = nn.ModuleList(block() for _ in range(half))
+        self.mid_block = block()
+        self.skip_linears = nn.ModuleList(nn.Linear(2 * config.dim, config.dim) for _ in range(half))
+        self.out_blocks = nn.ModuleList(block() for _ in range(half))
+        self.norm = nn.LayerNorm(config.dim)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embeddings(ids) + self.pos_embed
+        skips = []
+        for block in self.in_blocks:
+            x = block(x)
+            skips.append(x)
+        x = self.mid_block(x)
+        for skip_linear, block in zip(self.skip_linears, self.out_blocks, strict=True):
+            x = block(skip_linear(torch.cat([x, skips.pop()], dim=-1)))
+        return self.norm(x)

@@ -1,0 +1,226 @@
+"""`maskgit`: a bidirectional transformer that fills in masked ids (MaskGIT, arXiv 2202.04200), as TiTok uses it (arXiv 2406.07550).
+
+Ids of the network's own table, V being the codebook size and n the number of classes: 0 .. V - 1 codes, V the mask, V + 1 .. V + n the
+classes, V + n + 1 no class. The sequence is [class | L ids].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from visiontok.base.errors import ConfigError, TokenError
+from visiontok.core.keymap import KeyMap
+from visiontok.generators.base import Generator, GeneratorConfig
+from visiontok.generators.decoding import IterativeSampler, IterativeSampling, Noise, NoiseLike, as_noise, guide
+from visiontok.generators.maskgit.backbones import BertConfig, UViTConfig
+from visiontok.tokens import Tokens
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class MaskGITConfig(GeneratorConfig):
+    """Configuration of `MaskGIT`.
+
+    Attributes:
+        backbone: the network and its sizes.
+        class_dropout: probability of training without the class.
+        label_smoothing: of the cross-entropy.
+        unmasked_weight: weight of the places that were not masked, in the loss; masked ones weigh 1.
+    """
+
+    backbone: Annotated[BertConfig | UViTConfig, Field(discriminator="type")]
+    class_dropout: Share = 0.1
+    label_smoothing: Share = 0.1
+    unmasked_weight: Annotated[float, Field(ge=0)] = 0.1
+    sampling: IterativeSampling = IterativeSampling()
+
+    @model_validator(mode="after")
+    def _check_codebook(self) -> MaskGITConfig:
+        if len(self.layout.segments) > 1 or self.layout.segments[0].codebooks > 1:
+            raise ValueError("maskgit ranks all ids of a sample against each other, so it needs a layout of one segment with one codebook")
+        if self.layout.ragged:
+            raise ValueError("the layout is ragged: which places a sample holds is not modelled by maskgit")
+        return self
+
+
+class MaskGIT(Generator[MaskGITConfig]):
+    """Class-conditional (or unconditional) masked-id transformer with iterative decoding."""
+
+    config_class = MaskGITConfig
+    reference_keys = KeyMap(
+        {
+            "model.embeddings.word_embeddings.weight": "backbone.embeddings.weight",
+            "model.embeddings.position_embeddings.weight": "backbone.pos_embed",
+            "model.embeddings.token_type_embeddings.weight": "backbone.token_type_embed",
+            "model.embeddings.LayerNorm.{*}": "backbone.norm.{*}",
+            "model.embeddings.position_ids": None,  # a constant that older versions stored
+            "model.encoder.layer.{}.attention.self.{}.{*}": "backbone.blocks.{}.attn.{}.{*}",
+            "model.encoder.layer.{}.attention.output.dense.{*}": "backbone.blocks.{}.attn.proj.{*}",
+            "model.encoder.layer.{}.attention.output.LayerNorm.{*}": "backbone.blocks.{}.norm1.{*}",
+            "model.encoder.layer.{}.intermediate.dense.{*}": "backbone.blocks.{}.mlp.fc1.{*}",
+            "model.encoder.layer.{}.output.dense.{*}": "backbone.blocks.{}.mlp.fc2.{*}",
+            "model.encoder.layer.{}.output.LayerNorm.{*}": "backbone.blocks.{}.norm2.{*}",
+            "model.lm_head.{*}": "lm_head.{*}",
+            "embeddings.weight": "backbone.embeddings.weight",
+            "pos_embed": "backbone.pos_embed",
+            "in_blocks.{*}": "backbone.in_blocks.{*}",
+            "mid_block.{*}": "backbone.mid_block.{*}",
+            "out_blocks.{}.skip_linear.{*}": "backbone.skip_linears.{}.{*}",
+            "out_blocks.{*}": "backbone.out_blocks.{*}",
+            "norm.{*}": "backbone.norm.{*}",
+            "lm_head.{*}": "lm_head.{*}",
+        },
+        joined={
+            "backbone.blocks.{}.attn.qkv.{*}": tuple(f"backbone.blocks.{{}}.attn.{part}.{{*}}" for part in ("query", "key", "value")),
+        },
+    )
+
+    def __init__(self, config: MaskGITConfig) -> None:
+        super().__init__(config)
+        self.vocab_size = config.layout.segments[0].vocab_sizes[0]
+        self.mask_id = self.vocab_size
+        self.backbone = config.backbone.build(self.vocab_size + config.num_classes + 2, config.layout.length + 1)
+        self.lm_head = nn.Linear(config.backbone.dim, self.vocab_size)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Truncated normal with deviation 0.02 for matrices and tables, zero biases; norms keep their ones."""
+        for name, parameter in self.named_parameters():
+            if parameter.ndim > 1:
+                nn.init.trunc_normal_(parameter, std=0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+
+    def logits(self, ids: Tensor, classes: Tensor) -> Tensor:
+        """(B, L, V) float32 for every place.
+
+        Args:
+            ids: (B, L) int64 codes, or `mask_id`.
+            classes: (B,) int64; `num_classes` stands for none.
+        """
+        sequence = torch.cat([(classes + self.vocab_size + 1)[:, None], ids], dim=1)
+        return self.lm_head(self.backbone(sequence)[:, 1:]).float()
+
+    def guided_logits(self, classes: Tensor, ids: Tensor, scale: float) -> Tensor:
+        """(B, L, V): `guide` between the logits with and without the class; one pass over a doubled batch, or a plain one at scale 1."""
+        if scale == 1:
+            return self.logits(ids, classes)
+        streams = torch.cat([classes, torch.full_like(classes, self.config.num_classes)])
+        conditional, unconditional = self.logits(torch.cat([ids, ids]), streams).chunk(2)
+        return guide(conditional, unconditional, scale)
+
+    def mask_tokens(self, ids: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Mask a random share of every sample by the arccos schedule, at least one place; two uniform draws, (B,) and (B, L).
+
+        Returns:
+            the ids (B, L) with `mask_id` at the masked places; (B, L) bool, True at these places.
+        """
+        batch, length = ids.shape
+        ratio = (torch.acos(noise.uniform(batch)) / (torch.pi / 2)).clamp(1e-6, 1)
+        count = (length * ratio).round().clamp(min=1)
+        mask = (noise.uniform(batch, length).argsort(dim=-1) < count[:, None]).to(ids.device)
+        return ids.masked_fill(mask, self.mask_id), mask
+
+    def loss(self, tokens: Tokens, condition: Tensor | None = None, *, generator: NoiseLike = None) -> dict[str, Tensor]:
+        """Weighted mean of the smoothed cross-entropy over all places, in nats.
+
+        The draws are those of `mask_tokens`, then, in training mode, a uniform one (B,) that drops classes.
+
+        Returns:
+            "loss", and "masked_accuracy", the share of a sample's masked places whose most likely id is right, averaged over samples.
+        """
+        classes = self.training_classes(tokens, condition)
+        if not tokens.is_full:
+            raise TokenError("maskgit models samples that hold every id of the layout")
+        noise = as_noise(generator, self.device)
+        ids = tokens.indices.to(self.device)
+        masked, mask = self.mask_tokens(ids, noise)
+        if self.training:
+            classes = self.drop_classes(classes, self.config.class_dropout, noise)
+        logits = self.logits(masked, classes)
+        nats = F.cross_entropy(logits.transpose(1, 2), ids, reduction="none", label_smoothing=self.config.label_smoothing)
+        weight = torch.where(mask, 1.0, self.config.unmasked_weight)
+        right = ((logits.argmax(dim=-1) == ids) & mask).sum(dim=1) / mask.sum(dim=1)
+        return {"loss": (nats * weight).sum() / (weight.sum() + 1e-8), "masked_accuracy": right.mean()}
+
+    @torch.no_grad()
+    def generate(
+        self, condition: Tensor | None = None, *, num_samples: int | None = None, generator: NoiseLike = None, sampler: IterativeSampler | None = None
+    ) -> Tokens:
+        """Sample tokens, all places at once, in the sampler's number of steps; see `Generator.generate`."""
+        classes = self.condition_classes(condition, num_samples=num_samples)
+        sampler = self.sampler() if sampler is None else sampler
+        ids = torch.full((len(classes), self.layout.length), self.mask_id, device=self.device)
+        predict = partial(self.guided_logits, classes)
+        return Tokens(sampler(predict, ids, self.mask_id, as_noise(generator, self.device)), self.layout)
+
+    @classmethod
+    def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> MaskGITConfig:
+        """Our configuration from the authors'; the weights are not needed.
+
+        Raises:
+            ConfigError: if a size is missing or out of range.
+        """
+        try:
+            return _config_from_reference(config)
+        except KeyError as error:
+            raise ConfigError(f"the reference configuration of a maskgit generator lacks {error}") from error
+
+
+def sampling_from_reference(values: Mapping[str, Any]) -> IterativeSampling:
+    """The arguments of the authors' `generate` as our numbers; what they leave out has our default."""
+    names = {
+        "num_sample_steps": "num_steps",
+        "guidance_scale": "guidance",
+        "guidance_decay": "guidance_schedule",
+        "guidance_scale_pow": "guidance_power",
+        "randomize_temperature": "temperature",
+        "softmax_temperature_annealing": "annealing",
+    }
+    return IterativeSampling.parse({names.get(name, name): value for name, value in values.items()}, source="reference sampler")
+
+
+_SAMPLER_KEYS = {
+    "num_steps": "num_sample_steps",
+    "guidance_scale": "guidance_scale",
+    "guidance_decay": "guidance_decay",
+    "randomize_temperature": "randomize_temperature",
+}
+"""Keys of the authors' generator configuration, and the arguments of their `generate` that they stand for."""
+
+
+def _config_from_reference(config: Mapping[str, Any]) -> MaskGITConfig:
+    generator, losses = config["model"]["generator"], config.get("losses", {})
+    size = config.get("dataset", {}).get("preprocessing", {}).get("crop_size", 256)
+    segment = {"name": "latents", "shape": [generator["image_seq_len"]], "vocab_size": config["model"]["vq_model"]["codebook_size"]}
+    values = {
+        "layout": {"modality": "image", "segments": [segment], "signal_shape": [size, size]},
+        "num_classes": generator["condition_num_classes"],
+        "backbone": _backbone_from_reference(generator),
+        "class_dropout": generator["class_label_dropout"],
+        "sampling": sampling_from_reference({name: generator[key] for key, name in _SAMPLER_KEYS.items() if key in generator}),
+        "label_smoothing": losses.get("label_smoothing", 0.1),
+        "unmasked_weight": losses.get("loss_weight_unmasked_token", 0.1),
+    }
+    return MaskGITConfig.parse(values, source="reference configuration")
+
+
+def _backbone_from_reference(generator: Mapping[str, Any]) -> dict[str, Any]:
+    sizes = {
+        "dim": generator["hidden_size"],
+        "depth": generator["num_hidden_layers"],
+        "heads": generator["num_attention_heads"],
+        "mlp_dim": generator["intermediate_size"],
+    }
+    if generator["model_type"] == "UViT":
+        return {"type": "uvit", **sizes}  # their code never uses its dropout rates
+    if generator["model_type"] == "ViT":
+        return {"type": "bert", **sizes, "dropout": generator["dropout"], "attention_dropout": generator["attn_drop"]}
+    raise ConfigError(f"model_type {generator['model_type']!r} is unknown; maskgit generators are 'ViT' or 'UViT'")

@@ -1,0 +1,148 @@
+"""GLM-Image's semantic tokenizer (Z.ai 2026) with transformers' `GlmImageVisionModel` and `GlmImageVQVAE`. It only encodes.
+
+A vision transformer reads the image; its features are quantized. In GLM-Image a diffusion model turns the ids into pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from visiontok.base.config import Config
+from visiontok.base.errors import ConfigError
+from visiontok.base.optional import import_optional
+from visiontok.core.keymap import KeyMap
+from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.tokenizers.shared.library_vq import LibraryConfig, LibraryVq, problems_of, read_part
+from visiontok.tokens import Segment, TokenLayout
+
+Positive = Annotated[int, Field(gt=0)]
+
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+"""CLIP's statistics."""
+
+
+_NETWORKS, _SETTINGS = (f"transformers.models.glm_image.{kind}_glm_image" for kind in ("modeling", "configuration"))
+
+
+class GlmImageVisionConfig(LibraryConfig):
+    """Fields of transformers' `GlmImageVisionConfig`, by its names."""
+
+    depth: Positive = 40
+    hidden_size: Positive = 1536
+    hidden_act: str = "gelu"
+    attention_bias: bool = True
+    num_heads: Positive = 16
+    image_size: Positive = 2048
+    patch_size: Positive = 16
+    intermediate_size: Positive = 6144
+    layer_norm_eps: float = Field(default=1e-6, gt=0)
+
+
+class GlmImageVqConfig(LibraryConfig):
+    """Fields of `GlmImageVQVAEConfig`, by its names.
+
+    Attributes:
+        vision: the transformer that reads images.
+        image_size: side of the square that files are resized and cropped to; tensors of any multiple of the patch are taken as they are.
+    """
+
+    embed_dim: Positive = 2048
+    num_embeddings: Positive = 16384
+    latent_channels: Positive = 1536
+    vision: GlmImageVisionConfig = GlmImageVisionConfig()
+    image_size: Positive = 512
+
+    @model_validator(mode="after")
+    def _check(self) -> GlmImageVqConfig:
+        if self.vision.hidden_size != self.latent_channels:
+            raise ValueError(f"features of width {self.vision.hidden_size} are no latents of {self.latent_channels} channels: make them equal")
+        if self.image_size % self.vision.patch_size:
+            raise ValueError(f"patches of {self.vision.patch_size} pixels do not divide an image of {self.image_size}")
+        return self
+
+    @classmethod
+    def added_fields(cls) -> frozenset[str]:
+        """What `GlmImageVQVAEConfig` does not know."""
+        return frozenset({"vision", "image_size"})
+
+
+class GlmImageVq(LibraryVq[GlmImageVqConfig]):
+    """One id per patch; latents and codes on the unit sphere. `decode` is an error that says that there is no decoder."""
+
+    config_class = GlmImageVqConfig
+    library: ClassVar = "transformers"
+    network_class: ClassVar = "GlmImageVQVAE"
+    network_config_class: ClassVar = "GlmImageVQVAEConfig"
+    reference_keys: ClassVar = KeyMap(
+        {
+            **{f"{prefix}visual.{{*}}": "encoder.{*}" for prefix in ("", "model.")},
+            **{f"{prefix}vqmodel.{theirs}": ours for prefix in ("", "model.") for theirs, ours in LibraryVq.reference_keys.patterns.items()},
+            **{f"{prefix}language_model.{{*}}": None for prefix in ("", "model.")},
+            "lm_head.{*}": None,
+        }
+    )
+
+    encoder: nn.Module
+    quant_conv: nn.Module
+
+    def __init__(self, config: GlmImageVqConfig) -> None:
+        library, settings = import_optional(_NETWORKS, extra="zoo"), import_optional(_SETTINGS, extra="zoo")
+        vq = library.GlmImageVQVAE(settings.GlmImageVQVAEConfig(**config.library_arguments()))
+        super().__init__(config, network=vq, normalize=True)
+        self.encoder = library.GlmImageVisionModel(settings.GlmImageVisionConfig(**config.vision.library_arguments()))
+        self.register_buffer("_mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(STD).view(3, 1, 1), persistent=False)
+        self.preprocessing = ImagePreprocessing(size=config.image_size, tensors_keep_size=True, multiple_of=self.stride)
+        side = config.image_size // self.stride
+        self.layout = self.layout_for((side, side))
+
+    _mean: Tensor
+    _std: Tensor
+
+    @property
+    def stride(self) -> int:
+        return self.config.vision.patch_size
+
+    def layout_for(self, shape: tuple[int, ...]) -> TokenLayout:
+        """A grid of ids for an image of `shape` times the patch."""
+        grid = Segment(name="grid", shape=shape, vocab_size=self.config.num_embeddings, stride=(self.stride, self.stride))
+        return TokenLayout(modality="image", segments=(grid,), signal_shape=tuple(side * self.stride for side in shape))
+
+    def encode_latents(self, signal: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] -> (B, H / patch, W / patch, D)."""
+        patch, (batch, _, height, width) = self.stride, signal.shape
+        grid = (height // patch, width // patch)
+        normalized = (signal - self._mean) / self._std
+        patches = normalized.unflatten(3, (grid[1], patch)).unflatten(2, (grid[0], patch)).permute(0, 2, 4, 1, 3, 5).flatten(0, 2).flatten(1)
+        places = torch.tensor([[1, *grid]] * batch, device=signal.device)
+        features: Tensor = self.encoder(patches, grid_thw=places).last_hidden_state
+        latents: Tensor = self.quant_conv(features.view(batch, *grid, -1).permute(0, 3, 1, 2))
+        return latents.permute(0, 2, 3, 1)
+
+    @classmethod
+    def read_library(cls, name: str, hub: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor], list[str]]:
+        """The vision transformer and the quantizer, each by itself, without the language model between them."""
+        library = import_optional(_NETWORKS, extra="zoo")
+        config, weights, problems = {}, {}, []
+        for part, network_class in (("vqmodel", library.GlmImageVQVAE), ("visual", library.GlmImageVisionModel)):
+            network, report = read_part(network_class, name, part, hub)
+            config[network.config.base_config_key] = network.config.to_dict()
+            weights.update({f"{part}.{key}": tensor for key, tensor in network.state_dict().items()})
+            problems += problems_of(report)
+        return config, weights, problems
+
+    @classmethod
+    def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Config:
+        """From the `config.json` of a whole GLM-Image model: its `vq_config` and `vision_config`."""
+        try:
+            vq, vision = config["vq_config"], config["vision_config"]
+        except KeyError as error:
+            raise ConfigError(f"the GLM-Image configuration lacks {error}") from error
+        values = {key: vq[key] for key in ("embed_dim", "num_embeddings", "latent_channels") if key in vq}
+        values["vision"] = {key: vision[key] for key in GlmImageVisionConfig.model_fields if key in vision}
+        return GlmImageVqConfig.parse(values, source="the GLM-Image configuration")

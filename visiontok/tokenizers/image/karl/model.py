@@ -1,0 +1,330 @@
+"""KARL (Duggal et al. 2025, "Single-pass Adaptive Image Tokenization for Minimum Program Search"): as many tokens as an image needs.
+
+Reads top to bottom: configuration, model, training. A ViT distils the grid of a base tokenizer into latent tokens, on the condition that the
+reconstruction may lose so much and no more, and says of every token whether it is needed; a second ViT writes the grid from those that are.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+from torch.nn import functional as F
+
+from visiontok.base.config import Config
+from visiontok.base.errors import TokenError
+from visiontok.core.quality import MeanAbsoluteError, QualityTarget, shortest_lengths
+from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
+from visiontok.layers.bfloat16 import products_for
+from visiontok.layers.vit import ViTConfig
+from visiontok.quantizers.base import Quantized
+from visiontok.quantizers.continuous import ContinuousConfig
+from visiontok.quantizers.vector import VectorQuantizerConfig
+from visiontok.signals.image_preprocessing import ImagePreprocessing, SignalLike
+from visiontok.tokenizers.image.karl.base import BaseConfig
+from visiontok.tokenizers.image.karl.decoder import LatentDistillationDecoder
+from visiontok.tokenizers.image.karl.encoder import LatentDistillationEncoder
+from visiontok.tokenizers.image.karl.reference import KEYS, our_config, our_weights
+from visiontok.tokens import Latents, Segment, TokenLayout, Tokens
+
+QUALITIES = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.09, 0.1, 0.12, 0.14, 0.16, 0.18, 0.2, 0.24, 0.28, 0.32, 0.38)
+"""Mean absolute errors that can be asked for; a wish in between means the next larger one."""
+
+_WISHED_UP_TO = 0.04
+"""The first pass of training asks for qualities up to this one."""
+
+
+class KarlConfig(Config):
+    """Sizes of a KARL, and how it is trained.
+
+    Attributes:
+        image_size: side of the square image in pixels.
+        num_latent_tokens: the most tokens that an image gets, T.
+        max_latent_tokens: rows of the token tables; training also uses more than T.
+        position_side: of the tables of grid positions, which a grid of another size reads at its nearest entries.
+        base: the tokenizer below; see `karl_base`.
+        encoder, decoder: sizes of the two ViTs; their patches are the positions of the base.
+        quantizer: a codebook ("vq") or none ("continuous").
+        halting_dim: hidden width of the head that says which tokens are needed.
+        halting_threshold: a token is dropped if its halting probability exceeds this.
+        halting_weight: multiplies the loss terms of halting. Beside a cross-entropy 1 is right; beside squared errors of pixels, a hundred times
+            smaller, it drowns what the tokens should say.
+        default_max_loss: mean absolute error on [0, 1] that may be lost where nobody says.
+        training_lengths: token counts that the first pass of training draws from.
+        stage: what training compares: "distillation" predictions with the frozen base's own tokens, "pixels" images, by the recipe's objective.
+    """
+
+    image_size: int = Field(default=256, gt=0)
+    num_latent_tokens: int = Field(default=256, gt=0)
+    max_latent_tokens: int = Field(default=512, gt=0)
+    position_side: int = Field(default=64, gt=0)
+    base: BaseConfig
+    encoder: ViTConfig
+    decoder: ViTConfig
+    quantizer: Annotated[VectorQuantizerConfig | ContinuousConfig, Field(discriminator="type")]
+    halting_dim: int = Field(default=512, gt=0)
+    halting_threshold: float = Field(default=0.75, gt=0, lt=1)
+    halting_weight: float = Field(default=1.0, ge=0)
+    default_max_loss: float = Field(default=0.05, ge=0)
+    training_lengths: tuple[Annotated[int, Field(gt=0)], ...] = Field(default=tuple(range(16, 369, 16)), min_length=1)
+    stage: Literal["distillation", "pixels"] = "distillation"
+
+    @model_validator(mode="after")
+    def _check(self) -> KarlConfig:
+        longest = max(self.num_latent_tokens, *self.training_lengths)
+        if longest > self.max_latent_tokens:
+            raise ValueError(f"{longest} tokens are asked for, but max_latent_tokens is {self.max_latent_tokens}")
+        for name, vit in (("encoder", self.encoder), ("decoder", self.decoder)):
+            if vit.patch_size != self.base.stride:
+                raise ValueError(f"{name}: a patch of {vit.patch_size} pixels must be a position of the base, {self.base.stride} pixels")
+        if self.image_size % self.base.stride:
+            raise ValueError(f"positions of {self.base.stride} pixels do not divide an image of {self.image_size}")
+        if self.encoder.width <= self.base.channels:
+            raise ValueError(f"an encoder of width {self.encoder.width} has no room for patches beside the base's {self.base.channels} channels")
+        return self
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Encoder, quantizer and decoder over a batch.
+
+    Attributes:
+        quantized: of all T tokens.
+        halting: (B, T) logits.
+        kept: (B, T) bool, what the decoder saw.
+        predicted: (B, C, h, w) for the base.
+    """
+
+    quantized: Quantized
+    halting: Tensor
+    kept: Tensor
+    predicted: Tensor
+
+
+class Karl(Tokenizer[KarlConfig]):
+    """Base tokenizer, latent-distillation encoder with halting, quantizer, latent-distillation decoder.
+
+    State:
+        quality_odds: (19,) how likely training asks for each quality.
+    """
+
+    config_class = KarlConfig
+    reference_keys: ClassVar = KEYS
+    quality_odds: Tensor
+
+    def __init__(self, config: KarlConfig) -> None:
+        super().__init__(config)
+        self.base = config.base.build()
+        sizes = {"max_latent_tokens": config.max_latent_tokens, "latent_dim": config.quantizer.dim, "position_side": config.position_side}
+        self.encoder = LatentDistillationEncoder(
+            config.encoder, grid_channels=config.base.channels, num_conditions=len(QUALITIES), halting_dim=config.halting_dim, **sizes
+        )
+        self.quantizer = config.quantizer.build()
+        self.decoder = LatentDistillationDecoder(config.decoder, out_channels=self.base.prediction_channels, **sizes)
+        self.register_buffer("quality_odds", _even_odds())
+        self.preprocessing = ImagePreprocessing(size=config.image_size)
+        shape, bottleneck = (config.num_latent_tokens,), config.quantizer
+        segment = (
+            Segment(name="latents", shape=shape, channels=bottleneck.dim)
+            if isinstance(bottleneck, ContinuousConfig)
+            else Segment(name="latents", shape=shape, vocab_size=bottleneck.codebook_size)
+        )
+        self.layout = TokenLayout(modality="image", segments=(segment,), signal_shape=(config.image_size, config.image_size), ragged=True)
+
+    @property
+    def lengths_supported(self) -> range:
+        """Any number of tokens up to all; without halting, an image gets exactly so many."""
+        return range(1, self.layout.length + 1)
+
+    def with_max_loss(self, max_loss: float) -> Karl:
+        """The same weights, shared, with another `default_max_loss`."""
+        other = copy.copy(self)
+        other.config = self.config.replace(default_max_loss=max_loss)
+        return other
+
+    @torch.no_grad()
+    def encode(
+        self,
+        signal: SignalLike | Sequence[SignalLike],
+        *,
+        max_loss: float | Tensor | None = None,
+        num_tokens: int | Tensor | None = None,
+        target: QualityTarget | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tokens | Latents:
+        """Signal -> as many tokens as it needs, found in one pass; `Tokens.lengths` is the count, `Tokens.positions` the places of those kept.
+
+        Args:
+            signal: see `Tokenizer.encode`.
+            max_loss: mean absolute error on [0, 1] that may be lost, one number or (B,); the model was trained for those in `QUALITIES`, and
+                a value in between means the next larger one. None for `default_max_loss`, and where only `num_tokens` is given for no halting.
+            num_tokens: exactly so many tokens per image; together with `max_loss`, at most so many.
+            target: `MeanAbsoluteError(e)` is `max_loss=e`; other targets are searched for, by encoding at about log2(T) lengths.
+            generator: makes a VAE base sample its posterior; without it, it gives its mode.
+
+        Raises:
+            SignalError: if an image cannot be read, or has a shape or range that the model cannot take.
+            TokenError: if a number of tokens or a wish is out of range, or a target is given beside another wish.
+        """
+        if max_loss is None:
+            return super().encode(signal, num_tokens=num_tokens, target=target, generator=generator)
+        if target is not None:
+            raise TokenError("give max_loss or target, not both: a target says by itself how much may be lost")
+        prepared = self.prepare(signal)
+        lengths = self._checked_lengths(self.layout.length if num_tokens is None else num_tokens, samples=len(prepared))
+        wish = torch.as_tensor(max_loss, dtype=torch.float32, device="cpu")
+        if wish.shape not in ((), (len(prepared),)) or not bool((wish >= 0).all()):
+            raise TokenError(f"max_loss must be a number from 0 on, or ({len(prepared)},) of them, got {max_loss!r}")
+        with products_for(next(self.parameters())):
+            return self._kept_tokens(prepared, lengths, wish, generator)
+
+    def encode_prepared(self, prepared: Tensor, lengths: Tensor | None, generator: torch.Generator | None) -> Tokens | Latents:
+        if lengths is not None:
+            return self._kept_tokens(prepared, lengths, None, generator)
+        return self._kept_tokens(prepared, torch.tensor([self.layout.length]), self.config.default_max_loss, generator)
+
+    def encode_to_target(self, prepared: Tensor, target: QualityTarget, generator: torch.Generator | None) -> Tokens | Latents:
+        if isinstance(target, MeanAbsoluteError):
+            return self._kept_tokens(prepared, torch.tensor([self.layout.length]), target.error, generator)
+
+        def reached(lengths: Tensor) -> Tensor:
+            return target.reached(prepared, self.decode(self.encode_prepared(prepared, lengths, generator)))
+
+        return self.encode_prepared(prepared, shortest_lengths(reached, self.lengths_supported, batch=len(prepared)), generator)
+
+    def encode_latents(self, signal: Tensor) -> Tensor:
+        """(B, 3, S, S) in [0, 1] -> all T latents (B, T, D) at the default quality."""
+        quality = torch.full((len(signal),), self.config.default_max_loss)
+        return self.distil(signal, self.base.features(signal), quality, num_tokens=self.layout.length)[0]
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """(B, T, D) -> image (B, 3, S, S)."""
+        return self.base.pixels(self.predict(latents))
+
+    def decode_tokens(self, tokens: Tokens | Latents) -> Tensor:
+        """Images of different counts may share a batch; of continuous tokens, those that were dropped are rows of zeros."""
+        if isinstance(tokens, Latents):
+            latents, positions, kept = tokens.values.to(self.dtype), None, tokens.values.any(dim=-1)
+        else:
+            kept, positions = tokens.mask, None if tokens.positions is None else tokens.positions.clamp_min(0)
+            latents = self.codes_of(tokens)
+        return self.base.pixels(self.predict(latents, positions=positions, kept=None if bool(kept.all()) else kept))
+
+    def distil(self, images: Tensor, features: Tensor, quality: Tensor, *, num_tokens: int) -> tuple[Tensor, Tensor]:
+        """Images with their base's features, asked for a quality (B,) each -> latents (B, num_tokens, D) and halting logits (B, num_tokens)."""
+        known = torch.tensor(QUALITIES, device=images.device)
+        condition = torch.searchsorted(known, quality.to(known)).clamp_max(len(QUALITIES) - 1)
+        return self.encoder(images, features, condition, num_tokens=num_tokens)
+
+    def keeps(self, halting: Tensor) -> Tensor:
+        """Halting logits (B, T) -> bool (B, T): which tokens stay."""
+        return halting.detach().sigmoid() <= self.config.halting_threshold
+
+    def predict(self, latents: Tensor, *, positions: Tensor | None = None, kept: Tensor | None = None) -> Tensor:
+        """Latents (B, n, D) at their `positions` (B, n), where `kept` (B, n) -> predictions for the base (B, C, h, w)."""
+        side = self.config.image_size // self.config.base.stride
+        return self.decoder(latents, grid=(side, side), positions=positions, kept=kept)
+
+    def forward(self, signal: Tensor) -> TokenizerOutput:
+        """In training, the two passes of one iteration, with draws from torch's global state; in evaluation one, at the default quality."""
+        if self.training:
+            lengths = self.config.training_lengths
+            num_tokens = lengths[int(torch.randperm(len(lengths))[0])]
+            quality = torch.tensor(QUALITIES)[torch.multinomial(self.quality_odds.cpu(), len(signal), replacement=True)]
+            return self.two_passes(signal, num_tokens=num_tokens, quality=quality, noise=self.base.noise(signal))
+        quality = torch.full((len(signal),), self.config.default_max_loss)
+        only = self._pass(signal, self.base.features(signal), quality, self.layout.length, halts=True)
+        tokens, quantized = self._kept(only.quantized, only.kept), only.quantized
+        return TokenizerOutput(self.base.pixels(only.predicted), tokens, quantized.latents, quantized.losses, quantized.stats)
+
+    def two_passes(self, signal: Tensor, *, num_tokens: int, quality: Tensor, noise: Tensor | None = None) -> TokenizerOutput:
+        """One iteration of training: see what is lost with some number of tokens, then ask for that loss and expect that number.
+
+        Args:
+            signal: (B, 3, S, S) in [0, 1].
+            num_tokens: of the first pass, in which none is dropped. The second has T, of which those from `num_tokens` on should be.
+            quality: (B,) asked for in the first pass. The second asks for the error that the first one made.
+            noise: for bases that draw; see `Base.noise`.
+        """
+        features = self.base.features(signal, noise)
+        target = self.base.target(features)
+        first = self._pass(signal, features, quality, num_tokens, halts=False)
+        with torch.set_grad_enabled(self.config.stage == "pixels"):
+            images = self.base.pixels(first.predicted)
+        lost = (signal - images.detach()).abs().flatten(1).mean(dim=1)
+        self._lower_odds(lost)
+        second = self._pass(signal, features, lost, self.layout.length, halts=True)
+        losses = {
+            "estimate.halting.needed": _halting_loss(first.halting, halt=False),
+            "tokenize.halting.needed": _halting_loss(second.halting[:, :num_tokens], halt=False),
+            "tokenize.halting.unneeded": _halting_loss(second.halting[:, num_tokens:], halt=True),
+        }
+        losses = {name: self.config.halting_weight * loss for name, loss in losses.items()}
+        for name, each in (("estimate", first), ("tokenize", second)):
+            terms = {**each.quantized.losses, **(self.base.losses(each.predicted, target) if self.config.stage == "distillation" else {})}
+            losses |= {f"{name}.{term}": loss for term, loss in terms.items()}
+        if self.config.stage == "pixels":
+            images, signal = torch.cat([images, self.base.pixels(second.predicted)]), torch.cat([signal, signal])
+        stats = {**second.quantized.stats, "tokens": second.kept.sum(dim=1).float().mean(), "lost": lost.mean()}
+        tokens = self._wrap(second.quantized.latents, second.quantized.indices)  # the dropped ones too
+        return TokenizerOutput(images, tokens, second.quantized.latents, losses, stats, target=signal)
+
+    def _pass(self, images: Tensor, features: Tensor, quality: Tensor, num_tokens: int, *, halts: bool) -> Pass:
+        latents, halting = self.distil(images, features, quality, num_tokens=num_tokens)
+        quantized = self.quantizer(latents)
+        kept = self.keeps(halting) if halts else torch.ones_like(halting, dtype=torch.bool)
+        return Pass(quantized, halting, kept, self.predict(quantized.latents, kept=kept if halts else None))
+
+    def _kept_tokens(self, prepared: Tensor, lengths: Tensor, max_loss: float | Tensor | None, generator: torch.Generator | None) -> Tokens | Latents:
+        """Encode; images of one number of queries together, since queries see each other. Without `max_loss` nothing halts."""
+        features = self.base.features(prepared, None if generator is None else self.base.noise(prepared, generator))
+        quality = torch.as_tensor(0.0 if max_loss is None else max_loss, dtype=torch.float32).expand(len(prepared))
+        all_latents = features.new_zeros(len(prepared), self.layout.length, self.config.quantizer.dim)
+        all_kept = torch.zeros(all_latents.shape[:2], dtype=torch.bool, device=self.device)
+        for length in lengths.unique().tolist():
+            rows = torch.nonzero(lengths.expand(len(prepared)) == length).flatten()
+            latents, halting = self.distil(prepared[rows], features[rows], quality[rows], num_tokens=length)
+            all_latents[rows, :length] = latents
+            all_kept[rows, :length] = True if max_loss is None else self.keeps(halting)
+        return self._kept(self.quantizer(all_latents), all_kept)
+
+    def _kept(self, quantized: Quantized, kept: Tensor) -> Tokens | Latents:
+        """What is left of all T tokens of every image where `kept` (B, T)."""
+        if quantized.indices is None:
+            return Latents((quantized.latents * kept[..., None]).detach(), self.layout)
+        samples = [indices[row] for indices, row in zip(quantized.indices, kept, strict=True)]
+        return Tokens.from_samples(samples, self.layout, positions=[torch.nonzero(row).flatten() for row in kept])
+
+    @torch.no_grad()
+    def _lower_odds(self, lost: Tensor) -> None:
+        """Ask less often for qualities that this batch already reaches."""
+        known = torch.tensor(QUALITIES, device=lost.device)
+        self.quality_odds[known >= lost.min()] *= 0.99
+        self.quality_odds /= self.quality_odds.sum()
+
+    @classmethod
+    def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The authors' tensors under our names; their training does not save how likely each quality is."""
+        return {**our_weights(state_dict), "quality_odds": _even_odds()}
+
+    @classmethod
+    def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> KarlConfig:
+        """From the authors' sizes, in the sections `base_tokenizer` and `karl`."""
+        return KarlConfig.parse(our_config(config, state_dict), source="the KARL reference configuration")
+
+
+def _even_odds() -> Tensor:
+    """(19,): the qualities that training asks for, equally likely at first."""
+    wished = torch.tensor(QUALITIES) <= _WISHED_UP_TO
+    return wished / wished.sum()
+
+
+def _halting_loss(logits: Tensor, *, halt: bool) -> Tensor:
+    """Binary cross-entropy of logits (B, n) that should all halt, or all stay; 0 for none."""
+    wanted = torch.full_like(logits, float(halt))
+    return F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / max(logits.numel(), 1)

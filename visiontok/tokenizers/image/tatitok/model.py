@@ -1,0 +1,86 @@
+"""TA-TiTok (Kim et al. 2025, arXiv 2501.07730): a single-stage TiTok whose decoder also reads what the picture shows, in words.
+
+The encoder is TiTok's. The decoder's sequence is [class | mask tokens | latents | text]: latents then need not say what the text says already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from visiontok.core.keymap import KeyMap
+from visiontok.core.text_tokenizer import TextTokenizer
+from visiontok.decoders.vit import LatentViTDecoder, PixelHead
+from visiontok.encoders.text import TextConfig
+from visiontok.encoders.vit import LatentViTEncoder
+from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.tokenizers.image.titok.model import TiTok, read_reference_sizes, with_linear_layers
+from visiontok.tokenizers.shared.latent_vit import LatentViTConfig
+
+
+class TaTiTokConfig(LatentViTConfig):
+    """Sizes of a TA-TiTok.
+
+    Attributes:
+        text: the embeddings that the decoder reads: 77 of width 768, the last layer of CLIP ViT-L/14 (336 pixels), in the released models.
+    """
+
+    text: TextConfig = TextConfig()
+
+
+class TaTiTok(TextTokenizer[TaTiTokConfig]):
+    """Latent-query ViT encoder, quantizer over N tokens, mask-token ViT decoder with text."""
+
+    config_class = TaTiTokConfig
+    encoder_reads_text: ClassVar[bool] = False
+    reference_keys: ClassVar = KeyMap(
+        {
+            "decoder.text_guidance_proj.{}": "decoder.text.proj.{}",
+            "decoder.text_guidance_positional_embedding": "decoder.text.positions",
+            **TiTok.reference_keys.patterns,
+        }
+    )
+
+    def __init__(self, config: TaTiTokConfig) -> None:
+        super().__init__(config)
+        sizes: dict[str, Any] = {"image_size": config.image_size, "num_latent_tokens": config.num_latent_tokens}
+        self.text = config.text
+        self.encoder = LatentViTEncoder(
+            config.encoder, **sizes, latent_dim=config.encoder_channels, text_shape=self.text.shape if self.encoder_reads_text else None
+        )
+        self.quantizer = config.quantizer.build()
+        self.decoder = LatentViTDecoder(config.decoder, **sizes, latent_dim=config.quantizer.dim, text_shape=self.text.shape)
+        self.head = PixelHead(config.decoder.width, config.decoder.patch_size)
+        self.preprocessing = ImagePreprocessing(size=config.image_size)
+        self.nested_dropout = config.nested_dropout
+        self.layout = config.layout
+
+    def encode_latents(self, signal: Tensor) -> Tensor:
+        """(B, 3, S, S) in [0, 1] -> (B, N, D), or (B, N, 2 D) posterior parameters."""
+        return self.encoder(signal, self.text_for(len(signal)) if self.encoder_reads_text else None)
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """(B, N, D), and the text that was given -> image (B, 3, S, S), not clamped."""
+        return self.head(self.decoder(latents, text=self.text_for(len(latents))))
+
+    def decode_prefix(self, latents: Tensor, lengths: Tensor) -> Tensor:
+        """The first latents of every sample (B, n <= N, D), and the text that was given -> image (B, 3, S, S), not clamped."""
+        return self.head(self.decoder(latents, lengths, self.text_for(len(latents))))
+
+    @classmethod
+    def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The authors' tensors under our names."""
+        return with_linear_layers(super().weights_from_reference(state_dict))
+
+    @classmethod
+    def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> TaTiTokConfig:
+        """From the authors' nested configuration, as TiTok's; `text_encoder`, which is not in theirs, names the text encoder.
+
+        Their `clustering_vq` says how the codebook moves in training. Its average usage is not among released weights, so it is left out here:
+        set `quantizer.clustering` to train on.
+        """
+        model = config.get("model", {}).get("vq_model", {})
+        text = {"length": model.get("text_context_length", 77), "dim": model.get("text_embed_dim", 768), "encoder": config.get("text_encoder")}
+        return TaTiTokConfig.parse({**read_reference_sizes(config), "text": text}, source="the TA-TiTok reference configuration")

@@ -1,0 +1,173 @@
+"""What tokenizers whose networks come from transformers or diffusers share.
+
+The networks are the library's own objects, taken apart into encoder, 1x1 convolutions and decoder; the codebook moves into our vector
+quantizer, so that everything that is done with codebooks here can be done with theirs.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from visiontok.base.config import Config
+from visiontok.base.errors import ConfigError, TokenError
+from visiontok.base.optional import import_optional_class
+from visiontok.core.keymap import KeyMap
+from visiontok.core.model import ConfigT
+from visiontok.core.tokenizer import Tokenizer
+from visiontok.quantizers.vector import VectorQuantizer, VectorQuantizerConfig
+
+
+class LibraryConfig(Config):
+    """A configuration whose fields have the names of the library's own; a family's subclass adds what the library does not say."""
+
+    def library_arguments(self) -> dict[str, Any]:
+        """What the library's configuration class, or diffusers' constructor, takes."""
+        return {name: value for name, value in self if name not in self.added_fields()}
+
+    @classmethod
+    def added_fields(cls) -> frozenset[str]:
+        """Fields that the library's class does not know."""
+        return frozenset()
+
+
+class LibraryVq(Tokenizer[ConfigT]):
+    """Base of a vector-quantized autoencoder of another library. `read_library` and `from_reference` together load a released one.
+
+    Attributes:
+        library: the package, "transformers" or "diffusers".
+        network_class: its class.
+        network_config_class: transformers' configuration class; empty for diffusers, whose classes take their arguments directly.
+        within: the tokenizer's name within a whole multimodal model.
+    """
+
+    library: ClassVar[str]
+    network_class: ClassVar[str]
+    network_config_class: ClassVar[str] = ""
+    within: ClassVar[str] = "vqmodel"
+    reference_keys: ClassVar = KeyMap(
+        {
+            "quantize.embedding.weight": "quantizer.codebook",
+            "encoder.{*}": "encoder.{*}",
+            "decoder.{*}": "decoder.{*}",
+            "quant_conv.{*}": "quant_conv.{*}",
+            "post_quant_conv.{*}": "post_quant_conv.{*}",
+        }
+    )
+
+    quantizer: VectorQuantizer
+
+    def __init__(self, config: ConfigT, *, network: nn.Module, normalize: bool = False) -> None:
+        """Take a network of the library apart.
+
+        Args:
+            config: of the tokenizer.
+            network: with `quantize`, `quant_conv`, `post_quant_conv` and, where there are, `encoder` and `decoder`.
+            normalize: whether latents and codes are put on the unit sphere.
+        """
+        super().__init__(config)
+        codebook: Tensor = network.quantize.embedding.weight  # type: ignore[union-attr, assignment]
+        vq = VectorQuantizerConfig(
+            codebook_size=codebook.shape[0],
+            dim=codebook.shape[1],
+            normalize_latents=normalize,
+            normalize_codes=normalize,
+            commitment_weight=1.0,
+            codebook_weight=0.25,  # the libraries' beta sits on the codebook term
+        )
+        for part in ("encoder", "quant_conv", "post_quant_conv", "decoder"):
+            if hasattr(network, part):
+                setattr(self, part, getattr(network, part))
+        self.quantizer = vq.build()
+        with torch.no_grad():
+            self.quantizer.codebook.copy_(codebook)
+
+    @classmethod
+    def new_network(cls, arguments: Mapping[str, Any]) -> nn.Module:
+        """The library's network with random weights.
+
+        Raises:
+            DependencyError: if the library is not installed, or too old for this network.
+            ConfigError: if it refuses the arguments.
+        """
+        network_class = import_optional_class(cls.library, cls.network_class, extra="zoo")
+        try:
+            if not cls.network_config_class:
+                return network_class(**arguments)
+            return network_class(import_optional_class(cls.library, cls.network_config_class, extra="zoo")(**arguments))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{cls.library} refuses the configuration of its {cls.network_class}: {error}") from error
+
+    @classmethod
+    def read_library(cls, name: str, hub: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor], list[str]]:
+        """Configuration and weights through the library's own `from_pretrained`, also out of a whole multimodal model, for `from_reference`.
+
+        Args:
+            name: repository or folder.
+            hub: subfolder, revision, cache_dir, local_files_only, token, as the library takes them.
+
+        Returns:
+            Configuration, weights, and what is wrong with the checkpoint: tensors that it lacks or that have other shapes.
+        """
+        network_class = import_optional_class(cls.library, cls.network_class, extra="zoo")
+        if not cls.network_config_class:
+            network, report = network_class.from_pretrained(name, output_loading_info=True, **hub)
+            return dict(network.config), network.state_dict(), problems_of(report)
+        network, report = read_part(network_class, name, cls.within, hub)
+        return network.config.to_dict(), network.state_dict(), problems_of(report)
+
+    @classmethod
+    def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Config:
+        """From the library's own `config.json`."""
+        known = set(cls.config_class.model_fields)
+        unknown = {key for key in config if key not in known and not key.startswith("_")}
+        if unknown and cls.network_config_class:
+            unknown -= set(import_optional_class("transformers", "PretrainedConfig", extra="zoo")().to_dict()) | {"initializer_range", "model_type"}
+        if unknown - cls.ignored_settings():
+            raise ConfigError(f"unknown keys in a configuration of {cls.network_class}: {sorted(unknown - cls.ignored_settings())}")
+        return cls.config_class.parse(
+            {key: value for key, value in config.items() if key in known}, source=f"the configuration of {cls.network_class}"
+        )
+
+    @classmethod
+    def ignored_settings(cls) -> frozenset[str]:
+        """Entries of the library's configuration that say nothing about the tokenizer."""
+        return frozenset()
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Codes (B, *shape, D) -> signal; families with a decoder override this.
+
+        Raises:
+            TokenError: by encode-only tokenizers.
+        """
+        raise TokenError(
+            f"{self.library}'s {self.network_class} only encodes: it has no decoder to pixels, so its ids can be read by models but not be shown"
+        )
+
+    @property
+    @abstractmethod
+    def stride(self) -> int:
+        """Pixels per id along a side."""
+
+
+def read_part(network_class: Any, name: str, within: str, hub: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+    """One part of a multimodal model of transformers, by itself, and the report of its loading.
+
+    Args:
+        network_class: of the part.
+        name: repository or folder, of the part or of the whole model.
+        within: the part's name within the whole model.
+        hub: see `LibraryVq.read_library`.
+    """
+    network, report = network_class.from_pretrained(name, output_loading_info=True, key_mapping={rf"^(?:model\.)?{within}\.": ""}, **hub)
+    return network, report
+
+
+def problems_of(report: Mapping[str, Any]) -> list[str]:
+    """What a library's report of loading says is missing or wrong; tensors of other parts are not."""
+    kinds = ("missing_keys", "mismatched_keys", "error_msgs")
+    return [f"{kind.replace('_', ' ')}: {', '.join(sorted(map(str, report[kind]))[:20])}" for kind in kinds if report.get(kind)]
