@@ -28,7 +28,7 @@ REFERENCE_KEYS = ReferenceKeys(
     ),
     ignored={
         "loss_class": "the objective follows from the keys of `losses`",
-        "model.vq_model.clustering_vq": "how the codebook moves in training; its average usage is in no checkpoint. Set quantizer.clustering to train on",
+        "model.vq_model.clustering_vq": "how the codebook moves in training; its average usage is in no checkpoint. Set quantizer.clustering",
         "model.vq_model.pretrained_tokenizer_weight": "a path of MaskGIT's VQGAN, whose weights are in the checkpoint or named by the recipe",
         "model.vq_model.scale_factor": "what a generator multiplies latents with; it is the generator's setting",
         "model.generator.{*}": "the generator that is trained on these tokens",
