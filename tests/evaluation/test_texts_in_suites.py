@@ -22,7 +22,7 @@ from visiontok.evaluation.reconstruction.rate_distortion import Settings, measur
 from visiontok.evaluation.reconstruction.run import Measurement
 from visiontok.signals.image_preprocessing import ImagePreprocessing
 
-VIT = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+VIT = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 TEXT = {"length": 6, "dim": 8, "encoder": {"type": "hashed_words"}}
 
 
