@@ -11,7 +11,8 @@ from visiontok.evaluation.features.base import Classifier, FeatureExtractor, Fun
 from visiontok.evaluation.features.clip import ClipVitL14At336
 from visiontok.evaluation.features.digit_classifier import DigitClassifier
 from visiontok.evaluation.features.dinov2 import DinoV2VitL14
-from visiontok.evaluation.features.downsampled_pixels import DownsampledPixels
+from visiontok.evaluation.features.downsampled_pixels import DownsampledClips, DownsampledPixels
+from visiontok.evaluation.features.i3d import I3D, I3DLarp, I3DOmniTokenizer, I3DStyleGANV
 from visiontok.evaluation.features.inception import InceptionV3Clean, InceptionV3Compat, InceptionV3CompatFloat64, InceptionV3PytorchFid
 from visiontok.registry import unknown
 
@@ -27,6 +28,11 @@ EXTRACTORS: Mapping[str, type[FeatureExtractor]] = MappingProxyType(
             InceptionV3Clean,
             DinoV2VitL14,
             ClipVitL14At336,
+            DownsampledClips,
+            I3D,
+            I3DStyleGANV,
+            I3DLarp,
+            I3DOmniTokenizer,
         )
     }
 )
