@@ -14,7 +14,7 @@ from visiontok.core.keymap import KeyMap
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.quantizers.base import Quantized, Quantizer
 from visiontok.registry import Checkpoint, Family, PublishedFigure
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokens import Segment, TokenLayout
 
 

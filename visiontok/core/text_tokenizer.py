@@ -15,7 +15,7 @@ from visiontok.core.model import ConfigT
 from visiontok.core.quality import QualityTarget
 from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
 from visiontok.encoders.text import TextConfig, TextEncoder
-from visiontok.signals.image_preprocessing import SignalLike
+from visiontok.signals import SignalLike
 from visiontok.tokens import Latents, Tokens
 
 TextLike: TypeAlias = Tensor | str | Sequence[str]

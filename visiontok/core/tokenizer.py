@@ -15,7 +15,7 @@ from visiontok.core.quality import QualityTarget, shortest_lengths
 from visiontok.layers.bfloat16 import products_for
 from visiontok.layers.nested_dropout import LengthSchedule
 from visiontok.quantizers.base import Quantizer
-from visiontok.signals.image_preprocessing import ImagePreprocessing, SignalLike
+from visiontok.signals import ImagePreprocessing, SignalLike
 from visiontok.tokens import Latents, TokenLayout, Tokens
 
 

@@ -11,7 +11,7 @@ from visiontok.data.batch import Batch, make_batch
 from visiontok.data.prefetch import prefetch
 from visiontok.data.skips import UNUSABLE, Skip, SkipReport
 from visiontok.data.source import ImageSource
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 
 
 class EvalLoader:

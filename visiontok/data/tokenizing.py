@@ -23,7 +23,7 @@ from visiontok.data.skips import UNUSABLE, Skip
 from visiontok.data.source import ImageSource
 from visiontok.data.texts import Texts, TextsConfig, texts_of
 from visiontok.data.token_shards import Manifest, Shard, TokenizerIdentity, TokenSetHeader, TokenShardWriter, check_alike
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokens import Tokens
 
 SKIPPED = "skipped.json"

@@ -20,7 +20,7 @@ from visiontok.evaluation.pictures import choose
 from visiontok.generators.base import Generator
 from visiontok.generators.decoding import SampleNoise
 from visiontok.hub import from_pretrained
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokens import Tokens
 from visiontok.training import load_recipe, train
 

@@ -29,7 +29,7 @@ from visiontok.evaluation.samples import Samples
 from visiontok.evaluation.sampling import SamplePlan
 from visiontok.evaluation.statistics_files import read_statistics
 from visiontok.evaluation.unfinished import Progress, UnfinishedSides
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 
 
 def evaluate_samples(

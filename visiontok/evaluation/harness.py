@@ -30,7 +30,7 @@ from visiontok.evaluation.result import MetricValue, Result
 from visiontok.evaluation.seeds import mean_evidence, mean_values
 from visiontok.evaluation.suite import Suite
 from visiontok.evaluation.unfinished import Progress, Unfinished
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 
 Report = Callable[[int, int], None]
 Setting = tuple[int | None, int | None]

@@ -20,7 +20,7 @@ from visiontok.evaluation.metrics.fidelity import psnr
 from visiontok.evaluation.metrics.ssim import ssim
 from visiontok.evaluation.protocol import to_uint8
 from visiontok.quantizers.dimension_wise import DimensionWiseConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.tokenbridge.model import TokenBridge
 from visiontok.tokens import Latents, Tokens
 

@@ -98,7 +98,7 @@ class Reconstructor:
         for length in lengths:
             if length is None:
                 tokens = whole
-            elif isinstance(whole, Tokens) and whole.layout.prefix_decodable:
+            elif isinstance(whole, Tokens) and whole.layout.prefixes != "none":
                 tokens = whole.prefix(length)
             else:
                 tokens = _encode(tokenizer, images, length, draw)

@@ -14,7 +14,7 @@ from visiontok.data.token_dataset import TokenDataset
 from visiontok.generators.base import Generator
 from visiontok.hub import from_pretrained
 from visiontok.losses import ProxyCodesConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokens import TokenLayout
 from visiontok.training.generator_task import GeneratorTask
 from visiontok.training.recipe import GeneratorRecipe, Recipe, TokenizerRecipe

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from visiontok.core.model import ConfigT
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.shared.library_vq import LibraryVq
 from visiontok.tokens import Segment, TokenLayout
 

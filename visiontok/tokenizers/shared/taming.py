@@ -22,7 +22,7 @@ from visiontok.quantizers.finite_scalar import FiniteScalarConfig
 from visiontok.quantizers.index_backprop import IndexBackpropConfig
 from visiontok.quantizers.sim_vq import SimVqConfig
 from visiontok.quantizers.vector import VectorQuantizerConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.shared.grid import grid_layout
 from visiontok.tokens import TokenLayout
 

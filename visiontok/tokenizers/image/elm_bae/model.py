@@ -21,7 +21,7 @@ from visiontok.decoders.conv import ConvDecoder
 from visiontok.encoders.conv import ConvEncoder
 from visiontok.layers.conv import AttentionBlock, ResBlock, TamingNetConfig
 from visiontok.quantizers.bernoulli import BernoulliConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.shared.grid import grid_layout
 from visiontok.tokenizers.shared.taming import JOINED, as_linear, attention_levels, attention_patterns
 from visiontok.tokens import TokenLayout

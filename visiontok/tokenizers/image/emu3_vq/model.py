@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.shared.emu3_networks import Emu3Networks, Emu3VqConfig
 from visiontok.tokens import Segment, TokenLayout
 

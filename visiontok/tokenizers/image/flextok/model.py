@@ -26,7 +26,7 @@ from visiontok.layers.bfloat16 import products_for
 from visiontok.layers.nested_dropout import NestedDropout, UniformLengths
 from visiontok.layers.register_trunk import RegisterTrunkConfig
 from visiontok.quantizers.finite_scalar import FiniteScalarConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.flextok.decoder import FlowCondition, RegisterFlowDecoder
 from visiontok.tokenizers.image.flextok.encoder import RegisterEncoder
 from visiontok.tokenizers.image.flextok.reference import read_tree
@@ -113,7 +113,7 @@ class FlexTok(Tokenizer[FlexTokConfig]):
             modality="image",
             segments=(Segment(name="registers", shape=(config.num_registers,), vocab_size=config.quantizer.codebook_size),),
             signal_shape=(config.image_size, config.image_size),
-            prefix_decodable=True,
+            prefixes="any",
         )
 
     # Between pictures and the grid of features.

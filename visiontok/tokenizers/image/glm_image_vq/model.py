@@ -16,7 +16,7 @@ from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError
 from visiontok.base.optional import import_optional
 from visiontok.core.keymap import KeyMap
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.shared.library_vq import LibraryConfig, LibraryVq, problems_of, read_part
 from visiontok.tokens import Segment, TokenLayout
 

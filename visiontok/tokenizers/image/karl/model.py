@@ -25,7 +25,7 @@ from visiontok.layers.vit import ViTConfig
 from visiontok.quantizers.base import Quantized
 from visiontok.quantizers.continuous import ContinuousConfig
 from visiontok.quantizers.vector import VectorQuantizerConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing, SignalLike
+from visiontok.signals import ImagePreprocessing, SignalLike
 from visiontok.tokenizers.image.karl.base import BaseConfig
 from visiontok.tokenizers.image.karl.decoder import LatentDistillationDecoder
 from visiontok.tokenizers.image.karl.encoder import LatentDistillationEncoder

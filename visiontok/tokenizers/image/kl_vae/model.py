@@ -17,7 +17,7 @@ from visiontok.base.errors import ConfigError
 from visiontok.base.optional import import_optional
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.quantizers.gaussian import GaussianBottleneck, GaussianConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.kl_vae.reference import to_diffusers_names
 from visiontok.tokens import Segment, TokenLayout
 

@@ -19,7 +19,7 @@ from visiontok.decoders.conv import ConvDecoder
 from visiontok.encoders.conv import ConvEncoder
 from visiontok.layers.conv import ConvNetConfig
 from visiontok.quantizers.vector import VectorQuantizer, VectorQuantizerConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.shared.grid import grid_layout
 from visiontok.tokens import TokenLayout
 

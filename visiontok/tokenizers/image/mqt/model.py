@@ -21,7 +21,7 @@ from visiontok.core.quality import QualityTarget
 from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
 from visiontok.layers.nested_dropout import NestedDropout, UniformLengths
 from visiontok.quantizers.continuous import ContinuousConfig
-from visiontok.signals.image_preprocessing import SignalLike
+from visiontok.signals import SignalLike
 from visiontok.tokenizers.image.mqt.encoder import QueryResampler
 from visiontok.tokens import Latents, Segment, TokenLayout, Tokens
 
@@ -94,7 +94,7 @@ class Mqt(Tokenizer[MqtConfig]):
             modality="image",
             segments=(Segment(name="queries", shape=(config.query_side**2,), channels=config.output_dim),),
             signal_shape=(side, side),
-            prefix_decodable=True,
+            prefixes="any",
         )
 
     def prepare(self, signal: SignalLike | Sequence[SignalLike]) -> Tensor:

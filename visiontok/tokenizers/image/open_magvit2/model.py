@@ -21,7 +21,7 @@ from visiontok.encoders.conv import ConvEncoder
 from visiontok.layers.conv import ConvNetConfig, Shortcut
 from visiontok.layers.resampling import Downsampling, Upsampling
 from visiontok.quantizers.binary import BinaryQuantizer, BinaryQuantizerConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.shared.grid import grid_layout
 from visiontok.tokenizers.shared.moving_average import averaged_weights, last_weights
 from visiontok.tokens import TokenLayout

@@ -24,7 +24,7 @@ from visiontok.quantizers.binary import BinaryQuantizerConfig
 from visiontok.quantizers.multi_scale import MultiScaleQuantizer, MultiScaleQuantizerConfig
 from visiontok.quantizers.product import ProductQuantizerConfig
 from visiontok.quantizers.vector import VectorQuantizerConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.robusttok.decoder import GridQueryDecoder
 from visiontok.tokenizers.image.robusttok.encoder import GridQueryEncoder
 from visiontok.tokens import Segment, TokenLayout, Tokens

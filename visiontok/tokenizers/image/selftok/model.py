@@ -25,7 +25,7 @@ from visiontok.decoders.flow.training import FlowTimes, ModeTimes, estimate, flo
 from visiontok.decoders.flow.visible_tokens import VisibleTokens
 from visiontok.layers.bfloat16 import products_for
 from visiontok.quantizers.positional_vector import PositionalVectorConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 from visiontok.tokenizers.image.selftok.decoder import JointFlowDecoder, JointOneStepDecoder
 from visiontok.tokenizers.image.selftok.encoder import DualStreamConfig, DualStreamEncoder
@@ -136,8 +136,8 @@ class Selftok(Tokenizer[SelftokConfig]):
             modality="image",
             segments=(Segment(name="queries", shape=(config.num_tokens,), vocab_size=config.quantizer.codebook_size),),
             signal_shape=(config.image_size, config.image_size),
-            prefix_decodable=is_flow,
-            order=tuple(reversed(range(config.num_tokens))),
+            prefixes="any" if is_flow else "none",
+            order="reverse",
         )
 
     # Between pictures and the grid.

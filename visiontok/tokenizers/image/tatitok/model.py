@@ -15,7 +15,7 @@ from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.decoders.vit import LatentViTDecoder, PixelHead
 from visiontok.encoders.text import TextConfig
 from visiontok.encoders.vit import LatentViTEncoder
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.titok.model import TiTok, read_reference_sizes, with_linear_layers
 from visiontok.tokenizers.shared.latent_vit import LatentViTConfig
 

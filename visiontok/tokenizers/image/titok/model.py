@@ -22,7 +22,7 @@ from visiontok.decoders.vit import CodeHead, LatentViTDecoder, PixelHead
 from visiontok.encoders.vit import LatentRead, LatentViTEncoder
 from visiontok.layers.conv import ConvNetConfig
 from visiontok.quantizers.gaussian import GaussianConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.maskgit_vqgan.model import MaskGitVqgan
 from visiontok.tokenizers.shared.latent_vit import LatentViTConfig
 from visiontok.tokens import Latents, Tokens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from visiontok.signals.video_preprocessing import VideoPreprocessing
+from visiontok.signals import VideoPreprocessing
 from visiontok.tokenizers.shared.emu3_networks import Emu3Networks, Emu3VqConfig
 from visiontok.tokens import Segment, TokenLayout
 
