@@ -98,7 +98,6 @@ def test_convnext_distance_is_zero_for_equal_images_and_positive_otherwise(tmp_p
 
 
 def test_lpips_takes_the_backbone_from_the_file(tmp_path):
-    pytest.importorskip("lpips")
     from torchvision.models import vgg16
 
     torch.manual_seed(0)
