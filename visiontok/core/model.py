@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -27,12 +28,15 @@ class Model(nn.Module, ABC, Generic[ConfigT]):
         config: the configuration this model was built from.
     """
 
+    _anchor: Tensor
     config_class: ClassVar[type[Config]]
     reference_keys: ClassVar[KeyMap]
 
     def __init__(self, config: ConfigT) -> None:
         super().__init__()
         self.config = config
+        # Follows `to` and `half` also where a model has no parameters.
+        self.register_buffer("_anchor", torch.empty(0, dtype=torch.float32), persistent=False)
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Config:
@@ -66,11 +70,12 @@ class Model(nn.Module, ABC, Generic[ConfigT]):
 
     @property
     def device(self) -> torch.device:
-        return next(self.parameters()).device
+        return self._anchor.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.parameters()).dtype
+        """Of the parameters."""
+        return self._anchor.dtype
 
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str) -> None:
@@ -84,6 +89,18 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: 
         model.load_state_dict(dict(state_dict))
     except RuntimeError as error:
         raise CheckpointError(f"the weights of {source} could not be loaded: {error}") from error
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """In evaluation mode; afterwards as before, module by module."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 def weights_sha256(model: nn.Module) -> str:
