@@ -242,7 +242,9 @@ class Tokenizer(Model[ConfigT]):
             TextError: if a text that the encoder reads is missing, or one is given that nothing reads.
         """
         if target is not None and (len(self.lengths_supported) == 1 or not self.can_decode):
-            raise TokenError(f"a target needs a decoder and tokens of flexible length; this tokenizer always writes {self.lengths_supported[-1]} tokens")
+            raise TokenError(
+                f"a target needs a decoder and tokens of flexible length; this tokenizer always writes {self.lengths_supported[-1]} tokens"
+            )
         if num_levels is not None and not self.layout.allows_levels(num_levels):
             raise TokenError(f"this tokenizer cannot write {num_levels} codebook levels; it has {self.layout.num_levels}, cut: {self.layout.levels}")
         batch = self.prepare(signal)
@@ -286,7 +288,9 @@ class Tokenizer(Model[ConfigT]):
     def decode_with(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
         """`decode` with options that are checked already."""
         if not self.can_decode:
-            raise TokenError(f"{type(self).__name__} only encodes: it has no decoder to signals, so its tokens can be read by models but not be shown")
+            raise TokenError(
+                f"{type(self).__name__} only encodes: it has no decoder to signals, so its tokens can be read by models but not be shown"
+            )
         tokens = self.checked(tokens)
         signals: list[Tensor] = [torch.empty(0)] * len(tokens)
         with products_for(self._anchor):

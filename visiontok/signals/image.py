@@ -86,7 +86,9 @@ class ImagePreprocessing(Preprocessing):
         elif isinstance(item, np.ndarray) and item.dtype.kind == "f":
             pixels, size = torch.from_numpy(item if item.ndim == 3 else item[None]), self._tensor_size
         elif not self.spec.is_rgb:
-            raise SignalError(f"{name} is a {type(item).__name__}; this model takes {self.channels} channels as a tensor or float array {self.spec.shape}")
+            raise SignalError(
+                f"{name} is a {type(item).__name__}; this model takes {self.channels} channels as a tensor or float array {self.spec.shape}"
+            )
         elif isinstance(item, dict):
             raise SignalError(f"{name} is a dictionary; expected an image")
         else:

@@ -5,4 +5,16 @@ from visiontok.tokens.layout import Counts, OrderRule, Segment, TokenLayout
 from visiontok.tokens.stream import TokenStream, delay_codebooks, undelay_codebooks
 from visiontok.tokens.tokens import Latents, Tokens
 
-__all__ = ["PAD", "Counts", "Latents", "OrderRule", "SampleBatch", "Segment", "TokenLayout", "TokenStream", "Tokens", "delay_codebooks", "undelay_codebooks"]
+__all__ = [
+    "PAD",
+    "Counts",
+    "Latents",
+    "OrderRule",
+    "SampleBatch",
+    "Segment",
+    "TokenLayout",
+    "TokenStream",
+    "Tokens",
+    "delay_codebooks",
+    "undelay_codebooks",
+]

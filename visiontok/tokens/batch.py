@@ -64,9 +64,7 @@ class SampleBatch(ABC):
             if self.positions.shape != (samples, width) or self.positions.dtype != torch.int64:
                 raise TokenError(f"positions must be int64 of shape {(samples, width)}, got {self.positions.dtype} {tuple(self.positions.shape)}")
         if self.extents is not None and (self.extents.shape != (samples, len(layout.extents)) or self.extents.dtype != torch.int64):
-            raise TokenError(
-                f"extents must be int64 of shape {(samples, len(layout.extents))}, got {self.extents.dtype} {tuple(self.extents.shape)}"
-            )
+            raise TokenError(f"extents must be int64 of shape {(samples, len(layout.extents))}, got {self.extents.dtype} {tuple(self.extents.shape)}")
         for name, value in self.extras.items():
             if value.ndim < 1 or len(value) != samples:
                 raise TokenError(f"the extra {name!r} has shape {tuple(value.shape)}; its first axis must be the {samples} samples")

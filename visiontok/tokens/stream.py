@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from visiontok.base.errors import TokenError
-from visiontok.tokens.layout import TokenLayout
 from visiontok.tokens.batch import PAD
+from visiontok.tokens.layout import TokenLayout
 from visiontok.tokens.tokens import Tokens
 
 

@@ -249,7 +249,9 @@ class Latents(SampleBatch):
                 raise TokenError(f"name a segment of {[s.name for s in self.layout.segments]}")
             segment = self.layout.segments[0].name
         if self.extents is not None or not self.is_full:
-            raise TokenError(f"{self.values.shape[1]} latents where the layout has {self.layout.length}, or samples of different extents, have no shape")
+            raise TokenError(
+                f"{self.values.shape[1]} latents where the layout has {self.layout.length}, or samples of different extents, have no shape"
+            )
         return self.values[:, self.layout.slice(segment)].unflatten(1, self.layout.segment(segment).shape)
 
     def validate(self) -> Latents:

@@ -13,7 +13,6 @@ from typing_extensions import Self
 from visiontok.base.errors import HubError
 from visiontok.base.optional import import_optional_class
 
-
 TextLike: TypeAlias = Tensor | str | Sequence[str]
 """Embeddings (B, T, E), or (1, T, E) for all samples; or, where a text encoder is attached, one text per sample or one for all."""
 

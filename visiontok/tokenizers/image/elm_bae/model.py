@@ -24,7 +24,6 @@ from visiontok.quantizers.bernoulli import BernoulliConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.shared.grid import grid_layout
 from visiontok.tokenizers.shared.taming import JOINED, as_linear, attention_levels, attention_patterns
-from visiontok.tokens import TokenLayout
 
 
 class ElmBaeConfig(Config):
@@ -68,12 +67,8 @@ class ElmBae(Tokenizer[ElmBaeConfig]):
         self.decoder = ConvDecoder(config.decoder)
         stride = config.encoder.stride
         self.preprocessing = ImagePreprocessing(size=config.image_size, tensors_keep_size=True, multiple_of=stride)
-        self.layout = self.layout_for((config.image_size // stride,) * 2)
-
-    def layout_for(self, shape: tuple[int, ...]) -> TokenLayout:
-        """A grid for an image of `shape` times the stride, with one id per chunk of bits at every position."""
-        sizes = tuple(2**bits for bits in self.config.quantizer.chunks)
-        return grid_layout(shape, stride=self.config.encoder.stride, vocab_size=sizes)
+        sizes = tuple(2**bits for bits in config.quantizer.chunks)  # one token per chunk of bits at every position
+        self.layout = grid_layout((config.image_size // stride,) * 2, stride=stride, vocab_size=sizes)
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, H / stride, W / stride, D)."""
