@@ -12,7 +12,7 @@ from visiontok import registry
 from visiontok.cli import app
 from visiontok.hub import Measurement, ModelCard
 
-SIZES = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+SIZES = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 
 
 def run(*arguments: str) -> str:

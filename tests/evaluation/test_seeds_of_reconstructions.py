@@ -117,7 +117,7 @@ def test_one_seed_or_the_same_twice_is_refused(seeds: list[int]) -> None:
 
 
 def flextok():
-    trunk = {"width": 16, "depth": 1, "head_dim": 8}
+    trunk = {"dim": 16, "depth": 1, "num_heads": 2}
     sizes = {"image_size": 16, "patch_size": 4, "num_registers": 4, "quantizer": {"levels": [4, 5]}, "encoder": trunk, "decoder": trunk}
     return visiontok.create("flextok", **sizes, vae=None, time_features=16, sampling={"steps": 2, "guidance": None})
 

@@ -22,7 +22,7 @@ from visiontok.evaluation.protocol import to_uint8
 from visiontok.evaluation.rate_distortion import Settings, measure_curve, rate_suite
 from visiontok.signals.image_preprocessing import ImagePreprocessing
 
-VIT = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+VIT = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 TEXT = {"length": 6, "dim": 8, "encoder": {"type": "hashed_words"}}
 
 

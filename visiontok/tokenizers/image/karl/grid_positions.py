@@ -10,18 +10,18 @@ from torch.nn import functional as F
 class GridPositions(nn.Module):
     """Learned positions; a grid of another size reads the nearest entries.
 
-    They start with the deviation `width ** -0.5`, as published, and narrower than 384 with more: a small model reads content of unit scale, and
+    They start with the deviation `dim ** -0.5`, as published, and narrower than 384 with more: a small model reads content of unit scale, and
     learns sooner where things are if positions are not weak beside it.
 
     Args:
         side: of the table.
-        width: D.
+        dim: D.
     """
 
-    def __init__(self, side: int, width: int) -> None:
+    def __init__(self, side: int, dim: int) -> None:
         super().__init__()
-        deviation = width**-0.5 * max(1.0, 384 / width)
-        self.table = nn.Parameter(torch.randn(width, side, side) * deviation)
+        deviation = dim**-0.5 * max(1.0, 384 / dim)
+        self.table = nn.Parameter(torch.randn(dim, side, side) * deviation)
 
     def forward(self, height: int, width: int) -> Tensor:
         """(height * width, D), row by row."""

@@ -1,4 +1,4 @@
-"""Sizes of the transformers that read patches and registers in one sequence (FlexTok)."""
+"""Sizes and weights of the transformers that read patches and registers in one sequence."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ class RegisterTrunkConfig(Config):
     """Sizes of one trunk.
 
     Attributes:
-        width: model width D.
+        dim: model dimension D.
         depth: number of blocks.
-        head_dim: width of an attention head; must divide the width.
+        num_heads: attention heads; must divide `dim`.
     """
 
-    width: int = Field(gt=0, multiple_of=4)
+    dim: int = Field(gt=0, multiple_of=4)
     depth: int = Field(gt=0)
-    head_dim: int = Field(default=64, gt=0)
+    num_heads: int = Field(gt=0)
 
     @model_validator(mode="after")
     def _check(self) -> RegisterTrunkConfig:
-        if self.width % self.head_dim:
-            raise ValueError(f"heads of {self.head_dim} do not divide a width of {self.width}")
+        if self.dim % self.num_heads:
+            raise ValueError(f"num_heads {self.num_heads} does not divide dim {self.dim}")
         return self
 
     def blocks(self, *, kinds: int = 0) -> nn.ModuleList:
         """The blocks; `kinds` of tokens are modulated apart, 0 for none.
 
-        The attention's scale is 8 / head_dim, after muP: the usual one for heads of 64.
+        The attention's scale is 8 / head_dim, after muP: the usual one for heads of 64 channels.
         """
-        heads, hidden_dim = self.width // self.head_dim, 8 * self.width // 3
+        hidden_dim, scale = 8 * self.dim // 3, 8 * self.num_heads / self.dim
         return nn.ModuleList(
-            ModulatedBlock(self.width, heads, hidden_dim=hidden_dim, attention_scale=8 / self.head_dim, kinds=kinds) for _ in range(self.depth)
+            ModulatedBlock(self.dim, self.num_heads, hidden_dim=hidden_dim, attention_scale=scale, kinds=kinds) for _ in range(self.depth)
         )
 
 
