@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.demo
 	$(BIN)/visiontok demo
 
+# Neighboring tests stay on one worker, so that fixtures of a module are made once; idle workers take over the rest of the longest queue.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 16 --dist worksteal
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -248,7 +248,8 @@ def test_parquet_rows_in_random_access_over_files_and_row_groups(tmp_path: Path)
 
 
 def test_what_datasets_writes_is_read_with_its_class_names(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
     rows = {"image": [image(0), image(1), image(2)], "label": [1, 0, 1]}
     datasets.Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / "d.parquet"))

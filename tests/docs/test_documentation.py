@@ -65,7 +65,7 @@ def run(command: str, folder: Path) -> None:
         assert result.exit_code == 0, f"{command}\n{result.output}\n{result.exception}"
         return
     if words[0] == "visiontok":
-        words[:1] = [sys.executable, "-m", "visiontok.cli"]
+        words[:1] = [sys.executable, "-m", "visiontok"]
     elif words[0] == "accelerate":
         words[:1] = [sys.executable, "-m", "accelerate.commands.accelerate_cli"]
     elif words[0] == "torchrun":

@@ -65,7 +65,8 @@ def test_unreadable_files_are_refused(tmp_path, content):
 
 
 def test_clip_embeddings_are_those_of_transformers():
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     torch.manual_seed(0)
     config = transformers.CLIPVisionConfig(
         hidden_size=64, intermediate_size=96, projection_dim=24, num_hidden_layers=2, num_attention_heads=1, image_size=28, patch_size=14
@@ -82,7 +83,8 @@ def test_clip_embeddings_are_those_of_transformers():
 
 
 def dinov2_tensors(side: int) -> dict[str, torch.Tensor]:
-    timm = pytest.importorskip("timm")
+    import timm
+
     torch.manual_seed(0)
     network = timm.models.vision_transformer.VisionTransformer(
         img_size=side, patch_size=14, embed_dim=128, depth=2, num_heads=2, init_values=0.5, num_classes=0
@@ -91,7 +93,8 @@ def dinov2_tensors(side: int) -> dict[str, torch.Tensor]:
 
 
 def test_dinov2_features_are_those_of_transformers():
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     ours = dinov2_tensors(224)
     config = transformers.Dinov2Config(hidden_size=128, num_hidden_layers=2, num_attention_heads=2, image_size=224, patch_size=14)
     theirs = {

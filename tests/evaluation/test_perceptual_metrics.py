@@ -32,7 +32,8 @@ def pair(side: int = 48) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_dists_equals_torchmetrics(vgg, monkeypatch):
-    dists = pytest.importorskip("torchmetrics.functional.image.dists")
+    from torchmetrics.functional.image import dists
+
     features = make_layers(cfgs["D"])
     features.load_state_dict({key.removeprefix("features."): value for key, value in vgg.items()})
     monkeypatch.setattr(dists, "vgg16", lambda weights: SimpleNamespace(features=features))
@@ -59,7 +60,6 @@ def test_dists_refuses_other_weights(vgg):
 
 
 def test_lpips_is_a_metric_of_each_picture():
-    pytest.importorskip("lpips")
     torch.manual_seed(0)
     distance = LpipsDistance(alexnet(weights=None).state_dict(), net="alex")
     first, second = pair(64)

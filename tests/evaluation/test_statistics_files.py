@@ -38,8 +38,8 @@ def test_the_npz_is_what_the_other_programs_read(tmp_path):
 
 
 def test_torch_fidelity_reads_ours_and_we_read_theirs(tmp_path):
-    metric_fid = pytest.importorskip("torch_fidelity.metric_fid")
-    utils_torch = pytest.importorskip("torch_fidelity.utils_torch")
+    from torch_fidelity import metric_fid, utils_torch
+
     features = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
     theirs = metric_fid.fid_features_to_statistics(features)
     utils_torch.torch_atomic_save(theirs, str(tmp_path / "theirs.pt"))

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from visiontok.base.errors import ConfigError
 from visiontok.generators.decoding import (
     ConstantGuidance,
-    GeneratorNoise,
     IterativeSampler,
     IterativeSampling,
     LinearGuidance,
@@ -110,35 +109,6 @@ def test_categorical_frequencies_and_excluded_ids():
     drawn = sample_categorical(logits, as_noise(torch.Generator().manual_seed(0), torch.device("cpu")))
     assert torch.bincount(drawn, minlength=4)[3] == 0
     assert torch.allclose(torch.bincount(drawn).float() / len(drawn), torch.tensor([0.5, 0.3, 0.2]), atol=0.02)
-
-
-def test_sample_noise_does_not_depend_on_the_batch():
-    whole = SampleNoise((7, 3), range(5))
-    first, second = whole.uniform(5, 4), whole.exponential(5, 2, 3)
-    part = SampleNoise((7, 3), [3, 1])
-    assert torch.equal(part.uniform(2, 4), first[[3, 1]])
-    assert torch.equal(part.exponential(2, 2, 3), second[[3, 1]])
-    assert not torch.equal(SampleNoise((7, 4), range(5)).uniform(5, 4), first)
-    assert len(first.unique()) == first.numel()
-
-
-def test_sample_noise_refuses_another_batch():
-    with pytest.raises(ValueError, match="made for 2 samples"):
-        SampleNoise(0, range(2)).uniform(3, 1)
-
-
-def test_recorded_noise_plays_back_in_order_and_checks_shapes():
-    noise = RecordedNoise(uniform=[torch.zeros(2), torch.ones(2, 3)])
-    assert torch.equal(noise.uniform(2), torch.zeros(2))
-    with pytest.raises(ValueError, match=r"\(2, 3\)"):
-        noise.uniform(2)
-    with pytest.raises(ValueError, match="used up"):
-        noise.uniform(2)
-
-
-def test_a_torch_generator_makes_noise_repeatable():
-    draws = [GeneratorNoise(torch.Generator().manual_seed(5), torch.device("cpu")).uniform(3) for _ in range(2)]
-    assert torch.equal(*draws)
 
 
 def test_next_token_numbers_become_filters_in_the_published_order():

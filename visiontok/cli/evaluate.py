@@ -53,7 +53,7 @@ def evaluate(
       visiontok evaluate photos --model titok-l32 --set size=256 -o titok-l32.json
       visiontok evaluate digits-generation -m runs/digits-gpt/final -t runs/digits/final --samples digits.npz
       visiontok evaluate --repeat eval/results/photos--vqgan-photos-f4.json
-      torchrun --nproc-per-node 8 -m visiontok.cli evaluate my-suite.yaml --model ./my-model
+      torchrun --nproc-per-node 8 -m visiontok evaluate my-suite.yaml --model ./my-model
     """
     from visiontok.cli.evaluate_again import repeat as evaluate_again
     from visiontok.cli.evaluate_generated import evaluate_generated

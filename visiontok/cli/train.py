@@ -29,8 +29,8 @@ def train(
       visiontok train my.yaml optimizer.lr=3e-4 model.config.depth=8 output=runs/deeper
       visiontok train my.yaml steps=20000 --resume auto
       visiontok train my.yaml --resume runs/mine/checkpoints/step-00001000
-      accelerate launch --num_processes 4 -m visiontok.cli train my.yaml precision=bf16
-      torchrun --standalone --nproc-per-node 2 -m visiontok.cli train my.yaml --cpu
+      accelerate launch --num_processes 4 -m visiontok train my.yaml precision=bf16
+      torchrun --standalone --nproc-per-node 2 -m visiontok train my.yaml --cpu
     """
     if overwrite and resume != "none":
         raise ConfigError("--overwrite replaces a run, so it needs --resume none")

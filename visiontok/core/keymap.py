@@ -94,6 +94,11 @@ def check_state_dict(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]
         )
 
 
+def matches(pattern: str, key: str) -> bool:
+    """Whether a dotted key fits a pattern."""
+    return _compile(pattern).fullmatch(key) is not None
+
+
 def _join(renamed: dict[str, Tensor], target: str, parts: tuple[str, ...]) -> None:
     """Replace the tensors named by `parts` by their concatenation, wherever the first of them occurs."""
     for key in list(renamed):

@@ -24,6 +24,7 @@ from visiontok.layers.conv import ConvNetConfig
 from visiontok.quantizers.gaussian import GaussianConfig
 from visiontok.signals.image_preprocessing import ImagePreprocessing
 from visiontok.tokenizers.image.maskgit_vqgan.model import MaskGitVqgan
+from visiontok.tokenizers.image.titok.reference import REFERENCE_KEYS
 from visiontok.tokenizers.shared.latent_vit import LatentViTConfig
 from visiontok.tokens import Latents, Tokens
 
@@ -194,8 +195,9 @@ def read_reference_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `LatentViTConfig` from the authors' nested configuration.
 
     Raises:
-        ConfigError: if it lacks one of them, or names a ViT size that nobody knows.
+        ConfigError: if it has an unknown key, lacks a size, or names a ViT size that nobody knows.
     """
+    REFERENCE_KEYS.check(config, source="the TiTok reference configuration")
     try:
         model, size = config["model"]["vq_model"], config["dataset"]["preprocessing"]["crop_size"]
         known = {**VIT_SIZES, **{name: _our_names(vit) for name, vit in config.get("overrides", {}).get("vit_sizes", {}).items()}}
@@ -203,7 +205,8 @@ def read_reference_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
             net: {**known[model[f"vit_{short}_model_size"]], "patch_size": model[f"vit_{short}_patch_size"]}
             for net, short in (("encoder", "enc"), ("decoder", "dec"))
         }
-        quantizer: dict[str, Any] = {"type": "gaussian", "dim": model["token_size"]}
+        kl_weight = config.get("losses", {}).get("kl_weight", 1e-6)
+        quantizer: dict[str, Any] = {"type": "gaussian", "dim": model["token_size"], "kl_weight": kl_weight}
         if model.get("quantize_mode", "vq") == "vq":
             normalize = model.get("use_l2_norm", False)
             quantizer = {

@@ -1,5 +1,0 @@
-"""`python -m visiontok.cli` is the `visiontok` command."""
-
-from visiontok.cli import main
-
-main()
