@@ -13,7 +13,7 @@ from visiontok.cli import app
 from visiontok.hub import Measurement, ModelCard
 from visiontok.registry import lookup
 
-SIZES = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+SIZES = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 
 
 def run(*arguments: str) -> str:

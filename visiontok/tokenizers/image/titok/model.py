@@ -29,11 +29,11 @@ from visiontok.tokenizers.shared.latent_vit import LatentViTConfig
 from visiontok.tokens import Latents, Tokens
 
 VIT_SIZES = {
-    "tiny": {"width": 32, "depth": 2, "num_heads": 4},
-    "micro": {"width": 48, "depth": 3, "num_heads": 6},
-    "small": {"width": 512, "depth": 8, "num_heads": 8},
-    "base": {"width": 768, "depth": 12, "num_heads": 12},
-    "large": {"width": 1024, "depth": 24, "num_heads": 16},
+    "tiny": {"dim": 32, "depth": 2, "num_heads": 4},
+    "micro": {"dim": 48, "depth": 3, "num_heads": 6},
+    "small": {"dim": 512, "depth": 8, "num_heads": 8},
+    "base": {"dim": 768, "depth": 12, "num_heads": 12},
+    "large": {"dim": 1024, "depth": 24, "num_heads": 16},
 }
 """The paper's sizes, and two for tests."""
 
@@ -103,9 +103,9 @@ class TiTok(Tokenizer[TiTokConfig]):
         self.quantizer = config.quantizer.build()
         self.decoder = LatentViTDecoder(config.decoder, **sizes, latent_dim=config.quantizer.dim)
         self.head = (
-            PixelHead(config.decoder.width, config.decoder.patch_size)
+            PixelHead(config.decoder.dim, config.decoder.patch_size)
             if config.head == "pixels"
-            else CodeHead(config.decoder.width, config.num_proxy_codes)
+            else CodeHead(config.decoder.dim, config.num_proxy_codes)
         )
         self.pixel_codebook: nn.Parameter | None = None
         self.pixel_decoder: ConvDecoder | None = None
@@ -224,4 +224,4 @@ def read_reference_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _our_names(vit: Mapping[str, int]) -> dict[str, int]:
     """The authors' name for depth is layers, for num_heads heads."""
-    return {"width": vit["width"], "depth": vit["layers"], "num_heads": vit["heads"]}
+    return {"dim": vit["width"], "depth": vit["layers"], "num_heads": vit["heads"]}
