@@ -140,7 +140,7 @@ def _card(name: str, levels: int, latent_range: float, points: Sequence[Operatin
     base = _base_name(name)
     released = registry.checkpoints().get(name.partition("@")[0])
     return ModelCard(
-        license=released[1].weights_licence if released else "unknown",
+        license=released[1].weights_license if released else "unknown",
         summary=f"{base}, quantized after training: {levels} values for each dimension of its latents within +-{latent_range:g}, as in TokenBridge "
         f"(arXiv 2503.16430).\n\n![PSNR against bits per pixel at several numbers of levels]({PICTURE})",
         trained_on=f"Nothing: the weights are those of {base}, and the quantizer has none.",
