@@ -15,7 +15,7 @@ from visiontok.base.errors import ConfigError, TextError, TokenError
 from visiontok.data.token_file import TokenFile
 from visiontok.generators.gpt.model import GPT, GPTConfig
 
-SIZES = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+SIZES = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, config in (("vq", vq), ("other", vq), ("vae", {**common, "quantizer": {"type": "gaussian", "dim": 4}})):
         visiontok.save_pretrained(visiontok.create("titok", **config), folder / name)
     layout = visiontok.from_pretrained(folder / "vq").layout
-    visiontok.save_pretrained(GPT(GPTConfig.parse({"layout": layout, "dim": 16, "depth": 1, "heads": 2})), folder / "gpt")
+    visiontok.save_pretrained(GPT(GPTConfig.parse({"layout": layout, "dim": 16, "depth": 1, "num_heads": 2})), folder / "gpt")
     return folder
 
 

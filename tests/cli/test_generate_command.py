@@ -9,7 +9,7 @@ from visiontok.base.errors import ConfigError, UnknownNameError
 from visiontok.data.token_file import TokenFile
 from visiontok.generators.gpt.model import GPT, GPTConfig
 
-SIZES = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+SIZES = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def models(tmp_path_factory):
         "titok", image_size=16, num_latent_tokens=4, encoder=SIZES, decoder=SIZES, quantizer={"type": "vq", "codebook_size": 32, "dim": 4}
     )
     visiontok.save_pretrained(tokenizer, folder / "tokenizer")
-    config = {"layout": tokenizer.layout, "dim": 16, "depth": 1, "heads": 2, "multiple_of": 8}
+    config = {"layout": tokenizer.layout, "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8}
     for name, classes in (("classes", ["cat", "dog", "owl"]), ("free", [])):
         generator = GPT(GPTConfig.parse({**config, "num_classes": len(classes), "class_names": classes}))
         torch.nn.init.normal_(generator.output.weight)

@@ -17,7 +17,7 @@ from visiontok.data.token_dataset import TokenDataset
 from visiontok.generators.gpt.model import GPT, GPTConfig
 from visiontok.tokenizers.image.titok.model import TiTok, TiTokConfig
 
-VIT = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+VIT = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_texts_reach_the_encoder_that_reads_them(model, tmp_path):
 
 def test_a_generator_is_no_tokenizer(images, model, tmp_path):
     layout = visiontok.from_pretrained(model).layout
-    visiontok.save_pretrained(GPT(GPTConfig.parse({"layout": layout.to_dict(), "dim": 16, "depth": 1, "heads": 2})), tmp_path / "gpt")
+    visiontok.save_pretrained(GPT(GPTConfig.parse({"layout": layout.to_dict(), "dim": 16, "depth": 1, "num_heads": 2})), tmp_path / "gpt")
     error = refused(*arguments(images, str(tmp_path / "gpt"), tmp_path / "out"))
     assert isinstance(error, ConfigError)
     assert str(tmp_path / "gpt") in str(error)

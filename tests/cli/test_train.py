@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 import visiontok
 from visiontok.base.errors import ConfigError, DataError, TrainingError
 
-VIT = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+VIT = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 RECIPE = {
     "kind": "tokenizer",
     "steps": 2,

@@ -223,7 +223,7 @@ def test_another_default_shares_the_weights():
         ({"max_latent_tokens": 8}, "12 tokens are asked for"),
         ({"base": {"type": "patches", "patch_size": 2}}, "must be a position of the base, 2 pixels"),
         ({"image_size": 18}, "do not divide"),
-        ({"encoder": {**KARL["encoder"], "width": 48}}, "no room"),
+        ({"encoder": {**KARL["encoder"], "dim": 48}}, "no room"),
         ({"halting_threshold": 1.5}, "halting_threshold"),
     ],
 )

@@ -58,8 +58,8 @@ def evaluate(
     from visiontok.cli.evaluate_again import repeat as evaluate_again
     from visiontok.cli.evaluate_generated import evaluate_generated
     from visiontok.evaluation import Suite
-    from visiontok.evaluation.session import evaluate_models, report_path
-    from visiontok.evaluation.suite import load_any_suite
+    from visiontok.evaluation.reconstruction.session import evaluate_models, report_path
+    from visiontok.evaluation.suites import load_any_suite
 
     if repeat is not None:
         if suite is not None or settings or lengths:

@@ -30,9 +30,9 @@ from visiontok.tokenizers.image.robusttok.encoder import GridQueryEncoder
 from visiontok.tokens import Segment, TokenLayout, Tokens
 
 VIT_SIZES = {
-    "small": {"width": 384, "depth": 12, "num_heads": 6},
-    "base": {"width": 768, "depth": 12, "num_heads": 12},
-    "large": {"width": 1024, "depth": 24, "num_heads": 16},
+    "small": {"dim": 384, "depth": 12, "num_heads": 6},
+    "base": {"dim": 768, "depth": 12, "num_heads": 12},
+    "large": {"dim": 1024, "depth": 24, "num_heads": 16},
 }
 """DINOv2's sizes, by the second word of timm's names such as `vit_base_patch14_dinov2`."""
 
@@ -261,7 +261,7 @@ def quantizer_from_reference(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _vit(name: str, tiny: Mapping[str, int]) -> dict[str, int]:
-    sizes = {"width": tiny["embed_dim"], "depth": tiny["depth"], "num_heads": tiny["num_heads"]} if tiny else VIT_SIZES[name.split("_")[1]]
+    sizes = {"dim": tiny["embed_dim"], "depth": tiny["depth"], "num_heads": tiny["num_heads"]} if tiny else VIT_SIZES[name.split("_")[1]]
     return {**sizes, "patch_size": tiny.get("patch_size", 16)}
 
 
