@@ -217,7 +217,7 @@ class Tokenizer(Model[ConfigT]):
     @torch.no_grad()
     def encode(
         self,
-        signal: SignalLike | Sequence[SignalLike],
+        signal: SignalLike | Sequence[SignalLike] | SignalBatch,
         *,
         num_tokens: int | Tensor | None = None,
         num_levels: int | None = None,
@@ -228,8 +228,8 @@ class Tokenizer(Model[ConfigT]):
         """Signal -> tokens. Deterministic unless noise is given; a sample's tokens do not depend on its batch.
 
         Args:
-            signal: a batch (B, C, *axes) in the range of `preprocessing.spec`, one signal, a file, or a list of signals, which may differ in size
-                where the model takes any.
+            signal: a batch (B, C, *axes) in the range of `preprocessing.spec`, one signal, a file, a list of signals, which may differ in size
+                where the model takes any, or what `prepare` gave.
             num_tokens: tokens per sample, one number or (B,) int64, out of `lengths_supported`; None for all.
             num_levels: codebook levels (of residual quantizers); None for all.
             target: as few tokens per sample as reach it; with `num_tokens`, at most so many.
@@ -289,7 +289,7 @@ class Tokenizer(Model[ConfigT]):
         """`decode` with options that are checked already."""
         if not self.can_decode:
             raise TokenError(
-                f"{type(self).__name__} only encodes: it has no decoder to signals, so its tokens can be read by models but not be shown"
+                f"{type(self).__name__} only encodes: it has no decoder, so its tokens can be read by models but not be shown"
             )
         tokens = self.checked(tokens)
         signals: list[Tensor] = [torch.empty(0)] * len(tokens)
@@ -319,9 +319,10 @@ class Tokenizer(Model[ConfigT]):
         """(B, L, D) codes of the tokens, in the model's dtype; where a sample has no token, that of index 0, which is to be ignored."""
         return self.quantizer.lookup(tokens.indices.masked_fill(~tokens.mask, 0)).to(self.dtype)
 
-    def prepare(self, signal: SignalLike | Sequence[SignalLike]) -> SignalBatch:
-        """The signals at their exact sizes, on the model's device and in its dtype."""
-        return self.preprocessing(signal).to(self.device, self.dtype)
+    def prepare(self, signal: SignalLike | Sequence[SignalLike] | SignalBatch) -> SignalBatch:
+        """The signals at their exact sizes, on the model's device and in its dtype; a batch that is prepared already is only moved."""
+        batch = signal if isinstance(signal, SignalBatch) else self.preprocessing(signal)
+        return batch.to(self.device, self.dtype)
 
     def _text_for(self, text: TextLike | None, *, samples: int, needed: bool) -> Tensor | None:
         """The embeddings (B, T, E) for a batch of so many samples; None where none are read. `TextTokenizer` makes them."""
@@ -349,7 +350,7 @@ class Tokenizer(Model[ConfigT]):
 
 
 def _cropped(values: Tensor, size: Sequence[int]) -> Tensor:
-    return values[(slice(None), slice(None), *(slice(extent) for extent in size))]
+    return values[tuple([slice(None), slice(None), *(slice(extent) for extent in size)])]
 
 
 def _in_words(lengths: Sequence[int]) -> str:

@@ -63,7 +63,7 @@ class AudioPreprocessing(Preprocessing):
             rate = item.get("sampling_rate")
             if rate != self.sample_rate:
                 raise SignalError(f"{name} has {rate} samples per second; this model takes {self.sample_rate}: resample it first")
-            item = item.get("array")
+            item = item.get("array", ())
         if isinstance(item, np.ndarray):
             item = torch.from_numpy(np.ascontiguousarray(item))
         if not isinstance(item, Tensor) or item.ndim not in (1, 2):

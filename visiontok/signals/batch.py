@@ -53,7 +53,7 @@ class SignalBatch:
     def __iter__(self) -> Iterator[Tensor]:
         """Each signal (C, *axes) at its exact size."""
         for values, size in zip(self.values, self.sizes.tolist(), strict=True):
-            yield values[(slice(None), *(slice(extent) for extent in size))]
+            yield values[tuple([slice(None), *(slice(extent) for extent in size)])]
 
     @property
     def is_even(self) -> bool:
@@ -69,7 +69,7 @@ class SignalBatch:
         for number, size in enumerate(sizes.tolist()):
             rows = torch.nonzero(group == number).flatten()
             values = self.values[rows.to(self.values.device)]
-            yield rows, values[(slice(None), slice(None), *(slice(extent) for extent in size))]
+            yield rows, values[tuple([slice(None), slice(None), *(slice(extent) for extent in size)])]
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> SignalBatch:
         """The same signals elsewhere, perhaps in another precision."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -87,9 +87,9 @@ class ImagePreprocessing(Preprocessing):
             pixels, size = torch.from_numpy(item if item.ndim == 3 else item[None]), self._tensor_size
         elif not self.spec.is_rgb:
             raise SignalError(
-                f"{name} is a {type(item).__name__}; this model takes {self.channels} channels as a tensor or float array {self.spec.shape}"
+                f"{name} is a {type(item).__name__}; this model takes tensors or float arrays {self.spec.shape}"
             )
-        elif isinstance(item, dict):
+        elif isinstance(item, Mapping):
             raise SignalError(f"{name} is a dictionary; expected an image")
         else:
             name = str(item) if isinstance(item, str | Path) else name

@@ -19,9 +19,9 @@ from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import open_source
 from visiontok.data.tokenizing import identify, tokenize_source
 from visiontok.evaluation import GenerationSuite, Result, evaluate_samples, evaluate_suite
-from visiontok.evaluation.identity import Clock
-from visiontok.evaluation.quantizing import latent_rms
-from visiontok.evaluation.sampling import classes_in_order
+from visiontok.evaluation.generation.sampling import classes_in_order
+from visiontok.evaluation.reconstruction.quantizing import latent_rms
+from visiontok.evaluation.results.identity import Clock
 from visiontok.generators.base import Generator
 from visiontok.generators.decoding import SampleNoise
 from visiontok.hub import from_pretrained
@@ -120,7 +120,7 @@ class StudyRun:
         assert isinstance(tokenizer, Tokenizer)
         if isinstance(arm, Trained):
             return tokenizer
-        side = tokenizer.preprocessing.size
+        side = tokenizer.preprocessing.size if isinstance(tokenizer.preprocessing, ImagePreprocessing) else None
         if side is None:
             raise EvaluationError(f"the arm {arm.quantizes} has no picture size of its own, at which the range of its latents could be measured")
         rms = latent_rms(tokenizer, open_source(recipe.data.source), size=side, batch_size=64, progress=lambda done, total: None)

@@ -178,7 +178,7 @@ class TokenLayout(Config):
                 max(1, size + (new - old) * stride)
                 for size, new, old, stride in zip(signal_shape, after.shape, before.shape, before.stride or (), strict=True)
             )
-        changed = {"segments": tuple(segments), "signal_shape": signal_shape}
+        changed: dict[str, Any] = {"segments": tuple(segments), "signal_shape": signal_shape}
         if isinstance(self.prefixes, tuple):
             length = sum(segment.length for segment in segments)
             changed["prefixes"] = tuple(count for count in self.prefixes if count <= length) or "none"
