@@ -91,18 +91,6 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: 
         raise CheckpointError(f"the weights of {source} could not be loaded: {error}") from error
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """In evaluation mode; afterwards as before, module by module."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
 def weights_sha256(model: nn.Module) -> str:
     """SHA-256 over every parameter and buffer in the order of their names: equal weights have equal sums, whatever file they came from."""
     digest = hashlib.sha256()

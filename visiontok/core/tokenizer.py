@@ -16,8 +16,9 @@ from visiontok.core.quality import QualityTarget, shortest_lengths
 from visiontok.encoders.text import TextConfig, TextLike
 from visiontok.layers.bfloat16 import products_for
 from visiontok.layers.nested_dropout import LengthSchedule
-from visiontok.quantizers.base import Quantizer
+from visiontok.quantizers.base import Quantized, Quantizer
 from visiontok.signals import Preprocessing, SignalBatch, SignalLike, SignalSpec
+from visiontok.signals.batch import cropped
 from visiontok.tokens import Latents, TokenLayout, Tokens
 
 SIGNAL_SIZE = "signal_size"
@@ -96,7 +97,6 @@ class Tokenizer(Model[ConfigT]):
         layout: the arrangement of its tokens; at one extent, where it takes signals of any size.
         preprocessing: what happens to a signal before `encode_latents`; its `spec` says what goes in.
         can_decode: whether there is a decoder to signals.
-        is_stochastic: whether encoding or decoding draws where noise is given.
         text: the embeddings of a text that the decoder reads; None where it reads none.
         encoder_reads_text: whether the encoder reads them too.
         nested_dropout: how many tokens are kept at a training step, by families that learn an order of their tokens; None for all.
@@ -106,7 +106,6 @@ class Tokenizer(Model[ConfigT]):
     layout: TokenLayout
     preprocessing: Preprocessing
     can_decode: bool = True
-    is_stochastic: bool = False
     text: TextConfig | None = None
     encoder_reads_text: ClassVar[bool] = False
     nested_dropout: LengthSchedule | None = None
@@ -132,7 +131,7 @@ class Tokenizer(Model[ConfigT]):
 
     def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
         """Tokens of signals (B, C, *axes) of one size that the network takes. Families whose tokens depend on the options override this."""
-        quantized = self.quantizer(self.encode_latents(signal), noise=options.noise)
+        quantized = _quantized(self.quantizer, self.encode_latents(signal), options.noise)
         tokens = self.wrap(quantized.latents, quantized.indices)
         return tokens if options.lengths is None or tokens.layout.prefixes == "none" else tokens.prefix(options.lengths)
 
@@ -178,6 +177,11 @@ class Tokenizer(Model[ConfigT]):
     # What a caller uses.
 
     @property
+    def is_stochastic(self) -> bool:
+        """Whether encoding or decoding draws where noise is given."""
+        return type(self.quantizer).sample is not Quantizer.sample
+
+    @property
     def spec(self) -> SignalSpec:
         """What `decode` gives; families whose output is unlike the input (another sample rate) override this."""
         return self.preprocessing.spec
@@ -204,11 +208,11 @@ class Tokenizer(Model[ConfigT]):
             noise: of all draws; None for torch's global state.
         """
         noise = as_noise(noise, signal.device) if self.training else noise
-        quantized = self.quantizer(self.encode_latents(signal), noise=noise)
+        quantized = self.quantizer(self.encode_latents(signal))
         latents = quantized.latents
         reconstruction: Tensor | None = None
         if self.training and self.nested_dropout is not None:
-            lengths = self.nested_dropout.draw(len(latents), latents.shape[1], noise=noise).to(latents.device)
+            lengths = self.nested_dropout.draw(len(latents), latents.shape[1], device=latents.device)
             reconstruction = self.decode_prefix(latents, lengths)
         elif type(self).decode_latents is not Tokenizer.decode_latents:
             reconstruction = self.decode_latents(latents)
@@ -288,9 +292,7 @@ class Tokenizer(Model[ConfigT]):
     def decode_with(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
         """`decode` with options that are checked already."""
         if not self.can_decode:
-            raise TokenError(
-                f"{type(self).__name__} only encodes: it has no decoder, so its tokens can be read by models but not be shown"
-            )
+            raise TokenError(f"{type(self).__name__} only encodes: it has no decoder, so its tokens can be read by models but not be shown")
         tokens = self.checked(tokens)
         signals: list[Tensor] = [torch.empty(0)] * len(tokens)
         with products_for(self._anchor):
@@ -299,10 +301,10 @@ class Tokenizer(Model[ConfigT]):
                 values = self.spec.clamp(self.decode_tokens(group, own))
                 sizes = group.extras.get(SIGNAL_SIZE)
                 if len(rows) == len(tokens) and (sizes is None or bool((sizes == sizes[:1]).all())):
-                    return values if sizes is None else _cropped(values, self.output_size(sizes[0].tolist()))
+                    return values if sizes is None else cropped(values, self.output_size(sizes[0].tolist()))
                 for number, row in enumerate(rows.tolist()):
                     size = values.shape[2:] if sizes is None else self.output_size(sizes[number].tolist())
-                    signals[row] = _cropped(values[number : number + 1], size)[0]
+                    signals[row] = cropped(values[number : number + 1], size)[0]
         return SignalBatch.stack(signals).values
 
     def checked(self, tokens: Tokens | Latents) -> Tokens | Latents:
@@ -349,11 +351,11 @@ class Tokenizer(Model[ConfigT]):
         return lengths.to(torch.int64).expand(samples)
 
 
-def _cropped(values: Tensor, size: Sequence[int]) -> Tensor:
-    return values[tuple([slice(None), slice(None), *(slice(extent) for extent in size)])]
-
-
 def _in_words(lengths: Sequence[int]) -> str:
     if len(lengths) == 1:
         return f"{lengths[0]} (it has no other length: its tokens are not ordered)"
     return f"{lengths[0]} to {lengths[-1]}" if isinstance(lengths, range) else ", ".join(map(str, lengths))
+
+
+def _quantized(quantizer: Quantizer, latents: Tensor, noise: NoiseLike) -> Quantized:
+    return quantizer(latents) if noise is None else quantizer.sample(latents, noise)  # type: ignore[arg-type]

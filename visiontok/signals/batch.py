@@ -53,7 +53,7 @@ class SignalBatch:
     def __iter__(self) -> Iterator[Tensor]:
         """Each signal (C, *axes) at its exact size."""
         for values, size in zip(self.values, self.sizes.tolist(), strict=True):
-            yield values[tuple([slice(None), *(slice(extent) for extent in size)])]
+            yield cropped(values[None], size)[0]
 
     @property
     def is_even(self) -> bool:
@@ -69,11 +69,17 @@ class SignalBatch:
         for number, size in enumerate(sizes.tolist()):
             rows = torch.nonzero(group == number).flatten()
             values = self.values[rows.to(self.values.device)]
-            yield rows, values[tuple([slice(None), slice(None), *(slice(extent) for extent in size)])]
+            yield rows, cropped(values, size)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> SignalBatch:
         """The same signals elsewhere, perhaps in another precision."""
         return SignalBatch(self.values.to(device=device, dtype=dtype), self.sizes)
+
+
+def cropped(values: Tensor, size: Sequence[int]) -> Tensor:
+    """Signals (B, C, *axes) cut to their first `size` units along each axis."""
+    first = (slice(None), slice(None), *(slice(extent) for extent in size))
+    return values[first]
 
 
 def _padded(signal: Tensor, size: Sequence[int]) -> Tensor:

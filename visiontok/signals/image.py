@@ -86,9 +86,7 @@ class ImagePreprocessing(Preprocessing):
         elif isinstance(item, np.ndarray) and item.dtype.kind == "f":
             pixels, size = torch.from_numpy(item if item.ndim == 3 else item[None]), self._tensor_size
         elif not self.spec.is_rgb:
-            raise SignalError(
-                f"{name} is a {type(item).__name__}; this model takes tensors or float arrays {self.spec.shape}"
-            )
+            raise SignalError(f"{name} is a {type(item).__name__}; this model takes tensors or float arrays {self.spec.shape}")
         elif isinstance(item, Mapping):
             raise SignalError(f"{name} is a dictionary; expected an image")
         else:

@@ -26,6 +26,7 @@ from visiontok.generators.base import Generator
 from visiontok.generators.decoding import SampleNoise
 from visiontok.hub import from_pretrained
 from visiontok.quantizers import DimensionWiseConfig
+from visiontok.signals import ImagePreprocessing
 from visiontok.studies.definition import GENERATED, Quantized, Study, Trained
 from visiontok.studies.result import RunValues
 from visiontok.tokenizers.image.tokenbridge.model import TokenBridge

@@ -133,7 +133,7 @@ class _Quantized:
 
     def __init__(self, tokenizer: Tokenizer[Any], config: DimensionWiseConfig, shape: tuple[int, ...]) -> None:
         self._model = TokenBridge.quantizing(tokenizer, config)
-        self._layout = self._model.layout_for(shape)
+        self._layout = self._model.layout.at(shape) if self._model.layout.is_variable else self._model.layout
         self._counts = CodeCounts(self._layout)
         self._scores: list[Tensor] = []
 

@@ -110,7 +110,10 @@ class FlexTok(Tokenizer[FlexTokConfig]):
     """Autoencoder, register encoder, finite scalars, flow decoder."""
 
     config_class = FlexTokConfig
-    is_stochastic = True
+
+    @property
+    def is_stochastic(self) -> bool:
+        return True
 
     def __init__(self, config: FlexTokConfig) -> None:
         super().__init__(config)
@@ -249,7 +252,7 @@ class FlexTok(Tokenizer[FlexTokConfig]):
         return TokenizerOutput(reconstruction, tokens, quantized.latents, losses, stats)
 
     def _training_condition(self, codes: Tensor, noise: Noise) -> FlowCondition:
-        lengths = self.config.nested_dropout.draw(len(codes), codes.shape[1], noise=noise).to(codes.device)
+        lengths = self.config.nested_dropout.draw(len(codes), codes.shape[1], device=codes.device)
         dropped = noise.uniform(len(codes)) < self.config.null_probability
         return self.decoder.condition(codes, lengths, dropped=dropped)
 

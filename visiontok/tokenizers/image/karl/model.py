@@ -25,7 +25,7 @@ from visiontok.quantizers.base import Quantized
 from visiontok.quantizers.continuous import ContinuousConfig
 from visiontok.quantizers.vector import VectorQuantizerConfig
 from visiontok.signals import ImagePreprocessing
-from visiontok.tokenizers.image.karl.base import BaseConfig
+from visiontok.tokenizers.image.karl.base import BaseConfig, KlVaeBase
 from visiontok.tokenizers.image.karl.decoder import LatentDistillationDecoder
 from visiontok.tokenizers.image.karl.encoder import LatentDistillationEncoder
 from visiontok.tokenizers.image.karl.reference import KEYS, our_config, our_weights
@@ -134,6 +134,11 @@ class Karl(Tokenizer[KarlConfig]):
             else Segment(name="latents", shape=shape, vocab_size=bottleneck.codebook_size)
         )
         self.layout = TokenLayout(modality="image", segments=(segment,), signal_shape=(config.image_size, config.image_size), ragged=True)
+
+    @property
+    def is_stochastic(self) -> bool:
+        """A VAE base samples its posterior."""
+        return isinstance(self.base, KlVaeBase)
 
     @property
     def lengths_supported(self) -> range:

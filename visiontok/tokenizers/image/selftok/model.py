@@ -135,7 +135,7 @@ class Selftok(Tokenizer[SelftokConfig]):
         grid_size, _, channels = config.grid
         grid = {"channels": channels, "grid_size": grid_size, "patch_size": config.patch_size}
         codes = {"num_tokens": config.num_tokens, "latent_dim": config.quantizer.dim}
-        is_flow = self.is_stochastic = isinstance(config.decoding, FlowDecoding)
+        is_flow = isinstance(config.decoding, FlowDecoding)
         self.vae = None if config.vae is None else KlVae(config.vae).requires_grad_(False)
         self.encoder = DualStreamEncoder(config.encoder, **grid, num_queries=config.num_tokens, latent_dim=config.quantizer.dim)
         self.quantizer = config.quantizer.build()
@@ -201,6 +201,11 @@ class Selftok(Tokenizer[SelftokConfig]):
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, S, S) in [0, 1] -> (B, K, D), before quantization."""
         return self.encoder(self.features(signal))
+
+    @property
+    def is_stochastic(self) -> bool:
+        """A flow starts from noise; the one-step renderer has none."""
+        return isinstance(self.config.decoding, FlowDecoding)
 
     @torch.no_grad()
     def decode(self, tokens: Tokens | Latents, *, steps: int | None = None, text: TextLike | None = None, noise: NoiseLike = None) -> Tensor:
