@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -182,7 +182,10 @@ class TokenLayout(Config):
         if isinstance(self.prefixes, tuple):
             length = sum(segment.length for segment in segments)
             changed["prefixes"] = tuple(count for count in self.prefixes if count <= length) or "none"
-        return TokenLayout(**{**dict(self), **changed})
+        return self._changed(changed)
+
+    def _changed(self, changes: Mapping[str, Any]) -> TokenLayout:
+        return TokenLayout(**{**{name: getattr(self, name) for name in type(self).model_fields}, **changes})
 
     def at_length(self, length: int) -> TokenLayout:
         """The layout of that many tokens, where the number alone says the extents: layouts whose segments grow together along one axis.
@@ -279,7 +282,7 @@ class TokenLayout(Config):
         else:
             segments = self.segments[:count]
         levels = tuple(level for level in self.levels if level <= count) if isinstance(self.levels, tuple) else self.levels
-        return TokenLayout(**{**dict(self), "segments": segments, "levels": levels or "none"})
+        return self._changed({"segments": segments, "levels": levels or "none"})
 
     # Numbers of this extent.
 
