@@ -126,15 +126,15 @@ def _pictures(data: str, side: int, num_samples: int | None) -> ImageSource:
 
 def _card(name: str, levels: int, latent_range: float, points: Sequence[OperatingPoint], *, dataset: str, side: int, pictures: int) -> ModelCard:
     from visiontok import registry
-    from visiontok.hub import Measurement, ModelCard
+    from visiontok.hub import CardResult, ModelCard
 
     protocol = f"mean over {pictures} pictures of {side} x {side} pixels, 8 bits; posterior mode"
-    measured = []
+    results = []
     for point in points:
         form = "continuous latents" if point.bits is None else f"{point.levels} levels, {point.bits / side**2:.4g} bits per pixel"
-        measured += [
-            Measurement(metric="PSNR", value=round(point.psnr, 3), unit="dB", dataset=dataset, protocol=f"{form}; {protocol}"),
-            Measurement(metric="SSIM", value=round(point.ssim, 4), dataset=dataset, protocol=f"{form}; {protocol}"),
+        results += [
+            CardResult(metric="PSNR", value=round(point.psnr, 3), unit="dB", dataset=dataset, protocol=f"{form}; {protocol}"),
+            CardResult(metric="SSIM", value=round(point.ssim, 4), dataset=dataset, protocol=f"{form}; {protocol}"),
         ]
     base = _base_name(name)
     released = registry.checkpoints().get(name.partition("@")[0])
@@ -144,7 +144,7 @@ def _card(name: str, levels: int, latent_range: float, points: Sequence[Operatin
         f"(arXiv 2503.16430).\n\n![PSNR against bits per pixel at several numbers of levels]({PICTURE})",
         trained_on=f"Nothing: the weights are those of {base}, and the quantizer has none.",
         limitations=f"Whatever {base} loses is lost here too. The range was set once; latents of other kinds of pictures may reach beyond it.",
-        measured=tuple(measured),
+        results=tuple(results),
     )
 
 

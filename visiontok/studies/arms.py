@@ -91,12 +91,12 @@ class StudyRun:
         clock = Clock()
         data = self.study.data[self.data]
         tokenizer = self._tokenizer(console)
-        weights = {"tokenizer": weights_sha256(tokenizer)}
+        weights = {"tokenizer": weights_sha256(tokenizer.state_dict())}
         measured = evaluate_suite(data.reconstruction, tokenizer, name=self.arm)
         values = {value.label: value for value in measured.values}
         if self.study.generator is not None and data.generation is not None:
             generator = self._generator(self.study.generator, tokenizer, console)
-            weights["generator"] = weights_sha256(generator)
+            weights["generator"] = weights_sha256(generator.state_dict())
             drawn = self._measure_generated(data.generation, generator, tokenizer)
             values |= {GENERATED + value.label: value for value in drawn.values}
         numbers = RunValues(
