@@ -11,8 +11,8 @@ from ordered_waves import OrderedWaves
 
 from visiontok.base.errors import EvaluationError
 from visiontok.evaluation import Suite
-from visiontok.evaluation.rate_distortion import Curve, RateDistortion, Settings, measure_curve, rate_suite
-from visiontok.evaluation.report.rate_distortion import write_rate_distortion_report
+from visiontok.evaluation.reconstruction.rate_distortion import Curve, RateDistortion, Settings, measure_curve, rate_suite
+from visiontok.evaluation.reconstruction.rate_distortion_report import write_rate_distortion_report
 from visiontok.tokenizers.image.karl.model import Karl, KarlConfig
 
 SUITE = {"name": "tiny", "data": {"name": "digits", "split": "test"}, "num_samples": 24, "metrics": ["codebook"], "bootstrap": {"resamples": 100}}

@@ -9,8 +9,8 @@ from PIL import Image
 import visiontok
 from visiontok.base.errors import ConfigError, EvaluationError
 from visiontok.evaluation import GenerationSuite, evaluate_samples, model_identity
-from visiontok.evaluation.samples import open_samples
-from visiontok.evaluation.sampling import SamplePlan, classes_in_order, write_samples
+from visiontok.evaluation.generation.samples import open_samples
+from visiontok.evaluation.generation.sampling import SamplePlan, classes_in_order, write_samples
 from visiontok.generators.gpt.model import GPT, GPTConfig
 
 SIZES = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}

@@ -15,9 +15,9 @@ from two_processes import sharded_by_two
 import visiontok
 from visiontok.base.errors import ConfigError
 from visiontok.evaluation import Result, Suite, compare_results, evaluate_suite
-from visiontok.evaluation.examples import show_examples
-from visiontok.evaluation.harness import Measurement
-from visiontok.evaluation.unfinished import Unfinished
+from visiontok.evaluation.reconstruction.examples import show_examples
+from visiontok.evaluation.reconstruction.run import Measurement
+from visiontok.evaluation.run_state import Unfinished
 
 SUITE = Suite.parse(
     {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -86,10 +87,23 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: 
         raise CheckpointError(f"the weights of {source} could not be loaded: {error}") from error
 
 
-def weights_sha256(model: nn.Module) -> str:
+def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:
     """SHA-256 over every parameter and buffer in the order of their names: equal weights have equal sums, whatever file they came from."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(state_dict.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards every module is in the mode it was in, frozen ones too."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training

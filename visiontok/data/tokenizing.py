@@ -121,7 +121,7 @@ def tokenize_source(
 
 def identify(tokenizer: Tokenizer[Any], name: str, *, revision: str | None = None) -> TokenizerIdentity:
     """The identity of a loaded tokenizer: how it was called and the SHA-256 of its weights."""
-    return TokenizerIdentity(name=name, revision=revision, weights_sha256=weights_sha256(tokenizer))
+    return TokenizerIdentity(name=name, revision=revision, weights_sha256=weights_sha256(tokenizer.state_dict()))
 
 
 def _texts_config(tokenizer: Tokenizer[Any], source: ImageSource, asked: TextsConfig | None, *, name: str) -> TextsConfig | None:

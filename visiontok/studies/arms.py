@@ -19,9 +19,9 @@ from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import open_source
 from visiontok.data.tokenizing import identify, tokenize_source
 from visiontok.evaluation import GenerationSuite, Result, evaluate_samples, evaluate_suite
-from visiontok.evaluation.identity import Clock
-from visiontok.evaluation.quantizing import latent_rms
-from visiontok.evaluation.sampling import classes_in_order
+from visiontok.evaluation.generation.sampling import classes_in_order
+from visiontok.evaluation.reconstruction.quantizing import latent_rms
+from visiontok.evaluation.results.identity import Clock
 from visiontok.generators.base import Generator
 from visiontok.generators.decoding import SampleNoise
 from visiontok.hub import from_pretrained
@@ -90,12 +90,12 @@ class StudyRun:
         clock = Clock()
         data = self.study.data[self.data]
         tokenizer = self._tokenizer(console)
-        weights = {"tokenizer": weights_sha256(tokenizer)}
+        weights = {"tokenizer": weights_sha256(tokenizer.state_dict())}
         measured = evaluate_suite(data.reconstruction, tokenizer, name=self.arm)
         values = {value.label: value for value in measured.values}
         if self.study.generator is not None and data.generation is not None:
             generator = self._generator(self.study.generator, tokenizer, console)
-            weights["generator"] = weights_sha256(generator)
+            weights["generator"] = weights_sha256(generator.state_dict())
             drawn = self._measure_generated(data.generation, generator, tokenizer)
             values |= {GENERATED + value.label: value for value in drawn.values}
         numbers = RunValues(

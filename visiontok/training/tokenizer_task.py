@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from visiontok.core.model import evaluating
 from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
 from visiontok.data import Batch, SkipReport, TrainLoader
 from visiontok.hub import ModelCard, save_pretrained
@@ -18,7 +19,6 @@ from visiontok.tokens import Tokens
 from visiontok.training.ema import averaged_copy, update_average
 from visiontok.training.pictures import originals_above_reconstructions
 from visiontok.training.recipe import TokenizerRecipe
-from visiontok.training.starting_model import evaluating
 from visiontok.training.targets import Target
 from visiontok.training.task import Task
 from visiontok.training.texts import EmbeddedTexts
