@@ -32,10 +32,8 @@ def test_refused(hub: HubServer, tmp_path: Path) -> None:
 def test_results_reach_the_card(hub: HubServer, tmp_path: Path) -> None:
     model = visiontok.create("tiny")
     visiontok.save_pretrained(model, tmp_path / "run" / "final")
-    values = [
-        MetricValue(name="psnr.mean_db", value=20.25, unit="dB", count=4, protocol="8-bit RGB"),
-        MetricValue(name="x", value=None, count=4, protocol=""),
-    ]
+    psnr = MetricValue(name="psnr.mean_db", value=20.25, unit="dB", count=4, protocol="8-bit RGB")
+    undefined = MetricValue(name="ssim", value=None, count=4, protocol="")
     result = Result(
         kind="reconstruction",
         suite={"name": "digits"},
