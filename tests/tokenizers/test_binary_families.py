@@ -127,7 +127,7 @@ def test_what_a_bsq_vit_cannot_be_is_named(config, message) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"quant_conv": True}, "quant_conv"), ({"n_embed": 100}, "64 codes"), ({"ddconfig": {"ch": 8}}, "lacks 'ch_mult'")],
+    [({"quant_conv": True}, "quant_conv"), ({"n_embed": 100}, "64 codes"), ({"ddconfig": {"ch": 8}}, "ch_mult")],
 )
 def test_what_an_open_magvit2_cannot_be_is_named(changes, message) -> None:
     sizes = {"ch": 32, "ch_mult": [1, 2], "num_res_blocks": 1, "z_channels": 6, "resolution": 16}

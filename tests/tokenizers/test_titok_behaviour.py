@@ -8,7 +8,8 @@ from PIL import Image
 from visiontok import Latents, Segment, TokenLayout, Tokens
 from visiontok.base.errors import CheckpointError, ConfigError, SignalError, TokenError
 from visiontok.losses import ReconstructionConfig
-from visiontok.tokenizers.image.titok.model import VIT_SIZES, TiTok, TiTokConfig
+from visiontok.tokenizers.image.titok.model import TiTok, TiTokConfig
+from visiontok.tokenizers.image.titok.reference import VIT_SIZES
 
 VIT = {**VIT_SIZES["tiny"], "patch_size": 8}
 VQ = {"type": "vq", "codebook_size": 32, "dim": 8}

@@ -8,7 +8,8 @@ import visiontok
 from visiontok.base.errors import ConfigError
 from visiontok.quantizers import DimensionWiseConfig
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
-from visiontok.tokenizers.image.titok.model import VIT_SIZES, TiTok, TiTokConfig
+from visiontok.tokenizers.image.titok.model import TiTok, TiTokConfig
+from visiontok.tokenizers.image.titok.reference import VIT_SIZES
 from visiontok.tokenizers.image.tokenbridge.model import TokenBridge, TokenBridgeConfig
 
 VAE = KlVaeConfig.parse({"image_size": 16, "channels": [8, 16], "num_res_blocks": 1, "norm_groups": 4, "bottleneck": {"dim": 3}})
