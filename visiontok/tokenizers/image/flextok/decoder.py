@@ -107,7 +107,7 @@ class RegisterFlowDecoder(nn.Module):
         x = self.blocks[-1](x, mask=condition.mask, condition=time, counts=counts, kept=slice(patches.shape[1]))
         shift, scale = self.modulation(time)
         out = self.head(modulate(self.norm(x), shift, scale))
-        return unpatchify(out, self.patch_size, height=self.side)
+        return unpatchify(out.unflatten(1, (self.side, self.side)), self.patch_size)
 
     def _init_weights(self) -> None:
         """As published: a Xavier trunk, and a head and modulations that start at zero."""

@@ -1,6 +1,6 @@
 """FlexTok (Bachmann, Allardice, Mizrahi et al. 2025, arXiv 2502.13967): 1 to 256 ordered tokens, decoded by a rectified flow.
 
-Reads top to bottom: configuration, model, and how the released weights map to it. An autoencoder brings the picture to a small grid of features;
+An autoencoder brings the picture to a small grid of features;
 a transformer writes the grid into registers, which are quantized to the tokens; a second transformer turns noise into a grid again, led by
 as many of the tokens as it is given. Registers see only those before them and, in training, the decoder sees only a prefix of them: so what
 matters most stands first, and any prefix decodes to a picture.
@@ -19,7 +19,6 @@ from torch import Tensor
 
 from visiontok.base.config import Config
 from visiontok.base.noise import Noise, NoiseLike, as_noise
-from visiontok.core.keymap import KeyMap
 from visiontok.core.tokenizer import DecodeOptions, EncodeOptions, Tokenizer, TokenizerOutput
 from visiontok.decoders.flow.guidance import AdaptiveProjected, Guidance
 from visiontok.decoders.flow.sampling import Velocity, euler, guided, seeded_noise, starting_noise
@@ -30,7 +29,7 @@ from visiontok.quantizers.finite_scalar import FiniteScalarConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.flextok.decoder import FlowCondition, RegisterFlowDecoder
 from visiontok.tokenizers.image.flextok.encoder import RegisterEncoder
-from visiontok.tokenizers.image.flextok.reference import read_tree
+from visiontok.tokenizers.image.flextok.reference import KEY_MAP, convert_weights, read_config
 from visiontok.tokenizers.image.flextok.trunk import RegisterTrunkConfig
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 from visiontok.tokens import Latents, Segment, TokenLayout, Tokens
@@ -258,60 +257,14 @@ class FlexTok(Tokenizer[FlexTokConfig]):
 
     # The authors' checkpoints.
 
-    reference_keys: ClassVar = KeyMap(
-        {
-            "encoder.module_dict.enc_patch_emb.patch_proj.{}": "encoder.patch_embed.{}",
-            "encoder.module_dict.enc_posemb_module.posembs": "encoder.patch_positions",
-            "encoder.module_dict.enc_register_module.registers": "encoder.registers",
-            "encoder.module_dict.enc_to_latents.proj.{}": "encoder.to_latents.{}",
-            "decoder.module_dict.dec_from_latents.proj.{}": "decoder.from_latents.{}",
-            "decoder.module_dict.dec_registers_posemb_module.posembs": "decoder.register_positions",
-            "decoder.module_dict.dec_nested_dropout.dropout_mask_token": "decoder.mask_token",
-            "decoder.module_dict.dec_latent_dropout.nullcond": "decoder.null_token",
-            "decoder.module_dict.dec_noise_patch_emb.patch_proj.{}": "decoder.patch_embed.{}",
-            "decoder.module_dict.dec_patches_posemb_module.posembs": "decoder.patch_positions",
-            "decoder.module_dict.dec_time_embedder.mlp.0.{}": "decoder.time_embed.fc1.{}",
-            "decoder.module_dict.dec_time_embedder.mlp.2.{}": "decoder.time_embed.fc2.{}",
-            "decoder.module_dict.dec_to_patches.adaLN_modulation.1.{}": "decoder.modulation.linear.{}",
-            "decoder.module_dict.dec_to_patches.proj.{}": "decoder.head.{}",
-            **{f"{net}.module_dict.{short}_transformer.blocks.{{}}.{theirs}": f"{net}.blocks.{{}}.{ours}"
-                for net, short in (("encoder", "enc"), ("decoder", "dec"))
-                for theirs, ours in (
-                    ("attn.{}.weight", "attn.{}.weight"),
-                    ("mlp.fc1.weight", "mlp.w1.weight"),
-                    ("mlp.fc2.weight", "mlp.w2.weight"),
-                    ("mlp.fc3.weight", "mlp.w3.weight"),
-                    ("adaLN_modulation.1.{}", "modulation.linear.{}"),
-                )
-            },
-        },
-        joined={f"{net}.blocks.{{}}.attn.qkv.weight": tuple(f"{net}.blocks.{{}}.attn.{part}.weight" for part in ("wq", "wk", "wv"))
-            for net in ("encoder", "decoder")},
-    )  # fmt: skip
+    reference_keys: ClassVar = KEY_MAP
 
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The authors' tensors under our names.
-
-        Their tables of positions are images of channels, ours rows of tokens; their modulations come as gate, gate, shift, scale, shift, scale.
-        """
-        vae = {key.removeprefix("vae.vae."): tensor for key, tensor in state_dict.items() if key.startswith("vae.")}
-        rest = {key.replace("_checkpoint_wrapped_module.", ""): tensor for key, tensor in state_dict.items() if not key.startswith("vae.")}
-        mapped = super().weights_from_reference(rest)
-        for key, tensor in mapped.items():
-            if key.endswith("_positions"):
-                mapped[key] = tensor.flatten(2)[0].T if key.endswith("patch_positions") else tensor[0, 0].T
-            elif key.endswith("_token"):
-                mapped[key] = tensor[None]
-            elif ".blocks." in key and ".modulation." in key:
-                mapped[key] = tensor.unflatten(0, (2, 6, -1))[:, [2, 3, 0, 4, 5, 1]].flatten(0, 2)
-        return {**mapped, **{f"vae.{key}": tensor for key, tensor in KlVae.weights_from_reference(vae).items()}}
+        """The authors' tensors under our names."""
+        return convert_weights(state_dict)
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> FlexTokConfig:
         """From the authors' tree of `_target_` entries, none of which is imported. Where there is no tree, from `sizes`, which has our fields."""
-        if "encoder" not in config and "sizes" in config:
-            return FlexTokConfig.parse(config["sizes"], source="the sizes of a released FlexTok")
-        fields, autoencoder = read_tree(config)
-        vae = KlVae.config_from_reference(autoencoder, {}).to_dict()
-        return FlexTokConfig.parse({**fields, "vae": vae}, source="the FlexTok reference configuration")
+        return FlexTokConfig.parse(read_config(config), source="the FlexTok reference configuration")

@@ -1,6 +1,6 @@
 """KARL (Duggal et al. 2025, "Single-pass Adaptive Image Tokenization for Minimum Program Search"): as many tokens as an image needs.
 
-Reads top to bottom: configuration, model, training. A ViT distils the grid of a base tokenizer into latent tokens, on the condition that the
+A ViT distils the grid of a base tokenizer into latent tokens, on the condition that the
 reconstruction may lose so much and no more, and says of every token whether it is needed; a second ViT writes the grid from those that are.
 """
 
@@ -28,7 +28,7 @@ from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.karl.base import BaseConfig, KlVaeBase
 from visiontok.tokenizers.image.karl.decoder import LatentDistillationDecoder
 from visiontok.tokenizers.image.karl.encoder import LatentDistillationEncoder
-from visiontok.tokenizers.image.karl.reference import KEYS, our_config, our_weights
+from visiontok.tokenizers.image.karl.reference import KEY_MAP, convert_weights, read_config
 from visiontok.tokens import Latents, Segment, TokenLayout, Tokens
 
 QUALITIES = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.09, 0.1, 0.12, 0.14, 0.16, 0.18, 0.2, 0.24, 0.28, 0.32, 0.38)
@@ -113,7 +113,7 @@ class Karl(Tokenizer[KarlConfig]):
     """
 
     config_class = KarlConfig
-    reference_keys: ClassVar = KEYS
+    reference_keys: ClassVar = KEY_MAP
     quality_odds: Tensor
 
     def __init__(self, config: KarlConfig) -> None:
@@ -290,12 +290,12 @@ class Karl(Tokenizer[KarlConfig]):
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The authors' tensors under our names; their training does not save how likely each quality is."""
-        return {**our_weights(state_dict), "quality_odds": _even_odds()}
+        return {**convert_weights(state_dict), "quality_odds": _even_odds()}
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> KarlConfig:
         """From the authors' sizes, in the sections `base_tokenizer` and `karl`."""
-        return KarlConfig.parse(our_config(config, state_dict), source="the KARL reference configuration")
+        return KarlConfig.parse(read_config(config, state_dict), source="the KARL reference configuration")
 
 
 def _even_odds() -> Tensor:

@@ -1,8 +1,7 @@
 """MQT, the Matryoshka Query Transformer (Hu et al. 2024, arXiv 2405.19315): image features as 1 to 256 continuous tokens for a language model.
 
 Not a tokenizer of pixels: it takes the features that a CLIP gave, and what it writes is read by a language model, so there is no decoder. It
-stands here for its tokens, any prefix of which represents the picture. Reads top to bottom: configuration, model, and how the released
-weights map to it.
+stands here for its tokens, any prefix of which represents the picture.
 """
 
 from __future__ import annotations
@@ -14,13 +13,12 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from visiontok.base.config import Config
-from visiontok.base.errors import ConfigError
-from visiontok.core.keymap import KeyMap
 from visiontok.core.tokenizer import EncodeOptions, Tokenizer
 from visiontok.layers.nested_dropout import NestedDropout, UniformLengths
 from visiontok.quantizers.continuous import ContinuousConfig
 from visiontok.signals import FeaturePreprocessing
 from visiontok.tokenizers.image.mqt.encoder import QueryResampler
+from visiontok.tokenizers.image.mqt.reference import KEY_MAP, read_config
 from visiontok.tokens import Latents, Segment, TokenLayout
 
 
@@ -58,24 +56,7 @@ class Mqt(Tokenizer[MqtConfig]):
     config_class = MqtConfig
     can_decode = False
     nested_dropout: NestedDropout
-    reference_keys: ClassVar = KeyMap(
-        {
-            **{prefix + theirs: f"encoder.{ours}"
-                for prefix in ("", "model.query_abstractor.")
-                for theirs, ours in (
-                    ("query", "queries"),
-                    ("pos_embed", "positions"),
-                    ("ln_q.{}", "norm_queries.{}"),
-                    ("ln_k.{}", "norm_keys.{}"),
-                    ("ln_v.{}", "norm_values.{}"),
-                    ("attn.{*}", "attn.{*}"),
-                    ("proj", "proj"),
-                )
-            },
-            # The language model and the CLIP beside it, where a whole LLaVA is given.
-            **dict.fromkeys(("model.layers.{*}", "model.embed_tokens.{}", "model.norm.{}", "model.vision_tower.{*}", "lm_head.{}")),
-        }
-    )  # fmt: skip
+    reference_keys: ClassVar = KEY_MAP
 
     def __init__(self, config: MqtConfig) -> None:
         super().__init__(config)
@@ -115,19 +96,5 @@ class Mqt(Tokenizer[MqtConfig]):
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> MqtConfig:
-        """From the arguments of the authors' module: grid_size, embed_dim, num_heads, kv_dim, and tgt_size, the side of the grid of features.
-
-        `num_visual_tokens` is what a caller asks for, not a property of the model.
-        """
-        names = {"grid_size": "query_side", "embed_dim": "output_dim", "num_heads": "num_heads", "kv_dim": "feature_dim", "tgt_size": "feature_side"}
-        unknown = set(config) - set(names) - {"num_visual_tokens"}
-        if unknown:
-            raise ConfigError(f"unknown keys in an MQT configuration: {sorted(unknown)}; known: {sorted(names)}")
-        return MqtConfig.parse({ours: _side(config[theirs]) for theirs, ours in names.items() if theirs in config}, source="the MQT configuration")
-
-
-def _side(value: Any) -> Any:
-    """A side, also where it is given as (side, side)."""
-    if isinstance(value, list | tuple) and len(value) == 2 and value[0] == value[1]:
-        return value[0]
-    return value
+        """From the arguments of the authors' module: grid_size, embed_dim, num_heads, kv_dim, and tgt_size, the side of the grid of features."""
+        return MqtConfig.parse(read_config(config), source="the MQT reference configuration")

@@ -1,6 +1,6 @@
 """Selftok (Wang et al. 2025, arXiv 2505.07538): 512 ordered tokens; how many of them the decoder sees follows from how noisy its picture still is.
 
-Reads top to bottom: configuration, model, and how the released weights map to it. Stable Diffusion 3's autoencoder brings the picture to a grid
+Stable Diffusion 3's autoencoder brings the picture to a grid
 of latents; learned queries read the grid and are quantized to the tokens; a rectified flow, or a renderer that was trained after it, makes the
 grid again. At pure noise the flow sees all tokens, near the end only the first: those matter always, the last only for the first outline.
 """
@@ -32,7 +32,7 @@ from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 from visiontok.tokenizers.image.selftok.decoder import JointFlowDecoder, JointOneStepDecoder
 from visiontok.tokenizers.image.selftok.encoder import DualStreamConfig, DualStreamEncoder
 from visiontok.tokenizers.image.selftok.joint_transformer import JointTransformerConfig
-from visiontok.tokenizers.image.selftok.reference import REFERENCE_KEYS, centre_of_table, in_our_shapes, read_reference, without_unread
+from visiontok.tokenizers.image.selftok.reference import KEY_MAP, center_of_table, convert_weights, read_config
 from visiontok.tokens import Latents, Segment, TokenLayout, Tokens
 
 
@@ -313,25 +313,25 @@ class Selftok(Tokenizer[SelftokConfig]):
 
     # The authors' checkpoints.
 
-    reference_keys: ClassVar = REFERENCE_KEYS
+    reference_keys: ClassVar = KEY_MAP
 
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The authors' tensors under our names; tables of positions as they are, which may cover a larger grid."""
-        return in_our_shapes(super().weights_from_reference(without_unread(state_dict)))
+        return convert_weights(state_dict)
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> SelftokConfig:
         """From the authors' YAML; its encoders and decoders are classes whose sizes `fixture_sizes` may change."""
-        return SelftokConfig.parse(read_reference(config), source="the Selftok reference configuration")
+        return SelftokConfig.parse(read_config(config), source="the Selftok reference configuration")
 
     @classmethod
     def from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Self:
-        """As for every model; of the tables of positions only the centre, as large as the grid, is taken."""
+        """As for every model; of the tables of positions only the center, as large as the grid, is taken."""
         ours = cls.config_from_reference(config, state_dict)
         weights = cls.weights_from_reference(state_dict)
         for name in {"encoder.patch_positions", "decoder.patch_positions"} & set(weights):
-            weights[name] = centre_of_table(weights[name], ours.grid[0] // ours.patch_size)
+            weights[name] = center_of_table(weights[name], ours.grid[0] // ours.patch_size)
         model = cls(ours)
         load_weights(model, weights, source="the reference checkpoint")
         return model.eval()

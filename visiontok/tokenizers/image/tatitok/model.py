@@ -16,7 +16,7 @@ from visiontok.decoders.vit import LatentViTDecoder, PixelHead
 from visiontok.encoders.text import TextConfig
 from visiontok.encoders.vit import LatentViTEncoder
 from visiontok.signals import ImagePreprocessing
-from visiontok.tokenizers.image.titok.model import TiTok, read_reference_sizes, with_linear_layers
+from visiontok.tokenizers.image.titok.reference import KEY_MAP, read_sizes, with_linear_layers
 from visiontok.tokenizers.shared.latent_vit import LatentViTConfig
 
 
@@ -39,7 +39,7 @@ class TaTiTok(TextTokenizer[TaTiTokConfig]):
         {
             "decoder.text_guidance_proj.{}": "decoder.text.proj.{}",
             "decoder.text_guidance_positional_embedding": "decoder.text.positions",
-            **TiTok.reference_keys.patterns,
+            **KEY_MAP.patterns,
         }
     )
 
@@ -83,4 +83,4 @@ class TaTiTok(TextTokenizer[TaTiTokConfig]):
         """
         model = config.get("model", {}).get("vq_model", {})
         text = {"length": model.get("text_context_length", 77), "dim": model.get("text_embed_dim", 768), "encoder": config.get("text_encoder")}
-        return TaTiTokConfig.parse({**read_reference_sizes(config), "text": text}, source="the TA-TiTok reference configuration")
+        return TaTiTokConfig.parse({**read_sizes(config), "text": text}, source="the TA-TiTok reference configuration")
