@@ -1,4 +1,4 @@
-"""Frozen text encoders, for tokenizers that read a text beside the picture."""
+"""Frozen text encoders, for tokenizers that read a text beside the signal."""
 
 from visiontok.encoders.text.base import TextEncoder
 from visiontok.encoders.text.clip import ClipText, ClipTextConfig
