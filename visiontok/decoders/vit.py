@@ -77,7 +77,7 @@ class PixelHead(nn.Module):
 
 
 class CodeHead(nn.Module):
-    """Features to logits over the codes of another tokenizer (the proxy codes of TiTok's first stage)."""
+    """Features to logits over the codes of another tokenizer (the teacher codes of TiTok's first stage)."""
 
     def __init__(self, dim: int, num_codes: int) -> None:
         super().__init__()

@@ -39,7 +39,7 @@ class Base(nn.Module, ABC):
 
     @abstractmethod
     def target(self, features: Tensor) -> Tensor:
-        """What a decoder should predict, without gradient: ids (B, h, w) or latents (B, h, w, channels)."""
+        """What a decoder should predict, without gradient: token indices (B, h, w) or latents (B, h, w, channels)."""
 
     @abstractmethod
     def losses(self, predicted: Tensor, target: Tensor) -> dict[str, Tensor]:

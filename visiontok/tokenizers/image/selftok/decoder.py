@@ -66,7 +66,7 @@ class JointOneStepDecoder(nn.Module):
         )
 
     def forward(self, context: Context) -> Tensor:
-        """What all tokens say -> (B, H, W, C)."""
+        """The context of all tokens -> (B, H, W, C)."""
         patches = (self.mask_token + self.patch_positions).expand(len(context.tokens), -1, -1)
         pure_noise = torch.ones(1, device=patches.device)
         out = self.trunk(patches, pure_noise, context)
