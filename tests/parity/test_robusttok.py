@@ -10,7 +10,8 @@ from torch import Tensor
 import visiontok
 from visiontok.quantizers import MultiScaleQuantizer, ProductQuantizer, Quantizer
 from visiontok.quantizers.perturbation import LatentPerturbation, PerturbationConfig
-from visiontok.tokenizers.image.robusttok.model import RobustTok, RobustTokConfig, quantizer_from_reference
+from visiontok.tokenizers.image.robusttok.model import RobustTok, RobustTokConfig
+from visiontok.tokenizers.image.robusttok.reference import read_quantizer
 
 USAGE = {
     r"train\.(usage_percent|ema_vocab_hit_SV.*)": "usage is counted by the training loop, over a window of its own, and is no state of a model",
@@ -74,8 +75,8 @@ def test_every_stage(case: ReferenceCase):
         ours |= by_scale(branch, ids, f"branch{number}.")
     num_scales = len(case.config["v_patch_nums"])
     if num_scales > 1:
-        ours |= {"reconstruction.scale0": model.decode_scales(tokens, 1) * 2 - 1}
-        ours |= {"reconstruction.scale_mid": model.decode_scales(tokens, num_scales // 2 + 1) * 2 - 1}
+        ours |= {"reconstruction.scale0": model.decode(tokens.prefix(model.layout.prefixes[0])) * 2 - 1}
+        ours |= {"reconstruction.scale_mid": model.decode(tokens.prefix(model.layout.prefixes[num_scales // 2])) * 2 - 1}
     if "var_input" in case.outputs:
         ours["var_input"] = model.next_scale_inputs(tokens)
     case.compare(ours | training_pass(model, case, latents), without_counterpart=USAGE)
@@ -103,7 +104,7 @@ def training_pass(model: RobustTok, case: ReferenceCase, latents: Tensor) -> dic
 
 def alone(case: ReferenceCase) -> tuple[Quantizer, dict[str, str]]:
     """The quantizer of a case, and how the authors name its parameters."""
-    values = quantizer_from_reference(case.config)
+    values = read_quantizer(case.config)
     side = case.config["v_patch_nums"][-1]
     config = RobustTokConfig(image_size=32, encoder=VIT, decoder=VIT, grid_side=side, quantizer=values)
     quantizer = config.quantizer.build()
@@ -149,7 +150,7 @@ def next_inputs(quantizer: MultiScaleQuantizer, indices: Tensor) -> dict[str, Te
 
 @pytest.mark.parametrize("case", cases("robusttok", "perturb-*"))
 def test_perturbation(case: ReferenceCase):
-    values = quantizer_from_reference({**case.config, "v_patch_nums": [1]})
+    values = read_quantizer({**case.config, "v_patch_nums": [1]})
     config = RobustTokConfig(image_size=32, encoder=VIT, decoder=VIT, quantizer=values)
     quantizer = config.quantizer.build()
     quantizer.load_state_dict({"codebook": case.weights["embedding.weight"]})
