@@ -26,7 +26,7 @@ class BarsConfig(Config):
 
 
 class Bars(Tokenizer[BarsConfig]):
-    """Pictures of 8 x 8 whose first row says by white pixels how many tokens they need: every token draws one more of them."""
+    """ImageGrid of 8 x 8 whose first row says by white pixels how many tokens they need: every token draws one more of them."""
 
     config_class = BarsConfig
 

@@ -13,20 +13,20 @@ from visiontok.demo.digits import Digits
 from visiontok.demo.photographs import Photographs
 from visiontok.demo.settings import DemoConfig
 from visiontok.demo.stages import clock
-from visiontok.demo.token_pictures import what_single_tokens_change
+from visiontok.demo.token_images import what_single_tokens_change
 from visiontok.evaluation.results.report import (
     BarPlot,
     Folded,
     LinePlot,
-    PictureRow,
-    Pictures,
+    ImageRow,
+    ImageGrid,
     Row,
     Section,
     Table,
-    difference_picture,
+    difference_image,
     result_table,
-    to_pictures,
-    token_picture,
+    to_image_arrays,
+    token_image,
     write_report,
 )
 
@@ -82,12 +82,12 @@ def _reconstructions(digits: Digits) -> list[Section]:
     tokens = digits.tokens[chosen]
     vocabulary = int(tokens.layout.vocab_sizes[0])
     return [
-        Pictures(
+        ImageGrid(
             "Held-out digits",
             [
-                PictureRow("original", to_pictures(digits.images[chosen])),
-                PictureRow("reconstruction", to_pictures(digits.tokenizer.decode(tokens))),
-                PictureRow("tokens", [token_picture(ids, vocabulary, cell=4) for ids in tokens.indices.numpy()]),
+                ImageRow("original", to_image_arrays(digits.images[chosen])),
+                ImageRow("reconstruction", to_image_arrays(digits.tokenizer.decode(tokens))),
+                ImageRow("tokens", [token_image(ids, vocabulary, cell=4) for ids in tokens.indices.numpy()]),
             ],
             width=32,
             note="Scans that training never saw. A digit's tokens are drawn as coloured squares, row by row; equal ids have equal colours.",
@@ -102,30 +102,30 @@ def _generated(digits: Digits) -> Section:
     assert isinstance(by_class, dict)
     rows = []
     for label in digits.classes.unique().tolist():
-        pictures = to_pictures(digits.samples[digits.classes == label][:_PER_CLASS])
-        rows.append(PictureRow(f"{label}: {float(str(by_class[str(label)])):.0%} recognised", pictures))
+        pictures = to_image_arrays(digits.samples[digits.classes == label][:_PER_CLASS])
+        rows.append(ImageRow(f"{label}: {float(str(by_class[str(label)])):.0%} recognised", pictures))
     note = f"The first {_PER_CLASS} of each class, none left out; the shares are over all {agreement.count // len(rows)} of a class."
-    return Pictures("Generated digits, by the class that was asked for", rows, width=48, note=note)
+    return ImageGrid("Generated digits, by the class that was asked for", rows, width=48, note=note)
 
 
 def _photographs(photographs: Photographs) -> list[Section]:
     tokens = photographs.tokens
-    originals, decoded = to_pictures(photographs.originals), to_pictures(photographs.reconstructions)
+    originals, decoded = to_image_arrays(photographs.originals), to_image_arrays(photographs.reconstructions)
     vocabulary = int(tokens.layout.vocab_sizes[0])
     captions = [f"{name}, {value:.1f} dB" for name, value in zip(photographs.names, photographs.psnr, strict=True)]
     cell = photographs.originals.shape[-1] // tokens.view().shape[-1]
-    maps = [token_picture(ids, vocabulary, cell=cell) for ids in tokens.view().numpy()]
+    maps = [token_image(ids, vocabulary, cell=cell) for ids in tokens.view().numpy()]
     note = (
         f"The bundled checkpoint {photographs.model} never saw these photographs. It writes each into {tokens.layout.length} tokens "
         f"({tokens.layout.bits / 8 / 1024:.1f} KiB); the colours of the last row are their ids."
     )
     rows = [
-        PictureRow("original", originals),
-        PictureRow("reconstruction", decoded, captions),
-        PictureRow("difference, 4 times", [difference_picture(*pair) for pair in zip(originals, decoded, strict=True)]),
-        PictureRow("tokens", maps),
+        ImageRow("original", originals),
+        ImageRow("reconstruction", decoded, captions),
+        ImageRow("difference, 4 times", [difference_image(*pair) for pair in zip(originals, decoded, strict=True)]),
+        ImageRow("tokens", maps),
     ]
-    return [Pictures("Photographs through the bundled checkpoint", rows, width=168, note=note)]
+    return [ImageGrid("Photographs through the bundled checkpoint", rows, width=168, note=note)]
 
 
 def _training(digits: Digits) -> list[Section]:

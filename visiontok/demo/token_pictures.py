@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.evaluation.results.report import PictureRow, Pictures, to_pictures
+from visiontok.evaluation.results.report import ImageRow, ImageGrid, to_image_arrays
 from visiontok.tokens import Tokens
 
 
-def what_single_tokens_change(tokenizer: Tokenizer[Any], tokens: Tokens) -> Pictures:
+def what_single_tokens_change(tokenizer: Tokenizer[Any], tokens: Tokens) -> ImageGrid:
     """Every picture with one token at a time taken from the next picture.
 
     Args:
@@ -24,8 +24,8 @@ def what_single_tokens_change(tokenizer: Tokenizer[Any], tokens: Tokens) -> Pict
     for ids, donor in zip(tokens.indices, tokens.indices.roll(-1, dims=0), strict=True):
         swapped = ids.repeat(len(ids) + 1, 1)
         swapped[places + 1, places] = donor
-        rows.append(PictureRow("", to_pictures(tokenizer.decode(Tokens(swapped, tokens.layout))), captions))
-    return Pictures(
+        rows.append(ImageRow("", to_image_arrays(tokenizer.decode(Tokens(swapped, tokens.layout))), captions))
+    return ImageGrid(
         "What single tokens change",
         rows,
         width=40,

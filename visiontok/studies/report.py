@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from visiontok.evaluation.results.report import Folded, LinePlot, PictureRow, Pictures, PointPlot, Row, Section, Table, Text, write_report
-from visiontok.evaluation.results.report.sections import Picture
+from visiontok.evaluation.results.report import Folded, LinePlot, ImageRow, ImageGrid, PointPlot, Row, Section, Table, Text, write_report
+from visiontok.evaluation.results.report.sections import ImageArray
 from visiontok.studies.definition import Correlation, Quantized, Trend
 from visiontok.studies.result import RunValues, StudyResult
 from visiontok.studies.run import runs_of
@@ -64,7 +64,7 @@ def _over_lengths(run: RunValues, metric: str, lengths: Sequence[int]) -> tuple[
     return np.asarray([*known], dtype=np.float64), np.asarray([*known.values()], dtype=np.float64)
 
 
-def _pictures(result: StudyResult, root: Path) -> Iterator[Pictures]:
+def _pictures(result: StudyResult, root: Path) -> Iterator[ImageGrid]:
     """The last sample pictures of the first seed's trainings."""
     kinds = {"tokenizer": "Originals above reconstructions", "generator": "Generated pictures, class after class"}
     for kind, words in kinds.items():
@@ -74,12 +74,12 @@ def _pictures(result: StudyResult, root: Path) -> Iterator[Pictures]:
                 continue
             found = sorted((run.folder / kind / "pictures").glob("step-*.png"))
             if found:
-                rows.append(PictureRow(f"{run.data}, {run.arm}", [_read(found[-1])]))
+                rows.append(ImageRow(f"{run.data}, {run.arm}", [_read(found[-1])]))
         if rows:
-            yield Pictures(words, rows, width=360, note=f"Of the run with seed {result.study.seeds[0]}, as training drew them.")
+            yield ImageGrid(words, rows, width=360, note=f"Of the run with seed {result.study.seeds[0]}, as training drew them.")
 
 
-def _read(path: Path) -> Picture:
+def _read(path: Path) -> ImageArray:
     with Image.open(path) as picture:
         return np.asarray(picture.convert("RGB"))
 

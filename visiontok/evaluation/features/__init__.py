@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
 
+import torch
+from torch import Tensor
+
 from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.features.base import Classifier, FeatureExtractor, FunctionExtractor
 from visiontok.evaluation.features.clip import ClipVitL14At336
@@ -37,7 +40,7 @@ EXTRACTORS: Mapping[str, type[FeatureExtractor]] = MappingProxyType(
     }
 )
 
-__all__ = ["EXTRACTORS", "Classifier", "FeatureExtractor", "FunctionExtractor", "all_extractors", "find_extractor"]
+__all__ = ["EXTRACTORS", "Classifier", "FeatureExtractor", "FunctionExtractor", "all_extractors", "feature_width", "find_extractor"]
 
 
 @cache
@@ -51,6 +54,12 @@ def find_extractor(name: str) -> FeatureExtractor:
     if name not in EXTRACTORS:
         raise unknown("feature extractor", name, EXTRACTORS)
     return EXTRACTORS[name]()
+
+
+def feature_width(extractor: FeatureExtractor, blank: Tensor) -> int:
+    """D, asked with one blank signal (1, C, *axes) in the range of its spec."""
+    is_8bit = blank.ndim == 4 and blank.shape[1] == 3
+    return extractor(torch.zeros(blank.shape, dtype=torch.uint8) if is_8bit else blank).shape[1]
 
 
 def all_extractors(names: Sequence[str], own: Sequence[FeatureExtractor]) -> list[FeatureExtractor]:

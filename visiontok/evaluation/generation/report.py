@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from visiontok.evaluation.generation.samples import Samples
-from visiontok.evaluation.results.report.images import to_picture
+from visiontok.evaluation.results.report.images import to_image_array
 from visiontok.evaluation.results.report.page import write_report
-from visiontok.evaluation.results.report.sections import Folded, Picture, PictureRow, Pictures, Row, Section, Table, Text
+from visiontok.evaluation.results.report.sections import Folded, ImageArray, ImageRow, ImageGrid, Row, Section, Table, Text
 from visiontok.evaluation.results.report.tables import result_table
 from visiontok.evaluation.results.result import Result
 
@@ -40,7 +40,7 @@ def write_generation_report(path: Path, result: Result, samples: Samples) -> Non
     write_report(path, f"{result.suite['name']}: {name}", sections, summary=str(result.suite.get("description", "")), facts=facts)
 
 
-def _pictures(samples: Samples) -> Pictures:
+def _pictures(samples: Samples) -> ImageGrid:
     """The first samples of every class, or of all."""
     classes = samples.classes
     if classes is None:
@@ -50,16 +50,16 @@ def _pictures(samples: Samples) -> Pictures:
         for place, label in enumerate(classes):
             places.setdefault(label, []).append(place)
         groups = {f"class {label}": places[label][:_EACH] for label in sorted(places)[:_CLASSES]}
-    read: dict[int, Picture] = {row: to_picture(image) for row, image in samples.read(sorted(row for rows in groups.values() for row in rows))}
+    read: dict[int, ImageArray] = {row: to_image_array(image) for row, image in samples.read(sorted(row for rows in groups.values() for row in rows))}
     lines = [
-        PictureRow(label, [read[row] for row in rows[start : start + _EACH] if row in read])
+        ImageRow(label, [read[row] for row in rows[start : start + _EACH] if row in read])
         for label, rows in groups.items()
         for start in range(0, len(rows), _EACH)
     ]
     width = min(110, max(next(iter(read.values())).shape[1], 48)) if read else 72
     note = "The first samples, not chosen." if classes is None else "The first samples of each class, not chosen."
     more = f" {len(set(classes)) - _CLASSES} further classes are not shown." if classes is not None and len(set(classes)) > _CLASSES else ""
-    return Pictures("Samples", lines, width=width, note=note + more)
+    return ImageGrid("Samples", lines, width=width, note=note + more)
 
 
 def _seeds(result: Result) -> list[Section]:

@@ -50,7 +50,7 @@ class Samples(ABC):
 
     @abstractmethod
     def batches(self, size: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Pictures (B, 3, H, W) uint8, and the classes asked for (B,) int64 or None.
+        """ImageGrid (B, 3, H, W) uint8, and the classes asked for (B,) int64 or None.
 
         Args:
             size: of a batch.
@@ -81,7 +81,7 @@ def open_samples(path: str | Path) -> Samples:
 
 
 class SampleFolder(Samples):
-    """Picture files; one that is broken is reported and left out."""
+    """ImageArray files; one that is broken is reported and left out."""
 
     def __init__(self, folder: Path) -> None:
         self._source = FolderSource(FolderConfig(path=str(folder)))

@@ -12,7 +12,7 @@ from visiontok.evaluation.features import FeatureExtractor
 from visiontok.evaluation.metrics.accumulator import Accumulator, load_states, states_of
 from visiontok.evaluation.metrics.moments import Moments
 from visiontok.evaluation.metrics.per_sample import PerImage
-from visiontok.evaluation.results.identity import Pictures
+from visiontok.evaluation.results.identity import ImageGrid
 
 
 class SampleSide:
@@ -34,12 +34,12 @@ class SampleSide:
         self._extractors = extractors
         self.moments = {extractor.name: Moments() for extractor in extractors}
         self._features = {name: PerImage() for name in kept}
-        self.pictures = Pictures()
+        self.pictures = ImageGrid()
         self.verdicts = PerImage()
 
     @property
     def count(self) -> int:
-        """Pictures so far."""
+        """ImageGrid so far."""
         return self.pictures.count
 
     def update(self, images: Tensor, numbers: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:

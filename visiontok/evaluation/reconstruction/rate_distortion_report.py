@@ -12,9 +12,9 @@ from scipy.stats import spearmanr
 from visiontok.evaluation.metrics.rate_distortion import token_use
 from visiontok.evaluation.metrics.value import MetricValue
 from visiontok.evaluation.reconstruction.rate_distortion import Curve, Gallery
-from visiontok.evaluation.results.report.images import to_pictures
+from visiontok.evaluation.results.report.images import to_image_arrays
 from visiontok.evaluation.results.report.page import write_report
-from visiontok.evaluation.results.report.sections import Folded, LinePlot, PictureRow, Pictures, Row, Section, Table, Text
+from visiontok.evaluation.results.report.sections import Folded, LinePlot, ImageRow, ImageGrid, Row, Section, Table, Text
 
 _SKIPPED = ("psnr.pooled",)
 """Values that are in the JSON but say on a curve what another one says."""
@@ -106,13 +106,13 @@ def _complexity(curve: Curve) -> list[Section]:
     return [plot, Table(f"Tokens per picture: {curve.model}", columns, rows)]
 
 
-def _pictures(curve: Curve, gallery: Gallery) -> Pictures:
+def _pictures(curve: Curve, gallery: Gallery) -> ImageGrid:
     side = max(gallery.originals.shape[2:])
-    rows = [PictureRow("original", to_pictures(gallery.originals))]
+    rows = [ImageRow("original", to_image_arrays(gallery.originals))]
     for seen in gallery.settings:
         decibels = ["identical" if math.isinf(value) else f"{value:.1f} dB" for value in seen.decibels]
         if curve.wishes:
             decibels = [f"{tokens} · {text}" for tokens, text in zip(seen.tokens, decibels, strict=True)]
-        rows.append(PictureRow(seen.label, to_pictures(seen.reconstructions), decibels))
+        rows.append(ImageRow(seen.label, to_image_arrays(seen.reconstructions), decibels))
     note = f"Below each picture: {'its tokens and ' if curve.wishes else ''}PSNR."
-    return Pictures(f"Pictures: {curve.model}", rows, width=min(128, max(72, side)), note=note)
+    return ImageGrid(f"ImageGrid: {curve.model}", rows, width=min(128, max(72, side)), note=note)
