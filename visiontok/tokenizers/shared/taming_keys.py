@@ -60,9 +60,9 @@ QUANTIZER_PATTERNS: Mapping[str, str | None] = {
 """Key patterns of what lies between the nets."""
 
 JOINED: Mapping[str, tuple[str, ...]] = {
-    f"{net}.{place}.attn.qkv.{{*}}": tuple(f"{net}.{place}.attn.{part}.{{*}}" for part in "qkv")
+    f"{net}.{block}.attn.qkv.{{*}}": tuple(f"{net}.{block}.attn.{part}.{{*}}" for part in "qkv")
     for net in ("encoder", "decoder")
-    for place in ("levels.{}.attention.{}", "mid.{}")
+    for block in ("levels.{}.attention.{}", "mid.{}")
 }
 """What a `KeyMap` joins so that three 1x1 convolutions become one packed projection."""
 

@@ -14,7 +14,7 @@ from visiontok.core.reference_keys import ReferenceKeys
 SOURCE = "the BSQ-ViT reference configuration"
 
 LARGEST_ID_BITS = 24
-"""Up to so many bits, a position's bits are one id, as the authors' float32 sum of powers of two is exact."""
+"""Up to so many bits, a position's bits are one token index, as the authors' float32 sum of powers of two is exact."""
 
 
 COMMITMENT_WEIGHT = 0.25
@@ -78,7 +78,7 @@ def convert_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The authors' tensors under our names, without the prefixes of their wrappers; their linear layer over patches is a convolution here.
 
     Raises:
-        CheckpointError: listing tensors without a place.
+        CheckpointError: listing tensors that no pattern matches.
     """
     mapped = KEY_MAP({name.removeprefix("module.").removeprefix("module."): tensor for name, tensor in state_dict.items()})
     embed = mapped.get("encoder.patch_embed.weight")
@@ -140,7 +140,7 @@ def _quantizer(bits: int, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _chunks(bits: int, group: int) -> list[int] | None:
-    """Bits per id: all in one where a table of so many ids is thinkable, else the authors' groups, or the largest equal parts."""
+    """Bits per token index: all in one where a table of all codes is feasible, else the authors' groups, or the largest equal parts."""
     if bits <= LARGEST_ID_BITS:
         return None
     size = group if group > 1 else next(size for size in range(18, 0, -1) if bits % size == 0)

@@ -59,7 +59,7 @@ def convert_weights(state_dict: Mapping[str, Tensor], encoder: TamingNetConfig, 
     """The authors' tensors under our names.
 
     Raises:
-        CheckpointError: listing tensors without a place.
+        CheckpointError: listing tensors that no pattern matches.
     """
     weights = as_linear(key_map(encoder, decoder)(state_dict))
     if "quantizer.to_logits.weight" in weights:  # a 1x1 convolution there

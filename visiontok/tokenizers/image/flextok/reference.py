@@ -2,7 +2,7 @@
 
 A tree lists the authors' modules in the order in which they run, each with its class and its arguments. Every name, every class and every argument
 must be one that is known here: arguments that our model has as settings are returned, those that it has as facts must agree, and
-those that change nothing (names of dictionary entries, initialisation, recomputation) are passed over.
+those that change nothing (names of dictionary entries, initialization, recomputation) are passed over.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ _VAE_TABLE = {
     "down_block_types": ["DownEncoderBlock2D"] * 4,
     "up_block_types": ["UpDecoderBlock2D"] * 4,
 }
-"""The autoencoder's sizes in diffusers' words; they stand in the authors' code, not in their configuration."""
+"""The autoencoder's sizes in diffusers' words; they are constants of the authors' code, not in their configuration."""
 
 _SCHEDULES = {
     "uniform": {"schedule": "uniform"},
@@ -149,7 +149,7 @@ def convert_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Their tables of positions are images of channels, ours rows of tokens; their modulations come as gate, gate, shift, scale, shift, scale.
 
     Raises:
-        CheckpointError: listing tensors without a place.
+        CheckpointError: listing tensors that no pattern matches.
     """
     vae = {key.removeprefix("vae.vae."): tensor for key, tensor in state_dict.items() if key.startswith("vae.")}
     rest = {key.replace("_checkpoint_wrapped_module.", ""): tensor for key, tensor in state_dict.items() if not key.startswith("vae.")}
@@ -227,14 +227,14 @@ def read_tree(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 def _modules(tree: Mapping[str, Any], part: str, known: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """The settings of every module of `encoder` or `decoder`."""
     modules = _entry(tree, part, "model.utils.wrappers.SequentialModuleDictWrapper").get("module_dict", {})
-    wanted = [name for name in known if name in modules or name not in _OPTIONAL]
-    if list(modules) != wanted:
-        raise ConfigError(f"{part}.module_dict must hold {', '.join(wanted)} in this order, got {', '.join(modules)}")
-    return {name: _entry(modules, name, known[name]) for name in wanted}
+    expected = [name for name in known if name in modules or name not in _OPTIONAL]
+    if list(modules) != expected:
+        raise ConfigError(f"{part}.module_dict must hold {', '.join(expected)} in this order, got {', '.join(modules)}")
+    return {name: _entry(modules, name, known[name]) for name in expected}
 
 
 def _entry(parent: Mapping[str, Any], name: str, target: str) -> dict[str, Any]:
-    """The settings of one entry, after a look at everything else in it."""
+    """The settings of one entry, after a check of everything else in it."""
     entry = parent.get(name)
     if not isinstance(entry, Mapping) or entry.get("_target_") != f"flextok.{target}":
         found = entry.get("_target_") if isinstance(entry, Mapping) else entry

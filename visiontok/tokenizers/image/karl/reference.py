@@ -68,7 +68,7 @@ def convert_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The authors' tensors under our names.
 
     Raises:
-        CheckpointError: listing tensors without a place.
+        CheckpointError: listing tensors that no pattern matches.
     """
     vae = {key.removeprefix(VAE_PREFIX): tensor for key, tensor in state_dict.items() if key.startswith(VAE_PREFIX)}
     mapped = KEY_MAP({key: tensor for key, tensor in state_dict.items() if not key.startswith(VAE_PREFIX)})

@@ -34,7 +34,7 @@ def to_diffusers_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors in LDM's or in any diffusers names -> today's diffusers names.
 
     Raises:
-        CheckpointError: listing tensors without a place.
+        CheckpointError: listing tensors that no pattern matches.
     """
     is_ldm = any(key.startswith("encoder.down.") for key in state_dict)
     mapped = (_ldm_map(state_dict) if is_ldm else _DIFFUSERS_MAP)(state_dict)
@@ -45,9 +45,9 @@ def _ldm_map(state_dict: Mapping[str, Tensor]) -> KeyMap:
     """LDM numbers the decoder's levels from the finest on, diffusers in the order in which they run."""
     levels = {int(found[1]) for key in state_dict if (found := re.match(r"decoder\.up\.(\d+)\.", key))}
     patterns: dict[str, str | None] = {**_UNCHANGED}
-    places = [("encoder.down.{}", "encoder.down_blocks.{}", "downsample", "downsamplers")]
-    places += [(f"decoder.up.{level}", f"decoder.up_blocks.{max(levels) - level}", "upsample", "upsamplers") for level in levels]
-    for theirs, ours, resample, resamplers in places:
+    levels_of = [("encoder.down.{}", "encoder.down_blocks.{}", "downsample", "downsamplers")]
+    levels_of += [(f"decoder.up.{level}", f"decoder.up_blocks.{max(levels) - level}", "upsample", "upsamplers") for level in levels]
+    for theirs, ours, resample, resamplers in levels_of:
         patterns |= {f"{theirs}.block.{{}}.{old}": f"{ours}.resnets.{{}}.{new}" for old, new in _LDM_RES_BLOCK.items()}
         patterns |= {f"{theirs}.attn.{{}}.{old}": f"{ours}.attentions.{{}}.{new}" for old, new in _LDM_ATTENTION.items()}
         patterns[f"{theirs}.{resample}.conv.{{}}"] = f"{ours}.{resamplers}.0.conv.{{}}"

@@ -25,7 +25,7 @@ def convert_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The authors' tensors under our names; their decoder numbers its levels in the order in which they run.
 
     Raises:
-        CheckpointError: listing tensors without a place.
+        CheckpointError: listing tensors that no pattern matches.
     """
     numbers = {int(found[1]) for key in state_dict if (found := re.match(r"decoder\.conv_blocks\.(\d+)\.", key))}
     decoder_levels = {f"conv_blocks.{number}": f"levels.{max(numbers) - number}" for number in numbers}

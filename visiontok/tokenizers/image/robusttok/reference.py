@@ -59,7 +59,7 @@ def convert_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The authors' tensors under our names: 1x1 convolutions are linear layers here, and tables have no batch axis.
 
     Raises:
-        CheckpointError: listing tensors without a place.
+        CheckpointError: listing tensors that no pattern matches.
     """
     mapped = KEY_MAP(state_dict)
     is_multi_scale = any(".phi." in key for key in mapped)
@@ -93,7 +93,7 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_quantizer(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of one branch's quantizer from the authors' flat one; where that is silent, their code's defaults stand."""
+    """The configuration of one branch's quantizer from the authors' flat one; where that has no key, with the defaults of their code."""
     scales, dim, unit = config["v_patch_nums"], config["codebook_embed_dim"], config.get("codebook_l2_norm", True)
     if len(scales) == 1:
         sizes = {"type": "vq", "codebook_size": config["codebook_size"], "dim": dim}

@@ -204,7 +204,7 @@ def convert_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The authors' tensors under our names; tables of positions as they are, which may cover a larger grid.
 
     Raises:
-        CheckpointError: listing tensors without a place.
+        CheckpointError: listing tensors that no pattern matches.
     """
     return _in_our_shapes(KEY_MAP(_without_unread(state_dict)))
 

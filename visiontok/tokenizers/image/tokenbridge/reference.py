@@ -15,7 +15,7 @@ def convert_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The autoencoder's tensors; the quantizer has none.
 
     Raises:
-        CheckpointError: listing tensors without a place.
+        CheckpointError: listing tensors that no pattern matches.
     """
     return {f"base.{name}": tensor for name, tensor in kl_vae.to_diffusers_names(state_dict).items()}
 

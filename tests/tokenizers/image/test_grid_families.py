@@ -35,20 +35,20 @@ def model(family: str, **changes: object) -> Model:
     return visiontok.create(family, **values).eval()
 
 
-def pictures(count: int = 2, height: int = 16, width: int = 16) -> torch.Tensor:
+def images(count: int = 2, height: int = 16, width: int = 16) -> torch.Tensor:
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("family", QUANTIZERS)
 def test_any_multiple_of_the_stride_keeps_its_shape(family: str) -> None:
     tokenizer = model(family)
-    tokens = tokenizer.encode(pictures(height=12, width=20))
+    tokens = tokenizer.encode(images(height=12, width=20))
     assert tokens.view().shape[:3] == (2, 6, 10)
     assert tokens.layout.signal_shape == (12, 20)
     image = tokenizer.decode(tokens)
     assert image.shape == (2, 3, 12, 20)
     assert 0 <= float(image.min()) <= float(image.max()) <= 1
-    assert torch.equal(tokenizer.encode(pictures()).indices, tokenizer.encode(pictures()).indices)
+    assert torch.equal(tokenizer.encode(images()).indices, tokenizer.encode(images()).indices)
 
 
 @pytest.mark.parametrize("family", QUANTIZERS)
@@ -57,7 +57,7 @@ def test_configuration_and_weights_round_trip(family: str, tmp_path) -> None:
     assert type(tokenizer.config).parse(tokenizer.config.to_dict()) == tokenizer.config
     visiontok.save_pretrained(tokenizer, tmp_path / "model")
     loaded = visiontok.from_pretrained(tmp_path / "model")
-    assert torch.equal(loaded.decode(loaded.encode(pictures())), tokenizer.decode(tokenizer.encode(pictures())))
+    assert torch.equal(loaded.decode(loaded.encode(images())), tokenizer.decode(tokenizer.encode(images())))
 
 
 @pytest.mark.parametrize("family", QUANTIZERS)
@@ -65,7 +65,7 @@ def test_training_lowers_the_loss(family: str) -> None:
     tokenizer = model(family).train()
     objective = ReconstructionConfig().build()
     optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=3e-3)
-    colours = torch.nn.functional.interpolate(pictures(4, 2, 2), scale_factor=8.0)  # four squares of one colour each
+    colours = torch.nn.functional.interpolate(images(4, 2, 2), scale_factor=8.0)  # four squares of one colour each
     distances = []
     for step in range(30):
         output = tokenizer(colours)
@@ -80,9 +80,9 @@ def test_training_lowers_the_loss(family: str) -> None:
 @pytest.mark.parametrize("family", QUANTIZERS)
 def test_bfloat16_encodes_and_decodes(family: str) -> None:
     tokenizer = model(family)
-    tokens = tokenizer.encode(pictures())
+    tokens = tokenizer.encode(images())
     half = model(family).to(torch.bfloat16)
-    assert half.encode(pictures()).indices.shape == tokens.indices.shape
+    assert half.encode(images()).indices.shape == tokens.indices.shape
     assert (half.decode(tokens).float() - tokenizer.decode(tokens)).abs().max() < 0.1
 
 
@@ -102,9 +102,9 @@ def test_elms_latents_are_as_wide_as_the_nets() -> None:
 
 def test_bits_are_drawn_only_when_a_generator_is_given() -> None:
     tokenizer = model("elm-bae")
-    first, second = (tokenizer.encode(pictures(), generator=torch.Generator().manual_seed(5)).indices for _ in range(2))
+    first, second = (tokenizer.encode(images(), generator=torch.Generator().manual_seed(5)).indices for _ in range(2))
     assert torch.equal(first, second)
-    assert not torch.equal(first, tokenizer.encode(pictures()).indices)
+    assert not torch.equal(first, tokenizer.encode(images()).indices)
 
 
 def test_levels_are_named_by_their_sides_in_the_configured_image() -> None:
