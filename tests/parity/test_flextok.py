@@ -8,6 +8,7 @@ from reference_case import ReferenceCase, Taps, cases
 from torch import Tensor
 
 import visiontok
+from visiontok.base.noise import RecordedNoise
 from visiontok.decoders.flow.guidance import AdaptiveProjected, ClassifierFree
 from visiontok.decoders.flow.training import flow_loss, mix
 from visiontok.tokenizers.image.flextok.decoder import FlowCondition
@@ -102,7 +103,7 @@ def whole_decode(model: FlexTok, case: ReferenceCase, codes: Tensor) -> dict[str
         if f"{name}.rgb" in case.outputs:
             found[f"{name}.rgb"] = model.pictures(denoised) * 2 - 1
         tokens = visiontok.Tokens(case.outputs["tokens"], model.layout).prefix(lengths)
-        picture = model.decode(tokens, sampling=sampling, noise=ours(given["init_noise"]))
+        picture = model.decode(tokens, sampling=sampling, noise=RecordedNoise(normal=[ours(given["init_noise"])]))
         torch.testing.assert_close(picture, model.pictures(denoised).clamp(0, 1))
     return found
 

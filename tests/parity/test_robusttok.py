@@ -75,8 +75,8 @@ def test_every_stage(case: ReferenceCase):
         ours |= by_scale(branch, ids, f"branch{number}.")
     num_scales = len(case.config["v_patch_nums"])
     if num_scales > 1:
-        ours |= {"reconstruction.scale0": model.decode_scales(tokens, 1) * 2 - 1}
-        ours |= {"reconstruction.scale_mid": model.decode_scales(tokens, num_scales // 2 + 1) * 2 - 1}
+        ours |= {"reconstruction.scale0": model.decode(tokens.prefix(model.layout.prefixes[0])) * 2 - 1}
+        ours |= {"reconstruction.scale_mid": model.decode(tokens.prefix(model.layout.prefixes[num_scales // 2])) * 2 - 1}
     if "var_input" in case.outputs:
         ours["var_input"] = model.next_scale_inputs(tokens)
     case.compare(ours | training_pass(model, case, latents), without_counterpart=USAGE)

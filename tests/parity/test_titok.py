@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -42,8 +43,7 @@ def text_of(case: ReferenceCase) -> dict[str, Tensor]:
 
 
 def decoding(model: TiTok | TaTiTok, case: ReferenceCase) -> Decode:
-    reader = model.given(case.inputs["text_guidance"]) if isinstance(model, TaTiTok) else model
-    return reader.decode_latents
+    return partial(model.decode_latents, **text_of(case)) if isinstance(model, TaTiTok) else model.decode_latents
 
 
 def theirs(latents: Tensor) -> Tensor:

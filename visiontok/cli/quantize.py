@@ -105,14 +105,13 @@ def _level_counts(levels: int, compare: str) -> list[int]:
 
 
 def _side(tokenizer: Tokenizer[Any], size: int | None) -> int:
-    own, multiple = tokenizer.preprocessing.size, tokenizer.preprocessing.multiple_of
-    if own is not None and not tokenizer.preprocessing.tensors_keep_size:
-        if size not in (None, own):
-            raise ConfigError(f"--size {size}: this model takes pictures of {own} pixels only; leave --size out")
-        return own
-    side = size or min(own or _LARGEST, _LARGEST)
-    if side % multiple:
-        raise ConfigError(f"--size {side}: this model takes multiples of {multiple} pixels")
+    preprocessing = tokenizer.preprocessing
+    side = size or (preprocessing.fixed_size or (min(*preprocessing.usual_size, _LARGEST),))[0]
+    if not preprocessing.fits((side, side)):
+        takes = (
+            f"images of {preprocessing.fixed_size} pixels only" if preprocessing.fixed_size else f"multiples of {preprocessing.multiples[0]} pixels"
+        )
+        raise ConfigError(f"--size {side}: this model takes {takes}")
     return side
 
 

@@ -28,12 +28,15 @@ class Model(nn.Module, ABC, Generic[ConfigT]):
         config: the configuration this model was built from.
     """
 
+    _anchor: Tensor
     config_class: ClassVar[type[Config]]
     reference_keys: ClassVar[KeyMap]
 
     def __init__(self, config: ConfigT) -> None:
         super().__init__()
         self.config = config
+        # Follows `to` and `half` also where a model has no parameters.
+        self.register_buffer("_anchor", torch.empty(0, dtype=torch.float32), persistent=False)
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Config:
@@ -67,11 +70,12 @@ class Model(nn.Module, ABC, Generic[ConfigT]):
 
     @property
     def device(self) -> torch.device:
-        return next(self.parameters()).device
+        return self._anchor.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.parameters()).dtype
+        """Of the parameters."""
+        return self._anchor.dtype
 
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str) -> None:

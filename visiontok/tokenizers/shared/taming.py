@@ -20,9 +20,8 @@ from visiontok.quantizers.finite_scalar import FiniteScalarConfig
 from visiontok.quantizers.index_backprop import IndexBackpropConfig
 from visiontok.quantizers.sim_vq import SimVqConfig
 from visiontok.quantizers.vector import VectorQuantizerConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.shared.grid import grid_layout
-from visiontok.tokens import TokenLayout
 
 
 class TamingConfig(Config):
@@ -72,11 +71,7 @@ class TamingTokenizer(Tokenizer[ConfigT]):
         self.decoder = ConvDecoder(config.decoder)
         stride = config.encoder.stride
         self.preprocessing = ImagePreprocessing(size=config.image_size, tensors_keep_size=True, multiple_of=stride)
-        self.layout = self.layout_for((config.image_size // stride,) * 2)
-
-    def layout_for(self, shape: tuple[int, ...]) -> TokenLayout:
-        """A grid of ids for an image of `shape` times the stride."""
-        return grid_layout(shape, stride=self.config.encoder.stride, vocab_size=self.config.vocab_size)
+        self.layout = grid_layout((config.image_size // stride,) * 2, stride=stride, vocab_size=config.vocab_size)
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, H / stride, W / stride, D)."""

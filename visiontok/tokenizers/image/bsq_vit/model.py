@@ -12,7 +12,7 @@ from visiontok.base.config import Config
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.layers.vit import ViTConfig
 from visiontok.quantizers.binary import BinaryQuantizer, BinaryQuantizerConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.bsq_vit.decoder import GridViTDecoder
 from visiontok.tokenizers.image.bsq_vit.encoder import GridViTEncoder
 from visiontok.tokenizers.image.bsq_vit.reference import KEY_MAP, convert_weights, read_config, spherical

@@ -16,10 +16,9 @@ from visiontok.decoders.conv import ConvDecoder
 from visiontok.encoders.conv import ConvEncoder
 from visiontok.layers.conv import TamingNetConfig
 from visiontok.quantizers.bernoulli import BernoulliConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.elm_bae.reference import convert_weights, read_config
 from visiontok.tokenizers.shared.grid import grid_layout
-from visiontok.tokens import TokenLayout
 
 
 class ElmBaeConfig(Config):
@@ -63,12 +62,8 @@ class ElmBae(Tokenizer[ElmBaeConfig]):
         self.decoder = ConvDecoder(config.decoder)
         stride = config.encoder.stride
         self.preprocessing = ImagePreprocessing(size=config.image_size, tensors_keep_size=True, multiple_of=stride)
-        self.layout = self.layout_for((config.image_size // stride,) * 2)
-
-    def layout_for(self, shape: tuple[int, ...]) -> TokenLayout:
-        """A grid for an image of `shape` times the stride, with one id per chunk of bits at every position."""
-        sizes = tuple(2**bits for bits in self.config.quantizer.chunks)
-        return grid_layout(shape, stride=self.config.encoder.stride, vocab_size=sizes)
+        sizes = tuple(2**bits for bits in config.quantizer.chunks)  # one token per chunk of bits at every position
+        self.layout = grid_layout((config.image_size // stride,) * 2, stride=stride, vocab_size=sizes)
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, H / stride, W / stride, D)."""

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from visiontok.base.config import Config
 from visiontok.base.optional import import_optional
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.glm_image_vq.reference import KEY_MAP, read_config
+from visiontok.tokenizers.shared.grid import grid_layout
 from visiontok.tokenizers.shared.library_vq import LibraryConfig, LibraryVq, problems_of, read_part
-from visiontok.tokens import Segment, TokenLayout
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -91,7 +91,7 @@ class GlmImageVq(LibraryVq[GlmImageVqConfig]):
         self.register_buffer("_std", torch.tensor(STD).view(3, 1, 1), persistent=False)
         self.preprocessing = ImagePreprocessing(size=config.image_size, tensors_keep_size=True, multiple_of=self.stride)
         side = config.image_size // self.stride
-        self.layout = self.layout_for((side, side))
+        self.layout = grid_layout((side, side), stride=self.stride, vocab_size=config.num_embeddings)
 
     _mean: Tensor
     _std: Tensor
@@ -99,11 +99,6 @@ class GlmImageVq(LibraryVq[GlmImageVqConfig]):
     @property
     def stride(self) -> int:
         return self.config.vision.patch_size
-
-    def layout_for(self, shape: tuple[int, ...]) -> TokenLayout:
-        """A grid of ids for an image of `shape` times the patch."""
-        grid = Segment(name="grid", shape=shape, vocab_size=self.config.num_embeddings, stride=(self.stride, self.stride))
-        return TokenLayout(modality="image", segments=(grid,), signal_shape=tuple(side * self.stride for side in shape))
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, H / patch, W / patch, D)."""

@@ -16,9 +16,9 @@ from visiontok.base.config import Config
 from visiontok.base.optional import import_optional
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.quantizers.gaussian import GaussianBottleneck, GaussianConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.kl_vae.reference import ATTENTION_DOWN, ATTENTION_UP, PLAIN_DOWN, PLAIN_UP, read_config, to_diffusers_names
-from visiontok.tokens import Segment, TokenLayout
+from visiontok.tokenizers.shared.grid import grid_layout
 
 Positive = Annotated[int, Field(gt=0)]
 Level = Annotated[int, Field(ge=0)]
@@ -90,13 +90,7 @@ class KlVae(Tokenizer[KlVaeConfig]):
             self._widen_stem(config.stem_channels)
         self.preprocessing = ImagePreprocessing(size=config.image_size, tensors_keep_size=True, multiple_of=config.stride)
         side = config.image_size // config.stride
-        self.layout = self.layout_for((side, side))
-
-    def layout_for(self, shape: tuple[int, ...]) -> TokenLayout:
-        """A grid of latents for an image of `shape` times the stride."""
-        stride = self.config.stride
-        grid = Segment(name="grid", shape=shape, channels=self.config.bottleneck.dim, stride=(stride, stride))
-        return TokenLayout(modality="image", segments=(grid,), signal_shape=tuple(side * stride for side in shape))
+        self.layout = grid_layout((side, side), stride=config.stride, channels=config.bottleneck.dim)
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> the posterior's parameters (B, H / stride, W / stride, 2 D), means then log-variances."""

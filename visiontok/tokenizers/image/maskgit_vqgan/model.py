@@ -14,10 +14,9 @@ from visiontok.decoders.conv import ConvDecoder
 from visiontok.encoders.conv import ConvEncoder
 from visiontok.layers.conv import ConvNetConfig
 from visiontok.quantizers.vector import VectorQuantizer, VectorQuantizerConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.maskgit_vqgan.reference import KEY_MAP, read_config
 from visiontok.tokenizers.shared.grid import grid_layout
-from visiontok.tokens import TokenLayout
 
 
 class MaskGitVqganConfig(Config):
@@ -53,11 +52,7 @@ class MaskGitVqgan(Tokenizer[MaskGitVqganConfig]):
         self.decoder = ConvDecoder(config.net)
         self.preprocessing = ImagePreprocessing(size=config.image_size, tensors_keep_size=True, multiple_of=config.net.stride)
         side = config.image_size // config.net.stride
-        self.layout = self.layout_for((side, side))
-
-    def layout_for(self, shape: tuple[int, ...]) -> TokenLayout:
-        """A grid of ids for an image of `shape` times the stride."""
-        return grid_layout(shape, stride=self.config.net.stride, vocab_size=self.config.quantizer.codebook_size)
+        self.layout = grid_layout((side, side), stride=config.net.stride, vocab_size=config.quantizer.codebook_size)
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, H / stride, W / stride, D)."""

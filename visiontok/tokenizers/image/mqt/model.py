@@ -6,23 +6,20 @@ stands here for its tokens, any prefix of which represents the picture.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NoReturn
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from visiontok.base.config import Config
-from visiontok.base.errors import SignalError, TokenError
-from visiontok.core.quality import QualityTarget
-from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
+from visiontok.core.tokenizer import EncodeOptions, Tokenizer
 from visiontok.layers.nested_dropout import NestedDropout, UniformLengths
 from visiontok.quantizers.continuous import ContinuousConfig
-from visiontok.signals.image_preprocessing import SignalLike
+from visiontok.signals import FeaturePreprocessing
 from visiontok.tokenizers.image.mqt.encoder import QueryResampler
 from visiontok.tokenizers.image.mqt.reference import KEY_MAP, read_config
-from visiontok.tokens import Latents, Segment, TokenLayout, Tokens
+from visiontok.tokens import Latents, Segment, TokenLayout
 
 
 class MqtConfig(Config):
@@ -57,6 +54,7 @@ class Mqt(Tokenizer[MqtConfig]):
     """Image features -> `Latents` of any wanted length. `decode` is refused: only a language model reads them."""
 
     config_class = MqtConfig
+    can_decode = False
     nested_dropout: NestedDropout
     reference_keys: ClassVar = KEY_MAP
 
@@ -71,70 +69,32 @@ class Mqt(Tokenizer[MqtConfig]):
         )
         self.quantizer = ContinuousConfig(dim=config.output_dim).build()
         self.nested_dropout = config.nested_dropout
-        side = config.feature_side * config.patch_size
+        self.preprocessing = FeaturePreprocessing(channels=config.feature_dim, length=config.feature_side**2)
         self.layout = TokenLayout(
-            modality="image",
+            modality="features",
             segments=(Segment(name="queries", shape=(config.query_side**2,), channels=config.output_dim),),
-            signal_shape=(side, side),
-            prefix_decodable=True,
+            signal_shape=(config.feature_side**2,),
+            prefixes="any",
         )
 
-    def prepare(self, signal: SignalLike | Sequence[SignalLike]) -> Tensor:
-        """Image features (B, n, D), row by row, on the model's device and in its dtype.
-
-        Raises:
-            SignalError: for anything else, such as a picture.
-        """
-        shape = (self.config.feature_side**2, self.config.feature_dim)
-        if not isinstance(signal, Tensor) or signal.ndim != 3 or tuple(signal.shape[1:]) != shape or not signal.is_floating_point():
-            found = f"{signal.dtype} {tuple(signal.shape)}" if isinstance(signal, Tensor) else type(signal).__name__
-            raise SignalError(
-                f"MQT reads image features (B, {shape[0]}, {shape[1]}) in floats, for released weights those of CLIP ViT-L/14-336 before its last "
-                f"layer without the class token; got {found}"
-            )
-        return signal.to(device=self.device, dtype=self.dtype)
-
     def encode_latents(self, signal: Tensor) -> Tensor:
-        """Features (B, n, D) -> all M latents (B, M, output_dim); the first m of them are those of m queries alone."""
-        return self.encoder(signal)
+        """Features (B, D, n) -> all M latents (B, M, output_dim); the first m of them are those of m queries alone."""
+        return self.encoder(signal.transpose(1, 2))
 
-    def encode_prepared(self, prepared: Tensor, lengths: Tensor | None, generator: torch.Generator | None) -> Latents:
-        """The first latents of every sample; only those are computed.
-
-        Raises:
-            TokenError: if the samples are wanted in different lengths.
-        """
-        if lengths is not None and len(lengths.unique()) > 1:
-            raise TokenError(f"continuous latents of one batch have one length; got num_tokens of {lengths.tolist()}: encode them apart")
-        return Latents(self.encoder(prepared, None if lengths is None else int(lengths[0])), self.layout)
+    def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Latents:
+        """The first latents of every sample; no more than the longest of them are computed."""
+        longest = None if options.lengths is None else int(options.lengths.max())
+        latents = Latents(self.encoder(signal.transpose(1, 2), longest), self.layout)
+        return latents if options.lengths is None else latents.prefix(options.lengths)
 
     def random_prefix(self, features: Tensor) -> Tensor:
         """What a training step shows to the language model: the first m latents (B, m, output_dim), with one m for the whole batch, as published.
 
         m is drawn by `nested_dropout`, from torch's global state.
         """
-        return self.encoder(features, int(self.nested_dropout.draw(1, self.layout.length)))
-
-    def encode_to_target(self, prepared: Tensor, target: QualityTarget, generator: torch.Generator | None) -> NoReturn:
-        """Refused: a quality needs a decoder."""
-        raise TokenError(_NO_DECODER)
-
-    def decode(self, tokens: Tokens | Latents) -> NoReturn:
-        """Refused: there is no decoder."""
-        raise TokenError(_NO_DECODER)
-
-    def decode_latents(self, latents: Tensor) -> NoReturn:
-        """Refused: there is no decoder."""
-        raise TokenError(_NO_DECODER)
-
-    def forward(self, signal: Tensor) -> TokenizerOutput:
-        """Refused: there is nothing to reconstruct; see `random_prefix`."""
-        raise TokenError(_NO_DECODER)
+        return self.encoder(features.transpose(1, 2), int(self.nested_dropout.draw(1, self.layout.length)))
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> MqtConfig:
         """From the arguments of the authors' module: grid_size, embed_dim, num_heads, kv_dim, and tgt_size, the side of the grid of features."""
         return MqtConfig.parse(read_config(config), source="the MQT reference configuration")
-
-
-_NO_DECODER = "MQT has no pixel decoder: its latents are read by a language model. Use encode(features, num_tokens=k), or random_prefix in training"

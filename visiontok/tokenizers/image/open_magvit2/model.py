@@ -16,11 +16,10 @@ from visiontok.encoders.conv import ConvEncoder
 from visiontok.layers.conv import ConvNetConfig, Shortcut
 from visiontok.layers.resampling import Downsampling, Upsampling
 from visiontok.quantizers.binary import BinaryQuantizer, BinaryQuantizerConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.open_magvit2.reference import KEY_MAP, read_config
 from visiontok.tokenizers.shared.grid import grid_layout
 from visiontok.tokenizers.shared.moving_average import averaged_weights, last_weights
-from visiontok.tokens import TokenLayout
 
 
 class OpenMagvit2NetConfig(ConvNetConfig):
@@ -69,11 +68,7 @@ class OpenMagvit2(Tokenizer[OpenMagvit2Config]):
         self.decoder = ConvDecoder(config.net)
         stride = config.net.stride
         self.preprocessing = ImagePreprocessing(size=config.image_size, interpolation="bilinear", tensors_keep_size=True, multiple_of=stride)
-        self.layout = self.layout_for((config.image_size // stride,) * 2)
-
-    def layout_for(self, shape: tuple[int, ...]) -> TokenLayout:
-        """A grid of ids for an image of `shape` times the stride."""
-        return grid_layout(shape, stride=self.config.net.stride, vocab_size=self.config.quantizer.vocab_size)
+        self.layout = grid_layout((config.image_size // stride,) * 2, stride=stride, vocab_size=config.quantizer.vocab_size)
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, H / stride, W / stride, D)."""

@@ -7,6 +7,7 @@ of it (VP2), or two branches of multi-scale residual quantization of vectors (MS
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -15,17 +16,17 @@ from torch import Tensor
 
 from visiontok.base.config import Config
 from visiontok.base.errors import TokenError
-from visiontok.core.tokenizer import Tokenizer
+from visiontok.core.tokenizer import DecodeOptions, Tokenizer
 from visiontok.layers.vit import ViTConfig
 from visiontok.quantizers.binary import BinaryQuantizerConfig
 from visiontok.quantizers.multi_scale import MultiScaleQuantizer, MultiScaleQuantizerConfig
 from visiontok.quantizers.product import ProductQuantizerConfig
 from visiontok.quantizers.vector import VectorQuantizerConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.robusttok.decoder import GridQueryDecoder
 from visiontok.tokenizers.image.robusttok.encoder import GridQueryEncoder
 from visiontok.tokenizers.image.robusttok.reference import KEY_MAP, convert_weights, read_config
-from visiontok.tokens import Segment, TokenLayout, Tokens
+from visiontok.tokens import Latents, Segment, TokenLayout, Tokens
 
 
 class RobustTokConfig(Config):
@@ -87,7 +88,9 @@ class RobustTokConfig(Config):
             )
             for number, side in enumerate(branch.scales if is_multi_scale else (self.grid_side,))
         ]
-        return TokenLayout(modality="image", segments=tuple(segments), signal_shape=(self.image_size, self.image_size))
+        lengths = tuple(accumulate(segment.length for segment in segments))
+        signal_shape = (self.image_size, self.image_size)
+        return TokenLayout(modality="image", segments=tuple(segments), signal_shape=signal_shape, prefixes=lengths if len(lengths) > 1 else "none")
 
 
 class RobustTok(Tokenizer[RobustTokConfig]):
@@ -118,24 +121,6 @@ class RobustTok(Tokenizer[RobustTokConfig]):
         """(B, H, H, P C) -> image (B, 3, S, S), not clamped."""
         return (self.decoder(latents) + 1) / 2
 
-    @torch.no_grad()
-    def decode_scales(self, tokens: Tokens, num_scales: int) -> Tensor:
-        """The image (B, 3, S, S) in [0, 1] that the first scales alone give, coarse to fine.
-
-        Raises:
-            TokenError: for models without scales, another layout, ids out of range, or a number of scales that there is not.
-        """
-        branch = self.config.branch
-        if not isinstance(branch, MultiScaleQuantizerConfig):
-            raise TokenError("this model has a single scale; use decode")
-        if tokens.layout != self.layout:
-            raise TokenError(f"these tokens come from another tokenizer: their layout is {tokens.layout}, this model's is {self.layout}")
-        if not 1 <= num_scales <= len(branch.scales):
-            raise TokenError(f"{num_scales} scales were asked for; this model has {len(branch.scales)}")
-        indices = self._unwrap(tokens.validate().to(str(self.device)))
-        kept = sum(side**2 for side in branch.scales[:num_scales])
-        return self.decode_latents(self.quantizer.lookup(indices[:, :kept]).to(self.dtype)).clamp(0, 1)
-
     def next_scale_inputs(self, tokens: Tokens) -> Tensor:
         """What a next-scale generator reads of these tokens, (B, positions of all scales but the first, P C); see `MultiScaleQuantizer`.
 
@@ -148,12 +133,21 @@ class RobustTok(Tokenizer[RobustTokConfig]):
         branches = [module for module in self.quantizer.modules() if isinstance(module, MultiScaleQuantizer)]
         return torch.cat([branch.next_scale_inputs(part) for branch, part in zip(branches, ids, strict=True)], dim=-1)
 
-    def _unwrap(self, tokens: Tokens) -> Tensor:
-        """(B, H, H) or (B, M) ids, with P on a last axis where there are branches."""
-        if not tokens.is_full:
-            raise TokenError("this model decodes whole samples; these tokens do not hold every id")
-        ids = tokens.indices if self.config.num_branches == 1 else tokens.indices.unflatten(1, (-1, self.config.num_branches))
-        return ids if isinstance(self.config.branch, MultiScaleQuantizerConfig) else ids.unflatten(1, (self.config.grid_side,) * 2)
+    def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
+        """Tokens of all scales, or of the first ones, coarse to fine; samples of different numbers of scales may share a batch."""
+        assert isinstance(tokens, Tokens)
+        images = torch.empty(len(tokens), 3, self.config.image_size, self.config.image_size, dtype=self.dtype, device=self.device)
+        for length in tokens.sample_lengths.unique().tolist():
+            rows = torch.nonzero(tokens.sample_lengths == length).flatten()
+            indices = self._by_branch(tokens.indices[rows, :length])
+            images[rows] = self.decode_latents(self.quantizer.lookup(indices).to(self.dtype)).to(images.dtype)
+        return images
+
+    def _by_branch(self, indices: Tensor) -> Tensor:
+        """(B, L) -> (B, H, H) or (B, M), with P on a last axis where there are branches."""
+        by_branch = indices if self.config.num_branches == 1 else indices.unflatten(1, (-1, self.config.num_branches))
+        is_multi_scale = isinstance(self.config.branch, MultiScaleQuantizerConfig)
+        return by_branch if is_multi_scale else by_branch.unflatten(1, (self.config.grid_side,) * 2)
 
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -21,10 +21,9 @@ from visiontok.decoders.vit import CodeHead, LatentViTDecoder, PixelHead
 from visiontok.encoders.vit import LatentRead, LatentViTEncoder
 from visiontok.layers.conv import ConvNetConfig
 from visiontok.quantizers.gaussian import GaussianConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.titok.reference import KEY_MAP, read_config, with_linear_layers
 from visiontok.tokenizers.shared.latent_vit import LatentViTConfig
-from visiontok.tokens import Latents, Tokens
 
 
 class TiTokConfig(LatentViTConfig):
@@ -76,6 +75,8 @@ class TiTok(Tokenizer[TiTokConfig]):
         self.preprocessing = ImagePreprocessing(size=config.image_size)
         self.nested_dropout = config.nested_dropout
         self.layout = config.layout
+        # A first-stage model predicts the codes of MaskGIT's VQGAN: `decode_latents(...).argmax(1)`, to be decoded there.
+        self.can_decode = config.head == "pixels" or config.pixel_decoder is not None
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, S, S) in [0, 1] -> (B, N, D), or (B, N, 2 D) posterior parameters."""
@@ -102,19 +103,6 @@ class TiTok(Tokenizer[TiTokConfig]):
         if self.pixel_codebook is None:
             raise TokenError("this TiTok has no pixel decoder, so its logits cannot become VQGAN codes")
         return torch.einsum("bkhw,kd->bdhw", logits.softmax(dim=1), self.pixel_codebook)
-
-    @torch.no_grad()
-    def decode(self, tokens: Tokens | Latents) -> Tensor:
-        """Tokens -> image (B, 3, S, S) clamped to [0, 1].
-
-        Raises:
-            TokenError: if the tokens have another layout, an id is out of range, or the model is a first-stage one, which has no pixels.
-        """
-        if self.config.head == "codes" and self.pixel_decoder is None:
-            raise TokenError(
-                "a first-stage TiTok predicts the codes of MaskGIT's VQGAN, not pixels: take decode_latents(...).argmax(1) and decode it there"
-            )
-        return super().decode(tokens)
 
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

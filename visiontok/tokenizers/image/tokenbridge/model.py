@@ -20,7 +20,7 @@ from visiontok.quantizers.quantized_posterior import QuantizedPosterior
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 from visiontok.tokenizers.image.titok.model import TiTok, TiTokConfig
 from visiontok.tokenizers.image.tokenbridge.reference import convert_weights, read_config
-from visiontok.tokens import Segment, TokenLayout, Tokens
+from visiontok.tokens import Tokens
 
 
 class KlVaeBase(Config):
@@ -80,16 +80,9 @@ class TokenBridge(Tokenizer[TokenBridgeConfig]):
         assert isinstance(self.base.quantizer, GaussianBottleneck)
         self.quantizer: QuantizedPosterior = QuantizedPosterior(self.base.quantizer, config.quantizer.build())
         self.preprocessing = self.base.preprocessing
-        self.layout = self.layout_for(self.base.layout.segments[0].shape)
-
-    def layout_for(self, shape: tuple[int, ...]) -> TokenLayout:
-        """The base's layout, with its dimensions as codebooks."""
-        layout = self.base.layout_for(shape)
-        latents = layout.segments[0]
-        ids = Segment(
-            name=latents.name, shape=latents.shape, vocab_size=self.config.quantizer.levels, codebooks=latents.channels or 1, stride=latents.stride
-        )
-        return layout.replace(segments=[ids.to_dict()])
+        latents = self.base.layout.segments[0]
+        tokens = {**latents.to_dict(), "channels": None, "vocab_size": config.quantizer.levels, "codebooks": latents.channels}
+        self.layout = self.base.layout.replace(segments=[tokens])  # the dimensions of a latent are its codebooks
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> the base's posterior parameters (B, *shape, 2 D)."""
@@ -124,6 +117,6 @@ class TokenBridge(Tokenizer[TokenBridgeConfig]):
         """From the sizes of the autoencoder and the quantizer's `bits` and `range`."""
         return TokenBridgeConfig.parse(read_config(config), source="the TokenBridge reference configuration")
 
-    def _unwrap(self, tokens: Tokens) -> Tensor:
+    def unwrap(self, tokens: Tokens) -> Tensor:
         segment = tokens.layout.segments[0]
         return tokens.indices.unflatten(1, (*segment.shape, segment.codebooks))
