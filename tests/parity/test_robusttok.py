@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from reference_case import ReferenceCase, cases
@@ -18,6 +20,16 @@ USAGE = {
     r"train\.sem_loss": "the semantic loss against a frozen DINOv2 belongs to the authors' training and is not part of this library",
 }
 VIT = {"dim": 8, "depth": 1, "num_heads": 2, "patch_size": 8}
+
+
+def kind(case: ReferenceCase) -> str:
+    if "_train_forward" in case.config:
+        return "tokenizer"
+    return "quantizer" if "kind" in case.config else "perturbation"
+
+
+def of_kind(wanted: str) -> list[Any]:
+    return cases("robusttok", lambda case: kind(case) == wanted)
 
 
 def theirs(latents: Tensor) -> Tensor:
@@ -50,7 +62,7 @@ def by_scale(branch: Quantizer, indices: Tensor, name: str) -> dict[str, Tensor]
     return named | {f"fhat.{name}scale{number}": theirs(partial) for number, partial in enumerate(sums)}
 
 
-@pytest.mark.parametrize("case", cases("robusttok", "tok-*"))
+@pytest.mark.parametrize("case", of_kind("tokenizer"))
 def test_every_stage(case: ReferenceCase):
     model = load(case)
     image = case.inputs["image"]  # in [-1, 1]
@@ -114,7 +126,7 @@ def alone(case: ReferenceCase) -> tuple[Quantizer, dict[str, str]]:
     return quantizer, {name: "embedding.weight" if name.endswith("codebook") else theirs for name, theirs in names.items()}
 
 
-@pytest.mark.parametrize("case", cases("robusttok", "quant-*"))
+@pytest.mark.parametrize("case", of_kind("quantizer"))
 def test_quantizer_alone(case: ReferenceCase):
     quantizer, names = alone(case)
     z = case.inputs["z"].clone().requires_grad_(True)
@@ -148,7 +160,7 @@ def next_inputs(quantizer: MultiScaleQuantizer, indices: Tensor) -> dict[str, Te
     return {"var_input": inputs, **steps, **{f"ar.fhat{number}": theirs(partial) for number, partial in enumerate(sums)}}
 
 
-@pytest.mark.parametrize("case", cases("robusttok", "perturb-*"))
+@pytest.mark.parametrize("case", of_kind("perturbation"))
 def test_perturbation(case: ReferenceCase):
     values = read_quantizer({**case.config, "v_patch_nums": [1]})
     config = RobustTokConfig(image_size=32, encoder=VIT, decoder=VIT, quantizer=values)
@@ -172,7 +184,7 @@ def test_perturbation(case: ReferenceCase):
     )
 
 
-@pytest.mark.parametrize("case", cases("robusttok", "tok-*"))
+@pytest.mark.parametrize("case", of_kind("tokenizer"))
 def test_save_and_load(case: ReferenceCase, tmp_path):
     model = load(case)
     visiontok.save_pretrained(model, tmp_path / "model")
