@@ -126,9 +126,9 @@ def test_generated_pictures_are_sampled_measured_and_not_sampled_again(models: P
     written = (tmp_path / "s.npz").stat().st_mtime_ns
     assert run(*arguments, *few)[0] == 0
     assert (tmp_path / "s.npz").stat().st_mtime_ns == written
-    assert Result.load(tmp_path / "r.json").measured() == first.measured()
+    assert Result.load(tmp_path / "r.json").reproducible() == first.reproducible()
     assert first.sampling["num_samples"] == 80
-    assert first.value("agreement[digit-classifier].asked_class").count == 80
+    assert first.value("conditional_accuracy[digit-classifier]").count == 80
     code, out, err = run("evaluate", "--repeat", tmp_path / "r.json", "--samples", tmp_path / "s.npz")
     assert (code, out) == (0, "Nothing changed.\n"), err
     code, _, err = run("evaluate", "digits-generation", "--samples", tmp_path / "s.npz", *few)

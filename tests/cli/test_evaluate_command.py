@@ -40,10 +40,10 @@ def test_a_table_and_a_result_per_model(models: list[str], tmp_path: Path) -> No
     files = sorted(tmp_path.glob("*.json"))
     assert [file.name.startswith("digits--") for file in files] == [True, True]
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(
-        ["digits.html", *(name for file in files for name in (file.name, f"{file.stem}.evidence.safetensors"))]
+        ["digits.html", *(name for file in files for name in (file.name, f"{file.stem}.samples.parquet"))]
     )
     results = [Result.load(file) for file in files]
-    assert [result.data.images for result in results] == [70, 70]
+    assert [result.data.samples for result in results] == [70, 70]
     lines = out.splitlines()
     assert lines[0].split() == ["metric", "unit", *models]
     psnr = next(line for line in lines if line.startswith("psnr.mean_db"))

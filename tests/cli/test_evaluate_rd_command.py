@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import visiontok
 from visiontok.cli import app
 from visiontok.evaluation.reconstruction.rate_distortion import RateDistortion
-from visiontok.evaluation.reconstruction.run import Measurement
+from visiontok.evaluation.reconstruction.run import ReconstructionRun
 
 VIT = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 TITOK = {"image_size": 16, "num_latent_tokens": 4, "encoder": VIT, "decoder": VIT, "quantizer": {"type": "vq", "codebook_size": 16, "dim": 4}}
@@ -79,7 +79,7 @@ def test_a_killed_command_goes_on_and_keeps_what_was_finished(models: dict[str, 
     assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == ["digits-rd.html", "digits-rd.json"]
     curves = [RateDistortion.load(tmp_path / folder / "digits-rd.json").curves for folder in ("whole", "parts")]
     for whole, parts in zip(*curves, strict=True):
-        assert [result.measured() for result in whole.results] == [result.measured() for result in parts.results]
+        assert [result.reproducible() for result in whole.results] == [result.reproducible() for result in parts.results]
 
 
 def test_repeat_measures_every_curve_again(models: dict[str, str], tmp_path: Path):

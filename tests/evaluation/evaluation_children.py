@@ -9,18 +9,18 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from grey_patches import GreyPatches
+from gray_patches import GrayPatches
 
 from visiontok.evaluation import GenerationSuite, Suite
-from visiontok.evaluation.generation.session import measure_generated
-from visiontok.evaluation.reconstruction.session import evaluate_models
-from visiontok.evaluation.run_state import Unfinished
+from visiontok.evaluation.generation.evaluate import evaluate_generated
+from visiontok.evaluation.reconstruction.evaluate import evaluate_models
+from visiontok.evaluation.run_state import RunState
 
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(
     [
-        "visiontok.evaluation.reconstruction.session",
-        "visiontok.evaluation.generation.session",
+        "visiontok.evaluation.reconstruction.evaluate",
+        "visiontok.evaluation.generation.evaluate",
         "visiontok.training",
         "visiontok.tokenizers.image.titok.model",
         "visiontok.generators.gpt.model",
@@ -45,22 +45,22 @@ def evaluate(suite: dict, output: Path, told, *, names: Sequence[str] = ("a", "b
         told.send(done)
         time.sleep(0.02)
 
-    Unfinished.is_due = property(lambda self: True)
+    RunState.is_due = property(lambda self: True)
     evaluate_models(
-        Suite.parse(suite), names, load=lambda name: GreyPatches(), output=output, progress=lambda name: nullcontext(slowly), report=False
+        Suite.parse(suite), names, load=lambda name: GrayPatches(), output=output, progress=lambda name: nullcontext(slowly), report=False
     )
 
 
 def measure_samples(suite: dict, samples: Path, folder: Path, told) -> None:
     """Given samples, slowly, with a state after every batch; tells how many pictures of both sides are done."""
     torch.set_num_threads(1)
-    Unfinished.is_due = property(lambda self: True)
+    RunState.is_due = property(lambda self: True)
 
     def slowly(done: int, total: int) -> None:
         told.send(done)
         time.sleep(0.02)
 
-    measure_generated(
+    evaluate_generated(
         GenerationSuite.parse(suite),
         samples,
         folder / "r.json",

@@ -2,22 +2,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from grey_patches import GreyPatches, GreyPatchesConfig
+from gray_patches import GrayPatches, GrayPatchesConfig
 
 from visiontok.base.errors import EvaluationError
 from visiontok.evaluation import Result, Suite
 from visiontok.evaluation.metrics.value import SeedSpread
-from visiontok.evaluation.reconstruction.run import Measurement
+from visiontok.evaluation.reconstruction.run import ReconstructionRun
 from visiontok.evaluation.results.comparison import changes, compare_results
-from visiontok.evaluation.results.per_sample import Evidence
+from visiontok.evaluation.results.per_sample import PerSampleResults
 
 SUITE = Suite.parse({"name": "small", "data": {"name": "shapes"}, "num_samples": 40, "metrics": ["psnr", "ssim", "codebook", "rate"]})
 
-Pair = tuple[Result, Evidence]
+Pair = tuple[Result, PerSampleResults]
 
 
 def measure(suite: Suite = SUITE, name: str = "grey", **config) -> Pair:
-    return Measurement(suite, GreyPatches(GreyPatchesConfig(**config)), name=name).run()
+    return ReconstructionRun(suite, GrayPatches(GrayPatchesConfig(**config)), name=name).run()
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def fine() -> Pair:
 
 def verdicts(first: Pair, second: Pair, *, paired: bool = True) -> dict[str, str]:
     evidence = (first[1], second[1]) if paired else (None, None)
-    return {found.first.label: found.verdict for found in compare_results(first[0], second[0], evidence)}
+    return {found.first.label: found.conclusion for found in compare_results(first[0], second[0], evidence)}
 
 
 def test_pairing_finds_what_overlapping_intervals_hide(coarse: Pair, fine: Pair) -> None:
@@ -40,9 +40,9 @@ def test_pairing_finds_what_overlapping_intervals_hide(coarse: Pair, fine: Pair)
     assert paired["psnr.mean_db"] == "second better"
     assert unpaired["psnr.mean_db"] == "no significant difference"
     assert verdicts(fine, coarse)["psnr.mean_db"] == "first better"
-    assert paired["codebook.usage"] == "not judged"
-    assert paired["tokens_per_image"] == "equal"
-    assert paired["bits_per_image.nominal"] == "first better"  # nine levels cost fewer bits than seventeen
+    assert paired["codebook.usage"] == "not tested"
+    assert paired["tokens_per_sample"] == "equal"
+    assert paired["bits_per_sample.nominal"] == "first better"  # nine levels cost fewer bits than seventeen
     found = next(entry for entry in compare_results(coarse[0], fine[0], (coarse[1], fine[1])) if entry.first.label == "psnr.mean_db")
     gap = fine[1].per_image["psnr.mean_db"] - coarse[1].per_image["psnr.mean_db"]
     assert found.interval.low < gap[np.isfinite(gap)].mean() < found.interval.high
@@ -55,9 +55,9 @@ def test_a_result_equals_itself_and_noise_is_not_a_difference(fine: Pair) -> Non
     verdict = []
     for _ in range(200):
         columns = [evidence.per_image["ssim"] + draw.normal(0, 0.1, size=40) for _ in range(2)]
-        sides = [Evidence(evidence.numbers, {"ssim": column}, {}) for column in columns]
+        sides = [PerSampleResults(evidence.numbers, {"ssim": column}, {}) for column in columns]
         (found,) = [entry for entry in compare_results(result, result, (sides[0], sides[1])) if entry.first.label == "ssim"]
-        verdict.append(found.verdict)
+        verdict.append(found.conclusion)
     assert verdict.count("no significant difference") > 175  # 95 % of 200 are 190
 
 
@@ -89,10 +89,10 @@ def test_what_a_second_run_changed(fine: Pair, coarse: Pair) -> None:
     versions = {**result.environment.versions, "torch": "1.0"}
     older = result.model_copy(update={"environment": result.environment.model_copy(update={"versions": versions})})
     (change,) = changes(older, result)
-    assert (change.place, change.before, change.is_value) == ("environment.versions.torch", "1.0", False)
+    assert (change.key, change.before, change.is_value) == ("environment.versions.torch", "1.0", False)
     found = changes(coarse[0], result)
-    assert {change.place for change in found if change.is_value} >= {"psnr.mean_db", "ssim", "codebook.usage.details.vocab_size"}
-    assert "model.weights_sha256" in {change.place for change in found if not change.is_value}
+    assert {change.key for change in found if change.is_value} >= {"psnr.mean_db", "ssim", "codebook.usage.details.vocab_size"}
+    assert "model.weights_sha256" in {change.key for change in found if not change.is_value}
     assert [change.is_value for change in found] == sorted((change.is_value for change in found), reverse=True)
 
 
@@ -102,7 +102,7 @@ def test_saved_results_and_their_evidence(fine: Pair, coarse: Pair, tmp_path: Pa
         result.save(tmp_path / f"{name}.json")
         evidence.save_beside(tmp_path / f"{name}.json")
         back = Result.load(tmp_path / f"{name}.json")
-        loaded.append((back, Evidence.load_beside(tmp_path / f"{name}.json", back.evidence_sha256)))
+        loaded.append((back, PerSampleResults.load_beside(tmp_path / f"{name}.json", back.per_sample_sha256)))
     assert verdicts(*loaded) == verdicts(coarse, fine)
 
 
@@ -130,7 +130,7 @@ def test_seeds_widen_a_difference_and_judge_alone_where_nothing_else_does(fine: 
 
     def verdict(first: Result, second: Result) -> str:
         (found,) = compare_results(first, second)
-        return found.verdict
+        return found.conclusion
 
     low, high, wide = over_seeds(0.5, 0.51, 0.49), over_seeds(0.6, 0.61, 0.59), over_seeds(0.4, 0.9, 0.5)
     assert verdict(low, high) == "second better"

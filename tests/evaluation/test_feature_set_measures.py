@@ -70,7 +70,7 @@ def test_token_statistics():
     measure.update(batch(9, 7))
     values = {value.name: value for value in measure.values(BOOTSTRAP)}
     assert set(values) == {
-        f"tokens.{name}" for name in ("huffman_bits", "huffman_saving", "zipf_exponent", "images_to_90_percent", "heaps_exponent", "bigram_entropy")
+        f"tokens.{name}" for name in ("huffman_bits", "huffman_saving", "zipf_exponent", "samples_to_90_percent", "heaps_exponent", "bigram_entropy")
     }
     bits = values["tokens.huffman_bits"]
     assert bits.details["tokens"] == 96

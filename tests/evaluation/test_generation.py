@@ -28,15 +28,15 @@ def test_real_digits_pass_for_generated_ones() -> None:
     good = evaluate_samples(SUITE, batches)
     wrong = evaluate_samples(SUITE, [(images, (classes + 1) % 10)])
     noise = evaluate_samples(SUITE, [(torch.rand(300, 3, 16, 16, generator=torch.Generator().manual_seed(0)), classes)])
-    agreement = good.value("agreement[digit-classifier].asked_class")
+    agreement = good.value("conditional_accuracy[digit-classifier]")
     assert agreement.value > 0.95
     assert len(agreement.details["by_class"]) == 10
-    assert wrong.value("agreement[digit-classifier].asked_class").value < 0.05
+    assert wrong.value("conditional_accuracy[digit-classifier]").value < 0.05
     assert noise.value("FD[digit-classifier]").value > 10 * good.value("FD[digit-classifier]").value
     assert good.kind == "generation"
-    assert good.data.images == 300
+    assert good.data.samples == 300
     assert good.value("FD[digit-classifier]").count == good.value("FD[digit-classifier]").details["reference_count"] == 300
-    assert evaluate_samples(SUITE, batches).measured() == good.measured()
+    assert evaluate_samples(SUITE, batches).reproducible() == good.reproducible()
     assert good.generated_sha256 == wrong.generated_sha256 != noise.generated_sha256
 
 
@@ -122,7 +122,7 @@ def test_killed_and_killed_again_gives_the_result_of_an_uninterrupted_run(tmp_pa
     assert second[-1] > 160
     third = Child(*arguments, folders[1], target=measure_samples).finish()
     assert third[:2] in ([160, second[-1]], [160, second[-1] + 16], [160, second[-2]])
-    assert [sorted(path.name for path in folder.iterdir()) for folder in folders] == [["r.evidence.safetensors", "r.html", "r.json"]] * 2
+    assert [sorted(path.name for path in folder.iterdir()) for folder in folders] == [["r.samples.parquet", "r.html", "r.json"]] * 2
     results = [Result.load(folder / "r.json") for folder in folders]
-    assert json.dumps(results[0].measured()) == json.dumps(results[1].measured())
-    assert (folders[0] / "r.evidence.safetensors").read_bytes() == (folders[1] / "r.evidence.safetensors").read_bytes()
+    assert json.dumps(results[0].reproducible()) == json.dumps(results[1].reproducible())
+    assert (folders[0] / "r.samples.parquet").read_bytes() == (folders[1] / "r.samples.parquet").read_bytes()

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from grey_patches import GreyPatches, GreyPatchesConfig
+from gray_patches import GrayPatches, GrayPatchesConfig
 
 from visiontok.base.errors import ConfigError, EvaluationError
 from visiontok.evaluation import Suite, evaluate_suite
@@ -21,7 +21,7 @@ def test_one_table_per_suite_and_pixels_and_published_figures_apart(tmp_path: Pa
         ("titok-l32", SUITE, {"levels": 9}),
         ("c", SUITE.replace(size=32), {"size": 32}),
     ):
-        result = evaluate_suite(suite, GreyPatches(GreyPatchesConfig(**config)), name=name)
+        result = evaluate_suite(suite, GrayPatches(GrayPatchesConfig(**config)), name=name)
         result.save(tmp_path / f"{name}.json")
     page = leaderboard(tmp_path)
     assert page.count("### small") == 2
@@ -30,7 +30,7 @@ def test_one_table_per_suite_and_pixels_and_published_figures_apart(tmp_path: Pa
     assert "| `titok-l32` | rFID |" in published
     rows = [line for line in measured.splitlines() if line.startswith("| `")]
     assert len(rows) == 3
-    result = evaluate_suite(SUITE, GreyPatches(), name="a")
+    result = evaluate_suite(SUITE, GrayPatches(), name="a")
     assert f"| {result.value('psnr.mean_db').text} |" in rows[0]
     write_leaderboard(tmp_path, tmp_path / "page.md")
     assert (tmp_path / "page.md").read_text(encoding="utf-8") == page

@@ -3,7 +3,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from grey_patches import GreyPatches
+from gray_patches import GrayPatches
 
 from visiontok.base.errors import EvaluationError
 from visiontok.evaluation import BootstrapConfig, Suite, find_extractor
@@ -18,14 +18,14 @@ BOOTSTRAP = BootstrapConfig(resamples=100)
 
 
 def batch(start: int, count: int) -> Batch:
-    model = GreyPatches()
+    model = GrayPatches()
     images = torch.randint(0, 256, (count, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(start))
     tokens = model.encode(images)
     return Batch(torch.arange(start, start + count), images, (model.decode(tokens) * 255).to(torch.uint8), tokens, torch.arange(count) % 10)
 
 
 def measures():
-    return build_measures(SUITE, GreyPatches().layout, [find_extractor("digit-classifier")])[0]
+    return build_measures(SUITE, GrayPatches().layout, [find_extractor("digit-classifier")])[0]
 
 
 def test_a_measurement_goes_on_from_its_stored_state() -> None:
@@ -65,9 +65,9 @@ def test_ragged_samples_are_rated_by_what_they_hold() -> None:
     for name in ("codebook", "rate"):
         built[name].update(Batch(torch.arange(2), images, images, tokens))
     rate = {value.name: value for value in built["rate"].values(BOOTSTRAP)}
-    assert (rate["tokens_per_image"].value, rate["bits_per_image.nominal"].value) == (2, 6)
-    assert rate["tokens_per_image"].interval is not None
-    assert rate["tokens_per_image"].details == {"min": 1, "max": 3}
+    assert (rate["tokens_per_sample"].value, rate["bits_per_sample.nominal"].value) == (2, 6)
+    assert rate["tokens_per_sample"].interval is not None
+    assert rate["tokens_per_sample"].details == {"min": 1, "max": 3}
     use = {value.name: value for value in built["codebook"].values(BOOTSTRAP)}
     assert use["codebook.usage"].value == 3 / 8
-    assert use["bits_per_image.entropy"].value == pytest.approx(1.5 * 2)
+    assert use["bits_per_sample.entropy"].value == pytest.approx(1.5 * 2)

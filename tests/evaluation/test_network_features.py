@@ -10,7 +10,7 @@ from visiontok.evaluation.features.dinov2 import DinoV2VitL14, _resampled
 from visiontok.evaluation.features.inception import INCEPTION_WEIGHTS, InceptionV3Compat
 from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, load_weights
 
-FILE = WeightFile(name="small.pth", size="1 kB", sha256="", source="https://example.org/small.pth", licence="MIT")
+FILE = WeightFile(name="small.pth", size="1 kB", sha256="", source="https://example.org/small.pth", license="MIT")
 
 
 def pictures(count: int = 2, side: int = 40) -> torch.Tensor:
@@ -30,7 +30,7 @@ def no_files(tmp_path, monkeypatch):
 def test_missing_weights_say_what_they_are_and_how_to_get_them(name, no_files):
     with pytest.raises(CheckpointError) as caught:
         find_extractor(name)
-    for part in ("MB" if "inception" in name else "GB", "licence", "VISIONTOK_WEIGHTS", str(no_files), "fetches no weights"):
+    for part in ("MB" if "inception" in name else "GB", "license", "VISIONTOK_WEIGHTS", str(no_files), "fetches no weights"):
         assert part in str(caught.value)
 
 

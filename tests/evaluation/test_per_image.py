@@ -3,26 +3,26 @@ import pytest
 import torch
 
 from visiontok.base.errors import EvaluationError
-from visiontok.evaluation.metrics.per_sample import PerImage
+from visiontok.evaluation.metrics.per_sample import PerSample
 
 
 def test_any_order_of_rows_gives_the_same_table() -> None:
     values = np.random.default_rng(0).normal(size=(10, 2))
-    whole, shards = PerImage(), [PerImage(), PerImage(), PerImage()]
+    whole, shards = PerSample(), [PerSample(), PerSample(), PerSample()]
     whole.update(range(10), mse=values[:, 0], digest=values)
     for rank in (0, 1):
         for number in range(rank, 10, 2):
             shards[rank].update([number], mse=torch.tensor(values[number : number + 1, 0]), digest=values[number : number + 1])
     shards[1].merge(shards[2])  # a rank without images
     shards[1].merge(shards[0])
-    restored = PerImage()
+    restored = PerSample()
     restored.load_state(shards[1].state())
     for name, column in whole.compute().items():
         np.testing.assert_array_equal(restored.compute()[name], column)
 
 
 def test_an_image_that_was_counted_twice_is_an_error() -> None:
-    table = PerImage()
+    table = PerSample()
     table.update([0, 1], mse=[1.0, 2.0])
     table.update([1], mse=[2.0])
     with pytest.raises(EvaluationError, match="number 1"):
@@ -30,7 +30,7 @@ def test_an_image_that_was_counted_twice_is_an_error() -> None:
 
 
 def test_columns_must_fit() -> None:
-    table = PerImage()
+    table = PerSample()
     with pytest.raises(EvaluationError, match="2 values of 'mse' were given for 1 images"):
         table.update([0], mse=[1.0, 2.0])
     table.update([0], mse=[1.0])
@@ -40,4 +40,4 @@ def test_columns_must_fit() -> None:
 
 def test_an_empty_table_says_why() -> None:
     with pytest.raises(EvaluationError, match="no image was measured"):
-        PerImage().compute()
+        PerSample().compute()

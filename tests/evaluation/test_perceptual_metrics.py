@@ -5,13 +5,13 @@ import pytest
 import torch
 from torchvision.models import alexnet
 from torchvision.models.vgg import cfgs, make_layers
+from visiontok.evaluation.metrics.entries.base import Batch
 
 from visiontok.base.errors import CheckpointError
 from visiontok.evaluation import BootstrapConfig
 from visiontok.evaluation.features.weight_files import WeightFile
 from visiontok.evaluation.metrics.dists import CHANNELS, Dists
 from visiontok.evaluation.metrics.entries import perceptual
-from visiontok.evaluation.metrics.entries.base import Batch
 from visiontok.losses.perceptual import LpipsDistance
 
 
@@ -80,7 +80,7 @@ def test_measures_take_their_weights_from_the_folder(vgg, tmp_path, monkeypatch)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     for function in (perceptual._dists, perceptual._lpips):
         function.cache_clear()
-    with pytest.raises(CheckpointError, match=r"vgg16-397923af\.pth \(528 MB, licence: .*ImageNet\) are missing"):
+    with pytest.raises(CheckpointError, match=r"vgg16-397923af\.pth \(528 MB, license: .*ImageNet\) are missing"):
         perceptual.dists_measure(device=torch.device("cpu"))
     with pytest.raises(CheckpointError, match=r"alexnet-owt-7be5be79\.pth \(233 MB"):
         perceptual.lpips_measure("alex", device=torch.device("cpu"))

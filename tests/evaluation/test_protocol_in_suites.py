@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from grey_patches import GreyPatches
+from gray_patches import GrayPatches
 from PIL import Image
 
 from visiontok.base.errors import ConfigError
@@ -24,7 +24,7 @@ def suite(folder: Path, **changes) -> Suite:
     return Suite.parse({"name": "s", "data": {"name": "folder", "path": str(folder)}, "metrics": ["mse"], **changes})
 
 
-class Halves(GreyPatches):
+class Halves(GrayPatches):
     """Returns every pixel as 100.7 / 255, whatever it is given."""
 
     def decode(self, tokens):
@@ -43,12 +43,12 @@ def test_a_protocol_decides_on_crop_and_rounding(folder: Path, protocol: str | N
     value = result.value("mse")
     assert value.value == pytest.approx(np.mean(errors), rel=1e-3 if protocol is None else 1e-9)
     assert (f"protocol {protocol} (" if protocol else "cropped to the centre") in value.protocol
-    assert result.data.images == 3
+    assert result.data.samples == 3
 
 
 def test_a_protocol_that_cuts_nothing_leaves_out_other_sizes(folder: Path) -> None:
-    result = evaluate_suite(suite(folder, protocol="clean", size=16), GreyPatches(), name="grey")
-    assert (result.data.images, result.data.skipped_count) == (1, 2)
+    result = evaluate_suite(suite(folder, protocol="clean", size=16), GrayPatches(), name="grey")
+    assert (result.data.samples, result.data.skipped_count) == (1, 2)
     assert "cuts nothing, and this picture has 60 x 40 pixels, not 16" in result.data.skipped[0]
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from grey_patches import GreyPatches
+from gray_patches import GrayPatches
 from ordered_waves import OrderedWaves
 
 from visiontok.base.errors import EvaluationError
 from visiontok.evaluation import Suite
-from visiontok.evaluation.reconstruction.rate_distortion import Curve, RateDistortion, Settings, measure_curve, rate_suite
+from visiontok.evaluation.reconstruction.rate_distortion import Curve, RateDistortion, Settings, evaluate_curve, rate_suite
 from visiontok.evaluation.reconstruction.rate_distortion_report import write_rate_distortion_report
 from visiontok.tokenizers.image.karl.model import Karl, KarlConfig
 
@@ -25,7 +25,7 @@ KARL = {
 
 def measured(tokenizer, settings: Settings, name: str = "model", **options):
     suite = rate_suite(Suite.parse(SUITE))
-    return measure_curve(suite, tokenizer, settings, name=name, pictures=3, progress=lambda label: nullcontext(lambda done, total: None), **options)
+    return evaluate_curve(suite, tokenizer, settings, name=name, pictures=3, progress=lambda label: nullcontext(lambda done, total: None), **options)
 
 
 def karl() -> Karl:
@@ -65,7 +65,7 @@ def test_without_settings_an_ordered_tokenizer_gets_powers_of_two_and_all():
 
 def test_a_fixed_tokenizer_is_one_point():
     for settings in (Settings(), Settings.none()):
-        curve, _ = measured(GreyPatches(), settings)
+        curve, _ = measured(GrayPatches(), settings)
         assert [point.tokens for point in curve.points] == [64]
         assert curve.setting == "none"
 
@@ -77,7 +77,7 @@ def test_an_ordered_tokenizer_may_be_one_point_too():
 
 def test_unordered_tokens_have_no_curve():
     with pytest.raises(EvaluationError, match=r"always writes 64 tokens.*no curve over 4, 64; draw it as one point with --fixed grey"):
-        measured(GreyPatches(), Settings(lengths=(4, 64)), name="grey")
+        measured(GrayPatches(), Settings(lengths=(4, 64)), name="grey")
     with pytest.raises(EvaluationError, match="asks for 17 tokens"):
         measured(OrderedWaves(), Settings(lengths=(17,)))
     with pytest.raises(EvaluationError, match="cannot be asked for an error"):

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from visiontok.base.errors import EvaluationError
+from visiontok.evaluation.metrics.density import adaptive_tokdense, quality_density, tokdense
 from visiontok.evaluation.metrics.information_capacity import information_capacity_style
 from visiontok.evaluation.metrics.rate_distortion import halting_complexity, token_use
 from visiontok.evaluation.metrics.rates import bits_per_second
-from visiontok.evaluation.metrics.tokdense import adaptive_tokdense, quality_density, tokdense
 
 
 def test_bits_per_second():

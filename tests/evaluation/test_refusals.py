@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from grey_patches import GreyPatches
+from gray_patches import GrayPatches
+from visiontok.evaluation.metrics.entries.frechet_sides import frechet_to_statistics, frechet_value
 
 from visiontok.base.errors import ConfigError, EvaluationError
 from visiontok.evaluation import (
@@ -21,9 +22,8 @@ from visiontok.evaluation import (
     write_statistics,
 )
 from visiontok.evaluation.features.statistics import Statistics
-from visiontok.evaluation.metrics.entries.frechet_sides import frechet_to_statistics, frechet_value
 from visiontok.evaluation.metrics.moments import Moments
-from visiontok.evaluation.reconstruction.run import Measurement
+from visiontok.evaluation.reconstruction.run import ReconstructionRun
 
 EXTRACTOR = FunctionExtractor(lambda images: images.flatten(1), name="pixels", identity="pixels/1")
 DIGITS = {"name": "x", "data": {"name": "digits", "split": "test"}, "metrics": ["frechet"], "extractors": ["downsampled-pixels"]}
@@ -84,9 +84,9 @@ def test_training_pictures_for_reconstructions(data: dict, metric: str) -> None:
 def test_fewer_samples_than_features(tmp_path: Path) -> None:
     message = "samples cannot estimate the covariance of the"
     with pytest.raises(EvaluationError, match=f"20 {message} 192 features of downsampled-pixels"):
-        Measurement(Suite.parse({**DIGITS, "num_samples": 20}), GreyPatches(), name="grey")
+        ReconstructionRun(Suite.parse({**DIGITS, "num_samples": 20}), GrayPatches(), name="grey")
     with pytest.raises(EvaluationError, match=f"20 {message} 192"):
-        Measurement(Suite.parse({**DIGITS, "num_samples": 20, "metrics": ["perturbed_frechet"]}), GreyPatches(), name="grey")
+        ReconstructionRun(Suite.parse({**DIGITS, "num_samples": 20, "metrics": ["perturbed_frechet"]}), GrayPatches(), name="grey")
     with pytest.raises(EvaluationError, match=f"20 {message} 192"):
         evaluate_samples(generation(), samples(20))
     with pytest.raises(EvaluationError, match=f"3 {message} 3 features of pixels"):
@@ -99,13 +99,13 @@ def test_fewer_samples_than_features(tmp_path: Path) -> None:
 
 def test_different_protocols_in_one_comparison() -> None:
     suite = Suite.parse({**DIGITS, "num_samples": 20, "metrics": ["psnr"], "extractors": []})
-    plain = evaluate_suite(suite, GreyPatches(), name="grey")
+    plain = evaluate_suite(suite, GrayPatches(), name="grey")
     for changes, message in (
         ({"protocol": "titok"}, r"suite\.protocol"),
         ({"crop": "tiles", "size": 8}, "pixels that were measured"),
         ({"seeds": [0, 1]}, r"suite\.seeds"),
     ):
-        tokenizer = GreyPatches(GreyPatches().config.replace(size=changes.get("size", 16)))
+        tokenizer = GrayPatches(GrayPatches().config.replace(size=changes.get("size", 16)))
         with pytest.raises(EvaluationError, match=message):
             compare_results(plain, evaluate_suite(suite.replace(**changes), tokenizer, name="grey"))
     generated = evaluate_samples(generation(metrics=["manifold"]), samples(200))

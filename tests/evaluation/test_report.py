@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from grey_patches import GreyPatches
+from gray_patches import GrayPatches
 
 from visiontok.base.errors import EvaluationError
 from visiontok.evaluation import Suite, evaluate_suite
 from visiontok.evaluation.results.report import (
     BarPlot,
     Folded,
-    LinePlot,
-    ImageRow,
     ImageGrid,
+    ImageRow,
+    LinePlot,
     Row,
     Table,
     Text,
@@ -139,7 +139,7 @@ def test_token_pictures_show_equal_ids_alike() -> None:
 
 def test_the_table_of_a_result() -> None:
     suite = Suite.parse({"name": "s", "data": {"name": "digits"}, "num_samples": 9, "metrics": ["psnr", "rate"]})
-    result = evaluate_suite(suite, GreyPatches(), name="grey")
+    result = evaluate_suite(suite, GrayPatches(), name="grey")
     table = result_table([result, result], title="Numbers", published={"grey": [PublishedFigure("rFID", 2.21, "ImageNet", "a paper")]})
     assert table.columns == ["metric", "grey", "grey"]
     assert all(len(row.cells) == 3 for row in table.rows)

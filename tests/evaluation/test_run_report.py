@@ -3,20 +3,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from grey_patches import GreyPatches, GreyPatchesConfig
+from gray_patches import GrayPatches, GrayPatchesConfig
 from PIL import Image
 
 from visiontok.evaluation import Suite
 from visiontok.evaluation.reconstruction.examples import show_examples
 from visiontok.evaluation.reconstruction.report import Measured, write_run_report
-from visiontok.evaluation.reconstruction.run import Measurement
+from visiontok.evaluation.reconstruction.run import ReconstructionRun
 from visiontok.evaluation.results.report.curves import rate_distortion_plots, usage_histogram, zipf_plot
 
 SUITE = Suite.parse({"name": "small", "data": {"name": "shapes"}, "num_samples": 20, "metrics": ["psnr", "ssim", "codebook", "rate"]})
 
 
 def measured(name: str, suite: Suite = SUITE, **config) -> Measured:
-    measurement = Measurement(suite, GreyPatches(GreyPatchesConfig(**config)), name=name)
+    measurement = ReconstructionRun(suite, GrayPatches(GrayPatchesConfig(**config)), name=name)
     result, evidence = measurement.run()
     return Measured(result, evidence, show_examples(measurement, result, evidence))
 

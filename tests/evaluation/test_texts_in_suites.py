@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from grey_patches import GreyPatches
+from gray_patches import GrayPatches
 from PIL import Image
 
 import visiontok
@@ -18,8 +18,8 @@ from visiontok.evaluation import Suite, evaluate_suite
 from visiontok.evaluation.features.protocol import to_uint8
 from visiontok.evaluation.metrics.fidelity import mse
 from visiontok.evaluation.reconstruction.examples import show_examples
-from visiontok.evaluation.reconstruction.rate_distortion import Settings, measure_curve, rate_suite
-from visiontok.evaluation.reconstruction.run import Measurement
+from visiontok.evaluation.reconstruction.rate_distortion import Settings, evaluate_curve, rate_suite
+from visiontok.evaluation.reconstruction.run import ReconstructionRun
 from visiontok.signals import ImagePreprocessing
 
 VIT = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
@@ -82,16 +82,16 @@ def test_neither_captions_nor_classes(tmp_path: Path) -> None:
 
 
 def test_others_read_no_text_whatever_the_suite_says() -> None:
-    result = evaluate_suite(SUITE.replace(text={"source": "captions"}), GreyPatches(), name="grey")
+    result = evaluate_suite(SUITE.replace(text={"source": "captions"}), GrayPatches(), name="grey")
     assert result.text is None
 
 
 def test_texts_in_examples_and_along_a_curve() -> None:
     tokenizer = model("textok", nested_dropout={"schedule": "uniform"})
-    measurement = Measurement(SUITE, tokenizer, name="textok")
+    measurement = ReconstructionRun(SUITE, tokenizer, name="textok")
     assert len(show_examples(measurement, *measurement.run()).pictures) == 6
     quiet = lambda label: nullcontext(lambda done, total: None)  # noqa: E731
-    curve, gallery = measure_curve(rate_suite(SUITE), tokenizer, Settings(lengths=(1, 4)), name="textok", pictures=2, progress=quiet)
+    curve, gallery = evaluate_curve(rate_suite(SUITE), tokenizer, Settings(lengths=(1, 4)), name="textok", pictures=2, progress=quiet)
     assert [point.tokens for point in curve.points] == [1, 4]
     assert gallery.originals.shape == (2, 3, 16, 16)
 

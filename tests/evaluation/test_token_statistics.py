@@ -88,8 +88,8 @@ def test_innovation_and_heaps() -> None:
     indices = np.arange(12).reshape(4, 3)
     curve = innovation.innovation_curve(indices)
     assert curve.tolist() == [3, 6, 9, 12]
-    assert innovation.images_to_share(curve, 0.5) == 2
-    factor, exponent = innovation.heaps_fit(curve, tokens_per_image=3)
+    assert innovation.samples_to_share(curve, 0.5) == 2
+    factor, exponent = innovation.heaps_fit(curve, tokens_per_sample=3)
     assert (factor, exponent) == pytest.approx((1, 1))
 
 

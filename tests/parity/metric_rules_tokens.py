@@ -11,7 +11,7 @@ from metric_rules import Case, Equal, Rule, Wrong
 from visiontok.evaluation.metrics import codebook, entropy, huffman, innovation, ngrams, rates, zipf
 from visiontok.evaluation.metrics.prior import PriorBits, token_nats
 from visiontok.evaluation.metrics.rate_distortion import area_under_curve, bd_quality, bd_rate, lower_hull, token_complexity
-from visiontok.evaluation.metrics.tokdense import adaptive_tokdense, tokdense, token_ratio
+from visiontok.evaluation.metrics.density import adaptive_tokdense, tokdense, token_ratio
 
 
 def counts(case: Case) -> np.ndarray:
@@ -23,7 +23,7 @@ def curve(case: Case) -> np.ndarray:
 
 
 def heaps(case: Case) -> tuple[float, float]:
-    return innovation.heaps_fit(curve(case), tokens_per_image=case.inputs["indices"].shape[1])
+    return innovation.heaps_fit(curve(case), tokens_per_sample=case.inputs["indices"].shape[1])
 
 
 def nominal(case: Case) -> float:
@@ -58,16 +58,16 @@ CODEBOOK_STATS: dict[str, Rule] = {
     r"fixed_length\.bits_per_token": Equal(lambda case: huffman.fixed_bits_per_token(case.config["codebook_size"])),
     r"fixed_length_used\.bits_per_token": Equal(lambda case: huffman.fixed_bits_per_token(int((counts(case) > 0).sum()))),
     r"innovation\.curve": Equal(curve),
-    r"innovation\.images_to_half_of_seen": Equal(lambda case: innovation.images_to_share(curve(case), 0.5)),
-    r"innovation\.images_to_90pct_of_seen": Equal(lambda case: innovation.images_to_share(curve(case), 0.9)),
+    r"innovation\.images_to_half_of_seen": Equal(lambda case: innovation.samples_to_share(curve(case), 0.5)),
+    r"innovation\.images_to_90pct_of_seen": Equal(lambda case: innovation.samples_to_share(curve(case), 0.9)),
     r"heaps\.K_ols": Equal(lambda case: heaps(case)[0], rel=1e-9),
     r"heaps\.beta_ols": Equal(lambda case: heaps(case)[1], rel=1e-9),
     "unique_per_image": Equal(lambda case: [len(np.unique(row)) for row in case.inputs["indices"]]),
     r"bigram\.joint_entropy_bits": Equal(lambda case: ngrams.bigram_joint_entropy(case.inputs["indices"]), rel=1e-9),
     r"bigram\.conditional_entropy_bits": Equal(lambda case: ngrams.bigram_conditional_entropy(case.inputs["indices"]), rel=1e-9),
     r"bigram\.mutual_information_nats": Equal(lambda case: ngrams.bigram_mutual_information(case.inputs["indices"]), rel=1e-9),
-    r"density\.bits_per_image_nominal": Equal(nominal),
-    r"density\.bits_per_image_entropy": Equal(lambda case: rates.entropy_bits([counts(case)], [case.inputs["indices"].shape[1]]), rel=1e-12),
+    r"density\.bits_per_sample_nominal": Equal(nominal),
+    r"density\.bits_per_sample_entropy": Equal(lambda case: rates.entropy_bits([counts(case)], [case.inputs["indices"].shape[1]]), rel=1e-12),
     r"density\.bpp_nominal_(\d+)": Equal(lambda case, side: rates.bits_per_pixel(nominal(case), (int(side), int(side)))),
     r"density\.compression_ratio_vs_24bit": Equal(lambda case: rates.compression_ratio(nominal(case), (256, 256))),
 }
@@ -108,7 +108,7 @@ def prior(case: Case, *, masked: bool) -> Any:
     return accumulator.compute()
 
 
-def bits_per_image(case: Case, *, masked: bool) -> np.ndarray:
+def bits_per_sample(case: Case, *, masked: bool) -> np.ndarray:
     nats = token_nats(torch.from_numpy(case.inputs["logits"]), torch.from_numpy(case.inputs["targets"])).numpy()
     keep = np.arange(nats.shape[1]) < case.inputs["lengths"][:, None] if masked else np.ones_like(nats, dtype=bool)
     return (nats * keep).sum(axis=1) / np.log(2)
@@ -118,8 +118,8 @@ AR_INFORMATION: dict[str, Rule] = {
     r"nll_nats\.per_token": Equal(
         lambda case: token_nats(torch.from_numpy(case.inputs["logits"]), torch.from_numpy(case.inputs["targets"])), rel=1e-9
     ),
-    r"bits_per_image\.all": Equal(lambda case: bits_per_image(case, masked=False), rel=1e-9),
-    r"bits_per_image\.masked": Equal(lambda case: bits_per_image(case, masked=True), rel=1e-9),
+    r"bits_per_sample\.all": Equal(lambda case: bits_per_sample(case, masked=False), rel=1e-9),
+    r"bits_per_sample\.masked": Equal(lambda case: bits_per_sample(case, masked=True), rel=1e-9),
     r"bits_per_token\.all": Equal(lambda case: prior(case, masked=False).bits_per_token, rel=1e-9),
     r"bits_per_token\.masked": Equal(lambda case: prior(case, masked=True).bits_per_token, rel=1e-9),
     r"nats_per_token\.all": Equal(lambda case: prior(case, masked=False).nats_per_token, rel=1e-9),
@@ -129,7 +129,7 @@ AR_INFORMATION: dict[str, Rule] = {
     r"bits_per_subpixel\.(\d+)x(\d+)x3\.masked_mean": Equal(
         lambda case, h, w: rates.bits_per_pixel(prior(case, masked=True).bits_per_sample, (int(h), int(w))) / 3, rel=1e-9
     ),
-    "nominal_bits_per_image": Equal(lambda case: rates.nominal_bits([case.config["vocab"]] * case.config["length"]), rel=1e-12),
+    "nominal_bits_per_sample": Equal(lambda case: rates.nominal_bits([case.config["vocab"]] * case.config["length"]), rel=1e-12),
     "prior_saving_fraction": Equal(lambda case: prior(case, masked=False).saving(np.log2(case.config["vocab"])), rel=1e-9),
     r"torchmetrics\.perplexity\.masked": Equal(lambda case: np.exp(prior(case, masked=True).nats_per_token), rel=1e-5),
 }

@@ -45,7 +45,7 @@ def test_a_difference_is_paired_by_seed():
 def test_a_seed_without_the_value_on_one_side_is_left_out():
     runs = [run("vq", 0, psnr=1.0), run("vq", 1, psnr=None), run("fsq", 0, psnr=0.0), run("fsq", 1, psnr=3.0)]
     (found,) = findings(study({"type": "difference", "metric": "psnr", "arms": ["vq", "fsq"]}), runs)
-    assert (found.value, found.count, found.single, found.reading) == (-1.0, 1, {0: -1.0}, "not judged")
+    assert (found.value, found.count, found.single, found.reading) == (-1.0, 1, {0: -1.0}, "not tested")
 
 
 @pytest.mark.parametrize(("against", "reading"), [(0.0, "above zero"), (0.6, "above 0.6"), (0.75, "may be 0.75"), (0.9, "below 0.9")])
@@ -76,7 +76,7 @@ def test_equal_numbers_order_nothing():
     runs = [run("vq", seed, a=1.0, b=float(seed)) for seed in range(4)]
     for found in findings(study({"type": "correlation", "metrics": ["a", "b"]}), runs):
         assert found.value is None
-        assert found.reading == "not judged"
+        assert found.reading == "not tested"
 
 
 def test_a_trend_is_within_each_run():

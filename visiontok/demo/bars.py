@@ -37,22 +37,22 @@ class Bar:
 
     @property
     def cells(self) -> tuple[str, str, str, str]:
-        """Name, value, bound and verdict, for a table."""
+        """Name, value, bound and outcome, for a table."""
         return self.name, f"{self.value:.4g} {self.unit}", f"{self.direction} {self.bound:g} {self.unit}", "reached" if self.reached else "missed"
 
 
 def bars_of(digits: Digits, photographs: Photographs) -> tuple[Bar, ...]:
     """The bars of a finished demo."""
     held_out, drawn = digits.reconstruction, digits.generation
-    judge = "[digit-classifier]"
-    originals, decoded = (_number(held_out, f"accuracy{judge}.{side}") for side in ("originals", "reconstructions"))
-    asked = _number(drawn, f"agreement{judge}.asked_class")
-    counts = f"{held_out.data.images} held-out digits of {held_out.data.size[0]} x {held_out.data.size[1]} pixels"
+    classifier = "[digit-classifier]"
+    originals, decoded = (_number(held_out, f"accuracy{classifier}.{side}") for side in ("originals", "reconstructions"))
+    asked = _number(drawn, f"conditional_accuracy{classifier}")
+    counts = f"{held_out.data.in_words}, held-out digits"
     side = photographs.originals.shape[-1]
     return (
         Bar("PSNR of held-out digits", _number(held_out, "psnr.mean_db"), 18, "at least", "dB", f"mean over {counts}, 8-bit RGB"),
-        Bar("size of a digit", _number(held_out, "bits_per_image.nominal"), 128, "at most", "bits", "sum of log2 K over its ids"),
-        Bar("codebook in use", 100 * _number(held_out, "codebook.usage"), 60, "at least", "%", f"codes that occur in the ids of {counts}"),
+        Bar("size of a digit", _number(held_out, "bits_per_sample.nominal"), 128, "at most", "bits", "sum of log2 K over its tokens"),
+        Bar("codebook in use", 100 * _number(held_out, "codebook.usage"), 60, "at least", "%", f"codes that occur in the tokens of {counts}"),
         Bar(
             "accuracy lost in reconstruction",
             100 * (originals - decoded),
@@ -67,7 +67,7 @@ def bars_of(digits: Digits, photographs: Photographs) -> tuple[Bar, ...]:
             85,
             "at least",
             "%",
-            f"share of {drawn.value(f'agreement{judge}.asked_class').count} generated digits to which the same classifier gives that class",
+            f"share of {drawn.value(f'agreement{classifier}.asked_class').count} generated digits to which the same classifier gives that class",
         ),
         Bar(
             "PSNR of held-out photographs",

@@ -17,9 +17,9 @@ from visiontok.demo.token_images import what_single_tokens_change
 from visiontok.evaluation.results.report import (
     BarPlot,
     Folded,
-    LinePlot,
-    ImageRow,
     ImageGrid,
+    ImageRow,
+    LinePlot,
     Row,
     Section,
     Table,
@@ -97,7 +97,7 @@ def _reconstructions(digits: Digits) -> list[Section]:
 
 
 def _generated(digits: Digits) -> Section:
-    agreement = digits.generation.value("agreement[digit-classifier].asked_class")
+    agreement = digits.generation.value("conditional_accuracy[digit-classifier]")
     by_class = agreement.details["by_class"]
     assert isinstance(by_class, dict)
     rows = []

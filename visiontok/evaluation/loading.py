@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -65,7 +65,7 @@ class SignalLoader:
         signals = SignalBatch.stack([self._preprocessing(sample.image).values[0] for sample in samples])
         return self._loaded(signals, make_batch(signals.values, samples, indices, step=0, skipped=()))
 
-    def batches(self, start: int, stop: int) -> Iterator[tuple[int, Loaded]]:
+    def batches(self, start: int, stop: int) -> Generator[tuple[int, Loaded], None, None]:
         """The samples from `start` to `stop`, each batch with the position behind it.
 
         Raises:

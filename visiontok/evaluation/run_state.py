@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch.distributed as dist
@@ -30,6 +30,13 @@ _COST = 50
 """Saving may take one fiftieth of the time."""
 
 T = TypeVar("T")
+
+ProgressCallback: TypeAlias = Callable[[int, int], None]
+"""Called with the samples done and their number."""
+
+
+def no_progress(done: int, total: int) -> None:
+    """For callers that show none."""
 
 
 class RunState:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from visiontok.evaluation.results.report import Folded, LinePlot, ImageRow, ImageGrid, PointPlot, Row, Section, Table, Text, write_report
+from visiontok.evaluation.results.report import Folded, ImageGrid, ImageRow, LinePlot, PointPlot, Row, Section, Table, Text, write_report
 from visiontok.evaluation.results.report.sections import ImageArray
 from visiontok.studies.definition import Correlation, Quantized, Trend
 from visiontok.studies.result import RunValues, StudyResult

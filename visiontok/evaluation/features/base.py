@@ -89,9 +89,7 @@ class Classifier(FeatureExtractor):
 class FunctionExtractor(FeatureExtractor):
     """Any callable as an extractor."""
 
-    def __init__(
-        self, function: Callable[[Tensor], Tensor], *, name: str, identity: str, protocol: str = "", spec: SignalSpec | None = None
-    ) -> None:
+    def __init__(self, function: Callable[[Tensor], Tensor], *, name: str, identity: str, protocol: str = "", spec: SignalSpec | None = None) -> None:
         """Wrap `function`, which maps samples to features (B, D).
 
         Args:

@@ -80,7 +80,9 @@ class CodeCounts(Accumulator):
                 counts += np.bincount(held[held != PAD], minlength=len(counts))
             if segment.name in self._joint:
                 complete = positions[(positions != PAD).all(axis=1)]
-                keys, counts = np.unique(np.ravel_multi_index(complete.T, segment.vocab_sizes), return_counts=True)  # the last codebook counts fastest
+                keys, counts = np.unique(
+                    np.ravel_multi_index(complete.T, segment.vocab_sizes), return_counts=True
+                )  # the last codebook counts fastest
                 _add(self._joint[segment.name], keys, counts)
 
     def merge(self, other: CodeCounts) -> None:

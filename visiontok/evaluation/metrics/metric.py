@@ -22,6 +22,7 @@ from visiontok.evaluation.metrics.probes import LabeledFeatures, ProbeConfig
 from visiontok.evaluation.metrics.value import Better, MetricValue
 from visiontok.generators.base import Generator
 from visiontok.signals import SignalBatch, SignalSpec
+from visiontok.signals.batch import cropped
 from visiontok.tokens import Latents, TokenLayout, Tokens
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class Subject:
         extractors: whose features distances are computed over.
         count: samples over all processes; None where it is not known beforehand.
         tokenizer, layout: for reconstructions; the layout at the extent of the suite's size where it has one.
+        lengths_vary: whether samples differ in their number of tokens.
+        is_shortened: whether samples are decoded from some of their tokens.
         generator: a model of the tokens, for metrics under a prior.
         device: of networks that metrics bring.
         perturbations: settings of `perturbed_frechet`.
@@ -56,6 +59,8 @@ class Subject:
     count: int | None = None
     tokenizer: Tokenizer[Any] | None = None
     layout: TokenLayout | None = None
+    lengths_vary: bool = False
+    is_shortened: bool = False
     generator: Generator[Any] | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     perturbations: PerturbationGrid = field(default_factory=PerturbationGrid)
@@ -135,7 +140,7 @@ class EvaluatedBatch:
         for rows, originals in reference.groups():
             size = originals.shape[2:]
             values = samples.values[rows.to(samples.values.device)]
-            found[rows] = function(originals, values[(slice(None), slice(None), *(slice(extent) for extent in size))]).double().cpu()
+            found[rows] = function(originals, cropped(values, size)).double().cpu()
         return found
 
     def features(self, extractor: FeatureExtractor, side: Literal["reference", "samples"]) -> Tensor:
@@ -145,7 +150,9 @@ class EvaluatedBatch:
             batch = self.reference if side == "reference" else self.samples
             assert batch is not None
             parts = [(rows, extractor(values)) for rows, values in batch.groups()]
-            features = parts[0][1] if len(parts) == 1 else torch.cat([part for _, part in parts])[torch.argsort(torch.cat([rows for rows, _ in parts]))]
+            features = (
+                parts[0][1] if len(parts) == 1 else torch.cat([part for _, part in parts])[torch.argsort(torch.cat([rows for rows, _ in parts]))]
+            )
             self._features[key] = features
         return self._features[key]
 

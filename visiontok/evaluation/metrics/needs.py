@@ -40,7 +40,11 @@ def _tokens(subject: Subject) -> str | None:
 
 
 def _fixed_length(subject: Subject) -> str | None:
-    return "the number of tokens differs between samples" if subject.layout is not None and subject.layout.ragged else None
+    return "the number of tokens differs between samples" if subject.lengths_vary else None
+
+
+def _all_tokens(subject: Subject) -> str | None:
+    return "samples are decoded from some of their tokens: drop lengths and max_loss" if subject.is_shortened else None
 
 
 def _extractors(subject: Subject) -> str | None:
@@ -76,6 +80,7 @@ NEEDS: Mapping[str, Callable[[Subject], str | None]] = MappingProxyType(
         "RGB": _rgb,
         "tokens": _tokens,
         "fixed length": _fixed_length,
+        "all tokens": _all_tokens,
         "extractors": _extractors,
         "reference samples": _reference_samples,
         "classifiers": _classifiers,

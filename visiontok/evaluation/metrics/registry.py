@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from visiontok.evaluation.metrics.entries import classifier, complexity, density, feature_sets, fidelity, frechet, perceptual, perturbed, probes, rates
+from visiontok.evaluation.metrics.entries import (
+    classifier,
+    complexity,
+    density,
+    feature_sets,
+    fidelity,
+    frechet,
+    perceptual,
+    perturbed,
+    probes,
+    rates,
+)
 from visiontok.evaluation.metrics.entries.token_statistics import TOKEN_STATISTICS
 from visiontok.evaluation.metrics.metric import FeatureMetric, Metric, Subject, Task
 from visiontok.evaluation.metrics.needs import why_unavailable

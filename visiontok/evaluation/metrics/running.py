@@ -80,7 +80,8 @@ class RunningMetrics:
         self._tables = {metric.name: PerSample() for metric in metrics if isinstance(metric, SampleMetric)}
         self._streams = {metric.name: metric.accumulators(subject) for metric in metrics if isinstance(metric, StreamMetric)}
         probing = any(isinstance(metric, ProbeMetric) for metric in metrics)
-        self._tests, self._training = (PerSample(), PerSample()) if probing else (None, None)
+        self._tests = PerSample() if probing else None
+        self._training = PerSample() if probing else None
         over_features = [metric for metric in metrics if isinstance(metric, FeatureMetric)]
         self._extractors = suitable(subject) if over_features else []
         keeps = {e.name: any(metric.keeps_features(subject, widths[e.name]) for metric in over_features) for e in self._extractors}
@@ -161,11 +162,7 @@ class RunningMetrics:
         if isinstance(metric, ProbeMetric):
             return self._probed(metric, bootstrap)
         assert isinstance(metric, FeatureMetric)
-        return [
-            aggregate
-            for extractor in self._extractors
-            for aggregate in metric.aggregate(self._sides(extractor.name), self._subject, bootstrap)
-        ]
+        return [aggregate for extractor in self._extractors for aggregate in metric.aggregate(self._sides(extractor.name), self._subject, bootstrap)]
 
     def _probed(self, metric: ProbeMetric, bootstrap: BootstrapConfig) -> list[Aggregate]:
         assert self._tests is not None

@@ -10,12 +10,12 @@ from typing import Any
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.evaluation.reconstruction.examples import show_examples
 from visiontok.evaluation.reconstruction.report import ReportEntry, write_run_report
-from visiontok.evaluation.reconstruction.run import NamedGenerator, ReconstructionRun, Report
+from visiontok.evaluation.reconstruction.run import NamedGenerator, ReconstructionRun
 from visiontok.evaluation.reconstruction.suite import Suite
 from visiontok.evaluation.results.identity import rank_and_world_size
 from visiontok.evaluation.results.per_sample import PerSampleResults
 from visiontok.evaluation.results.result import Result, result_path
-from visiontok.evaluation.run_state import RunStates
+from visiontok.evaluation.run_state import ProgressCallback, RunStates
 
 
 def evaluate_models(
@@ -24,7 +24,7 @@ def evaluate_models(
     *,
     load: Callable[[str], Tokenizer[Any]],
     output: Path,
-    progress: Callable[[str], AbstractContextManager[Report]],
+    progress: Callable[[str], AbstractContextManager[ProgressCallback]],
     generator: NamedGenerator | None = None,
     report: bool = True,
     num_workers: int = 0,
@@ -72,7 +72,7 @@ def evaluate_models(
     return written
 
 
-def run_or_take(run: ReconstructionRun, states: RunStates, progress: AbstractContextManager[Report]) -> tuple[Result, PerSampleResults]:
+def run_or_take(run: ReconstructionRun, states: RunStates, progress: AbstractContextManager[ProgressCallback]) -> tuple[Result, PerSampleResults]:
     """Take the result of a run that an earlier command had finished, or do the run, or the rest of it."""
     state = states.open(run.identity)
     known = state.finished()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,30 +13,28 @@ from torch import Tensor
 from visiontok.base.errors import EvaluationError
 from visiontok.base.files import replacing
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.data import EvalLoader, ImageSource
+from visiontok.data import ImageSource
 from visiontok.evaluation.features.protocol import to_uint8
+from visiontok.evaluation.loading import SignalLoader
 from visiontok.evaluation.metrics.code_counts import CodeCounts
-from visiontok.evaluation.metrics.entropy import plugin_entropy
 from visiontok.evaluation.metrics.fidelity import psnr
+from visiontok.evaluation.metrics.rates import entropy_bits
 from visiontok.evaluation.metrics.ssim import ssim
-from visiontok.quantizers.dimension_wise import DimensionWiseConfig
+from visiontok.evaluation.run_state import ProgressCallback
 from visiontok.signals import ImagePreprocessing
-from visiontok.tokenizers.image.tokenbridge.model import TokenBridge
 from visiontok.tokens import Latents, Tokens
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """One number of levels, measured.
+    """The results at one number of levels.
 
     Attributes:
         levels: per dimension; None for the continuous tokenizer.
-        bits: log2(levels) for every dimension of every latent of a picture; None for the continuous tokenizer.
-        entropy_bits: the same with the first-order entropy of each dimension's ids in place of log2(levels), which few pictures underestimate.
-        psnr: mean over the pictures, in dB, at 8 bits.
-        ssim: mean over the pictures, at 8 bits.
+        bits: log2(levels) for every dimension of every latent of a image; None for the continuous tokenizer.
+        entropy_bits: the same with the first-order entropy of each dimension's tokens in place of log2(levels), which few images underestimate.
+        psnr: mean over the images, in dB, at 8 bits.
+        ssim: mean over the images, at 8 bits.
     """
 
     levels: int | None
@@ -47,8 +45,8 @@ class OperatingPoint:
 
 
 @torch.no_grad()
-def latent_rms(tokenizer: Tokenizer[Any], source: ImageSource, *, size: int, batch_size: int, progress: Progress) -> float:
-    """Root mean square of the latents over all pictures, positions and dimensions: how far from zero they reach.
+def latent_rms(tokenizer: Tokenizer[Any], source: ImageSource, *, size: int, batch_size: int, progress: ProgressCallback) -> float:
+    """Root mean square of the latents over all images, positions and dimensions: how far from zero they reach.
 
     Raises:
         EvaluationError: if the latents are all zero, or not finite.
@@ -63,48 +61,45 @@ def latent_rms(tokenizer: Tokenizer[Any], source: ImageSource, *, size: int, bat
 
 
 @torch.no_grad()
-def measure_levels(
+def evaluate_levels(
     tokenizer: Tokenizer[Any],
+    forms: Mapping[int, Tokenizer[Any]],
     source: ImageSource,
     *,
-    levels: Sequence[int],
-    latent_range: float,
     size: int,
     batch_size: int,
-    progress: Progress,
+    progress: ProgressCallback,
 ) -> list[OperatingPoint]:
-    """Reconstructions of the continuous tokenizer and of its quantized forms, each decoded from ids, on the same pictures.
+    """Reconstructions of a continuous tokenizer and of its quantized forms, each decoded from tokens, on the same images.
 
     Args:
         tokenizer: continuous, in evaluation mode.
-        source: of the pictures.
-        levels: to be measured.
-        latent_range: of the latents; see `DimensionWiseConfig`.
-        size: side of the squares that pictures become.
-        batch_size: pictures per call of the model.
-        progress: called with the pictures done and their number.
+        forms: number of levels -> the tokenizer with so many values per dimension of a latent.
+        source: of the images.
+        size: side of the squares that images become.
+        batch_size: images per call of the model.
+        progress: called with the images done and their number.
 
     Returns:
-        The continuous tokenizer first, then one point for every number of levels.
+        The continuous tokenizer first, then one point for every form.
     """
-    shape = tokenizer.encode(torch.zeros(1, 3, size, size)).layout.segments[0].shape
-    forms = [_Quantized(tokenizer, DimensionWiseConfig(levels=count, range=latent_range), shape) for count in levels]
+    results = {levels: _Form(form) for levels, form in forms.items()}
     scores = []
     for images, latents in _encoded(tokenizer, source, size, batch_size, progress):
         scores.append(_scores(images, tokenizer.decode(latents)))
-        for form in forms:
-            form.update(images, latents)
-    return [OperatingPoint(None, None, None, *_means(scores)), *(form.point() for form in forms)]
+        for form in results.values():
+            form.update(images)
+    return [OperatingPoint(None, None, None, *_means(scores)), *(form.point(levels) for levels, form in results.items())]
 
 
 def draw(points: Sequence[OperatingPoint], path: Path, *, title: str, pixels: int) -> None:
-    """The rate-distortion picture, as PNG: PSNR against bits per pixel, the continuous tokenizer as a line across.
+    """The rate-distortion image, as PNG: PSNR against bits per pixel, the continuous tokenizer as a line across.
 
     Args:
-        points: from `measure_levels`.
+        points: from `evaluate_levels`.
         path: of the file; it gets its name when it is whole.
         title: above.
-        pixels: of one picture.
+        pixels: of one image.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -114,47 +109,51 @@ def draw(points: Sequence[OperatingPoint], path: Path, *, title: str, pixels: in
     axes = figure.subplots()
     quantized = [point for point in points if point.levels is not None]
     for label, marker, rates in (
-        ("ids as they are, log2(levels) bits each", "o-", [point.bits for point in quantized]),
-        ("entropy of each dimension's ids", "s--", [point.entropy_bits for point in quantized]),
+        ("tokens as they are, log2(levels) bits each", "o-", [point.bits for point in quantized]),
+        ("entropy of each dimension's tokens", "s--", [point.entropy_bits for point in quantized]),
     ):
         axes.plot([(rate or 0.0) / pixels for rate in rates], [point.psnr for point in quantized], marker, label=label)
     for point in quantized:
         axes.annotate(str(point.levels), ((point.bits or 0.0) / pixels, point.psnr), textcoords="offset points", xytext=(0, 7), ha="center")
     axes.axhline(points[0].psnr, color="0.4", linewidth=1, linestyle=":", label="continuous latents")
-    axes.set(xlabel="bits per pixel", ylabel="PSNR in dB, mean over pictures", title=title.replace("$", r"\$"))
+    axes.set(xlabel="bits per pixel", ylabel="PSNR in dB, mean over images", title=title.replace("$", r"\$"))
     axes.margins(y=0.15)
     axes.legend(loc="lower right", frameon=False)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150, metadata={"Software": None})
 
 
-class _Quantized:
-    """One quantized form of a tokenizer, and what was measured of it."""
+class _Form:
+    """One quantized form of a tokenizer, and its results."""
 
-    def __init__(self, tokenizer: Tokenizer[Any], config: DimensionWiseConfig, shape: tuple[int, ...]) -> None:
-        self._model = TokenBridge.quantizing(tokenizer, config)
-        self._layout = self._model.layout.at(shape) if self._model.layout.is_variable else self._model.layout
-        self._counts = CodeCounts(self._layout)
+    def __init__(self, tokenizer: Tokenizer[Any]) -> None:
+        self._tokenizer = tokenizer
+        self._counts = CodeCounts(tokenizer.layout)
+        self._bits: list[Tensor] = []
         self._scores: list[Tensor] = []
 
-    def update(self, images: Tensor, latents: Latents) -> None:
-        indices = self._model.quantizer.quantizer(latents.view()).indices
-        assert indices is not None
-        tokens = Tokens(indices.flatten(1), self._layout)
+    def update(self, images: Tensor) -> None:
+        tokens = self._tokenizer.encode(images)
+        assert isinstance(tokens, Tokens)
         self._counts.update(tokens)
-        self._scores.append(_scores(images, self._model.decode(tokens)))
+        self._bits.append(tokens.bits.cpu())
+        self._scores.append(_scores(images, self._tokenizer.decode(tokens)))
 
-    def point(self) -> OperatingPoint:
-        entropy = sum(plugin_entropy(book.counts) for book in self._counts.compute() if not book.is_joint)
-        positions = self._layout.segments[0].num_positions
-        return OperatingPoint(self._model.config.quantizer.levels, self._layout.bits, positions * entropy, *_means(self._scores))
+    def point(self, levels: int) -> OperatingPoint:
+        bits = torch.cat(self._bits)
+        single = [use.counts for use in self._counts.compute() if not use.is_joint]
+        entropy = entropy_bits(single, [counts.sum() / len(bits) for counts in single])
+        return OperatingPoint(levels, float(bits.mean()), entropy, *_means(self._scores))
 
 
-def _encoded(tokenizer: Tokenizer[Any], source: ImageSource, size: int, batch_size: int, progress: Progress) -> Iterator[tuple[Tensor, Latents]]:
-    """The pictures (B, 3, size, size) as 8-bit values, and their latents."""
+def _encoded(
+    tokenizer: Tokenizer[Any], source: ImageSource, size: int, batch_size: int, progress: ProgressCallback
+) -> Iterator[tuple[Tensor, Latents]]:
+    """The images (B, 3, size, size) as 8-bit values, and their latents."""
     done = 0
-    for batch in EvalLoader(source, preprocessing=ImagePreprocessing(size=size), batch_size=batch_size):
-        images = to_uint8(batch.images)
+    loader = SignalLoader(source, ImagePreprocessing(size=size), batch_size=batch_size)
+    for _, loaded in loader.batches(0, len(source)):
+        images = loaded.signals.values
         latents = tokenizer.encode(images)
         assert isinstance(latents, Latents)
         yield images, latents
@@ -168,6 +167,6 @@ def _means(scores: Sequence[Tensor]) -> list[float]:
 
 
 def _scores(images: Tensor, decoded: Tensor) -> Tensor:
-    """(B, 2): PSNR and SSIM of every picture."""
+    """(B, 2): PSNR and SSIM of every image."""
     reconstruction = to_uint8(decoded.float()).cpu()
     return torch.stack([psnr(images, reconstruction, data_range=255), ssim(images, reconstruction, data_range=255)], dim=1)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from visiontok.base.errors import EvaluationError
 from visiontok.base.noise import SampleNoise
+from visiontok.core.quality import MeanAbsoluteError
 from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import Texts
@@ -30,7 +31,9 @@ class Reconstructor:
     neither the batch size nor the number of processes changes a draw, and every length of a sample starts from the same noise.
     """
 
-    def __init__(self, tokenizer: Tokenizer[Any], *, name: str, protocol: Protocol | None, texts: Texts | None) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer[Any], *, name: str, protocol: Protocol | None, texts: Texts | None, max_loss: float | None = None
+    ) -> None:
         """Take a tokenizer that is in evaluation mode whenever it is asked.
 
         Args:
@@ -38,8 +41,10 @@ class Reconstructor:
             name: of the model, for errors.
             protocol: rounds decoded images; None for the nearest level.
             texts: of the samples, for tokenizers that read one; None for others.
+            max_loss: mean absolute error that as few tokens as possible are to reach; None for all tokens.
         """
         self._tokenizer, self._name, self._protocol, self._texts = tokenizer, name, protocol, texts
+        self._target = None if max_loss is None else MeanAbsoluteError(max_loss)
 
     def __call__(self, loaded: Loaded, lengths: Sequence[int | None], *, seed: int | None) -> Reconstructed:
         """Reconstruct a batch. The model sees RGB originals as they would lie in a file: in 8 bits.
@@ -82,11 +87,10 @@ class Reconstructor:
             found[length] = tokens.to("cpu"), self._decode(tokens, originals, texts, draw)
         return found
 
-    def _encode(
-        self, originals: SignalBatch, length: int | None, texts: Sequence[str] | None, draw: tuple[int, int] | None
-    ) -> Tokens | Latents:
+    def _encode(self, originals: SignalBatch, length: int | None, texts: Sequence[str] | None, draw: tuple[int, int] | None) -> Tokens | Latents:
         signals = SignalBatch(originals.values.float() / 255, originals.sizes) if originals.values.dtype == torch.uint8 else originals
-        return self._tokenizer.encode(signals, num_tokens=length, text=texts, noise=None if draw is None else _noise(*draw, "encode"))
+        noise = None if draw is None else _noise(*draw, "encode")
+        return self._tokenizer.encode(signals, num_tokens=length, target=self._target, text=texts, noise=noise)
 
     def _decode(
         self, tokens: Tokens | Latents, originals: SignalBatch, texts: Sequence[str] | None, draw: tuple[int, int] | None

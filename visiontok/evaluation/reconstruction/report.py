@@ -13,7 +13,7 @@ from visiontok.evaluation.results.per_sample import PerSampleResults
 from visiontok.evaluation.results.report.curves import rate_distortion_plots, usage_histogram, zipf_plot
 from visiontok.evaluation.results.report.images import difference_image, token_map
 from visiontok.evaluation.results.report.page import write_report
-from visiontok.evaluation.results.report.sections import BarPlot, Folded, LinePlot, ImageRow, ImageGrid, Section, Text
+from visiontok.evaluation.results.report.sections import BarPlot, Folded, ImageGrid, ImageRow, LinePlot, Section, Text
 from visiontok.evaluation.results.report.tables import length_table, result_table
 from visiontok.evaluation.results.result import Result
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -10,7 +10,7 @@ from visiontok.base.errors import EvaluationError
 from visiontok.core.model import evaluating
 from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.data import ImageSource, SkipReport, Texts, open_source, texts_of
+from visiontok.data import ImageSource, Texts, open_source, texts_of
 from visiontok.evaluation.features import FeatureExtractor, all_extractors, feature_width
 from visiontok.evaluation.features.protocol import PROTOCOLS
 from visiontok.evaluation.loading import Loaded, SignalLoader
@@ -28,13 +28,10 @@ from visiontok.evaluation.results.identity import Clock, Fingerprint, model_iden
 from visiontok.evaluation.results.per_sample import PerSampleResults
 from visiontok.evaluation.results.result import ModelIdentity, Result
 from visiontok.evaluation.results.seeds import mean_outcome
-from visiontok.evaluation.run_state import RunState, resumed
+from visiontok.evaluation.run_state import ProgressCallback, RunState, no_progress, resumed
 from visiontok.evaluation.selection import Cropped, Tiles, choose
-from visiontok.generators.base import Generator
+from visiontok.generators.base import Generator as TokenGenerator
 from visiontok.signals import ImagePreprocessing, Preprocessing
-
-Report: TypeAlias = Callable[[int, int], None]
-"""Called with the samples done and their number."""
 
 Setting: TypeAlias = tuple[int | None, int | None]
 """Seed of what is drawn, None for the reproducible form; number of tokens, None for all."""
@@ -45,16 +42,12 @@ class NamedGenerator:
     """A generator, and the name by which it was requested."""
 
     name: str
-    model: Generator[Any]
+    model: TokenGenerator[Any]
 
     @property
     def identity(self) -> ModelIdentity:
         """For results."""
         return model_identity(self.model, self.name)
-
-
-def ignore(done: int, total: int) -> None:
-    """A report that nobody reads."""
 
 
 def evaluate_suite(
@@ -65,7 +58,7 @@ def evaluate_suite(
     source: ImageSource | None = None,
     extractors: Sequence[FeatureExtractor] = (),
     generator: NamedGenerator | None = None,
-    progress: Report = ignore,
+    progress: ProgressCallback = no_progress,
 ) -> Result:
     """Evaluate a tokenizer; see `ReconstructionRun`."""
     run = ReconstructionRun(suite, tokenizer, name=name, source=source, extractors=extractors, generator=generator)
@@ -117,6 +110,10 @@ class ReconstructionRun:
         self.suite, self.tokenizer = suite, tokenizer
         self._name, self._num_workers, self._generator = name, num_workers, generator
         size, preprocessing = _preparation(suite, tokenizer)
+        if suite.max_loss is not None and len(tokenizer.lengths_supported) == 1:
+            raise EvaluationError(
+                f"the suite {suite.name} has the target error {suite.max_loss}, but {name} always writes {tokenizer.lengths_supported[0]} tokens"
+            )
         self._protocol = None if suite.protocol is None else PROTOCOLS[suite.protocol]
         self.source = self._selected(source if source is not None else open_source(suite.data), size, suite.num_samples)
         self.loader = SignalLoader(self.source, preprocessing, batch_size=suite.batch_size, num_workers=num_workers)
@@ -124,7 +121,7 @@ class ReconstructionRun:
         self._model, self._environment = model_identity(tokenizer, name), environment(tokenizer.device)
         self._texts = (suite.text or texts_of(self.source, name=name)) if isinstance(tokenizer, TextTokenizer) else None
         texts = None if self._texts is None else Texts(self._texts, self.source.class_names)
-        self._reconstructor = Reconstructor(tokenizer, name=name, protocol=self._protocol, texts=texts)
+        self._reconstructor = Reconstructor(tokenizer, name=name, protocol=self._protocol, texts=texts, max_loss=suite.max_loss)
         with evaluating(tokenizer):
             layout = self._reconstructor.layout(size)
         self._subject = Subject(
@@ -134,6 +131,8 @@ class ReconstructionRun:
             count=len(self.source),
             tokenizer=tokenizer,
             layout=layout,
+            lengths_vary=layout.ragged or suite.max_loss is not None,
+            is_shortened=bool(suite.lengths) or suite.max_loss is not None,
             generator=None if generator is None else generator.model,
             device=tokenizer.device,
             perturbations=suite.perturbations,
@@ -151,9 +150,7 @@ class ReconstructionRun:
         self._seeds: tuple[int | None, ...] = (suite.seeds if tokenizer.is_stochastic else ()) or (None,)
         if suite.seeds and not tokenizer.is_stochastic:
             self._omitted["seeds"] = "this tokenizer draws nothing, so it was evaluated once"
-        self._running = {
-            (seed, length): RunningMetrics(metrics, self._subject, widths=widths) for seed in self._seeds for length in self._lengths
-        }
+        self._running = {(seed, length): RunningMetrics(metrics, self._subject, widths=widths) for seed in self._seeds for length in self._lengths}
         self._training = self._training_loader(size, preprocessing)
         self._fingerprint = Fingerprint()
 
@@ -170,7 +167,7 @@ class ReconstructionRun:
             "processes": rank_and_world_size()[1],
         }
 
-    def run(self, *, progress: Report = ignore, state: RunState | None = None) -> tuple[Result, PerSampleResults]:
+    def run(self, *, progress: ProgressCallback = no_progress, state: RunState | None = None) -> tuple[Result, PerSampleResults]:
         """Evaluate everything, once.
 
         Args:
@@ -254,14 +251,12 @@ class ReconstructionRun:
         ):
             if loaded is not None:
                 facts = loaded.facts
-                running[0].update_training(
-                    EvaluatedBatch(facts.indices, loaded.signals, None, self._reconstructor.encode(loaded), facts.labels)
-                )
+                running[0].update_training(EvaluatedBatch(facts.indices, loaded.signals, None, self._reconstructor.encode(loaded), facts.labels))
         for other in running[1:]:
             for name, part in other.training_accumulators.items():
                 part.load_state(parts[name].state())
 
-    def _evaluate_samples(self, progress: Report, state: RunState | None) -> None:
+    def _evaluate_samples(self, progress: ProgressCallback, state: RunState | None) -> None:
         start, stop = _share(len(self.source))
         parts: dict[str, Accumulator] = {
             f"{seed}/{length}/{name}": part
@@ -283,7 +278,9 @@ class ReconstructionRun:
             if batches is not None or self._fingerprint.count:
                 progress(self._fingerprint.count, stop - start)
 
-    def _reconstructed(self, loaded: Iterator[tuple[int, Loaded]]) -> Iterator[tuple[int, Mapping[Setting, EvaluatedBatch]]]:
+    def _reconstructed(
+        self, loaded: Generator[tuple[int, Loaded], None, None]
+    ) -> Generator[tuple[int, Mapping[Setting, EvaluatedBatch]], None, None]:
         """Position behind a batch, and what became of it at every setting."""
         try:
             for position, item in loaded:
@@ -295,7 +292,7 @@ class ReconstructionRun:
                         batches[seed, length] = original.reconstructed(tokens, samples)
                 yield position, batches
         finally:
-            loaded.close()  # type: ignore[attr-defined]
+            loaded.close()
 
     def _outcome(self) -> Outcome:
         """Over all lengths and seeds."""
@@ -353,13 +350,17 @@ def _preparation(suite: Suite, tokenizer: Tokenizer[Any]) -> tuple[tuple[int, ..
         return None, own
     if suite.crop == "none":
         if own.fixed_size is not None:
-            raise EvaluationError(f"the suite {suite.name} keeps images at their own sizes, but this model takes {own.fixed_size} pixels: set crop=center")
+            raise EvaluationError(
+                f"the suite {suite.name} keeps images at their own sizes, but this model takes {own.fixed_size} pixels: set crop=center"
+            )
         return None, ImagePreprocessing(size=None)
     if suite.size is not None:
         size = (suite.size, suite.size)
         if not own.fits(size):
             takes = f"images of {own.fixed_size} pixels" if own.fixed_size else f"multiples of {own.multiples[-1]} pixels"
-            raise EvaluationError(f"the suite {suite.name} evaluates images of {suite.size} pixels, but this model takes {takes}: set size accordingly")
+            raise EvaluationError(
+                f"the suite {suite.name} evaluates images of {suite.size} pixels, but this model takes {takes}: set size accordingly"
+            )
     else:
         has_own = own.fixed_size is not None or (isinstance(own, ImagePreprocessing) and own.size is not None)
         if not has_own:

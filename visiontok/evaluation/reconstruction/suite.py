@@ -40,6 +40,7 @@ class Suite(Config):
         perturbations: that the metric `perturbed_frechet` averages over.
         probe: training samples and settings of the metrics `linear_probe` and `nearest_neighbors`.
         lengths: evaluate the reconstructions from that many tokens of each sample, for tokenizers of flexible length; empty for all tokens.
+        max_loss: instead, of tokenizers of flexible length, as few tokens of each sample as reach this mean absolute error.
         text: which text goes with a sample, for tokenizers that read one; None takes captions where the data has them, else class names.
         batch_size: samples per call of the model and process.
         seed: of the choice of samples.
@@ -64,6 +65,7 @@ class Suite(Config):
     perturbations: PerturbationGrid = PerturbationGrid()
     probe: ProbeConfig | None = None
     lengths: tuple[Positive, ...] = ()
+    max_loss: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     text: TextsConfig | None = None
     batch_size: Positive = 32
     seed: Seed = 0
@@ -92,6 +94,8 @@ class Suite(Config):
                 f"a Fréchet distance of reconstructions belongs to held-out samples, but the split {split!r} of {self.data.name} holds training "
                 "samples: set data.split to another one, or allow_training_split and compare the value with nothing else"
             )
+        if self.lengths and self.max_loss is not None:
+            raise ValueError(f"lengths {self.lengths} and max_loss {self.max_loss} cannot be used together: a target error determines the lengths")
         if self.protocol is not None and (self.crop, self.interpolation) != ("center", "bicubic"):
             raise ValueError(f"the protocol {self.protocol} defines how images are cut: drop crop and interpolation")
         if self.crop == "none" and self.size is not None:

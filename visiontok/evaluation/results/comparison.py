@@ -41,7 +41,11 @@ class Difference:
 
 
 def compare_results(
-    first: Result, second: Result, per_sample: tuple[PerSampleResults | None, PerSampleResults | None] = (None, None), *, bootstrap: BootstrapConfig | None = None
+    first: Result,
+    second: Result,
+    per_sample: tuple[PerSampleResults | None, PerSampleResults | None] = (None, None),
+    *,
+    bootstrap: BootstrapConfig | None = None,
 ) -> list[Difference]:
     """Every metric that both results hold.
 
@@ -93,7 +97,9 @@ def changes(before: Result, after: Result) -> list[Change]:
             inner = _differing(label, old.to_dict() if old else None, new.to_dict() if new else None)
             numbers += [Change(path.removesuffix(".value"), was, now, True) for path, was, now in inner]
     rest: list[Change] = []
-    documents = [{key: value for key, value in result.reproducible().items() if key not in ("values", "per_sample_sha256")} for result in (before, after)]
+    documents = [
+        {key: value for key, value in result.reproducible().items() if key not in ("values", "per_sample_sha256")} for result in (before, after)
+    ]
     rest += [Change(path, was, now, False) for path, was, now in _differing("", *documents)]
     return [*numbers, *rest]
 

@@ -87,7 +87,8 @@ class PerSampleResults:
         found = cls(indices, keys, samples, counts, resampled)
         if found.sha256 != sha256:
             raise EvaluationError(
-                f"{path} and the files beside it do not belong to {result}, or were damaged: their SHA-256 is not the one that the result names; remove them"
+                f"{path} and the files beside it do not belong to {result}, or were damaged: their SHA-256 is not the one that the result "
+                "names; remove them"
             )
         return found
 

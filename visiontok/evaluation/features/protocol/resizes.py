@@ -43,8 +43,8 @@ def resize_for_inception(images: Tensor, *, rule: Resize, size: int = 299) -> Te
 
 def resize_images(images: Tensor, *, size: int) -> Tensor:
     """(B, 3, size, size) uint8 by PIL's bicubic resize with antialiasing, on images (B, 3, H, W) uint8, aspect not kept."""
-    images = [Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC) for image in images.permute(0, 2, 3, 1).cpu().numpy()]
-    return torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2).to(images.device)
+    resized = [Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC) for image in images.permute(0, 2, 3, 1).cpu().numpy()]
+    return torch.from_numpy(np.stack([np.asarray(image) for image in resized])).permute(0, 3, 1, 2).to(images.device)
 
 
 def _tf1_bilinear(images: Tensor, size: int) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig
-from visiontok.evaluation.metrics.density import quality_density, token_ratio, tokdense
+from visiontok.evaluation.metrics.density import quality_density, tokdense, token_ratio
 from visiontok.evaluation.metrics.metric import Computed, DerivedMetric, Subject, Value
 from visiontok.evaluation.metrics.value import MetricValue
 
@@ -19,6 +19,7 @@ _COSTS = {
     "bit.entropy": "bits_per_sample.entropy",
     "bit.ar": "bits_per_sample.ar",
 }
+_UNITS = {"token": "token", "bit.nominal": "nominal bit", "bit.entropy": "bit at the entropy", "bit.ar": "bit under the prior"}
 _ACCURACIES = re.compile(r"accuracy\[(.+)\]\.reconstructions|(linear_probe|nearest_neighbors)")
 
 
@@ -50,7 +51,7 @@ def _density(
         metric=metric.name,
         version=metric.version,
         name=f"{quality.name}.per_{unit}",
-        title=f"{quality.title} per {unit.replace('.nominal', ', nominal').replace('.entropy', ' at the entropy').replace('.ar', ' under the prior')}",
+        title=f"{quality.title} per {_UNITS[unit]}",
         value=quality_density(quality.value, cost.value),
         unit=f"{quality.unit} / {unit.partition('.')[0]}".strip(" /") if quality.unit else "",
         better="higher" if better == "higher" else "neither",

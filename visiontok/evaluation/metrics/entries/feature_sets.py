@@ -90,7 +90,13 @@ def _inception(sides: FeatureSides, subject: Subject, bootstrap: BootstrapConfig
     return [
         _aggregate("inception_score[].splits10", mean, sides, len(samples), ten, no_interval=why, details=first),
         _aggregate(
-            "inception_score[].blocks5000", inception_score_of_blocks(logits, block=BLOCK), sides, len(samples), blocks, no_interval=why, details=width
+            "inception_score[].blocks5000",
+            inception_score_of_blocks(logits, block=BLOCK),
+            sides,
+            len(samples),
+            blocks,
+            no_interval=why,
+            details=width,
         ),
     ]
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor
 
-from visiontok.base.errors import EvaluationError
 from visiontok.base.noise import SampleNoise, integers
 from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.evaluation.features.protocol import to_uint8
@@ -20,7 +20,6 @@ from visiontok.evaluation.metrics.metric import Aggregate, EvaluatedBatch, Strea
 from visiontok.evaluation.metrics.moments import Moments
 from visiontok.evaluation.metrics.needs import suitable
 from visiontok.quantizers import Quantizer
-from visiontok.tokens import Tokens
 
 
 def _why_not(subject: Subject) -> str | None:
@@ -29,7 +28,7 @@ def _why_not(subject: Subject) -> str | None:
         return "there is no tokenizer that decodes perturbed tokens"
     if isinstance(tokenizer, TextTokenizer):
         return "it reads a text with every sample, which perturbed tokens do not bring"
-    if type(tokenizer.quantizer).neighbors is Quantizer.neighbors:
+    if type(tokenizer.quantizer).neighbours is Quantizer.neighbours:
         return f"codes of a {type(tokenizer.quantizer).__name__} have no neighbors"
     assert subject.layout is not None
     smallest, most = int(subject.layout.vocab_sizes.min()), max(subject.perturbations.deltas)
@@ -51,12 +50,10 @@ def _compute(accumulators: Mapping[str, Any], batch: EvaluatedBatch, subject: Su
     tokenizer, tokens, grid = subject.tokenizer, batch.token_indices, subject.perturbations
     assert tokenizer is not None
     assert batch.reference is not None
-    if not tokens.is_full:
-        raise EvaluationError("perturbed tokens are drawn for whole samples; drop `lengths` from a suite with perturbed_frechet")
     for extractor in suitable(subject):
         accumulators[f"reference.{extractor.name}"].update(batch.features(extractor, "reference"))
     latents = tokenizer.encode_latents(tokenizer.prepare(batch.reference.values).values)
-    near = tokenizer.quantizer.neighbors(latents, max(grid.deltas)).reshape(len(tokens), tokens.indices.shape[1], -1)
+    near = tokenizer.quantizer.neighbours(latents, max(grid.deltas)).reshape(len(tokens), tokens.indices.shape[1], -1)
     for setting, (alpha, delta) in enumerate(grid.settings):
         ranks = _ranks(batch.indices, tokens.indices.shape[1], alpha=alpha, delta=delta, seed=grid.seed)
         perturbed = tokens.with_data(near.gather(2, ranks.to(near.device)[..., None]).squeeze(2))
@@ -91,7 +88,7 @@ def _aggregate(accumulators: Mapping[str, Any], subject: Subject, bootstrap: Boo
             for setting in range(len(grid.settings))
         ]
         distances = [each.value for each in single if each.value is not None]
-        details = {
+        details: dict[str, JsonValue] = {
             **single[0].details,
             "alphas": list(grid.alphas),
             "deltas": list(grid.deltas),
@@ -107,7 +104,8 @@ def _aggregate(accumulators: Mapping[str, Any], subject: Subject, bootstrap: Boo
 PERTURBED_FRECHET = StreamMetric(
     name="perturbed_frechet",
     values={"pFD[]": Value("Fréchet distance of perturbed tokens", better="lower")},
-    needs=("decoder", "extractors", "tokens"),
+    needs=("decoder", "extractors", "tokens", "fixed length", "all tokens"),
+    version=2,
     unavailable=_why_not,
     accumulators=_accumulators,
     compute=_compute,

@@ -64,7 +64,8 @@ def _mean(key: str, column: np.ndarray, bootstrap: BootstrapConfig, protocol: st
 
 def _values(variant: str, words: str) -> dict[str, Value]:
     return {
-        f"bits_per_{unit}.{variant}": Value(f"Bits per {unit}, {words}", unit="bits", better="lower") for unit in ("sample", "token", "pixel", "second")
+        f"bits_per_{unit}.{variant}": Value(f"Bits per {unit}, {words}", unit="bits", better="lower")
+        for unit in ("sample", "token", "pixel", "second")
     }
 
 
@@ -133,7 +134,9 @@ def _aggregate_codebooks(accumulators: Mapping[str, Any], subject: Subject, boot
     mean = {"tokens": table["tokens"].mean(), "size": table["size"].mean(axis=0)}
     found.append(Aggregate(key="bits_per_sample.entropy", value=bits, count=count, protocol=protocol))
     if mean["tokens"]:
-        found.append(Aggregate(key="bits_per_token.entropy", value=bits / float(mean["tokens"]), count=count, protocol=f"{protocol}; over its tokens"))
+        found.append(
+            Aggregate(key="bits_per_token.entropy", value=bits / float(mean["tokens"]), count=count, protocol=f"{protocol}; over its tokens")
+        )
     if subject.spec.modality in ("image", "video"):
         pixels = float(np.prod(table["size"], axis=1).mean())
         found.append(Aggregate(key="bits_per_pixel.entropy", value=bits / pixels, count=count, protocol=f"{protocol}; over its pixels"))
@@ -265,7 +268,9 @@ def _aggregate_prior(table: Table, subject: Subject, bootstrap: BootstrapConfig)
         ("ar.perplexity", float(np.exp(information.nats_per_token)), f"exp of the mean nats per token; {protocol}"),
         ("ar.saving", information.saving(nominal), f"share of log2 K that the prior saves; {protocol}"),
     )
-    found += [Aggregate(key=key, value=value, count=information.samples, protocol=words, no_interval="a ratio of sums") for key, value, words in facts]
+    found += [
+        Aggregate(key=key, value=value, count=information.samples, protocol=words, no_interval="a ratio of sums") for key, value, words in facts
+    ]
     flops = 2 * parameters * information.tokens
     capacity = information_capacity_style(
         raw_bits=float(table["bits"].sum()),
@@ -275,7 +280,14 @@ def _aggregate_prior(table: Table, subject: Subject, bootstrap: BootstrapConfig)
     )
     how = f"(log2 K - bits under the prior) per token over ln(FLOPs per token), 2 FLOPs per parameter and token; {protocol}"
     found.append(
-        Aggregate(key="information_capacity", value=capacity, count=information.samples, protocol=how, no_interval="a ratio of sums", details={"flops": flops})
+        Aggregate(
+            key="information_capacity",
+            value=capacity,
+            count=information.samples,
+            protocol=how,
+            no_interval="a ratio of sums",
+            details={"flops": flops},
+        )
     )
     return found
 

@@ -8,7 +8,6 @@ import numpy as np
 from pydantic import JsonValue
 from torch import Tensor
 
-from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig
 from visiontok.evaluation.metrics.entropy import plugin_entropy
 from visiontok.evaluation.metrics.huffman import fixed_bits_per_token, huffman_bits_per_token, huffman_saving
@@ -22,10 +21,7 @@ _BENFORD = np.log10(1 + 1 / np.arange(1, 10))
 
 
 def _compute(batch: EvaluatedBatch, subject: Subject) -> Mapping[str, Tensor]:
-    tokens = batch.token_indices
-    if tokens.positions is not None or (tokens.sample_lengths < tokens.indices.shape[1]).any():
-        raise EvaluationError("token_statistics need as many tokens from every sample; drop the metric for tokens of varying number")
-    return {"tokens": tokens.indices}
+    return {"tokens": batch.token_indices.indices}
 
 
 def _aggregate(table: Table, subject: Subject, bootstrap: BootstrapConfig) -> list[Aggregate]:
@@ -86,7 +82,9 @@ def _zipf(counts: np.ndarray, aggregate: object) -> list[Aggregate]:
     ]
     if int((counts > 0).sum()) > 2:
         shifted = mandelbrot_fit(counts)
-        found.append(aggregate("mandelbrot_exponent", shifted.exponent, f"maximum likelihood of p(rank) ~ (rank + q)^-s {over}", {"shift": shifted.shift}))
+        found.append(
+            aggregate("mandelbrot_exponent", shifted.exponent, f"maximum likelihood of p(rank) ~ (rank + q)^-s {over}", {"shift": shifted.shift})
+        )
     approximate = {"clauset_approximation": approximate_count_exponent(counts)}
     found.append(aggregate("count_exponent", count_exponent(counts), f"maximum likelihood of P(count) ~ count^-alpha {over}", approximate))
     return found

@@ -2,15 +2,15 @@
 
 from visiontok.evaluation.results.report.images import difference_image, to_image_array, to_image_arrays, token_image
 from visiontok.evaluation.results.report.page import write_report
-from visiontok.evaluation.results.report.sections import BarPlot, Folded, LinePlot, ImageRow, ImageGrid, PointPlot, Row, Section, Table, Text
+from visiontok.evaluation.results.report.sections import BarPlot, Folded, ImageGrid, ImageRow, LinePlot, PointPlot, Row, Section, Table, Text
 from visiontok.evaluation.results.report.tables import result_table
 
 __all__ = [
     "BarPlot",
     "Folded",
-    "LinePlot",
-    "ImageRow",
     "ImageGrid",
+    "ImageRow",
+    "LinePlot",
     "PointPlot",
     "Row",
     "Section",

@@ -9,6 +9,7 @@ import numpy as np
 from visiontok.evaluation.metrics.value import MetricValue
 from visiontok.evaluation.metrics.zipf import rank_frequency, zipf_fit
 from visiontok.evaluation.results.report.sections import BarPlot, LinePlot
+from visiontok.evaluation.results.report.summaries import QualityCurve
 from visiontok.evaluation.results.result import Result
 
 _QUALITIES = ("psnr", "ssim", "ms_ssim", "lpips.alex", "lpips.vgg", "lpips.squeeze", "dists", "frechet", "classifier", "linear_probe")
@@ -44,6 +45,18 @@ def rate_distortion_plots(results: Sequence[Result]) -> list[LinePlot]:
                 y_label = f"{known.title}{f', {known.unit}' if known.unit else ''} ({known.better} is better)"
                 plots.append(LinePlot(f"{known.title} against {x_label}", series, x_label, y_label, log_x=True))
     return plots
+
+
+def curves_of(results: Sequence[Result]) -> list[QualityCurve]:
+    """Every quality of every result over its lengths, against nominal bits."""
+    curves = []
+    for known in _qualities(results):
+        for result in results:
+            tokens, values = _points(result, known.name, "tokens_per_sample")
+            bits, _ = _points(result, known.name, "bits_per_sample.nominal")
+            if len(bits) == len(tokens) and tokens:
+                curves.append(QualityCurve(result.title, known.title, known.unit, known.better, tokens, bits, values))
+    return curves
 
 
 def zipf_plot(counts: Mapping[str, np.ndarray]) -> LinePlot | None:

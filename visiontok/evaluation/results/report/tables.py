@@ -9,6 +9,7 @@ from visiontok.evaluation.results.report.sections import Row, Table
 from visiontok.evaluation.results.result import Result
 from visiontok.registry import PublishedFigure
 
+
 def result_table(results: Sequence[Result], *, title: str, published: Mapping[str, Sequence[PublishedFigure]] | None = None) -> Table:
     """One line per metric, one column per result; each line can show its protocol.
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.evaluation.results.report import ImageRow, ImageGrid, to_image_arrays
+from visiontok.evaluation.results.report import ImageGrid, ImageRow, to_image_arrays
 from visiontok.tokens import Tokens
 
 

@@ -10,7 +10,7 @@ from visiontok.signals import ImagePreprocessing
 from visiontok.tokens import Segment, TokenLayout
 
 
-class GreyPatchesConfig(Config):
+class GrayPatchesConfig(Config):
     size: int = 16
     patch: int = 2
     levels: int = 17
@@ -32,9 +32,9 @@ class Levels(Quantizer):
         return self.codebook[indices][..., None]
 
 
-class GreyPatches(Tokenizer[GreyPatchesConfig]):
-    def __init__(self, config: GreyPatchesConfig | None = None) -> None:
-        super().__init__(config or GreyPatchesConfig())
+class GrayPatches(Tokenizer[GrayPatchesConfig]):
+    def __init__(self, config: GrayPatchesConfig | None = None) -> None:
+        super().__init__(config or GrayPatchesConfig())
         side = self.config.size // self.config.patch
         self.quantizer = Levels(self.config.levels)
         self.preprocessing = ImagePreprocessing(size=self.config.size, tensors_keep_size=self.config.any_size, multiple_of=self.config.patch)
