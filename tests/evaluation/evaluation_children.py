@@ -1,4 +1,4 @@
-"""What the tests of interrupted measurements run in other processes, which a server starts that has everything imported."""
+"""What the tests of interrupted evaluations run in other processes, which a server starts that has everything imported."""
 
 import multiprocessing
 import time
@@ -28,21 +28,21 @@ context.set_forkserver_preload(
 )
 
 
-def evaluate_as_one_of_two(suite: dict, output: Path, meeting: str, rank: int, told) -> None:
+def evaluate_as_one_of_two(suite: dict, output: Path, meeting: str, rank: int, reports) -> None:
     """One model over two processes, likewise."""
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=timedelta(seconds=60))
     try:
-        evaluate(suite, output, told, names=("a",))
+        evaluate(suite, output, reports, names=("a",))
     finally:
         dist.destroy_process_group()
 
 
-def evaluate(suite: dict, output: Path, told, *, names: Sequence[str] = ("a", "b")) -> None:
-    """Models one after the other, slowly, with a state after every batch; tells how many images are done."""
+def evaluate(suite: dict, output: Path, reports, *, names: Sequence[str] = ("a", "b")) -> None:
+    """Models one after the other, slowly, with a state after every batch; reports how many samples are done."""
     torch.set_num_threads(1)
 
     def slowly(done: int, total: int) -> None:
-        told.send(done)
+        reports.send(done)
         time.sleep(0.02)
 
     RunState.is_due = property(lambda self: True)
@@ -51,20 +51,20 @@ def evaluate(suite: dict, output: Path, told, *, names: Sequence[str] = ("a", "b
     )
 
 
-def measure_samples(suite: dict, samples: Path, folder: Path, told) -> None:
-    """Given samples, slowly, with a state after every batch; tells how many pictures of both sides are done."""
+def evaluate_given_samples(suite: dict, samples: Path, folder: Path, reports) -> None:
+    """Given samples, slowly, with a state after every batch; reports how many samples of both sides are done."""
     torch.set_num_threads(1)
     RunState.is_due = property(lambda self: True)
 
     def slowly(done: int, total: int) -> None:
-        told.send(done)
+        reports.send(done)
         time.sleep(0.02)
 
     evaluate_generated(
         GenerationSuite.parse(suite),
         samples,
         folder / "r.json",
-        sampler=None,
+        maker=None,
         device=torch.device("cpu"),
         progress=lambda name: nullcontext(slowly),
     )
@@ -74,25 +74,25 @@ class Child:
     """A process that runs one of these functions."""
 
     def __init__(self, *arguments, target=evaluate) -> None:
-        self._told, end = context.Pipe(duplex=False)
+        self._reports, end = context.Pipe(duplex=False)
         self._process = context.Process(target=target, args=(*arguments, end))
         self._process.start()
         end.close()
 
     def finish(self) -> list[int]:
-        """What it told until its end."""
+        """What it reported until its end."""
         seen = []
         while True:
             try:
-                seen.append(self._told.recv())
+                seen.append(self._reports.recv())
             except EOFError:
                 self._process.join()
                 assert self._process.exitcode == 0
                 return seen
 
     def kill_after(self, count: int) -> list[int]:
-        """What it told until it was killed (SIGKILL)."""
-        seen = [self._told.recv() for _ in range(count)]
+        """What it reported until it was killed (SIGKILL)."""
+        seen = [self._reports.recv() for _ in range(count)]
         self._process.kill()
         self._process.join()
         return seen

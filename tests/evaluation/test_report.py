@@ -49,7 +49,7 @@ class Outline(HTMLParser):
         assert self.open.pop() == tag
 
 
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     return to_image_array(torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0)))
 
 
@@ -57,7 +57,7 @@ def sections() -> list:
     return [
         Text("Words", ["<script>alert(1)</script> & co"]),
         Table("Numbers", ["metric", "A & B"], [Row(["PSNR", "21"], note="how"), Row(["rFID", "2.2"], published="a paper")], note="below"),
-        ImageGrid("ImageGrid", [ImageRow("original", [picture()] * 3), ImageRow("tokens", [picture()], ["<one>"])]),
+        ImageGrid("Images", [ImageRow("original", [image()] * 3), ImageRow("tokens", [image()], ["<one>"])]),
         LinePlot("Loss", {"a": (range(5000), np.linspace(1, 2, 5000)), "b": ([1, 2], [1, 2])}, "step", "loss", log_y=True),
         BarPlot("Use", np.arange(512), "code", "count"),
         Folded("More", [BarPlot("Classes", [1, 2], "class", "share", names=["x", "y"]), Text("", ["inside"])]),
@@ -78,7 +78,7 @@ def test_one_page_without_network_or_script(tmp_path: Path) -> None:
     assert "&lt;one&gt;" in page
     assert outline.count["img"] == 4
     assert outline.count["svg"] == 3
-    assert page.count("published, not measured here") == 1
+    assert page.count("published, not computed here") == 1
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
 
 
@@ -105,7 +105,7 @@ def test_names_in_plots_are_text(tmp_path: Path) -> None:
         assert f">{shown}<" in page
 
 
-def test_plots_take_their_colours_from_the_page(tmp_path: Path) -> None:
+def test_plots_take_their_colors_from_the_page(tmp_path: Path) -> None:
     write_report(tmp_path / "page.html", "title", sections())
     page = (tmp_path / "page.html").read_text()
     assert "var(--series-1)" in page
@@ -113,7 +113,7 @@ def test_plots_take_their_colours_from_the_page(tmp_path: Path) -> None:
     assert not re.search(r"#(?:a1000\d|010203|040506)", page)
 
 
-def test_pictures() -> None:
+def test_image_arrays() -> None:
     image = torch.zeros(3, 2, 4)
     image[0] = 1
     assert to_image_array(image).shape == (2, 4, 3)
@@ -127,7 +127,7 @@ def test_pictures() -> None:
         to_image_array(torch.zeros(1, 2, 2))
 
 
-def test_token_pictures_show_equal_ids_alike() -> None:
+def test_token_images_show_equal_tokens_alike() -> None:
     drawn = token_image([[0, 1], [1, 2]], 3, cell=2)
     assert drawn.shape == (4, 4, 3)
     np.testing.assert_array_equal(drawn[0, 2], drawn[2, 0])
@@ -143,7 +143,7 @@ def test_the_table_of_a_result() -> None:
     table = result_table([result, result], title="Numbers", published={"grey": [PublishedFigure("rFID", 2.21, "ImageNet", "a paper")]})
     assert table.columns == ["metric", "grey", "grey"]
     assert all(len(row.cells) == 3 for row in table.rows)
-    assert table.rows[0].cells[0] == "PSNR, mean over images (dB)"
+    assert table.rows[0].cells[0] == "PSNR, mean over samples (dB)"
     assert table.rows[0].note == result.values[0].protocol
     assert [bool(row.published) for row in table.rows] == [False] * len(result.values) + [True]
-    assert "9 images of 16 × 16 pixels" in table.note
+    assert "9 samples of 16 x 16" in table.note

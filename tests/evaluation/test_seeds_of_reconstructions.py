@@ -14,6 +14,7 @@ from two_processes import sharded_by_two
 
 import visiontok
 from visiontok.base.errors import ConfigError
+from visiontok.data import SkipReport
 from visiontok.evaluation import Result, Suite, compare_results, evaluate_suite
 from visiontok.evaluation.reconstruction.examples import show_examples
 from visiontok.evaluation.reconstruction.run import ReconstructionRun
@@ -71,7 +72,7 @@ def test_every_length_of_a_picture_starts_from_the_same_noise() -> None:
 
 def test_a_tokenizer_that_draws_nothing_is_measured_once_and_still_compares(result: Result) -> None:
     plain = evaluate_suite(SUITE, GrayPatches(), name="grey")
-    assert "draws nothing" in plain.omitted["seeds"]
+    assert list(plain.omitted) == ["seeds"]
     once = evaluate_suite(SUITE.replace(seeds=[]), GrayPatches(), name="grey")
     assert plain.values == once.values
     (psnr,) = [found for found in compare_results(plain, result) if found.first.name == "psnr.mean_db"]
@@ -80,17 +81,17 @@ def test_a_tokenizer_that_draws_nothing_is_measured_once_and_still_compares(resu
 
 def test_interrupted_and_continued_equals_uninterrupted(result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RunState, "is_due", True)
-    measurement = ReconstructionRun(SUITE, NoisyWaves(), name="noisy")
-    unfinished = RunState(tmp_path, measurement.identity)
+    run = ReconstructionRun(SUITE, NoisyWaves(), name="noisy")
+    state = RunState(tmp_path, run.identity)
 
     def stop(done: int, total: int) -> None:
         if done >= 16:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measurement.run(progress=stop, unfinished=unfinished)
-    assert unfinished.load(0).position == 8
-    again, _ = ReconstructionRun(SUITE, NoisyWaves(), name="noisy").run(unfinished=unfinished)
+        run.run(progress=stop, state=state)
+    assert state.restore("samples", SkipReport(), {}) == 8
+    again, _ = ReconstructionRun(SUITE, NoisyWaves(), name="noisy").run(state=state)
     assert json.dumps(again.reproducible()) == json.dumps(result.reproducible())
 
 
@@ -102,12 +103,12 @@ def test_two_processes_give_the_numbers_of_one(result: Result, tmp_path: Path, m
 
 
 def test_examples_show_the_first_seed() -> None:
-    measurement = ReconstructionRun(SUITE, NoisyWaves(), name="noisy")
-    examples = show_examples(measurement, *measurement.run())
-    loaded = measurement.load([3])
+    run = ReconstructionRun(SUITE, NoisyWaves(), name="noisy")
+    examples = show_examples(run, *run.run())
+    loaded = run.loader.read([3])
     first = ReconstructionRun(SUITE.replace(seeds=[0, 9]), NoisyWaves(), name="noisy").reconstruct(loaded)[None][1]
-    assert torch.equal(measurement.reconstruct(loaded)[None][1], first)
-    assert len(examples.pictures) == 6
+    assert torch.equal(run.reconstruct(loaded)[None][1].values, first.values)
+    assert len(examples.samples) == 6
 
 
 @pytest.mark.parametrize("seeds", [[3], [1, 1], [-1, 2]])

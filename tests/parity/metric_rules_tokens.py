@@ -9,9 +9,9 @@ import torch
 from metric_rules import Case, Equal, Rule, Wrong
 
 from visiontok.evaluation.metrics import codebook, entropy, huffman, innovation, ngrams, rates, zipf
-from visiontok.evaluation.metrics.prior import PriorBits, token_nats
-from visiontok.evaluation.metrics.rate_distortion import area_under_curve, bd_quality, bd_rate, lower_hull, token_complexity
 from visiontok.evaluation.metrics.density import adaptive_tokdense, tokdense, token_ratio
+from visiontok.evaluation.metrics.prior import prior_information, token_nats
+from visiontok.evaluation.metrics.rate_distortion import area_under_curve, bd_quality, bd_rate, lower_hull, token_complexity
 
 
 def counts(case: Case) -> np.ndarray:
@@ -66,8 +66,8 @@ CODEBOOK_STATS: dict[str, Rule] = {
     r"bigram\.joint_entropy_bits": Equal(lambda case: ngrams.bigram_joint_entropy(case.inputs["indices"]), rel=1e-9),
     r"bigram\.conditional_entropy_bits": Equal(lambda case: ngrams.bigram_conditional_entropy(case.inputs["indices"]), rel=1e-9),
     r"bigram\.mutual_information_nats": Equal(lambda case: ngrams.bigram_mutual_information(case.inputs["indices"]), rel=1e-9),
-    r"density\.bits_per_sample_nominal": Equal(nominal),
-    r"density\.bits_per_sample_entropy": Equal(lambda case: rates.entropy_bits([counts(case)], [case.inputs["indices"].shape[1]]), rel=1e-12),
+    r"density\.bits_per_image_nominal": Equal(nominal),
+    r"density\.bits_per_image_entropy": Equal(lambda case: rates.entropy_bits([counts(case)], [case.inputs["indices"].shape[1]]), rel=1e-12),
     r"density\.bpp_nominal_(\d+)": Equal(lambda case, side: rates.bits_per_pixel(nominal(case), (int(side), int(side)))),
     r"density\.compression_ratio_vs_24bit": Equal(lambda case: rates.compression_ratio(nominal(case), (256, 256))),
 }
@@ -101,14 +101,12 @@ ZIPF_FIT: dict[str, Rule] = {
 
 
 def prior(case: Case, *, masked: bool) -> Any:
-    accumulator = PriorBits()
     logits, targets, lengths = (torch.from_numpy(case.inputs[name]) for name in ("logits", "targets", "lengths"))
-    for rows in (slice(0, 2), slice(2, None)):
-        accumulator.update(logits[rows], targets[rows], lengths[rows] if masked else None)
-    return accumulator.compute()
+    nats = token_nats(logits, targets, lengths if masked else None)
+    return prior_information(nats.sum(dim=1), lengths if masked else [targets.shape[1]] * len(targets))
 
 
-def bits_per_sample(case: Case, *, masked: bool) -> np.ndarray:
+def bits_per_image(case: Case, *, masked: bool) -> np.ndarray:
     nats = token_nats(torch.from_numpy(case.inputs["logits"]), torch.from_numpy(case.inputs["targets"])).numpy()
     keep = np.arange(nats.shape[1]) < case.inputs["lengths"][:, None] if masked else np.ones_like(nats, dtype=bool)
     return (nats * keep).sum(axis=1) / np.log(2)
@@ -118,8 +116,8 @@ AR_INFORMATION: dict[str, Rule] = {
     r"nll_nats\.per_token": Equal(
         lambda case: token_nats(torch.from_numpy(case.inputs["logits"]), torch.from_numpy(case.inputs["targets"])), rel=1e-9
     ),
-    r"bits_per_sample\.all": Equal(lambda case: bits_per_sample(case, masked=False), rel=1e-9),
-    r"bits_per_sample\.masked": Equal(lambda case: bits_per_sample(case, masked=True), rel=1e-9),
+    r"bits_per_image\.all": Equal(lambda case: bits_per_image(case, masked=False), rel=1e-9),
+    r"bits_per_image\.masked": Equal(lambda case: bits_per_image(case, masked=True), rel=1e-9),
     r"bits_per_token\.all": Equal(lambda case: prior(case, masked=False).bits_per_token, rel=1e-9),
     r"bits_per_token\.masked": Equal(lambda case: prior(case, masked=True).bits_per_token, rel=1e-9),
     r"nats_per_token\.all": Equal(lambda case: prior(case, masked=False).nats_per_token, rel=1e-9),
@@ -129,7 +127,7 @@ AR_INFORMATION: dict[str, Rule] = {
     r"bits_per_subpixel\.(\d+)x(\d+)x3\.masked_mean": Equal(
         lambda case, h, w: rates.bits_per_pixel(prior(case, masked=True).bits_per_sample, (int(h), int(w))) / 3, rel=1e-9
     ),
-    "nominal_bits_per_sample": Equal(lambda case: rates.nominal_bits([case.config["vocab"]] * case.config["length"]), rel=1e-12),
+    "nominal_bits_per_image": Equal(lambda case: rates.nominal_bits([case.config["vocab"]] * case.config["length"]), rel=1e-12),
     "prior_saving_fraction": Equal(lambda case: prior(case, masked=False).saving(np.log2(case.config["vocab"])), rel=1e-9),
     r"torchmetrics\.perplexity\.masked": Equal(lambda case: np.exp(prior(case, masked=True).nats_per_token), rel=1e-5),
 }

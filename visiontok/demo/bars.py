@@ -67,7 +67,7 @@ def bars_of(digits: Digits, photographs: Photographs) -> tuple[Bar, ...]:
             85,
             "at least",
             "%",
-            f"share of {drawn.value(f'agreement{classifier}.asked_class').count} generated digits to which the same classifier gives that class",
+            f"share of {drawn.value(f'conditional_accuracy{classifier}').count} generated digits to which the same classifier gives that class",
         ),
         Bar(
             "PSNR of held-out photographs",

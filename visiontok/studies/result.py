@@ -87,7 +87,7 @@ class Finding(Config):
     def reading(self) -> str:
         """Whether zero, or what else it is held against, is ruled out at the interval's confidence."""
         if self.interval is None:
-            return "not judged"
+            return "not tested"
         against = f"{self.against:g}" if self.against else "zero"
         if self.interval.low <= self.against <= self.interval.high:
             return f"may be {against}"

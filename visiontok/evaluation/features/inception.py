@@ -36,7 +36,7 @@ class InceptionV3Compat(FeatureExtractor):
 
     name = "inception-v3-compat"
     width = 2048
-    published_names = MappingProxyType({"FD": "FID", "MMD": "KID", "inception_score": "IS"})
+    published_names = MappingProxyType({"FD": "FID", "pFD": "pFID", "MMD": "KID", "inception_score": "IS"})
     resize: ClassVar[Resize] = "tf1-bilinear"
     dtype: ClassVar[torch.dtype] = torch.float32
     range_rule: ClassVar[str] = "(level - 128) / 128"

@@ -246,7 +246,8 @@ class GenerationRun:
             if loaded is not None:
                 self._real.update(loaded.facts.indices, loaded.signals)
                 self._running.update(EvaluatedBatch(loaded.facts.indices, reference=loaded.signals))
-            progress(position)
+            if position:
+                progress(position)
         return self._real.identity(suite.reference, source, loader.report)
 
     def _statistics_sha256(self) -> str:

@@ -57,30 +57,41 @@ def check_reconstruction_reference(reference: ReferenceStatistics, count: int) -
     check_equal_counts(count, reference.count)
 
 
-def distance(
+def distance_of_sides(
     samples: Statistics,
     reference: Statistics | ReferenceStatistics,
     *,
-    key: str,
     extractor: FeatureExtractor,
-    reference_side: str,
+    reference_side: str = "",
+    key: str = "FD[]",
+    are_reconstructions: bool = False,
+    allow_unequal_counts: bool = False,
     allow_few_samples: bool = False,
 ) -> Aggregate:
-    """The distance between two sides, under the extractor's name for it.
+    """The Fréchet distance with its conditions, under the extractor's name for it.
 
     Args:
-        samples, reference: statistics of the two sides, over `extractor`.
-        key: of the metric's values.
+        samples, reference: statistics of the two sides, over `extractor`; the reference as it was computed here, or from `read_statistics`.
         extractor: that gave the features.
-        reference_side: what the reference is, in words.
+        reference_side: what a reference that was computed here is, in words.
+        key: of the metric's values.
+        are_reconstructions: whether the samples are reconstructions, whose reference is the same samples before. Generated samples differ in N
+            from files of statistics by convention.
+        allow_unequal_counts: compare sides of different N. The estimate falls with N, so such a value compares with nothing else.
         allow_few_samples: accept N <= D, where the covariance is singular and the estimate far too high.
 
     Raises:
-        EvaluationError: for too few samples, unless allowed, or statistics over other features.
+        EvaluationError: for unequal counts or too few samples, unless allowed; for a file of another extractor's features; for reconstructions
+            against training statistics, or a file of unknown split or N.
     """
     width = len(samples.mean)
     if isinstance(reference, ReferenceStatistics):
         check_same_features(reference, extractor, width)
+        reference_side = f"statistics file {reference.sha256[:12]}, split {reference.split or 'unknown'}, N {reference.count or 'unknown'}"
+        if are_reconstructions:
+            check_reconstruction_reference(reference, samples.count)
+    elif not allow_unequal_counts:
+        check_equal_counts(samples.count, reference.count)
     fewest = samples.count if reference.count is None else min(samples.count, reference.count)
     if not allow_few_samples:
         check_enough_samples(fewest, extractor, width)
@@ -106,11 +117,6 @@ def _covariance(side: Statistics | ReferenceStatistics, extractor: FeatureExtrac
     return side.covariance * ((side.count - 1) / side.count)
 
 
-def statistics_in_words(reference: ReferenceStatistics) -> str:
-    """Stands in protocols."""
-    return f"statistics file {reference.sha256[:12]}, split {reference.split or 'not said'}, N {reference.count or 'not said'}"
-
-
 def _keeps(subject: Subject, width: int) -> bool:
     """For intervals, and where there are fewer samples than features, whose centered features are a root of their covariance."""
     return not why_no_interval(subject.count, width) or (subject.count is not None and subject.count <= width)
@@ -118,16 +124,15 @@ def _keeps(subject: Subject, width: int) -> bool:
 
 def _aggregate(sides: FeatureSides, subject: Subject, bootstrap: BootstrapConfig) -> list[Aggregate]:
     extractor, samples = sides.extractor, sides.samples.statistics()
-    reference: Statistics | ReferenceStatistics
-    if isinstance(sides.reference, ReferenceStatistics):
-        reference, side = sides.reference, statistics_in_words(sides.reference)
-        if subject.task == "reconstruction":
-            check_reconstruction_reference(reference, samples.count)
-    else:
-        reference, side = sides.reference.statistics(), subject.reference
-        if not subject.allow_unequal_counts:
-            check_equal_counts(samples.count, reference.count)
-    found = distance(samples, reference, key="FD[]", extractor=extractor, reference_side=side, allow_few_samples=subject.allow_few_samples)
+    found = distance_of_sides(
+        samples,
+        sides.reference if isinstance(sides.reference, ReferenceStatistics) else sides.reference.statistics(),
+        extractor=extractor,
+        reference_side=subject.reference,
+        are_reconstructions=subject.task == "reconstruction",
+        allow_unequal_counts=subject.allow_unequal_counts,
+        allow_few_samples=subject.allow_few_samples,
+    )
     width = len(samples.mean)
     reason = why_no_interval(subject.count, width)
     if reason:

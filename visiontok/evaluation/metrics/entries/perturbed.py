@@ -15,7 +15,7 @@ from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.evaluation.features.protocol import to_uint8
 from visiontok.evaluation.metrics.accumulator import Accumulator
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig
-from visiontok.evaluation.metrics.entries.frechet import distance
+from visiontok.evaluation.metrics.entries.frechet import distance_of_sides
 from visiontok.evaluation.metrics.metric import Aggregate, EvaluatedBatch, StreamMetric, Subject, Value
 from visiontok.evaluation.metrics.moments import Moments
 from visiontok.evaluation.metrics.needs import suitable
@@ -77,7 +77,7 @@ def _aggregate(accumulators: Mapping[str, Any], subject: Subject, bootstrap: Boo
     for extractor in suitable(subject):
         reference = accumulators[f"reference.{extractor.name}"].compute()
         single = [
-            distance(
+            distance_of_sides(
                 accumulators[f"perturbed.{extractor.name}.{setting}"].compute(),
                 reference,
                 key="pFD[]",

@@ -3,11 +3,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from evaluation_children import Child, evaluate_as_one_of_two
 from gray_patches import GrayPatches
 from PIL import Image
 
+from visiontok.base.errors import EvaluationError
+from visiontok.data import SkipReport
 from visiontok.evaluation import Result, Suite, evaluate_suite
 from visiontok.evaluation.reconstruction.run import ReconstructionRun
 from visiontok.evaluation.results.per_sample import PerSampleResults
@@ -40,8 +43,8 @@ def test_killed_and_killed_again_gives_the_result_of_an_uninterrupted_run(tmp_pa
     for name in "ab":
         results = [Result.load(folder / f"small--{name}.json") for folder in (whole, parts)]
         assert json.dumps(results[0].reproducible()) == json.dumps(results[1].reproducible())
-        evidence = [(folder / f"small--{name}.samples.parquet").read_bytes() for folder in (whole, parts)]
-        assert evidence[0] == evidence[1]
+        samples = [(folder / f"small--{name}.samples.parquet").read_bytes() for folder in (whole, parts)]
+        assert samples[0] == samples[1]
 
 
 def stop_at(limit: int):
@@ -54,7 +57,7 @@ def stop_at(limit: int):
 
 def test_broken_files_are_named_once_and_counted_across_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RunState, "is_due", True)
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     draw = np.random.default_rng(0)
     for number in range(30):
@@ -63,12 +66,12 @@ def test_broken_files_are_named_once_and_counted_across_an_interruption(tmp_path
         path = folder / f"{number:02d}.png"
         path.write_bytes(path.read_bytes()[:60])
     suite = Suite.parse({"name": "folder", "data": {"name": "folder", "path": str(folder)}, "metrics": ["mse", "codebook"], "batch_size": 4})
-    whole = evaluate_suite(suite, GrayPatches(), name="grey")
-    unfinished = RunState(tmp_path / "state", {"of": "this test"})
+    whole = evaluate_suite(suite, GrayPatches(), name="gray")
+    state = RunState(tmp_path / "state", {"of": "this test"})
     with pytest.raises(KeyboardInterrupt):
-        ReconstructionRun(suite, GrayPatches(), name="grey").run(progress=stop_at(9), unfinished=unfinished)
+        ReconstructionRun(suite, GrayPatches(), name="gray").run(progress=stop_at(9), state=state)
     done = []
-    result, _ = ReconstructionRun(suite, GrayPatches(), name="grey").run(progress=lambda count, total: done.append(count), unfinished=unfinished)
+    result, _ = ReconstructionRun(suite, GrayPatches(), name="gray").run(progress=lambda count, total: done.append(count), state=state)
     assert done[0] == 7  # after three batches, of which one held nothing but broken files and one three good ones
     assert result.reproducible() == whole.reproducible()
     assert (result.data.samples, result.data.skipped_count) == (24, 6)
@@ -77,59 +80,68 @@ def test_broken_files_are_named_once_and_counted_across_an_interruption(tmp_path
 
 def test_a_damaged_or_foreign_state_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RunState, "is_due", True)
-    measurement, folder = ReconstructionRun(SUITE, GrayPatches(), name="grey"), tmp_path / "unfinished"
-    unfinished = RunState(folder, measurement.identity)
+    run, folder = ReconstructionRun(SUITE, GrayPatches(), name="gray"), tmp_path / "states"
+    state = RunState(folder, run.identity)
+
+    def position(of: RunState, name: str = "samples") -> int | None:
+        return of.restore(name, SkipReport(), {})
+
     with pytest.raises(KeyboardInterrupt):
-        measurement.run(progress=stop_at(64), unfinished=unfinished)
-    assert unfinished.load(0) is not None
-    assert unfinished.load(1) is None
+        run.run(progress=stop_at(64), state=state)
+    assert position(state) == 48
+    assert position(state, "reference") is None
     other = GrayPatches()
     other.unused.data += 1
-    assert RunState(folder, ReconstructionRun(SUITE, other, name="grey").identity).load(0) is None
-    assert RunState(folder, ReconstructionRun(SUITE.replace(seed=1), GrayPatches(), name="grey").identity).load(0) is None
-    (state,) = unfinished.folder.iterdir()
-    state.write_bytes(state.read_bytes()[:100])
-    assert unfinished.load(0) is None
+    assert position(RunState(folder, ReconstructionRun(SUITE, other, name="gray").identity)) is None
+    assert position(RunState(folder, ReconstructionRun(SUITE.replace(seed=1), GrayPatches(), name="gray").identity)) is None
+    (file,) = state.folder.iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    assert position(state) is None
     (folder / "another").mkdir()
-    unfinished.remove()
-    assert [state.name for state in folder.iterdir()] == ["another"]
+    state.remove()
+    assert [path.name for path in folder.iterdir()] == ["another"]
     (folder / "another").rmdir()
-    unfinished.remove()
+    state.remove()
     assert not folder.exists()
 
 
 def test_states_cost_little_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    unfinished = RunState(tmp_path, {}, every=1.0)
-    assert not unfinished.is_due
+    state = RunState(tmp_path, {}, every=1.0)
+    assert not state.is_due
     clock[0] = 1.0
-    assert unfinished.is_due
-    unfinished._cost = 0.1  # a state that took a tenth of a second is written every five
+    assert state.is_due
+    state._cost = 0.1  # a state that took a tenth of a second is written every five
     clock[0] = 4.9
-    assert not unfinished.is_due
+    assert not state.is_due
     clock[0] = 5.0
-    assert unfinished.is_due
+    assert state.is_due
 
 
-def test_evidence_round_trip(tmp_path: Path) -> None:
-    result, evidence = ReconstructionRun(SUITE, GrayPatches(), name="grey").run()
+def test_per_sample_results_are_tables_that_pandas_opens(tmp_path: Path) -> None:
+    result, per_sample = ReconstructionRun(SUITE, GrayPatches(), name="gray").run()
     result.save(tmp_path / "r.json")
-    evidence.save_beside(tmp_path / "r.json")
+    per_sample.save_beside(tmp_path / "r.json")
+    samples, codes = (pd.read_parquet(tmp_path / f"r.{name}.parquet") for name in ("samples", "codes"))
+    assert samples["ssim"].mean() == pytest.approx(result.value("ssim").value)
+    assert samples["key"].is_unique
+    assert codes["count"].sum() == 200 * 64
+    assert len(codes) == 17
     back = PerSampleResults.load_beside(tmp_path / "r.json", result.per_sample_sha256)
     assert back is not None
-    assert np.array_equal(back.numbers, evidence.numbers)
-    assert set(back.per_image) == {
+    assert np.array_equal(back.indices, per_sample.indices)
+    assert set(back.per_sample) == {
         "psnr.mean_db",
         "ssim",
         "tokens_per_sample",
         "bits_per_sample.nominal",
         "bits_per_pixel.nominal",
     }
-    assert back.per_image["ssim"].mean() == result.value("ssim").value
+    assert back.per_sample["ssim"].mean() == result.value("ssim").value
     assert back.code_counts["grid"].sum() == 200 * 64
     assert PerSampleResults.load_beside(tmp_path / "other.json", result.per_sample_sha256) is None
-    with pytest.raises(Exception, match="does not belong to"):
+    with pytest.raises(EvaluationError, match=r"r\.json"):
         PerSampleResults.load_beside(tmp_path / "r.json", "0" * 64)
 
 
