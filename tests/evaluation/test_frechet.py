@@ -63,6 +63,11 @@ def test_covariances_of_partly_different_subspaces(shared: int) -> None:
     assert value == pytest.approx(float(np.square(first - second).sum()), rel=1e-12)
 
 
+def test_constant_features_have_a_covariance_of_rounding_errors() -> None:
+    mean = np.array([0.3, 0.1])
+    assert frechet_distance(mean, np.diag([-9e-18, 3e-18]), mean + 0.5, np.zeros((2, 2))) == pytest.approx(0.5)
+
+
 def test_mistakes_are_refused() -> None:
     eye = np.eye(3)
     with pytest.raises(EvaluationError, match="same extractor"):
