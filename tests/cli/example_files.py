@@ -69,8 +69,8 @@ def maskgit() -> MaskGIT:
 
 def save_vae(folder: Path) -> None:
     """A KL autoencoder in the layout of diffusers."""
-    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
-    vae = AutoencoderKL(block_out_channels=(4, 4), layers_per_block=1, norm_num_groups=4, latent_channels=2, sample_size=16, **blocks)
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 5, "up_block_types": ("UpDecoderBlock2D",) * 5}
+    vae = AutoencoderKL(block_out_channels=(4,) * 5, layers_per_block=1, norm_num_groups=4, latent_channels=2, sample_size=16, **blocks)
     vae.save_pretrained(folder)
 
 
