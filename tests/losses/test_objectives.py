@@ -9,7 +9,7 @@ from visiontok.losses.adversarial import LeCam, generator_non_saturating
 from visiontok.losses.patchgan import PatchGanConfig
 from visiontok.losses.perceptual import ConvNextConfig, LpipsConfig, PerceptualLoss
 
-GAN = {"weight": 0.5, "start_step": 3, "discriminator": {"hidden_channels": 32, "num_stages": 1}}
+GAN = {"weight": 0.5, "start_step": 3, "discriminator": {"type": "blur_pool", "hidden_channels": 32, "num_stages": 1}}
 
 
 def images(seed: int) -> torch.Tensor:
