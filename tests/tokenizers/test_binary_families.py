@@ -179,7 +179,7 @@ def test_registered_checkpoints_build_with_the_listed_number_of_parameters(famil
         assert built.layout.length == checkpoint.tokens
         sizes = set(built.layout.segments[0].vocab_sizes)
         assert checkpoint.vocab_size == (sizes.pop() if len(sizes) == 1 else None)
-        assert built.config.image_size == checkpoint.input_size
+        assert built.config.image_size == checkpoint.signal.size[0]
 
 
 @pytest.mark.parametrize(("recipe", "name"), [("bsq-vit-b18", "bsq-vit-b18-approx"), ("open-magvit2-256", "open-magvit2-256")])

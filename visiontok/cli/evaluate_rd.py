@@ -40,9 +40,9 @@ def evaluate_rd(
 
     \b
     Examples:
-      visiontok evaluate rd --model ./runs/flextok --lengths 1,2,4,8,16
-      visiontok evaluate rd digits --model ./runs/karl --max-loss 0.02,0.05,0.1
-      visiontok evaluate rd -m flextok-d18-d28 --fixed titok-l32 --set size=256 --lengths 1,4,16,64,256
+      visiontok evaluate rd --model runs/flextok/final --lengths 1,2,4,8,16
+      visiontok evaluate rd digits --model runs/karl/final --max-loss 0.02,0.05,0.1
+      visiontok evaluate rd -m flextok-d18-d28-in1k --fixed titok-l32 --set size=256 --lengths 1,4,16,64,256
     """
     from visiontok.evaluation import load_suite
     from visiontok.evaluation.reconstruction.kept import KeptMeasurements

@@ -57,9 +57,9 @@ def quantize(
     \b
     Examples:
       visiontok quantize kl16-256 -o kl16-64
-      visiontok quantize stabilityai/sd-vae-ft-mse -o sd-vae-16 --levels 16 --compare 8,32,64
-      visiontok quantize ./my-diffusers-vae -o discrete --range 4 --data folder:/data/pictures --size 256
-      visiontok quantize titok-bl64-vae -o titok-64 --num-samples 1000 --data webdataset:/data/val.tar --device cuda
+      visiontok quantize sd-vae-ft-mse -o sd-vae-16 --levels 16 --compare 8,32,64
+      visiontok quantize ./my-diffusers-vae -o discrete --range 4 --data folder:photos --size 256
+      visiontok quantize titok-bl64-vae -o titok-64 --num-samples 1000 --data webdataset:val.tar
     """
     counts = _level_counts(levels, compare)
     if latent_range is not None and not 0 < latent_range < math.inf:
@@ -140,7 +140,7 @@ def _card(name: str, levels: int, latent_range: float, points: Sequence[Operatin
     base = _base_name(name)
     released = registry.checkpoints().get(name.partition("@")[0])
     return ModelCard(
-        license=released[1].weights_licence if released else "unknown",
+        license=released[1].weights_license if released else "unknown",
         summary=f"{base}, quantized after training: {levels} values for each dimension of its latents within +-{latent_range:g}, as in TokenBridge "
         f"(arXiv 2503.16430).\n\n![PSNR against bits per pixel at several numbers of levels]({PICTURE})",
         trained_on=f"Nothing: the weights are those of {base}, and the quantizer has none.",

@@ -56,6 +56,10 @@ class KeyMap:
             _join(renamed, target, parts)
         return renamed
 
+    def covers(self, key: str) -> bool:
+        """Whether a pattern matches the key, be it to rename or to ignore it."""
+        return self._rename(key)[0]
+
     def _rename(self, key: str) -> tuple[bool, str | None]:
         for pattern, target in self.patterns.items():
             match = _compile(pattern).fullmatch(key)

@@ -18,6 +18,7 @@ REFERENCE_KEYS = ReferenceKeys(
         )),
         "dataset.preprocessing.crop_size",
         "text_encoder",
+        "text_encoder.{*}",
         *(f"losses.{key}" for key in (
             "reconstruction_loss", "reconstruction_weight", "quantizer_weight", "perceptual_loss", "perceptual_weight", "discriminator_start",
             "discriminator_factor", "discriminator_weight", "lecam_regularization_weight", "lecam_ema_decay", "kl_weight", "logvar_init",
