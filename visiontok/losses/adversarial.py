@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 import torch
@@ -62,10 +63,11 @@ def gradient_ratio(reconstruction: Tensor, generator: Tensor, last_layer: nn.Par
     return (norms[0] / (norms[1] + eps)).clamp(max=maximum).detach()
 
 
-class LeCam(nn.Module):
-    """Keep the mean logits near moving averages of the other side's: mean relu(r - F)^2 + mean relu(R - f)^2.
+class LeCam(nn.Module, ABC):
+    """Keep logits near moving averages of the other side's. Means run over the batches of all processes.
 
-    The averages (capitals) move after the loss is computed. Means run over the batches of all processes.
+    Args:
+        decay: of the averages R of the real and F of the generated images' mean logits.
     """
 
     real_mean: Tensor
@@ -77,14 +79,38 @@ class LeCam(nn.Module):
         self.register_buffer("real_mean", torch.zeros(1, dtype=torch.float32))
         self.register_buffer("fake_mean", torch.zeros(1, dtype=torch.float32))
 
+    @abstractmethod
     def forward(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """Logit maps of a batch -> scalar."""
-        real, fake = _mean_over_ranks(real_logits), _mean_over_ranks(fake_logits)
+        """Logit maps of a batch -> scalar; the averages move."""
+
+    def _distance(self, real: Tensor, fake: Tensor) -> Tensor:
         # Copies: the averages are overwritten before the backward pass reads them.
-        loss = F.relu(real - self.fake_mean.clone()).square().mean() + F.relu(self.real_mean.clone() - fake).square().mean()
+        return F.relu(real - self.fake_mean.clone()).square().mean() + F.relu(self.real_mean.clone() - fake).square().mean()
+
+    def _move(self, real: Tensor, fake: Tensor) -> None:
         self.real_mean.lerp_(real.detach(), 1 - self.decay)
         self.fake_mean.lerp_(fake.detach(), 1 - self.decay)
+
+
+class MeanLeCam(LeCam):
+    """Of the batch's mean logits r and f: relu(r - F)^2 + relu(R - f)^2; the averages move afterwards. TiTok's form."""
+
+    def forward(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        real, fake = _mean_over_ranks(real_logits), _mean_over_ranks(fake_logits)
+        loss = self._distance(real, fake)
+        self._move(real, fake)
         return loss
+
+
+class LogitLeCam(LeCam):
+    """Of every logit: mean relu(r - F)^2 + mean relu(R - f)^2; the averages move first. The form of Open-MAGVIT2, IBQ and RobustTok."""
+
+    def forward(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        self._move(_mean_over_ranks(real_logits), _mean_over_ranks(fake_logits))
+        return self._distance(real_logits.float(), fake_logits.float())
+
+
+LECAMS: Mapping[str, type[LeCam]] = {"means": MeanLeCam, "logits": LogitLeCam}
 
 
 def _mean_over_ranks(logits: Tensor) -> Tensor:

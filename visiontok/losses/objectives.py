@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError
 from visiontok.base.noise import NoiseLike
-from visiontok.losses.adversarial import DISCRIMINATOR_LOSSES, GENERATOR_LOSSES, LeCam, gradient_ratio
+from visiontok.losses.adversarial import DISCRIMINATOR_LOSSES, GENERATOR_LOSSES, LECAMS, gradient_ratio
 from visiontok.losses.augmentation import DiffAugmentConfig, diff_augment
 from visiontok.losses.blur_pool_discriminator import BlurPoolDiscriminatorConfig
 from visiontok.losses.dino_discriminator import DinoDiscriminatorConfig
@@ -53,6 +53,7 @@ class GanConfig(Config):
         generator_loss: the generator's term: "hinge" or "non_saturating".
         discriminator_loss: the discriminator's: "hinge", or "logistic" (the "vanilla" loss of VQGANs).
         start_step: first step at which both sides count.
+        lecam: what the LeCam regularization holds near its averages: the batch's "means" or every one of its "logits".
         lecam_weight: of the LeCam regularization of the discriminator; 0 for none.
         lecam_decay: of the moving averages of the mean logits.
         augmentation: of what the discriminator sees; None for none.
@@ -64,6 +65,7 @@ class GanConfig(Config):
     generator_loss: Literal["hinge", "non_saturating"] = "hinge"
     discriminator_loss: Literal["hinge", "logistic"] = "hinge"
     start_step: int = Field(default=0, ge=0)
+    lecam: Literal["means", "logits"] = "means"
     lecam_weight: float = Field(default=0.001, ge=0)
     lecam_decay: float = Field(default=0.999, ge=0, lt=1)
     augmentation: DiffAugmentConfig | None = None
@@ -221,7 +223,7 @@ class ReconstructionObjective(Objective):
         super().__init__()
         self.config, self.pixels = config, pixels
         self.perceptual, self.semantic, self.discriminator = perceptual, semantic, discriminator
-        self.lecam = LeCam(config.gan.lecam_decay) if config.gan and config.gan.lecam_weight else None
+        self.lecam = LECAMS[config.gan.lecam](config.gan.lecam_decay) if config.gan and config.gan.lecam_weight else None
         self._handles = _Handles()
 
     def attach(self, model: nn.Module) -> None:

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError, TokenError
-from visiontok.core.keymap import KeyMap
+from visiontok.core.keymap import KeyMap, check_state_dict
 from visiontok.core.tokenizer import Tokenizer
+from visiontok.layers.dinov2 import dino_weights
 from visiontok.layers.vit import ViTConfig
 from visiontok.quantizers.binary import BinaryQuantizerConfig
 from visiontok.quantizers.multi_scale import MultiScaleQuantizer, MultiScaleQuantizerConfig
@@ -27,14 +28,8 @@ from visiontok.quantizers.vector import VectorQuantizerConfig
 from visiontok.signals.image_preprocessing import ImagePreprocessing
 from visiontok.tokenizers.image.robusttok.decoder import GridQueryDecoder
 from visiontok.tokenizers.image.robusttok.encoder import GridQueryEncoder
+from visiontok.tokenizers.image.robusttok.reference import REFERENCE_KEYS, VIT_SIZES, image_size_from_reference, vit_from_reference
 from visiontok.tokens import Segment, TokenLayout, Tokens
-
-VIT_SIZES = {
-    "small": {"dim": 384, "depth": 12, "num_heads": 6},
-    "base": {"dim": 768, "depth": 12, "num_heads": 12},
-    "large": {"dim": 1024, "depth": 24, "num_heads": 16},
-}
-"""DINOv2's sizes, by the second word of timm's names such as `vit_base_patch14_dinov2`."""
 
 
 class RobustTokConfig(Config):
@@ -151,6 +146,21 @@ class RobustTok(Tokenizer[RobustTokConfig]):
         self.preprocessing = ImagePreprocessing(size=config.image_size)
         self.layout = config.layout()
 
+    def load_backbone(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Put the weights of a DINOv2 of the same dim and depth into both ViTs, resampled to their patches and grids.
+
+        Raises:
+            CheckpointError: if they are another network's, or of other sizes.
+        """
+        for name, net, vit in (("encoder", self.encoder, self.config.encoder), ("decoder", self.decoder, self.config.decoder)):
+            side = self.config.image_size // vit.patch_size
+            own = {key: tensor for key, tensor in net.state_dict().items() if key.startswith(("trunk.", "patch_embed."))}
+            weights = dino_weights(state_dict, patch_size=vit.patch_size, grid_side=side)
+            if name == "decoder":  # it reads no images
+                weights = {key: tensor for key, tensor in weights.items() if key.startswith("trunk.")}
+            check_state_dict(own, weights, source=f"the backbone, in the {name},")
+            net.load_state_dict(weights, strict=False)
+
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, S, S) in [0, 1] -> (B, H, H, P C)."""
         return self.encoder(signal * 2 - 1)
@@ -205,22 +215,24 @@ class RobustTok(Tokenizer[RobustTokConfig]):
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> RobustTokConfig:
-        """From the authors' flat configuration. Keys of their training alone are not read.
+        """From the authors' flat configuration; see `objective_from_reference` and `perturbation_from_reference` for what they train with.
 
         An optional `_tiny` holds sizes that their code takes from tables (`embed_dim`, `depth`, `num_heads`, `img_size`, `patch_size`).
         """
+        REFERENCE_KEYS.check(config, source="the RobustTok reference configuration")
+        if any(config.get(key, "dinov2") != "dinov2" for key in ("enc_type", "dec_type")):
+            raise ConfigError("enc_type and dec_type must be dinov2: models with convolutional networks were never released and are not read")
         if not config.get("abs_pos_embed", True):
             raise ConfigError("abs_pos_embed false: latents with positions of their own were never released and are not read")
         try:
-            sizes = config.get("_tiny", {})
-            vits = {net: _vit(config[f"{net}_model"], sizes) for net in ("encoder", "decoder")}
+            vits = {net: vit_from_reference(config[f"{net}_model"], config) for net in ("encoder", "decoder")}
             branches, side = config["product_quant"], math.isqrt(config["num_latent_tokens"])
             branch = quantizer_from_reference(config)
         except KeyError as error:
             known = ", ".join(VIT_SIZES)
             raise ConfigError(f"the RobustTok reference configuration lacks {error}, or names a ViT of unknown size (known: {known})") from error
         values = {
-            "image_size": sizes.get("img_size", 256),
+            "image_size": image_size_from_reference(config),
             **vits,
             "grid_side": side,
             "quantizer": branch if branches == 1 else {"type": "product", "num_groups": branches, "quantizer": branch},
@@ -258,11 +270,6 @@ def quantizer_from_reference(config: Mapping[str, Any]) -> dict[str, Any]:
         "normalize": unit,
         "entropy_samples": "first_two" if is_soft else "kept",
     }
-
-
-def _vit(name: str, tiny: Mapping[str, int]) -> dict[str, int]:
-    sizes = {"dim": tiny["embed_dim"], "depth": tiny["depth"], "num_heads": tiny["num_heads"]} if tiny else VIT_SIZES[name.split("_")[1]]
-    return {**sizes, "patch_size": tiny.get("patch_size", 16)}
 
 
 def _inside(key: str) -> str:
