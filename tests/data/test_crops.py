@@ -6,7 +6,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from visiontok.data.crops import CenterCrop, Crop, RandomCrop, RandomScaleCrop
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 
 
 def coordinates(height: int, width: int) -> Image.Image:

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from visiontok.base.errors import ConfigError, DataError
 from visiontok.data import Batch, EvalLoader, LoaderConfig, Skip, SkipReport, TrainLoader, open_source
 from visiontok.data.cache import CachedSource
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 
 CONFIG = LoaderConfig(image_size=8, batch_size=6, crop="random_scale", flip=True, seed=3)
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from visiontok.base.config import Config
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.quantizers.base import Quantized, Quantizer
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokens import Segment, TokenLayout
 
 
@@ -46,7 +46,7 @@ class GreyPatches(Tokenizer[GreyPatchesConfig]):
             modality="image",
             signal_shape=tuple(side * self.config.patch for side in shape),
             segments=(Segment(name="grid", shape=shape, vocab_size=self.config.levels),),
-            prefix_decodable=self.config.ordered,
+            prefixes="any" if self.config.ordered else "none",
         )
 
     def encode_latents(self, signal: Tensor) -> Tensor:

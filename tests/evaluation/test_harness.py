@@ -15,7 +15,7 @@ from visiontok.evaluation import FunctionExtractor, Result, Suite, evaluate_suit
 from visiontok.evaluation.features.protocol import to_uint8
 from visiontok.evaluation.metrics.fidelity import mse, psnr
 from visiontok.evaluation.metrics.frechet import frechet_distance_of_features
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 
 ALL = ("mse", "psnr", "ssim", "codebook", "rate", "frechet", "classifier")
 SUITE = Suite.parse(

@@ -21,7 +21,7 @@ SCALES = layout(
     Segment(name="fine", shape=(2, 2), vocab_size=7, codebook="shared"),
     Segment(name="style", shape=(1, 2), vocab_size=4),
 )
-PREFIX = layout(Segment(name="latents", shape=(6,), vocab_size=11), prefix_decodable=True)
+PREFIX = layout(Segment(name="latents", shape=(6,), vocab_size=11), prefixes="any")
 LAYOUTS = {"line": LINE, "grid": GRID, "residual": RESIDUAL, "scales": SCALES}
 every_layout = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 
@@ -250,6 +250,6 @@ def test_bad_input_is_named():
         model.loss(tokens, torch.tensor([0, 1, 2, 0]))
     with pytest.raises(ConfigError, match="topk"):
         model.sampler(topk=3)
-    ordered = layout(Segment(name="latents", shape=(6,), vocab_size=11), prefix_decodable=True, order=(1, 0, 2, 3, 4, 5))
+    ordered = layout(Segment(name="latents", shape=(6,), vocab_size=11), prefixes="any", order=(1, 0, 2, 3, 4, 5))
     with pytest.raises(TokenError, match="visiting order"):
         gpt(ordered).nll(random_tokens(ordered).prefix(2), torch.tensor([0, 1, 2, 0]))

@@ -171,7 +171,7 @@ def test_layouts_that_it_cannot_rank():
     ragged = LINE.replace(ragged=True)
     with pytest.raises(ConfigError, match="ragged"):
         maskgit(layout=ragged)
-    prefix = LINE.replace(prefix_decodable=True)
+    prefix = LINE.replace(prefixes="any")
     model = maskgit(layout=prefix)
     with pytest.raises(TokenError, match="every id"):
         model.loss(Tokens(random_tokens().indices[:, :3], prefix), torch.tensor([0, 1, 2, 0]))

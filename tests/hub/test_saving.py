@@ -16,7 +16,9 @@ from torch import nn
 
 import visiontok
 from visiontok.base.errors import CheckpointError, HubError, UnknownNameError
-from visiontok.hub import Measurement, ModelCard, push_folder, save_pretrained
+from visiontok.core.model import weights_sha256
+from visiontok.hub import CardResult, ModelCard, add_results, push_folder, save_pretrained
+from visiontok.hub.card import NOT_EVALUATED
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -135,7 +137,7 @@ class TestCard:
         summary="A tokenizer of grey squares.",
         trained_on="Nothing at all.",
         limitations="Colours.",
-        measured=(Measurement(metric="PSNR", value=12.34, unit="dB", dataset="4 photographs", protocol="centre crop, 8 px"),),
+        results=(CardResult(metric="PSNR", value=12.34, unit="dB", dataset="4 photographs", protocol="center crop, 8 px"),),
     )
 
     def test_front_matter_and_text(self, tmp_path: Path) -> None:
@@ -148,13 +150,13 @@ class TestCard:
         assert values["visiontok"]["tokens"] == 4
         assert values["visiontok"]["bits"] == 8
         assert values["visiontok"]["parameters"] == 16
-        assert values["visiontok"]["measured"][0]["value"] == 12.34
+        assert values["visiontok"]["results"][0]["value"] == 12.34
         for words in (
             "# grey",
             'from_pretrained("grey")',
-            "| PSNR | 12.34 dB | 4 photographs | centre crop, 8 px |",
+            "| PSNR | 12.34 dB | 4 photographs | center crop, 8 px |",
             "Nothing at all.",
-            "4 ids",
+            "4 tokens",
             "8 bits",
         ):
             assert words in body
@@ -162,8 +164,64 @@ class TestCard:
     def test_nothing_is_invented(self, tmp_path: Path) -> None:
         text = (save_pretrained(visiontok.create("tiny"), tmp_path / "bare") / "README.md").read_text()
         assert "license: unknown" in text
-        assert "Nothing was measured." in text
+        assert NOT_EVALUATED in text
         assert "| metric |" not in text
+
+
+class TestResults:
+    """Evaluation results on the card of the model that they belong to."""
+
+    def results(self, model: nn.Module, value: float = 21.5) -> tuple[CardResult, ...]:
+        weights = weights_sha256(model.state_dict())
+        return (CardResult(metric="PSNR", value=value, unit="dB", dataset="digits | test", protocol="center crop", weights_sha256=weights),)
+
+    def test_saved_with_the_model(self, tmp_path: Path) -> None:
+        model = visiontok.create("tiny")
+        results = self.results(model)
+        text = (save_pretrained(model, tmp_path / "model", card=TestCard.CARD, results=results) / "README.md").read_text()
+        shown = yaml.safe_load(text.split("---\n")[1])["visiontok"]["results"]
+        assert [entry["value"] for entry in shown] == [12.34, 21.5]
+        assert "weights_sha256" not in shown[1]
+        assert "| PSNR | 21.5 dB | digits \\| test | center crop |" in text
+
+    def test_added_to_a_saved_model_they_replace_the_earlier_ones_and_nothing_else(self, tmp_path: Path) -> None:
+        model = visiontok.create("tiny")
+        folder = save_pretrained(model, tmp_path / "model", card=TestCard.CARD)
+        before = (folder / "README.md").read_text()
+        add_results(folder, self.results(model))
+        after = (folder / "README.md").read_text()
+        assert "21.5 dB" in after
+        assert "12.34" not in after
+        add_results(folder, [result.replace(weights_sha256=None) for result in TestCard.CARD.results])
+        assert (folder / "README.md").read_text() == before
+        add_results(folder, [])
+        assert NOT_EVALUATED in (folder / "README.md").read_text()
+
+    def test_a_card_without_the_section_gets_one(self, tmp_path: Path) -> None:
+        model = visiontok.create("tiny")
+        folder = save_pretrained(model, tmp_path / "model")
+        card = folder / "README.md"
+        card.write_text(card.read_text().split("\n# ")[0] + "\n# Mine\n\nWords.\n")
+        add_results(folder, self.results(model))
+        assert card.read_text().endswith("| PSNR | 21.5 dB | digits \\| test | center crop |\n")
+
+    def test_those_of_other_weights_are_refused(self, tmp_path: Path) -> None:
+        model, other = visiontok.create("tiny"), visiontok.create("tiny", codes=7)
+        with pytest.raises(CheckpointError, match="PSNR"):
+            save_pretrained(model, tmp_path / "refused", results=self.results(other))
+        assert not (tmp_path / "refused").exists()
+        folder = save_pretrained(model, tmp_path / "model")
+        before = contents(folder)
+        with pytest.raises(CheckpointError, match="PSNR"):
+            add_results(folder, self.results(other))
+        assert contents(folder) == before
+
+    @pytest.mark.parametrize("text", ["# no front matter\n", "---\nlicense: mit\n---\n# x\n", "---\na: [\n---\n", ""])
+    def test_a_card_that_is_none(self, tmp_path: Path, text: str) -> None:
+        folder = save_pretrained(visiontok.create("tiny"), tmp_path / "model")
+        (folder / "README.md").write_text(text)
+        with pytest.raises(CheckpointError, match=r"README\.md"):
+            add_results(folder, [])
 
 
 class TestPush:

@@ -15,7 +15,7 @@ from visiontok.core.model import Model
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.quantizers.base import Quantized, Quantizer
 from visiontok.registry import Checkpoint, Family, PublishedFigure, SignalFacts, WeightPart
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokens import Segment, TokenLayout
 
 

@@ -15,7 +15,7 @@ from visiontok.base.errors import ConfigError, UnknownNameError
 from visiontok.generators.gpt.model import GPT
 from visiontok.registry import lookup
 
-CARD = "---\nlicense: apache-2.0\nvisiontok:\n  tokens: 16\n  bits: 128.0\n  measured: []\n---\n\n# A card\n---\n"
+CARD = "---\nlicense: apache-2.0\nvisiontok:\n  tokens: 16\n  bits: 128.0\n  results: []\n---\n\n# A card\n---\n"
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_bundled_models_are_listed_with_their_cards(shelf: Path) -> None:
     assert list(registry.bundled()) == ["titok-toy"]
     model = registry.bundled()["titok-toy"]
     assert (model.family.name, model.folder) == ("titok", shelf / "titok-toy")
-    assert model.card == {"license": "apache-2.0", "tokens": 16, "bits": 128.0, "measured": []}
+    assert model.card == {"license": "apache-2.0", "tokens": 16, "bits": 128.0, "results": []}
     assert "titok-toy" in list_tokenizers("titok*", modality="image")
     assert "titok-toy" not in list_generators()
 

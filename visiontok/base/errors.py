@@ -13,6 +13,10 @@ class TokenError(VisiontokError, ValueError):
     """Token indices, lengths or bytes do not fit their layout."""
 
 
+class IdentityError(VisiontokError, ValueError):
+    """Tokens of one tokenizer were given to another, or to a generator that was trained on another's."""
+
+
 class SignalError(VisiontokError, ValueError):
     """An image, video or sound cannot be read or has a shape or range that the model cannot take."""
 

@@ -58,7 +58,7 @@ def generate(
     chosen_device = pick_device(device)
     generator = load_generator(model, chosen_device)
     decoder = load_tokenizer(tokenizer, chosen_device)
-    if generator.layout != decoder.layout_for(generator.layout.segments[0].shape):
+    if not decoder.layout.accepts(generator.layout):
         raise ConfigError(f"{model} generates tokens of another layout than {tokenizer} decodes: {generator.layout} instead of {decoder.layout}")
     labels = _labels(generator, classes, class_names, num)
     options = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p, "num_steps": steps}

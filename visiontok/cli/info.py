@@ -64,14 +64,14 @@ def _released(family: registry.Family, entry: registry.Checkpoint) -> dict[str, 
 
 def _bundled(model: registry.BundledModel) -> dict[str, Any]:
     card = model.card
-    measured = [f"{m['metric']} {m['value']:g} {m['unit']} on {m['dataset']} ({m['protocol']})" for m in card.get("measured", ())]
+    results = [f"{r['metric']} {r['value']:g} {r['unit']} on {r['dataset']} ({r['protocol']})" for r in card.get("results", ())]
     return {
         "name": model.name,
         **_what(model.family),
         "bundled in": str(model.folder),
         "license of the weights": card["license"],
         **_tokens(card.get("tokens"), card.get("vocab_size"), model.signal, card.get("parameters")),
-        "measured here": measured,
+        "results": results,
         "load it": _loading(model.name),
     }
 

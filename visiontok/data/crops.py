@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field
 from torchvision.transforms.v2 import functional as F
 
 from visiontok.base.config import Config
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 
 
 class CenterCrop(Config):

@@ -9,7 +9,7 @@ import numpy as np
 
 from visiontok.base.config import Config
 from visiontok.data.source import ImageSource, Sample, fingerprint
-from visiontok.signals.image import read_image
+from visiontok.signals.image_reading import read_image
 
 
 class DigitsConfig(Config):

@@ -11,7 +11,7 @@ from visiontok.data.batch import Batch, make_batch
 from visiontok.data.prefetch import prefetch
 from visiontok.data.skips import UNUSABLE, Skip, SkipReport
 from visiontok.data.source import ImageSource
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import Preprocessing
 
 
 class EvalLoader:
@@ -24,7 +24,7 @@ class EvalLoader:
     """
 
     def __init__(
-        self, source: ImageSource, *, preprocessing: ImagePreprocessing, batch_size: int, num_workers: int = 0, rank: int = 0, world_size: int = 1
+        self, source: ImageSource, *, preprocessing: Preprocessing, batch_size: int, num_workers: int = 0, rank: int = 0, world_size: int = 1
     ) -> None:
         """Process `rank` of `world_size` loads one contiguous share; the shares in turn are the whole, without padding.
 
@@ -74,7 +74,7 @@ class EvalLoader:
 class _Parts:
     """The batches of one share, by number."""
 
-    def __init__(self, source: ImageSource, preprocessing: ImagePreprocessing, share: range, batch_size: int) -> None:
+    def __init__(self, source: ImageSource, preprocessing: Preprocessing, share: range, batch_size: int) -> None:
         self._source, self._preprocessing, self._share, self._batch_size = source, preprocessing, share, batch_size
 
     def make(self, number: int) -> Batch:
@@ -83,7 +83,7 @@ class _Parts:
         for index in self._share[number * self._batch_size : (number + 1) * self._batch_size]:
             try:
                 sample = self._source.read(index)
-                images.append(self._preprocessing(sample.image)[0])
+                images.append(self._preprocessing(sample.image).values[0])
                 samples.append(sample)
                 used.append(index)
             except UNUSABLE as error:

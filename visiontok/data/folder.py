@@ -11,7 +11,7 @@ from typing import Literal
 from visiontok.base.config import Config
 from visiontok.base.errors import DataError
 from visiontok.data.source import ImageSource, Sample, fingerprint
-from visiontok.signals.image import read_image
+from visiontok.signals.image_reading import read_image
 
 SUFFIXES = frozenset((".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 

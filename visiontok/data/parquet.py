@@ -18,7 +18,7 @@ from visiontok.base.errors import DataError
 from visiontok.data.shard_names import expand_shards
 from visiontok.data.source import ImageSource, Sample, fingerprint
 from visiontok.registry import unknown
-from visiontok.signals.image import read_image
+from visiontok.signals.image_reading import read_image
 
 _CACHED_BYTES = 2**28
 

@@ -11,7 +11,7 @@ from visiontok.base.config import Config
 from visiontok.base.errors import DataError
 from visiontok.data.skips import Skip
 from visiontok.data.source import ImageSource, Sample, fingerprint
-from visiontok.signals.image import read_image
+from visiontok.signals.image_reading import read_image
 
 _SKIMAGE, _SKLEARN = ("skimage", "data"), ("sklearn", "datasets/images")
 

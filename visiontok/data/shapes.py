@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from visiontok.base.config import Config
 from visiontok.data.source import ImageSource, Sample, fingerprint
-from visiontok.signals.image import read_image
+from visiontok.signals.image_reading import read_image
 
 COLOURS = {
     "red": (214, 39, 40),

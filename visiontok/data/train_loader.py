@@ -20,7 +20,7 @@ from visiontok.data.plan import BatchPlan, augmentation_rng
 from visiontok.data.prefetch import prefetch
 from visiontok.data.skips import UNUSABLE, Skip, SkipReport
 from visiontok.data.source import ImageSource, Sample
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 
 _MOST_REPLACEMENTS = 1000
 

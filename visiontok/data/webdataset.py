@@ -18,7 +18,7 @@ from visiontok.base.errors import DataError
 from visiontok.data.shard_names import expand_shards
 from visiontok.data.skips import Skip
 from visiontok.data.source import ImageSource, Sample, fingerprint
-from visiontok.signals.image import MAX_BYTES, read_image
+from visiontok.signals.image_reading import MAX_BYTES, read_image
 
 _PICTURES = ("jpg", "jpeg", "png", "webp")
 _COMPANIONS = ("cls", "txt", "json")

@@ -20,7 +20,7 @@ from visiontok.evaluation.selection import choose
 from visiontok.generators.base import Generator
 from visiontok.generators.decoding import SampleNoise
 from visiontok.hub import from_pretrained
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import Preprocessing
 from visiontok.tokens import Tokens
 from visiontok.training import load_recipe, train
 
@@ -118,7 +118,7 @@ def _measure_samples(samples: Tensor, classes: Tensor) -> Result:
     return evaluate_samples(suite, [(samples, classes)])
 
 
-def _load(split: str, preprocessing: ImagePreprocessing, *, count: int | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
+def _load(split: str, preprocessing: Preprocessing, *, count: int | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Digits (B, 3, S, S) in [0, 1] and their classes (B,): all of a split, or `count` of them drawn with a seed."""
     batches = list(EvalLoader(choose(open_source(split), count, seed=seed), preprocessing=preprocessing, batch_size=64))
     return torch.cat([batch.images for batch in batches]), torch.cat([batch.labels for batch in batches if batch.labels is not None])

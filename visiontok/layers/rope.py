@@ -39,7 +39,7 @@ def rope_table(positions: Tensor, head_dim: int, *, base: float = 10000.0, zero_
 
 
 def apply_rope(x: Tensor, rows: Tensor) -> Tensor:
-    """Turn neighbouring pairs of every head by its row, in float32, cast back.
+    """Rotate neighboring pairs of every head by its row, in float32, cast back.
 
     Args:
         x: (B, H, T, head_dim) queries or keys.

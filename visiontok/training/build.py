@@ -14,7 +14,7 @@ from visiontok.data.token_dataset import TokenDataset
 from visiontok.generators.base import Generator
 from visiontok.hub import from_pretrained
 from visiontok.losses import ProxyCodesConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokens import TokenLayout
 from visiontok.training.generator_task import GeneratorTask
 from visiontok.training.recipe import GeneratorRecipe, Recipe, TokenizerRecipe
@@ -43,7 +43,7 @@ def _tokenizer_task(recipe: TokenizerRecipe, accelerator: Accelerator) -> Tokeni
     source = open_source(recipe.data.source)
     tokenizer = starting_model(recipe.model, kind="tokenizer")
     assert isinstance(tokenizer, Tokenizer)
-    config = recipe.data.loader(image_size=tokenizer.preprocessing.size, batch_size=recipe.batch_size, seed=recipe.seed)
+    config = recipe.data.loader(image_size=_image_size(tokenizer), batch_size=recipe.batch_size, seed=recipe.seed)
     target: Target = Pixels()
     if isinstance(recipe.objective, ProxyCodesConfig):
         target = TeacherIds(_frozen_tokenizer(recipe.objective.teacher, accelerator))
@@ -87,7 +87,7 @@ def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> Genera
         assert recipe.data.images is not None
         assert tokenizer is not None
         source = open_source(recipe.data.images.source)
-        config = recipe.data.images.loader(image_size=tokenizer.preprocessing.size, batch_size=recipe.batch_size, seed=recipe.seed)
+        config = recipe.data.images.loader(image_size=_image_size(tokenizer), batch_size=recipe.batch_size, seed=recipe.seed)
         images = TrainLoader(source, config, rank=accelerator.process_index, world_size=accelerator.num_processes)
         loader = EncodingLoader(images, tokenizer, image_size=config.image_size, rank=accelerator.process_index)
         layout, class_names = loader.layout, source.class_names or ()
@@ -96,6 +96,12 @@ def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> Genera
     assert isinstance(model, Generator)
     _check_layouts(layout, model, tokenizer)
     return GeneratorTask(recipe, model=model, loader=loader, tokenizer=tokenizer, accelerator=accelerator)
+
+
+def _image_size(tokenizer: Tokenizer[Any]) -> int | None:
+    """The side of the images that the tokenizer is made for."""
+    preprocessing = tokenizer.preprocessing
+    return preprocessing.size if isinstance(preprocessing, ImagePreprocessing) else None
 
 
 def _what_the_data_says(recipe: GeneratorRecipe, layout: TokenLayout, num_classes: int, class_names: tuple[str, ...]) -> dict[str, Any]:
@@ -107,7 +113,7 @@ def _what_the_data_says(recipe: GeneratorRecipe, layout: TokenLayout, num_classe
 def _check_layouts(layout: TokenLayout, model: Generator[Any], tokenizer: Tokenizer[Any] | None) -> None:
     if model.layout != layout:
         raise ConfigError(f"the generator models another layout than the data has: {model.layout} instead of {layout}")
-    if tokenizer is not None and tokenizer.layout_for(layout.segments[0].shape) != layout:
+    if tokenizer is not None and not tokenizer.layout.accepts(layout):
         raise ConfigError(f"the recipe's tokenizer has another layout than the data: {tokenizer.layout} instead of {layout}")
 
 

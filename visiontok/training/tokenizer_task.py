@@ -83,7 +83,8 @@ class TokenizerTask(Task[Batch]):
 
         def tokenizer_terms(inputs: tuple[Tensor, ...]) -> Terms:
             images = inputs[0]
-            output: TokenizerOutput = self.updater.module(*inputs)
+            output: TokenizerOutput = self.updater.module(images, text=inputs[1] if len(inputs) > 1 else None, step=step)
+            assert output.reconstruction is not None
             prediction = output.reconstruction.float()
             predictions.append(prediction.detach())
             if isinstance(output.tokens, Tokens):

@@ -29,7 +29,7 @@ from visiontok.evaluation.results.per_sample import Evidence
 from visiontok.evaluation.results.result import DataIdentity, ModelIdentity, Result
 from visiontok.evaluation.run_state import Progress, UnfinishedSides
 from visiontok.evaluation.selection import choose
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 
 
 def evaluate_samples(

@@ -20,7 +20,7 @@ from visiontok.evaluation.metrics.entropy import plugin_entropy
 from visiontok.evaluation.metrics.fidelity import psnr
 from visiontok.evaluation.metrics.ssim import ssim
 from visiontok.quantizers.dimension_wise import DimensionWiseConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.tokenbridge.model import TokenBridge
 from visiontok.tokens import Latents, Tokens
 
@@ -133,7 +133,7 @@ class _Quantized:
 
     def __init__(self, tokenizer: Tokenizer[Any], config: DimensionWiseConfig, shape: tuple[int, ...]) -> None:
         self._model = TokenBridge.quantizing(tokenizer, config)
-        self._layout = self._model.layout_for(shape)
+        self._layout = self._model.layout.at(shape) if self._model.layout.is_variable else self._model.layout
         self._counts = CodeCounts(self._layout)
         self._scores: list[Tensor] = []
 

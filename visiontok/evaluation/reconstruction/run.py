@@ -31,7 +31,7 @@ from visiontok.evaluation.results.result import Result
 from visiontok.evaluation.results.seeds import mean_evidence, mean_values
 from visiontok.evaluation.run_state import Progress, Unfinished
 from visiontok.evaluation.selection import Cropped, Tiles, choose
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 
 Report = Callable[[int, int], None]
 Setting = tuple[int | None, int | None]
@@ -101,7 +101,7 @@ class Measurement:
         self._reconstructor = Reconstructor(tokenizer, name=name, protocol=self._protocol, texts=texts)
         with evaluating(tokenizer):
             layout = self._reconstructor.layout(size)
-            drawn = suite.seeds if suite.seeds and self._reconstructor.draws(size) else ()
+            drawn = suite.seeds if suite.seeds and self._reconstructor.draws else ()
         self._lengths: tuple[int | None, ...] = suite.lengths or (None,)
         self._seeds: tuple[int | None, ...] = drawn or (None,)
         self._measures: dict[Setting, dict[str, Measure]] = {}
@@ -188,7 +188,7 @@ class Measurement:
     def load(self, places: Sequence[int]) -> LoadedBatch:
         """Some pictures of the source, as the suite cuts them."""
         samples = [self.source.read(place) for place in places]
-        return make_batch(torch.cat([self.resizing(sample.image) for sample in samples]), samples, places, step=0, skipped=())
+        return make_batch(torch.cat([self.resizing(sample.image).values for sample in samples]), samples, places, step=0, skipped=())
 
     def reconstruct(self, loaded: LoadedBatch, lengths: Sequence[int | None] = (None,)) -> Reconstructed:
         """Each number of tokens (None for all) of pictures from `load`, and what they decode to, uint8; with the first of several seeds.
@@ -274,13 +274,12 @@ class Measurement:
 
 def _agreed_size(suite: Suite, tokenizer: Tokenizer[Any]) -> int:
     preprocessing = tokenizer.preprocessing
-    own = None if preprocessing.tensors_keep_size else preprocessing.size
     if suite.size is None:
-        if preprocessing.size is None:
-            raise EvaluationError(f"the suite {suite.name} takes the model's own picture size, but this model takes any: set size=256, for example")
-        return preprocessing.size
-    if own is not None and own != suite.size:
-        raise EvaluationError(f"the suite {suite.name} measures pictures of {suite.size} pixels, but this model takes {own}: set size={own}")
-    if own is None and suite.size % preprocessing.multiple_of:
-        raise EvaluationError(f"this model takes multiples of {preprocessing.multiple_of} pixels, not {suite.size}: set size accordingly")
+        own = preprocessing.fixed_size or (preprocessing.usual_size if getattr(preprocessing, "size", None) is not None else None)
+        if own is None:
+            raise EvaluationError(f"the suite {suite.name} takes the model's own image size, but this model takes any: set size=256, for example")
+        return own[-1]
+    if not preprocessing.fits((suite.size, suite.size)):
+        takes = f"images of {preprocessing.fixed_size} pixels" if preprocessing.fixed_size else f"multiples of {preprocessing.multiples[-1]} pixels"
+        raise EvaluationError(f"the suite {suite.name} evaluates images of {suite.size} pixels, but this model takes {takes}: set size accordingly")
     return suite.size

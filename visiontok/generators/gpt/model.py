@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -90,7 +89,7 @@ class GPT(Generator[GPTConfig]):
         super().__init__(config)
         layout = config.layout
         stream = TokenStream(layout, specials=())
-        places = torch.from_numpy(np.arange(layout.length) if layout.order is None else np.asarray(layout.order))
+        places = torch.from_numpy(layout.generation_order)
         self.register_buffer("places", places, persistent=False)
         self.register_buffer("offsets", stream.offsets[places], persistent=False)
         first_rows, sizes = self.offsets.tolist(), layout.vocab_sizes[places.numpy()].tolist()
@@ -190,7 +189,7 @@ class GPT(Generator[GPTConfig]):
 
     def _token_nll(self, tokens: Tokens, classes: Tensor) -> Tensor:
         """(B, T) float32: minus the log-probability of every id, in visiting order; 0 beyond a sample's length."""
-        if self.layout.order is not None and not tokens.is_full:
+        if self.layout.order != "raster" and not tokens.is_full:
             raise TokenError("samples that hold only some ids cannot be modelled where the layout has a visiting order of its own")
         length = tokens.indices.shape[1]
         held = tokens.mask.to(self.device)
@@ -238,8 +237,8 @@ class GPT(Generator[GPTConfig]):
         length = self.layout.length
         if num_tokens is None or num_tokens == length:
             return length
-        if not self.layout.prefix_decodable or self.layout.order is not None:
-            reason = "has a visiting order of its own" if self.layout.prefix_decodable else "has prefixes that do not decode"
+        if not self.layout.allows_prefix(num_tokens) or self.layout.order != "raster":
+            reason = "has a generation order of its own" if self.layout.allows_prefix(num_tokens) else "has no such prefix that decodes"
             raise TokenError(f"num_tokens = {num_tokens}: the layout {reason}, so all {length} ids must be sampled")
         if not 1 <= num_tokens < length:
             raise TokenError(f"num_tokens = {num_tokens} is outside [1, {length}]")

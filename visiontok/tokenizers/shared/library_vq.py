@@ -21,6 +21,16 @@ from visiontok.core.model import ConfigT
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.quantizers.vector import VectorQuantizer, VectorQuantizerConfig
 
+KEY_MAP = KeyMap(
+    {
+        "quantize.embedding.weight": "quantizer.codebook",
+        "encoder.{*}": "encoder.{*}",
+        "decoder.{*}": "decoder.{*}",
+        "quant_conv.{*}": "quant_conv.{*}",
+        "post_quant_conv.{*}": "post_quant_conv.{*}",
+    }
+)
+
 
 class LibraryConfig(Config):
     """A configuration whose fields have the names of the library's own; a family's subclass adds what the library does not say."""
@@ -49,15 +59,7 @@ class LibraryVq(Tokenizer[ConfigT]):
     network_class: ClassVar[str]
     network_config_class: ClassVar[str] = ""
     within: ClassVar[str] = "vqmodel"
-    reference_keys: ClassVar = KeyMap(
-        {
-            "quantize.embedding.weight": "quantizer.codebook",
-            "encoder.{*}": "encoder.{*}",
-            "decoder.{*}": "decoder.{*}",
-            "quant_conv.{*}": "quant_conv.{*}",
-            "post_quant_conv.{*}": "post_quant_conv.{*}",
-        }
-    )
+    reference_keys: ClassVar = KEY_MAP
 
     quantizer: VectorQuantizer
 

@@ -53,7 +53,7 @@ class PerturbedFrechetMeasure(Measure):
             raise EvaluationError("perturbed tokens are drawn for whole samples; leave `lengths` out of a suite with perturbed_frechet")
         for extractor in self._extractors:
             self._reference[extractor.name].update(batch.reference_features(extractor))
-        latents = self._tokenizer.encode_latents(self._tokenizer.prepare(batch.reference))
+        latents = self._tokenizer.encode_latents(self._tokenizer.prepare(batch.reference).values)
         neighbours = self._tokenizer.quantizer.neighbours(latents, max(self._grid.deltas))
         near = neighbours.reshape(len(tokens), tokens.layout.length, -1)
         for number, (alpha, delta) in enumerate(self._grid.settings):

@@ -1,6 +1,6 @@
 """FlexTok (Bachmann, Allardice, Mizrahi et al. 2025, arXiv 2502.13967): 1 to 256 ordered tokens, decoded by a rectified flow.
 
-Reads top to bottom: configuration, model, and how the released weights map to it. An autoencoder brings the picture to a small grid of features;
+An autoencoder brings the picture to a small grid of features;
 a transformer writes the grid into registers, which are quantized to the tokens; a second transformer turns noise into a grid again, led by
 as many of the tokens as it is given. Registers see only those before them and, in training, the decoder sees only a prefix of them: so what
 matters most stands first, and any prefix decodes to a picture.
@@ -9,6 +9,7 @@ matters most stands first, and any prefix decodes to a picture.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -17,18 +18,18 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from visiontok.base.config import Config
-from visiontok.core.keymap import KeyMap
-from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
+from visiontok.base.noise import Noise, NoiseLike, as_noise
+from visiontok.core.tokenizer import DecodeOptions, EncodeOptions, Tokenizer, TokenizerOutput
 from visiontok.decoders.flow.guidance import AdaptiveProjected, Guidance
-from visiontok.decoders.flow.sampling import Velocity, drawn_noise, euler, guided, seeded_noise, starting_noise
+from visiontok.decoders.flow.sampling import Velocity, euler, guided, seeded_noise, starting_noise
 from visiontok.decoders.flow.training import FlowTimes, ModeTimes, estimate, flow_loss, mix
-from visiontok.layers.bfloat16 import products_for
+from visiontok.encoders.text import TextLike
 from visiontok.layers.nested_dropout import NestedDropout, UniformLengths
 from visiontok.quantizers.finite_scalar import FiniteScalarConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.flextok.decoder import FlowCondition, RegisterFlowDecoder
 from visiontok.tokenizers.image.flextok.encoder import RegisterEncoder
-from visiontok.tokenizers.image.flextok.reference import read_tree
+from visiontok.tokenizers.image.flextok.reference import KEY_MAP, convert_weights, read_config
 from visiontok.tokenizers.image.flextok.trunk import RegisterTrunkConfig
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 from visiontok.tokens import Latents, Segment, TokenLayout, Tokens
@@ -44,6 +45,17 @@ class FlowSampling(Config):
 
     steps: int = Field(default=20, gt=0)
     guidance: Guidance | None = AdaptiveProjected(scale=7.5)
+
+
+@dataclass(frozen=True)
+class FlowOptions(DecodeOptions):
+    """What a caller asks of a decoder that follows a flow.
+
+    Attributes:
+        sampling: steps and guidance; None for those of the configuration.
+    """
+
+    sampling: FlowSampling | None = None
 
 
 class FlexTokConfig(Config):
@@ -98,6 +110,10 @@ class FlexTok(Tokenizer[FlexTokConfig]):
 
     config_class = FlexTokConfig
 
+    @property
+    def is_stochastic(self) -> bool:
+        return True
+
     def __init__(self, config: FlexTokConfig) -> None:
         super().__init__(config)
         height, _, channels = config.grid
@@ -113,7 +129,7 @@ class FlexTok(Tokenizer[FlexTokConfig]):
             modality="image",
             segments=(Segment(name="registers", shape=(config.num_registers,), vocab_size=config.quantizer.codebook_size),),
             signal_shape=(config.image_size, config.image_size),
-            prefix_decodable=True,
+            prefixes="any",
         )
 
     # Between pictures and the grid of features.
@@ -136,20 +152,15 @@ class FlexTok(Tokenizer[FlexTokConfig]):
         """(B, 3, S, S) in [0, 1] -> (B, N, D), before quantization."""
         return self.encoder(self.features(signal))
 
-    def encode_prepared(self, prepared: Tensor, lengths: Tensor | None, generator: torch.Generator | None) -> Tokens | Latents:
-        """Tokens of a preprocessed batch; a generator draws from the autoencoder's posterior, as the authors do."""
-        noise = None if generator is None else drawn_noise(len(prepared), self.config.grid, generator).to(prepared)
-        indices = self.quantizer(self.encoder(self.features(prepared, noise=noise))).indices
+    def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
+        """Tokens of images; noise draws from the autoencoder's posterior, as the authors do."""
+        drawn = None if options.noise is None else as_noise(options.noise, signal.device).normal(len(signal), *self.config.grid).to(signal)
+        indices = self.quantizer(self.encoder(self.features(signal, noise=drawn))).indices
         assert indices is not None
         whole = Tokens(indices, self.layout)
-        return whole if lengths is None else whole.prefix(lengths)
+        return whole if options.lengths is None else whole.prefix(options.lengths)
 
     # Decoding.
-
-    @property
-    def starts_from_noise(self) -> bool:
-        """Whether `decode` draws where it is given a generator."""
-        return True
 
     @torch.no_grad()
     def decode(
@@ -157,32 +168,33 @@ class FlexTok(Tokenizer[FlexTokConfig]):
         tokens: Tokens | Latents,
         *,
         sampling: FlowSampling | None = None,
-        generator: torch.Generator | None = None,
-        noise: Tensor | None = None,
+        text: TextLike | None = None,
+        noise: NoiseLike = None,
     ) -> Tensor:
         """Tokens of any lengths -> images (B, 3, S, S) clamped to [0, 1].
 
-        The flow starts from noise. Without a generator and without noise, a sample's noise follows from its first id: the same tokens, and all of
-        their prefixes, meet the same noise, whatever else is in the batch.
+        The flow starts from noise. Without noise given, a sample's noise follows from its first token: the same tokens, and all of their prefixes,
+        meet the same noise, whatever else is in the batch.
 
         Args:
             tokens: what `encode` gave, perhaps shortened.
             sampling: steps and guidance; None for those of the configuration.
-            generator: draws the noise, sample by sample.
-            noise: (B, H, W, C) itself.
+            text: is refused; see `Tokenizer.decode`.
+            noise: one normal draw (B, H, W, C).
 
         Raises:
-            TokenError: if the tokens have another layout, an id is out of range, or the noise has another shape.
+            TokenError: if the tokens have another layout, or an index is out of range.
         """
-        checked = self.checked(tokens)
-        assert isinstance(checked, Tokens)
-        with products_for(next(self.parameters())):
-            return self._picture(checked, sampling or self.config.sampling, generator=generator, noise=noise).clamp(0, 1)
+        text = self._text_for(text, samples=len(tokens), needed=False)
+        return self.decode_with(tokens, FlowOptions(text=text, noise=noise, sampling=sampling))
 
-    def decode_tokens(self, tokens: Tokens | Latents) -> Tensor:
+    def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
         """Checked tokens -> images (B, 3, S, S), not clamped."""
         assert isinstance(tokens, Tokens)
-        return self._picture(tokens, self.config.sampling)
+        sampling = options.sampling if isinstance(options, FlowOptions) else None
+        start = starting_noise(tokens.indices, self.config.grid, options.noise)
+        codes = self.codes_of(tokens)
+        return self.pictures(self.denoise(codes, tokens.sample_lengths, start.to(codes), sampling or self.config.sampling))
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Codes (B, N, D) -> images (B, 3, S, S), not clamped, all from one noise: codes alone do not tell the ids that seed it."""
@@ -212,97 +224,47 @@ class FlexTok(Tokenizer[FlexTokConfig]):
             velocity = guided(velocity, partial(self.decoder, condition=nothing), sampling.guidance)
         return euler(velocity, noise, steps=sampling.steps)
 
-    def _picture(self, tokens: Tokens, sampling: FlowSampling, *, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
-        start = starting_noise(tokens.indices, self.config.grid, generator=generator, noise=noise)
-        codes = self.codes_of(tokens)
-        return self.pictures(self.denoise(codes, tokens.sample_lengths, start.to(codes), sampling))
-
     # Training.
 
-    def forward(self, signal: Tensor) -> TokenizerOutput:
-        """Training pass: the loss `flow` of one noisy sample per picture, seen at a random time with a random prefix.
+    def forward(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
+        """Training pass: the loss `flow` of one noisy sample per image, seen at a random time with a random prefix.
 
-        In training the reconstruction is the flow's guess at the features (B, H, W, C) from that sample; in evaluation mode it is the decoded
-        picture. All draws come from torch's global state.
+        In training the reconstruction is the flow's estimate of the features (B, H, W, C) from that sample; in evaluation mode it is the decoded
+        image. Draws in training, in this order: normal (B, H, W, C) for the posterior where it is sampled, the times, normal (B, H, W, C) for the
+        noise, the lengths, uniform (B,) for the samples without tokens.
         """
-        config, device = self.config, signal.device
-        posterior_noise = torch.randn(len(signal), *config.grid, device=device) if self.training and config.sample_posterior else None
+        config, source = self.config, as_noise(noise, signal.device)
+        posterior_noise = source.normal(len(signal), *config.grid).to(signal) if self.training and config.sample_posterior else None
         data = self.features(signal, noise=posterior_noise)
         quantized = self.quantizer(self.encoder(data))
         assert quantized.indices is not None
         tokens = Tokens(quantized.indices, self.layout)
         losses, stats = quantized.losses, quantized.stats
         if self.training:
-            times, noise = config.flow_times.draw(len(data), device=device), torch.randn_like(data)
-            noisy = mix(data, noise, times)
-            velocity = self.decoder(noisy, times, self._training_condition(quantized.latents))
-            losses = {**losses, "flow": flow_loss(velocity, data, noise).mean()}
+            times, drawn = config.flow_times.draw(len(data), source), source.normal(*data.shape).to(data)
+            noisy = mix(data, drawn, times)
+            velocity = self.decoder(noisy, times, self._training_condition(quantized.latents, source))
+            losses = {**losses, "flow": flow_loss(velocity, data, drawn).mean()}
             reconstruction = estimate(noisy, velocity, times)
         else:
-            reconstruction = self.decode_tokens(tokens)
+            reconstruction = self.decode_tokens(tokens, DecodeOptions(noise=noise))
         return TokenizerOutput(reconstruction, tokens, quantized.latents, losses, stats)
 
-    def _training_condition(self, codes: Tensor) -> FlowCondition:
+    def _training_condition(self, codes: Tensor, noise: Noise) -> FlowCondition:
         lengths = self.config.nested_dropout.draw(len(codes), codes.shape[1], device=codes.device)
-        dropped = torch.rand(len(codes), device=codes.device) < self.config.null_probability
+        dropped = noise.uniform(len(codes)) < self.config.null_probability
         return self.decoder.condition(codes, lengths, dropped=dropped)
 
     # The authors' checkpoints.
 
-    reference_keys: ClassVar = KeyMap(
-        {
-            "encoder.module_dict.enc_patch_emb.patch_proj.{}": "encoder.patch_embed.{}",
-            "encoder.module_dict.enc_posemb_module.posembs": "encoder.patch_positions",
-            "encoder.module_dict.enc_register_module.registers": "encoder.registers",
-            "encoder.module_dict.enc_to_latents.proj.{}": "encoder.to_latents.{}",
-            "decoder.module_dict.dec_from_latents.proj.{}": "decoder.from_latents.{}",
-            "decoder.module_dict.dec_registers_posemb_module.posembs": "decoder.register_positions",
-            "decoder.module_dict.dec_nested_dropout.dropout_mask_token": "decoder.mask_token",
-            "decoder.module_dict.dec_latent_dropout.nullcond": "decoder.null_token",
-            "decoder.module_dict.dec_noise_patch_emb.patch_proj.{}": "decoder.patch_embed.{}",
-            "decoder.module_dict.dec_patches_posemb_module.posembs": "decoder.patch_positions",
-            "decoder.module_dict.dec_time_embedder.mlp.0.{}": "decoder.time_embed.fc1.{}",
-            "decoder.module_dict.dec_time_embedder.mlp.2.{}": "decoder.time_embed.fc2.{}",
-            "decoder.module_dict.dec_to_patches.adaLN_modulation.1.{}": "decoder.modulation.linear.{}",
-            "decoder.module_dict.dec_to_patches.proj.{}": "decoder.head.{}",
-            **{f"{net}.module_dict.{short}_transformer.blocks.{{}}.{theirs}": f"{net}.blocks.{{}}.{ours}"
-                for net, short in (("encoder", "enc"), ("decoder", "dec"))
-                for theirs, ours in (
-                    ("attn.{}.weight", "attn.{}.weight"),
-                    ("mlp.fc1.weight", "mlp.w1.weight"),
-                    ("mlp.fc2.weight", "mlp.w2.weight"),
-                    ("mlp.fc3.weight", "mlp.w3.weight"),
-                    ("adaLN_modulation.1.{}", "modulation.linear.{}"),
-                )
-            },
-        },
-        joined={f"{net}.blocks.{{}}.attn.qkv.weight": tuple(f"{net}.blocks.{{}}.attn.{part}.weight" for part in ("wq", "wk", "wv"))
-            for net in ("encoder", "decoder")},
-    )  # fmt: skip
+    reference_keys: ClassVar = KEY_MAP
 
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The authors' tensors under our names.
-
-        Their tables of positions are images of channels, ours rows of tokens; their modulations come as gate, gate, shift, scale, shift, scale.
-        """
-        vae = {key.removeprefix("vae.vae."): tensor for key, tensor in state_dict.items() if key.startswith("vae.")}
-        rest = {key.replace("_checkpoint_wrapped_module.", ""): tensor for key, tensor in state_dict.items() if not key.startswith("vae.")}
-        mapped = super().weights_from_reference(rest)
-        for key, tensor in mapped.items():
-            if key.endswith("_positions"):
-                mapped[key] = tensor.flatten(2)[0].T if key.endswith("patch_positions") else tensor[0, 0].T
-            elif key.endswith("_token"):
-                mapped[key] = tensor[None]
-            elif ".blocks." in key and ".modulation." in key:
-                mapped[key] = tensor.unflatten(0, (2, 6, -1))[:, [2, 3, 0, 4, 5, 1]].flatten(0, 2)
-        return {**mapped, **{f"vae.{key}": tensor for key, tensor in KlVae.weights_from_reference(vae).items()}}
+        """The authors' tensors under our names."""
+        return convert_weights(state_dict)
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> FlexTokConfig:
         """From the authors' tree of `_target_` entries, none of which is imported. Where there is no tree, from `sizes`, which has our fields."""
-        if "encoder" not in config and "sizes" in config:
-            return FlexTokConfig.parse(config["sizes"], source="the sizes of a released FlexTok")
-        fields, autoencoder = read_tree(config)
-        vae = KlVae.config_from_reference(autoencoder, {}).to_dict()
-        return FlexTokConfig.parse({**fields, "vae": vae}, source="the FlexTok reference configuration")
+        return FlexTokConfig.parse(read_config(config), source="the FlexTok reference configuration")

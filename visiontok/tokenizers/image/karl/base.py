@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.base.config import Config
+from visiontok.base.noise import Noise
 from visiontok.decoders.conv import ConvDecoder
 from visiontok.encoders.conv import ConvEncoder
 from visiontok.layers.conv import ConvNetConfig
@@ -38,7 +39,7 @@ class Base(nn.Module, ABC):
 
     @abstractmethod
     def target(self, features: Tensor) -> Tensor:
-        """What a decoder should predict, without gradient: ids (B, h, w) or latents (B, h, w, channels)."""
+        """What a decoder should predict, without gradient: token indices (B, h, w) or latents (B, h, w, channels)."""
 
     @abstractmethod
     def losses(self, predicted: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -48,8 +49,8 @@ class Base(nn.Module, ABC):
     def pixels(self, predicted: Tensor) -> Tensor:
         """Predictions (B, prediction_channels, h, w) -> images (B, 3, H, W), about [0, 1]."""
 
-    def noise(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor | None:
-        """What a base that draws needs for these images; None for others. The generator's draws come from its own device."""
+    def noise(self, images: Tensor, noise: Noise) -> Tensor | None:
+        """What a base that draws needs for these images; None for others."""
         return None
 
 
@@ -152,10 +153,10 @@ class KlVaeBase(Base):
         images: Tensor = self.vae.decoder(self.vae.post_quant_conv(predicted))
         return images
 
-    def noise(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor | None:
+    def noise(self, images: Tensor, noise: Noise) -> Tensor | None:
         stride = self.vae.config.stride
         shape = (len(images), images.shape[2] // stride, images.shape[3] // stride, self.prediction_channels)
-        return torch.randn(shape, generator=generator, device=generator.device if generator else images.device).to(images)
+        return noise.normal(*shape).to(images)
 
 
 class PatchBaseConfig(Config):

@@ -1,16 +1,18 @@
-"""The authors' flat configurations of RobustTok and ImageFolder / XQ-GAN: which keys are read, and the objective and perturbation in our words."""
+"""RobustTok's and ImageFolder's configurations and the names of their tensors, as in the authors' repositories."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from visiontok.base.errors import ConfigError
+from visiontok.core.keymap import KeyMap
 from visiontok.core.reference_keys import ReferenceKeys
-from visiontok.losses import ReconstructionConfig
-from visiontok.quantizers.perturbation import PerturbationConfig
+
+SOURCE = "the RobustTok reference configuration"
 
 VIT_SIZES = {
     "small": {"dim": 384, "depth": 12, "num_heads": 6},
@@ -19,12 +21,11 @@ VIT_SIZES = {
 }
 """DINOv2's sizes, by the second word of timm's names such as `vit_base_patch14_dinov2`."""
 
-_SOURCE = "the RobustTok reference configuration"
 _RECIPE = "a recipe's optimizers, schedule and `ema` say it"
 _RUN = "files, folders and intervals of the authors' runs; a recipe has its own"
 _DETAIL = "a second semantic loss, on CLIP's features; with it the authors' training stops at an assertion, and no checkpoint needs it"
 
-REFERENCE_KEYS = ReferenceKeys(
+CONFIG_KEYS = ReferenceKeys(
     read=(
         "encoder_model", "decoder_model", "image_size", "product_quant", "num_latent_tokens", "abs_pos_embed",
         "codebook_size", "codebook_embed_dim", "codebook_l2_norm", "commit_loss_beta", "v_patch_nums", "share_quant_resi", "codebook_drop",
@@ -71,112 +72,135 @@ REFERENCE_KEYS = ReferenceKeys(
 )  # fmt: skip
 """Of the files in the authors' repositories and of the `args` in their checkpoints."""
 
+KEY_MAP = KeyMap(
+    {
+        "encoder.latent_tokens": "encoder.latent_tokens",
+        "encoder.model.patch_embed.proj.{}": "encoder.patch_embed.{}",
+        "decoder.mask_token": "decoder.mask_token",
+        "decoder.to_pixel.model.{}": "decoder.to_pixels.{}",
+        **{f"{net}.{theirs}": f"{net}.{ours}" for net in ("encoder", "decoder") for theirs, ours in (
+            ("lvl_embed.weight", "levels"),
+            ("model.cls_token", "trunk.class_token"),
+            ("model.pos_embed", "trunk.positions"),
+            ("model.blocks.{}.ls1.gamma", "trunk.blocks.{}.scale1"),
+            ("model.blocks.{}.ls2.gamma", "trunk.blocks.{}.scale2"),
+            ("model.blocks.{}.{*}", "trunk.blocks.{}.{*}"),
+            ("model.norm.{}", "trunk.norm.{}"),
+        )},
+        "encoder.lvl1LC": None,  # which row of lvl_embed each token takes
+        "decoder.lvl1LC": None,
+        "quant_conv.{}": "encoder.to_latents.{}",
+        "post_quant_conv.{}": "decoder.embed.{}",
+        **{f"{theirs}.{tensor}": None if name is None else f"{ours}.{name}" for tensor, name in (
+            ("embedding.weight", "codebook"),
+            ("quant_resi.qresi_ls.{}.{}", "phi.convs.{}.{}"),
+            ("quant_resi.qresi.{}", "phi.convs.0.{}"),
+            ("quant_resi.{}.{}", "phi.convs.{}.{}"),
+            ("ema_vocab_hit_SV", None),  # a usage average of the authors' training code
+            ("scaler", None),  # follows from the configuration
+        ) for theirs, ours in (("quantize", "quantizer"), ("quantizes.{}", "quantizer.groups.{}"))},
+        "semantic_model.{*}": None,  # frozen teachers of the authors' training, and their projections
+        "detail_model.{*}": None,
+        "sem_linear.{*}": None,
+        "detail_linear.{*}": None,
+    }
+)  # fmt: skip
 
-@dataclass(frozen=True)
-class FrozenWeights:
-    """Files of the frozen networks of training.
 
-    Attributes:
-        vgg: torchvision's VGG-16, for LPIPS.
-        dino: DINO ViT-S/16, for the discriminator.
-        dinov2: for the semantic loss.
+def convert_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The authors' tensors under our names: 1x1 convolutions are linear layers here, and tables have no batch axis.
+
+    Raises:
+        CheckpointError: listing tensors that no pattern matches.
     """
-
-    vgg: Path
-    dino: Path
-    dinov2: Path
-
-
-def vit_from_reference(name: str, config: Mapping[str, Any]) -> dict[str, int]:
-    """Sizes of a ViT by timm's name, or those of `_tiny` in the configuration."""
-    tiny = config.get("_tiny", {})
-    sizes = {"dim": tiny["embed_dim"], "depth": tiny["depth"], "num_heads": tiny["num_heads"]} if tiny else VIT_SIZES[name.split("_")[1]]
-    return {**sizes, "patch_size": tiny.get("patch_size", 16)}
+    mapped = KEY_MAP(state_dict)
+    is_multi_scale = any(".phi." in key for key in mapped)
+    return {_inside(key) if is_multi_scale else key: _in_our_shape(key, tensor) for key, tensor in mapped.items()}
 
 
-def image_size_from_reference(config: Mapping[str, Any]) -> int:
+def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `RobustTokConfig` from the authors' flat configuration; see `objective.py` for what they train with.
+
+    An optional `_tiny` holds sizes that their code takes from tables (`embed_dim`, `depth`, `num_heads`, `img_size`, `patch_size`).
+
+    Raises:
+        ConfigError: if it has an unknown key, lacks one, or has values that this model cannot have.
+    """
+    with CONFIG_KEYS.reading(config, source=SOURCE):
+        if not config.get("abs_pos_embed", True):
+            raise ConfigError("abs_pos_embed false: latents with positions of their own were never released and are not read")
+        for key in ("enc_type", "dec_type"):
+            if config.get(key, "dinov2") != "dinov2":
+                raise ConfigError(f"{key} is {config[key]!r}: only models of two ViTs in DINOv2's shape were released and are read")
+        branches, branch = config["product_quant"], read_quantizer(config)
+        return {
+            "image_size": read_image_size(config),
+            **{net: read_vit(config[f"{net}_model"], config) for net in ("encoder", "decoder")},
+            "grid_side": math.isqrt(config["num_latent_tokens"]),
+            "quantizer": branch if branches == 1 else {"type": "product", "num_groups": branches, "quantizer": branch},
+            "layer_scale": 1e-5,
+        }
+
+
+def read_image_size(config: Mapping[str, Any]) -> int:
     """Side of the square image."""
     return int(config.get("_tiny", {}).get("img_size", config.get("image_size", 256)))
 
 
-def objective_from_reference(config: Mapping[str, Any], *, steps_per_epoch: int, files: FrozenWeights) -> ReconstructionConfig:
-    """The objective of the authors' training; where their configuration is silent, their code's defaults stand.
-
-    Their pixels lie in [-1, 1], ours in [0, 1]: a squared distance there is four times ours, an absolute one twice.
-
-    Args:
-        config: the authors' flat configuration.
-        steps_per_epoch: of their training, whose configuration counts epochs.
-        files: of the frozen networks.
+def read_vit(name: str, config: Mapping[str, Any]) -> dict[str, int]:
+    """Sizes of a ViT by timm's name, or those of `_tiny`.
 
     Raises:
-        ConfigError: for unknown keys, and for losses that no release was trained with.
+        ConfigError: for a name of unknown size.
     """
-    REFERENCE_KEYS.check(config, source=_SOURCE)
-    if config.get("dependency_loss_weight", 0.0):
-        raise ConfigError(f"dependency_loss_weight is {config['dependency_loss_weight']}; no release was trained with that loss, and it is not built")
-    distance = config.get("reconstruction_loss", "l2")
-    values = {
-        "reconstruction": distance,
-        "reconstruction_weight": config.get("reconstruction_weight", 1.0) * (4.0 if distance == "l2" else 2.0),
-        "perceptual": [{"name": "lpips", "weights": files.vgg}],
-        "perceptual_weight": config.get("perceptual_weight", 1.0),
-        "semantic": _semantic(config, steps_per_epoch, files) if config.get("semantic_guide", "none") != "none" else None,
-        "gan": _gan(config, steps_per_epoch, files),
+    tiny = config.get("_tiny")
+    if tiny:
+        return {"dim": tiny["embed_dim"], "depth": tiny["depth"], "num_heads": tiny["num_heads"], "patch_size": tiny.get("patch_size", 16)}
+    size = name.partition("_")[2].partition("_")[0]
+    if size not in VIT_SIZES:
+        raise ConfigError(f"{SOURCE} names a ViT of unknown size, {name!r}; known sizes: {', '.join(VIT_SIZES)}")
+    return {**VIT_SIZES[size], "patch_size": 16}
+
+
+def read_quantizer(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of one branch's quantizer from the authors' flat one; where that has no key, with the defaults of their code."""
+    scales, dim, unit = config["v_patch_nums"], config["codebook_embed_dim"], config.get("codebook_l2_norm", True)
+    if len(scales) == 1:
+        sizes = {"type": "vq", "codebook_size": config["codebook_size"], "dim": dim}
+        return {**sizes, "normalize_latents": unit, "normalize_codes": unit, "commitment_weight": config.get("commit_loss_beta", 0.25)}
+    is_soft, drop = config.get("soft_entropy", True), config.get("codebook_drop", 0.0)
+    shared = {
+        "type": "multi_scale",
+        "scales": scales,
+        "phi": {"num_convs": config.get("share_quant_resi", 4)},
+        "dropout": {"share": drop, "min_levels": config.get("start_drop", 1)} if drop else None,
     }
-    return ReconstructionConfig.parse(values, source=_SOURCE)
-
-
-def perturbation_from_reference(config: Mapping[str, Any], *, steps_per_epoch: int) -> PerturbationConfig | None:
-    """The perturbation of the authors' training, None where there is none.
-
-    Raises:
-        ConfigError: for unknown keys or values out of range.
-    """
-    REFERENCE_KEYS.check(config, source=_SOURCE)
-    if not config.get("alpha", 0.0) or not config.get("beta", 0.0):
-        return None
-    start, end = config.get("anneal_start", 200), config.get("anneal_end", 200)
-    annealing = {"start": start, "end": end, "end_ratio": config.get("end_ratio", 0.5), "steps_per_unit": steps_per_epoch} if end > start else None
-    values = {name: config.get(name, default) for name, default in (("alpha", 0.0), ("beta", 0.0), ("delta", 100))}
-    return PerturbationConfig.parse({**values, "annealing": annealing}, source=_SOURCE)
-
-
-def _semantic(config: Mapping[str, Any], steps_per_epoch: int, files: FrozenWeights) -> dict[str, Any]:
-    guide, feature = config["semantic_guide"], config.get("guide_type_1", "class")
-    if guide != "dinov2" or feature != "class":
-        raise ConfigError(f"semantic_guide {guide!r} with guide_type_1 {feature!r}: released models have dinov2 and class, and others are not built")
-    normalize = config.get("clip_norm", False)
+    if not config.get("lfq", config.get("kind") == "msbq"):
+        codes = {"type": "vq", "codebook_size": config["codebook_size"], "dim": dim}
+        normalized = {"normalize_latents": True, "normalize_codes": True, "raw_lookup": True}
+        return {**shared, "quantizer": {**codes, **normalized}, "commitment_weight": 0.25 * len(scales)}  # theirs is summed over scales
+    if config["codebook_size"] != 2**dim:
+        raise ConfigError(f"binary codes of {dim} bits have {2**dim} values; codebook_size is {config['codebook_size']}")
+    soft = {"inv_temperature": 1.0, "group_size": 1, "sample_log": {"eps": 1e-8}, "batch_log": {"eps": 1e-8}}
+    hard = {"inv_temperature": 100.0, "sample_log": {"eps": 0.0}, "batch_log": {"eps": 1e-5}}
+    entropy = {"weight": config.get("entropy_loss_ratio", 0.1), **(soft if is_soft else hard)}
     return {
-        "weight": config.get("sem_loss_weight", 0.1),
-        "teacher": {
-            "weights": files.dinov2,
-            "backbone": vit_from_reference(config["encoder_model"], config),
-            "image_size": image_size_from_reference(config),
-        },
-        "projection": "encoder.to_latents",
-        "normalize": normalize,
-        "scale": config.get("sem_loss_scale", 1.0),
-        "scale_rise": {"end": 100.0, "units": 200, "steps_per_unit": steps_per_epoch} if normalize else None,
-        "excluded_share": config.get("codebook_drop", 0.0),
+        **shared,
+        "quantizer": {"type": "binary", "dim": dim, "codes": "sphere" if unit else "cube", "bit_order": "lsb", "entropy": entropy},
+        "amplitude_ratio": config.get("scale", 1.0),
+        "normalize": unit,
+        "entropy_samples": "first_two" if is_soft else "kept",
     }
 
 
-def _gan(config: Mapping[str, Any], steps_per_epoch: int, files: FrozenWeights) -> dict[str, Any]:
-    try:
-        discriminator = {"dinodisc": {"type": "dino", "weights": files.dino}, "patchgan": {"type": "patchgan"}}[config.get("disc_type", "patchgan")]
-        discriminator_loss = {"hinge": "hinge", "vanilla": "logistic"}[config.get("disc_loss", "hinge")]
-        generator_loss = {"hinge": "hinge"}[config.get("gen_loss", "hinge")]
-    except KeyError as error:
-        raise ConfigError(f"{_SOURCE} trains with {error}, which no release does and which is not built") from error
-    return {
-        "weight": config.get("disc_weight", 0.5),
-        "adaptive": {"last_layer": "decoder.to_pixels.weight"} if config.get("disc_adaptive_weight", False) else None,
-        "generator_loss": generator_loss,
-        "discriminator_loss": discriminator_loss,
-        "start_step": config.get("disc_epoch_start", 0) * steps_per_epoch,
-        "lecam": "logits",
-        "lecam_weight": config.get("lecam_loss_weight") or 0.0,
-        "augmentation": {} if discriminator["type"] == "dino" else None,
-        "discriminator": discriminator,
-    }
+def _inside(key: str) -> str:
+    """Codebooks of multi-scale quantizers lie one module deeper."""
+    return key.removesuffix("codebook") + "quantizer.codebook" if key.endswith(".codebook") else key
+
+
+def _in_our_shape(key: str, tensor: Tensor) -> Tensor:
+    if key in ("encoder.to_latents.weight", "decoder.embed.weight"):
+        return tensor.flatten(1)
+    if key.endswith(("latent_tokens", "mask_token", "class_token", "positions")):
+        return tensor.flatten(0, 1)
+    return tensor

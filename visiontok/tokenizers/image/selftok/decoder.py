@@ -45,7 +45,8 @@ class JointFlowDecoder(nn.Module):
     def forward(self, noisy: Tensor, times: Tensor, context: Context, lengths: Tensor | None = None) -> Tensor:
         """Samples (B, H, W, C) at times (B,) or (1,) -> their velocity; `lengths` as for `JointTransformer`."""
         patches = self.patch_embed(patchify(noisy, self.patch_size)) + self.patch_positions
-        return unpatchify(self.trunk(patches, times, context, lengths), self.patch_size, height=self.side)
+        out = self.trunk(patches, times, context, lengths)
+        return unpatchify(out.unflatten(1, (self.side, self.side)), self.patch_size)
 
 
 class JointOneStepDecoder(nn.Module):
@@ -65,7 +66,8 @@ class JointOneStepDecoder(nn.Module):
         )
 
     def forward(self, context: Context) -> Tensor:
-        """What all tokens say -> (B, H, W, C)."""
+        """The context of all tokens -> (B, H, W, C)."""
         patches = (self.mask_token + self.patch_positions).expand(len(context.tokens), -1, -1)
         pure_noise = torch.ones(1, device=patches.device)
-        return unpatchify(self.trunk(patches, pure_noise, context), self.patch_size, height=self.side)
+        out = self.trunk(patches, pure_noise, context)
+        return unpatchify(out.unflatten(1, (self.side, self.side)), self.patch_size)

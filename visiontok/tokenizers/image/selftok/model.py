@@ -1,6 +1,6 @@
 """Selftok (Wang et al. 2025, arXiv 2505.07538): 512 ordered tokens; how many of them the decoder sees follows from how noisy its picture still is.
 
-Reads top to bottom: configuration, model, and how the released weights map to it. Stable Diffusion 3's autoencoder brings the picture to a grid
+Stable Diffusion 3's autoencoder brings the picture to a grid
 of latents; learned queries read the grid and are quantized to the tokens; a rectified flow, or a renderer that was trained after it, makes the
 grid again. At pure noise the flow sees all tokens, near the end only the first: those matter always, the last only for the first outline.
 """
@@ -8,6 +8,7 @@ grid again. At pure noise the flow sees all tokens, near the end only the first:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -18,19 +19,20 @@ from typing_extensions import Self
 
 from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError, TokenError
+from visiontok.base.noise import Noise, NoiseLike, as_noise
 from visiontok.core.model import load_weights
-from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
+from visiontok.core.tokenizer import DecodeOptions, Tokenizer, TokenizerOutput
 from visiontok.decoders.flow.sampling import euler, seeded_noise, starting_noise
 from visiontok.decoders.flow.training import FlowTimes, ModeTimes, estimate, flow_loss, mix
 from visiontok.decoders.flow.visible_tokens import VisibleTokens
-from visiontok.layers.bfloat16 import products_for
+from visiontok.encoders.text import TextLike
 from visiontok.quantizers.positional_vector import PositionalVectorConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 from visiontok.tokenizers.image.selftok.decoder import JointFlowDecoder, JointOneStepDecoder
 from visiontok.tokenizers.image.selftok.encoder import DualStreamConfig, DualStreamEncoder
 from visiontok.tokenizers.image.selftok.joint_transformer import JointTransformerConfig
-from visiontok.tokenizers.image.selftok.reference import REFERENCE_KEYS, centre_of_table, in_our_shapes, read_reference, without_unread
+from visiontok.tokenizers.image.selftok.reference import KEY_MAP, center_of_table, convert_weights, read_config
 from visiontok.tokens import Latents, Segment, TokenLayout, Tokens
 
 
@@ -108,6 +110,17 @@ class SelftokConfig(Config):
         return side, side, self.channels
 
 
+@dataclass(frozen=True)
+class StepOptions(DecodeOptions):
+    """What a caller asks of the decoder.
+
+    Attributes:
+        steps: of the flow; None for those of the configuration.
+    """
+
+    steps: int | None = None
+
+
 class Selftok(Tokenizer[SelftokConfig]):
     """Autoencoder, dual-stream encoder, cosine codebook, joint transformer.
 
@@ -136,8 +149,8 @@ class Selftok(Tokenizer[SelftokConfig]):
             modality="image",
             segments=(Segment(name="queries", shape=(config.num_tokens,), vocab_size=config.quantizer.codebook_size),),
             signal_shape=(config.image_size, config.image_size),
-            prefix_decodable=is_flow,
-            order=tuple(reversed(range(config.num_tokens))),
+            prefixes="any" if is_flow else "none",
+            order="reverse",
         )
 
     # Between pictures and the grid.
@@ -190,45 +203,40 @@ class Selftok(Tokenizer[SelftokConfig]):
         return self.encoder(self.features(signal))
 
     @property
-    def starts_from_noise(self) -> bool:
-        """Whether `decode` draws where it is given a generator: the one-step renderer has no noise."""
+    def is_stochastic(self) -> bool:
+        """A flow starts from noise; the one-step renderer has none."""
         return isinstance(self.config.decoding, FlowDecoding)
 
     @torch.no_grad()
-    def decode(
-        self,
-        tokens: Tokens | Latents,
-        *,
-        steps: int | None = None,
-        generator: torch.Generator | None = None,
-        noise: Tensor | None = None,
-    ) -> Tensor:
+    def decode(self, tokens: Tokens | Latents, *, steps: int | None = None, text: TextLike | None = None, noise: NoiseLike = None) -> Tensor:
         """Tokens -> images (B, 3, S, S) clamped to [0, 1].
 
-        A flow starts from noise. Without a generator and without noise, a sample's noise follows from its first id: the same tokens, and all of
-        their prefixes, meet the same noise, whatever else is in the batch. A prefix hides the other tokens at every time.
+        A flow starts from noise. Without noise given, a sample's noise follows from its first token: the same tokens, and all of their prefixes,
+        meet the same noise, whatever else is in the batch. A prefix hides the other tokens at every time.
 
         Args:
             tokens: what `encode` gave, perhaps shortened.
             steps: of the flow; None for those of the configuration.
-            generator: draws the noise, sample by sample.
-            noise: (B, H, W, C) itself.
+            text: is refused; see `Tokenizer.decode`.
+            noise: one normal draw (B, H, W, C); without effect on the one-step renderer.
 
         Raises:
-            TokenError: if the tokens have another layout, an id is out of range, the noise has another shape, or steps or noise are given for a
-                decoder that has neither.
+            TokenError: if the tokens have another layout, an index is out of range, or steps are given for a decoder that has none.
         """
-        if isinstance(self.config.decoding, OneStepDecoding) and (steps, generator, noise) != (None, None, None):
-            raise TokenError("this Selftok decodes in one step, without noise: leave out steps, generator and noise")
-        checked = self.checked(tokens)
-        assert isinstance(checked, Tokens)
-        with products_for(next(self.parameters())):
-            return self._picture(checked, steps=steps, generator=generator, noise=noise).clamp(0, 1)
+        if isinstance(self.config.decoding, OneStepDecoding) and steps is not None:
+            raise TokenError(f"this Selftok decodes in one step: leave out steps={steps}")
+        text = self._text_for(text, samples=len(tokens), needed=False)
+        return self.decode_with(tokens, StepOptions(text=text, noise=noise, steps=steps))
 
-    def decode_tokens(self, tokens: Tokens | Latents) -> Tensor:
+    def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
         """Checked tokens -> images (B, 3, S, S), not clamped."""
         assert isinstance(tokens, Tokens)
-        return self._picture(tokens)
+        codes = self.codes_of(tokens)
+        if isinstance(self.decoder, JointOneStepDecoder):
+            return self.decode_latents(codes)
+        start = starting_noise(tokens.indices, self.config.grid, options.noise)
+        steps = options.steps if isinstance(options, StepOptions) else None
+        return self.pictures(self.denoise(codes, tokens.sample_lengths, start.to(codes), steps=steps))
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Codes (B, K, D) -> images (B, 3, S, S), not clamped, a flow's all from one noise: codes alone do not tell the ids that seed it."""
@@ -262,13 +270,6 @@ class Selftok(Tokenizer[SelftokConfig]):
 
         return euler(velocity, noise, steps=config.steps if steps is None else steps)
 
-    def _picture(self, tokens: Tokens, *, steps: int | None = None, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
-        codes = self.codes_of(tokens)
-        if isinstance(self.decoder, JointOneStepDecoder):
-            return self.decode_latents(codes)
-        start = starting_noise(tokens.indices, self.config.grid, generator=generator, noise=noise)
-        return self.pictures(self.denoise(codes, tokens.sample_lengths, start.to(codes), steps=steps))
-
     def _flow(self) -> tuple[FlowDecoding, JointFlowDecoder]:
         if not isinstance(self.config.decoding, FlowDecoding) or not isinstance(self.decoder, JointFlowDecoder):
             raise TokenError("this Selftok decodes in one step: it has no flow, and needs every token")
@@ -276,11 +277,11 @@ class Selftok(Tokenizer[SelftokConfig]):
 
     # Training.
 
-    def forward(self, signal: Tensor) -> TokenizerOutput:
-        """Training pass: the quantizer's losses and `flow`, that of one noisy sample per picture at a random time; for the renderer `latents` alone.
+    def forward(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
+        """Training pass: the quantizer's losses and `flow`, that of one noisy sample per image at a random time; for the renderer `latents` alone.
 
-        In training the reconstruction is the decoder's guess at the features (B, H, W, C); in evaluation mode it is the decoded picture. All draws
-        come from torch's global state.
+        In training the reconstruction is the decoder's estimate of the features (B, H, W, C); in evaluation mode it is the decoded image. Draws in
+        training, in this order: the times, normal (B, H, W, C) for the noise, uniform (B,) for the samples without tokens.
         """
         data = self.features(signal)
         if isinstance(self.decoder, JointOneStepDecoder):
@@ -292,45 +293,45 @@ class Selftok(Tokenizer[SelftokConfig]):
             indices, codes, losses, stats = quantized.indices, quantized.latents, quantized.losses, quantized.stats
         tokens = Tokens(indices, self.layout)
         if not self.training:
-            reconstruction = self.decode_tokens(tokens)
+            reconstruction = self.decode_tokens(tokens, DecodeOptions(noise=noise))
         elif isinstance(self.decoder, JointOneStepDecoder):
             reconstruction = self.decoder(self.decoder.trunk.context(codes))
             losses = {"latents": F.mse_loss(reconstruction.float(), data.float())}
         else:
-            reconstruction, flow = self._flow_terms(data, codes)
+            reconstruction, flow = self._flow_terms(data, codes, as_noise(noise, data.device))
             losses = {**losses, "flow": flow}
         return TokenizerOutput(reconstruction, tokens, codes, losses, stats)
 
-    def _flow_terms(self, data: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+    def _flow_terms(self, data: Tensor, codes: Tensor, source: Noise) -> tuple[Tensor, Tensor]:
         """The guess at the features (B, H, W, C), and the loss."""
         config, decoder = self._flow()
-        times, noise = config.flow_times.draw(len(data), device=data.device), torch.randn_like(data)
-        dropped = torch.rand(len(data), device=data.device) < config.null_probability
+        times, noise = config.flow_times.draw(len(data), source), source.normal(*data.shape).to(data)
+        dropped = source.uniform(len(data)) < config.null_probability
         noisy, seen = mix(data, noise, times), config.visible.at(1000 * times)
         velocity = decoder(noisy, times, decoder.trunk.context(codes, dropped=dropped), seen.cpu())
         return estimate(noisy, velocity, times), flow_loss(velocity, data, noise).mean()
 
     # The authors' checkpoints.
 
-    reference_keys: ClassVar = REFERENCE_KEYS
+    reference_keys: ClassVar = KEY_MAP
 
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The authors' tensors under our names; tables of positions as they are, which may cover a larger grid."""
-        return in_our_shapes(super().weights_from_reference(without_unread(state_dict)))
+        return convert_weights(state_dict)
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> SelftokConfig:
         """From the authors' YAML; its encoders and decoders are classes whose sizes `fixture_sizes` may change."""
-        return SelftokConfig.parse(read_reference(config), source="the Selftok reference configuration")
+        return SelftokConfig.parse(read_config(config), source="the Selftok reference configuration")
 
     @classmethod
     def from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Self:
-        """As for every model; of the tables of positions only the centre, as large as the grid, is taken."""
+        """As for every model; of the tables of positions only the center, as large as the grid, is taken."""
         ours = cls.config_from_reference(config, state_dict)
         weights = cls.weights_from_reference(state_dict)
         for name in {"encoder.patch_positions", "decoder.patch_positions"} & set(weights):
-            weights[name] = centre_of_table(weights[name], ours.grid[0] // ours.patch_size)
+            weights[name] = center_of_table(weights[name], ours.grid[0] // ours.patch_size)
         model = cls(ours)
         load_weights(model, weights, source="the reference checkpoint")
         return model.eval()

@@ -8,7 +8,8 @@ import visiontok
 from visiontok.base.errors import ConfigError
 from visiontok.quantizers import DimensionWiseConfig
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
-from visiontok.tokenizers.image.titok.model import VIT_SIZES, TiTok, TiTokConfig
+from visiontok.tokenizers.image.titok.model import TiTok, TiTokConfig
+from visiontok.tokenizers.image.titok.reference import VIT_SIZES
 from visiontok.tokenizers.image.tokenbridge.model import TokenBridge, TokenBridgeConfig
 
 VAE = KlVaeConfig.parse({"image_size": 16, "channels": [8, 16], "num_res_blocks": 1, "norm_groups": 4, "bottleneck": {"dim": 3}})
@@ -23,7 +24,7 @@ def base(kind: str) -> KlVae | TiTok:
     return TiTok(TiTokConfig.parse({**TITOK, "quantizer": {"type": "gaussian", "dim": 1 if kind == "titok-1d" else 4}})).eval()
 
 
-def pictures(count: int = 2) -> torch.Tensor:
+def images(count: int = 2) -> torch.Tensor:
     return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
@@ -31,32 +32,32 @@ def pictures(count: int = 2) -> torch.Tensor:
 def test_any_continuous_tokenizer_gets_one_id_per_dimension(kind, shape, tmp_path):
     continuous = base(kind)
     model = TokenBridge.quantizing(continuous, DimensionWiseConfig(levels=32, range=4.0))
-    tokens = model.encode(pictures())
+    tokens = model.encode(images())
     assert tokens.indices.shape == (2, torch.Size(shape).numel())
     assert (tokens.layout.segments[0].shape, tokens.layout.segments[0].codebooks) == (shape[:-1], shape[-1])
     loaded = visiontok.from_pretrained(visiontok.save_pretrained(model, tmp_path / "model"))
     assert loaded.config == model.config
-    assert torch.equal(loaded.encode(pictures()).indices, tokens.indices)
+    assert torch.equal(loaded.encode(images()).indices, tokens.indices)
     assert torch.equal(loaded.decode(tokens), model.decode(tokens))
 
 
 @pytest.mark.parametrize("kind", ["kl-vae", "titok"])
 def test_many_levels_come_near_the_continuous_reconstruction(kind):
     continuous = base(kind)
-    latents = continuous.encode(pictures())
+    latents = continuous.encode(images())
     whole, errors = continuous.decode(latents), []
     for levels in (4, 32, 256):
         model = TokenBridge.quantizing(continuous, DimensionWiseConfig(levels=levels, range=2 * float(latents.values.abs().max())))
-        errors.append(F.mse_loss(model.decode(model.encode(pictures())), whole).item())
+        errors.append(F.mse_loss(model.decode(model.encode(images())), whole).item())
     assert errors[2] < errors[1] < errors[0]
     assert errors[2] < 1e-4
 
 
 def test_a_generator_draws_from_the_posterior():
     model = TokenBridge.quantizing(base("kl-vae"), DimensionWiseConfig(levels=64, range=4.0))
-    first, second = (model.encode(pictures(), generator=torch.Generator().manual_seed(4)).indices for _ in range(2))
+    first, second = (model.encode(images(), generator=torch.Generator().manual_seed(4)).indices for _ in range(2))
     assert torch.equal(first, second)
-    assert not torch.equal(first, model.encode(pictures()).indices)
+    assert not torch.equal(first, model.encode(images()).indices)
 
 
 def test_discrete_tokenizers_are_refused():
@@ -89,7 +90,7 @@ def test_a_first_level_of_another_width_than_the_stem_is_read():
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     assert shapes["base.encoder.conv_in.weight"] == (8, 3, 3, 3)
     assert shapes["base.encoder.down_blocks.0.resnets.0.conv_shortcut.weight"] == (16, 8, 1, 1)
-    assert model.decode(model.encode(pictures())).shape == (2, 3, 16, 16)
+    assert model.decode(model.encode(images())).shape == (2, 3, 16, 16)
 
 
 @pytest.mark.parametrize("changes", [{"bits": -1}, {"bits": 12}, {"range": 0.0}, {"stray": 1}])

@@ -19,7 +19,7 @@ CONFIG = KlVaeConfig.parse(
 )  # fmt: skip
 
 
-def pictures(count: int = 2, side: int = 16) -> torch.Tensor:
+def images(count: int = 2, side: int = 16) -> torch.Tensor:
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
@@ -35,13 +35,13 @@ def theirs() -> AutoencoderKL:
 def test_it_gives_what_diffusers_gives(theirs: AutoencoderKL):
     ours = visiontok.from_reference("kl-vae", dict(theirs.config), theirs.state_dict())
     assert ours.config == CONFIG
-    posterior = theirs.encode(pictures() * 2 - 1).latent_dist
-    latents = ours.encode(pictures())
+    posterior = theirs.encode(images() * 2 - 1).latent_dist
+    latents = ours.encode(images())
     assert isinstance(latents, Latents)
     torch.testing.assert_close(latents.view().permute(0, 3, 1, 2), (posterior.mode() - 0.25) * 0.5)
     torch.testing.assert_close(ours.decode(latents), ((theirs.decode(posterior.mode()).sample + 1) / 2).clamp(0, 1))
     noise = torch.randn(posterior.mean.shape)
-    drawn = ours.quantizer.with_noise(ours.encode_latents(pictures()), noise.permute(0, 2, 3, 1))
+    drawn = ours.quantizer.with_noise(ours.encode_latents(images()), noise.permute(0, 2, 3, 1))
     torch.testing.assert_close(ours.quantizer.restore(drawn.latents).permute(0, 3, 1, 2), posterior.mean + posterior.std * noise)
     torch.testing.assert_close(drawn.stats["kl"], posterior.kl().mean())
 
@@ -63,15 +63,15 @@ def test_a_diffusers_folder_loads_without_being_told_what_it_is(theirs: Autoenco
     ours = visiontok.from_pretrained(tmp_path / "diffusers")
     saved = visiontok.from_pretrained(visiontok.save_pretrained(ours, tmp_path / "ours"))
     assert saved.config == ours.config == CONFIG
-    assert torch.equal(saved.encode(pictures()).values, ours.encode(pictures()).values)
+    assert torch.equal(saved.encode(images()).values, ours.encode(images()).values)
 
 
 def test_the_generator_draws_and_its_absence_gives_the_mode():
     vae = KlVae(CONFIG).eval()
-    first, second = (vae.encode(pictures(), generator=torch.Generator().manual_seed(4)).values for _ in range(2))
+    first, second = (vae.encode(images(), generator=torch.Generator().manual_seed(4)).values for _ in range(2))
     assert torch.equal(first, second)
-    assert not torch.equal(first, vae.encode(pictures()).values)
-    assert torch.equal(vae.encode(pictures()).values, vae.encode(pictures()).values)
+    assert not torch.equal(first, vae.encode(images()).values)
+    assert torch.equal(vae.encode(images()).values, vae.encode(images()).values)
 
 
 def test_any_multiple_of_the_stride_keeps_its_shape():

@@ -11,11 +11,12 @@ from visiontok.base.resources import configs_folder
 from visiontok.core.model import Model
 from visiontok.losses import ReconstructionConfig
 from visiontok.registry import checkpoints
-from visiontok.tokenizers.image.elm_bae.model import ElmBae, ElmBaeConfig, keys_of
+from visiontok.tokenizers.image.elm_bae.model import ElmBaeConfig
+from visiontok.tokenizers.image.elm_bae.reference import key_map
 from visiontok.tokenizers.image.ibq.model import Ibq
 from visiontok.tokenizers.image.llamagen_vq.model import LlamaGenVq
 from visiontok.tokenizers.shared.moving_average import averaged_weights, last_weights
-from visiontok.tokenizers.shared.taming import attention_levels
+from visiontok.tokenizers.shared.taming_keys import attention_levels
 from visiontok.training.recipe import load_recipe
 
 NET = {"channels": 8, "channel_mult": [1, 2], "num_res_blocks": 1, "latent_channels": 8, "norm_groups": 4, "attention_levels": [1]}
@@ -34,20 +35,20 @@ def model(family: str, **changes: object) -> Model:
     return visiontok.create(family, **values).eval()
 
 
-def pictures(count: int = 2, height: int = 16, width: int = 16) -> torch.Tensor:
+def images(count: int = 2, height: int = 16, width: int = 16) -> torch.Tensor:
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("family", QUANTIZERS)
 def test_any_multiple_of_the_stride_keeps_its_shape(family: str) -> None:
     tokenizer = model(family)
-    tokens = tokenizer.encode(pictures(height=12, width=20))
+    tokens = tokenizer.encode(images(height=12, width=20))
     assert tokens.view().shape[:3] == (2, 6, 10)
     assert tokens.layout.signal_shape == (12, 20)
     image = tokenizer.decode(tokens)
     assert image.shape == (2, 3, 12, 20)
     assert 0 <= float(image.min()) <= float(image.max()) <= 1
-    assert torch.equal(tokenizer.encode(pictures()).indices, tokenizer.encode(pictures()).indices)
+    assert torch.equal(tokenizer.encode(images()).indices, tokenizer.encode(images()).indices)
 
 
 @pytest.mark.parametrize("family", QUANTIZERS)
@@ -56,7 +57,7 @@ def test_configuration_and_weights_round_trip(family: str, tmp_path) -> None:
     assert type(tokenizer.config).parse(tokenizer.config.to_dict()) == tokenizer.config
     visiontok.save_pretrained(tokenizer, tmp_path / "model")
     loaded = visiontok.from_pretrained(tmp_path / "model")
-    assert torch.equal(loaded.decode(loaded.encode(pictures())), tokenizer.decode(tokenizer.encode(pictures())))
+    assert torch.equal(loaded.decode(loaded.encode(images())), tokenizer.decode(tokenizer.encode(images())))
 
 
 @pytest.mark.parametrize("family", QUANTIZERS)
@@ -64,7 +65,7 @@ def test_training_lowers_the_loss(family: str) -> None:
     tokenizer = model(family).train()
     objective = ReconstructionConfig().build()
     optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=3e-3)
-    colours = torch.nn.functional.interpolate(pictures(4, 2, 2), scale_factor=8.0)  # four squares of one colour each
+    colours = torch.nn.functional.interpolate(images(4, 2, 2), scale_factor=8.0)  # four squares of one colour each
     distances = []
     for step in range(30):
         output = tokenizer(colours)
@@ -79,9 +80,9 @@ def test_training_lowers_the_loss(family: str) -> None:
 @pytest.mark.parametrize("family", QUANTIZERS)
 def test_bfloat16_encodes_and_decodes(family: str) -> None:
     tokenizer = model(family)
-    tokens = tokenizer.encode(pictures())
+    tokens = tokenizer.encode(images())
     half = model(family).to(torch.bfloat16)
-    assert half.encode(pictures()).indices.shape == tokens.indices.shape
+    assert half.encode(images()).indices.shape == tokens.indices.shape
     assert (half.decode(tokens).float() - tokenizer.decode(tokens)).abs().max() < 0.1
 
 
@@ -101,9 +102,9 @@ def test_elms_latents_are_as_wide_as_the_nets() -> None:
 
 def test_bits_are_drawn_only_when_a_generator_is_given() -> None:
     tokenizer = model("elm-bae")
-    first, second = (tokenizer.encode(pictures(), generator=torch.Generator().manual_seed(5)).indices for _ in range(2))
+    first, second = (tokenizer.encode(images(), generator=torch.Generator().manual_seed(5)).indices for _ in range(2))
     assert torch.equal(first, second)
-    assert not torch.equal(first, tokenizer.encode(pictures()).indices)
+    assert not torch.equal(first, tokenizer.encode(images()).indices)
 
 
 def test_levels_are_named_by_their_sides_in_the_configured_image() -> None:
@@ -130,11 +131,11 @@ def test_authors_configurations_with_unknown_or_missing_keys_are_refused() -> No
         LlamaGenVq.config_from_reference({"codebok": 3}, {})
     with pytest.raises(ConfigError, match=r"ddconfig\.tanh_out"):
         Ibq.config_from_reference({"ddconfig": {**IBQ_SIZES, "tanh_out": True}, "n_embed": 4, "embed_dim": 8}, {})
-    with pytest.raises(ConfigError, match="lacks 'n_embed'"):
+    with pytest.raises(ConfigError, match="n_embed"):
         Ibq.config_from_reference({"ddconfig": IBQ_SIZES, "embed_dim": 8}, {})
-    with pytest.raises(ConfigError, match="colour"):
+    with pytest.raises(ConfigError, match="in_channels"):
         Ibq.config_from_reference({"ddconfig": {**IBQ_SIZES, "in_channels": 1}, "n_embed": 4, "embed_dim": 8}, {})
-    with pytest.raises(ConfigError, match="lacks 'emb_dim'"):
+    with pytest.raises(ConfigError, match="emb_dim"):
         visiontok.from_reference("elm", {"codebook_size": 4}, {})
     with pytest.raises(CheckpointError, match=r"have no place in this model: stray\.weight"):
         visiontok.from_reference("llamagen-vq", {"ch": 32, "encoder_ch_mult": [1], "decoder_ch_mult": [1]}, {"stray.weight": torch.zeros(1)})
@@ -169,8 +170,8 @@ def test_elms_blocks_are_counted_through_in_the_order_in_which_they_run() -> Non
         "generator.blocks.22.weight": "decoder.conv_out.weight",
         "generator.logsigma.0.weight": None,
     }
-    with torch.device("meta"):
-        keys = keys_of(ElmBae(ElmBaeConfig()))
+    config = ElmBaeConfig()
+    keys = key_map(config.encoder, config.decoder)
     numbered = {f"ae.{name}": torch.tensor(number) for number, name in enumerate(places)}
     found = {int(number): name for name, number in keys(numbered).items()}
     assert [found.get(number) for number in range(len(places))] == list(places.values())

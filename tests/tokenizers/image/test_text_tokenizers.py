@@ -27,7 +27,7 @@ def model(family: str, **changes):
     return visiontok.create(family, **{**SIZES, "quantizer": VQ, **changes}).eval()
 
 
-def pictures(count: int = 3) -> torch.Tensor:
+def images(count: int = 3) -> torch.Tensor:
     return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
@@ -38,7 +38,7 @@ def embeddings(seed: int = 2, count: int = 3) -> torch.Tensor:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_text_changes_what_tokens_decode_to(family):
     tokenizer, text = model(family), embeddings()
-    tokens = tokenizer.encode(pictures(), text=text)
+    tokens = tokenizer.encode(images(), text=text)
     image = tokenizer.decode(tokens, text=text)
     assert image.shape == (3, 3, 16, 16)
     assert torch.equal(image, tokenizer.decode(tokens, text=text))
@@ -47,10 +47,10 @@ def test_the_text_changes_what_tokens_decode_to(family):
 
 def test_only_textok_needs_the_text_to_encode():
     tatitok, textok = (model(family) for family in FAMILIES)
-    assert torch.equal(tatitok.encode(pictures()).indices, tatitok.encode(pictures(), text=embeddings()).indices)
+    assert torch.equal(tatitok.encode(images()).indices, tatitok.encode(images(), text=embeddings()).indices)
     with pytest.raises(TextError, match=r"TexTok reads a text .* \(3, 5, 8\)"):
-        textok.encode(pictures())
-    first, second = (textok.given(embeddings(seed)).encode_latents(pictures()) for seed in (2, 3))
+        textok.encode(images())
+    first, second = (textok.given(embeddings(seed)).encode_latents(images()) for seed in (2, 3))
     assert first.shape == (3, 6, 4)
     assert not torch.allclose(first, second)
 
@@ -58,7 +58,7 @@ def test_only_textok_needs_the_text_to_encode():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_missing_or_unfitting_text_is_named(family):
     tokenizer, text = model(family), embeddings()
-    tokens = tokenizer.encode(pictures(), text=text)
+    tokens = tokenizer.encode(images(), text=text)
     with pytest.raises(TextError, match="pass text="):
         tokenizer.decode(tokens)
     with pytest.raises(TextError, match=r"\(B, 5, 8\), got \(3, 5, 7\)"):
@@ -71,9 +71,9 @@ def test_a_missing_or_unfitting_text_is_named(family):
 
 def test_strings_are_read_by_an_attached_encoder():
     tokenizer = model("textok").attach_text_encoder()
-    tokens = tokenizer.encode(pictures(), text="a red circle")
+    tokens = tokenizer.encode(images(), text="a red circle")
     embedded = HashedWords(length=5, dim=8)(["a red circle"])
-    assert torch.equal(tokens.indices, tokenizer.encode(pictures(), text=embedded.expand(3, -1, -1)).indices)
+    assert torch.equal(tokens.indices, tokenizer.encode(images(), text=embedded.expand(3, -1, -1)).indices)
     one_each = tokenizer.decode(tokens, text=["a red circle", "a cat", "a dog"])
     for_all = tokenizer.decode(tokens, text="a red circle")
     torch.testing.assert_close(one_each[0], for_all[0])
@@ -89,8 +89,8 @@ def test_given_shares_weights_and_leaves_the_tokenizer_without_text():
     reader = tokenizer.given(embeddings())
     assert reader.decoder is tokenizer.decoder
     with pytest.raises(TextError):
-        tokenizer.decode(tokenizer.encode(pictures()))
-    tokens = reader.encode(pictures())
+        tokenizer.decode(tokenizer.encode(images()))
+    tokens = reader.encode(images())
     assert torch.equal(reader.decode(tokens), tokenizer.decode(tokens, text=embeddings()))
 
 
@@ -99,7 +99,7 @@ def test_save_and_load_leave_the_text_encoder_out(tmp_path):
     loaded = visiontok.from_pretrained(visiontok.save_pretrained(tokenizer, tmp_path / "model"))
     assert loaded.config == tokenizer.config
     assert loaded.text_encoder is None
-    tokens = tokenizer.encode(pictures())
+    tokens = tokenizer.encode(images())
     assert torch.equal(loaded.decode(tokens, text=embeddings()), tokenizer.decode(tokens, text=embeddings()))
     assert "text=" in (tmp_path / "model" / "README.md").read_text()
 
@@ -108,14 +108,14 @@ def test_save_and_load_leave_the_text_encoder_out(tmp_path):
 def test_nested_dropout_and_targets_work_beside_the_text(family):
     tokenizer, text = model(family, nested_dropout={"schedule": "uniform"}), embeddings()
     lengths = torch.tensor([1, 6, 3])
-    mixed = tokenizer.decode(tokenizer.encode(pictures(), text=text, num_tokens=lengths), text=text)
+    mixed = tokenizer.decode(tokenizer.encode(images(), text=text, num_tokens=lengths), text=text)
     for row, length in enumerate(lengths.tolist()):
         part = slice(row, row + 1)
-        alone = tokenizer.encode(pictures()[part], text=text[part], num_tokens=length)
+        alone = tokenizer.encode(images()[part], text=text[part], num_tokens=length)
         torch.testing.assert_close(mixed[part], tokenizer.decode(alone, text=text[part]))
-    assert tokenizer.encode(pictures(), text=text, target=Psnr(1)).sample_lengths.tolist() == [1, 1, 1]
+    assert tokenizer.encode(images(), text=text, target=Psnr(1)).sample_lengths.tolist() == [1, 1, 1]
     with pytest.raises(TextError):
-        tokenizer.encode(pictures(), target=Psnr(1))
+        tokenizer.encode(images(), target=Psnr(1))
 
 
 @pytest.mark.parametrize("quantizer", [VQ | {"clustering": {}}, {"type": "gaussian", "dim": 4}])
@@ -125,8 +125,8 @@ def test_training_steps_lower_the_loss_and_reach_every_weight(family, quantizer)
     optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=3e-3)
     losses = []
     for _ in range(30):
-        output = tokenizer(pictures(), embeddings())
-        loss = (output.reconstruction - pictures()).square().mean() + sum(output.losses.values())
+        output = tokenizer(images(), embeddings())
+        loss = (output.reconstruction - images()).square().mean() + sum(output.losses.values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -19,21 +19,21 @@ def matryoshka():
     return visiontok.create("titok", **TITOK, nested_dropout={"schedule": "uniform"}).eval()
 
 
-def pictures(count=3):
+def images(count=3):
     return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
 def test_prefixes_decode_alone_and_mixed_alike(matryoshka):
-    mixed = assert_lengths_share_a_batch(matryoshka, pictures(), torch.tensor([1, 6, 3]))
-    assert not torch.allclose(mixed[0], matryoshka.decode(matryoshka.encode(pictures()))[0])
+    mixed = assert_lengths_share_a_batch(matryoshka, images(), torch.tensor([1, 6, 3]))
+    assert not torch.allclose(mixed[0], matryoshka.decode(matryoshka.encode(images()))[0])
 
 
 def test_all_tokens_decode_as_without_nested_dropout(matryoshka):
     plain = visiontok.create("titok", **TITOK).eval()
     plain.load_state_dict(matryoshka.state_dict())
-    tokens = plain.encode(pictures())
-    assert torch.equal(matryoshka.encode(pictures()).indices, tokens.indices)
-    assert torch.equal(matryoshka(pictures()).reconstruction, plain(pictures()).reconstruction)
+    tokens = plain.encode(images())
+    assert torch.equal(matryoshka.encode(images()).indices, tokens.indices)
+    assert torch.equal(matryoshka(images()).reconstruction, plain(images()).reconstruction)
     with pytest.raises(TokenError, match="ordered"):
         tokens.prefix(2)
 
@@ -41,7 +41,7 @@ def test_all_tokens_decode_as_without_nested_dropout(matryoshka):
 def test_training_reads_prefixes_and_trains_every_part(matryoshka):
     matryoshka.train()
     torch.manual_seed(2)
-    first, second = (matryoshka(pictures()).reconstruction for _ in range(2))
+    first, second = (matryoshka(images()).reconstruction for _ in range(2))
     assert not torch.equal(first, second)
     second.square().mean().backward()
     assert all(parameter.grad is not None for name, parameter in matryoshka.decoder.named_parameters())

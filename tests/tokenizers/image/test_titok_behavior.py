@@ -8,7 +8,8 @@ from PIL import Image
 from visiontok import Latents, Segment, TokenLayout, Tokens
 from visiontok.base.errors import CheckpointError, ConfigError, SignalError, TokenError
 from visiontok.losses import ReconstructionConfig
-from visiontok.tokenizers.image.titok.model import VIT_SIZES, TiTok, TiTokConfig
+from visiontok.tokenizers.image.titok.model import TiTok, TiTokConfig
+from visiontok.tokenizers.image.titok.reference import VIT_SIZES
 
 VIT = {**VIT_SIZES["tiny"], "patch_size": 8}
 VQ = {"type": "vq", "codebook_size": 32, "dim": 8}
@@ -23,7 +24,7 @@ def model(**changes) -> TiTok:
     return TiTok(config(**changes)).eval()
 
 
-def pictures(count: int = 2) -> torch.Tensor:
+def images(count: int = 2) -> torch.Tensor:
     return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
@@ -39,7 +40,7 @@ def test_whatever_a_caller_holds_becomes_the_same_tokens(tmp_path):
 
 def test_tokens_decode_to_an_image_in_range():
     tokenizer = model()
-    tokens = tokenizer.encode(pictures())
+    tokens = tokenizer.encode(images())
     assert tokens.layout == tokenizer.layout
     image = tokenizer.decode(tokens)
     assert image.shape == (2, 3, 32, 32)
@@ -53,7 +54,7 @@ def test_other_image_sizes_are_resized_and_cropped():
 
 def test_wrong_signals_are_refused_by_name():
     tokenizer = model()
-    for signal, message in ((pictures() * 2 - 1, r"\[-1, 1\]"), (torch.zeros(2, 1, 32, 32), "RGB"), ("no/such/file.png", "no/such/file.png")):
+    for signal, message in ((images() * 2 - 1, r"\[-1, 1\]"), (torch.zeros(2, 1, 32, 32), "RGB"), ("no/such/file.png", "no/such/file.png")):
         with pytest.raises(SignalError, match=message):
             tokenizer.encode(signal)
 
@@ -74,16 +75,16 @@ def test_an_id_out_of_range_is_named():
 
 def test_prefixes_are_refused_since_titok_is_not_ordered():
     with pytest.raises(TokenError, match="not trained with ordered tokens"):
-        model().encode(pictures()).prefix(3)
+        model().encode(images()).prefix(3)
 
 
 def test_a_continuous_titok_gives_latents_deterministically_or_sampled():
     tokenizer = model(quantizer={"type": "gaussian", "dim": 5})
     assert tokenizer.layout.is_continuous
-    latents = tokenizer.encode(pictures())
+    latents = tokenizer.encode(images())
     assert isinstance(latents, Latents)
-    assert torch.equal(latents.values, tokenizer.encode(pictures()).values)
-    first, second = (tokenizer.encode(pictures(), generator=torch.Generator().manual_seed(3)).values for _ in range(2))
+    assert torch.equal(latents.values, tokenizer.encode(images()).values)
+    first, second = (tokenizer.encode(images(), generator=torch.Generator().manual_seed(3)).values for _ in range(2))
     assert torch.equal(first, second)
     assert not torch.equal(first, latents.values)
     assert tokenizer.decode(latents).shape == (2, 3, 32, 32)
@@ -91,15 +92,15 @@ def test_a_continuous_titok_gives_latents_deterministically_or_sampled():
 
 def test_a_first_stage_model_says_that_it_has_no_pixels():
     tokenizer = model(head="codes", num_proxy_codes=64)
-    assert tokenizer(pictures()).reconstruction.shape == (2, 64, 4, 4)
+    assert tokenizer(images()).reconstruction.shape == (2, 64, 4, 4)
     with pytest.raises(TokenError, match="first-stage"):
-        tokenizer.decode(tokenizer.encode(pictures()))
+        tokenizer.decode(tokenizer.encode(images()))
 
 
 def test_a_second_stage_model_decodes_through_the_vqgan():
     pixel_decoder = {"channels": 32, "channel_mult": [1, 1, 1, 1], "num_res_blocks": 1, "latent_channels": 16}
     tokenizer = model(head="codes", num_proxy_codes=64, pixel_decoder=pixel_decoder)
-    assert tokenizer.decode(tokenizer.encode(pictures())).shape == (2, 3, 32, 32)
+    assert tokenizer.decode(tokenizer.encode(images())).shape == (2, 3, 32, 32)
 
 
 @pytest.mark.parametrize(
@@ -129,8 +130,8 @@ def test_training_lowers_the_loss(quantizer):
     optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=1e-3)
     totals = []
     for step in range(30):
-        output = tokenizer(pictures(8))
-        loss = sum(objective.generator_terms(output.reconstruction, pictures(8), output.losses, step=step).values())
+        output = tokenizer(images(8))
+        loss = sum(objective.generator_terms(output.reconstruction, images(8), output.losses, step=step).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -140,10 +141,10 @@ def test_training_lowers_the_loss(quantizer):
 
 def test_bfloat16_decodes_to_nearly_the_same_image():
     tokenizer = model()
-    tokens = tokenizer.encode(pictures())
+    tokens = tokenizer.encode(images())
     image = tokenizer.decode(tokens)
     half = tokenizer.to(torch.bfloat16)
-    assert half.encode(pictures()).indices.shape == tokens.indices.shape
+    assert half.encode(images()).indices.shape == tokens.indices.shape
     assert (half.decode(tokens).float() - image).abs().max() < 0.05
 
 

@@ -29,7 +29,7 @@ SIZES = {
     "sampling": {"steps": 3, "guidance": None},
 }
 GUIDED = FlowSampling(steps=3, guidance=AdaptiveProjected(scale=3.0))
-REFERENCE = Path(__file__).parents[1] / "reference" / "flextok" / "tiny_a" / "config.json"
+REFERENCE = Path(__file__).parents[2] / "reference" / "flextok" / "tiny_a" / "config.json"
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +42,13 @@ def model() -> FlexTok:
     return model
 
 
-def pictures(count: int = 3) -> torch.Tensor:
+def images(count: int = 3) -> torch.Tensor:
     return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("sampling", [FlowSampling(steps=3, guidance=None), FlowSampling(steps=3, guidance=ClassifierFree(scale=3.0)), GUIDED])
 def test_lengths_share_a_batch(model, sampling):
-    assert_lengths_share_a_batch(model, pictures(), torch.tensor([1, 8, 5]), sampling=sampling)
+    assert_lengths_share_a_batch(model, images(), torch.tensor([1, 8, 5]), sampling=sampling)
 
 
 def test_one_register_stands_for_all_beyond_the_prefix(model):
@@ -70,23 +70,23 @@ def test_tokens_come_in_order(model):
         name: tensor[:5] if name in ("encoder.registers", "decoder.register_positions") else tensor for name, tensor in model.state_dict().items()
     }
     shorter.load_state_dict(state)
-    assert torch.equal(shorter.encode(pictures()).indices, model.encode(pictures(), num_tokens=5).indices)
+    assert torch.equal(shorter.encode(images()).indices, model.encode(images(), num_tokens=5).indices)
 
 
 def test_decoding_is_reproducible_and_takes_noise(model):
-    tokens, noise = model.encode(pictures()), torch.randn(3, 16, 16, 3)
-    assert_noise_follows_from_tokens_or_generator(model, pictures(), noise)
+    tokens, noise = model.encode(images()), torch.randn(3, 16, 16, 3)
+    assert_noise_follows_from_tokens_or_generator(model, images(), noise)
     assert torch.equal(model.decode(tokens, noise=noise), model.decode(tokens, noise=noise))
 
 
 def test_a_target_finds_a_length_for_every_picture(model):
-    tokens = model.encode(pictures(), target=Psnr(5.0))
+    tokens = model.encode(images(), target=Psnr(5.0))
     assert tokens.sample_lengths.shape == (3,)
-    assert bool(Psnr(5.0).reached(pictures(), model.decode(tokens))[tokens.sample_lengths < 8].all())
+    assert bool(Psnr(5.0).reached(images(), model.decode(tokens))[tokens.sample_lengths < 8].all())
 
 
 def test_guidance_of_one_is_none(model):
-    tokens = model.encode(pictures(), num_tokens=4)
+    tokens = model.encode(images(), num_tokens=4)
     plain = model.decode(tokens)
     for rule in (ClassifierFree(scale=1.0), AdaptiveProjected(scale=1.0)):
         torch.testing.assert_close(model.decode(tokens, sampling=FlowSampling(steps=3, guidance=rule)), plain)
@@ -97,7 +97,7 @@ def test_configuration_round_trip(model, tmp_path):
     assert FlexTokConfig.parse(json.loads(json.dumps(model.config.to_dict()))) == model.config
     visiontok.save_pretrained(model, tmp_path / "model")
     loaded = visiontok.from_pretrained(tmp_path / "model")
-    assert torch.equal(loaded.decode(loaded.encode(pictures())), model.decode(model.encode(pictures())))
+    assert torch.equal(loaded.decode(loaded.encode(images())), model.decode(model.encode(images())))
     with pytest.raises(ConfigError, match="divide"):
         visiontok.create("flextok", **{**SIZES, "patch_size": 3})
 
@@ -185,16 +185,16 @@ def test_the_autoencoder_is_not_trained():
     vae = {"image_size": 16, "channels": (4, 4), "norm_groups": 2, "num_res_blocks": 1, "bottleneck": {"dim": 4}}
     model = visiontok.create("flextok", **{**SIZES, "vae": vae, "patch_size": 2, "sample_posterior": True}).train()
     torch.nn.init.normal_(model.decoder.head.weight)
-    loss = model(pictures()).losses["flow"]
+    loss = model(images()).losses["flow"]
     loss.backward()
     assert all(parameter.grad is None for parameter in model.vae.parameters())
     model.eval()
-    assert torch.equal(model.encode(pictures()).indices, model.encode(pictures()).indices)
+    assert torch.equal(model.encode(images()).indices, model.encode(images()).indices)
     with torch.no_grad():
-        posterior = model.vae.encode_latents(pictures())
-    torch.testing.assert_close(model.features(pictures()), model.vae.quantizer.posterior(posterior)[0])
-    drawn = model.features(pictures(), noise=torch.ones(3, *model.config.grid))
-    assert not torch.allclose(drawn, model.features(pictures()))
+        posterior = model.vae.encode_latents(images())
+    torch.testing.assert_close(model.features(images()), model.vae.quantizer.posterior(posterior)[0])
+    drawn = model.features(images(), noise=torch.ones(3, *model.config.grid))
+    assert not torch.allclose(drawn, model.features(images()))
 
 
 def test_a_released_configuration_goes_before_the_registered_sizes():

@@ -40,12 +40,12 @@ def model(request) -> RobustTok:
     return RobustTok(config(QUANTIZERS[request.param])).eval()
 
 
-def pictures(count: int = 2) -> torch.Tensor:
+def images(count: int = 2) -> torch.Tensor:
     return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
 def test_tokens_decode_pack_and_are_those_of_the_layout(model):
-    tokens = model.encode(pictures())
+    tokens = model.encode(images())
     assert tokens.layout == model.layout
     image = model.decode(tokens)
     assert image.shape == (2, 3, 32, 32)
@@ -58,7 +58,7 @@ def test_tokens_decode_pack_and_are_those_of_the_layout(model):
 def test_every_scale_adds_to_the_image():
     torch.manual_seed(0)
     model = RobustTok(config(QUANTIZERS["msvr3p2"])).eval()
-    tokens = model.encode(pictures())
+    tokens = model.encode(images())
     partial = [model.decode_scales(tokens, count) for count in (1, 2, 3)]
     assert torch.equal(partial[2], model.decode(tokens))
     assert not torch.equal(partial[0], partial[1])
@@ -69,7 +69,7 @@ def test_every_scale_adds_to_the_image():
 
 def test_a_single_scale_has_no_next_one():
     model = RobustTok(config(VQ)).eval()
-    tokens = model.encode(pictures())
+    tokens = model.encode(images())
     with pytest.raises(TokenError, match="single scale"):
         model.next_scale_inputs(tokens)
     with pytest.raises(TokenError, match="single scale"):
@@ -79,10 +79,10 @@ def test_a_single_scale_has_no_next_one():
 def test_training_lowers_the_loss(model):
     model.train()
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    images, curve = pictures(4), []
+    batch, curve = images(4), []
     for _ in range(25):
-        output = model(images)
-        loss = F.mse_loss(output.reconstruction, images)
+        output = model(batch)
+        loss = F.mse_loss(output.reconstruction, batch)
         (loss + sum(output.losses.values())).backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -27,7 +27,7 @@ SIZES = {
     "decoding": FLOW,
 }
 ONE_STEP = {**SIZES, "decoding": {"type": "one_step"}}
-REFERENCE = Path(__file__).parents[1] / "reference" / "selftok"
+REFERENCE = Path(__file__).parents[2] / "reference" / "selftok"
 
 
 def make(**sizes) -> Selftok:
@@ -44,13 +44,13 @@ def model() -> Selftok:
     return make(**SIZES)
 
 
-def pictures(count: int = 3) -> torch.Tensor:
+def images(count: int = 3) -> torch.Tensor:
     return torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 def test_lengths_share_a_batch(model):
-    mixed = assert_lengths_share_a_batch(model, pictures(), torch.tensor([1, 8, 5]))
-    assert not torch.allclose(mixed[0], model.decode(model.encode(pictures()))[0])
+    mixed = assert_lengths_share_a_batch(model, images(), torch.tensor([1, 8, 5]))
+    assert not torch.allclose(mixed[0], model.decode(model.encode(images()))[0])
 
 
 def test_hidden_tokens_say_nothing(model):
@@ -66,8 +66,8 @@ def test_hidden_tokens_say_nothing(model):
 
 
 def test_decoding_is_reproducible_and_takes_noise(model):
-    tokens, noise = model.encode(pictures()), torch.randn(3, 8, 8, 3)
-    assert_noise_follows_from_tokens_or_generator(model, pictures(), noise)
+    tokens, noise = model.encode(images()), torch.randn(3, 8, 8, 3)
+    assert_noise_follows_from_tokens_or_generator(model, images(), noise)
     assert not torch.equal(model.decode(tokens, noise=noise), model.decode(tokens, noise=noise, steps=2))
     with pytest.raises(ValueError, match="at least one step"):
         model.decode(tokens, steps=0)
@@ -75,7 +75,7 @@ def test_decoding_is_reproducible_and_takes_noise(model):
 
 def test_half_the_precision_decodes_about_the_same():
     model = make(**SIZES)
-    tokens = model.encode(pictures())
+    tokens = model.encode(images())
     expected = model.decode(tokens)
     assert float((model.to(torch.bfloat16).decode(tokens).float() - expected).abs().mean()) < 0.02
 
@@ -86,8 +86,8 @@ def test_generators_are_to_write_the_last_token_first(model):
 
 def test_the_renderer_needs_every_token_and_no_noise():
     model = make(**ONE_STEP)
-    tokens = model.encode(pictures())
-    assert torch.equal(model.decode(tokens), model(pictures()).reconstruction.clamp(0, 1))
+    tokens = model.encode(images())
+    assert torch.equal(model.decode(tokens), model(images()).reconstruction.clamp(0, 1))
     with pytest.raises(TokenError, match="ordered"):
         tokens.prefix(4)
     for surplus in ({"steps": 3}, {"noise": torch.randn(3, 8, 8, 3)}, {"generator": torch.Generator()}):

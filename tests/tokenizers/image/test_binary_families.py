@@ -29,7 +29,7 @@ def model(family: str, **changes: object) -> Model:
     return visiontok.create(family, **{**CONFIGS[family], **changes}).eval()
 
 
-def pictures(count: int = 2, size: int = 16) -> torch.Tensor:
+def images(count: int = 2, size: int = 16) -> torch.Tensor:
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(1))
 
 
@@ -39,7 +39,7 @@ def test_configuration_and_weights_round_trip(family: str, tmp_path) -> None:
     assert type(tokenizer.config).parse(tokenizer.config.to_dict()) == tokenizer.config
     visiontok.save_pretrained(tokenizer, tmp_path / "model")
     loaded = visiontok.from_pretrained(tmp_path / "model")
-    assert torch.equal(loaded.decode(loaded.encode(pictures())), tokenizer.decode(tokenizer.encode(pictures())))
+    assert torch.equal(loaded.decode(loaded.encode(images())), tokenizer.decode(tokenizer.encode(images())))
 
 
 @pytest.mark.parametrize("family", CONFIGS)
@@ -47,7 +47,7 @@ def test_training_lowers_the_loss(family: str) -> None:
     tokenizer = model(family).train()
     objective = ReconstructionConfig(quantizer_weight=0.1).build()
     optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=3e-3)
-    colours = torch.nn.functional.interpolate(pictures(4, 2), scale_factor=8.0)  # four squares of one colour each
+    colours = torch.nn.functional.interpolate(images(4, 2), scale_factor=8.0)  # four squares of one colour each
     distances = []
     for step in range(40):
         output = tokenizer(colours)
@@ -63,9 +63,9 @@ def test_training_lowers_the_loss(family: str) -> None:
 @pytest.mark.parametrize("family", CONFIGS)
 def test_bfloat16_encodes_and_decodes(family: str) -> None:
     tokenizer = model(family)
-    tokens = tokenizer.encode(pictures())
+    tokens = tokenizer.encode(images())
     half = model(family).to(torch.bfloat16)
-    assert half.encode(pictures()).indices.shape == tokens.indices.shape
+    assert half.encode(images()).indices.shape == tokens.indices.shape
     assert (half.decode(tokens).float() - tokenizer.decode(tokens)).abs().max() < 0.1
 
 
@@ -73,10 +73,10 @@ def test_bfloat16_encodes_and_decodes(family: str) -> None:
 def test_the_same_bits_in_several_ids_decode_alike(family: str) -> None:
     quantizer = CONFIGS[family]["quantizer"]
     whole, split = model(family), model(family, quantizer={**quantizer, "chunks": [2, 4]})
-    tokens = split.encode(pictures())
+    tokens = split.encode(images())
     assert tokens.layout.segments[0].vocab_sizes == (4, 16)
-    assert tokens.view().shape == (*whole.encode(pictures()).view().shape, 2)
-    assert torch.equal(split.decode(tokens), whole.decode(whole.encode(pictures())))
+    assert tokens.view().shape == (*whole.encode(images()).view().shape, 2)
+    assert torch.equal(split.decode(tokens), whole.decode(whole.encode(images())))
 
 
 def test_open_magvit2_takes_any_multiple_of_its_stride_but_one_position() -> None:
@@ -127,7 +127,7 @@ def test_what_a_bsq_vit_cannot_be_is_named(config, message) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"quant_conv": True}, "quant_conv"), ({"n_embed": 100}, "64 codes"), ({"ddconfig": {"ch": 8}}, "lacks 'ch_mult'")],
+    [({"quant_conv": True}, "quant_conv"), ({"n_embed": 100}, "64 codes"), ({"ddconfig": {"ch": 8}}, "ch_mult")],
 )
 def test_what_an_open_magvit2_cannot_be_is_named(changes, message) -> None:
     sizes = {"ch": 32, "ch_mult": [1, 2], "num_res_blocks": 1, "z_channels": 6, "resolution": 16}

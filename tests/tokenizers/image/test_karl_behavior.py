@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from karl_sizes import KARL
 
 import visiontok
 from visiontok import Latents, Psnr, Tokens
@@ -10,6 +9,20 @@ from visiontok.base.errors import ConfigError, HubError, TokenError
 from visiontok.core.quality import MeanAbsoluteError
 from visiontok.layers.conv import ConvNetConfig
 from visiontok.tokenizers.image.karl.model import QUALITIES, Karl, KarlConfig
+
+VIT = {"dim": 64, "depth": 1, "num_heads": 2, "patch_size": 4}
+KARL = {
+    "image_size": 16,
+    "num_latent_tokens": 8,
+    "max_latent_tokens": 12,
+    "training_lengths": [2, 4, 6, 8, 10, 12],
+    "position_side": 4,
+    "base": {"type": "patches", "patch_size": 4},
+    "encoder": VIT,
+    "decoder": {**VIT, "dim": 32},
+    "quantizer": {"type": "vq", "codebook_size": 32, "dim": 6, "normalize_latents": True, "normalize_codes": True},
+    "halting_dim": 16,
+}
 
 NET = {"channels": 32, "channel_mult": [1, 1, 1], "num_res_blocks": 1, "latent_channels": 8}
 VAE = {"channels": [32, 32, 32], "num_res_blocks": 1, "bottleneck": {"dim": 4, "scale": 0.5}, "image_size": 16}
@@ -29,7 +42,7 @@ def model(**changes) -> Karl:
     return karl
 
 
-def pictures(count: int = 4) -> torch.Tensor:
+def images(count: int = 4) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.rand(count, 3, 16, 16, generator=generator) * torch.linspace(0.1, 1, count)[:, None, None, None]
 
@@ -38,7 +51,7 @@ def pictures(count: int = 4) -> torch.Tensor:
 def test_counts_vary_and_decode_in_one_batch(base: str):
     karl = model(base=BASES[base])
     karl.keeps = lambda halting: torch.arange(8) % torch.arange(1, 5)[:, None] == 0
-    tokens = karl.encode(pictures(), max_loss=0.05)
+    tokens = karl.encode(images(), max_loss=0.05)
     assert isinstance(tokens, Tokens)
     assert tokens.sample_lengths.tolist() == [8, 4, 3, 2]
     assert tokens.positions[2].tolist() == [0, 3, 6, -1, -1, -1, -1, -1]
@@ -54,9 +67,9 @@ def test_counts_vary_and_decode_in_one_batch(base: str):
 
 def test_an_image_does_not_depend_on_its_batch():
     karl = model()
-    tokens = karl.encode(pictures(), max_loss=0.05)
+    tokens = karl.encode(images(), max_loss=0.05)
     for i in range(4):
-        one = karl.encode(pictures()[i : i + 1], max_loss=0.05)
+        one = karl.encode(images()[i : i + 1], max_loss=0.05)
         count = int(tokens.sample_lengths[i])
         assert one.indices[0].tolist() == tokens.indices[i, :count].tolist()
         assert one.positions[0].tolist() == tokens.positions[i, :count].tolist()
@@ -74,64 +87,64 @@ def test_dropped_tokens_are_never_seen():
 
 def test_a_number_of_tokens_is_exact_and_with_a_wish_an_upper_bound():
     karl = model()
-    assert karl.encode(pictures(), num_tokens=5).sample_lengths.tolist() == [5] * 4
-    mixed = karl.encode(pictures(), num_tokens=torch.tensor([3, 8, 1, 3]))
+    assert karl.encode(images(), num_tokens=5).sample_lengths.tolist() == [5] * 4
+    mixed = karl.encode(images(), num_tokens=torch.tensor([3, 8, 1, 3]))
     assert mixed.sample_lengths.tolist() == [3, 8, 1, 3]
-    assert mixed.indices[0, :3].tolist() == karl.encode(pictures()[:1], num_tokens=3).indices[0].tolist()
-    assert int(karl.encode(pictures(), num_tokens=4, max_loss=0.05).sample_lengths.max()) <= 4
+    assert mixed.indices[0, :3].tolist() == karl.encode(images()[:1], num_tokens=3).indices[0].tolist()
+    assert int(karl.encode(images(), num_tokens=4, max_loss=0.05).sample_lengths.max()) <= 4
     with pytest.raises(TokenError, match="cannot write 9 tokens"):
-        karl.encode(pictures(), num_tokens=9)
+        karl.encode(images(), num_tokens=9)
 
 
 def test_a_wish_means_the_next_larger_one_that_was_learned():
     karl = model()
     asked: list[int] = []
     karl.encoder.register_forward_pre_hook(lambda _module, inputs: asked.extend(inputs[2].tolist()))
-    karl.encode(pictures(1), max_loss=0.0)
-    karl.encode(pictures(1), max_loss=0.05)
-    karl.encode(pictures(2), max_loss=torch.tensor([0.051, 5.0]))
-    karl.encode(pictures(1), target=MeanAbsoluteError(0.05))
-    karl.encode(pictures(1))
+    karl.encode(images(1), max_loss=0.0)
+    karl.encode(images(1), max_loss=0.05)
+    karl.encode(images(2), max_loss=torch.tensor([0.051, 5.0]))
+    karl.encode(images(1), target=MeanAbsoluteError(0.05))
+    karl.encode(images(1))
     assert [QUALITIES[row] for row in asked] == [0.005, 0.05, 0.06, 0.38, 0.05, 0.05]
 
 
 @pytest.mark.parametrize("wish", [-0.1, float("nan"), torch.full((3,), 0.1)])
 def test_a_wish_that_says_nothing_is_refused(wish: object):
     with pytest.raises(TokenError, match="max_loss must be"):
-        model().encode(pictures(), max_loss=wish)
+        model().encode(images(), max_loss=wish)
 
 
 def test_an_image_may_need_no_token_at_all():
     karl = model()
     with torch.no_grad():
         karl.encoder.halting[2].bias.fill_(1e4)
-    tokens = karl.encode(pictures())
+    tokens = karl.encode(images())
     assert tokens.sample_lengths.tolist() == [0] * 4
     assert karl.decode(tokens).shape == (4, 3, 16, 16)
 
 
 def test_other_targets_are_searched_for():
     karl = model()
-    first = karl.encode(pictures(), num_tokens=1)
-    reached = [float(-10 * torch.log10((a - b).square().mean())) for a, b in zip(karl.decode(first), pictures(), strict=True)]
-    easy = karl.encode(pictures(), target=Psnr(min(reached) - 1))
-    impossible = karl.encode(pictures(), target=Psnr(90))
+    first = karl.encode(images(), num_tokens=1)
+    reached = [float(-10 * torch.log10((a - b).square().mean())) for a, b in zip(karl.decode(first), images(), strict=True)]
+    easy = karl.encode(images(), target=Psnr(min(reached) - 1))
+    impossible = karl.encode(images(), target=Psnr(90))
     assert easy.sample_lengths.max() < 8
     assert impossible.sample_lengths.tolist() == [8] * 4
     with pytest.raises(TokenError, match="max_loss or target"):
-        karl.encode(pictures(), max_loss=0.1, target=Psnr(20))
+        karl.encode(images(), max_loss=0.1, target=Psnr(20))
     with pytest.raises(TokenError, match="not trained with ordered tokens"):
         easy.prefix(1)
 
 
 def test_continuous_latents_keep_their_places():
     karl = model(quantizer={"type": "continuous", "dim": 6})
-    latents = karl.encode(pictures(), max_loss=0.05)
+    latents = karl.encode(images(), max_loss=0.05)
     assert isinstance(latents, Latents)
     kept = latents.values.any(dim=-1)
     assert 0 < int(kept.sum()) < kept.numel()
-    features = karl.base.features(pictures())
-    raw, halting = karl.distil(pictures(), features, torch.full((4,), 0.05), num_tokens=8)
+    features = karl.base.features(images())
+    raw, halting = karl.distil(images(), features, torch.full((4,), 0.05), num_tokens=8)
     assert torch.equal(kept, karl.keeps(halting))
     expected = karl.base.pixels(karl.predict(raw, kept=kept)).clamp(0, 1)
     torch.testing.assert_close(karl.decode(latents), expected, rtol=0, atol=1e-5)
@@ -139,9 +152,9 @@ def test_continuous_latents_keep_their_places():
 
 def test_a_vae_base_is_sampled_only_when_asked():
     karl = model(base=BASES["kl_vae"], quantizer={"type": "continuous", "dim": 6})
-    same = [karl.encode(pictures()).values for _ in range(2)]
+    same = [karl.encode(images()).values for _ in range(2)]
     assert torch.equal(*same)
-    drawn = [karl.encode(pictures(), generator=torch.Generator().manual_seed(3)).values for _ in range(2)]
+    drawn = [karl.encode(images(), generator=torch.Generator().manual_seed(3)).values for _ in range(2)]
     assert torch.equal(*drawn)
     assert not torch.equal(drawn[0], same[0])
 
@@ -154,7 +167,7 @@ def test_training_lowers_every_part_of_the_loss(base: str):
     totals = []
     for step in range(24):
         torch.manual_seed(step % 4)  # the draws of one of four iterations
-        losses = karl(pictures()).losses
+        losses = karl(images()).losses
         loss = sum(losses.values())
         optimizer.zero_grad()
         loss.backward()
@@ -169,7 +182,7 @@ def test_training_lowers_every_part_of_the_loss(base: str):
 def test_halting_weighs_what_it_is_told_to():
     plain, light = (model(halting_weight=weight).train() for weight in (1.0, 0.25))
     light.load_state_dict(plain.state_dict())
-    losses, lighter = (each.two_passes(pictures(), num_tokens=4, quality=torch.full((4,), 0.01)).losses for each in (plain, light))
+    losses, lighter = (each.two_passes(images(), num_tokens=4, quality=torch.full((4,), 0.01)).losses for each in (plain, light))
     for name, loss in losses.items():
         assert float(lighter[name].detach()) == pytest.approx(float(loss.detach()) * (0.25 if ".halting." in name else 1)), name
 
@@ -177,8 +190,8 @@ def test_halting_weighs_what_it_is_told_to():
 def test_training_asks_less_often_for_what_it_already_reaches():
     karl = model().train()
     before = karl.quality_odds.clone()
-    karl.base.pixels = lambda predicted: pictures() + 0.021  # the first pass loses 0.021
-    karl.two_passes(pictures(), num_tokens=4, quality=torch.full((4,), 0.01))
+    karl.base.pixels = lambda predicted: images() + 0.021  # the first pass loses 0.021
+    karl.two_passes(images(), num_tokens=4, quality=torch.full((4,), 0.01))
     after = karl.quality_odds
     assert float(after.sum()) == pytest.approx(1)
     reached = torch.tensor(QUALITIES) >= 0.021
@@ -189,7 +202,7 @@ def test_training_asks_less_often_for_what_it_already_reaches():
 
 def test_the_second_stage_compares_the_pixels_of_both_passes():
     karl = model(base=BASES["vqgan"], stage="pixels").train()
-    output = karl.two_passes(pictures(), num_tokens=4, quality=torch.full((4,), 0.01))
+    output = karl.two_passes(images(), num_tokens=4, quality=torch.full((4,), 0.01))
     assert output.reconstruction.shape == output.target.shape == (8, 3, 16, 16)
     assert torch.equal(output.target[:4], output.target[4:])
     assert not {"tokenize.code", "tokenize.nll"} & set(output.losses)
@@ -203,7 +216,7 @@ def test_saved_and_loaded(tmp_path):
     loaded = visiontok.from_pretrained(visiontok.save_pretrained(karl, tmp_path / "karl"))
     assert loaded.config == karl.config
     assert KarlConfig.parse(karl.config.to_dict()) == karl.config
-    tokens, again = karl.encode(pictures()), loaded.encode(pictures())
+    tokens, again = karl.encode(images()), loaded.encode(images())
     assert torch.equal(tokens.indices, again.indices)
     assert torch.equal(tokens.positions, again.positions)
 
@@ -214,7 +227,7 @@ def test_another_default_shares_the_weights():
     assert other.config.default_max_loss == 0.3
     assert karl.config.default_max_loss == 0.05
     assert other.encoder is karl.encoder
-    assert torch.equal(other.encode(pictures()).indices, karl.encode(pictures(), max_loss=0.3).indices)
+    assert torch.equal(other.encode(images()).indices, karl.encode(images(), max_loss=0.3).indices)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from visiontok.base.config import Config
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.layers.nested_dropout import NestedDropout, prefix_mask
 from visiontok.quantizers.base import Quantized, Quantizer
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokens import Segment, TokenLayout
 
 
@@ -48,7 +48,7 @@ class OrderedTokenizer(Tokenizer[OrderedConfig]):
         self.quantizer = Levels()
         self.preprocessing = ImagePreprocessing(size=8)
         segment = Segment(name="latents", shape=(len(rows),), vocab_size=256)
-        self.layout = TokenLayout(modality="image", segments=(segment,), signal_shape=(8, 8), prefix_decodable=True)
+        self.layout = TokenLayout(modality="image", segments=(segment,), signal_shape=(8, 8), prefixes="any")
         self.nested_dropout = config.nested_dropout
 
     def encode_latents(self, signal: Tensor) -> Tensor:
