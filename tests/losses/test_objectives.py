@@ -111,7 +111,7 @@ class Difference(torch.nn.Module):
 
 def test_an_adaptive_weight_without_a_last_layer_to_read_is_an_error():
     decoder, objective = Decoder(), adaptive()
-    with pytest.raises(ConfigError, match="last_layer|attach"):
+    with pytest.raises(ConfigError, match="attach"):
         objective.generator_terms(decoder(), images(1), {}, step=0)
     with pytest.raises(ConfigError, match=r"last\.wieght.*last\.weight"):
         adaptive(last_layer="last.wieght").attach(decoder)
@@ -150,7 +150,7 @@ def test_a_discriminator_of_images_refuses_sound():
 
 def test_perceptual_distances_need_rgb_in_a_known_range(tmp_path):
     config = ReconstructionConfig.parse({"perceptual": [{"name": "convnext_s", "weights": str(tmp_path / "absent.pth")}]})
-    with pytest.raises(ConfigError, match="convnext_s.*1 channels"):
+    with pytest.raises(ConfigError, match=r"convnext_s.*1 channels"):
         config.build(channels=1)
     with pytest.raises(ConfigError, match="None"):
         config.build(pixels=PixelRange(0.0, None))

@@ -103,6 +103,6 @@ def test_a_backbone_that_is_missing_of_other_sizes_or_unused_is_an_error(tmp_pat
         start(save_dinov2(tmp_path / "wide.pth", dim=24), **ROBUSTTOK)
     with pytest.raises(CheckpointError, match="scale1"):
         start(save_dino(tmp_path / "dino.pth"), **ROBUSTTOK)
+    net = {"channels": 32, "channel_mult": [1, 2]}
     with pytest.raises(ConfigError, match="llamagen-vq"):
-        net = {"channels": 32, "channel_mult": [1, 2]}
         start(tmp_path / "wide.pth", "llamagen-vq", image_size=16, encoder=net, decoder=net)

@@ -40,7 +40,7 @@ DISCRIMINATOR_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"hinge
 def gradient_ratio(reconstruction: Tensor, generator: Tensor, last_layer: nn.Parameter, *, eps: float, maximum: float) -> Tensor:
     """|gradient of the reconstruction| / (|gradient of the generator's loss| + eps) at one parameter, at most `maximum`; a scalar without gradient.
 
-    Multiplied by it, the generator's loss moves the parameter as much as the reconstruction does. Gradients are those of the batches of all processes.
+    Multiplied by it, the generator's loss moves the parameter as much as the reconstruction does. The batches of all processes count.
 
     Args:
         reconstruction: loss; its graph is kept.
@@ -53,7 +53,7 @@ def gradient_ratio(reconstruction: Tensor, generator: Tensor, last_layer: nn.Par
         ConfigError: if the parameter is frozen, or one of the losses does not depend on it.
     """
     if not last_layer.requires_grad:
-        raise ConfigError("the adaptive weight reads gradients of the last layer, which is frozen: shorten `model.freeze` or set gan.adaptive to null")
+        raise ConfigError("the adaptive weight reads gradients of the last layer, which is frozen; shorten `model.freeze` or leave gan.adaptive out")
     norms = []
     for name, loss in (("reconstruction", reconstruction), ("generator's loss", generator)):
         (gradient,) = torch.autograd.grad(loss, last_layer, retain_graph=True, allow_unused=True)

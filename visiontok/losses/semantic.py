@@ -1,4 +1,4 @@
-"""A contrastive loss that ties the latents of an image to what a frozen DINOv2 sees in it (ImageFolder, Li et al. 2024, arXiv 2410.01756; RobustTok)."""
+"""A contrastive loss between the latents of an image and a frozen DINOv2's features (ImageFolder, Li et al. 2024, arXiv 2410.01756; RobustTok)."""
 
 from __future__ import annotations
 

@@ -92,8 +92,9 @@ def _semantic(config: Mapping[str, Any], steps_per_epoch: int, files: FrozenWeig
 
 
 def _gan(config: Mapping[str, Any], steps_per_epoch: int, files: FrozenWeights) -> dict[str, Any]:
+    discriminators: dict[str, dict[str, Any]] = {"dinodisc": {"type": "dino", "weights": files.dino}, "patchgan": {"type": "patchgan"}}
     try:
-        discriminator = {"dinodisc": {"type": "dino", "weights": files.dino}, "patchgan": {"type": "patchgan"}}[config.get("disc_type", "patchgan")]
+        discriminator = discriminators[config.get("disc_type", "patchgan")]
         discriminator_loss = {"hinge": "hinge", "vanilla": "logistic"}[config.get("disc_loss", "hinge")]
         generator_loss = {"hinge": "hinge"}[config.get("gen_loss", "hinge")]
     except KeyError as error:
