@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, merge
 from visiontok.base.errors import ConfigError
 from visiontok.core.keymap import check_state_dict
 from visiontok.hub import create, from_pretrained
@@ -73,7 +73,7 @@ def starting_model(config: ModelConfig, *, kind: Kind, defaults: Mapping[str, An
     else:
         family = find_family(str(config.family))
         _check_kind(family, kind, family.name)
-        model = create(family.name, **{**(defaults or {}), **config.config})
+        model = create(family.name, **merge(defaults or {}, config.config))
     for entry in config.init_parts:
         source = from_pretrained(entry.source)
         for ours, theirs in entry.parts.items():

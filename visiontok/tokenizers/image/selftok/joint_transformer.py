@@ -116,7 +116,7 @@ class JointBlock(nn.Module):
             image: (B, n, D).
             tokens: (B, L, D).
             time: (B, D) or (1, D), embedded.
-            modulation: of the tokens by their positions: shift, scale, gate, shift, scale, gate. None in the last block, where time modulates them too.
+            modulation: of the tokens by their positions: shift, scale, gate, shift, scale, gate. None in the last block, which time modulates.
             mask: (B, 1, 1, L) bool, True for tokens that are seen; None for all.
             tokens_see_image: whether they may.
         """
