@@ -30,7 +30,7 @@ def main() -> None:
     model = GPT(
         GPTConfig(layout=layout, condition={"type": "classes", "num_classes": 10}, dim=options.dim, depth=options.depth, num_heads=options.num_heads)
     ).eval()
-    torch.nn.init.normal_(model.output.weight, std=0.1)
+    torch.nn.init.normal_(model.head.weight, std=0.1)
     classes = torch.arange(options.batch) % 10
     sampler = model.sampler(guidance=2.0)
 

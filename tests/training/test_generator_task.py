@@ -64,7 +64,7 @@ def test_labels_are_needed_for_classes(generator_recipe, tmp_path):
         data={"images": {"source": f"folder:{tmp_path / 'pictures'}"}},
         model={"family": "gpt", "config": GPT | {"condition": {"type": "classes", "num_classes": 3}}},
     )
-    with pytest.raises(ConfigError, match=r"not every sample has a label; condition"):
+    with pytest.raises(ConfigError, match="label"):
         train(parse_recipe(recipe), cpu=True)
 
 
