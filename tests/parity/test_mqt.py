@@ -15,7 +15,7 @@ def test_every_prefix(case: ReferenceCase):
     found = {"key_pos_embed": model.encoder.key_positions}
     for length in case.config["num_visual_tokens"]:
         found[f"out_{length}"] = model.encode(case.inputs["features"].transpose(1, 2), num_tokens=length).values
-    case.compare(found, tolerance=1e-4)
+    case.compare(found)
 
 
 @pytest.mark.parametrize("case", cases("mqt"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -29,8 +30,9 @@ def kind(case: ReferenceCase) -> str:
     return "model" if "model" in case.config else "quantizer"
 
 
-def of_kind(wanted: str) -> list:
-    return [parameter for system in ("titok", "tatitok") for parameter in cases(system) if kind(parameter.values[0]) == wanted]
+def of_kind(wanted: str) -> list[Any]:
+    systems = ("titok",) if wanted == "loss" else ("titok", "tatitok")
+    return [parameter for system in systems for parameter in cases(system, lambda case: kind(case) == wanted)]
 
 
 def load(case: ReferenceCase) -> TiTok | TaTiTok:
