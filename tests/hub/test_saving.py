@@ -184,18 +184,18 @@ class TestResults:
         assert "weights_sha256" not in shown[1]
         assert "| PSNR | 21.5 dB | digits \\| test | center crop |" in text
 
-    def test_added_to_a_saved_model_they_replace_the_earlier_ones_and_nothing_else(self, tmp_path: Path) -> None:
+    def test_added_to_a_saved_model(self, tmp_path: Path) -> None:
         model = visiontok.create("tiny")
         folder = save_pretrained(model, tmp_path / "model", card=TestCard.CARD)
         before = (folder / "README.md").read_text()
-        add_results(folder, self.results(model))
-        after = (folder / "README.md").read_text()
-        assert "21.5 dB" in after
-        assert "12.34" not in after
-        add_results(folder, [result.replace(weights_sha256=None) for result in TestCard.CARD.results])
-        assert (folder / "README.md").read_text() == before
         add_results(folder, [])
-        assert NOT_EVALUATED in (folder / "README.md").read_text()
+        assert (folder / "README.md").read_text() == before
+        add_results(folder, self.results(model))
+        add_results(folder, self.results(model, value=30.0))
+        after = (folder / "README.md").read_text()
+        assert [entry["value"] for entry in yaml.safe_load(after.split("---\n")[1])["visiontok"]["results"]] == [12.34, 30.0]
+        assert "21.5 dB" not in after
+        assert after == (save_pretrained(model, folder, card=TestCard.CARD, results=self.results(model, value=30.0)) / "README.md").read_text()
 
     def test_a_card_without_the_section_gets_one(self, tmp_path: Path) -> None:
         model = visiontok.create("tiny")

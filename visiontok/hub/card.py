@@ -100,14 +100,21 @@ def render(card: ModelCard, model: AnyModel, *, name: str, family: Family) -> st
 
 
 def with_results(text: str, results: Sequence[CardResult], *, source: str) -> str:
-    """The text of a card with other results in its front matter and its results section; all else stays.
+    """The text of a card with further results in its front matter and its results section; all else stays.
+
+    Args:
+        text: of the card.
+        results: take the place of those of the same metric on the same data by the same protocol.
+        source: of the text, for messages.
 
     Raises:
-        CheckpointError: if it is not a card that `render` or a reader of its front matter could follow.
+        CheckpointError: if its front matter is not that of a model card.
     """
     try:
         _, front, body = text.split("---\n", 2)
         matter = yaml.safe_load(front)
+        earlier = {_subject(result): result for result in map(CardResult.parse, matter["visiontok"]["results"])}
+        results = list({**earlier, **{_subject(result): result for result in results}}.values())
         matter["visiontok"] = {**matter["visiontok"], "results": _in_matter(results)}
     except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise CheckpointError(f"{source} is not a model card of visiontok ({error!r}); save the model again") from error
@@ -135,6 +142,11 @@ def check_results(results: Sequence[CardResult], weights: str, *, name: str) -> 
                 f"the result {result.metric} on {result.dataset} is that of other weights ({str(result.weights_sha256)[:12]}) than those of {name} "
                 f"({weights[:12]}); evaluate this model"
             )
+
+
+def _subject(result: CardResult) -> tuple[str, str, str]:
+    """What a result is about; of two with the same subject, the later counts."""
+    return result.metric, result.dataset, result.protocol
 
 
 def _in_matter(results: Sequence[CardResult]) -> list[dict[str, Any]]:
