@@ -90,8 +90,8 @@ class TestPickles:
         checkpoint = {"model": layer.state_dict(), "optimizer": optimizer.state_dict(), "steps": 7, "args": arguments}
         assert list(read_weights(written(tmp_path, "w.pt", pickled(checkpoint)), key="model").tensors) == ["weight", "bias"]
 
-    @pytest.mark.parametrize("wanted", ["ema", "model"])
-    def test_arguments_of_yaml_types_stay_shut(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
+    @pytest.mark.parametrize("key", ["ema", "model"])
+    def test_arguments_of_yaml_types_stay_inert(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
         """A list and a number that remember how they were written, as ruamel.yaml makes them; torch reads no subclass of list."""
         module = types.ModuleType("ruamel.yaml.comments")
         module.CommentedSeq = type("CommentedSeq", (list,), {"__module__": module.__name__})
@@ -109,13 +109,13 @@ class TestPickles:
         checkpoint = {"args": arguments, "model": dict(layer.named_parameters()), "ema": average, "steps": 7}
         path = written(tmp_path, "w.pt", pickled(checkpoint))
         monkeypatch.delitem(sys.modules, module.__name__)
-        read = read_weights(path, key=wanted).tensors
-        assert list(read) == list(checkpoint[wanted])
-        for name, value in checkpoint[wanted].items():
+        read = read_weights(path, key=key).tensors
+        assert list(read) == list(checkpoint[key])
+        for name, value in checkpoint[key].items():
             assert read[name].dtype == value.dtype
             assert torch.equal(read[name], value)
 
-    def test_yaml_types_open_no_door(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_yaml_types_do_not_let_code_in(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         class Evil:
             def __reduce__(self) -> tuple[object, tuple[str]]:
                 return os.system, (f"touch {tmp_path / 'ran'}",)
@@ -165,9 +165,9 @@ class TestPickles:
         whole = bytearray(pickled({"a": torch.ones(3)}))
         if data.draw(st.booleans()):
             del whole[data.draw(st.integers(0, len(whole) - 1)) :]
-        for place, byte in data.draw(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=8)):
-            if place < len(whole):
-                whole[place] = byte
+        for position, byte in data.draw(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=8)):
+            if position < len(whole):
+                whole[position] = byte
         try:
             state_dict = read_weights(written(tmp_path, "w.pt", bytes(whole))).tensors
         except CheckpointError:
@@ -188,7 +188,7 @@ class TestConfigurations:
 
 
 class TestReferences:
-    def test_they_are_replaced_by_what_stands_there(self) -> None:
+    def test_they_are_replaced_by_the_values_that_they_name(self) -> None:
         config = {
             "model": {"vq": {"tokens": 32}, "sizes": [1, 2]},
             "length": "${model.vq.tokens}",
@@ -205,7 +205,7 @@ class TestReferences:
 
     @pytest.mark.parametrize("text", ["${oc.env:HOME}", "${now:%Y}", "${.sibling}", "${}", "${a[0]}", "${eval:1+1}", "x ${oc.env:HOME}"])
     def test_nothing_else_is_resolved(self, text: str) -> None:
-        with pytest.raises(ConfigError, match="only places in the same configuration"):
+        with pytest.raises(ConfigError, match="only values of the same configuration"):
             resolve({"a": text, "sibling": 1})
 
     def test_references_to_nothing_in_circles_and_within_references(self) -> None:

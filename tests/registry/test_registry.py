@@ -19,7 +19,7 @@ CARD = "---\nlicense: apache-2.0\nvisiontok:\n  tokens: 16\n  bits: 128.0\n  res
 
 
 @pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder in place of the bundled models."""
     monkeypatch.setattr(lookup, "models_folder", lambda: tmp_path)
     registry.bundled.cache_clear()
@@ -27,10 +27,10 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     registry.bundled.cache_clear()
 
 
-def put(shelf: Path, name: str, *, config: str = '{"family": "titok"}', card: str = CARD) -> None:
-    (shelf / name).mkdir()
-    (shelf / name / "config.json").write_text(config)
-    (shelf / name / "README.md").write_text(card)
+def put(models: Path, name: str, *, config: str = '{"family": "titok"}', card: str = CARD) -> None:
+    (models / name).mkdir()
+    (models / name / "config.json").write_text(config)
+    (models / name / "README.md").write_text(card)
 
 
 def test_a_name_means_one_thing() -> None:
@@ -71,12 +71,12 @@ def test_repositories() -> None:
     assert registry.find_repository("nobody/nothing") == []
 
 
-def test_bundled_models_are_listed_with_their_cards(shelf: Path) -> None:
-    put(shelf, "titok-toy")
-    (shelf / "half-written").mkdir()
+def test_bundled_models_are_listed_with_their_cards(models: Path) -> None:
+    put(models, "titok-toy")
+    (models / "half-written").mkdir()
     assert list(registry.bundled()) == ["titok-toy"]
     model = registry.bundled()["titok-toy"]
-    assert (model.family.name, model.folder) == ("titok", shelf / "titok-toy")
+    assert (model.family.name, model.folder) == ("titok", models / "titok-toy")
     assert model.card == {"license": "apache-2.0", "tokens": 16, "bits": 128.0, "results": []}
     assert "titok-toy" in list_tokenizers("titok*", modality="image")
     assert "titok-toy" not in list_generators()
@@ -92,14 +92,14 @@ def test_bundled_models_are_listed_with_their_cards(shelf: Path) -> None:
         ({"card": "---\na: [\n---\n"}, r"toy/README\.md has no readable front matter"),
     ],
 )
-def test_a_broken_bundled_model_is_named(shelf: Path, broken: dict[str, str], message: str) -> None:
-    put(shelf, "toy", **broken)
+def test_a_broken_bundled_model_is_named(models: Path, broken: dict[str, str], message: str) -> None:
+    put(models, "toy", **broken)
     with pytest.raises(ConfigError, match=message):
         registry.bundled()
 
 
-def test_a_bundled_model_of_an_unknown_family(shelf: Path) -> None:
-    put(shelf, "toy", config=json.dumps({"family": "titak"}))
+def test_a_bundled_model_of_an_unknown_family(models: Path) -> None:
+    put(models, "toy", config=json.dumps({"family": "titak"}))
     with pytest.raises(UnknownNameError, match="titak"):
         registry.bundled()
 
