@@ -52,7 +52,7 @@ def test_other_files_in_the_folder_stay(tmp_path: Path) -> None:
 
 
 def test_only_registered_classes_can_be_saved(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="is no registered family"):
+    with pytest.raises(UnknownNameError, match="Linear"):
         save_pretrained(nn.Linear(1, 1), tmp_path / "model")  # type: ignore[arg-type]
     assert not (tmp_path / "model").exists()
 
@@ -124,7 +124,7 @@ def test_weights_of_one_model_and_configuration_of_another_are_refused(tmp_path:
     one = save_pretrained(visiontok.create("tiny", note="one"), tmp_path / "one")
     two = save_pretrained(visiontok.create("tiny", note="two"), tmp_path / "two")
     (one / "config.json").write_bytes((two / "config.json").read_bytes())
-    with pytest.raises(CheckpointError, match=r"not the configuration that model.safetensors was saved with"):
+    with pytest.raises(CheckpointError, match=r"config\.json.*model\.safetensors"):
         visiontok.from_pretrained(one)
     with safe_open(one / "model.safetensors", framework="pt") as file:
         (one / "config.json").write_text(file.metadata()["visiontok"])  # what the message tells to do
@@ -254,21 +254,21 @@ class TestPush:
 
     def test_refused(self, hub: HubServer) -> None:
         for status, message in (
-            (401, "requires a valid access token for me/gray"),
-            (403, "forbidden with this token"),
-            (400, "could not be transferred"),
+            (401, "token.*me/gray"),
+            (403, "me/gray.*forbidden"),
+            (400, "me/gray.*BadRequest"),
         ):
             hub.refuse_commits = status
             with pytest.raises(HubError, match=message):
                 visiontok.push_to_hub(visiontok.create("tiny"), "me/gray", token="hf_token")
 
     def test_a_folder_that_is_no_model(self, hub: HubServer, tmp_path: Path) -> None:
-        with pytest.raises(HubError, match=r"holds no config\.json \(it is empty\)"):
+        with pytest.raises(HubError, match=r"config\.json"):
             push_folder(tmp_path, "me/gray")
-        with pytest.raises(HubError, match="there is no folder"):
+        with pytest.raises(HubError, match="absent"):
             push_folder(tmp_path / "absent", "me/gray")
         folder = save_pretrained(visiontok.create("tiny"), tmp_path / "gray")
         (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-5])
-        with pytest.raises(CheckpointError, match="truncated or corrupt"):
+        with pytest.raises(CheckpointError, match=r"model\.safetensors"):
             push_folder(folder, "me/gray")
         assert not hub.repos
