@@ -63,6 +63,7 @@ class TokenizerTask(Task[Batch]):
         if self.perturbation is not None:  # after the average is copied, which decodes what it encodes
             self.perturbation.attach(self.tokenizer.quantizer)
         self.objective = objective.to(accelerator.device)
+        self.objective.attach(self.tokenizer)
         run = {"schedule": recipe.schedule, "steps": recipe.steps, "accelerator": accelerator}
         self.updater = Updater(self.tokenizer, optimizer=recipe.optimizer, **run)
         self.discriminator_updater = None
@@ -89,7 +90,8 @@ class TokenizerTask(Task[Batch]):
             if isinstance(output.tokens, Tokens):
                 self.usage.update(output.tokens, step)
             target = self.target.of(images) if output.target is None else output.target
-            return Terms(self.objective.generator_terms(prediction, target, output.losses, step=step), output.stats)
+            terms = self.objective.generator_terms(prediction, target, output.losses, step=step, latents=output.latents)
+            return Terms(terms, {**output.stats, **self.objective.stats})
 
         report = self.updater.update(micro_batches, tokenizer_terms, step=step)
         if self.discriminator_updater is not None:
