@@ -121,7 +121,7 @@ def _measure_samples(samples: Tensor, classes: Tensor) -> Result:
 def _load(split: str, preprocessing: Preprocessing, *, count: int | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Digits (B, 3, S, S) in [0, 1] and their classes (B,): all of a split, or `count` of them drawn with a seed."""
     batches = list(EvalLoader(choose(open_source(split), count, seed=seed), preprocessing=preprocessing, batch_size=64))
-    return torch.cat([batch.images for batch in batches]), torch.cat([batch.labels for batch in batches if batch.labels is not None])
+    return torch.cat([batch.signals.values for batch in batches]), torch.cat([batch.labels for batch in batches if batch.labels is not None])
 
 
 def _curves(metrics: Path) -> dict[str, Curve]:

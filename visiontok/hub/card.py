@@ -48,7 +48,7 @@ class ModelCard(Config):
 
     Attributes:
         name: by which it can be loaded; None for the folder or repository that it is saved to.
-        license: SPDX identifier in lower case, as hubs want it.
+        license: SPDX identifier in lower case, as hubs require.
         summary: one paragraph.
         trained_on: data and recipe, in words.
         limitations: what it is not good for.
