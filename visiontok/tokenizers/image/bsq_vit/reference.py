@@ -64,7 +64,8 @@ FILE_KEYS = ReferenceKeys(
             "use_adaptive_disc_weight",
         )},
         **{f"optimizer.{key}": "a recipe's `optimizer`, `schedule` and `precision` say it" for key in (
-            "target", "disable_amp", "use_bf16", "base_lr", "max_iter", "grad_clip_norm", "grad_clip_per_layer", "params.weight_decay", "params.betas",
+            "target", "disable_amp", "use_bf16", "base_lr", "max_iter", "grad_clip_norm", "grad_clip_per_layer", "params.weight_decay",
+            "params.betas",
             "params.eps", "lr_scheduler_config.target", *(f"lr_scheduler_config.params.{name}" for name in (
                 "warm_up_steps", "max_decay_steps", "lr_start", "lr_max", "lr_min",
             )),
