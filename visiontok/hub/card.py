@@ -215,7 +215,7 @@ def _snippet(name: str, model: AnyModel) -> str:
         options = ", text=text" if reads_text else ""
         load += f"tokens = model.encode({signal}{options})\n"
         return load + (f"reconstruction = model.decode(tokens{options})\n" if model.can_decode else "")
-    if model.config.num_classes:
+    if model.num_classes:
         return "import torch\n" + load + "tokens = model.generate(torch.tensor([0, 1, 2]))  # classes\n"
     return load + "tokens = model.generate(num_samples=4)\n"
 
