@@ -10,6 +10,7 @@ import yaml
 from tiny_family import TinyConfig
 
 from visiontok.core.tokenizer import Tokenizer
+from visiontok.generators.gpt.model import GPT, GPTConfig
 from visiontok.hub.card import ModelCard, render
 from visiontok.registry import SignalFacts
 from visiontok.signals import AudioPreprocessing, ImagePreprocessing
@@ -35,7 +36,7 @@ def frames(name: str, count: int) -> Segment:
     return Segment(name=name, shape=(count,), vocab_size=1024, codebooks=8, stride=(3840 // count,), free_axes=(0,))
 
 
-def card(model: Fake) -> tuple[dict[str, Any], str]:
+def card(model: Fake | GPT) -> tuple[dict[str, Any], str]:
     _, matter, body = render(ModelCard(), model, name="fake", family=tiny_family.FAMILY).split("---\n", 2)
     facts: dict[str, Any] = yaml.safe_load(matter)["visiontok"]
     return facts, body
@@ -80,3 +81,22 @@ def test_signals_that_files_do_not_hold_come_as_tensors(channels: int, high: flo
     assert f"(B, {channels}, height, width)" in body
     assert "Continuous latents" in body
     assert not {"tokens", "bits", "vocab_size"} & set(facts)
+
+
+@pytest.mark.parametrize(
+    ("condition", "call"),
+    [
+        ({"type": "none"}, "num_samples=4"),
+        ({"type": "classes", "num_classes": 3}, "torch.tensor([0, 1, 2])"),
+        ({"type": "text", "text": {"length": 4, "dim": 6}}, "Condition(text=...)"),
+    ],
+)
+def test_a_generator_names_its_tokenizer_and_takes_its_condition(condition: dict[str, Any], call: str) -> None:
+    layout = {"modality": "image", "segments": [{"name": "grid", "shape": [2, 2], "vocab_size": 16}], "signal_shape": [8, 8]}
+    tokenizer = {"name": "me/tiny", "weights_sha256": "0" * 64}
+    model = GPT(GPTConfig.parse({"layout": layout, "dim": 8, "depth": 1, "num_heads": 2, "condition": condition, "tokenizer": tokenizer}))
+    facts, body = card(model)
+    assert facts["tokenizer"] == "me/tiny"
+    assert facts["tokens"] == 4
+    assert f"model.generate({call})" in body
+    assert "tokens of me/tiny" in body

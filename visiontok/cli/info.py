@@ -74,6 +74,7 @@ def _bundled(model: registry.BundledModel) -> dict[str, Any]:
         "license of the weights": card["license"],
         **_tokens(card.get("tokens"), card.get("vocab_size"), model.signal, card.get("parameters")),
         **_rates(card.get("codebooks"), card.get("frame_rate"), card.get("bits_per_second")),
+        "trained on the tokens of": card.get("tokenizer", ""),
         "results": results,
         "load it": _loading(model.name),
     }

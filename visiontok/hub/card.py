@@ -172,6 +172,7 @@ def _facts(model: AnyModel) -> dict[str, Any]:
         "bits": round(layout.bits, 3) if sizes and not timed else None,
         "bits_per_second": round(layout.bits_per_second, 3) if sizes and timed else None,
         "signal": _signal(model),
+        "tokenizer": None if isinstance(model, Tokenizer) or model.config.tokenizer is None else model.config.tokenizer.name,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
     return {name: value for name, value in facts.items() if value is not None}
@@ -215,15 +216,19 @@ def _snippet(name: str, model: AnyModel) -> str:
         options = ", text=text" if reads_text else ""
         load += f"tokens = model.encode({signal}{options})\n"
         return load + (f"reconstruction = model.decode(tokens{options})\n" if model.can_decode else "")
-    if model.num_classes:
+    condition = model.config.condition.type
+    if condition == "none":
+        return load + "tokens = model.generate(num_samples=4)\n"
+    if condition == "classes":
         return "import torch\n" + load + "tokens = model.generate(torch.tensor([0, 1, 2]))  # classes\n"
-    return load + "tokens = model.generate(num_samples=4)\n"
+    value = {"text": "text=...", "tokens": "tokens=..."}[condition]
+    return "from visiontok.generators.condition import Condition\n\n" + load + f"tokens = model.generate(Condition({value}))\n"
 
 
 def _tokens(known: Mapping[str, Any], layout: TokenLayout) -> str:
     shapes = "; ".join(f"{segment.name}: {' x '.join(map(str, segment.shape))}" for segment in layout.segments)
     covers = f"for a signal of {' x '.join(map(str, layout.signal_shape))} ({shapes})"
-    parameters = f"{known['parameters']:,} parameters."
+    parameters = f"{known['parameters']:,} parameters." + (f" Trained on the tokens of {known['tokenizer']}." if "tokenizer" in known else "")
     if layout.is_continuous:
         return f"Continuous latents {covers}. {parameters}"
     vocabulary = f" from a vocabulary of {known['vocab_size']}" if "vocab_size" in known else ""
