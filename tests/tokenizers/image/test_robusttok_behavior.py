@@ -109,11 +109,10 @@ def test_released_sizes(entry):
 
 @pytest.mark.parametrize("name", ["robusttok-4096", "imagefolder-msvr10p2-4096"])
 def test_the_recipes_are_those_of_the_released_sizes(name):
-    """But for the layer scales, whose published start belongs to pretrained ViTs."""
     entry = next(entry for entry in REGISTRY["checkpoints"] if entry["name"] == name)
     recipe = load_recipe(f"tokenizers/{name}")
     released = RobustTok.config_from_reference(entry["reference_config"], {})
-    assert RobustTokConfig.parse(recipe.model.config) == released.replace(layer_scale=0.1)
+    assert RobustTokConfig.parse(recipe.model.config) == released
 
 
 def test_the_published_perturbation():

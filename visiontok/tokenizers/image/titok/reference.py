@@ -188,7 +188,7 @@ def objective_from_reference(config: Mapping[str, Any], *, perceptual_weights: M
                 "start_step": losses["discriminator_start"],
                 "lecam_weight": losses["lecam_regularization_weight"],
                 "lecam_decay": losses.get("lecam_ema_decay", 0.999),
-                "discriminator": dict(config.get("discriminator", {})),
+                "discriminator": {"type": "blur_pool", **config.get("discriminator", {})},
             },
         }
     return ReconstructionConfig.parse(values, source="losses of the TiTok reference configuration")
