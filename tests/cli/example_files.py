@@ -69,8 +69,8 @@ def maskgit() -> MaskGIT:
 
 def save_vae(folder: Path) -> None:
     """A KL autoencoder in the layout of diffusers."""
-    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 5, "up_block_types": ("UpDecoderBlock2D",) * 5}
-    vae = AutoencoderKL(block_out_channels=(4,) * 5, layers_per_block=1, norm_num_groups=4, latent_channels=2, sample_size=16, **blocks)
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    vae = AutoencoderKL(block_out_channels=(4,) * 4, layers_per_block=1, norm_num_groups=4, latent_channels=2, sample_size=16, **blocks)
     vae.save_pretrained(folder)
 
 
@@ -153,6 +153,10 @@ def result(path: Path) -> None:
     succeed("evaluate", "photos", "--model", model, "-o", path, "--no-report")
 
 
+def digits_result(path: Path) -> None:
+    succeed("evaluate", "digits", "--model", "runs/digits/final", "-o", path, "--no-report")
+
+
 def results(path: Path) -> None:
     path.mkdir(parents=True)
     for file in (ROOT / "eval" / "results").glob("*.json"):
@@ -172,6 +176,19 @@ def recipe(path: Path) -> None:
     OmegaConf.save(values, path)
 
 
+def small_suites(folder: Path) -> None:
+    """The suites with few samples, and a small study under the name of every study."""
+    (folder / "studies").mkdir(parents=True)
+    for path in suites_folder().glob("*.yaml"):
+        values = OmegaConf.load(path)
+        values["num_samples"] = 20 if "digit" in path.stem else 4
+        OmegaConf.save(values, folder / path.name)
+    study = OmegaConf.load(STUDY)
+    study["seeds"] = [0]
+    for path in (suites_folder() / "studies").glob("*.yaml"):
+        OmegaConf.save(study, folder / "studies" / path.name)
+
+
 FILES: dict[str, Callable[[Path], None]] = {
     "*.jpg": lambda path: photo(path.with_name("photo.jpg")),
     "*.png": lambda path: photo(path.with_name("photo.png")),
@@ -185,6 +202,8 @@ FILES: dict[str, Callable[[Path], None]] = {
     "photos": photo_folder,
     "results/photos--mine.json": result,
     "results/photos--vqgan-photos-f4.json": result,
+    "runs/digits": lambda path: trained(lambda: titok(image_size=16, tokens=4))(path / "final"),
+    "eval/results/digits--final.json": digits_result,
     "runs/digits-gpt/final": trained(gpt),
     "runs/digits/final": trained(lambda: titok(image_size=16, tokens=4)),
     "runs/flextok/final": trained(lambda: titok(image_size=128, tokens=16, nested_dropout={"schedule": "uniform"})),

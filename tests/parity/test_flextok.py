@@ -10,9 +10,11 @@ from torch import Tensor
 import visiontok
 from visiontok.base.noise import RecordedNoise
 from visiontok.decoders.flow.guidance import AdaptiveProjected, ClassifierFree
+from visiontok.decoders.flow.sampling import FlowSampling
 from visiontok.decoders.flow.training import flow_loss, mix
 from visiontok.tokenizers.image.flextok.decoder import FlowCondition
-from visiontok.tokenizers.image.flextok.model import FlexTok, FlowSampling
+from visiontok.tokenizers.image.flextok.model import FlexTok
+from visiontok.tokenizers.shared.flow_tokenizer import FlowOptions
 
 
 def load(case: ReferenceCase) -> FlexTok:
@@ -55,7 +57,7 @@ def test_every_stage(case: ReferenceCase):
         "pre_quant_latents": latents,
         "quantized": quantized.latents,
         "tokens": quantized.indices,
-        "vae_roundtrip_rgb": model.pictures(features) * 2 - 1,
+        "vae_roundtrip_rgb": model.images(features) * 2 - 1,
     }
     if posterior_noise is None:
         assert torch.equal(model.encode(given["images"] / 2 + 0.5).indices, quantized.indices)
@@ -98,13 +100,13 @@ def whole_decode(model: FlexTok, case: ReferenceCase, codes: Tensor) -> dict[str
     found = {}
     for name, (rule, lengths) in rules.items():
         sampling = FlowSampling(steps=steps, guidance=rule)
-        denoised = model.denoise(codes, lengths, ours(given["init_noise"]), sampling)
+        denoised = model.decoder.decode(codes, lengths, ours(given["init_noise"]), sampling)
         found[f"{name}.latents"] = theirs(denoised)
         if f"{name}.rgb" in case.outputs:
-            found[f"{name}.rgb"] = model.pictures(denoised) * 2 - 1
+            found[f"{name}.rgb"] = model.images(denoised) * 2 - 1
         tokens = visiontok.Tokens(case.outputs["tokens"], model.layout).prefix(lengths)
-        picture = model.decode(tokens, sampling=sampling, noise=RecordedNoise(normal=[ours(given["init_noise"])]))
-        torch.testing.assert_close(picture, model.pictures(denoised).clamp(0, 1), rtol=0, atol=case.tolerance)
+        image = model.decode_with(tokens, FlowOptions(sampling=sampling, noise=RecordedNoise(normal=[ours(given["init_noise"])])))
+        torch.testing.assert_close(image, model.images(denoised).clamp(0, 1), rtol=0, atol=case.tolerance)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,14 +11,16 @@ from reference_case import ReferenceCase, cases
 from torch import Tensor
 
 import visiontok
+from visiontok.layers.dinov2 import DinoViT, dino_weights
+from visiontok.losses.semantic import SemanticLoss
 from visiontok.quantizers import MultiScaleQuantizer, ProductQuantizer, Quantizer
 from visiontok.quantizers.perturbation import LatentPerturbation, PerturbationConfig
 from visiontok.tokenizers.image.robusttok.model import RobustTok, RobustTokConfig
+from visiontok.tokenizers.image.robusttok.objective import FrozenWeights, objective_from_reference
 from visiontok.tokenizers.image.robusttok.reference import read_quantizer
 
 USAGE = {
     r"train\.(usage_percent|ema_vocab_hit_SV.*)": "usage is counted by the training loop, over a window of its own, and is no state of a model",
-    r"train\.sem_loss": "the semantic loss against a frozen DINOv2 belongs to the authors' training and is not part of this library",
 }
 VIT = {"dim": 8, "depth": 1, "num_heads": 2, "patch_size": 8}
 
@@ -106,12 +109,30 @@ def training_pass(model: RobustTok, case: ReferenceCase, latents: Tensor) -> dic
         perturbation = LatentPerturbation(PerturbationConfig(alpha=training["alpha"], beta=training["beta"], delta=training["delta"]))
         drawn = {"chances": case.inputs["perturb_rand"], "ranks": case.inputs["perturb_randint"]}
         quantized = perturbation(quantizer, latents, quantized, **drawn)
-    return {
+    found = {
         "train.decoded": model.decoder(quantized.latents),
         "train.vq_loss": losses["codebook"],
         "train.commit_loss": losses["commitment"],
         "train.entropy_loss": losses.get("entropy", torch.zeros(())),
     }
+    return found | semantic_loss(model, case, quantized.latents)
+
+
+def semantic_loss(model: RobustTok, case: ReferenceCase, latents: Tensor) -> dict[str, Tensor]:
+    """The semantic loss that the configuration describes, against the teacher whose weights are in the case."""
+    steps_per_epoch = 3
+    files = FrozenWeights(vgg=Path("absent"), dino=Path("absent"), dinov2=Path("absent"))
+    config = objective_from_reference(case.config, steps_per_epoch=steps_per_epoch, files=files).semantic
+    if config is None:
+        return {}
+    teacher = DinoViT(config.teacher.backbone, image_size=config.teacher.image_size)
+    published = {name.removeprefix("semantic_model."): tensor for name, tensor in case.weights.items() if name.startswith("semantic_model.")}
+    vit = config.teacher.backbone
+    teacher.load_state_dict(dino_weights(published, patch_size=vit.patch_size, grid_side=config.teacher.image_size // vit.patch_size))
+    loss = SemanticLoss(config, teacher=teacher)
+    step = case.config["_train_forward"]["epoch"] * steps_per_epoch + 2  # anywhere within the epoch
+    projection = model.get_submodule(config.projection)
+    return {"train.sem_loss": config.weight * loss((case.inputs["image"] + 1) / 2, latents, projection, step=step)}
 
 
 def alone(case: ReferenceCase) -> tuple[Quantizer, dict[str, str]]:

@@ -21,7 +21,7 @@ def push(
     """Upload a model folder to the hub.
 
     Weights, configuration and model card are uploaded in one commit; nothing else in the folder is. With --result, the card in the folder
-    first gets the metrics of these results in place of those that it showed; a result of other weights is refused.
+    first gets the metrics of these results; a result of other weights is refused.
 
     \b
     Examples:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from visiontok.core.tokenizer import Tokenizer
-    from visiontok.data import ImageSource
+    from visiontok.data import Source
     from visiontok.evaluation.reconstruction.quantizing import OperatingPoint
     from visiontok.hub import ModelCard
 
@@ -115,7 +115,7 @@ def _side(tokenizer: Tokenizer[Any], size: int | None) -> int:
     return side
 
 
-def _pictures(data: str, side: int, num_samples: int | None) -> ImageSource:
+def _pictures(data: str, side: int, num_samples: int | None) -> Source:
     from visiontok.data.config import open_source
     from visiontok.data.photos import PhotosSource
     from visiontok.evaluation.selection import Tiles, choose

@@ -20,7 +20,7 @@ from visiontok.core.text_tokenizer import encodes_with_text
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data.prefetch import prefetch
 from visiontok.data.skips import UNUSABLE, Skip
-from visiontok.data.source import ImageSource
+from visiontok.data.source import Source
 from visiontok.data.texts import Texts, TextsConfig, texts_of
 from visiontok.data.token_shards import Manifest, Shard, TokenizerIdentity, TokenSetHeader, TokenShardWriter, check_alike
 from visiontok.signals import Preprocessing
@@ -43,7 +43,7 @@ class TokenizedSet:
 
 
 def tokenize_source(
-    source: ImageSource,
+    source: Source,
     tokenizer: Tokenizer[Any],
     folder: str | Path,
     *,
@@ -124,7 +124,7 @@ def identify(tokenizer: Tokenizer[Any], name: str, *, revision: str | None = Non
     return TokenizerIdentity(name=name, revision=revision, weights_sha256=weights_sha256(tokenizer.state_dict()))
 
 
-def _texts_config(tokenizer: Tokenizer[Any], source: ImageSource, asked: TextsConfig | None, *, name: str) -> TextsConfig | None:
+def _texts_config(tokenizer: Tokenizer[Any], source: Source, asked: TextsConfig | None, *, name: str) -> TextsConfig | None:
     """Where the encoder's texts come from; None if it reads none."""
     if encodes_with_text(tokenizer):
         return asked or texts_of(source, name=name)
@@ -150,7 +150,7 @@ class _Pictures:
 class _Reader:
     """Reads and preprocesses batches of a plan, by number."""
 
-    def __init__(self, source: ImageSource, preprocessing: Preprocessing, plan: Sequence[range], flip: bool, texts: Texts | None) -> None:
+    def __init__(self, source: Source, preprocessing: Preprocessing, plan: Sequence[range], flip: bool, texts: Texts | None) -> None:
         self._source, self._preprocessing, self._plan, self._flip, self._texts = source, preprocessing, plan, flip, texts
 
     def read(self, number: int) -> _Pictures:
@@ -160,7 +160,7 @@ class _Reader:
                 sample = self._source.read(index)
                 text = None if self._texts is None else self._texts.of_sample(sample)
                 # Files have 8 bits per channel and keep them when they are resized, so this loses nothing.
-                pixels = (self._preprocessing(sample.image).values[0] * 255).round().byte().numpy()
+                pixels = (self._preprocessing(sample.signal).values[0] * 255).round().byte().numpy()
             except UNUSABLE as error:
                 read.skipped.append(Skip(self._source.key(index), str(error)))
                 continue
@@ -202,7 +202,7 @@ def _tokens(tokenizer: Tokenizer[Any], read: _Pictures) -> Tokens:
     return tokens
 
 
-def _finish(source: ImageSource, writer: TokenShardWriter, count: int) -> TokenizedSet:
+def _finish(source: Source, writer: TokenShardWriter, count: int) -> TokenizedSet:
     notes = [Shard.read(writer.path(number)).notes for number in range(count)]
     skipped = (*source.skipped, *(Skip(**skip) for note in notes for skip in note["skipped"]))
     if len(source) == sum(len(note["skipped"]) for note in notes):

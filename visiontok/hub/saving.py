@@ -114,7 +114,7 @@ def push_to_hub(
 
 
 def add_results(folder: str | Path, results: Sequence[CardResult]) -> None:
-    """Put evaluation results on the card of a saved model, in place of those that it showed.
+    """Put evaluation results on the card of a saved model, beside those that it shows of other metrics, data or protocols.
 
     Args:
         folder: that `save_pretrained` wrote.

@@ -239,7 +239,7 @@ class SampleMeasurement:
             loader.report.update(earlier.skips)
             self._real.load_state(earlier.states)
         for batch in loader.batches(range(first, len(source))):
-            self._real.update(to_uint8(batch.images), batch.indices)
+            self._real.update(to_uint8(batch.signals.values), batch.indices)
             position = min(first + (batch.step + 1) * suite.batch_size, len(source))
             progress(position)
             if unfinished and unfinished.reference.is_due:

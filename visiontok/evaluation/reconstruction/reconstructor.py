@@ -12,8 +12,7 @@ from visiontok.base.errors import EvaluationError
 from visiontok.base.noise import SampleNoise
 from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.data import Batch as LoadedBatch
-from visiontok.data import Texts
+from visiontok.data import DataBatch, Texts
 from visiontok.evaluation.features.protocol import Protocol as PictureProtocol
 from visiontok.evaluation.features.protocol import to_uint8
 from visiontok.tokens import Latents, TokenLayout, Tokens
@@ -41,14 +40,14 @@ class Reconstructor:
         """
         self._tokenizer, self._name, self._protocol, self._texts = tokenizer, name, protocol, texts
 
-    def __call__(self, loaded: LoadedBatch, lengths: Sequence[int | None], *, seed: int | None) -> Reconstructed:
+    def __call__(self, loaded: DataBatch, lengths: Sequence[int | None], *, seed: int | None) -> Reconstructed:
         """Reconstruct a batch. The model sees the originals as they would lie in a file: in 8 bits.
 
         Raises:
             EvaluationError: if the model returns pictures of another size.
             DataError: if a picture has no text.
         """
-        images = to_uint8(loaded.images)
+        images = to_uint8(loaded.signals.values)
         texts = None if self._texts is None else self._texts.of(loaded)
         if seed is None:
             return self._reconstruct(images, texts, lengths, draw=None)

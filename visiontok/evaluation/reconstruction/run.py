@@ -6,14 +6,11 @@ import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
-import torch
-
 from visiontok.base.errors import EvaluationError
 from visiontok.core.model import evaluating
 from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.data import Batch as LoadedBatch
-from visiontok.data import EvalLoader, SkipReport, Texts, open_source, texts_of
+from visiontok.data import DataBatch, EvalLoader, SkipReport, Texts, open_source, texts_of
 from visiontok.data.batch import make_batch
 from visiontok.evaluation.features import FeatureExtractor, all_extractors
 from visiontok.evaluation.features.protocol import PROTOCOLS, to_uint8
@@ -185,12 +182,12 @@ class Measurement:
         )
         return result, evidence
 
-    def load(self, places: Sequence[int]) -> LoadedBatch:
+    def load(self, places: Sequence[int]) -> DataBatch:
         """Some pictures of the source, as the suite cuts them."""
         samples = [self.source.read(place) for place in places]
-        return make_batch(torch.cat([self.resizing(sample.image).values for sample in samples]), samples, places, step=0, skipped=())
+        return make_batch(self.resizing([sample.signal for sample in samples]), samples, places, step=0, skipped=())
 
-    def reconstruct(self, loaded: LoadedBatch, lengths: Sequence[int | None] = (None,)) -> Reconstructed:
+    def reconstruct(self, loaded: DataBatch, lengths: Sequence[int | None] = (None,)) -> Reconstructed:
         """Each number of tokens (None for all) of pictures from `load`, and what they decode to, uint8; with the first of several seeds.
 
         Raises:
@@ -198,7 +195,7 @@ class Measurement:
         """
         return self._reconstructor(loaded, lengths, seed=self._seeds[0])
 
-    def _reconstructed(self, loaded: Generator[LoadedBatch, None, None]) -> Generator[tuple[int, dict[Setting, Batch]], None, None]:
+    def _reconstructed(self, loaded: Generator[DataBatch, None, None]) -> Generator[tuple[int, dict[Setting, Batch]], None, None]:
         """Number of the batch, and what became of it at every setting."""
         try:
             for item in loaded:
@@ -207,7 +204,7 @@ class Measurement:
                 for seed in self._seeds:
                     for length, (tokens, pictures) in self._reconstructor(item, self._lengths, seed=seed).items():
                         if batch is None:
-                            batch = Batch(item.indices, to_uint8(item.images), pictures, tokens, item.labels, item.objects)
+                            batch = Batch(item.indices, to_uint8(item.signals.values), pictures, tokens, item.labels, item.objects)
                         else:
                             batch = batch.reconstructed(tokens, pictures)
                         batches[seed, length] = batch

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from visiontok.base.config import Config
 from visiontok.base.errors import TokenError
+from visiontok.core.keymap import check_state_dict
 from visiontok.core.tokenizer import DecodeOptions, Tokenizer
+from visiontok.layers.dinov2 import dino_weights
 from visiontok.layers.vit import ViTConfig
 from visiontok.quantizers.binary import BinaryQuantizerConfig
 from visiontok.quantizers.multi_scale import MultiScaleQuantizer, MultiScaleQuantizerConfig
@@ -113,6 +115,21 @@ class RobustTok(Tokenizer[RobustTokConfig]):
         self.preprocessing = ImagePreprocessing(size=config.image_size)
         self.layout = config.layout()
 
+    def load_backbone(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Put the weights of a DINOv2 of the same dim and depth into both ViTs, resampled to their patches and grids.
+
+        Raises:
+            CheckpointError: if they are another network's, or of other sizes.
+        """
+        for name, net, vit in (("encoder", self.encoder, self.config.encoder), ("decoder", self.decoder, self.config.decoder)):
+            side = self.config.image_size // vit.patch_size
+            own = {key: tensor for key, tensor in net.state_dict().items() if key.startswith(("trunk.", "patch_embed."))}
+            weights = dino_weights(state_dict, patch_size=vit.patch_size, grid_side=side)
+            if name == "decoder":  # it reads no images
+                weights = {key: tensor for key, tensor in weights.items() if key.startswith("trunk.")}
+            check_state_dict(own, weights, source=f"the backbone, in the {name},")
+            net.load_state_dict(weights, strict=False)
+
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, S, S) in [0, 1] -> (B, H, H, P C)."""
         return self.encoder(signal * 2 - 1)
@@ -156,5 +173,5 @@ class RobustTok(Tokenizer[RobustTokConfig]):
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> RobustTokConfig:
-        """From the authors' flat configuration. Keys of their training alone are not read."""
+        """From the authors' flat configuration."""
         return RobustTokConfig.parse(read_config(config), source="the RobustTok reference configuration")

@@ -1,4 +1,4 @@
-"""Pictures for the tests of the sources: a good one, and the bad ones that sets are full of."""
+"""Images for the tests of the sources: a good one, and the bad ones that sets are full of."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from visiontok.base.errors import SignalError
-from visiontok.data import ImageSource, Sample
+from visiontok.data import Sample, Source
 
 
 def encoded(seed: int = 0, kind: str = "PNG", size: tuple[int, int] = (24, 16)) -> bytes:
@@ -22,11 +22,13 @@ def image(seed: int = 0, size: tuple[int, int] = (24, 16)) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
 
 
-BAD = {"empty": b"", "text": b"not a picture", "truncated": encoded(1)[:200]}
+BAD = {"empty": b"", "text": b"not a image", "truncated": encoded(1)[:200]}
 
 
-class ListSource(ImageSource):
-    """Pictures in memory; None is one that cannot be read."""
+class ListSource(Source):
+    """Images in memory; None is one that cannot be read."""
+
+    modality = "image"
 
     def __init__(self, images: list[Image.Image | None], *, labels: bool = True) -> None:
         self.images, self.labels = images, labels
@@ -44,7 +46,7 @@ class ListSource(ImageSource):
 
     def read(self, index: int) -> Sample:
         self.reads += 1
-        picture = self.images[index]
-        if picture is None:
+        found = self.images[index]
+        if found is None:
             raise SignalError(f"{self.key(index)} is damaged")
-        return Sample(self.key(index), picture, label=index % 3 if self.labels else None, caption=f"number {index}")
+        return Sample(self.key(index), found, label=index % 3 if self.labels else None, caption=f"number {index}")
