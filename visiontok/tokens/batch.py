@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from typing_extensions import Self
 
 from visiontok.base.errors import TokenError
+from visiontok.base.npz import read_npz, write_npz
 from visiontok.tokens.layout import TokenLayout
 
 PAD = -1
 """The value of `indices` and `positions` beyond a sample's length: never a valid code, so that it cannot be decoded by mistake."""
+
+
+MAX_LENGTH = 2**26
+"""The most positions per sample that a file may declare."""
+
+_EXTRAS = "extras."
 
 
 class SampleBatch(ABC):
@@ -31,6 +41,7 @@ class SampleBatch(ABC):
             signal that was encoded, where a tokenizer takes any.
     """
 
+    _data_name: ClassVar[str]
     layout: TokenLayout
     lengths: Tensor | None
     positions: Tensor | None
@@ -97,10 +108,9 @@ class SampleBatch(ABC):
     @property
     def full_lengths(self) -> Tensor:
         """(B,) int64: positions of each sample's extent, held or not."""
-        full = torch.full((len(self),), self.layout.length, dtype=torch.int64, device=self.data.device)
-        for rows, layout in self._extent_groups():
-            full[rows] = layout.length
-        return full
+        if self.extents is None:
+            return torch.full((len(self),), self.layout.length, dtype=torch.int64, device=self.data.device)
+        return torch.from_numpy(self.layout.lengths_at(self.extents.cpu().numpy())).to(self.data.device)
 
     @property
     def mask(self) -> Tensor:
@@ -276,6 +286,69 @@ class SampleBatch(ABC):
         """The same batch on the CPU."""
         return self.to("cpu")
 
+    # Files.
+
+    def save(self, path: str | Path) -> None:
+        """Write an .npz file, which `load` reads."""
+        write_npz(path, self.to_arrays())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read and validate a file that `save` wrote.
+
+        Raises:
+            TokenError: if it is no such file, is damaged, or what it holds does not fit its layout.
+            FileNotFoundError: if there is none.
+        """
+        try:
+            return cls.from_arrays(read_npz(path))
+        except TokenError as error:
+            raise TokenError(f"{path}: {error}") from error
+        except ValueError as error:
+            raise TokenError(str(error)) from error
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """The batch as NumPy arrays: `indices` or `values` (float32), `layout` as JSON text, `extras.NAME`, and `lengths`, `positions` and
+        `extents` where there are any. Extras keep their types, but bfloat16, which NumPy lacks, becomes float32."""
+        optional = {name: getattr(self, name) for name in ("lengths", "positions", "extents")}
+        extras = {f"{_EXTRAS}{name}": value.float() if value.dtype == torch.bfloat16 else value for name, value in self.extras.items()}
+        data = self.data.float() if self.data.is_floating_point() else self.data
+        tensors = {self._data_name: data, **{name: value for name, value in optional.items() if value is not None}, **extras}
+        arrays = {name: value.detach().cpu().numpy() for name, value in tensors.items()}
+        return {"layout": np.asarray(self.layout.model_dump_json()), **arrays}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        """The inverse of `to_arrays`; other arrays are ignored.
+
+        Raises:
+            TokenError: if one is missing, or they do not fit each other.
+        """
+        missing = {"layout", cls._data_name} - set(arrays)
+        if missing:
+            raise TokenError(f"the array {sorted(missing)[0]!r} is missing; there are {sorted(arrays)}")
+        try:
+            layout = TokenLayout.parse(json.loads(str(arrays["layout"])), source="the layout")
+            tensors = {
+                name: torch.from_numpy(array)
+                for name, array in arrays.items()
+                if name.startswith(_EXTRAS) or name in (cls._data_name, "lengths", "positions", "extents")
+            }
+        except (ValueError, TypeError) as error:
+            raise TokenError(f"the arrays are not those of a batch of tokens: {error}") from error
+        if layout.length > MAX_LENGTH:
+            raise TokenError(f"the layout has {layout.length} positions per sample; more than {MAX_LENGTH} are not read")
+        extras = {name.removeprefix(_EXTRAS): tensors.pop(name) for name in list(tensors) if name.startswith(_EXTRAS)}
+        return cls(**tensors, layout=layout, extras=extras).validate()  # type: ignore[call-arg]
+
+    @abstractmethod
+    def validate(self) -> Self:
+        """Check what a batch holds; returns self.
+
+        Raises:
+            TokenError: naming the sample.
+        """
+
     # Checks of values.
 
     def _check_samples(self) -> None:
@@ -289,10 +362,12 @@ class SampleBatch(ABC):
         if len(wrong):
             raise TokenError(f"sample {int(wrong[0])} has length {int(lengths[wrong[0]])}, outside [0, {self.data.shape[1]}]")
         if self.extents is not None:
-            most = torch.tensor(self.layout.extents, device=self.extents.device)
-            wrong = torch.nonzero((self.extents > most).any(dim=1)).flatten()
+            most = torch.tensor(self.layout.extents, dtype=torch.int64, device=self.extents.device)
+            least = torch.where(torch.tensor(self.layout.has_free_axis, device=most.device), 1, most)
+            wrong = torch.nonzero(((self.extents > most) | (self.extents < least)).any(dim=1)).flatten()
             if len(wrong):
-                raise TokenError(f"sample {int(wrong[0])} has extents {self.extents[wrong[0]].tolist()}, beyond the layout's {self.layout.extents}")
+                row = int(wrong[0])
+                raise TokenError(f"sample {row} has extents {self.extents[row].tolist()}, which are none of a layout with {self.layout.extents}")
             full = self.full_lengths
             shorter = self.layout.ragged or self.layout.prefixes != "none"
             wrong = torch.nonzero((lengths > full) | ((lengths < full) & (not shorter))).flatten()
