@@ -83,8 +83,8 @@ def run_digits(config: DemoConfig, folder: Path, stages: Stages) -> Digits:
         generator = from_pretrained(_train(config.generator, [*places, f"seed={config.seed}", *config.generator_overrides], stages))
         assert isinstance(generator, Generator)
     with stages.stage("Generate digits of every class and measure them"):
-        classes = torch.arange(generator.config.num_classes).repeat_interleave(config.per_class)
-        samples = tokenizer.decode(generator.generate(classes, generator=SampleNoise(config.seed, range(len(classes)))))
+        classes = torch.arange(generator.num_classes).repeat_interleave(config.per_class)
+        samples = tokenizer.decode(generator.generate(classes, noise=SampleNoise(config.seed, range(len(classes)))))
         generation = _measure_samples(samples, classes)
         generation.save(folder / "generation.json")
         real = _measure_samples(*_load(TRAIN, tokenizer.preprocessing, count=len(classes), seed=config.seed))

@@ -187,7 +187,7 @@ def _snippet(name: str, model: AnyModel) -> str:
         return load + 'tokens = model.encode("image.png", text=text)\nreconstruction = model.decode(tokens, text=text)\n'
     if isinstance(model, Tokenizer):
         return load + 'tokens = model.encode("image.png")\nreconstruction = model.decode(tokens)\n'
-    if model.config.num_classes:
+    if model.num_classes:
         return "import torch\n" + load + "tokens = model.generate(torch.tensor([0, 1, 2]))  # classes\n"
     return load + "tokens = model.generate(num_samples=4)\n"
 

@@ -43,7 +43,7 @@ def apply_rope(x: Tensor, rows: Tensor) -> Tensor:
 
     Args:
         x: (B, H, T, head_dim) queries or keys.
-        rows: (T, head_dim / 2, 2) rows of a `rope_table`.
+        rows: (T, head_dim / 2, 2) rows of a `rope_table`, or (B or 1, 1, T, head_dim / 2, 2) where samples differ.
     """
     first, second = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     cos, sin = rows.unbind(-1)

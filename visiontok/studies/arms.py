@@ -137,11 +137,11 @@ class StudyRun:
     @torch.no_grad()
     def _measure_generated(self, suite: GenerationSuite, generator: Generator[Any], tokenizer: Tokenizer[Any]) -> Result:
         assert suite.num_samples is not None  # the study says how many
-        classes = torch.tensor(classes_in_order(suite.num_samples, generator.config.num_classes, suite.class_order, seed=self.seed))
+        classes = torch.tensor(classes_in_order(suite.num_samples, generator.num_classes, suite.class_order, seed=self.seed))
 
         def samples() -> Iterator[tuple[Tensor, Tensor]]:
             for rows in torch.arange(len(classes)).split(suite.batch_size):
-                tokens = generator.generate(classes[rows], generator=SampleNoise(self.seed, rows.tolist()))
+                tokens = generator.generate(classes[rows], noise=SampleNoise(self.seed, rows.tolist()))
                 yield tokenizer.decode(tokens), classes[rows]
 
         return evaluate_samples(suite, samples())

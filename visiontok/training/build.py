@@ -116,12 +116,17 @@ def _image_size(tokenizer: Tokenizer[Any]) -> int | None:
 
 def _what_the_data_says(recipe: GeneratorRecipe, layout: TokenLayout, num_classes: int, class_names: tuple[str, ...]) -> dict[str, Any]:
     """The fields of a generator's configuration that follow from its data; names only where they fit the recipe's number of classes."""
-    wanted = recipe.model.config.get("num_classes", num_classes)
-    return {"layout": layout.to_dict(), "num_classes": num_classes, "class_names": class_names if wanted == len(class_names) else ()}
+    asked = recipe.model.config.get("condition", {})
+    condition: dict[str, Any] = {"type": asked.get("type", "classes" if num_classes else "none")}
+    if condition["type"] == "classes":
+        condition["num_classes"] = num_classes
+        if asked.get("num_classes", num_classes) == len(class_names):
+            condition["names"] = class_names
+    return {"layout": layout.to_dict(), "condition": condition}
 
 
 def _check_layouts(layout: TokenLayout, model: Generator[Any], tokenizer: Tokenizer[Any] | None) -> None:
-    if model.layout != layout:
+    if not model.layout.accepts(layout):
         raise ConfigError(f"the generator models another layout than the data has: {model.layout} instead of {layout}")
     if tokenizer is not None and not tokenizer.layout.accepts(layout):
         raise ConfigError(f"the recipe's tokenizer has another layout than the data: {tokenizer.layout} instead of {layout}")

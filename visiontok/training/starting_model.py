@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, merge
 from visiontok.base.errors import ConfigError
 from visiontok.core.keymap import check_state_dict
 from visiontok.core.model import StartsFromBackbone
@@ -78,7 +78,7 @@ def starting_model(config: ModelConfig, *, kind: Kind, defaults: Mapping[str, An
     else:
         family = find_family(str(config.family))
         _check_kind(family, kind, family.name)
-        model = create(family.name, **{**(defaults or {}), **config.config})
+        model = create(family.name, **merge(defaults or {}, config.config))
     if config.init_backbone is not None:
         if not isinstance(model, StartsFromBackbone):
             raise ConfigError(f"model.init_backbone: no network of a {config.family} starts from a backbone; remove the key")
