@@ -160,21 +160,21 @@ class SampleBatch(ABC):
         """
         if self.layout.prefixes == "none":
             raise TokenError("prefixes of these tokens do not decode: the tokenizer was not trained with ordered tokens")
-        asked = torch.as_tensor(num_tokens, dtype=torch.int64, device=self.data.device)
-        if asked.ndim == 0:
-            asked = asked.expand(len(self))
+        requested = torch.as_tensor(num_tokens, dtype=torch.int64, device=self.data.device)
+        if requested.ndim == 0:
+            requested = requested.expand(len(self))
         held = self.sample_lengths
-        if asked.shape != held.shape:
-            raise TokenError(f"num_tokens must be a number or have shape ({len(self)},), got {tuple(asked.shape)}")
-        wrong = torch.nonzero((asked < 1) | (asked > held)).flatten()
+        if requested.shape != held.shape:
+            raise TokenError(f"num_tokens must be a number or have shape ({len(self)},), got {tuple(requested.shape)}")
+        wrong = torch.nonzero((requested < 1) | (requested > held)).flatten()
         if len(wrong):
             row = int(wrong[0])
-            raise TokenError(f"sample {row} holds {int(held[row])} tokens, so a prefix of {int(asked[row])} cannot be taken (at least 1)")
+            raise TokenError(f"sample {row} holds {int(held[row])} tokens, so a prefix of {int(requested[row])} cannot be taken (at least 1)")
         if isinstance(self.layout.prefixes, tuple):
-            for row, count in enumerate(asked.tolist()):
+            for row, count in enumerate(requested.tolist()):
                 if count not in self.layout.prefixes and count != int(held[row]):
                     raise TokenError(f"a prefix of {count} tokens does not decode; these do: {', '.join(map(str, self.layout.prefixes))}")
-        return self._cut(asked)
+        return self._cut(requested)
 
     def levels(self, count: int) -> Self:
         """The first `count` codebook levels of every sample: as if the tokenizer had written no more.
@@ -239,7 +239,7 @@ class SampleBatch(ABC):
                 raise TokenError(f"batch {number} has the extras {sorted(batch.extras)}, batch 0 has {sorted(first.extras)}")
         layout = first.layout.at([max(sizes) for sizes in zip(*(batch.layout.extents for batch in batches), strict=True)])
         width = max(batch.data.shape[1] for batch in batches)
-        placed = any(batch.positions is not None for batch in batches)
+        with_positions = any(batch.positions is not None for batch in batches)
         differ = any(batch.extents is not None or batch.layout.extents != layout.extents for batch in batches)
         lengths = torch.cat([batch.sample_lengths for batch in batches])
         shorter = layout.ragged or layout.prefixes != "none" or differ
@@ -247,7 +247,7 @@ class SampleBatch(ABC):
             torch.cat([_widen(batch.data, width, batch._blank) for batch in batches]),
             layout=layout,
             lengths=lengths if shorter else None,
-            positions=torch.cat([_widen(batch.columns.masked_fill(~batch.mask, PAD), width, PAD) for batch in batches]) if placed else None,
+            positions=torch.cat([_widen(batch.columns.masked_fill(~batch.mask, PAD), width, PAD) for batch in batches]) if with_positions else None,
             extents=torch.cat([batch.sample_extents for batch in batches]) if differ else None,
             extras={name: _joined_extra([batch.extras[name] for batch in batches]) for name in first.extras},
         )

@@ -161,14 +161,14 @@ class TokenLayout(Config):
         Raises:
             TokenError: if there are not E of them, one is below 1, or one differs on an axis that is not free.
         """
-        wanted = tuple(int(size) for size in extents)
-        if wanted == self.extents:
+        requested = tuple(int(size) for size in extents)
+        if requested == self.extents:
             return self
-        if len(wanted) != len(self.extents):
-            raise TokenError(f"extents {wanted} do not have one number for each of the {len(self.extents)} axes of {self.extents}")
+        if len(requested) != len(self.extents):
+            raise TokenError(f"extents {requested} do not have one number for each of the {len(self.extents)} axes of {self.extents}")
         segments, used = [], 0
         for segment in self.segments:
-            shape = wanted[used : used + len(segment.shape)]
+            shape = requested[used : used + len(segment.shape)]
             used += len(shape)
             for axis, (size, own) in enumerate(zip(shape, segment.shape, strict=True)):
                 if size < 1 or (size != own and axis not in segment.free_axes):
