@@ -94,7 +94,7 @@ class SampleBatch(ABC):
             extents=None if self.extents is None else self.extents[rows],
             extras={name: value[rows] for name, value in self.extras.items()},
         )
-        return part if self.extents is None else part._tight()
+        return part._tight()
 
     # What each sample holds.
 
@@ -254,11 +254,13 @@ class SampleBatch(ABC):
         return joined._cut(lengths)._tight()
 
     def _tight(self) -> Self:
-        """With a layout no larger than the samples', and without extents where all are alike."""
-        if self.extents is None or not len(self):
+        """No wider than the samples, with a layout no larger than theirs, and without lengths or extents where all are alike."""
+        if (self.extents is None and self.lengths is None) or not len(self):
             return self
-        layout = self.layout.at(self.extents.amax(dim=0).tolist())
-        alike = bool((self.extents == self.extents[:1]).all())
+        layout, alike = self.layout, True
+        if self.extents is not None:
+            layout = layout.at(self.extents.amax(dim=0).tolist())
+            alike = bool((self.extents == self.extents[:1]).all())
         longest = int(self.sample_lengths.max())
         even = bool((self.sample_lengths == longest).all())
         return self.with_data(
