@@ -35,7 +35,7 @@ def test_every_stage_at_every_budget_and_quality(case: ReferenceCase):
     ours: dict[str, torch.Tensor] = {"gt": target.flatten(1) if target.ndim == 3 else target.flatten(1, 2)}
     for i, quality in enumerate(case.inputs["desired_reconstruction_quality"].tolist()):
         for budget in case.inputs["token_budgets"].tolist():
-            latents, halting = model.distil(image, features, torch.tensor([quality]), num_tokens=budget)
+            latents, halting = model.distill(image, features, torch.tensor([quality]), num_tokens=budget)
             quantized, kept = model.quantizer(latents), model.keeps(halting)
             predicted = model.predict(quantized.latents, kept=kept)
             reconstruction = model.base.pixels(predicted)

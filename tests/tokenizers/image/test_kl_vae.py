@@ -66,9 +66,9 @@ def test_a_diffusers_folder_loads_without_being_told_what_it_is(theirs: Autoenco
     assert torch.equal(saved.encode(images()).values, ours.encode(images()).values)
 
 
-def test_the_generator_draws_and_its_absence_gives_the_mode():
+def test_noise_draws_and_its_absence_gives_the_mode():
     vae = KlVae(CONFIG).eval()
-    first, second = (vae.encode(images(), generator=torch.Generator().manual_seed(4)).values for _ in range(2))
+    first, second = (vae.encode(images(), noise=torch.Generator().manual_seed(4)).values for _ in range(2))
     assert torch.equal(first, second)
     assert not torch.equal(first, vae.encode(images()).values)
     assert torch.equal(vae.encode(images()).values, vae.encode(images()).values)
@@ -84,12 +84,12 @@ def test_any_multiple_of_the_stride_keeps_its_shape():
 def test_training_lowers_the_loss():
     torch.manual_seed(0)
     vae = KlVae(CONFIG).train()
-    colours = torch.rand(4, 3, 1, 1).expand(-1, -1, 16, 16)
+    colors = torch.rand(4, 3, 1, 1).expand(-1, -1, 16, 16)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=1e-2)
     totals = []
     for _ in range(40):
-        output = vae(colours)
-        loss = F.mse_loss(output.reconstruction, colours) + output.losses["kl"]
+        output = vae(colors)
+        loss = F.mse_loss(output.reconstruction, colors) + output.losses["kl"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -29,7 +29,7 @@ def images(count: int = 2) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("kind", "shape"), [("kl-vae", (8, 8, 3)), ("titok", (5, 4)), ("titok-1d", (5, 1))])
-def test_any_continuous_tokenizer_gets_one_id_per_dimension(kind, shape, tmp_path):
+def test_any_continuous_tokenizer_gets_one_token_per_dimension(kind, shape, tmp_path):
     continuous = base(kind)
     model = TokenBridge.quantizing(continuous, DimensionWiseConfig(levels=32, range=4.0))
     tokens = model.encode(images())
@@ -53,30 +53,30 @@ def test_many_levels_come_near_the_continuous_reconstruction(kind):
     assert errors[2] < 1e-4
 
 
-def test_a_generator_draws_from_the_posterior():
+def test_noise_draws_from_the_posterior():
     model = TokenBridge.quantizing(base("kl-vae"), DimensionWiseConfig(levels=64, range=4.0))
-    first, second = (model.encode(images(), generator=torch.Generator().manual_seed(4)).indices for _ in range(2))
+    first, second = (model.encode(images(), noise=torch.Generator().manual_seed(4)).indices for _ in range(2))
     assert torch.equal(first, second)
     assert not torch.equal(first, model.encode(images()).indices)
 
 
 def test_discrete_tokenizers_are_refused():
     vq = TiTokConfig.parse({**TITOK, "quantizer": {"type": "vq", "codebook_size": 8, "dim": 4}})
-    with pytest.raises(ConfigError, match="discrete already"):
+    with pytest.raises(ConfigError, match="vq"):
         TokenBridge.quantizing(TiTok(vq), DimensionWiseConfig())
-    with pytest.raises(ConfigError, match="cannot be quantized"):
+    with pytest.raises(ConfigError, match="TokenBridge"):
         TokenBridge.quantizing(TokenBridge.quantizing(base("kl-vae"), DimensionWiseConfig()), DimensionWiseConfig())
 
 
 def test_the_decoder_can_learn_to_read_coarse_latents():
     torch.manual_seed(0)
     model = TokenBridge.quantizing(base("kl-vae"), DimensionWiseConfig(levels=4, range=4.0)).train()
-    colours = torch.rand(4, 3, 1, 1).expand(-1, -1, 16, 16)
+    colors = torch.rand(4, 3, 1, 1).expand(-1, -1, 16, 16)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     totals = []
     for _ in range(40):
-        output = model(colours)
-        loss = F.mse_loss(output.reconstruction, colours) + output.losses["kl"]
+        output = model(colors)
+        loss = F.mse_loss(output.reconstruction, colors) + output.losses["kl"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

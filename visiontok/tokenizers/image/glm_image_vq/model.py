@@ -1,6 +1,6 @@
 """GLM-Image's semantic tokenizer (Z.ai 2026) with transformers' `GlmImageVisionModel` and `GlmImageVQVAE`. It only encodes.
 
-A vision transformer reads the image; its features are quantized. In GLM-Image a diffusion model turns the ids into pixels.
+A vision transformer reads the image; its features are quantized. In GLM-Image a diffusion model turns the tokens into pixels.
 """
 
 from __future__ import annotations
@@ -71,9 +71,10 @@ class GlmImageVqConfig(LibraryConfig):
 
 
 class GlmImageVq(LibraryVq[GlmImageVqConfig]):
-    """One id per patch; latents and codes on the unit sphere. `decode` is an error that says that there is no decoder."""
+    """One token per patch; latents and codes on the unit sphere. It only encodes."""
 
     config_class = GlmImageVqConfig
+    can_decode = False
     library: ClassVar = "transformers"
     network_class: ClassVar = "GlmImageVQVAE"
     network_config_class: ClassVar = "GlmImageVQVAEConfig"

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from visiontok.base.config import Config
+from visiontok.base.errors import TokenError
 from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.core.quality import MeanAbsoluteError, shortest_lengths
 from visiontok.core.tokenizer import DecodeOptions, EncodeOptions, Tokenizer, TokenizerOutput
@@ -166,6 +167,8 @@ class Karl(Tokenizer[KarlConfig]):
         assert target is not None
         most = torch.tensor([self.layout.length]) if options.lengths is None else options.lengths
         if isinstance(target, MeanAbsoluteError):
+            if isinstance(target.error, Tensor) and target.error.shape not in ((), (len(signal),)):
+                raise TokenError(f"{len(target.error)} target errors for {len(signal)} images; give one for each, or one for all")
             return self._kept_tokens(signal, most, target.error, options.noise)
 
         def reached(lengths: Tensor) -> Tensor:
@@ -178,7 +181,7 @@ class Karl(Tokenizer[KarlConfig]):
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, S, S) in [0, 1] -> all T latents (B, T, D) at the default quality."""
         quality = torch.full((len(signal),), self.config.default_max_loss)
-        return self.distil(signal, self.base.features(signal), quality, num_tokens=self.layout.length)[0]
+        return self.distill(signal, self.base.features(signal), quality, num_tokens=self.layout.length)[0]
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """(B, T, D) -> image (B, 3, S, S)."""
@@ -193,7 +196,7 @@ class Karl(Tokenizer[KarlConfig]):
             latents = self.codes_of(tokens)
         return self.base.pixels(self.predict(latents, positions=positions, kept=None if bool(kept.all()) else kept))
 
-    def distil(self, images: Tensor, features: Tensor, quality: Tensor, *, num_tokens: int) -> tuple[Tensor, Tensor]:
+    def distill(self, images: Tensor, features: Tensor, quality: Tensor, *, num_tokens: int) -> tuple[Tensor, Tensor]:
         """Images with their base's features, asked for a quality (B,) each -> latents (B, num_tokens, D) and halting logits (B, num_tokens)."""
         known = torch.tensor(QUALITIES, device=images.device)
         condition = torch.searchsorted(known, quality.to(known)).clamp_max(len(QUALITIES) - 1)
@@ -255,7 +258,7 @@ class Karl(Tokenizer[KarlConfig]):
         return TokenizerOutput(images, tokens, second.quantized.latents, losses, stats, target=signal)
 
     def _pass(self, images: Tensor, features: Tensor, quality: Tensor, num_tokens: int, *, halts: bool) -> Pass:
-        latents, halting = self.distil(images, features, quality, num_tokens=num_tokens)
+        latents, halting = self.distill(images, features, quality, num_tokens=num_tokens)
         quantized = self.quantizer(latents)
         kept = self.keeps(halting) if halts else torch.ones_like(halting, dtype=torch.bool)
         return Pass(quantized, halting, kept, self.predict(quantized.latents, kept=kept if halts else None))
@@ -268,7 +271,7 @@ class Karl(Tokenizer[KarlConfig]):
         all_kept = torch.zeros(all_latents.shape[:2], dtype=torch.bool, device=self.device)
         for length in lengths.unique().tolist():
             rows = torch.nonzero(lengths.expand(len(prepared)) == length).flatten()
-            latents, halting = self.distil(prepared[rows], features[rows], quality[rows], num_tokens=length)
+            latents, halting = self.distill(prepared[rows], features[rows], quality[rows], num_tokens=length)
             all_latents[rows, :length] = latents
             all_kept[rows, :length] = True if max_loss is None else self.keeps(halting)
         return self._kept(self.quantizer(all_latents), all_kept)
