@@ -63,16 +63,16 @@ def test_without_an_average_the_weights_themselves_are_exported(tokenizer_recipe
 
 def test_both_stages_of_titok(tokenizer_recipe, vqgan, tmp_path):
     """First stage: the teacher's codes. Second: encoder and codebook of the first, frozen, and the teacher's decoder, trained to pixels."""
-    first_config = TITOK | {"head": "codes", "num_proxy_codes": 16, "decoder": TITOK["decoder"] | {"patch_size": 2}}
+    first_config = TITOK | {"head": "codes", "num_teacher_codes": 16, "decoder": TITOK["decoder"] | {"patch_size": 2}}
     children.run(
         tokenizer_recipe(
             output=str(tmp_path / "first"),
             model={"family": "titok", "config": first_config},
-            objective={"name": "proxy_codes", "teacher": vqgan},
+            objective={"name": "teacher_codes", "teacher": vqgan},
             pictures={"every": 8, "count": 3},
         )
     )
-    assert {"proxy_codes", "commitment"} <= lines(tmp_path / "first")[0].keys()
+    assert {"teacher_codes", "commitment"} <= lines(tmp_path / "first")[0].keys()
     assert (tmp_path / "first" / "samples" / "step-00000008.png").is_file()
 
     parts = {"encoder": "encoder", "quantizer": "quantizer", "decoder": "decoder", "head": "head"}

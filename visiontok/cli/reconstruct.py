@@ -32,8 +32,8 @@ def reconstruct(
     import torch
 
     from visiontok.evaluation.metrics.fidelity import psnr
-    from visiontok.tokens import Latents
     from visiontok.signals.image_writing import save_image
+    from visiontok.tokens import Latents
 
     tokenizer = load_tokenizer(model, pick_device(device), text=text)
     found = Inputs(inputs, tokenizer)

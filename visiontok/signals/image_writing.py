@@ -16,8 +16,8 @@ from visiontok.signals.spec import SignalSpec
 def as_rgb(values: Tensor, spec: SignalSpec) -> Tensor | None:
     """Signals as images that can be looked at: (B, 3, H, W) in [0, 1]; None for those that have no such form.
 
-    One channel becomes gray, the range of the values black to white (or from the smallest to the largest value, where it is not bounded); of a clip the
-    middle frame is taken.
+    One channel becomes gray, from black at the low end of the range to white (where it is not bounded, at the smallest and the largest value). Of a
+    clip the middle frame is taken.
 
     Args:
         values: (B, C, H, W), or (B, C, T, H, W).

@@ -9,11 +9,11 @@ from accelerate import Accelerator
 
 from visiontok.base.errors import ConfigError
 from visiontok.core.identity import TokenizerIdentity, check_same_tokenizer
-from visiontok.core.model import weights_sha256
 from visiontok.core.text_tokenizer import TextTokenizer, encodes_with_text
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import DataBatch, EvalLoader, LoaderConfig, Source, Texts, TextsConfig, TrainLoader, open_source
 from visiontok.data.token_dataset import TokenDataset
+from visiontok.data.tokenizing import identify
 from visiontok.encoders.text import TextConfig
 from visiontok.generators.base import Generator
 from visiontok.generators.condition import TextCondition
@@ -76,7 +76,7 @@ def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> Genera
     tokenizer = None if recipe.tokenizer is None else _frozen_tokenizer(recipe.tokenizer, accelerator)
     if isinstance(tokenizer, TextTokenizer) and recipe.sample_images.every:
         raise ConfigError(f"{recipe.tokenizer} decodes with a text, which generated tokens do not bring: set sample_images.every=0")
-    given = None if tokenizer is None else TokenizerIdentity(name=str(recipe.tokenizer), weights_sha256=weights_sha256(tokenizer))
+    given = None if tokenizer is None else identify(tokenizer, str(recipe.tokenizer))
     loader: TokenSetLoader | EncodingLoader
     if recipe.data.tokens is not None:
         dataset = TokenDataset(recipe.data.tokens)
@@ -85,7 +85,8 @@ def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> Genera
         made_by = TokenizerIdentity.parse(dataset.header.tokenizer.to_dict())
         what = f"the token set {recipe.data.tokens}"
         check_same_tokenizer(made_by, given, what=what, allow_other=recipe.allow_other_tokenizer)
-        loader = TokenSetLoader(dataset, batch_size=recipe.batch_size, seed=recipe.seed, **_share(accelerator))
+        rank, world_size = accelerator.process_index, accelerator.num_processes
+        loader = TokenSetLoader(dataset, batch_size=recipe.batch_size, seed=recipe.seed, rank=rank, world_size=world_size)
     else:
         assert recipe.data.signals is not None
         assert tokenizer is not None
@@ -93,7 +94,11 @@ def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> Genera
         source = open_source(recipe.data.signals.source)
         config = recipe.data.signals.loader(tokenizer.preprocessing, batch_size=recipe.batch_size, seed=recipe.seed)
         signals = TrainLoader(source, config, preprocessing=tokenizer.preprocessing, **_share(accelerator))
-        read = _texts(recipe.text or TextsConfig(source="captions"), source.class_names, tokenizer.text, accelerator) if encodes_with_text(tokenizer) else None
+        read = (
+            _texts(recipe.text or TextsConfig(source="captions"), source.class_names, tokenizer.text, accelerator)
+            if encodes_with_text(tokenizer)
+            else None
+        )
         size = _size(tokenizer, config)
         loader = EncodingLoader(signals, tokenizer, size=size, rank=accelerator.process_index, encoder_texts=read)
         layout, class_names, made_by, what = loader.layout, source.class_names or (), given, f"the tokens of {recipe.tokenizer}"

@@ -18,11 +18,11 @@ from visiontok.data import SkipReport
 from visiontok.generators.base import Generator
 from visiontok.generators.condition import ClassCondition, Condition
 from visiontok.hub import ModelCard, save_pretrained
-from visiontok.training.ema import averaged_copy, update_average
 from visiontok.signals.image_writing import as_rgb, image_grid
+from visiontok.training.ema import averaged_copy, update_average
 from visiontok.training.recipe import GeneratorRecipe
 from visiontok.training.task import Task
-from visiontok.training.token_loaders import EncodingLoader, ConditionedTokens, TokenSetLoader
+from visiontok.training.token_loaders import ConditionedTokens, EncodingLoader, TokenSetLoader
 from visiontok.training.updater import Terms, Updater
 
 

@@ -13,10 +13,10 @@ import torch
 from accelerate import Accelerator
 
 from visiontok.base.errors import TrainingError
+from visiontok.signals.image_writing import save_image
 from visiontok.training.checkpoint import checkpoint_folder, save_checkpoint
 from visiontok.training.interrupts import StopRequest
 from visiontok.training.logging import MetricsWriter
-from visiontok.signals.image_writing import save_image
 from visiontok.training.progress import ProgressDisplay
 from visiontok.training.randomness import seed_step
 from visiontok.training.recipe import Recipe

@@ -38,9 +38,7 @@ class ConditionedTokens:
 class TokenSetLoader:
     """Share `rank` of `world_size` of every global batch of a stored set; samples are a function of (seed, step) alone."""
 
-    def __init__(
-        self, dataset: TokenDataset, *, batch_size: int, seed: int, rank: int, world_size: int, texts: EmbeddedTexts | None = None
-    ) -> None:
+    def __init__(self, dataset: TokenDataset, *, batch_size: int, seed: int, rank: int, world_size: int, texts: EmbeddedTexts | None = None) -> None:
         self.dataset, self.texts = dataset, texts
         self.plan = BatchPlan(len(dataset), batch_size, seed=seed)
         share = batch_size // world_size

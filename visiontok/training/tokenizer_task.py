@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from accelerate import Accelerator
@@ -18,9 +18,9 @@ from visiontok.data import DataBatch, SkipReport, TrainLoader
 from visiontok.hub import ModelCard, save_pretrained
 from visiontok.losses import Objective
 from visiontok.quantizers import LatentPerturbation
+from visiontok.signals.image_writing import as_rgb, originals_above_reconstructions
 from visiontok.tokens import Tokens
 from visiontok.training.ema import averaged_copy, update_average
-from visiontok.signals.image_writing import as_rgb, originals_above_reconstructions
 from visiontok.training.recipe import TokenizerRecipe
 from visiontok.training.targets import Target
 from visiontok.training.task import Task

@@ -40,7 +40,7 @@ class SampleSide:
     @property
     def count(self) -> int:
         """Pictures so far."""
-        return self.sample_images.count
+        return self.pictures.count
 
     def update(self, images: Tensor, numbers: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Take in (B, 3, H, W) uint8, numbered on from those before unless they have numbers of their own; gives the numbers and the features."""

@@ -152,13 +152,13 @@ class Measurement:
             position = earlier.position
             loader.report.update(earlier.skips)
             load_states(self._parts(), earlier.states)
-            progress(self._sample_images.count, stop - start)
+            progress(self._pictures.count, stop - start)
         first = position
         with evaluating(self.tokenizer):
             for step, batches in ahead(self._reconstructed(ahead(loader.batches(range(first, stop))))):
                 self._measure(batches)
                 position = min(first + (step + 1) * self.suite.batch_size, stop)
-                progress(self._sample_images.count, stop - start)
+                progress(self._pictures.count, stop - start)
                 if unfinished and unfinished.is_due:
                     unfinished.store(self._rank, self._progress(position, loader.report))
         if unfinished and self._world_size > 1:
