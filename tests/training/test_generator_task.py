@@ -23,7 +23,7 @@ def token_set(tokenizer_folder, tmp_path_factory):
 
 
 def test_a_generator_learns_a_stored_set_and_takes_its_layout_and_classes(generator_recipe, token_set):
-    recipe = generator_recipe(data={"tokens": str(token_set)}, steps=60, batch_size=32, pictures={"every": 60, "count": 20})
+    recipe = generator_recipe(data={"tokens": str(token_set)}, steps=60, batch_size=32, sample_images={"every": 60, "count": 20})
     children.run(recipe)
     folder = Path(recipe["output"])
     curve = [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -50,7 +50,9 @@ def test_tokens_made_at_every_step_are_those_of_the_stored_set(generator_recipe,
 
 def test_an_unconditional_generator_needs_no_labels(generator_recipe, token_set):
     recipe = generator_recipe(
-        data={"tokens": str(token_set)}, model={"family": "gpt", "config": GPT | {"condition": {"type": "none"}}}, pictures={"every": 6, "count": 4}
+        data={"tokens": str(token_set)},
+        model={"family": "gpt", "config": GPT | {"condition": {"type": "none"}}},
+        sample_images={"every": 6, "count": 4},
     )
     children.run(recipe)
     assert visiontok.from_pretrained(Path(recipe["output"]) / "final").num_classes == 0
@@ -58,10 +60,10 @@ def test_an_unconditional_generator_needs_no_labels(generator_recipe, token_set)
 
 
 def test_labels_are_needed_for_classes(generator_recipe, tmp_path):
-    (tmp_path / "pictures").mkdir()
-    Image.new("RGB", (16, 16)).save(tmp_path / "pictures" / "a.png")
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (16, 16)).save(tmp_path / "images" / "a.png")
     recipe = generator_recipe(
-        data={"signals": {"source": f"folder:{tmp_path / 'pictures'}"}},
+        data={"signals": {"source": f"folder:{tmp_path / 'images'}"}},
         model={"family": "gpt", "config": GPT | {"condition": {"type": "classes", "num_classes": 3}}},
     )
     with pytest.raises(ConfigError, match="label"):
@@ -84,7 +86,7 @@ def test_continuous_latents_are_refused(generator_recipe, tmp_path):
 def test_maskgit_trains_too(generator_recipe, token_set):
     backbone = {"type": "bert", "dim": 16, "depth": 1, "num_heads": 2, "mlp_dim": 32}
     recipe = generator_recipe(
-        data={"tokens": str(token_set)}, model={"family": "maskgit", "config": {"backbone": backbone}}, pictures={"every": 6, "count": 4}
+        data={"tokens": str(token_set)}, model={"family": "maskgit", "config": {"backbone": backbone}}, sample_images={"every": 6, "count": 4}
     )
     children.run(recipe)
     assert (Path(recipe["output"]) / "final" / "model.safetensors").is_file()

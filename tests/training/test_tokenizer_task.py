@@ -69,7 +69,7 @@ def test_both_stages_of_titok(tokenizer_recipe, vqgan, tmp_path):
             output=str(tmp_path / "first"),
             model={"family": "titok", "config": first_config},
             objective={"name": "teacher_codes", "teacher": vqgan},
-            pictures={"every": 8, "count": 3},
+            sample_images={"every": 8, "count": 3},
         )
     )
     assert {"teacher_codes", "commitment"} <= lines(tmp_path / "first")[0].keys()
@@ -126,8 +126,8 @@ def test_a_model_that_cannot_be_had_leaves_no_folder(model, message, tokenizer_r
     assert not Path(recipe["output"]).exists()
 
 
-def test_pictures_show_originals_above_reconstructions(tokenizer_recipe):
-    recipe = tokenizer_recipe(steps=3, pictures={"every": 2, "count": 10})
+def test_sample_images_show_originals_above_reconstructions(tokenizer_recipe):
+    recipe = tokenizer_recipe(steps=3, sample_images={"every": 2, "count": 10})
     children.run(recipe)
     folder = Path(recipe["output"]) / "samples"
     assert sorted(path.name for path in folder.iterdir()) == ["step-00000002.png", "step-00000003.png"]
@@ -184,11 +184,11 @@ def test_fp16_without_an_accelerator_is_refused(tokenizer_recipe):
 
 
 def test_files_that_cannot_be_used_are_named_at_the_end(tokenizer_recipe, tmp_path, capsys):
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     for number in range(6):
-        Image.new("RGB", (20, 20), (40 * number, 90, 200)).save(tmp_path / "pictures" / f"{number}.png")
-    (tmp_path / "pictures" / "broken.png").write_bytes(b"")
-    train(parse_recipe(tokenizer_recipe(data={"source": f"folder:{tmp_path / 'pictures'}"})), cpu=True)
+        Image.new("RGB", (20, 20), (40 * number, 90, 200)).save(tmp_path / "images" / f"{number}.png")
+    (tmp_path / "images" / "broken.png").write_bytes(b"")
+    train(parse_recipe(tokenizer_recipe(data={"source": f"folder:{tmp_path / 'images'}"})), cpu=True)
     told = capsys.readouterr().err
     assert "1 sample skipped" in told
     assert "broken.png" in told
