@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visiontok.base.errors import DataError, TokenError
+from visiontok.core.identity import TokenizerIdentity
 from visiontok.data.token_dataset import TokenDataset
-from visiontok.data.token_shards import Shard, TokenizerIdentity, TokenSetHeader, TokenShardWriter
+from visiontok.data.token_shards import Shard, TokenSetHeader, TokenShardWriter
 from visiontok.tokens import Segment, TokenLayout, Tokens
 
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from visiontok.base.errors import TokenError
+from visiontok.core.identity import TokenizerIdentity
 from visiontok.data.token_file import TokenFile
-from visiontok.data.token_shards import TokenizerIdentity
 from visiontok.tokens import PAD, Latents, Segment, TokenLayout, Tokens
 
 IDENTITY = TokenizerIdentity(name="toy", weights_sha256="0" * 64)

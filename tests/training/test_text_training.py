@@ -42,7 +42,7 @@ def test_a_text_that_is_missing_or_too_much_is_refused_before_training(tokenizer
     model = {"family": "tatitok", "config": SIZES | {"quantizer": QUANTIZERS["tatitok"]}}
     with pytest.raises(ConfigError, match=r"set text\.source"):
         train(parse_recipe(tokenizer_recipe(model=model)), cpu=True)
-    with pytest.raises(ConfigError, match="reads none"):
+    with pytest.raises(ConfigError, match="text"):
         train(parse_recipe(tokenizer_recipe(model={"family": "titok", "config": TITOK}, text={"source": "captions"})), cpu=True)
 
 

@@ -47,7 +47,7 @@ def test_training_learns_and_exports_the_average(tokenizer_recipe):
     assert all(torch.equal(final[name], tensor) for name, tensor in state["ema"].items())
     assert not torch.equal(state["ema"]["head.conv.weight"], state["model"]["head.conv.weight"])
     card = (folder / "final" / "README.md").read_text()
-    assert "The average of the weights (decay 0.999) after 40 steps with batches of 8 images from digits (split train)." in card
+    assert "The average of the weights (decay 0.999) after 40 steps with batches of 8 samples of digits (split train)." in card
 
 
 def test_without_an_average_the_weights_themselves_are_exported(tokenizer_recipe):
@@ -200,7 +200,7 @@ def test_progress_in_a_pipe_is_plain_lines(tokenizer_recipe, capsys):
     assert told.out == ""
     progress = [line for line in told.err.splitlines() if line.startswith("step ")]
     assert [line.split()[1] for line in progress] == ["4/8", "8/8"]
-    assert all("images/s" in line and "reconstruction" in line and line.endswith("left") for line in progress)
+    assert all("samples/s" in line and "reconstruction" in line and line.endswith("left") for line in progress)
     assert "\x1b" not in told.err
 
 
@@ -210,7 +210,7 @@ def test_progress_on_a_terminal_is_a_bar(tokenizer_recipe):
     shown = console.file.getvalue()
     assert "8/8" in shown
     assert "100%" in shown
-    assert "images/s" in shown
+    assert "samples/s" in shown
     assert "reconstruction" in shown
 
 

@@ -16,7 +16,7 @@ import torch
 
 from visiontok.base.errors import TokenError
 from visiontok.base.files import replacing
-from visiontok.data.token_shards import TokenizerIdentity
+from visiontok.core.identity import TokenizerIdentity
 from visiontok.tokens import Latents, TokenLayout, Tokens
 
 

@@ -18,24 +18,11 @@ import visiontok
 from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError, DataError
 from visiontok.base.files import replacing
+from visiontok.core.identity import TokenizerIdentity
 from visiontok.tokens import TokenLayout, Tokens
 
 MANIFEST = "manifest.json"
 _INTEGERS = (np.uint8, np.uint16, np.uint32, np.int64)
-
-
-class TokenizerIdentity(Config):
-    """Which weights made the tokens.
-
-    Attributes:
-        name: as `from_pretrained` was given it.
-        revision: of the hub repository; None where there is none.
-        weights_sha256: of every parameter and buffer, by name.
-    """
-
-    name: str
-    revision: str | None = None
-    weights_sha256: str
 
 
 class TokenSetHeader(Config):

@@ -15,6 +15,7 @@ import torch
 
 from visiontok.base.errors import ConfigError, DataError
 from visiontok.base.files import replacing
+from visiontok.core.identity import TokenizerIdentity
 from visiontok.core.model import weights_sha256
 from visiontok.core.text_tokenizer import encodes_with_text
 from visiontok.core.tokenizer import Tokenizer
@@ -22,7 +23,7 @@ from visiontok.data.prefetch import prefetch
 from visiontok.data.skips import UNUSABLE, Skip
 from visiontok.data.source import Source
 from visiontok.data.texts import Texts, TextsConfig, texts_of
-from visiontok.data.token_shards import Manifest, Shard, TokenizerIdentity, TokenSetHeader, TokenShardWriter, check_alike
+from visiontok.data.token_shards import Manifest, Shard, TokenSetHeader, TokenShardWriter, check_alike
 from visiontok.signals import Preprocessing
 from visiontok.tokens import Tokens
 

@@ -82,7 +82,7 @@ def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> Genera
         dataset = TokenDataset(recipe.data.tokens)
         layout, class_names = dataset.layout, dataset.header.class_names
         num_classes = len(class_names) or (0 if dataset.labels is None else int(dataset.labels.max()) + 1)
-        made_by = TokenizerIdentity.parse(dataset.header.tokenizer.to_dict())
+        made_by = dataset.header.tokenizer
         what = f"the token set {recipe.data.tokens}"
         check_same_tokenizer(made_by, given, what=what, allow_other=recipe.allow_other_tokenizer)
         rank, world_size = accelerator.process_index, accelerator.num_processes
