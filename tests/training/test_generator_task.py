@@ -10,8 +10,9 @@ from training_recipes import GPT, TITOK
 
 import visiontok
 from visiontok.base.errors import ConfigError, IdentityError
+from visiontok.core.identity import identify
 from visiontok.data import open_source
-from visiontok.data.tokenizing import identify, tokenize_source
+from visiontok.data.tokenizing import tokenize_source
 from visiontok.training import parse_recipe, train
 
 

@@ -8,12 +8,11 @@ from typing import Any
 from accelerate import Accelerator
 
 from visiontok.base.errors import ConfigError
-from visiontok.core.identity import TokenizerIdentity, check_same_tokenizer
+from visiontok.core.identity import TokenizerIdentity, check_same_tokenizer, identify
 from visiontok.core.text_tokenizer import TextTokenizer, encodes_with_text
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import DataBatch, EvalLoader, LoaderConfig, Source, Texts, TextsConfig, TrainLoader, open_source
 from visiontok.data.token_dataset import TokenDataset
-from visiontok.data.tokenizing import identify
 from visiontok.encoders.text import TextConfig
 from visiontok.generators.base import Generator
 from visiontok.generators.condition import TextCondition
