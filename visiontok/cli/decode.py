@@ -28,8 +28,8 @@ def decode(
       visiontok decode tokens.npz -o images
       visiontok decode tokens.npz --model titok-l32 -o images
     """
+    from visiontok.core.identity import identify
     from visiontok.data.token_file import TokenFile
-    from visiontok.data.tokenizing import identify
     from visiontok.training.pictures import save_picture
 
     found = TokenFile.read(tokens)

@@ -14,7 +14,7 @@ from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import BatchPlan, TrainLoader
 from visiontok.data.token_dataset import TokenDataset
 from visiontok.signals import SignalBatch
-from visiontok.tokens import Tokens
+from visiontok.tokens import Latents, Tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class LabelledTokens:
         rows: the places of these samples in the global batch.
     """
 
-    tokens: Tokens
+    tokens: Tokens | Latents
     labels: Tensor | None
     rows: range
 
