@@ -40,10 +40,10 @@ def save_signal(signal: Tensor, path: Path) -> None:
     import numpy as np
 
     from visiontok.base.files import replacing
-    from visiontok.training.pictures import save_picture
+    from visiontok.signals.image_writing import save_image
 
     if path.suffix == ".png":
-        save_picture(signal, path)
+        save_image(signal, path)
         return
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, signal.cpu().numpy())
