@@ -60,17 +60,17 @@ def karl() -> Any:
 
 def gpt() -> GPT:
     layout = titok(image_size=16, tokens=4).layout
-    return GPT(GPTConfig.parse({**NETWORK, "layout": layout, "multiple_of": 8, "num_classes": 10}))
+    return GPT(GPTConfig.parse({**NETWORK, "layout": layout, "multiple_of": 8, "condition": {"type": "classes", "num_classes": 10}}))
 
 
 def maskgit() -> MaskGIT:
-    return MaskGIT(MaskGITConfig.parse({"layout": titok().layout, "num_classes": 1000, "backbone": {"type": "bert", "mlp_dim": 32, **NETWORK}}))
+    return MaskGIT(MaskGITConfig.parse({"layout": titok().layout, "condition": classes, "backbone": {"type": "bert", "mlp_dim": 32, **NETWORK}}))
 
 
 def save_vae(folder: Path) -> None:
     """A KL autoencoder in the layout of diffusers."""
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
-    vae = AutoencoderKL(block_out_channels=(4,) * 4, layers_per_block=1, norm_num_groups=4, latent_channels=2, sample_size=16, **blocks)
+    vae = AutoencoderKL(block_out_channels=(4,) * 4, layers_per_block=1, norm_num_groups=4, latent_channels=2, sample_size=256, **blocks)
     vae.save_pretrained(folder)
 
 
@@ -181,7 +181,7 @@ def small_suites(folder: Path) -> None:
     (folder / "studies").mkdir(parents=True)
     for path in suites_folder().glob("*.yaml"):
         values = OmegaConf.load(path)
-        values["num_samples"] = 20 if "digit" in path.stem else 4
+        values["num_samples"] = 70 if "digit" in path.stem else 4
         OmegaConf.save(values, folder / path.name)
     study = OmegaConf.load(STUDY)
     study["seeds"] = [0]
