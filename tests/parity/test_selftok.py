@@ -15,11 +15,11 @@ from visiontok.decoders.flow.visible_tokens import VisibleTokens
 from visiontok.layers.nested_dropout import prefix_mask
 from visiontok.layers.patches import patchify
 from visiontok.quantizers.entropy_terms import LogFloor, entropy
-from visiontok.quantizers.gaussian import GaussianConfig
+from visiontok.quantizers.continuous import GaussianBottleneckConfig
 from visiontok.tokenizers.image.selftok.model import FlowDecoding, Selftok
 
 NOT_KEPT = {"vq_train.cluster_size_wo_react": "a statistic of the authors' training code; nothing reads it"}
-VAE = GaussianConfig(dim=1, scale=1.5305, shift=0.0609).build()
+VAE = GaussianBottleneckConfig(dim=1, scale=1.5305, shift=0.0609).build()
 
 
 def load(case: ReferenceCase) -> Selftok:

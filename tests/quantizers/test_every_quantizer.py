@@ -12,17 +12,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from visiontok.quantizers import (
-    BernoulliConfig,
+    BernoulliQuantizerConfig,
     BinaryQuantizerConfig,
-    DimensionWiseConfig,
-    FiniteScalarConfig,
-    IndexBackpropConfig,
+    DimensionWiseQuantizerConfig,
+    FiniteScalarQuantizerConfig,
+    IndexBackpropQuantizerConfig,
     MultiScaleQuantizerConfig,
-    PositionalVectorConfig,
+    PositionalVectorQuantizerConfig,
     ProductQuantizerConfig,
     Quantizer,
     ResidualQuantizerConfig,
-    SimVqConfig,
+    SimVectorQuantizerConfig,
     VectorQuantizerConfig,
 )
 
@@ -63,15 +63,15 @@ class Kind:
         return torch.randn(batch, 4, 4, self.width, generator=torch.Generator().manual_seed(1))
 
 
-FSQ = FiniteScalarConfig(levels=(5, 4, 3))
+FSQ = FiniteScalarQuantizerConfig(levels=(5, 4, 3))
 KINDS = {
     "vq": Kind(VectorQuantizerConfig.parse(VQ), 40),
     "vq-on-sphere": Kind(VectorQuantizerConfig.parse(VQ | SPHERE), 40, passes=on_sphere),
     "vq-raw-lookup": Kind(VectorQuantizerConfig.parse(VQ | SPHERE | {"raw_lookup": True}), 40, passes=on_sphere),
     "vq-rotation": Kind(VectorQuantizerConfig.parse(VQ | {"gradient": "rotation"}), 40, passes=None),
-    "positional-vq": Kind(PositionalVectorConfig(codebook_size=40, dim=DIM, num_positions=16), 40, passes=on_sphere),
-    "sim-vq": Kind(SimVqConfig(codebook_size=40, dim=DIM), 40),
-    "ibq": Kind(IndexBackpropConfig(codebook_size=40, dim=DIM), 40, passes=None),
+    "positional-vq": Kind(PositionalVectorQuantizerConfig(codebook_size=40, dim=DIM, num_positions=16), 40, passes=on_sphere),
+    "sim-vq": Kind(SimVectorQuantizerConfig(codebook_size=40, dim=DIM), 40),
+    "ibq": Kind(IndexBackpropQuantizerConfig(codebook_size=40, dim=DIM), 40, passes=None),
     "lfq": Kind(BinaryQuantizerConfig(dim=DIM), 2**DIM),
     "lfq-chunks": Kind(BinaryQuantizerConfig(dim=DIM, chunks=(2, 4)), 16),
     "bsq": Kind(
@@ -80,8 +80,8 @@ KINDS = {
         passes=lambda latents: on_sphere(latents) / DIM**0.5,
     ),
     "fsq": Kind(FSQ, 60, passes=lambda z: FSQ.build().bound(z) / torch.tensor([2.0, 2.0, 1.0]), width=3),
-    "bernoulli": Kind(BernoulliConfig(dim=DIM, chunks=(3, 5)), 32, passes=None, draws_in_training=True),
-    "dimension-wise": Kind(DimensionWiseConfig(levels=16), 16),
+    "bernoulli": Kind(BernoulliQuantizerConfig(dim=DIM, chunks=(3, 5)), 32, passes=None, draws_in_training=True),
+    "dimension-wise": Kind(DimensionWiseQuantizerConfig(levels=16), 16),
     "residual": Kind(ResidualQuantizerConfig(num_levels=3, quantizer=VQ), 40),
     "residual-shared": Kind(ResidualQuantizerConfig(num_levels=3, quantizer=VQ, shared=True), 40),
     "residual-signs": Kind(ResidualQuantizerConfig(num_levels=2, quantizer=SIGNS | {"chunks": [3, 3]}), 8),
@@ -176,7 +176,7 @@ def test_chunked_and_whole_ids_spell_the_same_bits():
 
 def test_joint_and_factorised_ids_name_the_same_levels():
     latents = torch.randn(200, 2)
-    joint = FiniteScalarConfig(levels=(5, 5)).build()
+    joint = FiniteScalarQuantizerConfig(levels=(5, 5)).build()
     factorised = ProductQuantizerConfig(num_groups=2, quantizer={"type": "fsq", "levels": [5]}).build()
     first, second = factorised(latents).indices.unbind(dim=-1)
     assert torch.equal(first + 5 * second, joint(latents).indices)

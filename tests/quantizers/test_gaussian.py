@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from visiontok.base.errors import TokenError
-from visiontok.quantizers import GaussianConfig
+from visiontok.quantizers import GaussianBottleneckConfig
 
 
 def test_the_divergence_agrees_with_torch_distributions():
-    bottleneck = GaussianConfig(dim=3).build()
+    bottleneck = GaussianBottleneckConfig(dim=3).build()
     parameters = torch.randn(2, 5, 6)
     mean, logvar = bottleneck.posterior(parameters)
     unit = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
@@ -17,7 +17,7 @@ def test_the_divergence_agrees_with_torch_distributions():
 
 
 def test_evaluation_gives_the_mode_and_a_generator_reproducible_samples():
-    bottleneck = GaussianConfig(dim=3).build().eval()
+    bottleneck = GaussianBottleneckConfig(dim=3).build().eval()
     parameters = torch.randn(2, 5, 6)
     assert torch.equal(bottleneck(parameters).latents, parameters[..., :3])
     first, second = (bottleneck.sample(parameters, torch.Generator().manual_seed(4)).latents for _ in range(2))
@@ -27,4 +27,4 @@ def test_evaluation_gives_the_mode_and_a_generator_reproducible_samples():
 
 def test_there_are_no_ids_to_look_up():
     with pytest.raises(TokenError, match="continuous"):
-        GaussianConfig(dim=3).build().lookup(torch.zeros(1, dtype=torch.int64))
+        GaussianBottleneckConfig(dim=3).build().lookup(torch.zeros(1, dtype=torch.int64))

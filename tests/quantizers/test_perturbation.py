@@ -8,7 +8,7 @@ import torch
 from visiontok.base.errors import ConfigError, TokenError
 from visiontok.quantizers import (
     AnnealingConfig,
-    GaussianConfig,
+    GaussianBottleneckConfig,
     LatentPerturbation,
     PerturbationConfig,
     ProductQuantizerConfig,
@@ -16,7 +16,7 @@ from visiontok.quantizers import (
     VectorQuantizerConfig,
     nearest_k_codes,
 )
-from visiontok.quantizers.nearest_signs import nearest_k_sign_codes
+from visiontok.quantizers.nearest import nearest_k_sign_codes
 
 
 def quantizer():
@@ -72,7 +72,7 @@ def test_the_gradient_is_that_of_the_clean_codes():
 
 def test_what_has_no_codes_says_so():
     with pytest.raises(TokenError, match="GaussianBottleneck has no codebook"):
-        GaussianConfig(dim=2).build().neighbours(torch.randn(3, 4), 2)
+        GaussianBottleneckConfig(dim=2).build().neighbours(torch.randn(3, 4), 2)
     with pytest.raises(ValueError, match="1 to 32"):
         quantizer().neighbours(torch.randn(3, 4), 33)
 

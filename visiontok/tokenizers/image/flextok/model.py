@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from visiontok.base.config import Config
+from visiontok.base.noise import RecordedNoise
 from visiontok.core.keymap import KeyMap
 from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
 from visiontok.decoders.flow.guidance import AdaptiveProjected, Guidance
@@ -25,7 +26,7 @@ from visiontok.decoders.flow.training import FlowTimes, ModeTimes, estimate, flo
 from visiontok.layers.bfloat16 import products_for
 from visiontok.layers.nested_dropout import NestedDropout, UniformLengths
 from visiontok.layers.register_trunk import RegisterTrunkConfig
-from visiontok.quantizers.finite_scalar import FiniteScalarConfig
+from visiontok.quantizers.finite_scalar import FiniteScalarQuantizerConfig
 from visiontok.signals.image_preprocessing import ImagePreprocessing
 from visiontok.tokenizers.image.flextok.decoder import FlowCondition, RegisterFlowDecoder
 from visiontok.tokenizers.image.flextok.encoder import RegisterEncoder
@@ -69,7 +70,7 @@ class FlexTokConfig(Config):
     sample_posterior: bool = False
     patch_size: int = Field(default=2, gt=0)
     num_registers: int = Field(default=256, gt=0)
-    quantizer: FiniteScalarConfig = FiniteScalarConfig(levels=(8, 8, 8, 5, 5, 5))
+    quantizer: FiniteScalarQuantizerConfig = FiniteScalarQuantizerConfig(levels=(8, 8, 8, 5, 5, 5))
     encoder: RegisterTrunkConfig
     decoder: RegisterTrunkConfig
     time_features: int = Field(default=256, gt=0, multiple_of=2)
@@ -124,7 +125,9 @@ class FlexTok(Tokenizer[FlexTokConfig]):
         if self.vae is None:
             return (signal * 2 - 1).permute(0, 2, 3, 1)
         posterior = self.vae.encode_latents(signal)
-        return self.vae.quantizer.with_noise(posterior, torch.zeros(()).to(posterior) if noise is None else noise).latents
+        if noise is None:
+            return self.vae.quantizer.mode(posterior)
+        return self.vae.quantizer(posterior, noise=RecordedNoise(normal=[noise])).latents
 
     def pictures(self, features: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, 3, S, S), about [0, 1]."""

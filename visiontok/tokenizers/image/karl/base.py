@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.base.config import Config
+from visiontok.base.noise import RecordedNoise
 from visiontok.decoders.conv import ConvDecoder
 from visiontok.encoders.conv import ConvEncoder
 from visiontok.layers.conv import ConvNetConfig
@@ -139,8 +140,9 @@ class KlVaeBase(Base):
 
     def features(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
         parameters = self.vae.quant_conv(self.vae.encoder(images)).permute(0, 2, 3, 1)
-        mean, _ = self.vae.quantizer.posterior(parameters)
-        return self.vae.quantizer.with_noise(parameters, torch.zeros_like(mean) if noise is None else noise).latents
+        if noise is None:
+            return self.vae.quantizer.mode(parameters)
+        return self.vae.quantizer(parameters, noise=RecordedNoise(normal=[noise])).latents
 
     def target(self, features: Tensor) -> Tensor:
         return features.detach()

@@ -23,7 +23,7 @@ from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
 from visiontok.layers.bfloat16 import products_for
 from visiontok.layers.vit import ViTConfig
 from visiontok.quantizers.base import Quantized
-from visiontok.quantizers.continuous import ContinuousConfig
+from visiontok.quantizers.continuous import IdentityBottleneckConfig
 from visiontok.quantizers.vector import VectorQuantizerConfig
 from visiontok.signals.image_preprocessing import ImagePreprocessing, SignalLike
 from visiontok.tokenizers.image.karl.base import BaseConfig
@@ -66,7 +66,7 @@ class KarlConfig(Config):
     base: BaseConfig
     encoder: ViTConfig
     decoder: ViTConfig
-    quantizer: Annotated[VectorQuantizerConfig | ContinuousConfig, Field(discriminator="type")]
+    quantizer: Annotated[VectorQuantizerConfig | IdentityBottleneckConfig, Field(discriminator="type")]
     halting_dim: int = Field(default=512, gt=0)
     halting_threshold: float = Field(default=0.75, gt=0, lt=1)
     halting_weight: float = Field(default=1.0, ge=0)
@@ -131,7 +131,7 @@ class Karl(Tokenizer[KarlConfig]):
         shape, bottleneck = (config.num_latent_tokens,), config.quantizer
         segment = (
             Segment(name="latents", shape=shape, channels=bottleneck.dim)
-            if isinstance(bottleneck, ContinuousConfig)
+            if isinstance(bottleneck, IdentityBottleneckConfig)
             else Segment(name="latents", shape=shape, vocab_size=bottleneck.codebook_size)
         )
         self.layout = TokenLayout(modality="image", segments=(segment,), signal_shape=(config.image_size, config.image_size), ragged=True)

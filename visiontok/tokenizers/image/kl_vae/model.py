@@ -16,7 +16,7 @@ from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError
 from visiontok.base.optional import import_optional
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.quantizers.gaussian import GaussianBottleneck, GaussianConfig
+from visiontok.quantizers.continuous import GaussianBottleneck, GaussianBottleneckConfig
 from visiontok.signals.image_preprocessing import ImagePreprocessing
 from visiontok.tokenizers.image.kl_vae.reference import to_diffusers_names
 from visiontok.tokens import Segment, TokenLayout
@@ -53,7 +53,7 @@ class KlVaeConfig(Config):
     middle_attention: bool = True
     quant_conv: bool = True
     post_quant_conv: bool = True
-    bottleneck: GaussianConfig
+    bottleneck: GaussianBottleneckConfig
 
     @model_validator(mode="after")
     def _check(self) -> KlVaeConfig:

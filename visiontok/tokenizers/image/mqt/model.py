@@ -20,7 +20,7 @@ from visiontok.core.keymap import KeyMap
 from visiontok.core.quality import QualityTarget
 from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
 from visiontok.layers.nested_dropout import NestedDropout, UniformLengths
-from visiontok.quantizers.continuous import ContinuousConfig
+from visiontok.quantizers.continuous import IdentityBottleneckConfig
 from visiontok.signals.image_preprocessing import SignalLike
 from visiontok.tokenizers.image.mqt.encoder import QueryResampler
 from visiontok.tokens import Latents, Segment, TokenLayout, Tokens
@@ -87,7 +87,7 @@ class Mqt(Tokenizer[MqtConfig]):
             output_dim=config.output_dim,
             num_heads=config.num_heads,
         )
-        self.quantizer = ContinuousConfig(dim=config.output_dim).build()
+        self.quantizer = IdentityBottleneckConfig(dim=config.output_dim).build()
         self.nested_dropout = config.nested_dropout
         side = config.feature_side * config.patch_size
         self.layout = TokenLayout(

@@ -24,7 +24,7 @@ from visiontok.decoders.flow.sampling import euler, seeded_noise, starting_noise
 from visiontok.decoders.flow.training import FlowTimes, ModeTimes, estimate, flow_loss, mix
 from visiontok.decoders.flow.visible_tokens import VisibleTokens
 from visiontok.layers.bfloat16 import products_for
-from visiontok.quantizers.positional_vector import PositionalVectorConfig
+from visiontok.quantizers.positional_vector import PositionalVectorQuantizerConfig
 from visiontok.signals.image_preprocessing import ImagePreprocessing
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 from visiontok.tokenizers.image.selftok.decoder import JointFlowDecoder, JointOneStepDecoder
@@ -81,7 +81,7 @@ class SelftokConfig(Config):
     patch_size: int = Field(default=2, gt=0)
     num_tokens: int = Field(default=512, gt=0)
     encoder: DualStreamConfig = DualStreamConfig()
-    quantizer: PositionalVectorConfig
+    quantizer: PositionalVectorQuantizerConfig
     decoder: JointTransformerConfig = JointTransformerConfig()
     decoding: Annotated[FlowDecoding | OneStepDecoding, Field(discriminator="type")]
 
@@ -163,7 +163,7 @@ class Selftok(Tokenizer[SelftokConfig]):
             self._check_pixels()
             return (signal * 2 - 1).permute(0, 2, 3, 1)
         posterior = self.vae.encode_latents(signal)
-        return self.vae.quantizer.with_noise(posterior, torch.zeros(()).to(posterior)).latents
+        return self.vae.quantizer.mode(posterior)
 
     def pictures(self, features: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, 3, S, S), about [0, 1].
