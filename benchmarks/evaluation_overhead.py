@@ -24,7 +24,7 @@ from torchvision.models import inception_v3
 import visiontok
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.evaluation import FunctionExtractor, Suite
-from visiontok.evaluation.harness import Measurement
+from visiontok.evaluation.reconstruction.run import Measurement
 
 SIZE = 256
 

@@ -31,15 +31,14 @@ CHANNELS = 16
 
 def build(*, depth: int, registers: int, side: int) -> FlexTok:
     """Encoder and decoder of the released sizes; the tiny autoencoder is never run."""
-    width = 64 * depth
     torch.manual_seed(0)
     model = visiontok.create(
         "flextok",
         image_size=side,
         vae={"image_size": side, "channels": (4,), "norm_groups": 4, "num_res_blocks": 1, "bottleneck": {"dim": CHANNELS}},
         num_registers=registers,
-        encoder={"width": 64, "depth": 1},
-        decoder={"width": width, "depth": depth},
+        encoder={"dim": 64, "depth": 1, "num_heads": 1},
+        decoder={"dim": 64 * depth, "depth": depth, "num_heads": depth},
     ).eval()
     randomize(model.decoder)
     return model
@@ -60,7 +59,7 @@ def load_peer(folder: Path, model: FlexTok) -> Any:
         stand_in.__dict__.update(values)
         sys.modules.setdefault(name, stand_in)
     config, side = model.config, model.config.grid[0]
-    dim, registers, patches = config.decoder.width, config.num_registers, side // config.patch_size
+    dim, registers, patches = config.decoder.dim, config.num_registers, side // config.patch_size
 
     def module(path: str, **arguments: Any) -> Any:
         file, _, name = path.rpartition(".")

@@ -19,14 +19,15 @@ from visiontok.generators.gpt.model import GPT, GPTConfig
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("tokens", 256), ("vocab-size", 4096), ("dim", 256), ("depth", 4), ("heads", 4), ("batch", 2), ("runs", 2), ("threads", 2)):
+    numbers = {"tokens": 256, "vocab-size": 4096, "dim": 256, "depth": 4, "num-heads": 4, "batch": 2, "runs": 2, "threads": 2}
+    for name, default in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     segment = Segment(name="latents", shape=(options.tokens,), vocab_size=options.vocab_size)
     layout = TokenLayout(modality="image", segments=(segment,), signal_shape=(256, 256))
-    model = GPT(GPTConfig(layout=layout, num_classes=10, dim=options.dim, depth=options.depth, heads=options.heads)).eval()
+    model = GPT(GPTConfig(layout=layout, num_classes=10, dim=options.dim, depth=options.depth, num_heads=options.num_heads)).eval()
     torch.nn.init.normal_(model.output.weight, std=0.1)
     classes = torch.arange(options.batch) % 10
     sampler = model.sampler(guidance=2.0)

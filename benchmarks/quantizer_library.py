@@ -63,7 +63,9 @@ PAIRS = {
         lambda: peer.VectorQuantize(dim=DIM, codebook_size=CODES, rotation_trick=True),
         target=2.0,
     ),
-    "sim-vq": Pair(lambda: SimVectorQuantizerConfig(codebook_size=CODES, dim=DIM).build(), lambda: peer.SimVQ(dim=DIM, codebook_size=CODES, rotation_trick=False)),
+    "sim-vq": Pair(
+        lambda: SimVectorQuantizerConfig(codebook_size=CODES, dim=DIM).build(), lambda: peer.SimVQ(dim=DIM, codebook_size=CODES, rotation_trick=False)
+    ),
     "residual vq, 8 levels": Pair(
         lambda: ResidualQuantizerConfig(num_levels=8, quantizer=EMA).build(),
         lambda: peer.ResidualVQ(dim=DIM, codebook_size=CODES, num_quantizers=8, rotation_trick=False),

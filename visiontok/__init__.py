@@ -25,8 +25,8 @@ _PUBLIC = {
     "create": "visiontok.hub",
     "from_pretrained": "visiontok.hub",
     "from_reference": "visiontok.hub",
-    "list_generators": "visiontok.registry.names",
-    "list_tokenizers": "visiontok.registry.names",
+    "list_generators": "visiontok.registry",
+    "list_tokenizers": "visiontok.registry",
     "push_to_hub": "visiontok.hub",
     "save_pretrained": "visiontok.hub",
 }

@@ -1,4 +1,4 @@
-"""What all commands share: help, exit codes, errors as one paragraph, plain output, and a quick start."""
+"""What all commands share: help, exit codes, errors as one paragraph, plain output, and a short start-up."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import typer
 from typer.testing import CliRunner
 
 import visiontok
-from visiontok.base.errors import ConfigError, TokenError
+from visiontok.base.errors import ConfigError, TokenError, UnknownNameError
 from visiontok.cli import app, commands
 from visiontok.cli.commands import Commands, explain
 from visiontok.cli.device import pick_device
 from visiontok.cli.output import png_names, print_table
 
-VISIONTOK = [sys.executable, "-c", "from visiontok.cli import main; main()"]
+VISIONTOK = [sys.executable, "-m", "visiontok"]
 runner = CliRunner()
 
 
@@ -60,35 +60,50 @@ class TestStart:
         output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
         assert output.splitlines()[-1] == "[]"
 
-    def test_help_of_every_command_shows_examples(self) -> None:
+    def test_the_overview_lists_every_command(self) -> None:
         overview = runner.invoke(app, ["--help"]).output
         for name in commands.FUNCTIONS:
             assert re.search(rf"^  {name} ", overview, re.MULTILINE)
-            result = runner.invoke(app, [name, "--help"])
-            assert result.exit_code == 0
-            assert f"visiontok {name} " in result.output.partition("Example")[2]
 
     def test_version(self) -> None:
-        assert runner.invoke(app, ["--version"]).output == f"visiontok {visiontok.__version__}\n"
+        assert run("--version").stdout == f"visiontok {visiontok.__version__}\n"
 
 
 class TestErrors:
     def test_a_paragraph_on_stderr(self) -> None:
         result = run("info", "titok-l23")
         assert (result.returncode, result.stdout) == (1, "")
-        assert result.stderr == "Error: there is no model or family called 'titok-l23'. Did you mean titok-l32, titok-s128, titok?\n"
+        assert re.fullmatch(r"Error: .*'titok-l23'.*titok-l32.*\n", result.stderr)
 
     def test_debug_shows_the_traceback(self) -> None:
-        for result in (run("--debug", "info", "nothing"), run("info", "nothing", VISIONTOK_DEBUG="1")):
-            assert result.returncode == 1
-            assert "Traceback" in result.stderr
-            assert "UnknownNameError" in result.stderr
+        result = run("--debug", "info", "nothing")
+        assert result.returncode == 1
+        assert "Traceback" in result.stderr
+        assert "UnknownNameError" in result.stderr
+        from_environment = runner.invoke(app, ["info", "nothing"], env={"VISIONTOK_DEBUG": "1"})
+        assert isinstance(from_environment.exception, UnknownNameError)
 
     def test_usage(self) -> None:
-        for arguments in (["lisst"], ["list", "--colour"], ["info"], ["reconstruct", "a.png"]):
+        for arguments in (["list", "--colour"], ["info"], ["reconstruct", "a.png"], ["--nothing"]):
             result = runner.invoke(app, arguments)
             assert result.exit_code == 2
             assert "Traceback" not in result.output
+
+    @pytest.mark.parametrize(
+        ("given", "close"),
+        [("lisst", "list"), ("eval", "evaluate"), ("evaluate-rd", "evaluate rd"), ("tokenise", "tokenize")],
+    )
+    def test_an_unknown_command_lists_the_close_ones(self, given: str, close: str) -> None:
+        result = runner.invoke(app, [given, "x", "-o", "y"])
+        assert (result.exit_code, result.stdout) == (2, "")
+        error = result.stderr.splitlines()[-1]
+        assert repr(given) in error
+        assert close in error.partition("?")[0]
+
+    def test_an_unknown_command_with_nothing_close(self) -> None:
+        result = runner.invoke(app, ["zzz"])
+        assert result.exit_code == 2
+        assert "--help" in result.stderr.splitlines()[-1]
 
     @pytest.mark.parametrize(
         ("error", "code", "text"),
@@ -118,7 +133,7 @@ class TestErrors:
     def test_interrupted_for_real(self, tmp_path: Path) -> None:
         (tmp_path / "slow.py").write_text(
             "import signal, time\nfrom visiontok.cli import app, commands, info\n"
-            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # jobs that a shell runs in the background inherit that it is ignored
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # background jobs of a shell ignore it otherwise
             "def wait(*_): print('waiting', flush=True); time.sleep(60)\ninfo.print_facts = wait\napp(['info', 'titok'])"
         )
         process = subprocess.Popen([sys.executable, str(tmp_path / "slow.py")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -135,12 +150,12 @@ class TestOutput:
         output = run("list", COLUMNS="20", FORCE_COLOR="1").stdout
         assert output.isascii()
         assert "\x1b" not in output
-        assert re.search(
-            r"^titok-sl256-vq8k +tokenizer +image +256 +8192 +256 +330\.3 M +yucornetto/tokenizer_titok_sl256_vq8k_imagenet$", output, re.M
-        )
+        row = next(line.split() for line in output.splitlines() if line.startswith("titok-sl256-vq8k "))
+        assert row[1:5] == ["tokenizer", "image", "256", "8192"]
+        assert row[-1] == "yucornetto/tokenizer_titok_sl256_vq8k_imagenet"
 
     @pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")
-    def test_a_reader_that_leaves_early_is_no_error(self) -> None:
+    def test_a_closed_pipe_is_no_error(self) -> None:
         script = "import os\nos.close(0)\nfrom visiontok.cli import app, list\nlist.print_table = lambda *_: print('x' * 10**6)\napp(['list'])"
         process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert process.stdout is not None
@@ -151,7 +166,7 @@ class TestOutput:
         assert process.stderr.read() == b""
 
     @pytest.mark.parametrize("width", [24, 80])
-    def test_a_terminal_gets_whole_values(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int) -> None:
+    def test_a_terminal_gets_untruncated_values(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int) -> None:
         monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
         monkeypatch.setenv("COLUMNS", str(width))
         print_table(("name", "from"), [["[bold]a", "owner/a-long-name-that-does-not-fit"]])
@@ -171,7 +186,7 @@ class TestDevice:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
         assert str(pick_device("auto")) == str(pick_device("cpu")) == "cpu"
-        with pytest.raises(ConfigError, match=r"torch sees 0 CUDA devices; use --device cpu"):
+        with pytest.raises(ConfigError, match=r"--device cuda .*--device cpu"):
             pick_device("cuda")
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

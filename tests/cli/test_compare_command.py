@@ -12,7 +12,7 @@ from visiontok.cli import app
 from visiontok.evaluation import Result
 from visiontok.generators.gpt.model import GPT, GPTConfig
 
-VIT = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+VIT = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 FEW = ("--set", "num_samples=70", "--set", "bootstrap.resamples=100", "--set", "metrics=[psnr,codebook,rate]", "--no-report")
 
 
@@ -24,7 +24,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         quantizer = {"type": "vq", "codebook_size": 64, "dim": 4}
         tokenizer = visiontok.create("titok", image_size=16, num_latent_tokens=4, encoder=VIT, decoder=VIT, quantizer=quantizer)
         visiontok.save_pretrained(tokenizer, folder / name)
-    generator = GPT(GPTConfig.parse({"layout": tokenizer.layout, "dim": 16, "depth": 1, "heads": 2, "multiple_of": 8, "num_classes": 10}))
+    generator = GPT(GPTConfig.parse({"layout": tokenizer.layout, "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8, "num_classes": 10}))
     visiontok.save_pretrained(generator, folder / "generator")
     return folder
 

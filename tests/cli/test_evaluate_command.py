@@ -10,7 +10,7 @@ from visiontok.cli import app
 from visiontok.evaluation import Result
 from visiontok.tokenizers.image.titok.model import TiTok, TiTokConfig
 
-VIT = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+VIT = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 
 import visiontok
 from visiontok.cli import app
-from visiontok.evaluation.harness import Measurement
-from visiontok.evaluation.rate_distortion import RateDistortion
+from visiontok.evaluation.reconstruction.rate_distortion import RateDistortion
+from visiontok.evaluation.reconstruction.run import Measurement
 
-VIT = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+VIT = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 TITOK = {"image_size": 16, "num_latent_tokens": 4, "encoder": VIT, "decoder": VIT, "quantizer": {"type": "vq", "codebook_size": 16, "dim": 4}}
 
 

@@ -11,8 +11,9 @@ import visiontok
 from visiontok import registry
 from visiontok.cli import app
 from visiontok.hub import Measurement, ModelCard
+from visiontok.registry import lookup
 
-SIZES = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+SIZES = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 
 
 def run(*arguments: str) -> str:
@@ -28,7 +29,7 @@ def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     model = visiontok.create("titok", image_size=16, num_latent_tokens=4, encoder=SIZES, decoder=SIZES, quantizer=quantizer)
     measured = Measurement(metric="PSNR", value=23.5, unit="dB", dataset="4 photographs", protocol="centre crop")
     visiontok.save_pretrained(model, tmp_path / "titok-toy", card=ModelCard(license="apache-2.0", measured=(measured,)))
-    monkeypatch.setattr(registry, "models_folder", lambda: tmp_path)
+    monkeypatch.setattr(lookup, "models_folder", lambda: tmp_path)
     registry.bundled.cache_clear()
     yield "titok-toy"
     registry.bundled.cache_clear()
@@ -36,20 +37,20 @@ def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_list_is_a_table_with_a_header() -> None:
     header, *rows = run("list").splitlines()
-    assert header.split() == ["name", "kind", "modality", "tokens", "vocabulary", "size", "parameters", "from"]
+    assert header.split() == ["name", "kind", "modality", "tokens", "vocabulary", "signal", "parameters", "from"]
     assert {row.split()[0] for row in rows} == set(registry.checkpoints()) | set(registry.bundled())
 
 
 def test_list_selects() -> None:
     assert [row.split()[0] for row in run("list", "titok-b64").splitlines()[1:]] == ["titok-b64"]
-    assert run("list", "--modality", "image", "maskgit-titok*").startswith("No model matches")
+    assert run("list", "--modality", "audio", "maskgit-titok*").startswith("No model matches")
     names = {entry["name"] for entry in json.loads(run("list", "titok*", "--modality", "image", "--json"))}
     assert names == set(visiontok.list_tokenizers("titok*"))
 
 
 def test_list_as_json_keeps_numbers() -> None:
     entry = json.loads(run("list", "titok-l32", "--json"))[0]
-    assert (entry["tokens"], entry["vocabulary"], entry["size"], entry["kind"]) == (32, 4096, 256, "tokenizer")
+    assert (entry["tokens"], entry["vocabulary"], entry["signal"]["size"], entry["kind"]) == (32, 4096, [256, 256], "tokenizer")
     assert json.loads(run("list", "nothing*", "--json")) == []
 
 
@@ -57,9 +58,9 @@ def test_info_of_a_released_model() -> None:
     text = run("info", "titok-l32")
     for line in (
         "repository: yucornetto/tokenizer_titok_l32_imagenet@main",
-        "licence of the weights: apache-2.0",
+        "license of the weights: apache-2.0",
         "tokens: 32 from a vocabulary of 4096, 384 bits",
-        "published by the authors, not measured here:\n  rFID 2.21 on ImageNet",
+        "published by the authors, not computed here:\n  rFID 2.21 on ImageNet",
         'load it: visiontok.from_pretrained("titok-l32")',
     ):
         assert line in text
@@ -74,9 +75,9 @@ def test_info_of_a_family() -> None:
 
 
 def test_a_bundled_model_is_listed_explained_and_loaded(bundled: str) -> None:
-    assert run("list", bundled).splitlines()[1].split()[:6] == [bundled, "tokenizer", "image", "4", "32", "16"]
+    assert run("list", bundled).splitlines()[1].split()[:6] == [bundled, "tokenizer", "image", "4", "32", "16x16"]
     text = run("info", bundled)
-    assert "licence of the weights: apache-2.0" in text
+    assert "license of the weights: apache-2.0" in text
     assert "tokens: 4 from a vocabulary of 32, 20 bits" in text
     assert "measured here:\n  PSNR 23.5 dB on 4 photographs (centre crop)" in text
     assert bundled in run("info", "titok")

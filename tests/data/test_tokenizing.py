@@ -20,7 +20,7 @@ from visiontok.data.token_shards import Shard
 from visiontok.data.tokenizing import identify, tokenize_source
 from visiontok.tokenizers.image.titok.model import TiTok, TiTokConfig
 
-VIT = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+VIT = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 
 
 def tiny(quantizer=None, seed=0):

@@ -12,15 +12,15 @@ import torch.distributed as dist
 from grey_patches import GreyPatches
 
 from visiontok.evaluation import GenerationSuite, Suite
-from visiontok.evaluation.generation_session import measure_generated
-from visiontok.evaluation.session import evaluate_models
-from visiontok.evaluation.unfinished import Unfinished
+from visiontok.evaluation.generation.session import measure_generated
+from visiontok.evaluation.reconstruction.session import evaluate_models
+from visiontok.evaluation.run_state import Unfinished
 
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(
     [
-        "visiontok.evaluation.session",
-        "visiontok.evaluation.generation_session",
+        "visiontok.evaluation.reconstruction.session",
+        "visiontok.evaluation.generation.session",
         "visiontok.training",
         "visiontok.tokenizers.image.titok.model",
         "visiontok.generators.gpt.model",

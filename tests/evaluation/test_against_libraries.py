@@ -8,14 +8,15 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from visiontok.evaluation import frechet_distance
 from visiontok.evaluation.features.inception import InceptionV3Compat
 from visiontok.evaluation.features.inception_network import InceptionNetwork
+from visiontok.evaluation.features.protocol import resize_for_inception
+from visiontok.evaluation.features.statistics import Statistics
+from visiontok.evaluation.features.weight_files import LoadedWeights
 from visiontok.evaluation.metrics.fidelity import mse, psnr, psnr_from_mse
 from visiontok.evaluation.metrics.inception_score import inception_score
 from visiontok.evaluation.metrics.manifold import manifold_scores
 from visiontok.evaluation.metrics.mmd import kernel_distance
-from visiontok.evaluation.metrics.moments import Moments, Statistics
+from visiontok.evaluation.metrics.moments import Moments
 from visiontok.evaluation.metrics.ssim import ms_ssim, ssim
-from visiontok.evaluation.protocol import resize_for_inception
-from visiontok.evaluation.weight_files import LoadedWeights
 
 
 def pictures(count: int = 3, side: int = 40, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

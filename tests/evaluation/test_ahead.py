@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from visiontok.evaluation.ahead import ahead
+from visiontok.evaluation.prefetch import ahead
 
 
 def numbers(count, *, closed=None, error_at=None):

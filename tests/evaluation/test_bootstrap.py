@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from visiontok.base.errors import EvaluationError
-from visiontok.evaluation.bootstrap import BootstrapConfig, bootstrap_mean
+from visiontok.evaluation.metrics.bootstrap import BootstrapConfig, bootstrap_mean
 
 
 def test_about_as_many_intervals_as_promised_hold_the_truth() -> None:
@@ -27,7 +27,7 @@ def test_width_shrinks_with_n_and_seed_decides() -> None:
 def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(0).normal(size=50)
     whole = bootstrap_mean(values, BootstrapConfig())
-    monkeypatch.setattr("visiontok.evaluation.bootstrap._BLOCK", 1000)
+    monkeypatch.setattr("visiontok.evaluation.metrics.bootstrap._BLOCK", 1000)
     assert bootstrap_mean(values, BootstrapConfig()) == whole
 
 

@@ -6,10 +6,10 @@ from grey_patches import GreyPatches, GreyPatchesConfig
 
 from visiontok.base.errors import EvaluationError
 from visiontok.evaluation import Result, Suite
-from visiontok.evaluation.comparison import changes, compare_results
-from visiontok.evaluation.evidence import Evidence
-from visiontok.evaluation.harness import Measurement
-from visiontok.evaluation.result import SeedSpread
+from visiontok.evaluation.metrics.value import SeedSpread
+from visiontok.evaluation.reconstruction.run import Measurement
+from visiontok.evaluation.results.comparison import changes, compare_results
+from visiontok.evaluation.results.per_sample import Evidence
 
 SUITE = Suite.parse({"name": "small", "data": {"name": "shapes"}, "num_samples": 40, "metrics": ["psnr", "ssim", "codebook", "rate"]})
 

@@ -9,9 +9,9 @@ from grey_patches import GreyPatches
 from PIL import Image
 
 from visiontok.evaluation import Result, Suite, evaluate_suite
-from visiontok.evaluation.evidence import Evidence
-from visiontok.evaluation.harness import Measurement
-from visiontok.evaluation.unfinished import Unfinished
+from visiontok.evaluation.reconstruction.run import Measurement
+from visiontok.evaluation.results.per_sample import Evidence
+from visiontok.evaluation.run_state import Unfinished
 
 SUITE = Suite.parse(
     {

@@ -5,10 +5,10 @@ import torch
 from visiontok.base.errors import ConfigError
 from visiontok.evaluation import BootstrapConfig, FunctionExtractor, Suite
 from visiontok.evaluation.features.inception import InceptionV3Compat
-from visiontok.evaluation.measures import Batch, build_measures
-from visiontok.evaluation.measures.feature_sets import FeatureSetMeasure
+from visiontok.evaluation.metrics.entries.feature_sets import FeatureSetMeasure
 from visiontok.evaluation.metrics.manifold import manifold_scores
 from visiontok.evaluation.metrics.mmd import cmmd, squared_mmd
+from visiontok.evaluation.metrics.registry import Batch, build_measures
 from visiontok.tokens import Segment, TokenLayout, Tokens
 
 COLOURS = FunctionExtractor(lambda images: images.float().mean(dim=(2, 3)) / 64, name="mean-colour", identity="mean-colour/1")

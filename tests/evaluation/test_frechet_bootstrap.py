@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from visiontok.evaluation import BootstrapConfig
-from visiontok.evaluation.frechet_bootstrap import RESAMPLES, centred_interval, resampled_distances, why_no_interval
+from visiontok.evaluation.features.statistics import Statistics
 from visiontok.evaluation.metrics.frechet import frechet_distance_of_features
-from visiontok.evaluation.metrics.moments import Statistics
+from visiontok.evaluation.metrics.frechet_bootstrap import RESAMPLES, centred_interval, resampled_distances, why_no_interval
 
 BOOTSTRAP = BootstrapConfig(resamples=100)
 

@@ -9,8 +9,8 @@ from evaluation_children import Child, measure_samples
 from visiontok.base.errors import CheckpointError, ConfigError, EvaluationError
 from visiontok.data import EvalLoader, open_source
 from visiontok.evaluation import FunctionExtractor, GenerationSuite, Result, evaluate_samples, find_extractor, write_statistics
-from visiontok.evaluation.metrics.moments import Statistics
-from visiontok.evaluation.protocol import to_uint8
+from visiontok.evaluation.features.protocol import to_uint8
+from visiontok.evaluation.features.statistics import Statistics
 from visiontok.signals.image_preprocessing import ImagePreprocessing
 
 SUITE = GenerationSuite.parse({"reference": {"name": "digits", "split": "test"}, "size": 16, "extractors": ["digit-classifier"]})

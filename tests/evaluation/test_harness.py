@@ -12,9 +12,9 @@ from two_processes import sharded_by_two
 from visiontok.base.errors import EvaluationError
 from visiontok.data import EvalLoader, open_source
 from visiontok.evaluation import FunctionExtractor, Result, Suite, evaluate_suite
+from visiontok.evaluation.features.protocol import to_uint8
 from visiontok.evaluation.metrics.fidelity import mse, psnr
 from visiontok.evaluation.metrics.frechet import frechet_distance_of_features
-from visiontok.evaluation.protocol import to_uint8
 from visiontok.signals.image_preprocessing import ImagePreprocessing
 
 ALL = ("mse", "psnr", "ssim", "codebook", "rate", "frechet", "classifier")

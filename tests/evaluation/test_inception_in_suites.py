@@ -6,8 +6,8 @@ from visiontok.base.errors import EvaluationError
 from visiontok.evaluation import Suite, evaluate_suite, find_extractor, frechet_distance
 from visiontok.evaluation.features import inception
 from visiontok.evaluation.features.inception_network import InceptionNetwork
+from visiontok.evaluation.features.weight_files import LoadedWeights
 from visiontok.evaluation.metrics.moments import Moments
-from visiontok.evaluation.weight_files import LoadedWeights
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from grey_patches import GreyPatches, GreyPatchesConfig
 
 from visiontok.base.errors import ConfigError, EvaluationError
 from visiontok.evaluation import Suite, evaluate_suite
-from visiontok.evaluation.leaderboard import leaderboard, write_leaderboard
+from visiontok.evaluation.results.leaderboard import leaderboard, write_leaderboard
 
 ROOT = Path(__file__).parents[2]
 SUITE = Suite.parse({"name": "small", "data": {"name": "shapes"}, "num_samples": 9, "metrics": ["psnr", "rate"]})

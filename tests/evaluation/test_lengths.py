@@ -5,11 +5,11 @@ from grey_patches import GreyPatches, GreyPatchesConfig
 
 from visiontok.base.errors import EvaluationError
 from visiontok.evaluation import Suite, evaluate_suite
-from visiontok.evaluation.examples import show_examples
-from visiontok.evaluation.harness import Measurement
-from visiontok.evaluation.leaderboard import leaderboard
-from visiontok.evaluation.report.curves import rate_distortion_plots
-from visiontok.evaluation.report.run import Measured, write_run_report
+from visiontok.evaluation.reconstruction.examples import show_examples
+from visiontok.evaluation.reconstruction.report import Measured, write_run_report
+from visiontok.evaluation.reconstruction.run import Measurement
+from visiontok.evaluation.results.leaderboard import leaderboard
+from visiontok.evaluation.results.report.curves import rate_distortion_plots
 
 SUITE = Suite.parse({"name": "rates", "data": {"name": "shapes"}, "num_samples": 12, "metrics": ["psnr", "codebook", "rate"], "lengths": [4, 16, 64]})
 ORDERED = GreyPatchesConfig(ordered=True)

@@ -7,7 +7,7 @@ from grey_patches import GreyPatches
 
 from visiontok.base.errors import EvaluationError
 from visiontok.evaluation import BootstrapConfig, Suite, find_extractor
-from visiontok.evaluation.measures import Batch, build_measures
+from visiontok.evaluation.metrics.registry import Batch, build_measures
 from visiontok.tokens import Latents, Segment, TokenLayout, Tokens
 
 NAMES = ("mse", "psnr", "ssim", "codebook", "rate", "frechet", "classifier")

@@ -8,7 +8,7 @@ from visiontok.evaluation.features import EXTRACTORS, find_extractor
 from visiontok.evaluation.features.clip import ClipVitL14At336
 from visiontok.evaluation.features.dinov2 import DinoV2VitL14, _resampled
 from visiontok.evaluation.features.inception import INCEPTION_WEIGHTS, InceptionV3Compat
-from visiontok.evaluation.weight_files import LoadedWeights, WeightFile, load_weights
+from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, load_weights
 
 FILE = WeightFile(name="small.pth", size="1 kB", sha256="", source="https://example.org/small.pth", licence="MIT")
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from visiontok.base.errors import EvaluationError
-from visiontok.evaluation.metrics.per_image import PerImage
+from visiontok.evaluation.metrics.per_sample import PerImage
 
 
 def test_any_order_of_rows_gives_the_same_table() -> None:

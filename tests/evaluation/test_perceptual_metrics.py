@@ -8,9 +8,10 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from visiontok.base.errors import CheckpointError
 from visiontok.evaluation import BootstrapConfig
-from visiontok.evaluation.measures import Batch, perceptual
+from visiontok.evaluation.features.weight_files import WeightFile
 from visiontok.evaluation.metrics.dists import CHANNELS, Dists
-from visiontok.evaluation.weight_files import WeightFile
+from visiontok.evaluation.metrics.entries import perceptual
+from visiontok.evaluation.metrics.entries.base import Batch
 from visiontok.losses.perceptual import LpipsDistance
 
 

@@ -8,9 +8,9 @@ from grey_patches import GreyPatches
 
 import visiontok
 from visiontok.evaluation import FunctionExtractor, Suite, evaluate_suite
-from visiontok.evaluation.perturbation_grid import PerturbationGrid
+from visiontok.evaluation.metrics.perturbation_grid import PerturbationGrid
 
-VIT = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+VIT = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 GRID = {"alphas": [1.0, 0.0], "deltas": [8, 2]}
 SUITE = Suite.parse(
     {

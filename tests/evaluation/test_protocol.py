@@ -7,7 +7,7 @@ from torchvision.transforms import v2
 
 from visiontok.base.errors import EvaluationError, UnknownNameError
 from visiontok.evaluation.features import EXTRACTORS
-from visiontok.evaluation.protocol import PROTOCOLS, centre_crop, find_protocol, resize_for_inception, signed_to_uint8, to_uint8
+from visiontok.evaluation.features.protocol import PROTOCOLS, centre_crop, find_protocol, resize_for_inception, signed_to_uint8, to_uint8
 
 
 def picture(width: int, height: int) -> Image.Image:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from visiontok.base.errors import ConfigError
 from visiontok.evaluation import Suite, evaluate_suite
-from visiontok.evaluation.protocol import PROTOCOLS, centre_crop
+from visiontok.evaluation.features.protocol import PROTOCOLS, centre_crop
 
 
 @pytest.fixture(scope="module")

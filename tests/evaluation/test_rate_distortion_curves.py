@@ -11,12 +11,12 @@ from ordered_waves import OrderedWaves
 
 from visiontok.base.errors import EvaluationError
 from visiontok.evaluation import Suite
-from visiontok.evaluation.rate_distortion import Curve, RateDistortion, Settings, measure_curve, rate_suite
-from visiontok.evaluation.report.rate_distortion import write_rate_distortion_report
+from visiontok.evaluation.reconstruction.rate_distortion import Curve, RateDistortion, Settings, measure_curve, rate_suite
+from visiontok.evaluation.reconstruction.rate_distortion_report import write_rate_distortion_report
 from visiontok.tokenizers.image.karl.model import Karl, KarlConfig
 
 SUITE = {"name": "tiny", "data": {"name": "digits", "split": "test"}, "num_samples": 24, "metrics": ["codebook"], "bootstrap": {"resamples": 100}}
-VIT = {"width": 64, "depth": 1, "num_heads": 2, "patch_size": 4}
+VIT = {"dim": 64, "depth": 1, "num_heads": 2, "patch_size": 4}
 KARL = {
     "image_size": 16, "num_latent_tokens": 8, "max_latent_tokens": 8, "training_lengths": [8], "position_side": 4, "halting_dim": 8,
     "base": {"type": "patches", "patch_size": 4}, "encoder": VIT, "decoder": VIT, "quantizer": {"type": "vq", "codebook_size": 32, "dim": 6},

@@ -20,9 +20,10 @@ from visiontok.evaluation import (
     read_statistics,
     write_statistics,
 )
-from visiontok.evaluation.frechet_sides import frechet_to_statistics, frechet_value
-from visiontok.evaluation.harness import Measurement
-from visiontok.evaluation.metrics.moments import Moments, Statistics
+from visiontok.evaluation.features.statistics import Statistics
+from visiontok.evaluation.metrics.entries.frechet_sides import frechet_to_statistics, frechet_value
+from visiontok.evaluation.metrics.moments import Moments
+from visiontok.evaluation.reconstruction.run import Measurement
 
 EXTRACTOR = FunctionExtractor(lambda images: images.flatten(1), name="pixels", identity="pixels/1")
 DIGITS = {"name": "x", "data": {"name": "digits", "split": "test"}, "metrics": ["frechet"], "extractors": ["downsampled-pixels"]}

@@ -9,7 +9,7 @@ from grey_patches import GreyPatches
 
 from visiontok.base.errors import EvaluationError
 from visiontok.evaluation import Suite, evaluate_suite
-from visiontok.evaluation.report import (
+from visiontok.evaluation.results.report import (
     BarPlot,
     Folded,
     LinePlot,

@@ -7,10 +7,10 @@ from grey_patches import GreyPatches, GreyPatchesConfig
 from PIL import Image
 
 from visiontok.evaluation import Suite
-from visiontok.evaluation.examples import show_examples
-from visiontok.evaluation.harness import Measurement
-from visiontok.evaluation.report.curves import rate_distortion_plots, usage_histogram, zipf_plot
-from visiontok.evaluation.report.run import Measured, write_run_report
+from visiontok.evaluation.reconstruction.examples import show_examples
+from visiontok.evaluation.reconstruction.report import Measured, write_run_report
+from visiontok.evaluation.reconstruction.run import Measurement
+from visiontok.evaluation.results.report.curves import rate_distortion_plots, usage_histogram, zipf_plot
 
 SUITE = Suite.parse({"name": "small", "data": {"name": "shapes"}, "num_samples": 20, "metrics": ["psnr", "ssim", "codebook", "rate"]})
 

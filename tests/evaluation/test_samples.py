@@ -9,11 +9,11 @@ from PIL import Image
 import visiontok
 from visiontok.base.errors import ConfigError, EvaluationError
 from visiontok.evaluation import GenerationSuite, evaluate_samples, model_identity
-from visiontok.evaluation.samples import open_samples
-from visiontok.evaluation.sampling import SamplePlan, classes_in_order, write_samples
+from visiontok.evaluation.generation.samples import open_samples
+from visiontok.evaluation.generation.sampling import SamplePlan, classes_in_order, write_samples
 from visiontok.generators.gpt.model import GPT, GPTConfig
 
-SIZES = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+SIZES = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def models():
     tokenizer = visiontok.create(
         "titok", image_size=16, num_latent_tokens=4, encoder=SIZES, decoder=SIZES, quantizer={"type": "vq", "codebook_size": 32, "dim": 4}
     )
-    generator = GPT(GPTConfig.parse({"layout": tokenizer.layout, "dim": 16, "depth": 1, "heads": 2, "multiple_of": 8, "num_classes": 3}))
+    generator = GPT(GPTConfig.parse({"layout": tokenizer.layout, "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8, "num_classes": 3}))
     torch.nn.init.normal_(generator.output.weight)
     return generator.eval(), tokenizer.eval()
 

@@ -15,9 +15,9 @@ from two_processes import sharded_by_two
 import visiontok
 from visiontok.base.errors import ConfigError
 from visiontok.evaluation import Result, Suite, compare_results, evaluate_suite
-from visiontok.evaluation.examples import show_examples
-from visiontok.evaluation.harness import Measurement
-from visiontok.evaluation.unfinished import Unfinished
+from visiontok.evaluation.reconstruction.examples import show_examples
+from visiontok.evaluation.reconstruction.run import Measurement
+from visiontok.evaluation.run_state import Unfinished
 
 SUITE = Suite.parse(
     {
@@ -117,7 +117,7 @@ def test_one_seed_or_the_same_twice_is_refused(seeds: list[int]) -> None:
 
 
 def flextok():
-    trunk = {"width": 16, "depth": 1, "head_dim": 8}
+    trunk = {"dim": 16, "depth": 1, "num_heads": 2}
     sizes = {"image_size": 16, "patch_size": 4, "num_registers": 4, "quantizer": {"levels": [4, 5]}, "encoder": trunk, "decoder": trunk}
     return visiontok.create("flextok", **sizes, vae=None, time_features=16, sampling={"steps": 2, "guidance": None})
 

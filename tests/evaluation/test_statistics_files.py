@@ -6,9 +6,9 @@ import torch
 
 from visiontok.base.errors import EvaluationError
 from visiontok.evaluation import FunctionExtractor, frechet_distance
-from visiontok.evaluation.frechet_sides import frechet_to_statistics, frechet_value
-from visiontok.evaluation.metrics.moments import Moments, Statistics
-from visiontok.evaluation.statistics_files import read_statistics, write_statistics
+from visiontok.evaluation.features.statistics import Statistics, read_statistics, write_statistics
+from visiontok.evaluation.metrics.entries.frechet_sides import frechet_to_statistics, frechet_value
+from visiontok.evaluation.metrics.moments import Moments
 
 EXTRACTOR = FunctionExtractor(lambda images: images.float().mean(dim=(2, 3)), name="mean-colour", identity="mean-colour/1")
 

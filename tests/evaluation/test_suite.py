@@ -5,7 +5,7 @@ import pytest
 from visiontok.base.errors import ConfigError, UnknownNameError
 from visiontok.data import open_source
 from visiontok.evaluation import GenerationSuite, Suite, list_suites, load_suite
-from visiontok.evaluation.suite import load_any_suite
+from visiontok.evaluation.suites import load_any_suite
 
 GOOD = {"name": "x", "data": {"name": "digits"}, "metrics": ["mse"]}
 

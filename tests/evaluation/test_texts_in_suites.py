@@ -15,14 +15,14 @@ from visiontok.base.errors import DataError, TextError
 from visiontok.data import EvalLoader, open_source
 from visiontok.encoders.text import HashedWords
 from visiontok.evaluation import Suite, evaluate_suite
-from visiontok.evaluation.examples import show_examples
-from visiontok.evaluation.harness import Measurement
+from visiontok.evaluation.features.protocol import to_uint8
 from visiontok.evaluation.metrics.fidelity import mse
-from visiontok.evaluation.protocol import to_uint8
-from visiontok.evaluation.rate_distortion import Settings, measure_curve, rate_suite
+from visiontok.evaluation.reconstruction.examples import show_examples
+from visiontok.evaluation.reconstruction.rate_distortion import Settings, measure_curve, rate_suite
+from visiontok.evaluation.reconstruction.run import Measurement
 from visiontok.signals.image_preprocessing import ImagePreprocessing
 
-VIT = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+VIT = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 TEXT = {"length": 6, "dim": 8, "encoder": {"type": "hashed_words"}}
 
 

@@ -28,7 +28,7 @@ every_layout = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 
 def gpt(layout: TokenLayout, **changes) -> GPT:
     """A small model whose head is not zero, so that its predictions differ."""
-    sizes = {"dim": 24, "depth": 2, "heads": 2, "multiple_of": 8, "num_classes": 3, "residual_dropout": 0, "ffn_dropout": 0, "token_dropout": 0}
+    sizes = {"dim": 24, "depth": 2, "num_heads": 2, "multiple_of": 8, "num_classes": 3, "residual_dropout": 0, "ffn_dropout": 0, "token_dropout": 0}
     torch.manual_seed(0)
     model = GPT(GPTConfig.parse({"layout": layout, **sizes, **changes}))
     torch.nn.init.normal_(model.output.weight, std=0.5)
@@ -43,7 +43,7 @@ def random_tokens(layout: TokenLayout, batch: int = 4) -> Tokens:
 @every_layout
 @pytest.mark.parametrize("positions", ["rope", "learned"])
 def test_generated_ids_fit_the_layout_with_and_without_cache(layout, positions):
-    model = gpt(layout, positions=positions, kv_heads=1)
+    model = gpt(layout, positions=positions, num_kv_heads=1)
     classes = torch.arange(12) % 3
     cached, plain = (
         model.generate(classes, generator=SampleNoise(0, range(12)), sampler=model.sampler(guidance=2.0), use_cache=use) for use in (True, False)
@@ -74,7 +74,7 @@ def test_nll_is_the_probability_of_sampling_the_sample(layout):
 
 
 def test_an_untrained_model_gives_every_id_its_share():
-    model = GPT(GPTConfig(layout=SCALES, dim=16, depth=1, heads=2, multiple_of=8))
+    model = GPT(GPTConfig(layout=SCALES, dim=16, depth=1, num_heads=2, multiple_of=8))
     assert torch.allclose(model.eval().nll(random_tokens(SCALES)), torch.tensor(SCALES.bits * math.log(2)).float())
 
 
@@ -217,10 +217,10 @@ def test_config_round_trip(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"heads": 5}, "5 heads"),
-        ({"kv_heads": 3, "heads": 4}, "3 key-value heads"),
+        ({"num_heads": 5}, "num_heads 5"),
+        ({"num_kv_heads": 3, "num_heads": 4}, "num_kv_heads 3"),
         ({"class_names": ["only one"]}, "1 class names for 3"),
-        ({"heads": 24}, "multiple of 2"),
+        ({"num_heads": 24}, "multiple of 2"),
         ({"layout": layout(Segment(name="line", shape=(6,), vocab_size=4), ragged=True)}, "ragged"),
         ({"layout": layout(Segment(name="a", shape=(2,), vocab_size=4), Segment(name="b", shape=(2, 2), vocab_size=4))}, "learned"),
         ({"layout": layout(Segment(name="line", shape=(6,), channels=4))}, "continuous"),

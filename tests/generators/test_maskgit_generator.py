@@ -10,7 +10,7 @@ from visiontok.generators.maskgit.model import MaskGIT, MaskGITConfig
 from visiontok.tokens import Segment, TokenLayout, Tokens
 
 LINE = TokenLayout(modality="image", segments=(Segment(name="latents", shape=(8,), vocab_size=11),), signal_shape=(32, 32))
-SIZES = {"dim": 24, "depth": 2, "heads": 2, "mlp_dim": 32}
+SIZES = {"dim": 24, "depth": 2, "num_heads": 2, "mlp_dim": 32}
 BACKBONES = {"bert": {"type": "bert", "dropout": 0.0, "attention_dropout": 0.0, **SIZES}, "uvit": {"type": "uvit", **SIZES}}
 every_backbone = pytest.mark.parametrize("backbone", BACKBONES)
 
@@ -160,7 +160,7 @@ def test_reference_configurations_that_do_not_fit():
         load(hidden_size=None)
     with pytest.raises(ConfigError, match="'DiT' is unknown"):
         load(model_type="DiT")
-    with pytest.raises(ConfigError, match="5 heads"):
+    with pytest.raises(ConfigError, match="num_heads 5"):
         load(num_attention_heads=5)
 
 

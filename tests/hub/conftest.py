@@ -9,16 +9,36 @@ import tiny_family
 from hub_server import HubServer
 
 from visiontok import registry
+from visiontok.registry import Family, lookup
 
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A registry that holds the tiny family and nothing else."""
     registry.bundled()  # is kept from here on: bundled models belong to families that the tiny registry does not hold
-    monkeypatch.setattr(registry, "families", lambda: {"tiny": tiny_family.FAMILY})
+    with monkeypatch.context() as patch:
+        put_in_registry(patch, tiny_family.FAMILY)
+        yield
+    forget_registry()
+
+
+def put_in_registry(patch: pytest.MonkeyPatch, *families: Family) -> None:
+    patch.setattr(lookup, "read_families", lambda package: list(families))
+    forget_registry()
+
+
+def forget_registry() -> None:
+    registry.families.cache_clear()
     registry.checkpoints.cache_clear()
-    yield
-    registry.checkpoints.cache_clear()
+
+
+@pytest.fixture
+def tiny_and_prior(tiny: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A registry in which one system is a tokenizer and a generator."""
+    with monkeypatch.context() as patch:
+        put_in_registry(patch, tiny_family.FAMILY, tiny_family.PRIOR_FAMILY)
+        yield
+    forget_registry()
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ class TestAuthorsLayouts:
     def test_a_system_for_what_needs_none_is_refused(self, hub: HubServer, tmp_path: Path) -> None:
         hub.repo("me/ours", our_files(tmp_path / "ours"))
         for name in ("me/ours", "tiny-4"):
-            with pytest.raises(ConfigError, match="leave out system="):
+            with pytest.raises(ConfigError, match="omit system="):
                 visiontok.from_pretrained(name, system="tiny-reference")
 
     def test_unmapped_and_missing_tensors_are_listed_with_the_repository(self, hub: HubServer) -> None:

@@ -40,7 +40,7 @@ class TestSafetensors:
     def test_whole(self, tmp_path: Path) -> None:
         path = written(tmp_path, "w.safetensors", WHOLE)
         check_whole(path)
-        assert read_weights(path)["a"].tolist() == [[0, 1, 2], [3, 4, 5]]
+        assert read_weights(path).tensors["a"].tolist() == [[0, 1, 2], [3, 4, 5]]
 
     @pytest.mark.parametrize("length", [*range(0, len(WHOLE), 7), len(WHOLE) - 1])
     def test_truncated_anywhere(self, tmp_path: Path, length: int) -> None:
@@ -66,7 +66,7 @@ class TestSafetensors:
 class TestPickles:
     def test_plain(self, tmp_path: Path) -> None:
         for suffix in (".bin", ".pt", ".pth", ".ckpt", ".th"):
-            assert list(read_weights(written(tmp_path, f"w{suffix}", pickled({"a": torch.ones(2)})))) == ["a"]
+            assert list(read_weights(written(tmp_path, f"w{suffix}", pickled({"a": torch.ones(2)}))).tensors) == ["a"]
 
     def test_code_is_never_run(self, tmp_path: Path) -> None:
         class Evil:
@@ -88,7 +88,7 @@ class TestPickles:
         optimizer.step()
         arguments = argparse.Namespace(lr=1e-4, betas=[0.9, 0.95], results_dir="results", nested=argparse.Namespace(resume=None))
         checkpoint = {"model": layer.state_dict(), "optimizer": optimizer.state_dict(), "steps": 7, "args": arguments}
-        assert list(read_weights(written(tmp_path, "w.pt", pickled(checkpoint)), key="model")) == ["weight", "bias"]
+        assert list(read_weights(written(tmp_path, "w.pt", pickled(checkpoint)), key="model").tensors) == ["weight", "bias"]
 
     @pytest.mark.parametrize("wanted", ["ema", "model"])
     def test_arguments_of_yaml_types_stay_shut(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
@@ -109,7 +109,7 @@ class TestPickles:
         checkpoint = {"args": arguments, "model": dict(layer.named_parameters()), "ema": average, "steps": 7}
         path = written(tmp_path, "w.pt", pickled(checkpoint))
         monkeypatch.delitem(sys.modules, module.__name__)
-        read = read_weights(path, key=wanted)
+        read = read_weights(path, key=wanted).tensors
         assert list(read) == list(checkpoint[wanted])
         for name, value in checkpoint[wanted].items():
             assert read[name].dtype == value.dtype
@@ -145,8 +145,8 @@ class TestPickles:
     def test_wrapped_state_dicts(self, tmp_path: Path) -> None:
         one, two = {"a": torch.ones(1)}, {"a": torch.zeros(1)}
         path = written(tmp_path, "w.pt", pickled({"epoch": 3, "ema": one, "model": two}))
-        assert read_weights(path)["a"].item() == 0
-        assert read_weights(path, key="ema")["a"].item() == 1
+        assert read_weights(path).tensors["a"].item() == 0
+        assert read_weights(path, key="ema").tensors["a"].item() == 1
         with pytest.raises(CheckpointError, match="no state dict under 'state_dict'; its entries are epoch, ema, model"):
             read_weights(path, key="state_dict")
         with pytest.raises(CheckpointError, match="no state dict under 'epoch'"):
@@ -169,7 +169,7 @@ class TestPickles:
             if place < len(whole):
                 whole[place] = byte
         try:
-            state_dict = read_weights(written(tmp_path, "w.pt", bytes(whole)))
+            state_dict = read_weights(written(tmp_path, "w.pt", bytes(whole))).tensors
         except CheckpointError:
             return
         assert all(isinstance(value, torch.Tensor) for value in state_dict.values())

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError
+from visiontok.base.noise import NoiseLike
 from visiontok.core.keymap import KeyMap
+from visiontok.core.model import Model
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.quantizers.base import Quantized, Quantizer
-from visiontok.registry import Checkpoint, Family, PublishedFigure
+from visiontok.registry import Checkpoint, Family, PublishedFigure, SignalFacts, WeightPart
 from visiontok.signals.image_preprocessing import ImagePreprocessing
 from visiontok.tokens import Segment, TokenLayout
 
@@ -31,7 +33,7 @@ class MeanColour(Quantizer):
         super().__init__()
         self.codebook = nn.Parameter(torch.linspace(0, 1, codes)[:, None])
 
-    def forward(self, latents: Tensor) -> Quantized:
+    def forward(self, latents: Tensor, *, mask: Tensor | None = None, noise: NoiseLike = None) -> Quantized:
         indices = (latents - self.codebook[:, 0]).abs().argmin(dim=-1)
         return Quantized(self.lookup(indices), indices)
 
@@ -67,50 +69,85 @@ class TinyTokenizer(Tokenizer[TinyConfig]):
         return nn.functional.interpolate(latents.permute(0, 3, 1, 2), scale_factor=4).expand(-1, 3, -1, -1)
 
 
+class TinyPrior(Model[TinyConfig]):
+    """Stands for the generator that the same authors released: a table of logits."""
+
+    config_class = TinyConfig
+    reference_keys = KeyMap({"logits.{*}": "logits.{*}", "temperature": None})
+
+    def __init__(self, config: TinyConfig) -> None:
+        super().__init__(config)
+        self.logits = nn.Linear(config.codes, config.codes)
+
+    @classmethod
+    def config_from_reference(cls, config: Any, state_dict: Any) -> TinyConfig:
+        return TinyConfig(codes=config["model"]["codes"])
+
+
 REFERENCE_CONFIG = {"model": {"codes": 4, "width": "${model.codes}"}}
 CHECKPOINT = Checkpoint(
     name="tiny-4",
     repo="authors/tiny-4",
-    files=("model.safetensors", "pytorch_model.bin"),
+    files=(WeightPart(names=("model.safetensors", "pytorch_model.bin")),),
     config_file="config.json",
     reference_config={"model": {"width": 3}},
-    weights_licence="mit",
-    code_licence="apache-2.0",
+    weights_license="mit",
+    code_license="apache-2.0",
     tokens=4,
     vocab_size=4,
-    input_size=8,
+    signal=SignalFacts(modality="image", size=(8, 8)),
     parameters=16,
     published=(PublishedFigure(metric="rFID", value=2.5, dataset="ImageNet 256", source="README"),),
 )
 WRAPPED = Checkpoint(
     name="tiny-ema",
     repo="authors/tiny-many",
-    files=("weights.pt",),
-    weights_key="ema",
+    files=(WeightPart(names=("weights.pt",), key="ema"),),
     reference_config={"model": {"codes": 4, "width": 3}},
-    weights_licence="unknown",
-    code_licence="unknown",
+    weights_license="unknown",
+    code_license="unknown",
 )
 OTHER = Checkpoint(
     name="tiny-raw",
     repo="authors/tiny-many",
-    files=("weights.pt",),
+    files=(WeightPart(names=("weights.pt",)),),
     reference_config={"model": {"codes": 4, "width": 3}},
-    weights_licence="unknown",
-    code_licence="unknown",
+    weights_license="unknown",
+    code_license="unknown",
 )
 FAMILY = Family(
     name="tiny",
     kind="tokenizer",
-    modality="image",
+    modalities=("image",),
     class_name="TinyTokenizer",
     module="tiny_family",
-    summary="Mean colours.",
+    title="Tiny",
+    summary="mean colors",
+    verified="against nothing",
     paper="https://example.org/paper",
     code="https://example.org/code",
     systems=("tiny-reference",),
     checkpoints=(CHECKPOINT, WRAPPED, OTHER),
 )
+
+
+PRIOR_FAMILY = Family(
+    name="tiny-prior",
+    kind="generator",
+    modalities=("image", "audio"),
+    class_name="TinyPrior",
+    module="tiny_family",
+    title="Tiny prior",
+    summary="logits of colors",
+    verified="against nothing",
+    paper="https://example.org/paper",
+    code="https://example.org/code",
+    systems=("tiny-reference",),
+)
+
+
+def prior_state_dict(codes: int = 4) -> dict[str, Tensor]:
+    return {"logits.weight": torch.eye(codes), "logits.bias": torch.zeros(codes), "temperature": torch.ones(1)}
 
 
 def reference_state_dict(codes: int = 4, width: int = 3) -> dict[str, Tensor]:

@@ -7,9 +7,8 @@ import torch
 from torch.nn import functional
 
 from visiontok.base.errors import ConfigError, SignalError
-from visiontok.decoders.conv import ConvDecoder
+from visiontok.decoders.conv import AdaptiveGroupNorm, ConvDecoder
 from visiontok.encoders.conv import ConvEncoder
-from visiontok.layers.adaptive_group_norm import AdaptiveGroupNorm
 from visiontok.layers.conv import AttentionBlock, ConvNetConfig, TamingNetConfig
 from visiontok.layers.resampling import DOWNSAMPLE, UPSAMPLE, NearestUpsample
 

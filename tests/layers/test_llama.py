@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from visiontok.layers.kv_cache import KVCache
-from visiontok.layers.llama import LlamaBlock, swiglu_width
+from visiontok.layers.llama import LlamaBlock, swiglu_dim
 from visiontok.layers.norms import RMSNorm
 from visiontok.layers.rope import apply_rope, grid_positions, rope_table
 
@@ -16,12 +16,12 @@ def causal(length: int) -> torch.Tensor:
     return torch.ones(length, length, dtype=torch.bool).tril()[None, None]
 
 
-@pytest.mark.parametrize("kv_heads", [None, 2])
-def test_reading_with_a_cache_gives_what_reading_at_once_gives(kv_heads):
-    layer, x = block(kv_heads=kv_heads), torch.randn(2, 6, 16)
+@pytest.mark.parametrize("num_kv_heads", [None, 2])
+def test_reading_with_a_cache_gives_what_reading_at_once_gives(num_kv_heads):
+    layer, x = block(num_kv_heads=num_kv_heads), torch.randn(2, 6, 16)
     rope = rope_table(grid_positions((6,)), 4)
     whole = layer(x, rope=rope, mask=causal(6))
-    cache = KVCache(2, kv_heads or 4, 6, 4, device=x.device, dtype=x.dtype)
+    cache = KVCache(2, num_kv_heads or 4, 6, 4, device=x.device, dtype=x.dtype)
     parts = [layer(x[:, :3], rope=rope[:3], mask=causal(3), cache=cache)]
     parts += [layer(x[:, step : step + 1], rope=rope[step : step + 1], cache=cache) for step in range(3, 6)]
     assert torch.allclose(torch.cat(parts, dim=1), whole, atol=1e-6)
@@ -78,10 +78,10 @@ def test_rms_norm_computes_in_float32():
 
 
 def test_heads_must_fit():
-    with pytest.raises(ValueError, match="3 heads"):
+    with pytest.raises(ValueError, match="num_heads 3"):
         LlamaBlock(16, 3, hidden_dim=8)
 
 
 @pytest.mark.parametrize(("dim", "multiple", "width"), [(768, 256, 2048), (1024, 256, 2816), (48, 32, 128)])
-def test_swiglu_widths_of_published_sizes(dim, multiple, width):
-    assert swiglu_width(dim, multiple) == width
+def test_swiglu_dims_of_published_sizes(dim, multiple, width):
+    assert swiglu_dim(dim, multiple) == width

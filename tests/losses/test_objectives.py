@@ -5,7 +5,7 @@ import torch
 
 from visiontok.base.errors import CheckpointError, ConfigError
 from visiontok.losses import ProxyCodesConfig, ReconstructionConfig
-from visiontok.losses.adversarial import generator_non_saturating
+from visiontok.losses.adversarial import LeCam, generator_non_saturating
 from visiontok.losses.patchgan import PatchGanConfig
 from visiontok.losses.perceptual import ConvNextConfig, LpipsConfig, PerceptualLoss
 
@@ -24,6 +24,22 @@ def test_terms_carry_their_weights():
     assert weighted["commitment"] == 1.0
     l1 = ReconstructionConfig(reconstruction="l1").build().generator_terms(images(0), images(1), {}, step=0)
     torch.testing.assert_close(l1["reconstruction"], (images(0) - images(1)).abs().mean())
+
+
+def test_lecam_compares_with_averages_that_move_afterwards():
+    lecam = LeCam(decay=0.75)
+    lecam.real_mean.fill_(2.0)
+    lecam.fake_mean.fill_(-1.0)
+    loss = lecam(torch.tensor([3.0, 1.0]), torch.tensor([0.0, 1.0]))
+    assert loss.item() == (2.0 + 1.0) ** 2 + (2.0 - 0.5) ** 2
+    assert (lecam.real_mean.item(), lecam.fake_mean.item()) == (2.0, -1.0 + 0.25 * 1.5)
+
+
+def test_lecam_follows_its_weight_and_decay():
+    objective = ReconstructionConfig.parse({"gan": {**GAN, "lecam_decay": 0.5}}).build()
+    assert objective.lecam.decay == 0.5
+    without = ReconstructionConfig.parse({"gan": {**GAN, "lecam_weight": 0}}).build()
+    assert set(without.discriminator_terms(images(0), images(1), step=3)) == {"discriminator"}
 
 
 def test_the_discriminator_and_the_generator_wait_for_the_first_step():

@@ -7,9 +7,9 @@ import torch
 from metric_rules import Case, Equal, Rule, Wrong
 from PIL import Image
 
+from visiontok.evaluation.features.protocol import centre_crop, resize_for_inception, signed_to_uint8, to_uint8
 from visiontok.evaluation.metrics.fidelity import mse, psnr, psnr_from_mse
 from visiontok.evaluation.metrics.ssim import ms_ssim, ssim
-from visiontok.evaluation.protocol import centre_crop, resize_for_inception, signed_to_uint8, to_uint8
 
 
 def pair(case: Case, prefix: str = "") -> tuple[torch.Tensor, torch.Tensor]:

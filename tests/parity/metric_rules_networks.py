@@ -14,7 +14,7 @@ from visiontok.evaluation.features.inception import (
     InceptionV3CompatFloat64,
     InceptionV3PytorchFid,
 )
-from visiontok.evaluation.weight_files import LoadedWeights
+from visiontok.evaluation.features.weight_files import LoadedWeights
 from visiontok.losses.perceptual import LpipsDistance
 
 

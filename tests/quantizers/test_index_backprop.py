@@ -51,9 +51,9 @@ def test_values_are_exactly_the_codes_of_the_largest_products(small_tiles: None)
     assert torch.equal(quantized.indices, (z @ quantizer.codebook.T).argmax(dim=-1))
     assert not torch.equal(quantized.indices.flatten(), nearest_codes(z.flatten(0, 1), quantizer.codebook))  # long codes win
     assert torch.equal(quantized.latents, quantizer.lookup(quantized.indices))
-    neighbours = quantizer.neighbours(z, 3)
-    assert torch.equal(neighbours[..., 0], quantized.indices)
-    assert torch.equal(neighbours, (z @ quantizer.codebook.T).topk(3).indices)
+    neighbors = quantizer.neighbors(z, 3)
+    assert torch.equal(neighbors[..., 0], quantized.indices)
+    assert torch.equal(neighbors, (z @ quantizer.codebook.T).topk(3).indices)
 
 
 def test_without_gradients_only_the_search_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ def test_the_code_with_the_largest_cosine(quantizer):
     assert torch.equal(found.indices, expected)
     assert torch.equal(quantizer.search(latents()), expected)
     assert torch.equal(quantizer.lookup(expected), found.latents)
-    assert torch.equal(quantizer.neighbours(latents(), 3)[..., 0], expected)
+    assert torch.equal(quantizer.neighbors(latents(), 3)[..., 0], expected)
     assert set(found.losses) == {"commitment"}
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from visiontok import list_generators, list_tokenizers, registry, resources
+from visiontok import list_generators, list_tokenizers, registry
+from visiontok.base import resources
 from visiontok.base.errors import ConfigError, UnknownNameError
 from visiontok.generators.gpt.model import GPT
+from visiontok.registry import lookup
 
 CARD = "---\nlicense: apache-2.0\nvisiontok:\n  tokens: 16\n  bits: 128.0\n  measured: []\n---\n\n# A card\n---\n"
 
@@ -19,7 +21,7 @@ CARD = "---\nlicense: apache-2.0\nvisiontok:\n  tokens: 16\n  bits: 128.0\n  mea
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder in place of the bundled models."""
-    monkeypatch.setattr(registry, "models_folder", lambda: tmp_path)
+    monkeypatch.setattr(lookup, "models_folder", lambda: tmp_path)
     registry.bundled.cache_clear()
     yield tmp_path
     registry.bundled.cache_clear()

@@ -119,7 +119,7 @@ def test_the_result_is_read_back_and_its_page_and_report_show_its_numbers(done: 
 
 def test_a_trend_is_drawn_over_the_lengths_of_every_seed(tmp_path: Path):
     values = load_study(TINY).to_dict()
-    net = "{width: 16, depth: 1, num_heads: 2, patch_size: 8}"
+    net = "{dim: 16, depth: 1, num_heads: 2, patch_size: 8}"
     nested = [
         "model.config.num_latent_tokens=4",
         f"model.config.encoder={net}",

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from visiontok.evaluation.result import Environment
+from visiontok.evaluation.results.result import Environment
 from visiontok.studies import RunValues, Study, load_study
 from visiontok.studies.statistics import findings
 

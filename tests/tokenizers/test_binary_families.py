@@ -15,7 +15,7 @@ from visiontok.tokenizers.image.bsq_vit.model import BsqVit, spherical
 from visiontok.tokenizers.image.open_magvit2.model import OpenMagvit2
 from visiontok.training.recipe import load_recipe
 
-VIT = {"width": 32, "depth": 1, "num_heads": 4, "patch_size": 4}
+VIT = {"dim": 32, "depth": 1, "num_heads": 4, "patch_size": 4}
 NET = {"channels": 8, "channel_mult": [1, 2], "num_res_blocks": 1, "latent_channels": 6, "norm_groups": 4}
 CONFIGS = {
     "bsq-vit": {"image_size": 16, "encoder": VIT, "decoder": VIT, "head_dim": 24, "quantizer": spherical(6)},
@@ -179,7 +179,7 @@ def test_registered_checkpoints_build_with_the_listed_number_of_parameters(famil
         assert built.layout.length == checkpoint.tokens
         sizes = set(built.layout.segments[0].vocab_sizes)
         assert checkpoint.vocab_size == (sizes.pop() if len(sizes) == 1 else None)
-        assert built.config.image_size == checkpoint.input_size
+        assert built.config.image_size == checkpoint.signal.size[0]
 
 
 @pytest.mark.parametrize(("recipe", "name"), [("bsq-vit-b18", "bsq-vit-b18-approx"), ("open-magvit2-256", "open-magvit2-256")])

@@ -14,7 +14,7 @@ from visiontok.base.errors import TokenError
 from visiontok.core.quality import QualityTarget, shortest_lengths
 from visiontok.layers.nested_dropout import ListedLengths
 
-VIT = {"width": 8, "depth": 1, "num_heads": 2, "patch_size": 8}
+VIT = {"dim": 8, "depth": 1, "num_heads": 2, "patch_size": 8}
 UNORDERED = {
     "image_size": 16,
     "num_latent_tokens": 4,

@@ -16,7 +16,7 @@ from visiontok.base.errors import CheckpointError, ConfigError
 from visiontok.decoders.flow.guidance import AdaptiveProjected, ClassifierFree
 from visiontok.tokenizers.image.flextok.model import FlexTok, FlexTokConfig, FlowSampling
 
-TRUNK = {"width": 16, "depth": 2, "head_dim": 8}
+TRUNK = {"dim": 16, "depth": 2, "num_heads": 2}
 SIZES = {
     "image_size": 16,
     "vae": None,

@@ -148,7 +148,7 @@ def test_a_vae_base_is_sampled_only_when_asked():
 
 @pytest.mark.parametrize("base", BASES)
 def test_training_lowers_every_part_of_the_loss(base: str):
-    karl = model(base=BASES[base], quantizer={**KARL["quantizer"], "revival": {}}).train()
+    karl = model(base=BASES[base], quantizer={**KARL["quantizer"], "dead_code_reset": {}}).train()
     karl.base.requires_grad_(False)
     optimizer = torch.optim.AdamW([parameter for parameter in karl.parameters() if parameter.requires_grad], lr=4e-3)
     totals = []
@@ -223,7 +223,7 @@ def test_another_default_shares_the_weights():
         ({"max_latent_tokens": 8}, "12 tokens are asked for"),
         ({"base": {"type": "patches", "patch_size": 2}}, "must be a position of the base, 2 pixels"),
         ({"image_size": 18}, "do not divide"),
-        ({"encoder": {**KARL["encoder"], "width": 48}}, "no room"),
+        ({"encoder": {**KARL["encoder"], "dim": 48}}, "no room"),
         ({"halting_threshold": 1.5}, "halting_threshold"),
     ],
 )

@@ -9,7 +9,7 @@ from decoding_checks import assert_lengths_share_a_batch
 import visiontok
 from visiontok.base.errors import ConfigError, TokenError
 
-VIT = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+VIT = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 TITOK = {"image_size": 16, "num_latent_tokens": 6, "encoder": VIT, "decoder": VIT, "quantizer": {"type": "vq", "codebook_size": 8, "dim": 4}}
 
 

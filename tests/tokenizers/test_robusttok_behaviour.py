@@ -13,7 +13,7 @@ from visiontok.tokenizers.image.robusttok.model import RobustTok, RobustTokConfi
 from visiontok.tokens import Tokens
 from visiontok.training.recipe import load_recipe
 
-VIT = {"width": 32, "depth": 1, "num_heads": 2, "patch_size": 8}
+VIT = {"dim": 32, "depth": 1, "num_heads": 2, "patch_size": 8}
 VQ = {"type": "vq", "codebook_size": 32, "dim": 6, "normalize_latents": True, "normalize_codes": True}
 SCALES = {"type": "multi_scale", "scales": [1, 2, 4], "quantizer": {**VQ, "raw_lookup": True}}
 SIGNS = {"type": "multi_scale", "scales": [1, 2, 4], "quantizer": {"type": "binary", "dim": 6, "codes": "sphere"}, "normalize": True}

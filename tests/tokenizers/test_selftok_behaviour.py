@@ -21,9 +21,9 @@ SIZES = {
     "latent_stride": 1,
     "channels": 3,
     "num_tokens": 8,
-    "encoder": {"depth": 2, "width": 16, "num_heads": 2, "query_width": 16, "query_heads": 2},
+    "encoder": {"depth": 2, "dim": 16, "num_heads": 2, "query_dim": 16, "query_num_heads": 2},
     "quantizer": {"codebook_size": 32, "dim": 4, "num_positions": 8},
-    "decoder": {"width": 16, "depth": 2, "num_heads": 2},
+    "decoder": {"dim": 16, "depth": 2, "num_heads": 2},
     "decoding": FLOW,
 }
 ONE_STEP = {**SIZES, "decoding": {"type": "one_step"}}
@@ -143,7 +143,7 @@ def test_configuration_round_trip(model):
         ({"patch_size": 3}, "divide"),
         ({"num_tokens": 9}, "positions"),
         ({"decoding": {**FLOW, "visible": {"stages": [1000], "tokens_per_stage": [7]}}}, "sum"),
-        ({"encoder": {**SIZES["encoder"], "query_heads": 3}}, "heads"),
+        ({"encoder": {**SIZES["encoder"], "query_num_heads": 3}}, "heads"),
         ({"decoder": {**SIZES["decoder"], "num_heads": 3}}, "heads"),
     ],
 )

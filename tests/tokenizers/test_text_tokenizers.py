@@ -10,7 +10,7 @@ from visiontok import Psnr
 from visiontok.base.errors import ConfigError, TextError
 from visiontok.encoders.text import HashedWords
 
-VIT = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+VIT = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 SIZES = {
     "image_size": 16,
     "num_latent_tokens": 6,

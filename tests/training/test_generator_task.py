@@ -81,7 +81,7 @@ def test_continuous_latents_are_refused(generator_recipe, tmp_path):
 
 
 def test_maskgit_trains_too(generator_recipe, token_set):
-    backbone = {"type": "bert", "dim": 16, "depth": 1, "heads": 2, "mlp_dim": 32}
+    backbone = {"type": "bert", "dim": 16, "depth": 1, "num_heads": 2, "mlp_dim": 32}
     recipe = generator_recipe(
         data={"tokens": str(token_set)}, model={"family": "maskgit", "config": {"backbone": backbone}}, pictures={"every": 6, "count": 4}
     )

@@ -14,7 +14,7 @@ from visiontok.losses import OwnTermsConfig
 from visiontok.training import parse_recipe, train
 from visiontok.training.checkpoint import list_checkpoints
 
-TRUNK = {"width": 16, "depth": 1, "head_dim": 8}
+TRUNK = {"dim": 16, "depth": 1, "num_heads": 2}
 FLEXTOK = {
     "image_size": 16,
     "vae": None,

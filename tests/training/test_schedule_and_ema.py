@@ -94,7 +94,7 @@ def test_vectors_and_named_parameters_are_not_decayed():
 
 
 def test_of_a_titok_only_matrices_and_kernels_are_decayed():
-    vit = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+    vit = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
     quantizer = {"type": "vq", "codebook_size": 4, "dim": 4}
     config = {"image_size": 16, "num_latent_tokens": 2, "encoder": vit, "decoder": vit, "quantizer": quantizer}
     model = TiTok(TiTokConfig.parse(config))

@@ -1,7 +1,7 @@
 """The command line: one file per command, each with one function.
 
-A command's file is imported when the command runs or is asked for help, and imports torch inside its function, so that `visiontok list`
-answers at once.
+A command's module is imported when the command or its help runs, and imports torch inside its function, so that `visiontok list` starts
+quickly.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from visiontok.cli.commands import Commands
 app = typer.Typer(
     name="visiontok",
     cls=Commands,
-    help="Load, look into, measure and train discrete tokenizers of images, video and audio, and generators on their tokens.",
+    help="Load, evaluate and train discrete tokenizers of images, video and audio, and generators on their tokens.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -25,8 +25,8 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"visiontok {visiontok.__version__}")
         raise typer.Exit
 
@@ -36,9 +36,9 @@ def options(
     debug: Annotated[bool, typer.Option("--debug", envvar="VISIONTOK_DEBUG", help="Show the traceback of an error.")] = False,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
 ) -> None:
-    """Options that stand before the command; `Commands` reads `debug`."""
+    """Options before the command; `Commands` reads `debug`."""
 
 
 def main() -> None:
     """Entry point of the `visiontok` command."""
-    app()
+    app(prog_name="visiontok")

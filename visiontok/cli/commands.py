@@ -1,7 +1,8 @@
-"""Which commands there are, and how one ends when something goes wrong: a paragraph on stderr and a conventional exit code."""
+"""The group of commands, and how a command ends on an error: one paragraph on stderr and a conventional exit code."""
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from typing import Any
 
@@ -36,16 +37,21 @@ FUNCTIONS = {
 
 
 class Commands(TyperGroup):
-    """The group of all commands. Expected errors become a paragraph and exit code 1; `--debug` lets them through with their traceback."""
+    """The group of all commands. Expected errors become one paragraph and exit code 1; with `--debug` they keep their traceback."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [*FUNCTIONS]
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Names of two words, such as `evaluate rd`, go before those of one."""
+        """Names of two words, such as `evaluate rd`, go before those of one. An unknown command is a usage error that lists the close ones."""
         two = " ".join(args[:2])
         if len(args) > 1 and two in FUNCTIONS:
             return two, self.get_command(ctx, two), args[2:]
+        name, known = args[0], self.list_commands(ctx)
+        if name not in known and not name.startswith("-"):
+            close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+            hint = f"Did you mean {', '.join(close)}?" if close else "See all with: visiontok --help"
+            ctx.fail(f"there is no command called {name!r}. {hint}")
         return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -62,7 +68,7 @@ class Commands(TyperGroup):
             typer.echo("Interrupted.", err=True)
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
-            raise  # the reader of our output has left: the group's base class ends the process quietly
+            raise  # the reader of our output closed the pipe: the group's base class ends the process without a message
         except (VisiontokError, OSError) as error:
             if ctx.params.get("debug"):
                 raise

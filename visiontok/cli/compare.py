@@ -25,8 +25,8 @@ def compare(
       visiontok compare results/photos--mine.json results/photos--vqgan-photos-f4.json
     """
     from visiontok.evaluation import Result
-    from visiontok.evaluation.comparison import compare_results
-    from visiontok.evaluation.evidence import Evidence
+    from visiontok.evaluation.results.comparison import compare_results
+    from visiontok.evaluation.results.per_sample import Evidence
 
     results = [Result.load(path) for path in (first, second)]
     evidence = [Evidence.load_beside(path, result.evidence_sha256) for path, result in zip((first, second), results, strict=True)]

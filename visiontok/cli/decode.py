@@ -1,4 +1,4 @@
-"""`visiontok decode`: tokens to pictures."""
+"""`visiontok decode`: tokens to images."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from visiontok.cli.output import png_names
 
 
 def decode(
-    tokens: Annotated[Path, typer.Argument(metavar="TOKENS", help="A .npz file that `visiontok encode` or `visiontok generate` wrote.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures; made if it is missing.")],
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Tokenizer that decodes; by default the one that the file names.")] = None,
+    tokens: Annotated[Path, typer.Argument(metavar="TOKENS", help="A .npz file written by `visiontok encode` or `visiontok generate`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Output folder, created if missing.")],
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Tokenizer that decodes; by default the one named in the file.")] = None,
     text: TextOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Decode a file of tokens into pictures.
+    """Decode a token file into images.
 
-    There is one PNG per sample, named after it.
+    Writes one PNG per sample, named after the sample.
 
     \b
     Examples:
-      visiontok decode tokens.npz -o pictures
-      visiontok decode tokens.npz --model titok-l32 -o pictures
+      visiontok decode tokens.npz -o images
+      visiontok decode tokens.npz --model titok-l32 -o images
     """
     from visiontok.data.token_file import TokenFile
     from visiontok.data.tokenizing import identify
@@ -36,7 +36,7 @@ def decode(
     name = model or found.tokenizer.name
     tokenizer = load_tokenizer(name, pick_device(device), text=text)
     if identify(tokenizer, name).weights_sha256 != found.tokenizer.weights_sha256:
-        typer.echo(f"Warning: {tokens} names {found.tokenizer.name} with other weights than {name} has; the pictures may mean nothing.", err=True)
+        typer.echo(f"Warning: {tokens} names {found.tokenizer.name} with other weights than {name}; the images may be meaningless.", err=True)
     for row, file_name in enumerate(png_names(found.keys)):
         save_picture(tokenizer.decode(found.tokens[row : row + 1])[0].float(), output / file_name)
-    typer.echo(f"{len(found.keys)} pictures in {output}")
+    typer.echo(f"{len(found.keys)} images in {output}")

@@ -1,4 +1,4 @@
-"""The one place where `--device auto|cpu|cuda` becomes a device."""
+"""The option `--device` and its resolution."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from visiontok.base.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-DeviceOption = Annotated[str, typer.Option("--device", help="auto (CUDA where there is one), cpu, cuda or cuda:N.", metavar="auto|cpu|cuda")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto (CUDA if available), cpu, cuda or cuda:N.", metavar="auto|cpu|cuda")]
 
 
 def pick_device(name: str) -> torch.device:
-    """The device behind the option's value.
+    """The device that the option names.
 
     Raises:
-        ConfigError: for an unknown name, or a CUDA device that torch does not see.
+        ConfigError: for an unknown name, or a CUDA device that is not available.
     """
     import torch
 
@@ -29,5 +29,5 @@ def pick_device(name: str) -> torch.device:
     if known is None:
         raise ConfigError(f"--device {name!r} is not a device; use auto, cpu, cuda or cuda:0")
     if name != "cpu" and int(known[1] or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"--device {name} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")
+        raise ConfigError(f"--device {name} is not available: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")
     return torch.device(name)

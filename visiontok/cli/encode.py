@@ -1,4 +1,4 @@
-"""`visiontok encode`: pictures to tokens."""
+"""`visiontok encode`: images to tokens."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Annotated, Any
 import typer
 
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import ModelOption, Pictures, PicturesArgument, TextOption, load_tokenizer
+from visiontok.cli.model import Inputs, InputsArgument, ModelOption, TextOption, load_tokenizer
 
 
 def encode(
-    pictures: PicturesArgument,
+    inputs: InputsArgument,
     model: ModelOption,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .npz file to write.")] = Path("tokens.npz"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Output file (.npz).")] = Path("tokens.npz"),
     text: TextOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Encode pictures and write their tokens to one NumPy file.
+    """Encode images into one token file.
 
-    The file holds arrays indices, lengths and keys, the layout of the tokens and the identity of the tokenizer. Pictures that cannot be
-    read are named and left out; the exit code is then 1. For whole data sets there is `visiontok tokenize`.
+    The file holds the arrays indices, lengths and keys, the layout of the tokens and the identity of the tokenizer. Images that cannot be
+    read are skipped and reported, and the exit code is then 1. For whole data sets, see `visiontok tokenize`.
 
     \b
     Examples:
@@ -32,15 +32,15 @@ def encode(
     from visiontok.data.tokenizing import identify
 
     tokenizer = load_tokenizer(model, pick_device(device), text=text)
-    found = Pictures(pictures, tokenizer)
+    found = Inputs(inputs, tokenizer)
     keys: list[str] = []
     batches: list[Any] = []
-    for picture, batch in found:
+    for path, batch in found:
         tokens = tokenizer.encode(batch)
         if batches and tokens.layout != batches[0].layout:
-            found.leave_out(f"{picture} has another size than {keys[0]}, and this model keeps sizes; encode it into a file of its own")
+            found.skip(f"{path} has another size than {keys[0]}, and this model keeps sizes; encode it into a separate file")
             continue
-        keys.append(str(picture))
+        keys.append(str(path))
         batches.append(tokens)
     if batches:
         layout = batches[0].layout

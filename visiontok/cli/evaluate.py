@@ -48,18 +48,18 @@ def evaluate(
 
     \b
     Examples:
-      visiontok evaluate digits --model ./runs/digits
-      visiontok evaluate photos --model A --model B -o results
+      visiontok evaluate digits --model runs/digits/final
+      visiontok evaluate photos --model vqgan-photos-f4 --model runs/photos/final -o results
       visiontok evaluate photos --model titok-l32 --set size=256 -o titok-l32.json
       visiontok evaluate digits-generation -m runs/digits-gpt/final -t runs/digits/final --samples digits.npz
       visiontok evaluate --repeat eval/results/photos--vqgan-photos-f4.json
-      torchrun --nproc-per-node 8 -m visiontok evaluate my-suite.yaml --model ./my-model
+      torchrun --standalone --nproc-per-node 2 -m visiontok evaluate my-suite.yaml --model runs/digits/final
     """
     from visiontok.cli.evaluate_again import repeat as evaluate_again
     from visiontok.cli.evaluate_generated import evaluate_generated
     from visiontok.evaluation import Suite
-    from visiontok.evaluation.session import evaluate_models, report_path
-    from visiontok.evaluation.suite import load_any_suite
+    from visiontok.evaluation.reconstruction.session import evaluate_models, report_path
+    from visiontok.evaluation.suites import load_any_suite
 
     if repeat is not None:
         if suite is not None or settings or lengths:

@@ -91,8 +91,8 @@ def _generated(
     shown: bool,
 ) -> Result | None:
     """In a folder that is thrown away, unless the samples have a place of their own."""
-    from visiontok.evaluation.generation_session import Sampler, measure_generated
-    from visiontok.evaluation.sampling import SamplePlan
+    from visiontok.evaluation.generation.sampling import SamplePlan
+    from visiontok.evaluation.generation.session import Sampler, measure_generated
 
     sampler = None
     if before.sampling is not None:
@@ -111,7 +111,7 @@ def _generated(
 def _rate_distortion(path: Path, device: torch.device, *, shown: bool) -> list[Pair]:
     """Every result of every curve, by the tokenizer of that name."""
     from visiontok.evaluation import Suite, evaluate_suite
-    from visiontok.evaluation.rate_distortion import Adaptive, RateDistortion
+    from visiontok.evaluation.reconstruction.rate_distortion import Adaptive, RateDistortion
 
     pairs: list[Pair] = []
     for curve in RateDistortion.load(path).curves:
@@ -131,7 +131,7 @@ def _rate_distortion(path: Path, device: torch.device, *, shown: bool) -> list[P
 
 
 def _tell(pairs: list[Pair]) -> None:
-    from visiontok.evaluation.comparison import changes
+    from visiontok.evaluation.results.comparison import changes
 
     found = []
     for before, after in pairs:

@@ -41,8 +41,8 @@ def evaluate_generated(
         shown: whether this is the first process.
         report: write a page beside the result.
     """
-    from visiontok.evaluation.generation_session import Sampler, measure_generated
-    from visiontok.evaluation.session import file_stem
+    from visiontok.evaluation.generation.session import Sampler, measure_generated
+    from visiontok.evaluation.reconstruction.session import file_stem
 
     if len(models) > 1:
         raise ConfigError("a suite of generated pictures measures one generator at a time")

@@ -14,7 +14,7 @@ from visiontok.cli.output import print_table
 from visiontok.cli.ranks import progress_bar
 
 if TYPE_CHECKING:
-    from visiontok.evaluation.rate_distortion import Curve
+    from visiontok.evaluation.reconstruction.rate_distortion import Curve
 
 
 def evaluate_rd(
@@ -40,14 +40,14 @@ def evaluate_rd(
 
     \b
     Examples:
-      visiontok evaluate rd --model ./runs/flextok --lengths 1,2,4,8,16
-      visiontok evaluate rd digits --model ./runs/karl --max-loss 0.02,0.05,0.1
-      visiontok evaluate rd -m flextok-d18-d28 --fixed titok-l32 --set size=256 --lengths 1,4,16,64,256
+      visiontok evaluate rd --model runs/flextok/final --lengths 1,2,4,8,16
+      visiontok evaluate rd digits --model runs/karl/final --max-loss 0.02,0.05,0.1
+      visiontok evaluate rd -m flextok-d18-d28-in1k --fixed titok-l32 --set size=256 --lengths 1,4,16,64,256
     """
     from visiontok.evaluation import load_suite
-    from visiontok.evaluation.kept_measurements import KeptMeasurements
-    from visiontok.evaluation.rate_distortion import RateDistortion, Settings, measure_curve, rate_suite
-    from visiontok.evaluation.report.rate_distortion import write_rate_distortion_report
+    from visiontok.evaluation.reconstruction.kept import KeptMeasurements
+    from visiontok.evaluation.reconstruction.rate_distortion import RateDistortion, Settings, measure_curve, rate_suite
+    from visiontok.evaluation.reconstruction.rate_distortion_report import write_rate_distortion_report
 
     if not model and not fixed:
         raise ConfigError("name at least one tokenizer, for example: visiontok evaluate rd --model ./runs/flextok --lengths 1,2,4")
@@ -82,7 +82,7 @@ def evaluate_rd(
 
 
 def _show(curves: list[Curve]) -> None:
-    from visiontok.evaluation.report.rate_distortion import qualities, shown
+    from visiontok.evaluation.reconstruction.rate_distortion_report import qualities, shown
 
     names = qualities(curves)
     rows = []

@@ -1,4 +1,4 @@
-"""`visiontok generate`: sample tokens from a generator and decode them to pictures."""
+"""`visiontok generate`: sample tokens from a generator and decode them to images."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ if TYPE_CHECKING:
     from visiontok.generators.base import Generator
 
 _GRID = 64
-"""Pictures that the grid shows at most."""
+"""Maximum number of images in the grid."""
 
 
 def generate(
-    model: Annotated[str, typer.Option("--model", "-m", help="Generator: a released or bundled name, owner/repository or a folder.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="Generator: name (see `visiontok list`), owner/name on the hub, or folder.")],
     tokenizer: Annotated[str, typer.Option("--tokenizer", "-t", help="Tokenizer whose tokens the generator was trained on.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures, the grid and tokens.npz.")],
-    classes: Annotated[str | None, typer.Option(help="Classes by number, taken in turn: 0,1,2. Without it: every class.")] = None,
-    class_names: Annotated[str | None, typer.Option(help="Classes by name, taken in turn: cat,dog.")] = None,
-    num: Annotated[int, typer.Option("--num", "-n", min=1, help="Number of pictures.")] = 16,
-    guidance: Annotated[float | None, typer.Option(help="Scale of classifier-free guidance.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Output folder, created if missing.")],
+    classes: Annotated[str | None, typer.Option(help="Class indices, used in turn: 0,1,2. By default every class.")] = None,
+    class_names: Annotated[str | None, typer.Option(help="Class names, used in turn: cat,dog.")] = None,
+    num: Annotated[int, typer.Option("--num", "-n", min=1, help="Number of images.")] = 16,
+    guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance scale.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Sampling temperature.")] = None,
-    top_k: Annotated[int | None, typer.Option(help="Sample among the k most likely ids; 0 for all.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Sample among the most likely ids of this total probability; 1 for all.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Passes of a generator that fills in many ids at once.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same pictures, whatever the batch size.")] = 0,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 16,
+    top_k: Annotated[int | None, typer.Option(help="Sample from the k most likely tokens; 0 keeps all.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Nucleus sampling: smallest set of tokens of this total probability; 1 keeps all.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of decoding steps of masked generators.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed. The images do not depend on the batch size.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 16,
     device: DeviceOption = "auto",
 ) -> None:
-    """Sample pictures: a generator writes tokens, a tokenizer decodes them.
+    """Sample images: a generator draws tokens, and a tokenizer decodes them.
 
-    The folder gets one PNG per picture, grid.png with the first 64 of them, and tokens.npz, which `visiontok decode` reads.
-    Numbers that are not given are those of the generator's own configuration.
+    The output folder holds one PNG per image, grid.png with the first 64 of them, and tokens.npz, which `visiontok decode` reads.
+    Sampling parameters default to the generator's configuration.
 
     \b
     Examples:
-      visiontok generate --model maskgit-titok-l32 --tokenizer titok-l32 --classes 207,360 --num 8 -o pictures
+      visiontok generate --model maskgit-titok-l32 --tokenizer titok-l32 --classes 207,360 --num 8 -o images
       visiontok generate -m runs/digits-gpt/final -t runs/digits/final --guidance 2 --top-k 100 --seed 1 -o digits
     """
     import torch
@@ -55,14 +55,14 @@ def generate(
     from visiontok.tokens import Tokens
     from visiontok.training.pictures import grid, save_picture
 
-    place = pick_device(device)
-    generator = load_generator(model, place)
-    decoder = load_tokenizer(tokenizer, place)
+    chosen_device = pick_device(device)
+    generator = load_generator(model, chosen_device)
+    decoder = load_tokenizer(tokenizer, chosen_device)
     if generator.layout != decoder.layout_for(generator.layout.segments[0].shape):
-        raise ConfigError(f"{model} writes tokens of another layout than {tokenizer} reads: {generator.layout} instead of {decoder.layout}")
+        raise ConfigError(f"{model} generates tokens of another layout than {tokenizer} decodes: {generator.layout} instead of {decoder.layout}")
     labels = _labels(generator, classes, class_names, num)
-    numbers = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p, "num_steps": steps}
-    sampler = _sampler(generator, {name: value for name, value in numbers.items() if value is not None}, model)
+    options = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p, "num_steps": steps}
+    sampler = _sampler(generator, {name: value for name, value in options.items() if value is not None}, model)
     names = [f"{row:05d}" if labels is None else f"{row:05d}-class-{labels[row]:04d}" for row in range(num)]
     batches, shown = [], []
     console = Console(stderr=True)
@@ -71,28 +71,28 @@ def generate(
         condition = None if labels is None else torch.tensor([labels[row] for row in rows])
         count = len(rows) if labels is None else None
         batches.append(generator.generate(condition, num_samples=count, generator=SampleNoise(seed, rows), sampler=sampler))
-        pictures = decoder.decode(batches[-1]).float().cpu()
-        shown.append(pictures[: max(0, _GRID - start)])
-        for row, picture in zip(rows, pictures, strict=True):
-            save_picture(picture, output / f"{names[row]}.png")
+        images = decoder.decode(batches[-1]).float().cpu()
+        shown.append(images[: max(0, _GRID - start)])
+        for row, image in zip(rows, images, strict=True):
+            save_picture(image, output / f"{names[row]}.png")
     first = torch.cat(shown)
     save_picture(grid(first, columns=math.isqrt(len(first) - 1) + 1), output / "grid.png")
     tokens = Tokens.cat(batches)
     TokenFile(tokens, tuple(names), identify(decoder, tokenizer), None if labels is None else tuple(labels)).write(output / "tokens.npz")
-    typer.echo(f"{num} pictures, grid.png and tokens.npz in {output}")
+    typer.echo(f"{num} images, grid.png and tokens.npz in {output}")
 
 
 def _labels(generator: Generator[Any], classes: str | None, class_names: str | None, num: int) -> list[int] | None:
-    """The class of every picture; None for unconditional generators."""
+    """The class of every image; None for unconditional generators."""
     config = generator.config
     if classes is not None and class_names is not None:
         raise ConfigError("give --classes or --class-names, not both")
     if not config.num_classes:
         if classes is not None or class_names is not None:
-            raise ConfigError("this generator is unconditional: leave out --classes and --class-names")
+            raise ConfigError("this generator is unconditional: remove --classes and --class-names")
         return None
     if classes is not None:
-        chosen = [_number(part, config.num_classes) for part in classes.split(",")]
+        chosen = [_class_index(part, config.num_classes) for part in classes.split(",")]
     elif class_names is not None:
         chosen = [_named(part.strip(), config.class_names) for part in class_names.split(",")]
     else:
@@ -100,9 +100,9 @@ def _labels(generator: Generator[Any], classes: str | None, class_names: str | N
     return [chosen[row % len(chosen)] for row in range(num)]
 
 
-def _number(text: str, num_classes: int) -> int:
+def _class_index(text: str, num_classes: int) -> int:
     if not text.strip().isdecimal() or int(text) >= num_classes:
-        raise ConfigError(f"--classes holds {text.strip()!r}; expected numbers from 0 to {num_classes - 1}, separated by commas")
+        raise ConfigError(f"--classes holds {text.strip()!r}; expected class indices from 0 to {num_classes - 1}, separated by commas")
     return int(text)
 
 
@@ -110,7 +110,7 @@ def _named(name: str, known: tuple[str, ...]) -> int:
     from visiontok.registry import unknown
 
     if not known:
-        raise ConfigError("this generator has no class names; use --classes with numbers")
+        raise ConfigError("this generator has no class names; use --classes with class indices")
     if name not in known:
         raise unknown("class", name, known)
     return known.index(name)
@@ -122,5 +122,5 @@ def _sampler(generator: Generator[Any], changes: dict[str, Any], name: str) -> A
     for key in changes:
         if key not in known:
             option = options.get(key, key).replace("_", "-")
-            raise ConfigError(f"--{option} does not apply to {name}: its sampler knows {', '.join(known)}")
+            raise ConfigError(f"--{option} does not apply to {name}: its sampler takes {', '.join(known)}")
     return generator.sampler(**changes)

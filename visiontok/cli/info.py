@@ -19,7 +19,7 @@ def info(
 ) -> None:
     """Show what is known of a model or family.
 
-    For a model: where it comes from, its licences, its tokens, what was published or measured, and how to load it.
+    For a model: where it comes from, its licenses, its tokens, what was published or measured, and how to load it.
 
     \b
     Examples:
@@ -49,12 +49,14 @@ def _released(family: registry.Family, entry: registry.Checkpoint) -> dict[str, 
         "name": entry.name,
         **_what(family),
         "repository": f"{entry.repo}@{entry.revision}" if entry.repo else f"none; to be downloaded by hand from {entry.page}",
-        "files": ", ".join(entry.files),
-        "licence of the weights": entry.weights_licence,
-        "licence of the authors' code": entry.code_licence,
-        "note": entry.licence_note,
-        **_tokens(entry.tokens, entry.vocab_size, entry.input_size, entry.parameters),
-        "published by the authors, not measured here": figures,
+        "files": [_part(part) for part in entry.files],
+        "license of the weights": entry.weights_license,
+        "license of the authors' code": entry.code_license,
+        "note": entry.license_note,
+        **_tokens(entry.tokens, entry.vocab_size, entry.signal, entry.parameters),
+        **_rates(entry),
+        "trained on the tokens of": entry.tokenizer or "",
+        "published by the authors, not computed here": figures,
         "checked here": entry.verified,
         "load it": _loading(entry.name),
     }
@@ -67,8 +69,8 @@ def _bundled(model: registry.BundledModel) -> dict[str, Any]:
         "name": model.name,
         **_what(model.family),
         "bundled in": str(model.folder),
-        "licence of the weights": card["license"],
-        **_tokens(card.get("tokens"), card.get("vocab_size"), card.get("input_size"), card.get("parameters")),
+        "license of the weights": card["license"],
+        **_tokens(card.get("tokens"), card.get("vocab_size"), model.signal, card.get("parameters")),
         "measured here": measured,
         "load it": _loading(model.name),
     }
@@ -88,18 +90,37 @@ def _family(family: registry.Family) -> dict[str, Any]:
 def _what(family: registry.Family) -> dict[str, str]:
     return {
         "family": f"{family.name}: {family.summary}",
-        "kind": f"{family.kind}, {family.modality}",
+        "kind": f"{family.kind}, {', '.join(family.modalities)}",
         "paper": family.paper,
         "authors' code": family.code,
     }
 
 
-def _tokens(tokens: int | None, vocab_size: int | None, input_size: int | None, parameters: int | None) -> dict[str, str]:
+def _part(part: registry.WeightPart) -> str:
+    place = "" if part.repo is None else f" of {part.repo}"
+    inside = "" if part.key is None else f", its entry {part.key!r}"
+    return " or ".join(part.names) + place + inside
+
+
+def _rates(entry: registry.Checkpoint) -> dict[str, str]:
+    return {
+        "codebooks": "" if entry.codebooks is None else str(entry.codebooks),
+        "frame rate": "" if entry.frame_rate is None else f"{entry.frame_rate:g} positions per second",
+        "streamable": "" if entry.streamable is None else ("yes" if entry.streamable else "no"),
+        **entry.taxonomy,
+    }
+
+
+def _tokens(tokens: int | None, vocab_size: int | None, signal: registry.SignalFacts | None, parameters: int | None) -> dict[str, str]:
     bits = "" if tokens is None or vocab_size is None else f", {tokens * math.log2(vocab_size):g} bits"
     vocabulary = "" if vocab_size is None else f" from a vocabulary of {vocab_size}"
+    if tokens is not None:
+        shown = f"{tokens}{vocabulary}{bits}"
+    else:
+        shown = "continuous latents" if vocab_size is None else f"as many as the signal needs{vocabulary}"
     return {
-        "tokens": "continuous latents" if tokens is None else f"{tokens}{vocabulary}{bits}",
-        "input size": "" if input_size is None else str(input_size),
+        "tokens": shown,
+        "trained on signals of": "" if signal is None else str(signal),
         "parameters": "" if parameters is None else f"{parameters:,}",
     }
 

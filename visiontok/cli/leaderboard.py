@@ -21,8 +21,8 @@ def leaderboard(
       visiontok leaderboard my-results -o my-results/README.md
       visiontok leaderboard --check
     """
-    from visiontok.evaluation.leaderboard import leaderboard as page_of
-    from visiontok.evaluation.leaderboard import write_leaderboard
+    from visiontok.evaluation.results.leaderboard import leaderboard as page_of
+    from visiontok.evaluation.results.leaderboard import write_leaderboard
 
     if check:
         if not output.is_file() or output.read_text(encoding="utf-8") != page_of(results):

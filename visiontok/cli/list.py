@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +13,7 @@ import typer
 from visiontok import registry
 from visiontok.cli.output import print_table
 
-_COLUMNS = ("name", "kind", "modality", "tokens", "vocabulary", "size", "parameters", "from")
+_COLUMNS = ("name", "kind", "modality", "tokens", "vocabulary", "signal", "parameters", "from")
 
 
 def list_models(
@@ -27,33 +29,41 @@ def list_models(
       visiontok list 'titok*' --modality image
       visiontok list --json
     """
-    found = [entry for entry in _entries() if fnmatch.fnmatchcase(entry["name"], pattern) and modality in (None, entry["modality"])]
+    found = [entry for entry in _entries() if fnmatch.fnmatchcase(entry["name"], pattern) and modality in (None, *entry["modalities"])]
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
     if not found:
         typer.echo(f"No model matches {pattern!r}{f' in {modality}' if modality else ''}; see all with: visiontok list", err=True)
-    print_table(_COLUMNS, [[_shown(entry[column]) for column in _COLUMNS] for entry in found])
+    print_table(_COLUMNS, [_row(entry) for entry in found])
 
 
 def _entries() -> list[dict[str, Any]]:
-    released = [_entry(name, family, vars(entry), entry.repo or entry.page) for name, (family, entry) in registry.checkpoints().items()]
-    bundled = [_entry(name, model.family, model.card, "bundled") for name, model in registry.bundled().items()]
+    released = [_entry(name, family, entry.signal, vars(entry), entry.repo or entry.page) for name, (family, entry) in registry.checkpoints().items()]
+    bundled = [_entry(name, model.family, model.signal, model.card, "bundled") for name, model in registry.bundled().items()]
     return sorted(released + bundled, key=lambda entry: (entry["kind"] != "tokenizer", entry["name"]))
 
 
-def _entry(name: str, family: registry.Family, facts: Any, place: str) -> dict[str, Any]:
+def _entry(name: str, family: registry.Family, signal: registry.SignalFacts | None, facts: Mapping[str, Any], place: str) -> dict[str, Any]:
     return {
         "name": name,
         "family": family.name,
         "kind": family.kind,
-        "modality": family.modality,
+        "modalities": list(registry.modalities_of(family, signal)),
         "tokens": facts.get("tokens"),
         "vocabulary": facts.get("vocab_size"),
-        "size": facts.get("input_size"),
+        "codebooks": facts.get("codebooks"),
+        "frame_rate": facts.get("frame_rate"),
+        "signal": None if signal is None else {field: value for field, value in asdict(signal).items() if value is not None},
         "parameters": facts.get("parameters"),
         "from": place,
     }
+
+
+def _row(entry: Mapping[str, Any]) -> list[str]:
+    signal = "" if entry["signal"] is None else registry.SignalFacts.read(entry["signal"]).short()
+    cells = {**entry, "modality": "/".join(entry["modalities"]), "signal": signal or None}
+    return [_shown(cells[column]) for column in _COLUMNS]
 
 
 def _shown(value: object) -> str:

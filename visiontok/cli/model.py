@@ -1,4 +1,4 @@
-"""How the commands that work on pictures load their tokenizer and treat pictures that cannot be read."""
+"""How commands load models, and how those that read files handle the ones that cannot be read."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from visiontok.core.tokenizer import Tokenizer
     from visiontok.generators.base import Generator
 
-ModelOption = Annotated[str, typer.Option("--model", "-m", help="Name of a tokenizer (see `visiontok list`), owner/name on the hub, or a folder.")]
-TextOption = Annotated[str | None, typer.Option("--text", help="What the pictures show, for tokenizers that read a text.")]
-PicturesArgument = Annotated[list[Path], typer.Argument(metavar="PICTURE", help="Picture files.")]
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="Tokenizer: name (see `visiontok list`), owner/name on the hub, or folder.")]
+TextOption = Annotated[str | None, typer.Option("--text", help="Caption of the inputs, for text-conditioned tokenizers.")]
+InputsArgument = Annotated[list[Path], typer.Argument(metavar="INPUT", help="Image files.")]
 
 
 def load_tokenizer(name: str, device: torch.device, *, text: str | None = None) -> Tokenizer[Any]:
     """`from_pretrained`, for tokenizers only.
 
     Args:
-        name: of the tokenizer.
-        device: where it is wanted.
-        text: what it reads beside every picture.
+        name: registered name, hub repository or folder.
+        device: device of the model.
+        text: caption of every input, for text-conditioned tokenizers.
 
     Raises:
-        ConfigError: if the name is a generator's, or a text is given that the tokenizer does not read.
-        HubError: if the text encoder cannot be had.
+        ConfigError: if the name is a generator's, or the tokenizer takes no text.
+        HubError: if the text encoder cannot be loaded.
     """
     from visiontok.core.text_tokenizer import TextTokenizer
     from visiontok.core.tokenizer import Tokenizer
@@ -44,16 +44,16 @@ def load_tokenizer(name: str, device: torch.device, *, text: str | None = None) 
     if text is None:
         return model
     if not isinstance(model, TextTokenizer):
-        raise ConfigError(f"{name} reads no text; leave --text out")
+        raise ConfigError(f"{name} takes no text; remove --text")
     return model.attach_text_encoder().given(text)
 
 
 def load_for_data(name: str, device: torch.device) -> Tokenizer[Any]:
-    """`load_tokenizer` for commands on data sets, whose pictures bring their own texts: a text encoder is attached where one is needed.
+    """`load_tokenizer` for commands on data sets, whose samples carry their own captions: attaches the text encoder of text-conditioned tokenizers.
 
     Raises:
         ConfigError: if the name is a generator's.
-        HubError: if the text encoder cannot be had.
+        HubError: if the text encoder cannot be loaded.
     """
     from visiontok.core.text_tokenizer import TextTokenizer
 
@@ -72,42 +72,42 @@ def load_generator(name: str, device: torch.device) -> Generator[Any]:
 
     model = from_pretrained(name, device=device)
     if not isinstance(model, Generator):
-        raise ConfigError(f"--model {name} is a tokenizer; give it to --tokenizer, and a generator to --model")
+        raise ConfigError(f"--model {name} is a tokenizer; pass it as --tokenizer, and a generator as --model")
     return model
 
 
-class Pictures:
-    """The pictures of a command line, read one by one; those that cannot be used are named on stderr and left out.
+class Inputs:
+    """The input files of a command, read one by one; those that cannot be used are named on stderr and skipped.
 
     Args:
-        paths: of the pictures.
-        tokenizer: that will see them.
+        paths: the files.
+        tokenizer: prepares them.
     """
 
     def __init__(self, paths: Sequence[Path], tokenizer: Tokenizer[Any]) -> None:
         self._paths, self._tokenizer = paths, tokenizer
-        self._left_out = 0
+        self._skipped = 0
 
     def __iter__(self) -> Iterator[tuple[Path, Tensor]]:
-        """Every readable picture as the batch of one (1, 3, H, W) that the tokenizer sees."""
+        """Every readable file, and its content as a batch of one, preprocessed for the tokenizer."""
         for path in self._paths:
             try:
                 batch = self._tokenizer.prepare(path)
             except SignalError as error:
-                self.leave_out(str(error))
+                self.skip(str(error))
             else:
                 yield path, batch
 
-    def leave_out(self, reason: str) -> None:
-        """Name a picture that cannot be used."""
-        typer.echo(f"Left out: {reason}", err=True)
-        self._left_out += 1
+    def skip(self, reason: str) -> None:
+        """Report a file that cannot be used."""
+        typer.echo(f"Skipped: {reason}", err=True)
+        self._skipped += 1
 
     def finish(self) -> None:
-        """Call when all results are written.
+        """Call when all outputs are written.
 
         Raises:
-            SignalError: if any picture was left out, so that the command ends with exit code 1.
+            SignalError: if any file was skipped, so that the command ends with exit code 1.
         """
-        if self._left_out:
-            raise SignalError(f"{self._left_out} of {len(self._paths)} pictures could not be used; the others are done")
+        if self._skipped:
+            raise SignalError(f"{self._skipped} of {len(self._paths)} inputs could not be used")

@@ -1,4 +1,4 @@
-"""What commands print and how they name files. Tables: with Rich on a terminal, plain and never cut off elsewhere."""
+"""Tables on stdout, with Rich on a terminal and plain elsewhere, and names of output files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout: a line of column names, then one line per row, nothing cut off. Only a terminal that it fits gets it from Rich."""
+    """A table on stdout: a line of column names, then one line per row, never truncated. Rich renders it on terminals that are wide enough."""
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     if sys.stdout.isatty() and sum(widths) + 2 * len(widths) <= shutil.get_terminal_size().columns:
         _print_rich(columns, rows)
@@ -21,7 +21,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_facts(facts: Mapping[str, str | Sequence[str]]) -> None:
-    """`name: value`, one per line, leaving out empty values; of several values each has its own line below the name."""
+    """`name: value`, one per line, without empty values; several values each have their own line below the name."""
     for name, value in facts.items():
         if isinstance(value, str) and value:
             typer.echo(f"{name}: {value}")
@@ -30,7 +30,7 @@ def print_facts(facts: Mapping[str, str | Sequence[str]]) -> None:
 
 
 def png_names(keys: Sequence[str]) -> list[str]:
-    """One file name per key, without its folders, so that no key leads elsewhere; names that come again are numbered."""
+    """One file name per key, without folders, so that no key can escape the output folder; repeated names are numbered."""
     names: list[str] = []
     taken: set[str] = set()
     for row, key in enumerate(keys):

@@ -21,7 +21,7 @@ def push(
     \b
     Examples:
       visiontok push runs/digits/final me/titok-digits
-      visiontok push models/titok-photos me/titok-photos --private
+      visiontok push runs/digits-gpt/final me/digits-gpt --private
     """
     from visiontok.hub import push_folder
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from visiontok.core.tokenizer import Tokenizer
     from visiontok.data import ImageSource
-    from visiontok.evaluation.quantizing import OperatingPoint
+    from visiontok.evaluation.reconstruction.quantizing import OperatingPoint
     from visiontok.hub import ModelCard
 
 PICTURE = "rate-distortion.png"
@@ -57,9 +57,9 @@ def quantize(
     \b
     Examples:
       visiontok quantize kl16-256 -o kl16-64
-      visiontok quantize stabilityai/sd-vae-ft-mse -o sd-vae-16 --levels 16 --compare 8,32,64
-      visiontok quantize ./my-diffusers-vae -o discrete --range 4 --data folder:/data/pictures --size 256
-      visiontok quantize titok-bl64-vae -o titok-64 --num-samples 1000 --data webdataset:/data/val.tar --device cuda
+      visiontok quantize sd-vae-ft-mse -o sd-vae-16 --levels 16 --compare 8,32,64
+      visiontok quantize ./my-diffusers-vae -o discrete --range 4 --data folder:photos --size 256
+      visiontok quantize titok-bl64-vae -o titok-64 --num-samples 1000 --data webdataset:val.tar
     """
     counts = _level_counts(levels, compare)
     if latent_range is not None and not 0 < latent_range < math.inf:
@@ -67,7 +67,7 @@ def quantize(
     if (output / "config.json").exists() and not overwrite:
         raise ConfigError(f"{output} holds a model already; choose another folder, or replace it with --overwrite")
 
-    from visiontok.evaluation.quantizing import draw, latent_rms, measure_levels
+    from visiontok.evaluation.reconstruction.quantizing import draw, latent_rms, measure_levels
     from visiontok.hub import save_pretrained
     from visiontok.quantizers import DimensionWiseQuantizerConfig
     from visiontok.tokenizers.image.tokenbridge.model import TokenBridge
@@ -119,7 +119,7 @@ def _side(tokenizer: Tokenizer[Any], size: int | None) -> int:
 def _pictures(data: str, side: int, num_samples: int | None) -> ImageSource:
     from visiontok.data.config import open_source
     from visiontok.data.photos import PhotosSource
-    from visiontok.evaluation.pictures import Tiles, choose
+    from visiontok.evaluation.selection import Tiles, choose
 
     source = open_source(data)
     return choose(Tiles(source, side) if isinstance(source, PhotosSource) else source, num_samples, seed=0)
@@ -140,7 +140,7 @@ def _card(name: str, levels: int, latent_range: float, points: Sequence[Operatin
     base = _base_name(name)
     released = registry.checkpoints().get(name.partition("@")[0])
     return ModelCard(
-        license=released[1].weights_licence if released else "unknown",
+        license=released[1].weights_license if released else "unknown",
         summary=f"{base}, quantized after training: {levels} values for each dimension of its latents within +-{latent_range:g}, as in TokenBridge "
         f"(arXiv 2503.16430).\n\n![PSNR against bits per pixel at several numbers of levels]({PICTURE})",
         trained_on=f"Nothing: the weights are those of {base}, and the quantizer has none.",

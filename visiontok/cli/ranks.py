@@ -10,12 +10,12 @@ from contextlib import contextmanager
 import typer
 
 _EVERY = 30.0
-"""Seconds between two lines of progress where there is no terminal."""
+"""Seconds between two lines of progress without a terminal."""
 
 
 @contextmanager
 def processes() -> Iterator[bool]:
-    """Join the processes that torchrun started, if it did; gives whether this is the first one."""
+    """Join the process group of torchrun, if there is one; yields whether this is rank 0."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield True
         return
@@ -24,7 +24,7 @@ def processes() -> Iterator[bool]:
 
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    dist.init_process_group("gloo")  # it carries statistics only, whatever device the models are on
+    dist.init_process_group("gloo")  # it carries statistics only, whatever the device of the models
     try:
         yield dist.get_rank() == 0
     finally:
@@ -33,7 +33,7 @@ def processes() -> Iterator[bool]:
 
 @contextmanager
 def progress_bar(name: str, *, shown: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr where that is a terminal, elsewhere a line now and then."""
+    """A progress bar on stderr if it is a terminal, else a line every 30 seconds."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

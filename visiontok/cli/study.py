@@ -1,4 +1,4 @@
-"""`visiontok study`: a claim held against measurement."""
+"""`visiontok study`: test a claim about tokenizers by experiments."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from visiontok.cli.output import print_table
 
 
 def study(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A study that comes with visiontok, or a YAML file; none lists them.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Bundled study, or a YAML file; without it, list the studies.")] = None,
     seeds: Annotated[str, typer.Option(metavar="0,1,2", help="Seeds to run, instead of the study's own.")] = "",
-    runs: Annotated[Path, typer.Option(help="Folder that keeps the trainings of every study.")] = Path("runs/studies"),
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for NAME.json and NAME.html.")] = Path("eval/results/studies"),
-    page: Annotated[Path | None, typer.Option(metavar="FILE.md", help="Also write the page over all results in the output folder.")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the training runs.")] = Path("runs/studies"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Output folder for NAME.json and NAME.html.")] = Path("eval/results/studies"),
+    page: Annotated[Path | None, typer.Option(metavar="FILE.md", help="Also write a Markdown page over all results in the output folder.")] = None,
 ) -> None:
-    """Train several tokenizers with several seeds, measure them and what generators make of them, and answer the study's questions.
+    """Train and evaluate the tokenizers and generators of a study over several seeds, and report its findings.
 
-    On the CPU. Runs that are finished are not repeated, and a run that was stopped goes on from its checkpoint: give the same command again.
+    Runs on the CPU. Finished runs are reused, and a stopped run resumes from its checkpoint when the command is repeated.
 
     \b
     Examples:
       visiontok study
       visiontok study dimension-wise-levels --seeds 0
       visiontok study latent-perturbation --page docs/studies.md
-      visiontok study my.yaml --runs /data/runs -o my-results
+      visiontok study my.yaml --runs my-runs -o my-results
     """
     from visiontok.studies import list_studies, load_study, run_study
 
@@ -55,4 +55,4 @@ def _numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
-        raise ConfigError(f"--seeds {text!r} is not a list of whole numbers such as 0,1,2") from None
+        raise ConfigError(f"--seeds {text!r} is not a list of integers such as 0,1,2") from None

@@ -1,4 +1,4 @@
-"""`visiontok tokenize`: a data set of pictures becomes a token set in Parquet files."""
+"""`visiontok tokenize`: encode a data set into a token set of Parquet files."""
 
 from __future__ import annotations
 
@@ -15,39 +15,38 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import ModelOption, load_tokenizer
 
-_PLAIN_SECONDS = 10  # between lines of progress where there is no terminal
+_PLAIN_SECONDS = 10  # between lines of progress without a terminal
 
 
 def tokenize(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="digits:train, shapes, folder:/path, webdataset:/path/{00..09}.tar ...")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the token set; made if it is missing.")],
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="digits:train, shapes, folder:PATH, webdataset:PATH/{00..09}.tar, ...")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Output folder, created if missing.")],
     model: ModelOption,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Pictures per call of the model.")] = 64,
-    shard_size: Annotated[int, typer.Option("--shard-size", min=1, help="Pictures per Parquet file.")] = 10_000,
-    num_workers: Annotated[int | None, typer.Option("--num-workers", min=0, help="Processes that read pictures; by default up to 8.")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Samples per batch.")] = 64,
+    shard_size: Annotated[int, typer.Option("--shard-size", min=1, help="Samples per Parquet file.")] = 10_000,
+    num_workers: Annotated[int | None, typer.Option("--num-workers", min=0, help="Processes that read the data; by default up to 8.")] = None,
     device: DeviceOption = "auto",
-    flip: Annotated[bool, typer.Option("--flip", help="Store the mirror image of every picture too.")] = False,
+    flip: Annotated[bool, typer.Option("--flip", help="Also encode every image flipped horizontally.")] = False,
     text: Annotated[
         str | None,
         typer.Option(
             "--text",
             metavar="captions|SENTENCE",
-            help="For tokenizers whose encoder reads a text: the captions of the pictures, or a sentence with {class_name} in it. By default "
-            "captions where there are some, else 'A photo of a {class_name}.'",
+            help="Text of text-conditioned tokenizers: the captions of the data set, or a template with {class_name}. By default captions if "
+            "there are any, else 'A photo of a {class_name}.'",
         ),
     ] = None,
 ) -> None:
-    """Encode a data set into Parquet files of tokens.
+    """Encode a data set into a token set of Parquet files.
 
-    A run that was stopped goes on where it was when the same command is given again. Pictures that cannot be read are left out and listed
-    in skipped.json.
+    A stopped run resumes when the command is repeated. Samples that cannot be read are skipped and listed in skipped.json.
 
     \b
     Examples:
-      visiontok tokenize digits:train -o tokens/digits --model ./runs/digits
-      visiontok tokenize folder:/data/imagenet/train -o tokens/imagenet --model titok-l32 --flip
-      visiontok tokenize folder:/data/imagenet/train -o tokens/textok --model ./runs/textok --text 'a picture of {class_name}'
-      visiontok tokenize 'webdataset:/data/cc/{000..331}.tar' -o tokens/cc --model titok-b64 --device cuda --batch-size 256
+      visiontok tokenize digits:train -o tokens/digits --model runs/digits/final
+      visiontok tokenize folder:imagenet/train -o tokens/imagenet --model titok-l32 --flip
+      visiontok tokenize folder:imagenet/train -o tokens/textok --model runs/textok/final --text 'a photo of a {class_name}'
+      visiontok tokenize 'webdataset:cc/{000..003}.tar' -o tokens/cc --model titok-b64 --batch-size 256
     """
     from visiontok import registry
     from visiontok.core.text_tokenizer import encodes_with_text
@@ -81,18 +80,18 @@ def tokenize(
     shards = made.manifest.shards
     typer.echo(f"{output}: {sum(shards.values())} samples in {len(shards)} shard{'s' if len(shards) != 1 else ''}")
     if made.skipped:
-        typer.echo(f"{SkipReport(made.skipped)}\nAll of them are listed in {output / SKIPPED}", err=True)
+        typer.echo(f"{SkipReport(made.skipped)}\nFull list: {output / SKIPPED}", err=True)
 
 
 class _Meter:
-    """Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+    """Progress on stderr: a bar on a terminal, else a line every ten seconds."""
 
     def __init__(self) -> None:
         console = Console(stderr=True)
         self._bar = Progress(
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]:.1f} images/s"),
+            TextColumn("{task.fields[rate]:.1f} samples/s"),
             TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
@@ -113,7 +112,7 @@ class _Meter:
             self._began, self._spoken = (now, settled), now
             self._task = self._bar.add_task("", total=total, completed=settled, rate=0.0)
             if settled:
-                typer.echo(f"Going on after {settled} of {total} pictures.", err=True)
+                typer.echo(f"Resuming after {settled} of {total} samples.", err=True)
             return
         began, first = self._began
         rate = (settled - first) / max(now - began, 1e-9)
@@ -121,4 +120,4 @@ class _Meter:
         if self._bar.disable and (now - self._spoken >= _PLAIN_SECONDS or settled == total):
             self._spoken = now
             left = round((total - settled) / max(rate, 1e-9))
-            typer.echo(f"{settled}/{total} pictures, {rate:.1f} images/s, {left // 60}:{left % 60:02d} left", err=True)
+            typer.echo(f"{settled}/{total} samples, {rate:.1f} samples/s, {left // 60}:{left % 60:02d} left", err=True)

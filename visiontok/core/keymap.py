@@ -56,6 +56,10 @@ class KeyMap:
             _join(renamed, target, parts)
         return renamed
 
+    def covers(self, key: str) -> bool:
+        """Whether a pattern matches the key, be it to rename or to ignore it."""
+        return self._rename(key)[0]
+
     def _rename(self, key: str) -> tuple[bool, str | None]:
         for pattern, target in self.patterns.items():
             match = _compile(pattern).fullmatch(key)
@@ -88,6 +92,11 @@ def check_state_dict(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]
         raise CheckpointError(
             f"the weights of {source} do not fit the model. " + ". ".join(problems) + ". Check that the configuration belongs to these weights."
         )
+
+
+def matches(pattern: str, key: str) -> bool:
+    """Whether a dotted key fits a pattern."""
+    return _compile(pattern).fullmatch(key) is not None
 
 
 def _join(renamed: dict[str, Tensor], target: str, parts: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ from visiontok.core.model import ConfigT, Model
 from visiontok.core.quality import QualityTarget, shortest_lengths
 from visiontok.layers.bfloat16 import products_for
 from visiontok.layers.nested_dropout import LengthSchedule
-from visiontok.quantizers.base import Quantizer
+from visiontok.quantizers.base import Bottleneck, Quantizer
 from visiontok.signals.image_preprocessing import ImagePreprocessing, SignalLike
 from visiontok.tokens import Latents, TokenLayout, Tokens
 
@@ -50,7 +50,7 @@ class Tokenizer(Model[ConfigT]):
         nested_dropout: how many tokens are kept at a training step, by families that learn an order of their tokens; None for all.
     """
 
-    quantizer: Quantizer
+    quantizer: Bottleneck
     layout: TokenLayout
     preprocessing: ImagePreprocessing
     nested_dropout: LengthSchedule | None = None
@@ -121,7 +121,7 @@ class Tokenizer(Model[ConfigT]):
             generator: see `encode`.
         """
         latents = self.encode_latents(prepared)
-        quantized = self.quantizer(latents) if generator is None else self.quantizer.sample(latents, generator)
+        quantized = self.quantizer(latents, noise=generator)
         tokens = self._wrap(quantized.latents, quantized.indices)
         if lengths is None or not isinstance(tokens, Tokens) or not tokens.layout.prefix_decodable:
             return tokens  # the only length there is
@@ -172,12 +172,17 @@ class Tokenizer(Model[ConfigT]):
         if isinstance(tokens, Latents):
             return self.decode_latents(tokens.view().to(self.dtype))
         if tokens.is_full:
-            return self.decode_latents(self.quantizer.lookup(self._unwrap(tokens)).to(self.dtype))
+            return self.decode_latents(self.lookup(self._unwrap(tokens)))
         return self.decode_prefix(self.codes_of(tokens), tokens.sample_lengths)
 
     def codes_of(self, tokens: Tokens) -> Tensor:
         """(B, L, D) codes of ids, in the model's dtype; where a sample has no token, that of id 0, which says nothing."""
-        return self.quantizer.lookup(tokens.indices.masked_fill(~tokens.mask, 0)).to(self.dtype)
+        return self.lookup(tokens.indices.masked_fill(~tokens.mask, 0))
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        """Indices as the quantizer takes them -> codes (..., D), in the model's dtype."""
+        assert isinstance(self.quantizer, Quantizer)
+        return self.quantizer.lookup(indices).to(self.dtype)
 
     def decode_prefix(self, latents: Tensor, lengths: Tensor) -> Tensor:
         """Decoder only, for ordered tokens: the first latents of every sample -> signal, not clamped.

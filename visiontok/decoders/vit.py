@@ -25,16 +25,16 @@ class LatentViTDecoder(nn.Module):
         self, config: ViTConfig, *, image_size: int, num_latent_tokens: int, latent_dim: int, text_shape: tuple[int, int] | None = None
     ) -> None:
         super().__init__()
-        width, self.grid = config.width, image_size // config.patch_size
-        self.embed = nn.Linear(latent_dim, width)
-        self.class_token = token_table(1, width)
-        self.mask_token = token_table(1, width)
-        self.patch_positions = token_table(self.grid**2 + 1, width)
-        self.latent_positions = token_table(num_latent_tokens, width)
-        self.text = None if text_shape is None else TextTokens(length=text_shape[0], dim=text_shape[1], width=width)
-        self.norm_pre = nn.LayerNorm(width)
+        dim, self.grid = config.dim, image_size // config.patch_size
+        self.embed = nn.Linear(latent_dim, dim)
+        self.class_token = token_table(1, dim)
+        self.mask_token = token_table(1, dim)
+        self.patch_positions = token_table(self.grid**2 + 1, dim)
+        self.latent_positions = token_table(num_latent_tokens, dim)
+        self.text = None if text_shape is None else TextTokens(length=text_shape[0], text_dim=text_shape[1], dim=dim)
+        self.norm_pre = nn.LayerNorm(dim)
         self.blocks = config.blocks()
-        self.norm_post = nn.LayerNorm(width)
+        self.norm_post = nn.LayerNorm(dim)
         self.apply(init_vit_weights)
 
     def forward(self, latents: Tensor, lengths: Tensor | None = None, text: Tensor | None = None) -> Tensor:
@@ -63,10 +63,10 @@ class LatentViTDecoder(nn.Module):
 class PixelHead(nn.Module):
     """Features to pixels: a linear layer per patch, then a 3x3 convolution over the image."""
 
-    def __init__(self, width: int, patch_size: int) -> None:
+    def __init__(self, dim: int, patch_size: int) -> None:
         super().__init__()
         self.patch_size = patch_size
-        self.layers = nn.Sequential(nn.Linear(width, 3 * patch_size**2))
+        self.layers = nn.Sequential(nn.Linear(dim, 3 * patch_size**2))
         self.conv = nn.Conv2d(3, 3, 3, padding=1)
         self.apply(init_vit_weights)
 
@@ -78,9 +78,9 @@ class PixelHead(nn.Module):
 class CodeHead(nn.Module):
     """Features to logits over the codes of another tokenizer (the proxy codes of TiTok's first stage)."""
 
-    def __init__(self, width: int, num_codes: int) -> None:
+    def __init__(self, dim: int, num_codes: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(width, 2 * width), nn.Tanh(), nn.Linear(2 * width, num_codes))
+        self.layers = nn.Sequential(nn.Linear(dim, 2 * dim), nn.Tanh(), nn.Linear(2 * dim, num_codes))
         self.apply(init_vit_weights)
 
     def forward(self, features: Tensor) -> Tensor:

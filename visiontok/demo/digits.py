@@ -16,7 +16,7 @@ from visiontok.data.tokenizing import identify, tokenize_source
 from visiontok.demo.settings import DemoConfig
 from visiontok.demo.stages import Stages
 from visiontok.evaluation import GenerationSuite, Result, evaluate_samples, evaluate_suite, load_suite
-from visiontok.evaluation.pictures import choose
+from visiontok.evaluation.selection import choose
 from visiontok.generators.base import Generator
 from visiontok.generators.decoding import SampleNoise
 from visiontok.hub import from_pretrained

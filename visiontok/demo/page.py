@@ -14,7 +14,7 @@ from visiontok.demo.photographs import Photographs
 from visiontok.demo.settings import DemoConfig
 from visiontok.demo.stages import clock
 from visiontok.demo.token_pictures import what_single_tokens_change
-from visiontok.evaluation.report import (
+from visiontok.evaluation.results.report import (
     BarPlot,
     Folded,
     LinePlot,

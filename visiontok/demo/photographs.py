@@ -10,8 +10,8 @@ from torch import Tensor
 from visiontok.base.errors import ConfigError
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import EvalLoader, open_source
+from visiontok.evaluation.features.protocol import to_uint8
 from visiontok.evaluation.metrics.fidelity import psnr
-from visiontok.evaluation.protocol import to_uint8
 from visiontok.hub import from_pretrained
 from visiontok.tokens import Tokens
 

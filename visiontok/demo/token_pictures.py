@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.evaluation.report import PictureRow, Pictures, to_pictures
+from visiontok.evaluation.results.report import PictureRow, Pictures, to_pictures
 from visiontok.tokens import Tokens
 
 

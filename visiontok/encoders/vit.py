@@ -20,7 +20,7 @@ class LatentViTEncoder(nn.Module):
         image_size: side of the square image in pixels.
         num_latent_tokens: N.
         latent_dim: channels C of a latent.
-        latent_read: how the last linear layer reads the N outputs of width D. "per_token": each latent from its own token.
+        latent_read: how the last linear layer reads the N outputs of dim D. "per_token": each latent from its own token.
             "interleaved": the row-major (N, D) block is read as (D, N), so that latent n is made of the features c = n (mod N) of every
             token. The first TiTok releases (L-32, B-64, S-128) were trained that way.
         text_shape: (T, E) of the text embeddings that it reads beside the image; None for encoders that read none.
@@ -37,19 +37,19 @@ class LatentViTEncoder(nn.Module):
         text_shape: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
-        width, grid = config.width, image_size // config.patch_size
+        dim, grid = config.dim, image_size // config.patch_size
         self.num_latent_tokens = num_latent_tokens
         self.reads_interleaved = latent_read == "interleaved"
-        self.patch_embed = nn.Conv2d(3, width, config.patch_size, stride=config.patch_size)
-        self.class_token = token_table(1, width)
-        self.patch_positions = token_table(grid**2 + 1, width)
-        self.latent_tokens = token_table(num_latent_tokens, width)
-        self.latent_positions = token_table(num_latent_tokens, width)
-        self.text = None if text_shape is None else TextTokens(length=text_shape[0], dim=text_shape[1], width=width)
-        self.norm_pre = nn.LayerNorm(width)
+        self.patch_embed = nn.Conv2d(3, dim, config.patch_size, stride=config.patch_size)
+        self.class_token = token_table(1, dim)
+        self.patch_positions = token_table(grid**2 + 1, dim)
+        self.latent_tokens = token_table(num_latent_tokens, dim)
+        self.latent_positions = token_table(num_latent_tokens, dim)
+        self.text = None if text_shape is None else TextTokens(length=text_shape[0], text_dim=text_shape[1], dim=dim)
+        self.norm_pre = nn.LayerNorm(dim)
         self.blocks = config.blocks()
-        self.norm_post = nn.LayerNorm(width)
-        self.to_latents = nn.Linear(width, latent_dim)
+        self.norm_post = nn.LayerNorm(dim)
+        self.to_latents = nn.Linear(dim, latent_dim)
         self.apply(init_vit_weights)
 
     def forward(self, images: Tensor, text: Tensor | None = None) -> Tensor:

@@ -80,7 +80,7 @@ def render(card: ModelCard, model: AnyModel, *, name: str, family: Family) -> st
         "## Measured\n\n" + (_table(card.measured) or "Nothing was measured."),
         "## Trained on\n\n" + (card.trained_on or "Not stated."),
         "## Limitations\n\n" + (card.limitations or "Not stated."),
-        f"## Licence\n\nWeights: {card.license}.",
+        f"## License\n\nWeights: {card.license}.",
     ]
     return f"---\n{yaml.safe_dump(matter, sort_keys=False, allow_unicode=True)}---\n\n" + "\n\n".join(sections) + "\n"
 
@@ -92,9 +92,19 @@ def _facts(model: AnyModel) -> dict[str, Any]:
         "tokens": layout.length if sizes else None,
         "vocab_size": sizes[0] if len(sizes) == 1 else None,
         "bits": round(layout.bits, 3) if sizes else None,
-        "input_size": layout.signal_shape[0] if len(set(layout.signal_shape)) == 1 else None,
+        "signal": _signal(layout),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
+
+
+def _signal(layout: TokenLayout) -> dict[str, Any]:
+    """The fields of `registry.SignalFacts` that the layout tells."""
+    facts: dict[str, Any] = {"modality": layout.modality}
+    if layout.modality in ("image", "video"):
+        facts["size"] = list(layout.signal_shape[-2:])
+    if layout.modality == "video":
+        facts["num_frames"] = layout.signal_shape[0]
+    return facts
 
 
 def _snippet(name: str, model: AnyModel) -> str:

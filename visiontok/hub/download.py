@@ -52,6 +52,10 @@ class Repository:
     def __str__(self) -> str:
         return self.repo if self.revision == constants.DEFAULT_REVISION else f"{self.repo}@{self.revision}"
 
+    def other(self, repo: str, revision: str) -> Repository:
+        """Another repository or revision, fetched in the same way."""
+        return Repository(repo, revision, cache_dir=self.cache_dir, local_files_only=self.local_files_only, token=self.token)
+
     def get(self, filename: str) -> Path:
         with explained(str(self), filename, local_files_only=self.local_files_only):
             path = Path(

@@ -1,4 +1,4 @@
-"""`create`, `from_pretrained` and `from_reference`: from a name to a model."""
+"""`create` and `from_pretrained`: from a name to a model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from visiontok import registry
 from visiontok.base.config import Config, merge
@@ -17,7 +16,9 @@ from visiontok.core.model import load_weights
 from visiontok.hub.card import AnyModel
 from visiontok.hub.download import Repository, explained
 from visiontok.hub.interpolation import resolve
-from visiontok.hub.reading import CONFIG_NAME, WEIGHTS_NAME, SavedConfig, read_config, read_own_config, read_weights
+from visiontok.hub.parts import folder_with_parts, read_parts
+from visiontok.hub.reading import CONFIG_NAME, WEIGHTS_NAME, SavedConfig, read_config, read_own_config, read_safetensors, read_weights
+from visiontok.hub.reference import build_from_reference, family_for
 from visiontok.hub.sources import Folder, Source, first_of
 
 AUTHORS_WEIGHTS = (WEIGHTS_NAME, "pytorch_model.bin", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
@@ -42,26 +43,11 @@ def create(name: str, **overrides: Any) -> AnyModel:
     return model_class(config.replace(**overrides) if overrides else config)
 
 
-def from_reference(system: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> AnyModel:
-    """A model from the authors' own configuration and weights, in evaluation mode.
-
-    Args:
-        system: whose; see `systems` of the family (`visiontok info FAMILY`).
-        config: as released; references such as "${model.size}" are resolved.
-        state_dict: as released.
-
-    Raises:
-        UnknownNameError: with close matches.
-        ConfigError: if the configuration has unknown keys or values.
-        CheckpointError: listing unmapped, missing or wrongly shaped tensors.
-    """
-    return registry.find_system(system).model_class().from_reference(resolve(config), state_dict)
-
-
 def from_pretrained(
     name: str | Path,
     *,
     system: str | None = None,
+    kind: registry.Kind | None = None,
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
     token: str | bool | None = None,
@@ -74,6 +60,7 @@ def from_pretrained(
         name: a released or bundled model ("titok-l32", see `list_tokenizers`), a hub repository ("owner/name", each optionally with
             "@revision"), or a folder that `save_pretrained` wrote. A registered name goes before a folder of that name: write "./name".
         system: for repositories and folders in an authors' own layout that the registry does not list: whose layout it is.
+        kind: with `system`, which of the two where the authors released a tokenizer and a generator; by default the weights' names tell.
         cache_dir: where downloads are kept; None for huggingface_hub's cache. For a released model whose files do not lie on the hub, the
             folder into which you put them.
         local_files_only: use the cache only.
@@ -87,11 +74,13 @@ def from_pretrained(
         CheckpointError: truncated or corrupt weights, or tensors that are missing, unmapped or wrongly shaped.
     """
     hub = {"cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
+    if kind is not None and system is None:
+        raise ConfigError(f"kind={kind!r} tells apart what one system's authors released; give system= with it, or omit it")
     source, released = _locate(name, hub)
     if released is None:
-        model = _load(source, system)
+        model = _load(source, system, kind)
     elif system is not None:
-        raise ConfigError(f"{source} is listed in the registry, which knows its layout; leave out system={system!r}")
+        raise ConfigError(f"{source} is listed in the registry, which knows its layout; omit system={system!r}")
     else:
         model = _load_released(source, *released)
     return model.to(device=device, dtype=dtype).eval()
@@ -108,7 +97,8 @@ def _locate(name: str | Path, hub: Mapping[str, Any]) -> tuple[Source, tuple[reg
     if isinstance(name, str) and base in registry.checkpoints():
         family, entry = registry.checkpoints()[base]
         if not entry.repo:
-            return _fetched_by_hand(entry, hub["cache_dir"]), (family, entry)
+            chosen = hub["cache_dir"]
+            return folder_with_parts(entry, None if chosen is None else Folder(Path(chosen))), (family, entry)
         return Repository(entry.repo, revision or entry.revision, **hub), (family, entry)
     if folder.is_dir():
         return Folder(folder), None
@@ -121,16 +111,6 @@ def _locate(name: str | Path, hub: Mapping[str, Any]) -> tuple[Source, tuple[reg
         family, entry = entries[0]
         return Repository(base, revision or entry.revision, **hub), (family, entry)
     return Repository(base, revision or "main", **hub), None
-
-
-def _fetched_by_hand(entry: registry.Checkpoint, folder: str | Path | None) -> Folder:
-    """The folder of a model that is not on the hub."""
-    if folder is not None and any((Path(folder) / name).is_file() for name in entry.files):
-        return Folder(Path(folder))
-    raise HubError(
-        f"{entry.name} does not lie on the hub: download {entry.files[0]} from {entry.page} yourself, check its licence, and name the folder "
-        f"that holds it: from_pretrained({entry.name!r}, cache_dir=...)"
-    )
 
 
 def _nowhere(name: str | Path, folder: Path) -> Exception:
@@ -165,9 +145,9 @@ def _load_released(source: Source, family: registry.Family, entry: registry.Chec
     config: Mapping[str, Any] = entry.reference_config
     if entry.config_file is not None:
         config = merge(read_config(source.get(entry.config_file)), config)
-    weights = read_weights(first_of(source, entry.files), key=entry.weights_key)
+    weights = read_parts(source, entry)
     with _naming(source):
-        return family.model_class().from_reference(resolve(config), weights)
+        return build_from_reference(family, config, weights)
 
 
 def _load_through_library(source: Repository, family: registry.Family, entry: registry.Checkpoint) -> AnyModel:
@@ -188,24 +168,24 @@ def _load_through_library(source: Repository, family: registry.Family, entry: re
         return model_class.from_reference(merge(config, entry.reference_config), weights)
 
 
-def _load(source: Source, system: str | None) -> AnyModel:
+def _load(source: Source, system: str | None, kind: registry.Kind | None) -> AnyModel:
     interrupted = isinstance(source, Folder) and source.is_interrupted
     values = read_own_config(source.get(WEIGHTS_NAME)) if interrupted else None
     if values is None:
         values = read_config(source.get(CONFIG_NAME))
     if values.get("library") == "visiontok":
         if system is not None:
-            raise ConfigError(f"{source} is in visiontok's own layout; leave out system={system!r}")
+            raise ConfigError(f"{source} is in visiontok's own layout; omit system={system!r}")
         return _load_ours(source, SavedConfig.read(values, source=f"{CONFIG_NAME} of {source}"))
-    system = system or registry.recognise(values)
-    if system is None:
-        known = ", ".join(sorted(known for family in registry.families().values() for known in family.systems))
+    family = registry.recognize(values) if system is None else None
+    if family is None and system is None:
+        known = ", ".join(sorted({known for family in registry.families().values() for known in family.systems}))
         raise ConfigError(
             f"{CONFIG_NAME} of {source} is not in visiontok's layout. If it is the authors' own, say whose with system=...; known: {known}"
         )
     weights = read_weights(first_of(source, AUTHORS_WEIGHTS))
     with _naming(source):
-        return from_reference(system, values, weights)
+        return build_from_reference(family or family_for(str(system), weights, kind), values, weights)
 
 
 def _load_ours(source: Source, saved: SavedConfig) -> AnyModel:
@@ -216,7 +196,7 @@ def _load_ours(source: Source, saved: SavedConfig) -> AnyModel:
     config = model_class.config_class.parse(saved.config, source=f"config in {CONFIG_NAME} of {source}")
     path = source.get(WEIGHTS_NAME)
     model = model_class(config)
-    load_weights(model, read_weights(path), source=str(source))
+    load_weights(model, read_safetensors(path), source=str(source))
     own = read_own_config(path)
     if own is not None and not saved.describes_same_model(SavedConfig.read(own, source=f"the header of {path}")):
         raise CheckpointError(

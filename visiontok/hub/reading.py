@@ -21,6 +21,7 @@ from torch import Tensor
 from visiontok.base.config import Config
 from visiontok.base.errors import CheckpointError, ConfigError
 from visiontok.hub.inert_pickle import foreign, read_inert
+from visiontok.hub.wrappers import Weights, unwrap, without_common_prefixes
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -29,8 +30,6 @@ METADATA_KEY = "visiontok"
 """Under which our safetensors files carry the text of the config.json that they were saved with."""
 
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".th"})
-WRAPPERS = ("state_dict", "model", "ema")
-"""Where a pickle wraps its state dict and the registry does not name one: the first of these that is there, so raw weights before averages."""
 
 logger = logging.getLogger(__name__)
 
@@ -119,21 +118,30 @@ def read_own_config(path: Path) -> dict[str, Any] | None:
     return values if isinstance(values, dict) else None
 
 
-def read_weights(path: Path, *, key: str | None = None) -> dict[str, Tensor]:
-    """A state dict, on the CPU.
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file under the names that stand there, on the CPU.
+
+    Raises:
+        CheckpointError: if the file is truncated or corrupt.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def read_weights(path: Path, *, key: str | None = None) -> Weights:
+    """A state dict, on the CPU, without the wrappers around it.
 
     Args:
         path: .safetensors, or a pickle (.bin, .pt, .pth, .ckpt, .th), of which only tensors and plain containers are read.
-        key: the entry of a pickle that holds the state dict; None for the pickle itself or the first of `WRAPPERS`.
+        key: the entry of a pickle that holds the state dict; None for the pickle itself or the first of `wrappers.CONTAINERS`.
 
     Raises:
         CheckpointError: if the file is truncated, corrupt, of an unknown kind, or holds other objects than tensors.
     """
     if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise _damaged(path, error) from error
+        return without_common_prefixes(Weights(read_safetensors(path)))
     if path.suffix not in PICKLES:
         raise CheckpointError(f"{path} is not a weight file that can be read; expected .safetensors or one of {', '.join(sorted(PICKLES))}")
     try:
@@ -146,7 +154,10 @@ def read_weights(path: Path, *, key: str | None = None) -> dict[str, Tensor]:
         values = _read_shut(path, forbidden[1])
     except Exception as error:  # damaged pickles fail in as many ways as there are bytes
         raise _damaged(path, error) from error
-    return _unwrap(values, key, path)
+    weights = unwrap(values, key=key, source=str(path))
+    if weights.wrappers:
+        logger.info("%s: reading the tensors within %s", path, weights)
+    return weights
 
 
 def _read_shut(path: Path, name: str) -> Any:
@@ -159,23 +170,6 @@ def _read_shut(path: Path, name: str) -> Any:
         raise
     except Exception as error:  # as above
         raise _damaged(path, error) from error
-
-
-def _unwrap(values: Any, key: str | None, path: Path) -> dict[str, Tensor]:
-    if not isinstance(values, Mapping):
-        raise CheckpointError(f"{path} holds {type(values).__name__}; expected a state dict")
-    if key is None and not all(isinstance(value, Tensor) for value in values.values()):
-        key = next((name for name in WRAPPERS if isinstance(values.get(name), Mapping)), None)
-    state_dict: Any = values
-    if key is not None:
-        state_dict = values.get(key)
-        if not isinstance(state_dict, Mapping):
-            raise CheckpointError(f"{path} has no state dict under {key!r}; its entries are {', '.join(map(str, values))}")
-        logger.info("%s: reading the state dict under %r", path, key)
-    other = [str(name) for name, value in state_dict.items() if not isinstance(value, Tensor)]
-    if other:
-        raise CheckpointError(f"{path} is not a state dict: {', '.join(other[:20])} {'are' if len(other) > 1 else 'is'} no tensor")
-    return dict(state_dict)
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:

@@ -13,7 +13,7 @@ class SelfAttention(nn.Module):
     """Softmax attention of a sequence on itself: packed q, k, v.
 
     Args:
-        dim: width D.
+        dim: model dimension D.
         num_heads: heads; must divide D.
         qkv_bias: bias of the packed projection.
         proj_bias: bias of the output projection.
@@ -22,7 +22,7 @@ class SelfAttention(nn.Module):
         dropout: of the attention probabilities, in training.
 
     Raises:
-        ValueError: if the heads do not divide the width.
+        ValueError: if the heads do not divide the dim.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class SelfAttention(nn.Module):
     ) -> None:
         super().__init__()
         if dim % num_heads:
-            raise ValueError(f"{num_heads} heads do not divide a width of {dim}")
+            raise ValueError(f"num_heads {num_heads} does not divide dim {dim}")
         self.num_heads = num_heads
         self.qk_norm, self.scale, self.dropout = qk_norm, scale, dropout
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)

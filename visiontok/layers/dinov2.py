@@ -23,14 +23,14 @@ class DinoTrunk(nn.Module):
     def __init__(self, config: ViTConfig, *, grid_side: int, layer_scale: float, drop_path: float) -> None:
         super().__init__()
         self.grid_side = grid_side
-        self.class_token = nn.Parameter(torch.randn(1, config.width) * 1e-6)
-        self.positions = nn.Parameter(nn.init.trunc_normal_(torch.empty(grid_side**2 + 1, config.width), std=0.02))
+        self.class_token = nn.Parameter(torch.randn(1, config.dim) * 1e-6)
+        self.positions = nn.Parameter(nn.init.trunc_normal_(torch.empty(grid_side**2 + 1, config.dim), std=0.02))
         self.blocks = nn.Sequential(
             *(
                 TransformerBlock(
-                    config.width,
+                    config.dim,
                     config.num_heads,
-                    mlp_dim=int(config.width * config.mlp_ratio),
+                    mlp_dim=int(config.dim * config.mlp_ratio),
                     eps=1e-6,
                     layer_scale=layer_scale,
                     drop_path=drop_path * number / max(config.depth - 1, 1),
@@ -38,7 +38,7 @@ class DinoTrunk(nn.Module):
                 for number in range(config.depth)
             )
         )
-        self.norm = nn.LayerNorm(config.width, eps=1e-6)
+        self.norm = nn.LayerNorm(config.dim, eps=1e-6)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, L, D) with their positions -> (B, L, D)."""
@@ -57,6 +57,6 @@ class DinoTrunk(nn.Module):
         return F.interpolate(square, size=(side, side), mode="bicubic", antialias=True)[0].flatten(1).T
 
 
-def level_table(rows: int, width: int) -> nn.Parameter:
+def level_table(rows: int, dim: int) -> nn.Parameter:
     """A learned table (rows, D) that tells groups of tokens apart."""
-    return nn.Parameter(nn.init.trunc_normal_(torch.empty(rows, width), std=(3 * width) ** -0.5))
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(rows, dim), std=(3 * dim) ** -0.5))

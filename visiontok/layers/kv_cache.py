@@ -11,14 +11,14 @@ class KVCache:
 
     Args:
         batch: sequences B.
-        heads: key-value heads H.
+        num_heads: key-value heads H.
         max_length: most tokens T that it will ever hold.
-        head_dim: width of a head.
+        head_dim: dim of a head.
         device, dtype: of the model.
     """
 
-    def __init__(self, batch: int, heads: int, max_length: int, head_dim: int, *, device: torch.device, dtype: torch.dtype) -> None:
-        self._keys = torch.empty(batch, heads, max_length, head_dim, device=device, dtype=dtype)
+    def __init__(self, batch: int, num_heads: int, max_length: int, head_dim: int, *, device: torch.device, dtype: torch.dtype) -> None:
+        self._keys = torch.empty(batch, num_heads, max_length, head_dim, device=device, dtype=dtype)
         self._values = torch.empty_like(self._keys)
         self.length = 0
 

@@ -14,33 +14,35 @@ class LlamaAttention(nn.Module):
     """Self-attention whose positions, mask and memory are given by the caller.
 
     Args:
-        dim: width D.
-        heads: query heads; must divide the width.
-        kv_heads: key-value heads; must divide `heads`.
+        dim: model dimension D.
+        num_heads: query heads; must divide `dim`.
+        num_kv_heads: key-value heads; must divide `num_heads`.
         dropout: of the attention probabilities, in training.
         residual_dropout: of the output, in training.
     """
 
-    def __init__(self, dim: int, heads: int, *, kv_heads: int, dropout: float, residual_dropout: float) -> None:
+    def __init__(self, dim: int, num_heads: int, *, num_kv_heads: int, dropout: float, residual_dropout: float) -> None:
         super().__init__()
-        if dim % heads or heads % kv_heads:
-            raise ValueError(f"{heads} heads must divide a width of {dim}, and {kv_heads} key-value heads must divide the heads")
-        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, dim // heads
+        if dim % num_heads or num_heads % num_kv_heads:
+            raise ValueError(f"num_heads {num_heads} must divide dim {dim}, and num_kv_heads {num_kv_heads} must divide num_heads")
+        self.num_heads, self.num_kv_heads, self.head_dim = num_heads, num_kv_heads, dim // num_heads
         self.dropout = dropout
-        self.wqkv = nn.Linear(dim, (heads + 2 * kv_heads) * self.head_dim, bias=False)
+        self.wqkv = nn.Linear(dim, (num_heads + 2 * num_kv_heads) * self.head_dim, bias=False)
         self.wo = nn.Linear(dim, dim, bias=False)
         self.residual_dropout = nn.Dropout(residual_dropout)
 
     def forward(self, x: Tensor, *, rope: Tensor | None, mask: Tensor | None, cache: KVCache | None) -> Tensor:
         """(B, T, D) -> (B, T, D); the arguments are those of `LlamaBlock.forward`."""
         packed = self.wqkv(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-        query, key, value = packed.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
+        query, key, value = packed.split([self.num_heads, self.num_kv_heads, self.num_kv_heads], dim=1)
         if rope is not None:
             query, key = apply_rope(query, rope), apply_rope(key, rope)
         if cache is not None:
             key, value = cache.append(key, value)
         dropout = self.dropout if self.training else 0.0
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, enable_gqa=self.kv_heads != self.heads)
+        attended = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=dropout, enable_gqa=self.num_kv_heads != self.num_heads
+        )
         return self.residual_dropout(self.wo(attended.transpose(1, 2).flatten(2)))
 
 
@@ -48,8 +50,8 @@ class SwiGLU(nn.Module):
     """`w2(silu(w1 x) * w3 x)` (arXiv 2002.05202), without biases.
 
     Args:
-        dim: width D.
-        hidden_dim: width between the matrices.
+        dim: model dimension D.
+        hidden_dim: dim between the matrices.
         dropout: of the output, in training.
     """
 
@@ -69,10 +71,10 @@ class LlamaBlock(nn.Module):
     """`x += attention(norm(x)); x += feed_forward(norm(x))`.
 
     Args:
-        dim: width D.
-        heads: query heads.
-        kv_heads: key-value heads; None for as many as query heads.
-        hidden_dim: width of the feed-forward part, see `swiglu_width`.
+        dim: model dimension D.
+        num_heads: query heads.
+        num_kv_heads: key-value heads; None for as many as query heads.
+        hidden_dim: dim of the feed-forward part, see `swiglu_dim`.
         norm_eps: of both norms.
         attention_dropout, residual_dropout, ffn_dropout: of the attention probabilities, after the attention, after the feed-forward part.
     """
@@ -80,17 +82,19 @@ class LlamaBlock(nn.Module):
     def __init__(
         self,
         dim: int,
-        heads: int,
+        num_heads: int,
         *,
         hidden_dim: int,
-        kv_heads: int | None = None,
+        num_kv_heads: int | None = None,
         norm_eps: float = 1e-5,
         attention_dropout: float = 0.0,
         residual_dropout: float = 0.0,
         ffn_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.attention = LlamaAttention(dim, heads, kv_heads=kv_heads or heads, dropout=attention_dropout, residual_dropout=residual_dropout)
+        self.attention = LlamaAttention(
+            dim, num_heads, num_kv_heads=num_kv_heads or num_heads, dropout=attention_dropout, residual_dropout=residual_dropout
+        )
         self.feed_forward = SwiGLU(dim, hidden_dim, dropout=ffn_dropout)
         self.attention_norm = RMSNorm(dim, eps=norm_eps)
         self.ffn_norm = RMSNorm(dim, eps=norm_eps)
@@ -108,6 +112,6 @@ class LlamaBlock(nn.Module):
         return x + self.feed_forward(self.ffn_norm(x))
 
 
-def swiglu_width(dim: int, multiple_of: int) -> int:
-    """Two thirds of four times the width, rounded up to a multiple: the hidden width that keeps an MLP's parameter count."""
+def swiglu_dim(dim: int, multiple_of: int) -> int:
+    """Two thirds of four times the dim, rounded up to a multiple: the hidden dim that keeps an MLP's parameter count."""
     return -(-int(8 * dim / 3) // multiple_of) * multiple_of

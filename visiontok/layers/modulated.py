@@ -16,7 +16,7 @@ class Modulation(nn.Module):
     """The condition's say: a linear layer of its SiLU, zero at first, so that a new block does nothing yet.
 
     Args:
-        dim: width D of the condition and of what is modulated.
+        dim: D of the condition and of what is modulated.
         parts: vectors that each modulated token gets.
         kinds: kinds of tokens in a sequence, each with vectors of its own.
     """
@@ -54,9 +54,9 @@ class ModulatedBlock(nn.Module):
     """`x += gate * attn(norm(x) * (1 + scale) + shift)`, and the same with a SwiGLU; norms without weights, nothing with a bias.
 
     Args:
-        dim: width D.
+        dim: model dimension D.
         num_heads: attention heads.
-        hidden_dim: width inside the SwiGLU.
+        hidden_dim: dim inside the SwiGLU.
         attention_scale: of the attention's products; None for `head_dim ** -0.5`.
         kinds: kinds of tokens that are modulated apart; 0 for a block without modulation.
     """

@@ -10,7 +10,7 @@ class RMSNorm(nn.Module):
     """Root-mean-square norm (arXiv 1910.07467) as Llama computes it: in float32, cast back, then the weight.
 
     Args:
-        dim: width D.
+        dim: model dimension D.
         eps: added to the mean square.
     """
 

@@ -20,7 +20,7 @@ def rope_table(positions: Tensor, head_dim: int, *, base: float = 10000.0, zero_
 
     Args:
         positions: (N, A), one coordinate per axis.
-        head_dim: width of a head; must be a multiple of 2 A.
+        head_dim: dim of a head; must be a multiple of 2 A.
         base: of the geometric series of frequencies.
         zero_rows: rows of zeros before the first position. They are not identities: a query or key turned by one vanishes, so that every
             score with it is 0. Llama-style image generators treat their condition tokens so.
@@ -30,7 +30,7 @@ def rope_table(positions: Tensor, head_dim: int, *, base: float = 10000.0, zero_
     """
     axes = positions.shape[1]
     if head_dim % (2 * axes):
-        raise ValueError(f"rotary positions over {axes} axes need a head width that is a multiple of {2 * axes}, got {head_dim}")
+        raise ValueError(f"rotary positions over {axes} axes need a head dim that is a multiple of {2 * axes}, got {head_dim}")
     per_axis = head_dim // axes
     frequencies = 1.0 / base ** (torch.arange(0, per_axis, 2, device=positions.device).float() / per_axis)
     angles = (positions[:, :, None] * frequencies).flatten(1)

@@ -14,7 +14,7 @@ class TimestepEmbedding(nn.Module):
     """Cosines and sines of the time at falling frequencies (cosines first), then linear, SiLU, linear.
 
     Args:
-        dim: width D of the embedding.
+        dim: D of the embedding.
         features: cosines and sines together; even.
         period: the frequencies fall from `time_scale` to nearly `time_scale / period`.
         time_scale: multiplies the time; 1000 for times in [0, 1] where a network was made for steps up to 1000.

@@ -15,7 +15,7 @@ class Mlp(nn.Module):
     """Linear, activation, Linear.
 
     Args:
-        dim: width D.
+        dim: model dimension D.
         hidden_dim: in between.
         activation: may overwrite its argument.
     """
@@ -35,9 +35,9 @@ class TransformerBlock(nn.Module):
     """`x += attn(norm1(x)); x += mlp(norm2(x))`, bidirectional.
 
     Args:
-        dim: width D.
+        dim: model dimension D.
         num_heads: attention heads.
-        mlp_dim: hidden width of the feed-forward part.
+        mlp_dim: hidden dim of the feed-forward part.
         eps: of both layer norms.
         qkv_bias: bias of the packed attention projection.
         layer_scale: initial factor of a learned scale per channel on both branches, as in DINOv2; None for no such scales.

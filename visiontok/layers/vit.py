@@ -15,14 +15,14 @@ class ViTConfig(Config):
     """Sizes of a ViT.
 
     Attributes:
-        width: model width D.
+        dim: model dimension D.
         depth: number of blocks.
-        num_heads: attention heads; must divide the width.
+        num_heads: attention heads; must divide `dim`.
         patch_size: side of a patch in pixels.
-        mlp_ratio: hidden width of the feed-forward part over D.
+        mlp_ratio: hidden dim of the feed-forward part over D.
     """
 
-    width: int = Field(gt=0)
+    dim: int = Field(gt=0)
     depth: int = Field(gt=0)
     num_heads: int = Field(gt=0)
     patch_size: int = Field(gt=0)
@@ -30,8 +30,8 @@ class ViTConfig(Config):
 
     def blocks(self) -> nn.Sequential:
         """The stack of pre-norm blocks."""
-        mlp_dim = int(self.width * self.mlp_ratio)
-        return nn.Sequential(*(TransformerBlock(self.width, self.num_heads, mlp_dim=mlp_dim) for _ in range(self.depth)))
+        mlp_dim = int(self.dim * self.mlp_ratio)
+        return nn.Sequential(*(TransformerBlock(self.dim, self.num_heads, mlp_dim=mlp_dim) for _ in range(self.depth)))
 
 
 class TextTokens(nn.Module):
@@ -39,23 +39,23 @@ class TextTokens(nn.Module):
 
     Args:
         length: T embeddings per text.
-        dim: channels E of an embedding.
-        width: D of the ViT.
+        text_dim: channels E of an embedding.
+        dim: D of the ViT.
     """
 
-    def __init__(self, *, length: int, dim: int, width: int) -> None:
+    def __init__(self, *, length: int, text_dim: int, dim: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(dim, width)
-        self.positions = token_table(length, width)
+        self.proj = nn.Linear(text_dim, dim)
+        self.positions = token_table(length, dim)
 
     def forward(self, text: Tensor) -> Tensor:
         """(B, T, E) -> (B, T, D)."""
         return self.proj(text) + self.positions
 
 
-def token_table(rows: int, width: int) -> nn.Parameter:
-    """A learned table (rows, width) with the deviation `width ** -0.5`."""
-    return nn.Parameter(torch.randn(rows, width) * width**-0.5)
+def token_table(rows: int, dim: int) -> nn.Parameter:
+    """A learned table (rows, dim) with the deviation `dim ** -0.5`."""
+    return nn.Parameter(torch.randn(rows, dim) * dim**-0.5)
 
 
 def init_vit_weights(module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""GAN losses (hinge, non-saturating) and the LeCam regularisation (Tseng et al. 2021). All means are taken in float32."""
+"""GAN losses (hinge, non-saturating) and the LeCam regularization (Tseng et al. 2021). All means are taken in float32."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class LeCam(nn.Module):
     real_mean: Tensor
     fake_mean: Tensor
 
-    def __init__(self, decay: float = 0.999) -> None:
+    def __init__(self, decay: float) -> None:
         super().__init__()
         self.decay = decay
         self.register_buffer("real_mean", torch.zeros(1))

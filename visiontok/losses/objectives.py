@@ -25,7 +25,8 @@ class GanConfig(Config):
         weight: of the generator's term.
         generator_loss: the generator's term, "hinge" or "non_saturating"; the discriminator's is always hinge.
         start_step: first step at which both sides count.
-        lecam_weight: of the LeCam regularisation of the discriminator.
+        lecam_weight: of the LeCam regularization of the discriminator; 0 for none.
+        lecam_decay: of the moving averages of the mean logits.
         discriminator: which, by its sizes.
     """
 
@@ -33,6 +34,7 @@ class GanConfig(Config):
     generator_loss: Literal["hinge", "non_saturating"] = "hinge"
     start_step: int = Field(default=0, ge=0)
     lecam_weight: float = Field(default=0.001, ge=0)
+    lecam_decay: float = Field(default=0.999, ge=0, lt=1)
     discriminator: DiscriminatorConfig | PatchGanConfig = DiscriminatorConfig()
 
 
@@ -129,7 +131,7 @@ class ReconstructionObjective(Objective):
         self.config = config
         self.perceptual = perceptual
         self.discriminator = config.gan.discriminator.build() if config.gan else None
-        self.lecam = LeCam() if config.gan else None
+        self.lecam = LeCam(config.gan.lecam_decay) if config.gan and config.gan.lecam_weight else None
 
     def generator_terms(self, prediction: Tensor, target: Tensor, quantizer_losses: dict[str, Tensor], *, step: int) -> dict[str, Tensor]:
         config = self.config
@@ -147,10 +149,13 @@ class ReconstructionObjective(Objective):
 
     def discriminator_terms(self, prediction: Tensor, target: Tensor, *, step: int) -> dict[str, Tensor]:
         config = self.config.gan
-        if self.discriminator is None or self.lecam is None or config is None or step < config.start_step:
+        if self.discriminator is None or config is None or step < config.start_step:
             return {}
         real, fake = self.discriminator(target.detach()), self.discriminator(prediction.detach())
-        return {"discriminator": discriminator_hinge(real, fake), "lecam": config.lecam_weight * self.lecam(real, fake)}
+        terms = {"discriminator": discriminator_hinge(real, fake)}
+        if self.lecam is not None:
+            terms["lecam"] = config.lecam_weight * self.lecam(real, fake)
+        return terms
 
 
 class ProxyCodesObjective(Objective):

@@ -39,6 +39,11 @@ class Quantized:
 class Bottleneck(nn.Module, ABC):
     """Latents in, what the decoder reads out; knows no family, no layout and no signal."""
 
+    @property
+    def is_stochastic(self) -> bool:
+        """Whether it draws in evaluation where noise is given."""
+        return False
+
     @abstractmethod
     def forward(self, latents: Tensor, *, mask: Tensor | None = None, noise: NoiseLike = None) -> Quantized:
         """Quantize latents (..., D).
@@ -117,7 +122,7 @@ class CodebookQuantizer(NeighborQuantizer):
             TokenError: if there is none (see `has_codes`): too many codes to list, or several indices per latent.
         """
         if not self.has_codes:
-            raise TokenError(f"this {type(self).__name__} has no table of codes: it would have {self.codebook_size} rows, or several indices a latent")
+            raise TokenError(f"this {type(self).__name__} of {self.codebook_size} codes has no table: too many rows, or several indices a latent")
         device = next(chain(self.parameters(), self.buffers())).device
         return self.lookup(torch.arange(self.codebook_size, dtype=torch.int64, device=device))
 

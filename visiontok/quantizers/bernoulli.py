@@ -63,6 +63,10 @@ class BernoulliQuantizer(Float32Module, Quantizer):
         self.to_logits = nn.Linear(config.dim, config.num_bits, dtype=torch.float32)
         self.rows = nn.Parameter(torch.randn(config.num_bits, config.dim, dtype=torch.float32))
 
+    @property
+    def is_stochastic(self) -> bool:
+        return True
+
     def forward(self, latents: Tensor, *, mask: Tensor | None = None, noise: NoiseLike = None) -> Quantized:
         """Latents (..., D) -> latents (..., D), indices (...) or (..., C), and the loss `confidence`, times its weight.
 

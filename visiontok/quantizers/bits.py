@@ -58,7 +58,7 @@ def indices_to_bits(indices: Tensor, *, chunks: Sequence[int], order: BitOrder) 
     if len(chunks) == 1:
         indices = indices[..., None]
     elif not indices.ndim or indices.shape[-1] != len(chunks):
-        raise ValueError(f"indices of shape {tuple(indices.shape)} must have {len(chunks)} on the last axis, one for each of the chunks {tuple(chunks)}")
+        raise ValueError(f"indices of shape {tuple(indices.shape)} must have {len(chunks)} on the last axis, one per chunk of {tuple(chunks)}")
     masks = [2 ** torch.arange(size, dtype=torch.int64, device=indices.device) for size in chunks]
     if order == "msb":
         masks = [mask.flip(0) for mask in masks]

@@ -66,6 +66,10 @@ class GaussianBottleneck(ContinuousBottleneck):
         super().__init__()
         self.config = config
 
+    @property
+    def is_stochastic(self) -> bool:
+        return True
+
     def forward(self, latents: Tensor, *, mask: Tensor | None = None, noise: NoiseLike = None) -> Quantized:
         """Posterior parameters (B, ..., 2 D) -> latents (B, ..., D) and the loss `kl`, times its weight. Draws normal noise (B, ..., D)."""
         mean, logvar = self.posterior(without_padding(latents, mask))

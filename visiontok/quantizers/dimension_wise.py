@@ -24,7 +24,7 @@ CUT = 3.0
 """Where the normal distribution is cut off, in standard deviations; `range` of the latents is mapped to it."""
 
 MOST_LEVELS = 512
-"""Somewhat beyond this the bins are so narrow that the float32 table no longer rises."""
+"""Somewhat beyond this the outermost bins lie wholly outside the cut and have no mean."""
 
 
 class DimensionWiseQuantizerConfig(Config):
@@ -48,25 +48,23 @@ class DimensionWiseQuantizer(Float32Module, NeighborQuantizer):
     """Nearest reconstruction value for every scalar; the same table for all dimensions. Straight-through gradient, no loss.
 
     Works in float32 whatever the model's type.
+
+    State:
+        table: (levels,), the latents' values behind the indices, rising; it follows from the configuration and is not saved.
     """
+
+    table: Tensor
 
     def __init__(self, config: DimensionWiseQuantizerConfig) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("_centroids", normal_centroids(config.levels), persistent=False)
-
-    _centroids: Tensor
-
-    @property
-    def table(self) -> Tensor:
-        """(levels,) float32: the latents' values behind the indices, rising."""
-        return (self._centroids + CUT) / (2 * CUT) * (2 * self.config.range) - self.config.range
+        self.register_buffer("table", normal_table(config.levels, config.range), persistent=False)
 
     def forward(self, latents: Tensor, *, mask: Tensor | None = None, noise: NoiseLike = None) -> Quantized:
         """Latents (..., D) -> table values (..., D), indices (..., D)."""
         with torch.autocast(latents.device.type, enabled=False):
             scalars = valid_rows(latents, mask).float()
-            indices = self._nearest(self._standardized(scalars))
+            indices = self._nearest(scalars)
             quantized = straight_through(scalars, self.lookup(indices))
             stats = {"quantization_error": squared_error(scalars, quantized).detach()}
         shape = latents.shape[:-1]
@@ -79,31 +77,26 @@ class DimensionWiseQuantizer(Float32Module, NeighborQuantizer):
     @torch.no_grad()
     def neighbors(self, latents: Tensor, k: int) -> Tensor:
         """Latents (..., D) -> (..., D, k): the indices of the values nearest to each scalar."""
-        scalars = self._standardized(latents.float()).reshape(-1, 1)
-        return nearest_k_codes(scalars, self._centroids[:, None], k).view(*latents.shape, k)
-
-    def _standardized(self, scalars: Tensor) -> Tensor:
-        """+-range to +-CUT, by the authors' steps, so that roundings are theirs too."""
-        unit = (scalars + self.config.range) / (2 * self.config.range)
-        return (unit * (2 * CUT) - CUT).clamp(-CUT, CUT)
+        scalars = latents.float().clamp(-self.config.range, self.config.range).reshape(-1, 1)
+        return nearest_k_codes(scalars, self.table[:, None], k).view(*latents.shape, k)
 
     @torch.no_grad()
-    def _nearest(self, standardized: Tensor) -> Tensor:
-        """The nearest centroid of each scalar, the lower one among equals: one of the two that it lies between."""
-        above = torch.searchsorted(self._centroids, standardized.contiguous()).clamp(1, self.config.levels - 1)
+    def _nearest(self, scalars: Tensor) -> Tensor:
+        """The nearest value of each scalar, the lower one among equals: one of the two that it lies between."""
+        above = torch.searchsorted(self.table, scalars.contiguous()).clamp(1, self.config.levels - 1)
         below = above - 1
-        to_below, to_above = (standardized - self._centroids[side] for side in (below, above))
+        to_below, to_above = (scalars.clamp(-self.config.range, self.config.range) - self.table[side] for side in (below, above))
         return torch.where(to_below.abs() <= to_above.abs(), below, above)
 
 
-def normal_centroids(levels: int) -> Tensor:
-    """(levels,) float32, rising: the means of a standard normal distribution within bins of equal probability, cut off at +-CUT.
+def normal_table(levels: int, bound: float) -> Tensor:
+    """(levels,) float32, rising: the means of a normal distribution within bins of equal probability, cut off at +-CUT deviations = +-bound.
 
-    Quantiles are computed in float64 and rounded, the rest in float32: then the table equals the published one bit for bit.
+    Computed in float64 and rounded once: special functions differ between processors in their last bits, and the tokens must not.
+    The published table of 64 values is computed in float32 and differs by less than 1e-5.
     """
-    quantiles = torch.special.ndtri(torch.linspace(0, 1, levels + 1).double()).float()
-    bounds = quantiles.clamp(-CUT, CUT)
-    density = torch.exp(-bounds.square() / 2) / math.sqrt(2 * math.pi)
-    cumulative = 0.5 * (1 + torch.erf(bounds / math.sqrt(2)))
-    mass = cumulative[1:] - cumulative[:-1]
-    return (density[:-1] - density[1:]) / torch.where(mass == 0, 1e-10, mass)
+    edges = torch.special.ndtri(torch.arange(levels + 1, dtype=torch.float64) / levels).clamp(-CUT, CUT)
+    density = torch.exp(-edges.square() / 2) / math.sqrt(2 * math.pi)
+    cumulative = torch.erf(edges / math.sqrt(2)) / 2
+    means = (density[:-1] - density[1:]) / (cumulative[1:] - cumulative[:-1])
+    return ((means - means.flip(0)) / 2 * (bound / CUT)).float()

@@ -14,7 +14,7 @@ Gradient = Literal["straight_through", "rotation"]
 
 
 def straight_through(latents: Tensor, quantized: Tensor) -> Tensor:
-    """The straight-through estimator (Bengio et al. 2013): the value of `quantized`, to the last bit, with the gradient of `latents`; both (..., D)."""
+    """Straight-through estimator (Bengio et al. 2013): the value of `quantized`, to the last bit, with the gradient of `latents`; both (..., D)."""
     return quantized.detach() + (latents - latents.detach())
 
 

@@ -21,8 +21,8 @@ def valid_rows(latents: Tensor, mask: Tensor | None) -> Tensor:
 def at_positions(rows: Tensor, shape: torch.Size, mask: Tensor | None) -> Tensor:
     """The inverse of `valid_rows`: rows (N, ...) -> (*shape, ...), zero where mask (shape) is False."""
     if mask is None:
-        return rows.view(*shape, *rows.shape[1:])
-    padded = rows.new_zeros(*shape, *rows.shape[1:])
+        return rows.reshape((*shape, *rows.shape[1:]))
+    padded = rows.new_zeros((*shape, *rows.shape[1:]))
     padded[mask] = rows
     return padded
 

@@ -66,7 +66,7 @@ class MultiScaleQuantizerConfig(Config):
         if isinstance(inner, VectorQuantizerConfig) and (inner.ema or inner.kmeans or inner.dead_code_reset or inner.clustering):
             raise ValueError("codes of several scales learn from the sum alone: use a quantizer without kmeans, ema, dead_code_reset and clustering")
         if isinstance(inner, BinaryQuantizerConfig) and (inner.chunks is not None or inner.input_dim is not None):
-            raise ValueError("every scale has one index per position, of its latents as they are: use a binary quantizer without chunks and input_dim")
+            raise ValueError("a scale has one index per position, of its latents as they are: use a binary quantizer without chunks and input_dim")
         return self
 
     @property
@@ -205,7 +205,7 @@ class MultiScaleQuantizer(LeveledQuantizer):
             found.append(indices[:, start : start + side**2])
             start += side**2
         if not found or start != indices.shape[1]:
-            raise ValueError(f"{indices.shape[1]} indices are not those of whole scales; scales {self.config.scales} have {self.config.num_positions}")
+            raise ValueError(f"{indices.shape[1]} indices are not whole scales; scales {self.config.scales} have {self.config.num_positions}")
         return [part.unflatten(1, (side, side)) for part, side in zip(found, self.config.scales, strict=False)]
 
     def _check_square(self, latents: Tensor) -> None:

@@ -24,6 +24,10 @@ class QuantizedBottleneck(NeighborQuantizer):
         self.bottleneck = bottleneck
         self.quantizer = quantizer
 
+    @property
+    def is_stochastic(self) -> bool:
+        return self.bottleneck.is_stochastic or self.quantizer.is_stochastic
+
     def forward(self, latents: Tensor, *, mask: Tensor | None = None, noise: NoiseLike = None) -> Quantized:
         """What the bottleneck reads -> what the quantizer makes of its latents (..., D), with the losses of both."""
         drawn = self.bottleneck(latents, mask=mask, noise=noise)

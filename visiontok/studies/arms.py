@@ -19,9 +19,9 @@ from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import open_source
 from visiontok.data.tokenizing import identify, tokenize_source
 from visiontok.evaluation import GenerationSuite, Result, evaluate_samples, evaluate_suite
-from visiontok.evaluation.identity import Clock
-from visiontok.evaluation.quantizing import latent_rms
-from visiontok.evaluation.sampling import classes_in_order
+from visiontok.evaluation.generation.sampling import classes_in_order
+from visiontok.evaluation.reconstruction.quantizing import latent_rms
+from visiontok.evaluation.results.identity import Clock
 from visiontok.generators.base import Generator
 from visiontok.generators.decoding import SampleNoise
 from visiontok.hub import from_pretrained

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from visiontok.base.files import replacing
-from visiontok.evaluation.report import Table
+from visiontok.evaluation.results.report import Table
 from visiontok.studies.result import StudyResult
 from visiontok.studies.tables import study_tables
 

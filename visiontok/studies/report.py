@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from visiontok.evaluation.report import Folded, LinePlot, PictureRow, Pictures, PointPlot, Row, Section, Table, Text, write_report
-from visiontok.evaluation.report.sections import Picture
+from visiontok.evaluation.results.report import Folded, LinePlot, PictureRow, Pictures, PointPlot, Row, Section, Table, Text, write_report
+from visiontok.evaluation.results.report.sections import Picture
 from visiontok.studies.definition import Correlation, Quantized, Trend
 from visiontok.studies.result import RunValues, StudyResult
 from visiontok.studies.run import runs_of

@@ -11,7 +11,7 @@ from pydantic import Field
 from visiontok.base.config import Config
 from visiontok.base.files import replacing
 from visiontok.evaluation import Interval
-from visiontok.evaluation.result import Environment, Run
+from visiontok.evaluation.results.result import Environment, Run
 from visiontok.studies.definition import Study
 
 

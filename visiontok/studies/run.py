@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from visiontok.base.errors import ConfigError
-from visiontok.evaluation.identity import Clock
+from visiontok.evaluation.results.identity import Clock
 from visiontok.studies.arms import StudyRun
 from visiontok.studies.definition import Study
 from visiontok.studies.result import StudyResult

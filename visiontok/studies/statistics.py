@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
 from visiontok.evaluation import BootstrapConfig, Interval
-from visiontok.evaluation.bootstrap import bootstrap_mean
+from visiontok.evaluation.metrics.bootstrap import bootstrap_mean
 from visiontok.studies.definition import Comparison, Correlation, Difference, Mean, Study, Trend
 from visiontok.studies.result import Finding, RunValues
 

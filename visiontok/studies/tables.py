@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from visiontok.evaluation.report import Row, Table
+from visiontok.evaluation.results.report import Row, Table
 from visiontok.studies.result import Finding, RunValues, StudyResult
 from visiontok.studies.statistics import full_name
 

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from visiontok.base.errors import ConfigError
+from visiontok.core.model import evaluating
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import SkipReport
 from visiontok.generators.base import Generator
@@ -19,7 +20,6 @@ from visiontok.hub import ModelCard, save_pretrained
 from visiontok.training.ema import averaged_copy, update_average
 from visiontok.training.pictures import grid
 from visiontok.training.recipe import GeneratorRecipe
-from visiontok.training.starting_model import evaluating
 from visiontok.training.task import Task
 from visiontok.training.token_loaders import EncodingLoader, LabelledTokens, TokenSetLoader
 from visiontok.training.updater import Terms, Updater

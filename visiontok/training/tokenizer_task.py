@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from visiontok.core.model import evaluating
 from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
 from visiontok.data import Batch, SkipReport, TrainLoader
 from visiontok.hub import ModelCard, save_pretrained
@@ -18,7 +19,6 @@ from visiontok.tokens import Tokens
 from visiontok.training.ema import averaged_copy, update_average
 from visiontok.training.pictures import originals_above_reconstructions
 from visiontok.training.recipe import TokenizerRecipe
-from visiontok.training.starting_model import evaluating
 from visiontok.training.targets import Target
 from visiontok.training.task import Task
 from visiontok.training.texts import EmbeddedTexts
@@ -105,7 +105,7 @@ class TokenizerTask(Task[Batch]):
             if share < alarm and self.usage.is_full(step):
                 warnings.append(
                     f"only {share:.1%} of codebook {name!r} was used in the last {self.usage.window} steps (alarm at {alarm:.1%}): it is "
-                    "collapsing. A k-means start, revival of dead codes or a lower learning rate help."
+                    "collapsing. A k-means start, reset of dead codes or a lower learning rate help."
                 )
         return numbers, warnings
 

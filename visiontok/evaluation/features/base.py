@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from visiontok.base.errors import CheckpointError, EvaluationError
-from visiontok.evaluation.weight_files import LoadedWeights
+from visiontok.evaluation.features.weight_files import LoadedWeights
 
 
 class FeatureExtractor(ABC):

@@ -13,8 +13,8 @@ from typing_extensions import Self
 from visiontok.base.errors import CheckpointError
 from visiontok.base.optional import import_optional
 from visiontok.evaluation.features.base import FeatureExtractor, described, load_into
-from visiontok.evaluation.protocol.resizes import resize_pictures
-from visiontok.evaluation.weight_files import LoadedWeights, WeightFile, load_weights
+from visiontok.evaluation.features.protocol.resizes import resize_pictures
+from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, load_weights
 
 if TYPE_CHECKING:
     from transformers import CLIPVisionModelWithProjection

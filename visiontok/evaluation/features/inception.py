@@ -12,8 +12,8 @@ from typing_extensions import Self
 
 from visiontok.evaluation.features.base import FeatureExtractor, described, load_into
 from visiontok.evaluation.features.inception_network import InceptionNetwork
-from visiontok.evaluation.protocol.resizes import Resize, resize_for_inception
-from visiontok.evaluation.weight_files import LoadedWeights, WeightFile, load_weights
+from visiontok.evaluation.features.protocol.resizes import Resize, resize_for_inception
+from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, load_weights
 
 INCEPTION_WEIGHTS = WeightFile(
     name="weights-inception-2015-12-05-6726825d.pth",

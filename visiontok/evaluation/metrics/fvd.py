@@ -17,9 +17,10 @@ from torch.nn import functional as F
 
 from visiontok.base.config import Config
 from visiontok.base.errors import EvaluationError
+from visiontok.evaluation.features.statistics import Statistics
 from visiontok.evaluation.metrics.accumulator import Accumulator, State
 from visiontok.evaluation.metrics.frechet import frechet_distance
-from visiontok.evaluation.metrics.moments import Moments, Statistics
+from visiontok.evaluation.metrics.moments import Moments
 
 SIZE, FEWEST_FRAMES = 224, 10
 VideoFeatures = Callable[[Tensor], Tensor]

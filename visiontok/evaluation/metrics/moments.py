@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from visiontok.base.errors import EvaluationError
+from visiontok.evaluation.features.statistics import Statistics
 from visiontok.evaluation.metrics.accumulator import Accumulator, State
-
-
-@dataclass(frozen=True, eq=False)
-class Statistics:
-    """What a Fréchet distance needs of one side.
-
-    Attributes:
-        mean: (D,) float64.
-        covariance: (D, D) float64, unbiased (divided by n - 1).
-        count: number of samples.
-    """
-
-    mean: np.ndarray
-    covariance: np.ndarray
-    count: int
-
 
 _GATHER = 512
 

@@ -19,7 +19,7 @@ from visiontok.base.errors import TokenError
 from visiontok.generators.base import Generator, GeneratorConfig
 from visiontok.generators.decoding import NextTokenSampler, NextTokenSampling, NoiseLike, as_noise, guide
 from visiontok.layers.kv_cache import KVCache
-from visiontok.layers.llama import LlamaBlock, swiglu_width
+from visiontok.layers.llama import LlamaBlock, swiglu_dim
 from visiontok.layers.norms import RMSNorm
 from visiontok.layers.rope import grid_positions, rope_table
 from visiontok.tokens import TokenLayout, Tokens, TokenStream
@@ -32,10 +32,10 @@ class GPTConfig(GeneratorConfig):
     """Configuration of `GPT`.
 
     Attributes:
-        dim: width D.
+        dim: model dimension D.
         depth: number of blocks.
-        heads: attention heads.
-        kv_heads: key-value heads; None for as many as heads.
+        num_heads: attention heads.
+        num_kv_heads: key-value heads; None for as many as `num_heads`.
         multiple_of: the feed-forward width is 8 D / 3 rounded up to a multiple of this.
         norm_eps: of every RMSNorm.
         positions: `rope` turns queries and keys by the position of their id within its segment, over as many axes as the segments have (the
@@ -48,8 +48,8 @@ class GPTConfig(GeneratorConfig):
 
     dim: Size
     depth: Size
-    heads: Size
-    kv_heads: Size | None = None
+    num_heads: Size
+    num_kv_heads: Size | None = None
     multiple_of: Size = 256
     norm_eps: Annotated[float, Field(gt=0)] = 1e-5
     positions: Literal["rope", "learned"] = "rope"
@@ -63,17 +63,17 @@ class GPTConfig(GeneratorConfig):
 
     @model_validator(mode="after")
     def _check_sizes(self) -> GPTConfig:
-        if self.dim % self.heads:
-            raise ValueError(f"{self.heads} heads do not divide a width of {self.dim}")
-        if self.heads % (self.kv_heads or 1):
-            raise ValueError(f"{self.kv_heads} key-value heads do not divide {self.heads} heads")
+        if self.dim % self.num_heads:
+            raise ValueError(f"num_heads {self.num_heads} does not divide dim {self.dim}")
+        if self.num_heads % (self.num_kv_heads or 1):
+            raise ValueError(f"num_kv_heads {self.num_kv_heads} does not divide num_heads {self.num_heads}")
         if self.layout.ragged:
             raise ValueError("the layout is ragged: which places a sample holds is not modelled by gpt")
         if self.positions == "rope":
             axes = {len(segment.shape) for segment in self.layout.segments}
             if len(axes) > 1:
                 raise ValueError(f"segments with {sorted(axes)} axes have no common rotary positions; use positions 'learned'")
-            if self.dim // self.heads % (2 * max(axes)):
+            if self.dim // self.num_heads % (2 * max(axes)):
                 raise ValueError(f"rotary positions over {max(axes)} axes need a head width that is a multiple of {2 * max(axes)}")
         return self
 
@@ -102,9 +102,9 @@ class GPT(Generator[GPTConfig]):
         self.layers = nn.ModuleList(
             LlamaBlock(
                 config.dim,
-                config.heads,
-                kv_heads=config.kv_heads,
-                hidden_dim=swiglu_width(config.dim, config.multiple_of),
+                config.num_heads,
+                num_kv_heads=config.num_kv_heads,
+                hidden_dim=swiglu_dim(config.dim, config.multiple_of),
                 norm_eps=config.norm_eps,
                 attention_dropout=config.attention_dropout,
                 residual_dropout=config.residual_dropout,
@@ -216,7 +216,7 @@ class GPT(Generator[GPTConfig]):
         if self.position_embedding is not None:
             x = x + self.position_embedding[start:end]
         else:
-            head_dim = self.config.dim // self.config.heads
+            head_dim = self.config.dim // self.config.num_heads
             rope = rope_table(self.positions, head_dim, base=self.config.rope_base, zero_rows=1)[start:end]
         mask = None
         if end - start > 1:
@@ -231,7 +231,7 @@ class GPT(Generator[GPTConfig]):
 
     def _caches(self, batch: int, length: int) -> list[KVCache]:
         config, weight = self.config, self.tok_embeddings.weight
-        heads, head_dim = config.kv_heads or config.heads, config.dim // config.heads
+        heads, head_dim = config.num_kv_heads or config.num_heads, config.dim // config.num_heads
         return [KVCache(batch, heads, length, head_dim, device=weight.device, dtype=weight.dtype) for _ in self.layers]
 
     def _checked_length(self, num_tokens: int | None) -> int:

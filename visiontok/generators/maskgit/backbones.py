@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from visiontok.base.config import Config
-from visiontok.layers.post_norm import PostNormBlock
-from visiontok.layers.transformer import TransformerBlock
+from visiontok.layers.attention import SelfAttention
+from visiontok.layers.transformer import Mlp, TransformerBlock
 
 Size = Annotated[int, Field(gt=0)]
 
@@ -18,13 +18,13 @@ Size = Annotated[int, Field(gt=0)]
 class _BackboneConfig(Config):
     dim: Size
     depth: Size
-    heads: Size
+    num_heads: Size
     mlp_dim: Size
 
     @model_validator(mode="after")
     def _check_sizes(self) -> _BackboneConfig:
-        if self.dim % self.heads:
-            raise ValueError(f"{self.heads} heads do not divide a width of {self.dim}")
+        if self.dim % self.num_heads:
+            raise ValueError(f"num_heads {self.num_heads} does not divide dim {self.dim}")
         return self
 
 
@@ -32,9 +32,9 @@ class BertConfig(_BackboneConfig):
     """Sizes of `Bert`.
 
     Attributes:
-        dim: width D.
+        dim: model dimension D.
         depth: number of blocks.
-        heads: attention heads.
+        num_heads: attention heads.
         mlp_dim: hidden width of the feed-forward parts.
         dropout: after the embedding and after both parts of every block.
         attention_dropout: of the attention probabilities.
@@ -53,9 +53,9 @@ class UViTConfig(_BackboneConfig):
     """Sizes of `UViT`.
 
     Attributes:
-        dim: width D.
+        dim: model dimension D.
         depth: number of blocks; the block in the middle comes on top of an even number.
-        heads: attention heads.
+        num_heads: attention heads.
         mlp_dim: hidden width of the feed-forward parts.
     """
 
@@ -64,6 +64,32 @@ class UViTConfig(_BackboneConfig):
     def build(self, vocab_size: int, length: int) -> UViT:
         """The network for sequences of `length` out of `vocab_size` ids."""
         return UViT(self, vocab_size, length)
+
+
+class PostNormBlock(nn.Module):
+    """BERT's block: `x = norm1(x + attn(x)); x = norm2(x + mlp(x))`, bidirectional (arXiv 1810.04805).
+
+    Args:
+        dim: model dimension D.
+        num_heads: attention heads.
+        mlp_dim: hidden dim of the feed-forward part.
+        eps: of both layer norms.
+        dropout: of the outputs of both parts, in training.
+        attention_dropout: of the attention probabilities, in training.
+    """
+
+    def __init__(self, dim: int, num_heads: int, *, mlp_dim: int, eps: float, dropout: float, attention_dropout: float) -> None:
+        super().__init__()
+        self.attn = SelfAttention(dim, num_heads, dropout=attention_dropout)
+        self.norm1 = nn.LayerNorm(dim, eps=eps)
+        self.mlp = Mlp(dim, mlp_dim)
+        self.norm2 = nn.LayerNorm(dim, eps=eps)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, D) -> (B, L, D)."""
+        x = self.norm1(x + self.dropout(self.attn(x)))
+        return self.norm2(x + self.dropout(self.mlp(x)))
 
 
 class Bert(nn.Module):
@@ -81,7 +107,7 @@ class Bert(nn.Module):
             *(
                 PostNormBlock(
                     config.dim,
-                    config.heads,
+                    config.num_heads,
                     mlp_dim=config.mlp_dim,
                     eps=1e-12,
                     dropout=config.dropout,
@@ -104,7 +130,7 @@ class UViT(nn.Module):
         half = config.depth // 2
 
         def block() -> TransformerBlock:
-            return TransformerBlock(config.dim, config.heads, mlp_dim=config.mlp_dim, qkv_bias=False)
+            return TransformerBlock(config.dim, config.num_heads, mlp_dim=config.mlp_dim, qkv_bias=False)
 
         self.embeddings = nn.Embedding(vocab_size, config.dim)
         self.pos_embed = nn.Parameter(torch.empty(1, length, config.dim))

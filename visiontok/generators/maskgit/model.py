@@ -216,7 +216,7 @@ def _backbone_from_reference(generator: Mapping[str, Any]) -> dict[str, Any]:
     sizes = {
         "dim": generator["hidden_size"],
         "depth": generator["num_hidden_layers"],
-        "heads": generator["num_attention_heads"],
+        "num_heads": generator["num_attention_heads"],
         "mlp_dim": generator["intermediate_size"],
     }
     if generator["model_type"] == "UViT":

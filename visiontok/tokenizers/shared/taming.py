@@ -40,7 +40,8 @@ class TamingConfig(Config):
     encoder: TamingNetConfig
     decoder: TamingNetConfig
     quantizer: Annotated[
-        VectorQuantizerConfig | SimVectorQuantizerConfig | IndexBackpropQuantizerConfig | FiniteScalarQuantizerConfig | BinaryQuantizerConfig, Field(discriminator="type")
+        VectorQuantizerConfig | SimVectorQuantizerConfig | IndexBackpropQuantizerConfig | FiniteScalarQuantizerConfig | BinaryQuantizerConfig,
+        Field(discriminator="type"),
     ]
 
     @model_validator(mode="after")

@@ -15,18 +15,18 @@ class GridViTDecoder(nn.Module):
         config: sizes.
         image_size: side of the square image in pixels.
         latent_dim: channels C of a latent.
-        head_dim: width of the tanh layer.
+        head_dim: dim of the tanh layer.
     """
 
     def __init__(self, config: ViTConfig, *, image_size: int, latent_dim: int, head_dim: int) -> None:
         super().__init__()
-        width, self.patch_size = config.width, config.patch_size
-        self.embed = nn.Linear(latent_dim, width)
-        self.positions = token_table((image_size // config.patch_size) ** 2, width)
-        self.norm_pre = nn.LayerNorm(width)
+        dim, self.patch_size = config.dim, config.patch_size
+        self.embed = nn.Linear(latent_dim, dim)
+        self.positions = token_table((image_size // config.patch_size) ** 2, dim)
+        self.norm_pre = nn.LayerNorm(dim)
         self.blocks = config.blocks()
-        self.norm_post = nn.LayerNorm(width)
-        self.head = nn.Sequential(nn.Linear(width, head_dim), nn.Tanh(), nn.Linear(head_dim, 3 * config.patch_size**2))
+        self.norm_post = nn.LayerNorm(dim)
+        self.head = nn.Sequential(nn.Linear(dim, head_dim), nn.Tanh(), nn.Linear(head_dim, 3 * config.patch_size**2))
         self.apply(init_vit_weights)
 
     def forward(self, latents: Tensor) -> Tensor:

@@ -18,13 +18,13 @@ class GridViTEncoder(nn.Module):
 
     def __init__(self, config: ViTConfig, *, image_size: int, latent_dim: int) -> None:
         super().__init__()
-        width, self.grid = config.width, image_size // config.patch_size
-        self.patch_embed = nn.Conv2d(3, width, config.patch_size, stride=config.patch_size, bias=False)
-        self.positions = token_table(self.grid**2, width)
-        self.norm_pre = nn.LayerNorm(width)
+        dim, self.grid = config.dim, image_size // config.patch_size
+        self.patch_embed = nn.Conv2d(3, dim, config.patch_size, stride=config.patch_size, bias=False)
+        self.positions = token_table(self.grid**2, dim)
+        self.norm_pre = nn.LayerNorm(dim)
         self.blocks = config.blocks()
-        self.norm_post = nn.LayerNorm(width)
-        self.to_latents = nn.Linear(width, latent_dim)
+        self.norm_post = nn.LayerNorm(dim)
+        self.to_latents = nn.Linear(dim, latent_dim)
         self.apply(init_vit_weights)
 
     def forward(self, images: Tensor) -> Tensor:

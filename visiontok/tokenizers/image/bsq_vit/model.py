@@ -57,8 +57,8 @@ class BsqVitConfig(Config):
     """
 
     image_size: int = Field(default=256, gt=0)
-    encoder: ViTConfig = ViTConfig(width=768, depth=12, num_heads=12, patch_size=8)
-    decoder: ViTConfig = ViTConfig(width=768, depth=12, num_heads=12, patch_size=8)
+    encoder: ViTConfig = ViTConfig(dim=768, depth=12, num_heads=12, patch_size=8)
+    decoder: ViTConfig = ViTConfig(dim=768, depth=12, num_heads=12, patch_size=8)
     head_dim: int = Field(default=3072, gt=0)
     quantizer: BinaryQuantizerConfig = BinaryQuantizerConfig(**spherical(18))
     pixel_range: tuple[float, float] = (-1.0, 1.0)
@@ -170,7 +170,7 @@ def _vit(sizes: Mapping[str, Any]) -> dict[str, Any]:
     known = {"image_size", "patch_size", "width", "layers", "heads", "mlp_ratio", "dim_ffn_output", "drop_rate"}  # 0 in every release
     if set(sizes) - known:
         raise ConfigError(f"unknown keys in the vitconfig of a BSQ-ViT: {sorted(set(sizes) - known)}; known: {sorted(known)}")
-    names = {"width": "width", "depth": "layers", "num_heads": "heads", "patch_size": "patch_size", "mlp_ratio": "mlp_ratio"}
+    names = {"dim": "width", "depth": "layers", "num_heads": "heads", "patch_size": "patch_size", "mlp_ratio": "mlp_ratio"}
     return {ours: sizes[theirs] for ours, theirs in names.items()}
 
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from visiontok.layers.modulated import Modulation, modulate
 from visiontok.layers.nested_dropout import prefix_mask
 from visiontok.layers.patches import patchify, sincos_positions, unpatchify
-from visiontok.layers.register_trunk import RegisterTrunkConfig, init_register_weights
 from visiontok.layers.timesteps import TimestepEmbedding
 from visiontok.layers.vit import token_table
+from visiontok.tokenizers.image.flextok.trunk import RegisterTrunkConfig, init_register_weights
 
 
 class FlowCondition(NamedTuple):
@@ -62,18 +62,18 @@ class RegisterFlowDecoder(nn.Module):
         time_scale: float,
     ) -> None:
         super().__init__()
-        width, self.side, self.patch_size, self.num_registers = config.width, grid_size // patch_size, patch_size, num_registers
-        self.from_latents = nn.Linear(latent_dim, width)
-        self.register_positions = token_table(num_registers, width)
-        self.mask_token = token_table(1, width)
-        self.null_token = token_table(1, width)
-        self.patch_embed = nn.Linear(channels * patch_size**2, width)
-        self.register_buffer("patch_positions", sincos_positions(self.side, self.side, width))
-        self.time_embed = TimestepEmbedding(width, features=time_features, period=256.0, time_scale=time_scale)
+        dim, self.side, self.patch_size, self.num_registers = config.dim, grid_size // patch_size, patch_size, num_registers
+        self.from_latents = nn.Linear(latent_dim, dim)
+        self.register_positions = token_table(num_registers, dim)
+        self.mask_token = token_table(1, dim)
+        self.null_token = token_table(1, dim)
+        self.patch_embed = nn.Linear(channels * patch_size**2, dim)
+        self.register_buffer("patch_positions", sincos_positions(self.side, self.side, dim))
+        self.time_embed = TimestepEmbedding(dim, features=time_features, period=256.0, time_scale=time_scale)
         self.blocks = config.blocks(kinds=2)
-        self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.modulation = Modulation(width, parts=2)
-        self.head = nn.Linear(width, channels * patch_size**2)
+        self.norm = nn.LayerNorm(dim, elementwise_affine=False)
+        self.modulation = Modulation(dim, parts=2)
+        self.head = nn.Linear(dim, channels * patch_size**2)
         self._init_weights()
 
     def condition(self, codes: Tensor, lengths: Tensor, *, dropped: Tensor | None = None) -> FlowCondition:

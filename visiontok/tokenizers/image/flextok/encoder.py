@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from visiontok.layers.patches import patchify, sincos_positions
-from visiontok.layers.register_trunk import RegisterTrunkConfig, init_register_weights
 from visiontok.layers.vit import token_table
+from visiontok.tokenizers.image.flextok.trunk import RegisterTrunkConfig, init_register_weights
 
 
 class RegisterEncoder(nn.Module):
@@ -32,12 +32,12 @@ class RegisterEncoder(nn.Module):
         super().__init__()
         side = grid_size // patch_size
         self.patch_size, self.num_patches = patch_size, side**2
-        self.patch_embed = nn.Linear(channels * patch_size**2, config.width)
-        self.register_buffer("patch_positions", sincos_positions(side, side, config.width))
-        self.registers = token_table(num_registers, config.width)
+        self.patch_embed = nn.Linear(channels * patch_size**2, config.dim)
+        self.register_buffer("patch_positions", sincos_positions(side, side, config.dim))
+        self.registers = token_table(num_registers, config.dim)
         self.blocks = config.blocks()
-        self.norm = nn.LayerNorm(config.width, elementwise_affine=False)
-        self.to_latents = nn.Linear(config.width, latent_dim)
+        self.norm = nn.LayerNorm(config.dim, elementwise_affine=False)
+        self.to_latents = nn.Linear(config.dim, latent_dim)
         self.apply(init_register_weights)
         nn.init.zeros_(self.to_latents.weight)  # as published: every picture starts at the middle of every scalar
         length = self.num_patches + num_registers

@@ -25,12 +25,12 @@ from visiontok.decoders.flow.sampling import Velocity, drawn_noise, euler, guide
 from visiontok.decoders.flow.training import FlowTimes, ModeTimes, estimate, flow_loss, mix
 from visiontok.layers.bfloat16 import products_for
 from visiontok.layers.nested_dropout import NestedDropout, UniformLengths
-from visiontok.layers.register_trunk import RegisterTrunkConfig
 from visiontok.quantizers.finite_scalar import FiniteScalarQuantizerConfig
 from visiontok.signals.image_preprocessing import ImagePreprocessing
 from visiontok.tokenizers.image.flextok.decoder import FlowCondition, RegisterFlowDecoder
 from visiontok.tokenizers.image.flextok.encoder import RegisterEncoder
 from visiontok.tokenizers.image.flextok.reference import read_tree
+from visiontok.tokenizers.image.flextok.trunk import RegisterTrunkConfig
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 from visiontok.tokens import Latents, Segment, TokenLayout, Tokens
 

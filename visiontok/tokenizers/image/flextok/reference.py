@@ -181,7 +181,10 @@ def _entry(parent: Mapping[str, Any], name: str, target: str) -> dict[str, Any]:
 
 
 def _trunk(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {"width": entry["dim"], "depth": entry["depth"], "head_dim": entry.get("head_dim", 64)}
+    dim, head_dim = entry["dim"], entry.get("head_dim", 64)
+    if dim % head_dim:
+        raise ConfigError(f"heads of {head_dim} channels (head_dim) do not divide dim {dim} of a FlexTok configuration")
+    return {"dim": dim, "depth": entry["depth"], "num_heads": dim // head_dim}
 
 
 def _check(encoder: Mapping[str, dict[str, Any]], decoder: Mapping[str, dict[str, Any]], *, levels: Any) -> None:

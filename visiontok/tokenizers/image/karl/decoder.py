@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.decoders.vit import CodeHead
-from visiontok.layers.grid_positions import GridPositions
 from visiontok.layers.vit import ViTConfig, init_vit_weights, token_table
+from visiontok.tokenizers.image.karl.grid_positions import GridPositions
 
 
 class LatentDistillationDecoder(nn.Module):
@@ -24,16 +24,16 @@ class LatentDistillationDecoder(nn.Module):
 
     def __init__(self, config: ViTConfig, *, max_latent_tokens: int, latent_dim: int, position_side: int, out_channels: int) -> None:
         super().__init__()
-        width = config.width
-        self.embed = nn.Linear(latent_dim, width)
-        self.latent_positions = token_table(max_latent_tokens, width)
-        self.mask_token = token_table(1, width)
-        self.grid_positions = GridPositions(position_side, width)
-        self.norm_pre = nn.LayerNorm(width)
+        dim = config.dim
+        self.embed = nn.Linear(latent_dim, dim)
+        self.latent_positions = token_table(max_latent_tokens, dim)
+        self.mask_token = token_table(1, dim)
+        self.grid_positions = GridPositions(position_side, dim)
+        self.norm_pre = nn.LayerNorm(dim)
         self.blocks = config.blocks()
-        self.norm_post = nn.LayerNorm(width)
+        self.norm_post = nn.LayerNorm(dim)
         self.apply(init_vit_weights)
-        self.head = CodeHead(width, out_channels)
+        self.head = CodeHead(dim, out_channels)
 
     def forward(self, latents: Tensor, *, grid: tuple[int, int], positions: Tensor | None = None, kept: Tensor | None = None) -> Tensor:
         """Decode a batch.

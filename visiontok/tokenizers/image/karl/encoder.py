@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from visiontok.layers.grid_positions import GridPositions
 from visiontok.layers.vit import ViTConfig, init_vit_weights, token_table
+from visiontok.tokenizers.image.karl.grid_positions import GridPositions
 
 
 class LatentDistillationEncoder(nn.Module):
@@ -17,12 +17,12 @@ class LatentDistillationEncoder(nn.Module):
 
     Args:
         config: sizes; a patch is a position of the grid.
-        grid_channels: channels of the grid's features, beside which the patches' own embedding gets the rest of the width.
+        grid_channels: channels of the grid's features, beside which the patches' own embedding gets the rest of the dim.
         max_latent_tokens: queries that there are.
         latent_dim: channels C of a latent.
         num_conditions: rows of the condition's table.
         position_side: of the table of grid positions.
-        halting_dim: hidden width of the halting head.
+        halting_dim: hidden dim of the halting head.
     """
 
     def __init__(
@@ -37,17 +37,17 @@ class LatentDistillationEncoder(nn.Module):
         halting_dim: int,
     ) -> None:
         super().__init__()
-        width = config.width
-        self.patch_embed = nn.Conv2d(3, width - grid_channels, config.patch_size, stride=config.patch_size)
-        self.grid_positions = GridPositions(position_side, width)
-        self.conditions = token_table(num_conditions, width)
-        self.latent_tokens = token_table(max_latent_tokens, width)
-        self.norm_pre = nn.LayerNorm(width)
+        dim = config.dim
+        self.patch_embed = nn.Conv2d(3, dim - grid_channels, config.patch_size, stride=config.patch_size)
+        self.grid_positions = GridPositions(position_side, dim)
+        self.conditions = token_table(num_conditions, dim)
+        self.latent_tokens = token_table(max_latent_tokens, dim)
+        self.norm_pre = nn.LayerNorm(dim)
         self.blocks = config.blocks()
-        self.norm_post = nn.LayerNorm(width)
-        self.to_latents = nn.Linear(width, latent_dim)
-        self.norm_halting = nn.LayerNorm(width)
-        self.halting = nn.Sequential(nn.Linear(width, halting_dim), nn.Tanh(), nn.Linear(halting_dim, 1))
+        self.norm_post = nn.LayerNorm(dim)
+        self.to_latents = nn.Linear(dim, latent_dim)
+        self.norm_halting = nn.LayerNorm(dim)
+        self.halting = nn.Sequential(nn.Linear(dim, halting_dim), nn.Tanh(), nn.Linear(halting_dim, 1))
         self.apply(init_vit_weights)
 
     def forward(self, images: Tensor, features: Tensor, condition: Tensor, *, num_tokens: int) -> tuple[Tensor, Tensor]:

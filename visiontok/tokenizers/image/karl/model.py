@@ -84,8 +84,8 @@ class KarlConfig(Config):
                 raise ValueError(f"{name}: a patch of {vit.patch_size} pixels must be a position of the base, {self.base.stride} pixels")
         if self.image_size % self.base.stride:
             raise ValueError(f"positions of {self.base.stride} pixels do not divide an image of {self.image_size}")
-        if self.encoder.width <= self.base.channels:
-            raise ValueError(f"an encoder of width {self.encoder.width} has no room for patches beside the base's {self.base.channels} channels")
+        if self.encoder.dim <= self.base.channels:
+            raise ValueError(f"an encoder of width {self.encoder.dim} has no room for patches beside the base's {self.base.channels} channels")
         return self
 
 

@@ -89,7 +89,7 @@ def our_config(config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> d
         base_config = {"vqgan": _vqgan, "vae": _vae}[base["id"]](base)
         sizes = {
             net: {
-                "width": karl[f"{net}_width"],
+                "dim": karl[f"{net}_width"],
                 "depth": karl[f"{net}_num_layers"],
                 "num_heads": karl[f"{net}_num_heads"],
                 "patch_size": karl.get("patch_size", 16),

@@ -50,7 +50,7 @@ class MqtConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> MqtConfig:
         if self.feature_dim % self.num_heads:
-            raise ValueError(f"{self.num_heads} heads do not divide a width of {self.feature_dim}")
+            raise ValueError(f"num_heads {self.num_heads} does not divide dim {self.feature_dim}")
         return self
 
 

@@ -26,11 +26,11 @@ class GridQueryDecoder(nn.Module):
     def __init__(self, config: ViTConfig, *, image_size: int, side: int, latent_dim: int, layer_scale: float, drop_path: float) -> None:
         super().__init__()
         self.side, self.patch_size = side, config.patch_size
-        self.embed = nn.Linear(latent_dim, config.width)
+        self.embed = nn.Linear(latent_dim, config.dim)
         self.trunk = DinoTrunk(config, grid_side=image_size // config.patch_size, layer_scale=layer_scale, drop_path=drop_path)
-        self.mask_token = nn.Parameter(torch.randn(1, config.width) * 0.02)
-        self.levels = level_table(2, config.width)
-        self.to_pixels = nn.Linear(config.width, 3 * config.patch_size**2)
+        self.mask_token = nn.Parameter(torch.randn(1, config.dim) * 0.02)
+        self.levels = level_table(2, config.dim)
+        self.to_pixels = nn.Linear(config.dim, 3 * config.patch_size**2)
         self.apply(init_vit_weights)
 
     def forward(self, latents: Tensor) -> Tensor:

@@ -28,11 +28,11 @@ class GridQueryEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.side, self.num_branches = side, num_branches
-        self.patch_embed = nn.Conv2d(3, config.width, config.patch_size, stride=config.patch_size)
+        self.patch_embed = nn.Conv2d(3, config.dim, config.patch_size, stride=config.patch_size)
         self.trunk = DinoTrunk(config, grid_side=image_size // config.patch_size, layer_scale=layer_scale, drop_path=drop_path)
-        self.latent_tokens = nn.Parameter(torch.randn(num_branches * side**2, config.width) * 1e-6)
-        self.levels = level_table(1 + num_branches, config.width)
-        self.to_latents = nn.Linear(config.width, latent_dim)
+        self.latent_tokens = nn.Parameter(torch.randn(num_branches * side**2, config.dim) * 1e-6)
+        self.levels = level_table(1 + num_branches, config.dim)
+        self.to_latents = nn.Linear(config.dim, latent_dim)
         self.apply(init_vit_weights)
 
     def forward(self, images: Tensor) -> Tensor:

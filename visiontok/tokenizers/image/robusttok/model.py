@@ -30,9 +30,9 @@ from visiontok.tokenizers.image.robusttok.encoder import GridQueryEncoder
 from visiontok.tokens import Segment, TokenLayout, Tokens
 
 VIT_SIZES = {
-    "small": {"width": 384, "depth": 12, "num_heads": 6},
-    "base": {"width": 768, "depth": 12, "num_heads": 12},
-    "large": {"width": 1024, "depth": 24, "num_heads": 16},
+    "small": {"dim": 384, "depth": 12, "num_heads": 6},
+    "base": {"dim": 768, "depth": 12, "num_heads": 12},
+    "large": {"dim": 1024, "depth": 24, "num_heads": 16},
 }
 """DINOv2's sizes, by the second word of timm's names such as `vit_base_patch14_dinov2`."""
 
@@ -175,7 +175,7 @@ class RobustTok(Tokenizer[RobustTokConfig]):
             raise TokenError(f"{num_scales} scales were asked for; this model has {len(branch.scales)}")
         indices = self._unwrap(tokens.validate().to(str(self.device)))
         kept = sum(side**2 for side in branch.scales[:num_scales])
-        return self.decode_latents(self.quantizer.lookup(indices[:, :kept]).to(self.dtype)).clamp(0, 1)
+        return self.decode_latents(self.lookup(indices[:, :kept])).clamp(0, 1)
 
     def next_scale_inputs(self, tokens: Tokens) -> Tensor:
         """What a next-scale generator reads of these tokens, (B, positions of all scales but the first, P C); see `MultiScaleQuantizer`.
@@ -261,7 +261,7 @@ def quantizer_from_reference(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _vit(name: str, tiny: Mapping[str, int]) -> dict[str, int]:
-    sizes = {"width": tiny["embed_dim"], "depth": tiny["depth"], "num_heads": tiny["num_heads"]} if tiny else VIT_SIZES[name.split("_")[1]]
+    sizes = {"dim": tiny["embed_dim"], "depth": tiny["depth"], "num_heads": tiny["num_heads"]} if tiny else VIT_SIZES[name.split("_")[1]]
     return {**sizes, "patch_size": tiny.get("patch_size", 16)}
 
 

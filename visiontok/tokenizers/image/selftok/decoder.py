@@ -38,8 +38,8 @@ class JointFlowDecoder(nn.Module):
         super().__init__()
         self.side, self.patch_size = grid_size // patch_size, patch_size
         patch_dim = channels * patch_size**2
-        self.patch_embed = nn.Linear(patch_dim, config.width)
-        self.register_buffer("patch_positions", sincos_positions(self.side, self.side, config.width))
+        self.patch_embed = nn.Linear(patch_dim, config.dim)
+        self.register_buffer("patch_positions", sincos_positions(self.side, self.side, config.dim))
         self.trunk = JointTransformer(config, num_tokens=num_tokens, latent_dim=latent_dim, output_dim=patch_dim, tokens_see_image=tokens_see_image)
 
     def forward(self, noisy: Tensor, times: Tensor, context: Context, lengths: Tensor | None = None) -> Tensor:
@@ -58,8 +58,8 @@ class JointOneStepDecoder(nn.Module):
     def __init__(self, config: JointTransformerConfig, *, channels: int, grid_size: int, patch_size: int, num_tokens: int, latent_dim: int) -> None:
         super().__init__()
         self.side, self.patch_size = grid_size // patch_size, patch_size
-        self.mask_token = nn.Parameter(torch.randn(1, config.width) * 0.02)
-        self.patch_positions = nn.Parameter(torch.randn(self.side**2, config.width) * config.width**-0.5)
+        self.mask_token = nn.Parameter(torch.randn(1, config.dim) * 0.02)
+        self.patch_positions = nn.Parameter(torch.randn(self.side**2, config.dim) * config.dim**-0.5)
         self.trunk = JointTransformer(
             config, num_tokens=num_tokens, latent_dim=latent_dim, output_dim=channels * patch_size**2, tokens_see_image=False
         )

@@ -12,8 +12,8 @@ from visiontok.layers.activations import gelu_tanh
 from visiontok.layers.attention import SelfAttention
 from visiontok.layers.modulated import modulate
 from visiontok.layers.patches import patchify, sincos_positions
-from visiontok.layers.position_modulation import PositionModulation
 from visiontok.layers.transformer import Mlp
+from visiontok.tokenizers.image.selftok.position_modulation import PositionModulation
 
 
 class DualStreamConfig(Config):
@@ -21,23 +21,23 @@ class DualStreamConfig(Config):
 
     Attributes:
         depth: number of blocks.
-        width, num_heads: of the patches' stream.
-        query_width, query_heads: of the queries' stream.
-        mlp_ratio: hidden width of both feed-forward parts over the stream's.
+        dim, num_heads: of the patches' stream.
+        query_dim, query_num_heads: of the queries' stream.
+        mlp_ratio: hidden dim of both feed-forward parts over the stream's.
     """
 
     depth: int = Field(default=16, gt=0)
-    width: int = Field(default=64, gt=0, multiple_of=4)
+    dim: int = Field(default=64, gt=0, multiple_of=4)
     num_heads: int = Field(default=4, gt=0)
-    query_width: int = Field(default=512, gt=0)
-    query_heads: int = Field(default=8, gt=0)
+    query_dim: int = Field(default=512, gt=0)
+    query_num_heads: int = Field(default=8, gt=0)
     mlp_ratio: float = Field(default=4.0, gt=0)
 
     @model_validator(mode="after")
     def _check(self) -> DualStreamConfig:
-        for heads, width in ((self.num_heads, self.width), (self.query_heads, self.query_width)):
-            if width % heads:
-                raise ValueError(f"{heads} heads do not divide a width of {width}")
+        for heads, dim in ((self.num_heads, self.dim), (self.query_num_heads, self.query_dim)):
+            if dim % heads:
+                raise ValueError(f"num_heads {heads} does not divide dim {dim}")
         return self
 
 
@@ -51,20 +51,20 @@ class DualStreamBlock(nn.Module):
 
     def __init__(self, config: DualStreamConfig, *, is_last: bool) -> None:
         super().__init__()
-        width, query_width = config.width, config.query_width
-        self.query_heads = config.query_heads
-        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.attn = None if is_last else SelfAttention(width, config.num_heads)
-        self.mlp = None if is_last else Mlp(width, int(width * config.mlp_ratio), activation=gelu_tanh)
-        self.modulation = PositionModulation(query_width, parts=6)
-        self.query_norm = nn.LayerNorm(query_width, eps=1e-6, elementwise_affine=False)
-        self.query_qkv = nn.Linear(query_width, 3 * query_width)
-        self.patch_kv = nn.Linear(width, 2 * query_width)
-        self.query_proj = nn.Linear(query_width, query_width)
-        self.query_mlp = Mlp(query_width, int(query_width * config.mlp_ratio), activation=gelu_tanh)
+        dim, query_dim = config.dim, config.query_dim
+        self.query_num_heads = config.query_num_heads
+        self.norm = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
+        self.attn = None if is_last else SelfAttention(dim, config.num_heads)
+        self.mlp = None if is_last else Mlp(dim, int(dim * config.mlp_ratio), activation=gelu_tanh)
+        self.modulation = PositionModulation(query_dim, parts=6)
+        self.query_norm = nn.LayerNorm(query_dim, eps=1e-6, elementwise_affine=False)
+        self.query_qkv = nn.Linear(query_dim, 3 * query_dim)
+        self.patch_kv = nn.Linear(dim, 2 * query_dim)
+        self.query_proj = nn.Linear(query_dim, query_dim)
+        self.query_mlp = Mlp(query_dim, int(query_dim * config.mlp_ratio), activation=gelu_tanh)
 
     def forward(self, patches: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Patches (B, n, width), queries (B, K, query_width) -> the same shapes."""
+        """Patches (B, n, dim), queries (B, K, query_dim) -> the same shapes."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation.of_first(queries.shape[1])
         seen = self.norm(patches)
         queries = torch.addcmul(queries, gate1, self._read(seen, modulate(self.query_norm(queries), shift1, scale1)))
@@ -82,7 +82,7 @@ class DualStreamBlock(nn.Module):
 
     def _heads(self, x: Tensor, parts: int) -> Tensor:
         """(B, L, parts * D) -> (parts, B, heads, L, D / heads)."""
-        return x.unflatten(2, (parts, self.query_heads, -1)).permute(2, 0, 3, 1, 4)
+        return x.unflatten(2, (parts, self.query_num_heads, -1)).permute(2, 0, 3, 1, 4)
 
 
 class DualStreamEncoder(nn.Module):
@@ -103,11 +103,11 @@ class DualStreamEncoder(nn.Module):
         super().__init__()
         side = grid_size // patch_size
         self.patch_size = patch_size
-        self.patch_embed = nn.Linear(channels * patch_size**2, config.width)
-        self.register_buffer("patch_positions", sincos_positions(side, side, config.width))
-        self.queries = nn.Parameter(torch.randn(num_queries, config.query_width) * 0.02)
+        self.patch_embed = nn.Linear(channels * patch_size**2, config.dim)
+        self.register_buffer("patch_positions", sincos_positions(side, side, config.dim))
+        self.queries = nn.Parameter(torch.randn(num_queries, config.query_dim) * 0.02)
         self.blocks = nn.ModuleList(DualStreamBlock(config, is_last=number == config.depth) for number in range(1, config.depth + 1))
-        self.to_latents = nn.Linear(config.query_width, latent_dim)
+        self.to_latents = nn.Linear(config.query_dim, latent_dim)
 
     def forward(self, grid: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, K, latent_dim)."""

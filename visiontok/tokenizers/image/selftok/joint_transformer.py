@@ -17,30 +17,30 @@ from visiontok.base.config import Config
 from visiontok.layers.activations import gelu_tanh
 from visiontok.layers.modulated import Modulation, modulate
 from visiontok.layers.nested_dropout import prefix_mask
-from visiontok.layers.position_modulation import PositionModulation, token_positions
 from visiontok.layers.timesteps import TimestepEmbedding
 from visiontok.layers.transformer import Mlp
+from visiontok.tokenizers.image.selftok.position_modulation import PositionModulation, token_positions
 
 
 class JointTransformerConfig(Config):
     """Sizes of both streams, which are alike.
 
     Attributes:
-        width: D.
+        dim: D.
         depth: number of blocks.
-        num_heads: attention heads; must divide the width.
-        mlp_ratio: hidden width of the feed-forward parts over D.
+        num_heads: attention heads; must divide `dim`.
+        mlp_ratio: hidden dim of the feed-forward parts over D.
     """
 
-    width: int = Field(default=1536, gt=0, multiple_of=4)
+    dim: int = Field(default=1536, gt=0, multiple_of=4)
     depth: int = Field(default=24, gt=0)
     num_heads: int = Field(default=24, gt=0)
     mlp_ratio: float = Field(default=4.0, gt=0)
 
     @model_validator(mode="after")
     def _check(self) -> JointTransformerConfig:
-        if self.width % self.num_heads:
-            raise ValueError(f"{self.num_heads} heads do not divide a width of {self.width}")
+        if self.dim % self.num_heads:
+            raise ValueError(f"num_heads {self.num_heads} does not divide dim {self.dim}")
         return self
 
 
@@ -70,12 +70,12 @@ class Stream(nn.Module):
 
     def __init__(self, config: JointTransformerConfig, *, is_read_only: bool = False) -> None:
         super().__init__()
-        width = config.width
+        dim = config.dim
         self.num_heads = config.num_heads
-        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = None if is_read_only else nn.Linear(width, width)
-        self.mlp = None if is_read_only else Mlp(width, int(width * config.mlp_ratio), activation=gelu_tanh)
+        self.norm = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = None if is_read_only else nn.Linear(dim, dim)
+        self.mlp = None if is_read_only else Mlp(dim, int(dim * config.mlp_ratio), activation=gelu_tanh)
 
     def heads(self, x: Tensor, shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, L, D) -> query, key and value, each (B, heads, L, D / heads)."""
@@ -97,8 +97,8 @@ class JointBlock(nn.Module):
     def __init__(self, config: JointTransformerConfig, *, is_last: bool) -> None:
         super().__init__()
         self.image, self.context = Stream(config), Stream(config, is_read_only=is_last)
-        self.image_modulation = Modulation(config.width, parts=6)
-        self.context_modulation = Modulation(config.width, parts=2) if is_last else PositionModulation(config.width, parts=6)
+        self.image_modulation = Modulation(config.dim, parts=6)
+        self.context_modulation = Modulation(config.dim, parts=2) if is_last else PositionModulation(config.dim, parts=6)
 
     def forward(
         self,
@@ -151,15 +151,15 @@ class JointTransformer(nn.Module):
 
     def __init__(self, config: JointTransformerConfig, *, num_tokens: int, latent_dim: int, output_dim: int, tokens_see_image: bool) -> None:
         super().__init__()
-        width, self.tokens_see_image = config.width, tokens_see_image
+        dim, self.tokens_see_image = config.dim, tokens_see_image
         self.code_norm = nn.LayerNorm(latent_dim, eps=1e-6)
-        self.context_embed = nn.Linear(latent_dim, width)
-        self.register_buffer("token_positions", _sincos(token_positions(num_tokens), width))
-        self.time_embed = TimestepEmbedding(width)
+        self.context_embed = nn.Linear(latent_dim, dim)
+        self.register_buffer("token_positions", _sincos(token_positions(num_tokens), dim))
+        self.time_embed = TimestepEmbedding(dim)
         self.blocks = nn.ModuleList(JointBlock(config, is_last=number == config.depth) for number in range(1, config.depth + 1))
-        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.modulation = Modulation(width, parts=2)
-        self.head = nn.Linear(width, output_dim)
+        self.norm = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
+        self.modulation = Modulation(dim, parts=2)
+        self.head = nn.Linear(dim, output_dim)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 

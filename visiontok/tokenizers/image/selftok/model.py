@@ -24,7 +24,7 @@ from visiontok.decoders.flow.sampling import euler, seeded_noise, starting_noise
 from visiontok.decoders.flow.training import FlowTimes, ModeTimes, estimate, flow_loss, mix
 from visiontok.decoders.flow.visible_tokens import VisibleTokens
 from visiontok.layers.bfloat16 import products_for
-from visiontok.quantizers.positional_vector import PositionalVectorQuantizerConfig
+from visiontok.quantizers.positional_vector import PositionalVectorQuantizer, PositionalVectorQuantizerConfig
 from visiontok.signals.image_preprocessing import ImagePreprocessing
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 from visiontok.tokenizers.image.selftok.decoder import JointFlowDecoder, JointOneStepDecoder
@@ -125,7 +125,7 @@ class Selftok(Tokenizer[SelftokConfig]):
         is_flow = isinstance(config.decoding, FlowDecoding)
         self.vae = None if config.vae is None else KlVae(config.vae).requires_grad_(False)
         self.encoder = DualStreamEncoder(config.encoder, **grid, num_queries=config.num_tokens, latent_dim=config.quantizer.dim)
-        self.quantizer = config.quantizer.build()
+        self.quantizer: PositionalVectorQuantizer = config.quantizer.build()
         if isinstance(config.decoding, FlowDecoding):
             self.decoder = JointFlowDecoder(config.decoder, **grid, **codes, tokens_see_image=config.decoding.tokens_see_image)
         else:

@@ -94,10 +94,10 @@ def _fields(params: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, An
         "num_tokens": num_tokens,
         "encoder": {
             "depth": encoder["depth"],
-            "width": encoder["hidden_size"],
+            "dim": encoder["hidden_size"],
             "num_heads": encoder["num_heads"],
-            "query_width": encoder["query_dim"],
-            "query_heads": encoder["query_heads"],
+            "query_dim": encoder["query_dim"],
+            "query_num_heads": encoder["query_heads"],
         },
         "quantizer": {
             "codebook_size": quantizer["codebook_size"],
@@ -111,9 +111,9 @@ def _fields(params: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, An
             },
             "decay": quantizer.get("decay", 0.99),
             "dead_below": quantizer.get("dead_code_threshold", 0.2),
-            "revived_as": quantizer.get("reset_cluster_size", 0.2),
+            "reset_usage": quantizer.get("reset_cluster_size", 0.2),
         },
-        "decoder": {"width": decoder["head_dim"] * decoder["depth"], "depth": decoder["depth"], "num_heads": decoder["depth"]},
+        "decoder": {"dim": decoder["head_dim"] * decoder["depth"], "depth": decoder["depth"], "num_heads": decoder["depth"]},
         "decoding": decoding,
     }
 

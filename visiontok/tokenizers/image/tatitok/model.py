@@ -52,7 +52,7 @@ class TaTiTok(TextTokenizer[TaTiTokConfig]):
         )
         self.quantizer = config.quantizer.build()
         self.decoder = LatentViTDecoder(config.decoder, **sizes, latent_dim=config.quantizer.dim, text_shape=self.text.shape)
-        self.head = PixelHead(config.decoder.width, config.decoder.patch_size)
+        self.head = PixelHead(config.decoder.dim, config.decoder.patch_size)
         self.preprocessing = ImagePreprocessing(size=config.image_size)
         self.nested_dropout = config.nested_dropout
         self.layout = config.layout

@@ -21,7 +21,7 @@ from visiontok.quantizers.continuous import GaussianBottleneckConfig
 from visiontok.quantizers.vector import VectorQuantizerConfig
 from visiontok.tokenizers.image.tatitok.model import TaTiTok, TaTiTokConfig
 
-VIT_B = ViTConfig(width=768, depth=12, num_heads=12, patch_size=16)
+VIT_B = ViTConfig(dim=768, depth=12, num_heads=12, patch_size=16)
 """The paper's size, with a patch that is our choice."""
 
 

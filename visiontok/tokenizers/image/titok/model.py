@@ -24,15 +24,16 @@ from visiontok.layers.conv import ConvNetConfig
 from visiontok.quantizers.continuous import GaussianBottleneckConfig
 from visiontok.signals.image_preprocessing import ImagePreprocessing
 from visiontok.tokenizers.image.maskgit_vqgan.model import MaskGitVqgan
+from visiontok.tokenizers.image.titok.reference import REFERENCE_KEYS
 from visiontok.tokenizers.shared.latent_vit import LatentViTConfig
 from visiontok.tokens import Latents, Tokens
 
 VIT_SIZES = {
-    "tiny": {"width": 32, "depth": 2, "num_heads": 4},
-    "micro": {"width": 48, "depth": 3, "num_heads": 6},
-    "small": {"width": 512, "depth": 8, "num_heads": 8},
-    "base": {"width": 768, "depth": 12, "num_heads": 12},
-    "large": {"width": 1024, "depth": 24, "num_heads": 16},
+    "tiny": {"dim": 32, "depth": 2, "num_heads": 4},
+    "micro": {"dim": 48, "depth": 3, "num_heads": 6},
+    "small": {"dim": 512, "depth": 8, "num_heads": 8},
+    "base": {"dim": 768, "depth": 12, "num_heads": 12},
+    "large": {"dim": 1024, "depth": 24, "num_heads": 16},
 }
 """The paper's sizes, and two for tests."""
 
@@ -102,9 +103,9 @@ class TiTok(Tokenizer[TiTokConfig]):
         self.quantizer = config.quantizer.build()
         self.decoder = LatentViTDecoder(config.decoder, **sizes, latent_dim=config.quantizer.dim)
         self.head = (
-            PixelHead(config.decoder.width, config.decoder.patch_size)
+            PixelHead(config.decoder.dim, config.decoder.patch_size)
             if config.head == "pixels"
-            else CodeHead(config.decoder.width, config.num_proxy_codes)
+            else CodeHead(config.decoder.dim, config.num_proxy_codes)
         )
         self.pixel_codebook: nn.Parameter | None = None
         self.pixel_decoder: ConvDecoder | None = None
@@ -194,8 +195,9 @@ def read_reference_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `LatentViTConfig` from the authors' nested configuration.
 
     Raises:
-        ConfigError: if it lacks one of them, or names a ViT size that nobody knows.
+        ConfigError: if it has an unknown key, lacks a size, or names a ViT size that nobody knows.
     """
+    REFERENCE_KEYS.check(config, source="the TiTok reference configuration")
     try:
         model, size = config["model"]["vq_model"], config["dataset"]["preprocessing"]["crop_size"]
         known = {**VIT_SIZES, **{name: _our_names(vit) for name, vit in config.get("overrides", {}).get("vit_sizes", {}).items()}}
@@ -203,7 +205,8 @@ def read_reference_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
             net: {**known[model[f"vit_{short}_model_size"]], "patch_size": model[f"vit_{short}_patch_size"]}
             for net, short in (("encoder", "enc"), ("decoder", "dec"))
         }
-        quantizer: dict[str, Any] = {"type": "gaussian", "dim": model["token_size"]}
+        kl_weight = config.get("losses", {}).get("kl_weight", 1e-6)
+        quantizer: dict[str, Any] = {"type": "gaussian", "dim": model["token_size"], "kl_weight": kl_weight}
         if model.get("quantize_mode", "vq") == "vq":
             normalize = model.get("use_l2_norm", False)
             quantizer = {
@@ -221,4 +224,4 @@ def read_reference_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _our_names(vit: Mapping[str, int]) -> dict[str, int]:
     """The authors' name for depth is layers, for num_heads heads."""
-    return {"width": vit["width"], "depth": vit["layers"], "num_heads": vit["heads"]}
+    return {"dim": vit["width"], "depth": vit["layers"], "num_heads": vit["heads"]}

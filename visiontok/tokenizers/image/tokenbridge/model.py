@@ -15,8 +15,8 @@ from torch import Tensor
 from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.quantizers.dimension_wise import DimensionWiseQuantizerConfig
 from visiontok.quantizers.continuous import GaussianBottleneck
+from visiontok.quantizers.dimension_wise import DimensionWiseQuantizerConfig
 from visiontok.quantizers.quantized_bottleneck import QuantizedBottleneck
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 from visiontok.tokenizers.image.titok.model import TiTok, TiTokConfig

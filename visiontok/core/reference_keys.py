@@ -1,0 +1,61 @@
+"""Which keys of the authors' configurations a family reads, and why it ignores the others: no key is dropped in silence."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from visiontok.base.errors import ConfigError
+from visiontok.core.keymap import matches
+
+
+@dataclass(frozen=True)
+class ReferenceKeys:
+    """The keys of the authors' configuration of one family.
+
+    Keys are dotted paths into the nested configuration, in the patterns of `KeyMap`: `{}` stands for one component, a final `{*}` for any rest.
+    Top-level keys that begin with an underscore hold notes of whoever wrote the file and are never an error.
+
+    Attributes:
+        read: keys that decide something here.
+        ignored: keys that decide nothing here -> the reason.
+    """
+
+    read: tuple[str, ...]
+    ignored: Mapping[str, str] = field(default_factory=dict)
+
+    def check(self, config: Mapping[str, Any], *, source: str) -> None:
+        """Make sure that every key is known.
+
+        Args:
+            config: the authors' configuration.
+            source: what it is called in the error.
+
+        Raises:
+            ConfigError: listing the keys that are neither read nor known to be ignored, and what they may have been meant to be.
+        """
+        known = (*self.read, *self.ignored)
+        own = {name: value for name, value in config.items() if not str(name).startswith("_")}
+        unknown = [key for key in _leaves(own) if not any(matches(pattern, key) for pattern in known)]
+        if unknown:
+            listed = "; ".join(f"{key}{_suggestion(key, self.read)}" for key in unknown[:10])
+            raise ConfigError(
+                f"{source} has {len(unknown)} unknown key{'s' if len(unknown) > 1 else ''}: {listed}. "
+                "Every key must be read or known to be without effect; remove it, or correct its name"
+            )
+
+
+def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted keys of all values that are no mappings with entries."""
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _suggestion(key: str, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(key, known, n=2, cutoff=0.75)
+    return f" (did you mean {' or '.join(close)}?)" if close else ""

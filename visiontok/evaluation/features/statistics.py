@@ -1,0 +1,149 @@
+"""Means and covariances of one side of a Fréchet distance in files that the common programs read and write.
+
+ADM, pytorch-fid and clean-fid keep `mu` and `sigma` in an .npz, torch-fidelity keeps them in a .pt. None of them says of how many pictures,
+of which split or over which network; ours say it beside, and other programs pass it over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+
+from visiontok.base.errors import EvaluationError
+from visiontok.base.files import replacing
+
+Split = Literal["train", "val", "test", "generated"]
+ADM_TRAINING_FILES = ("VIRTUAL_imagenet", "adm_in256_stats")
+"""How the names of ADM's files begin, which hold statistics of ImageNet's training set."""
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """What a Fréchet distance needs of one side.
+
+    Attributes:
+        mean: (D,) float64.
+        covariance: (D, D) float64, unbiased (divided by n - 1).
+        count: number of samples.
+    """
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    count: int
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceStatistics:
+    """What a file says of one side.
+
+    Attributes:
+        mean: (D,) float64.
+        covariance: (D, D) float64.
+        sha256: of the file.
+        count: number of pictures; None where neither the file nor the reader says it.
+        split: which pictures; None where it is not said.
+        extractor: identity of the features' extractor; None where it is not said.
+    """
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    sha256: str
+    count: int | None
+    split: Split | None
+    extractor: str | None
+
+
+def write_statistics(path: str | Path, statistics: Statistics, *, split: Split, extractor: str, spatial: Statistics | None = None) -> None:
+    """Write a file, whole or not at all.
+
+    Args:
+        path: ending in .npz for ADM, pytorch-fid and clean-fid, or in .pt for torch-fidelity, which wants the mean in float32.
+        statistics: of the pooled features.
+        split: which pictures these were.
+        extractor: identity of the features' extractor.
+        spatial: of the spatial features; ADM's script does not read a file without them.
+
+    Raises:
+        EvaluationError: for another ending.
+    """
+    path = Path(path)
+    values: dict[str, Any] = {"mu": statistics.mean, "sigma": statistics.covariance}
+    if spatial is not None:
+        values |= {"mu_s": spatial.mean, "sigma_s": spatial.covariance}
+    values |= {"count": np.asarray(statistics.count), "split": np.asarray(split), "extractor": np.asarray(extractor)}
+    if path.suffix not in (".npz", ".pt"):
+        raise EvaluationError(f"statistics are written as .npz or .pt, not as {path.name}")
+    with replacing(path) as temporary:
+        if path.suffix == ".npz":
+            np.savez(temporary, **values)
+        else:
+            values |= {"mu": statistics.mean.astype(np.float32), "count": statistics.count, "split": split, "extractor": extractor}
+            torch.save(values, temporary)
+
+
+def read_statistics(path: str | Path, *, count: int | None = None, split: Split | None = None, extractor: str | None = None) -> ReferenceStatistics:
+    """Read a file of any of these programs.
+
+    Args:
+        path: .npz or .pt.
+        count, split, extractor: what the file does not say and you know; what it says must agree.
+
+    Raises:
+        EvaluationError: if the file cannot be read, holds no statistics, or says otherwise.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise EvaluationError(f"there is no statistics file {path}")
+    try:
+        values = _read_npz(path) if path.suffix == ".npz" else _read_pt(path)
+        mean, covariance = (np.asarray(values[key], dtype=np.float64) for key in ("mu", "sigma"))
+    except KeyError as error:
+        raise EvaluationError(f"{path} holds no {error}; expected the mean 'mu' (D,) and the covariance 'sigma' (D, D)") from error
+    except Exception as error:  # both libraries raise many kinds for damaged files
+        raise EvaluationError(f"{path} is not a readable statistics file: {error}") from error
+    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+        raise EvaluationError(f"{path} holds a mean of shape {mean.shape} and a covariance of shape {covariance.shape}; expected (D,) and (D, D)")
+    said_split = str(values["split"]) if "split" in values else "train" if path.name.startswith(ADM_TRAINING_FILES) else None
+    if said_split not in (None, *get_args(Split)):
+        raise EvaluationError(f"{path} is of the split {said_split!r}; known: {', '.join(get_args(Split))}")
+    return ReferenceStatistics(
+        mean,
+        covariance,
+        hashlib.sha256(path.read_bytes()).hexdigest(),
+        count=_agreed(path, "count", int(values["count"]) if "count" in values else None, count),
+        split=_agreed(path, "split", said_split, split),
+        extractor=_agreed(path, "extractor", str(values["extractor"]) if "extractor" in values else None, extractor),
+    )
+
+
+def _agreed(path: Path, what: str, said: Any, given: Any) -> Any:
+    if None not in (said, given) and said != given:
+        raise EvaluationError(f"{path} says that its {what} is {said}, not {given}")
+    return given if said is None else said
+
+
+def _read_npz(path: Path) -> Mapping[str, Any]:
+    if not zipfile.is_zipfile(path):
+        raise ValueError("no .npz archive")
+    with np.load(path, allow_pickle=False) as archive:
+        wanted = [key for key in ("mu", "sigma", "count", "split", "extractor") if key in archive.files]  # ADM's files hold pictures too
+        return {key: archive[key] for key in wanted}
+
+
+def _read_pt(path: Path) -> Mapping[str, Any]:
+    """A dictionary of arrays: torch reads arrays only where their builders are named."""
+    reconstruct: Any = np.empty(0).__reduce__()[0]
+    names = ("numpy._core.multiarray._reconstruct", "numpy.core.multiarray._reconstruct")
+    kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)]
+    with torch.serialization.safe_globals([np.ndarray, np.dtype, *kinds, *((reconstruct, name) for name in names)]):
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(loaded, dict):
+        raise KeyError("mu")
+    return loaded

@@ -1,0 +1,82 @@
+"""The page of a generation run: the numbers, and samples of every class."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from visiontok.evaluation.generation.samples import Samples
+from visiontok.evaluation.results.report.images import to_picture
+from visiontok.evaluation.results.report.page import write_report
+from visiontok.evaluation.results.report.sections import Folded, Picture, PictureRow, Pictures, Row, Section, Table, Text
+from visiontok.evaluation.results.report.tables import result_table
+from visiontok.evaluation.results.result import Result
+
+_CLASSES, _EACH = 20, 10
+
+
+def write_generation_report(path: Path, result: Result, samples: Samples) -> None:
+    """Write one self-contained page.
+
+    Args:
+        path: of the HTML file.
+        result: of a generation suite.
+        samples: the pictures it was measured on.
+    """
+    name = result.model.name if result.model else "given samples"
+    sections: list[Section] = [result_table([result], title="Numbers"), *_seeds(result), *_by_class(result), _pictures(samples)]
+    if result.generated_skipped:
+        sections.append(Text("Samples that could not be read", list(result.generated_skipped)))
+    if result.omitted:
+        sections.append(Text("Not measured", [f"{metric}: {reason}" for metric, reason in result.omitted.items()]))
+    identity = [f"weights: SHA-256 {result.model.weights_sha256}, {result.model.parameters:,} parameters"] if result.model else []
+    documents: dict[str, Any] = {"sampling": result.sampling, "reference": result.data.to_dict(), "suite": result.suite}
+    words = [f"{key}: {json.dumps(document, ensure_ascii=False)}" for key, document in documents.items() if document is not None]
+    extractors = [f"{extractor}: {sha}" for extractor, sha in result.extractors.items()]
+    generated = f"samples: SHA-256 {result.generated_sha256}"
+    sections.append(Folded("What exactly was measured", [Text("", [*identity, generated, *extractors, *words])]))
+    facts = {**result.environment.versions, **result.environment.hardware, "measured": f"{result.run.finished}, in {result.run.seconds:.0f} s"}
+    write_report(path, f"{result.suite['name']}: {name}", sections, summary=str(result.suite.get("description", "")), facts=facts)
+
+
+def _pictures(samples: Samples) -> Pictures:
+    """The first samples of every class, or of all."""
+    classes = samples.classes
+    if classes is None:
+        groups = {"": list(range(min(len(samples), _CLASSES * _EACH)))}
+    else:
+        places: dict[int, list[int]] = {}
+        for place, label in enumerate(classes):
+            places.setdefault(label, []).append(place)
+        groups = {f"class {label}": places[label][:_EACH] for label in sorted(places)[:_CLASSES]}
+    read: dict[int, Picture] = {row: to_picture(image) for row, image in samples.read(sorted(row for rows in groups.values() for row in rows))}
+    lines = [
+        PictureRow(label, [read[row] for row in rows[start : start + _EACH] if row in read])
+        for label, rows in groups.items()
+        for start in range(0, len(rows), _EACH)
+    ]
+    width = min(110, max(next(iter(read.values())).shape[1], 48)) if read else 72
+    note = "The first samples, not chosen." if classes is None else "The first samples of each class, not chosen."
+    more = f" {len(set(classes)) - _CLASSES} further classes are not shown." if classes is not None and len(set(classes)) > _CLASSES else ""
+    return Pictures("Samples", lines, width=width, note=note + more)
+
+
+def _seeds(result: Result) -> list[Section]:
+    spread = [(value, value.seeds) for value in result.values if value.seeds is not None]
+    if not spread:
+        return []
+    columns = ["metric", *(f"seed {seed}" for seed in spread[0][1].values), "deviation"]
+    rows = [Row([value.label, *(f"{number:.4g}" for number in seeds.values.values()), f"{seeds.deviation:.2g}"]) for value, seeds in spread]
+    return [Table("By seed", columns, rows, note="Each seed is another set of samples; the deviation is that of a single set.")]
+
+
+def _by_class(result: Result) -> list[Section]:
+    """How often each class that was asked for is seen."""
+    sections: list[Section] = []
+    for value in result.values:
+        shares = value.details.get("by_class")
+        if isinstance(shares, dict):
+            rows = [Row([f"class {label}", f"{share:.3g}"]) for label, share in shares.items()]
+            sections.append(Folded(f"{value.label} by class", [Table("", ["class", "share"], rows)]))
+    return sections

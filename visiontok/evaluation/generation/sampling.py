@@ -1,0 +1,200 @@
+"""Writing the samples that a generation protocol asks for: how many, of which classes, in which order; an interrupted run goes on."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import Field, JsonValue
+from torch import Tensor
+
+from visiontok.base.config import Config
+from visiontok.base.errors import ConfigError, EvaluationError
+from visiontok.base.files import replacing
+from visiontok.core.tokenizer import Tokenizer
+from visiontok.evaluation.features.protocol import to_uint8
+from visiontok.evaluation.results.identity import processes
+from visiontok.evaluation.results.result import ModelIdentity
+from visiontok.generators.base import Generator
+from visiontok.generators.decoding import SampleNoise
+
+ClassOrder = Literal["cycle", "by-class", "shuffled", "uniform"]
+
+
+class SamplePlan(Config):
+    """What is to be sampled. Equal plans give equal pictures, whatever the batch size and however often the run was interrupted.
+
+    Attributes:
+        num_samples: N.
+        class_order: `cycle` goes through the classes again and again, so that every run of consecutive samples is balanced (TiTok, RAR);
+            `by-class` writes one class after the other in equal shares (MAR); `shuffled` are the same shares in an order drawn with the
+            seed (LlamaGen), which block-wise Inception Scores need; `uniform` draws every class on its own.
+        seed: of the draws of every sample, and of the order.
+        generator, tokenizer: what samples and what decodes.
+        sampling: numbers of the sampler, such as guidance and temperature.
+    """
+
+    num_samples: int = Field(gt=0)
+    class_order: ClassOrder = "cycle"
+    seed: int = Field(default=0, ge=0)
+    generator: ModelIdentity
+    tokenizer: ModelIdentity
+    sampling: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+def classes_in_order(num_samples: int, num_classes: int, order: ClassOrder, *, seed: int) -> list[int]:
+    """The class of every sample.
+
+    Raises:
+        ConfigError: if equal shares are asked for and N is no multiple of the number of classes.
+    """
+    draw = np.random.default_rng([3, seed])
+    if order == "uniform":
+        return draw.integers(num_classes, size=num_samples).tolist()
+    if num_samples % num_classes and order != "cycle":
+        raise ConfigError(f"{num_samples} samples cannot be shared equally by {num_classes} classes; take a multiple, or class_order=cycle")
+    cycle = np.arange(num_samples) % num_classes
+    if order == "by-class":
+        return np.sort(cycle).tolist()
+    return (draw.permutation(cycle) if order == "shuffled" else cycle).tolist()
+
+
+def write_samples(
+    plan: SamplePlan,
+    generator: Generator[Any],
+    tokenizer: Tokenizer[Any],
+    output: str | Path,
+    *,
+    batch_size: int = 16,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Sample what is missing.
+
+    Under torch.distributed every process samples its share of a folder.
+
+    Args:
+        plan: of the samples; a folder or file that was begun with another plan is refused.
+        generator, tokenizer: those of the plan.
+        output: a folder, which gets one PNG per sample, or an .npz file with `arr_0` uint8 (N, H, W, 3) and the classes in `arr_1`.
+        batch_size: samples at a time.
+        progress: called with the samples done and their number.
+
+    Raises:
+        EvaluationError: if the output was begun with another plan, or several processes are to write one file.
+        ConfigError: if the classes cannot be shared as the plan says.
+    """
+    num_classes = generator.config.num_classes
+    classes = classes_in_order(plan.num_samples, num_classes, plan.class_order, seed=plan.seed) if num_classes else None
+    rank, world_size = processes()
+    store = _ArrayStore(Path(output), plan, classes) if Path(output).suffix == ".npz" else _FolderStore(Path(output), plan, classes)
+    if world_size > 1 and isinstance(store, _ArrayStore):
+        raise EvaluationError("several processes cannot write one .npz file; let them write a folder")
+    share = range(plan.num_samples * rank // world_size, plan.num_samples * (rank + 1) // world_size)
+    missing = store.missing(share)
+    sampler = generator.sampler(**plan.sampling)
+    for start in range(0, len(missing), batch_size):
+        progress(len(share) - len(missing) + start, len(share))
+        rows = missing[start : start + batch_size]
+        condition = None if classes is None else torch.tensor([classes[row] for row in rows])
+        count = len(rows) if classes is None else None
+        tokens = generator.generate(condition, num_samples=count, generator=SampleNoise(plan.seed, rows), sampler=sampler)
+        store.write(rows, to_uint8(tokenizer.decode(tokens).float()).cpu())
+    progress(len(share), len(share))
+    store.finish()
+
+
+class _Store(ABC):
+    """Where samples lie, and what lies there already."""
+
+    def __init__(self, notes: Path, plan: SamplePlan) -> None:
+        """Begin, or go on with what was begun.
+
+        Raises:
+            EvaluationError: if it was begun with another plan.
+        """
+        if notes.is_file():
+            known = json.loads(notes.read_text(encoding="utf-8"))
+            changed = [key for key, value in plan.to_dict().items() if known.get(key) != value]
+            if changed:
+                where = f"{notes.parent} holds samples of another plan: {', '.join(changed)} differ"
+                raise EvaluationError(f"{where}; choose another place, or remove what is there")
+        else:
+            with replacing(notes) as temporary:
+                temporary.write_text(json.dumps(plan.to_dict(), indent=2), encoding="utf-8")
+
+    @abstractmethod
+    def missing(self, share: range) -> list[int]:
+        """Rows that are not there yet."""
+
+    @abstractmethod
+    def write(self, rows: Sequence[int], pictures: Tensor) -> None:
+        """Store pictures (B, 3, H, W) uint8."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Everything is there."""
+
+
+class _FolderStore(_Store):
+    """One PNG per sample, each whole or absent."""
+
+    def __init__(self, folder: Path, plan: SamplePlan, classes: Sequence[int] | None) -> None:
+        super().__init__(folder / "plan.json", plan)
+        digits = max(5, len(str(plan.num_samples - 1)))
+        suffixes = [""] * plan.num_samples if classes is None else [f"-class-{label:04d}" for label in classes]
+        self._paths = [folder / f"{row:0{digits}d}{suffix}.png" for row, suffix in enumerate(suffixes)]
+
+    def missing(self, share: range) -> list[int]:
+        return [row for row in share if not self._paths[row].is_file()]
+
+    def write(self, rows: Sequence[int], pictures: Tensor) -> None:
+        for row, picture in zip(rows, pictures, strict=True):
+            with replacing(self._paths[row]) as temporary:
+                Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(temporary, format="PNG")
+
+    def finish(self) -> None:
+        """The folder is what was wanted."""
+
+
+class _ArrayStore(_Store):
+    """An array on disk that becomes the .npz file when it is full."""
+
+    def __init__(self, path: Path, plan: SamplePlan, classes: Sequence[int] | None) -> None:
+        self._path, self._classes, self._count = path, classes, plan.num_samples
+        self._array_path = path.with_name(f".{path.stem}.unfinished.npy")
+        self._position_path = path.with_name(f".{path.stem}.unfinished.txt")
+        super().__init__(path.with_name(f"{path.stem}.plan.json"), plan)
+
+    def missing(self, share: range) -> list[int]:
+        if self._path.is_file():
+            return []
+        if not (self._array_path.is_file() and self._position_path.is_file()):
+            return list(share)
+        return list(range(int(self._position_path.read_text()), share.stop))
+
+    def write(self, rows: Sequence[int], pictures: Tensor) -> None:
+        mode: Any = "r+" if self._array_path.is_file() and rows[0] else "w+"
+        shape = (self._count, *pictures.shape[2:], 3)
+        array = np.lib.format.open_memmap(self._array_path, mode=mode, dtype=np.uint8, shape=None if mode == "r+" else shape)
+        array[rows[0] : rows[-1] + 1] = pictures.permute(0, 2, 3, 1).numpy()
+        array.flush()
+        with replacing(self._position_path) as temporary:
+            temporary.write_text(str(rows[-1] + 1))
+
+    def finish(self) -> None:
+        if self._path.is_file():
+            return
+        with replacing(self._path) as temporary, zipfile.ZipFile(temporary, "w", compression=zipfile.ZIP_STORED) as archive:
+            archive.write(self._array_path, "arr_0.npy")
+            if self._classes is not None:
+                with archive.open("arr_1.npy", "w") as file:
+                    np.lib.format.write_array(file, np.asarray(self._classes, dtype=np.int64))
+        self._array_path.unlink()
+        self._position_path.unlink()

@@ -1,0 +1,82 @@
+"""How far a Fréchet distance would lie elsewhere for other pictures: a bootstrap over pictures, where it is affordable and means something.
+
+A distance of N samples lies above that of infinitely many, and one of resampled samples above that once more. So the resampled distances are
+centred on the measured one: the interval is about the distance at this N, which is what two models measured on equal N are compared by.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from visiontok.evaluation.features.statistics import Statistics
+from visiontok.evaluation.metrics.bootstrap import BootstrapConfig, Interval
+from visiontok.evaluation.metrics.frechet import frechet_distance
+
+RESAMPLES = 200
+"""At most; each costs as much as the distance itself."""
+
+_WORK = 2e11
+"""Floating-point operations that an interval may cost, some seconds on one core."""
+
+
+def why_no_interval(count: int | None, dimensions: int) -> str:
+    """Why a distance of N = `count` samples and D features gets no interval; empty where it gets one.
+
+    Needs no pictures, so that features are kept only where they will be used.
+    """
+    if count is None:
+        return "the number of pictures was not known beforehand, so their features were not kept"
+    if count < 2 * dimensions:
+        return f"{count} pictures are fewer than twice the {dimensions} features: resampled covariances would be singular"
+    if RESAMPLES * (4.0 * count * dimensions**2 + 100.0 * dimensions**3) > _WORK:
+        return f"resampling {count} pictures of {dimensions} features takes too long"
+    return ""
+
+
+def resampled_distances(measured: np.ndarray, reference: np.ndarray | Statistics, *, paired: bool, bootstrap: BootstrapConfig) -> np.ndarray:
+    """Distances of resampled pictures (R,), R = min(resamples, `RESAMPLES`).
+
+    Equal seeds and counts draw equal pictures, so that the distances of two models on the same pictures can be subtracted one by one.
+
+    Args:
+        measured: features (N, D).
+        reference: features (M, D), or statistics, which stay as they are.
+        paired: whether row i of both sides is the same picture, before and after.
+        bootstrap: seed and number.
+    """
+    draw = np.random.default_rng([bootstrap.seed, 0])
+    draw_reference = np.random.default_rng([bootstrap.seed, 1])
+    centre = measured.mean(axis=0, dtype=np.float64)
+    first = measured - centre
+    second = reference - centre if isinstance(reference, np.ndarray) else None
+    fixed = None if isinstance(reference, np.ndarray) else (reference.mean - centre, reference.covariance)
+    distances = []
+    for _ in range(min(bootstrap.resamples, RESAMPLES)):
+        times = _times_drawn(len(first), draw)
+        side = _moments(first, times)
+        if second is not None:
+            other = _moments(second, times if paired else _times_drawn(len(second), draw_reference))
+        else:
+            assert fixed is not None
+            other = fixed
+        distances.append(frechet_distance(*side, *other))
+    return np.asarray(distances)
+
+
+def centred_interval(value: float, resampled: np.ndarray, *, samples: int, bootstrap: BootstrapConfig) -> Interval:
+    """`value` and how far resampled values lie around their own mean."""
+    tail = (1 - bootstrap.confidence) / 2
+    low, high = np.quantile(resampled - resampled.mean(), [tail, 1 - tail])
+    drawn = bootstrap.replace(resamples=len(resampled))
+    return Interval(low=value + float(low), high=value + float(high), samples=samples, bootstrap=drawn)
+
+
+def _times_drawn(count: int, draw: np.random.Generator) -> np.ndarray:
+    return np.bincount(draw.integers(0, count, count), minlength=count).astype(np.float64)
+
+
+def _moments(features: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and unbiased covariance of features (N, D) that each occur so many times (N,)."""
+    count = len(features)
+    mean = times @ features / count
+    return mean, ((features * times[:, None]).T @ features - count * np.outer(mean, mean)) / (count - 1)

@@ -1,0 +1,79 @@
+"""One number with everything needed to read it: its protocol, its interval, its seeds."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from visiontok.base.config import Config
+from visiontok.evaluation.metrics.bootstrap import Interval
+
+
+class SeedSpread(Config):
+    """What drawing again changes.
+
+    Attributes:
+        values: seed -> the number measured with it.
+        deviation: their sample standard deviation.
+    """
+
+    values: dict[str, float]
+    deviation: float
+
+
+class MetricValue(Config):
+    """One number.
+
+    Attributes:
+        name: the metric, with the extractor or the variant where there are several: "psnr.mean_db", "FD[digit-classifier]".
+        part: which codebook it is about, where a tokenizer has several; None for the whole.
+        length: how many tokens of each image were kept, where a suite asks for several lengths; None for all of them.
+        value: None where it is not defined, such as the PSNR of images that are all identical.
+        unit: "dB", "bits", ...; empty for shares and distances.
+        better: which way is better, if any.
+        count: N, the number of images (of each side, for distances).
+        interval: over the images: of a mean by percentile bootstrap, of a Fréchet distance by resampled distances centred on it.
+        no_interval: why a metric over sets of images has none.
+        seeds: where it was measured with several seeds, the values of each; `value` is then their mean, and the ends of `interval` are
+            the means of theirs.
+        protocol: how it was computed, in words.
+        details: further numbers that belong to it.
+    """
+
+    name: str
+    part: str | None = None
+    length: int | None = None
+    value: float | None
+    unit: str = ""
+    better: Literal["higher", "lower", "neither"] = "neither"
+    count: int
+    interval: Interval | None = None
+    no_interval: str = ""
+    seeds: SeedSpread | None = None
+    protocol: str
+    details: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Name, part and length."""
+        return self.name + (f" ({self.part})" if self.part is not None else "") + (f" at {self.length} tokens" if self.length is not None else "")
+
+    @property
+    def place(self) -> tuple[str, str | None, int | None]:
+        """What tells it from the other values of a result."""
+        return self.name, self.part, self.length
+
+    @property
+    def text(self) -> str:
+        """The number for a reader, with its interval; a distance that a rounding error puts below zero is shown as zero."""
+        if self.value is None:
+            return "not defined"
+        shown = max(self.value, 0.0) if self.name.startswith(("FD", "FID")) else self.value
+        interval = f" [{_digits(self.interval.low)}, {_digits(self.interval.high)}]" if self.interval else ""
+        spread = f" ± {_digits(self.seeds.deviation)} over {len(self.seeds.values)} seeds" if self.seeds else ""
+        return _digits(shown) + spread + interval
+
+
+def _digits(number: float) -> str:
+    return f"{number:.4g}" if abs(number) < 1e4 else f"{number:.0f}"

@@ -1,0 +1,173 @@
+"""What dimension-wise quantization costs a continuous tokenizer: reconstructions before and after, at several numbers of levels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from visiontok.base.errors import EvaluationError
+from visiontok.base.files import replacing
+from visiontok.core.tokenizer import Tokenizer
+from visiontok.data import EvalLoader, ImageSource
+from visiontok.evaluation.features.protocol import to_uint8
+from visiontok.evaluation.metrics.code_counts import CodeCounts
+from visiontok.evaluation.metrics.entropy import plugin_entropy
+from visiontok.evaluation.metrics.fidelity import psnr
+from visiontok.evaluation.metrics.ssim import ssim
+from visiontok.quantizers.dimension_wise import DimensionWiseQuantizerConfig
+from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.tokenizers.image.tokenbridge.model import TokenBridge
+from visiontok.tokens import Latents, Tokens
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """One number of levels, measured.
+
+    Attributes:
+        levels: per dimension; None for the continuous tokenizer.
+        bits: log2(levels) for every dimension of every latent of a picture; None for the continuous tokenizer.
+        entropy_bits: the same with the first-order entropy of each dimension's ids in place of log2(levels), which few pictures underestimate.
+        psnr: mean over the pictures, in dB, at 8 bits.
+        ssim: mean over the pictures, at 8 bits.
+    """
+
+    levels: int | None
+    bits: float | None
+    entropy_bits: float | None
+    psnr: float
+    ssim: float
+
+
+@torch.no_grad()
+def latent_rms(tokenizer: Tokenizer[Any], source: ImageSource, *, size: int, batch_size: int, progress: Progress) -> float:
+    """Root mean square of the latents over all pictures, positions and dimensions: how far from zero they reach.
+
+    Raises:
+        EvaluationError: if the latents are all zero, or not finite.
+    """
+    count, squares = 0, 0.0
+    for _, latents in _encoded(tokenizer, source, size, batch_size, progress):
+        count, squares = count + latents.values.numel(), squares + float(latents.values.double().square().sum())
+    rms = float((squares / count) ** 0.5)
+    if not 0 < rms < float("inf"):
+        raise EvaluationError(f"the latents have a root mean square of {rms}; they must be finite and not all zero to be quantized")
+    return rms
+
+
+@torch.no_grad()
+def measure_levels(
+    tokenizer: Tokenizer[Any],
+    source: ImageSource,
+    *,
+    levels: Sequence[int],
+    latent_range: float,
+    size: int,
+    batch_size: int,
+    progress: Progress,
+) -> list[OperatingPoint]:
+    """Reconstructions of the continuous tokenizer and of its quantized forms, each decoded from ids, on the same pictures.
+
+    Args:
+        tokenizer: continuous, in evaluation mode.
+        source: of the pictures.
+        levels: to be measured.
+        latent_range: of the latents; see `DimensionWiseQuantizerConfig`.
+        size: side of the squares that pictures become.
+        batch_size: pictures per call of the model.
+        progress: called with the pictures done and their number.
+
+    Returns:
+        The continuous tokenizer first, then one point for every number of levels.
+    """
+    shape = tokenizer.encode(torch.zeros(1, 3, size, size)).layout.segments[0].shape
+    forms = [_Quantized(tokenizer, DimensionWiseQuantizerConfig(levels=count, range=latent_range), shape) for count in levels]
+    scores = []
+    for images, latents in _encoded(tokenizer, source, size, batch_size, progress):
+        scores.append(_scores(images, tokenizer.decode(latents)))
+        for form in forms:
+            form.update(images, latents)
+    return [OperatingPoint(None, None, None, *_means(scores)), *(form.point() for form in forms)]
+
+
+def draw(points: Sequence[OperatingPoint], path: Path, *, title: str, pixels: int) -> None:
+    """The rate-distortion picture, as PNG: PSNR against bits per pixel, the continuous tokenizer as a line across.
+
+    Args:
+        points: from `measure_levels`.
+        path: of the file; it gets its name when it is whole.
+        title: above.
+        pixels: of one picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    quantized = [point for point in points if point.levels is not None]
+    for label, marker, rates in (
+        ("ids as they are, log2(levels) bits each", "o-", [point.bits for point in quantized]),
+        ("entropy of each dimension's ids", "s--", [point.entropy_bits for point in quantized]),
+    ):
+        axes.plot([(rate or 0.0) / pixels for rate in rates], [point.psnr for point in quantized], marker, label=label)
+    for point in quantized:
+        axes.annotate(str(point.levels), ((point.bits or 0.0) / pixels, point.psnr), textcoords="offset points", xytext=(0, 7), ha="center")
+    axes.axhline(points[0].psnr, color="0.4", linewidth=1, linestyle=":", label="continuous latents")
+    axes.set(xlabel="bits per pixel", ylabel="PSNR in dB, mean over pictures", title=title.replace("$", r"\$"))
+    axes.margins(y=0.15)
+    axes.legend(loc="lower right", frameon=False)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150, metadata={"Software": None})
+
+
+class _Quantized:
+    """One quantized form of a tokenizer, and what was measured of it."""
+
+    def __init__(self, tokenizer: Tokenizer[Any], config: DimensionWiseQuantizerConfig, shape: tuple[int, ...]) -> None:
+        self._model = TokenBridge.quantizing(tokenizer, config)
+        self._layout = self._model.layout_for(shape)
+        self._counts = CodeCounts(self._layout)
+        self._scores: list[Tensor] = []
+
+    def update(self, images: Tensor, latents: Latents) -> None:
+        indices = self._model.quantizer.quantizer(latents.view()).indices
+        assert indices is not None
+        tokens = Tokens(indices.flatten(1), self._layout)
+        self._counts.update(tokens)
+        self._scores.append(_scores(images, self._model.decode(tokens)))
+
+    def point(self) -> OperatingPoint:
+        entropy = sum(plugin_entropy(book.counts) for book in self._counts.compute() if not book.is_joint)
+        positions = self._layout.segments[0].num_positions
+        return OperatingPoint(self._model.config.quantizer.levels, self._layout.bits, positions * entropy, *_means(self._scores))
+
+
+def _encoded(tokenizer: Tokenizer[Any], source: ImageSource, size: int, batch_size: int, progress: Progress) -> Iterator[tuple[Tensor, Latents]]:
+    """The pictures (B, 3, size, size) as 8-bit values, and their latents."""
+    done = 0
+    for batch in EvalLoader(source, preprocessing=ImagePreprocessing(size=size), batch_size=batch_size):
+        images = to_uint8(batch.images)
+        latents = tokenizer.encode(images)
+        assert isinstance(latents, Latents)
+        yield images, latents
+        done += len(images)
+        progress(done, len(source))
+
+
+def _means(scores: Sequence[Tensor]) -> list[float]:
+    means: list[float] = torch.cat(list(scores)).mean(dim=0).tolist()
+    return means
+
+
+def _scores(images: Tensor, decoded: Tensor) -> Tensor:
+    """(B, 2): PSNR and SSIM of every picture."""
+    reconstruction = to_uint8(decoded.float()).cpu()
+    return torch.stack([psnr(images, reconstruction, data_range=255), ssim(images, reconstruction, data_range=255)], dim=1)

@@ -1,0 +1,118 @@
+"""The leaderboard: every result of a folder in one Markdown page, with published figures in tables of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from visiontok import registry
+from visiontok.base.errors import EvaluationError
+from visiontok.base.files import replacing
+from visiontok.evaluation.metrics.value import MetricValue
+from visiontok.evaluation.results.result import Result
+
+_COLUMNS = ("tokens_per_image", "bits_per_pixel.nominal", "psnr.mean_db", "ssim", "lpips", "FID", "FD", "codebook.usage")
+"""What a row shows of a result, where it holds it: values whose names begin so."""
+
+_OTHER_KINDS = ("rate-distortion",)
+"""Files that may lie among the results and have pages of their own."""
+
+_HEAD = """# Evaluation
+
+`suites/` holds what can be measured: one YAML file per suite (pictures, protocol, metrics, seeds). `results/` holds what was measured: one JSON
+file per suite and model, written by
+
+    visiontok evaluate SUITE --model MODEL -o eval/results
+
+A result names the weights by their SHA-256 and the pictures by a fingerprint of their pixels, and carries its protocol with every number.
+`docs/evaluation.md` says what each metric means.
+
+## Leaderboard
+
+Written by `visiontok leaderboard` from the files in `results/`; do not edit it by hand. Results stand in one table only where they were
+measured on the same pixels. In brackets: the confidence interval over images.
+"""
+
+
+def write_leaderboard(results: Path, page: Path) -> None:
+    """Write the page of a folder of results, whole or not at all."""
+    text = leaderboard(results)
+    with replacing(page) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def leaderboard(results: Path) -> str:
+    """The page; it depends on nothing but the results and the registry.
+
+    Raises:
+        EvaluationError: if there is no such folder.
+        ConfigError: if a file in it is no result.
+    """
+    if not results.is_dir():
+        raise EvaluationError(f"there is no folder {results}; measure something with: visiontok evaluate photos --model vqgan-photos-f4")
+    found = [Result.load(path) for path in sorted(results.glob("*.json")) if _kind(path) not in _OTHER_KINDS]
+    tables: dict[tuple[str, tuple[int, int], str], list[Result]] = {}
+    for result in found:
+        tables.setdefault((str(result.suite["name"]), result.data.size, result.data.pixels_sha256), []).append(result)
+    parts = [_HEAD, *(_table(suite, group) for (suite, _, _), group in sorted(tables.items(), key=lambda item: item[0]))]
+    if not found:
+        parts.append("Nothing was measured yet.\n")
+    published = _published(found)
+    return "\n".join([*parts, *([published] if published else [])])
+
+
+def _kind(path: Path) -> object:
+    """What a file says that it holds; None where it does not say, which `Result.load` then tells."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        return None
+    return content.get("kind") if isinstance(content, dict) else None
+
+
+def _table(suite: str, results: Sequence[Result]) -> str:
+    data = results[0].data
+    names = list(dict.fromkeys(value.name for prefix in _COLUMNS for result in results for value in result.values if value.name.startswith(prefix)))
+    rows = [row for result in results for row in _rows(result, names)]
+    units = {value.name: value.unit for result in results for value in result.values}
+    heads = [f"{name} ({units[name]})" if units[name] and units[name] not in name else name for name in names]
+    description = str(results[0].suite.get("description", ""))
+    lines = [
+        f"### {suite}",
+        "",
+        f"{description} N = {data.images}, {data.size[0]} x {data.size[1]} pixels, pixels SHA-256 `{data.pixels_sha256[:16]}`.",
+        "",
+        "| " + " | ".join(["model", *heads, "weights", "measured"]) + " |",
+        "|" + "---|" * (len(heads) + 3),
+        *("| " + " | ".join(row) + " |" for row in rows),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _rows(result: Result, names: Sequence[str]) -> list[list[str]]:
+    """One row per length."""
+    rows = []
+    for length in dict.fromkeys(value.length for value in result.values):
+        values: dict[str, MetricValue] = {}
+        for value in result.values:
+            if value.length == length:
+                values.setdefault(value.name, value)
+        model = result.model.name if result.model else "samples"
+        cells = [f"`{model}`" + (f", first {length} tokens" if length else ""), *(values[name].text if name in values else "" for name in names)]
+        weights = f"`{result.model.weights_sha256[:12]}`" if result.model else ""
+        rows.append([*cells, weights, result.run.finished[:10]])
+    return rows
+
+
+def _published(results: Sequence[Result]) -> str:
+    """What others published about the models measured here."""
+    known = registry.checkpoints()
+    models = dict.fromkeys(result.model.name for result in results if result.model and result.model.name in known)
+    figures = [(model, figure) for model in models for figure in known[model][1].published]
+    if not figures:
+        return ""
+    rows = [f"| `{model}` | {figure.metric} | {figure.value:g} | {figure.dataset} | {figure.source} |" for model, figure in figures]
+    head = ["### Published, not measured here", "", "| model | metric | value | data | source |", "|---|---|---|---|---|"]
+    return "\n".join([*head, *rows, ""])

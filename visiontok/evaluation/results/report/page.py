@@ -1,0 +1,44 @@
+"""One self-contained HTML page: no network, no script, style and pictures inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from visiontok.base.files import replacing
+from visiontok.evaluation.results.report.images import data_uri
+from visiontok.evaluation.results.report.plots import draw
+from visiontok.evaluation.results.report.sections import BarPlot, LinePlot, PointPlot, Section
+
+
+def write_report(path: str | Path, title: str, sections: Sequence[Section], *, summary: str = "", facts: Mapping[str, str] | None = None) -> None:
+    """Write a report, whole or not at all.
+
+    Args:
+        path: of the HTML file.
+        title: of the page.
+        sections: from top to bottom.
+        summary: a sentence below the title.
+        facts: small print at the end, such as versions and hardware.
+    """
+    page = render(title, sections, summary=summary, facts=facts)
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def render(title: str, sections: Sequence[Section], *, summary: str = "", facts: Mapping[str, str] | None = None) -> str:
+    """The page of `write_report` as text. Everything that comes from outside is escaped."""
+    drawn = 0
+
+    def plot(section: LinePlot | PointPlot | BarPlot) -> Markup:
+        nonlocal drawn
+        drawn += 1
+        return Markup(draw(section, salt=f"plot{drawn}"))
+
+    loader = PackageLoader("visiontok.evaluation.results.report", ".")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.get_template("page.html.jinja")
+    return template.render(title=title, summary=summary, sections=sections, facts=facts or {}, plot=plot, data_uri=data_uri)

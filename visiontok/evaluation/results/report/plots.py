@@ -1,0 +1,117 @@
+"""Plots as SVG that takes its colours from the page, so that they are right in light and in dark."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import numpy as np
+
+from visiontok.evaluation.results.report.sections import BarPlot, LinePlot, PointPlot
+
+# What matplotlib is told to paint with, and what stands there in the page. The colours only need to be unique.
+_INK, _RULE = "#010203", "#040506"
+_SERIES = ("#a10001", "#a10002", "#a10003", "#a10004", "#a10005", "#a10006")
+_COLOURS = {_INK: "currentColor", _RULE: "var(--rule)", **{colour: f"var(--series-{number})" for number, colour in enumerate(_SERIES, 1)}}
+
+_MAX_POINTS, _FEW_POINTS = 1000, 32
+
+
+def draw(plot: LinePlot | PointPlot | BarPlot, *, salt: str) -> str:
+    """The plot as an `<svg>` element.
+
+    Args:
+        plot: what to draw.
+        salt: keeps the ids inside apart from those of the page's other plots.
+    """
+    from matplotlib import rc_context  # takes half a second
+    from matplotlib.figure import Figure
+
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "font.size": 9, "axes.linewidth": 0.8, "lines.linewidth": 1.6}):
+        figure = Figure(figsize=(7.2, 2.9), layout="constrained")
+        axes = figure.subplots()
+        if isinstance(plot, LinePlot):
+            _lines(axes, plot)
+        elif isinstance(plot, PointPlot):
+            _points(axes, plot)
+        else:
+            _bars(axes, plot)
+        axes.set_xlabel(_literal(plot.x_label), color=_INK)
+        axes.set_ylabel(_literal(plot.y_label), color=_INK)
+        axes.tick_params(colors=_INK, which="both", length=3)
+        axes.grid(axis="y", color=_RULE, linewidth=0.6)
+        axes.set_axisbelow(True)
+        for side, spine in axes.spines.items():
+            spine.set_visible(side in ("left", "bottom"))
+            spine.set_color(_RULE)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return _themed(buffer.getvalue())
+
+
+def _lines(axes: Any, plot: LinePlot) -> None:
+    for number, (x, y) in enumerate(plot.series.values()):
+        xs, ys = _thinned(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
+        few = {"marker": "o", "markersize": 4} if len(xs) <= _FEW_POINTS else {}
+        axes.plot(xs, ys, color=_SERIES[number % len(_SERIES)], linestyle="-" if number < len(_SERIES) else "--", **few)
+    if plot.log_x:
+        axes.set_xscale("log")
+        _plain_numbers(axes.xaxis)
+    if plot.log_y:
+        axes.set_yscale("log")
+    if len(plot.series) > 1:
+        axes.legend(axes.lines, [_literal(name) for name in plot.series], frameon=False, labelcolor=_INK)
+
+
+def _points(axes: Any, plot: PointPlot) -> None:
+    markers = "osD^v*"
+    for number, (name, (x, y)) in enumerate(plot.series.items()):
+        place = number % len(_SERIES)
+        axes.scatter(np.asarray(x), np.asarray(y), s=22, color=_SERIES[place], marker=markers[place], label=_literal(name))
+    if len(plot.series) > 1:
+        axes.legend(frameon=False, labelcolor=_INK)
+
+
+def _plain_numbers(axis: Any) -> None:
+    """Few decades are labelled 1, 2, 5, 10, 20 ..., many by powers of ten."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+
+    low, high = axis.get_view_interval()
+    if low > 0 and high < 1000 * low:
+        axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+        axis.set_major_formatter(FormatStrFormatter("%g"))
+        axis.set_minor_locator(NullLocator())
+
+
+def _bars(axes: Any, plot: BarPlot) -> None:
+    heights = np.asarray(plot.heights, dtype=np.float64)
+    if plot.names or len(heights) <= 64:
+        axes.bar(np.arange(len(heights)), heights, width=0.8, color=_SERIES[0])
+    else:  # too many for a shape each
+        axes.fill_between(np.arange(len(heights)), heights, step="mid", color=_SERIES[0], linewidth=0)
+    if plot.names:
+        axes.set_xticks(np.arange(len(heights)), [_literal(name) for name in plot.names])
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0.01)
+
+
+def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """At most a thousand points: means of neighbours, so that noise is not picked by chance."""
+    if len(x) <= _MAX_POINTS:
+        return x, y
+    blocks = np.array_split(np.arange(len(x)), _MAX_POINTS)
+    return np.asarray([x[block].mean() for block in blocks]), np.asarray([y[block].mean() for block in blocks])
+
+
+def _literal(text: str) -> str:
+    """Text in which matplotlib sees no formula."""
+    return text.replace("$", r"\$")
+
+
+def _themed(svg: str) -> str:
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    for painted, shown in _COLOURS.items():
+        svg = svg.replace(painted, shown)
+    return svg

@@ -1,0 +1,114 @@
+"""Which pictures a suite measures: the whole source, some of it, or tiles cut out of it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from visiontok.base.errors import DataError
+from visiontok.data import ImageSource, Sample
+from visiontok.data.skips import UNUSABLE, Skip
+from visiontok.data.source import fingerprint
+from visiontok.evaluation.features.protocol import Protocol
+
+
+class Subset(ImageSource):
+    """Some samples of a source, in its order."""
+
+    def __init__(self, source: ImageSource, indices: np.ndarray) -> None:
+        self._source, self._indices = source, [int(index) for index in np.sort(indices)]
+        self.class_names, self.skipped = source.class_names, source.skipped
+
+    @property
+    def identity(self) -> str:
+        return fingerprint("subset", len(self), [self._source.identity, *(str(index) for index in self._indices)])
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def key(self, index: int) -> str:
+        return self._source.key(self._indices[index])
+
+    def read(self, index: int) -> Sample:
+        return self._source.read(self._indices[index])
+
+
+class Tiles(ImageSource):
+    """Squares cut side by side out of every picture at its own resolution, the grid centred; what is left at the borders is not seen.
+
+    Every picture is read once beforehand to learn its size; pictures that are smaller than a tile, or unreadable, are reported as skipped.
+    """
+
+    def __init__(self, source: ImageSource, size: int) -> None:
+        self._source, self._size = source, size
+        self.class_names = source.class_names
+        self._corners: list[tuple[int, int, int]] = []
+        skipped = list(source.skipped)
+        for index in range(len(source)):
+            try:
+                width, height = source.read(index).image.size
+            except UNUSABLE as error:
+                skipped.append(Skip(source.key(index), str(error)))
+                continue
+            if min(width, height) < size:
+                skipped.append(Skip(source.key(index), f"{width} x {height} pixels hold no tile of {size} x {size}"))
+            top, left = height % size // 2, width % size // 2
+            self._corners += [(index, top + row * size, left + column * size) for row in range(height // size) for column in range(width // size)]
+        self.skipped = tuple(skipped)
+        if not self._corners:
+            raise DataError(f"no picture of this source holds a tile of {size} x {size} pixels; choose a smaller size")
+
+    @property
+    def identity(self) -> str:
+        return fingerprint(f"tiles{self._size}", len(self), [self._source.identity, *(str(corner) for corner in self._corners)])
+
+    def __len__(self) -> int:
+        return len(self._corners)
+
+    def key(self, index: int) -> str:
+        picture, top, left = self._corners[index]
+        return f"{self._source.key(picture)}@{top},{left}"
+
+    def read(self, index: int) -> Sample:
+        picture, top, left = self._corners[index]
+        sample = self._source.read(picture)
+        tile = sample.image.crop((left, top, left + self._size, top + self._size))
+        return Sample(self.key(index), tile, label=sample.label, caption=sample.caption)
+
+
+class Cropped(ImageSource):
+    """Every picture cut as a published protocol cuts it, to `size` x `size`; where it cuts nothing, pictures of another size cannot be used."""
+
+    def __init__(self, source: ImageSource, protocol: Protocol, size: int) -> None:
+        self._source, self._protocol, self._size = source, protocol, size
+        self.class_names, self.skipped = source.class_names, source.skipped
+
+    @property
+    def identity(self) -> str:
+        return fingerprint(f"{self._protocol.name}{self._size}", len(self), [self._source.identity, self._protocol.identity])
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def key(self, index: int) -> str:
+        return self._source.key(index)
+
+    def read(self, index: int) -> Sample:
+        sample = self._source.read(index)
+        picture = self._protocol.picture(sample.image, self._size)
+        if picture.size != (self._size, self._size):
+            width, height = picture.size
+            raise DataError(f"the protocol {self._protocol.name} cuts nothing, and this picture has {width} x {height} pixels, not {self._size}")
+        return Sample(sample.key, picture, label=sample.label, caption=sample.caption)
+
+
+def choose(source: ImageSource, count: int | None, *, seed: int) -> ImageSource:
+    """`count` samples drawn from the source with a seed; all of them for None.
+
+    Raises:
+        DataError: if it holds fewer.
+    """
+    if count is None or count == len(source):
+        return source
+    if count > len(source):
+        raise DataError(f"{count} samples were asked for, but the source holds {len(source)}")
+    return Subset(source, np.random.default_rng(seed).permutation(len(source))[:count])

@@ -1,0 +1,47 @@
+"""Suites by name or file: what to measure, of which task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from visiontok.base.errors import ConfigError
+from visiontok.base.resources import suites_folder
+from visiontok.base.yaml_files import read_yaml
+from visiontok.evaluation.generation.suite import GenerationSuite
+from visiontok.evaluation.reconstruction.suite import Suite
+from visiontok.registry import unknown
+
+
+def list_suites() -> list[str]:
+    """Names of the suites that come with the library."""
+    return sorted(path.stem for path in suites_folder().glob("*.yaml"))
+
+
+def load_suite(name: str | Path, overrides: Sequence[str] = ()) -> Suite:
+    """A suite of reconstructions by name, or from a YAML file, with overrides such as "size=256".
+
+    Raises:
+        UnknownNameError: if there is neither a suite nor a file of that name, with close matches.
+        ConfigError: if the file cannot be read, or holds unknown keys or values, or is about generated pictures.
+    """
+    suite = load_any_suite(name, overrides)
+    if not isinstance(suite, Suite):
+        raise ConfigError(f"the suite {name} is about generated pictures; this needs one of reconstructions, see: visiontok evaluate --help")
+    return suite
+
+
+def load_any_suite(name: str | Path, overrides: Sequence[str] = ()) -> Suite | GenerationSuite:
+    """A suite of either task, which the file names: `task: reconstruction`, also where nothing is said, or `task: generation`.
+
+    Raises:
+        UnknownNameError, ConfigError: see `load_suite`.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = suites_folder() / f"{name}.yaml"
+        if str(name) not in list_suites():
+            raise unknown("suite", str(name), list_suites())
+    values = read_yaml(path, overrides, what="suite")
+    kind = GenerationSuite if values.get("task") == "generation" else Suite
+    return kind.parse(values, source=f"the suite {path}")

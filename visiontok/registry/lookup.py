@@ -1,0 +1,168 @@
+"""Finding families, checkpoints and bundled models by name, system, repository or class."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from visiontok.base.errors import ConfigError, UnknownNameError
+from visiontok.base.resources import models_folder
+from visiontok.registry.entries import BundledModel, Checkpoint, Family, Kind, SignalFacts, read_family
+
+
+@cache
+def families() -> Mapping[str, Family]:
+    """Every family by name.
+
+    Raises:
+        ConfigError: naming the table that cannot be read.
+    """
+    return {family.name: family for family in read_families(Path(__file__).parent.parent)}
+
+
+def read_families(package: Path) -> list[Family]:
+    """The families whose tables lie in the package."""
+    tables = sorted([*package.glob("tokenizers/*/*/checkpoints.json"), *package.glob("generators/*/checkpoints.json")])
+    return [read_family(table, package) for table in tables]
+
+
+@cache
+def checkpoints() -> Mapping[str, tuple[Family, Checkpoint]]:
+    """Every released checkpoint by name, with its family."""
+    return {checkpoint.name: (family, checkpoint) for family in families().values() for checkpoint in family.checkpoints}
+
+
+@cache
+def bundled() -> Mapping[str, BundledModel]:
+    """Every bundled model by name.
+
+    Raises:
+        ConfigError: naming the file that cannot be read.
+        UnknownNameError: if a model's family is not in the registry.
+    """
+    folders = sorted(config.parent for config in models_folder().glob("*/config.json"))
+    return {folder.name: _read_bundled(folder) for folder in folders}
+
+
+def list_tokenizers(pattern: str = "*", *, modality: str | None = None) -> list[str]:
+    """Names of released and bundled tokenizer checkpoints that match a shell pattern such as "titok*"."""
+    return _names("tokenizer", pattern, modality)
+
+
+def list_generators(pattern: str = "*", *, modality: str | None = None) -> list[str]:
+    """Names of released and bundled generator checkpoints that match a shell pattern."""
+    return _names("generator", pattern, modality)
+
+
+def modalities_of(family: Family, signal: SignalFacts | None) -> tuple[str, ...]:
+    """What a checkpoint takes or generates: the modality that it was trained on, or those of its family where it does not say."""
+    return family.modalities if signal is None else (signal.modality,)
+
+
+def find_family(name: str) -> Family:
+    """The family of that name.
+
+    Raises:
+        UnknownNameError: with close matches.
+    """
+    if name not in families():
+        raise unknown("family", name, families())
+    return families()[name]
+
+
+def find_system(system: str, kind: Kind | None = None) -> Family:
+    """The family that reads the reference layout called `system`.
+
+    Args:
+        system: whose layout.
+        kind: which of the two is meant where the authors released a tokenizer and a generator.
+
+    Raises:
+        UnknownNameError: with close matches; if there is no such kind, or if there are both and `kind` does not say which.
+    """
+    found = families_of_system(system)
+    matching = [family for family in found if kind in (None, family.kind)]
+    kinds = " and ".join(f"a {family.kind} (family {family.name}, kind={family.kind!r})" for family in found)
+    if not matching:
+        raise UnknownNameError(f"reference system {system!r} has no {kind}; it is {kinds}")
+    if len(matching) > 1:
+        raise UnknownNameError(f"reference system {system!r} is {kinds}: say which with kind=")
+    return matching[0]
+
+
+def families_of_system(system: str) -> list[Family]:
+    """Every family that reads the reference layout called `system`, at most one of each kind.
+
+    Raises:
+        UnknownNameError: with close matches.
+    """
+    found = [family for family in families().values() if system in family.systems]
+    if not found:
+        raise unknown("reference system", system, {known for family in families().values() for known in family.systems})
+    return sorted(found, key=lambda family: family.kind, reverse=True)
+
+
+def recognize(config: Mapping[str, Any]) -> Family | None:
+    """The family of a configuration that another library wrote and that says what it is, such as diffusers' `_class_name`; None if unknown."""
+    for family in families().values():
+        if any(config.get(entry) in values for entry, values in family.recognized_by.items()):
+            return family
+    return None
+
+
+def find_repository(repo: str) -> list[tuple[Family, Checkpoint]]:
+    """The released checkpoints that lie in a hub repository; none for one that the registry does not list."""
+    return [(family, entry) for family, entry in checkpoints().values() if entry.repo == repo]
+
+
+def family_of(model_class: type[Any]) -> Family:
+    """The family that a model is an instance of.
+
+    Raises:
+        UnknownNameError: for classes that no table names.
+    """
+    for family in families().values():
+        if (family.module, family.class_name) == (model_class.__module__, model_class.__name__):
+            return family
+    raise UnknownNameError(f"{model_class.__module__}.{model_class.__name__} is no registered family; only registered ones can be saved")
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """An error that lists the names closest to `name`."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+    hint = f"Did you mean {', '.join(close)}?" if close else f"Known: {', '.join(names[:12])}{' ...' if len(names) > 12 else '.'}"
+    return UnknownNameError(f"there is no {what} called {name!r}. {hint}")
+
+
+def _names(kind: Kind, pattern: str, modality: str | None) -> list[str]:
+    known = {name: (family, entry.signal) for name, (family, entry) in checkpoints().items()}
+    known |= {name: (model.family, model.signal) for name, model in bundled().items()}
+    return sorted(
+        name
+        for name, (family, signal) in known.items()
+        if family.kind == kind and fnmatch.fnmatchcase(name, pattern) and (modality is None or modality in modalities_of(family, signal))
+    )
+
+
+def _read_bundled(folder: Path) -> BundledModel:
+    config, readme = folder / "config.json", folder / "README.md"
+    try:
+        family = find_family(json.loads(config.read_text(encoding="utf-8"))["family"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"the bundled model's {config} cannot be read ({error!r}); install visiontok again") from error
+    try:
+        _, front_matter, _ = readme.read_text(encoding="utf-8").split("---\n", 2)
+        values = yaml.safe_load(front_matter)
+        card = {"license": values["license"], **values["visiontok"]}
+        signal = SignalFacts.read(card["signal"]) if card.get("signal") else None
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise ConfigError(f"the bundled model's {readme} has no readable front matter ({error!r}); install visiontok again") from error
+    return BundledModel(folder.name, family, folder, signal, card)
