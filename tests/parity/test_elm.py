@@ -7,6 +7,7 @@ import torch
 from reference_case import ReferenceCase, cases
 
 import visiontok
+from visiontok.base.noise import RecordedNoise
 from visiontok.quantizers.bits import indices_to_bits
 from visiontok.tokenizers.image.elm_bae.model import ElmBae
 
@@ -29,7 +30,7 @@ def test_every_stage(case: ReferenceCase):
 
     latents = model.encode_latents(image)
     thresholded = quantizer(latents)
-    sampled = quantizer.with_uniform(latents, case.inputs["u"].permute(0, 2, 3, 1))
+    sampled = quantizer(latents, noise=RecordedNoise(uniform=[case.inputs["u"].permute(0, 2, 3, 1)]))
     tokens = model.encode(image)
     looked_up = quantizer.lookup(tokens.view())
     assert torch.equal(tokens.indices, thresholded.indices.flatten(1))

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import visiontok
+from visiontok.base.noise import RecordedNoise
 from visiontok.decoders.vit import PixelHead
 from visiontok.losses.adversarial import generator_hinge
 from visiontok.losses.objectives import ProxyCodesConfig
@@ -63,7 +64,7 @@ def tap_names(model: TiTok | TaTiTok) -> dict[str, str]:
 
 def quantize(model: TiTok | TaTiTok, case: ReferenceCase, latents: Tensor):
     if "noise" in case.inputs:
-        return model.quantizer.with_noise(latents, case.inputs["noise"][:, :, 0].transpose(1, 2))
+        return model.quantizer(latents, noise=RecordedNoise(normal=[case.inputs["noise"][:, :, 0].transpose(1, 2)]))
     return model.quantizer(latents)
 
 

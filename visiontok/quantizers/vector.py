@@ -25,7 +25,7 @@ from visiontok.quantizers.codebook_updates import (
 from visiontok.quantizers.float32 import Float32Module
 from visiontok.quantizers.gradients import GRADIENTS, Gradient
 from visiontok.quantizers.masks import squared_error
-from visiontok.quantizers.nearest import nearest_codes, nearest_k_codes
+from visiontok.quantizers.nearest import nearest_codes, nearest_k_codes, score_offsets
 from visiontok.quantizers.soft_assignment import CodebookEntropyConfig, assignment_entropies
 
 
@@ -132,6 +132,14 @@ class VectorQuantizer(Float32Module, PointwiseQuantizer):
     def neighbors(self, latents: Tensor, k: int) -> Tensor:
         """Latents (..., D) -> their k nearest codes (..., k), in the space of the search."""
         return nearest_k_codes(self._searched(latents), self._codes(), k).view(*latents.shape[:-1], k)
+
+    @torch.no_grad()
+    def soft_codes(self, latents: Tensor, *, temperature: float) -> Tensor:
+        """Latents (..., D) -> softmax(-|z - e|^2 / temperature) over the codes (..., K), in the space of the search; for `soft_lookup`."""
+        with torch.autocast(latents.device.type, enabled=False):
+            codes = self._codes()
+            scores = torch.addmm(score_offsets(codes, "distance"), self._searched(latents), codes.T)
+            return (scores * (2 / temperature)).softmax(dim=-1).view(*latents.shape[:-1], len(codes))
 
     @property
     def _has_updates(self) -> bool:
