@@ -84,3 +84,16 @@ def test_mistakes_are_told_before_anything_is_measured(models: list[str], argume
     assert code == 1
     assert message in err
     assert not out
+
+
+def test_results_are_put_on_the_card_of_a_folder(tmp_path: Path) -> None:
+    config = {"image_size": 16, "num_latent_tokens": 4, "encoder": VIT, "decoder": VIT, "quantizer": {"type": "vq", "codebook_size": 64, "dim": 4}}
+    folder = visiontok.save_pretrained(TiTok(TiTokConfig.parse(config)), tmp_path / "tiny")
+    settings = ["--set", "metrics=[mse]", "--set", "extractors=[]", "--set", "num_samples=40", "-o", str(tmp_path / "one.json")]
+    code, _, err = run("digits", "-m", str(folder), "--card", *settings)
+    assert code == 0, err
+    value = Result.load(tmp_path / "one.json").value("mse")
+    assert f"| mse | {value.value:.6g} | digits (40 images of 16 x 16 pixels) | {value.protocol} |" in (folder / "README.md").read_text()
+    code, _, err = run("digits", "-m", "vqgan-photos-f4", "--card", *settings)
+    assert code == 1
+    assert "vqgan-photos-f4" in err

@@ -1,4 +1,4 @@
-"""Pictures in folders, tar shards and Parquet files."""
+"""Images in folders, tar shards and Parquet files."""
 
 import io
 import json
@@ -13,16 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from bad_pictures import BAD, encoded, image
+from bad_images import BAD, encoded, image
 
 from visiontok.base.errors import DataError, SignalError
-from visiontok.data import ImageSource, open_source
+from visiontok.data import Source, open_source
 from visiontok.data import parquet as parquet_module
 from visiontok.data.parquet import ParquetConfig
 
 
-def assert_picture(source: ImageSource, index: int, seed: int) -> None:
-    assert np.array_equal(source.read(index).image, image(seed))
+def assert_picture(source: Source, index: int, seed: int) -> None:
+    assert np.array_equal(source.read(index).signal, image(seed))
 
 
 def write_tar(path: Path, members: dict[str, bytes]) -> Path:
@@ -61,7 +61,7 @@ def test_class_folders_give_labels(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(encoded(seed))
     (tmp_path / "zoo").mkdir()
     source = open_source(f"folder:{tmp_path}")
-    assert source.class_names == ("cat", "dog", "emu"), "a folder without pictures is no class"
+    assert source.class_names == ("cat", "dog", "emu"), "a folder without images is no class"
     assert [(source.read(index).key, source.read(index).label) for index in range(4)] == [
         ("cat/2.png", 0),
         ("cat/old/3.png", 0),
@@ -115,7 +115,7 @@ def test_bad_files_in_a_folder_are_named_one_by_one(tmp_path: Path) -> None:
 def test_a_missing_or_empty_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no folder"):
         open_source(f"folder:{tmp_path / 'gone'}")
-    with pytest.raises(DataError, match="holds no picture"):
+    with pytest.raises(DataError, match="holds no image"):
         open_source(f"folder:{tmp_path}")
 
 
@@ -155,7 +155,7 @@ def test_bad_samples_of_a_shard_are_named_one_by_one(tmp_path: Path) -> None:
     shard = write_tar(tmp_path / "s.tar", members)
     source = open_source(str(shard))
     assert {skip.key for skip in source.skipped} == {"s/alone", "s/twice"}
-    assert "no picture" in source.skipped[0].reason
+    assert "no image" in source.skipped[0].reason
     assert len(source) == 7
     for index in range(6):
         with pytest.raises((SignalError, DataError)) as caught:
@@ -348,7 +348,7 @@ def test_sources_can_be_sent_to_workers_and_read_by_threads(tmp_path: Path) -> N
         assert copy.identity == source.identity
         with ThreadPoolExecutor(4) as pool:
             for sample in pool.map(copy.read, [0] * 8):
-                assert np.array_equal(sample.image, image(0))
+                assert np.array_equal(sample.signal, image(0))
 
 
 def test_json_labels_must_be_whole_numbers(tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def test_an_encoder_that_reads_texts_gets_those_of_the_pictures(tmp_path):
     stored = TokenDataset(tmp_path / "captions")
     assert stored.header.source["text"] == {"source": "captions", "prompt": "A photo of a {class_name}."}
     samples = [source.read(index) for index in range(5)]
-    pictures = [sample.image for sample in samples]
+    pictures = [sample.signal for sample in samples]
     expected = model.encode(pictures, text=[sample.caption for sample in samples]).indices
     assert torch.equal(stored[0:5].tokens.indices, expected)
     run(source, tmp_path / "names", model, text=TextsConfig(source="class_names", prompt="Look, a {class_name}!"))

@@ -7,7 +7,7 @@ from visiontok.base.config import Config
 from visiontok.base.noise import NoiseLike
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.quantizers.base import Quantized, Quantizer
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokens import Segment, TokenLayout
 
 
@@ -47,7 +47,7 @@ class GreyPatches(Tokenizer[GreyPatchesConfig]):
             modality="image",
             signal_shape=tuple(side * self.config.patch for side in shape),
             segments=(Segment(name="grid", shape=shape, vocab_size=self.config.levels),),
-            prefix_decodable=self.config.ordered,
+            prefixes="any" if self.config.ordered else "none",
         )
 
     def encode_latents(self, signal: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from visiontok.base.config import Config
 from visiontok.base.noise import NoiseLike
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.quantizers.base import Quantized, Quantizer
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokens import Segment, TokenLayout
 
 
@@ -41,7 +41,7 @@ class OrderedWaves(Tokenizer[OrderedWavesConfig]):
         self.quantizer = Steps()
         self.preprocessing = ImagePreprocessing(size=size)
         segment = Segment(name="waves", shape=(length,), vocab_size=1024)
-        self.layout = TokenLayout(modality="image", segments=(segment,), signal_shape=(size, size), prefix_decodable=True)
+        self.layout = TokenLayout(modality="image", segments=(segment,), signal_shape=(size, size), prefixes="any")
         self.unused = nn.Parameter(torch.zeros(1))
 
     def encode_latents(self, signal: Tensor) -> Tensor:

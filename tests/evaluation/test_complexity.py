@@ -13,7 +13,7 @@ from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import open_source
 from visiontok.evaluation import BootstrapConfig, Suite, evaluate_suite
 from visiontok.evaluation.metrics.registry import Batch, build_measures
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokens import Segment, TokenLayout, Tokens
 
 PLACES = 8

@@ -84,7 +84,7 @@ def test_token_statistics_of_several_codebooks_and_of_prefixes():
     layout = TokenLayout(
         modality="image",
         signal_shape=(8, 8),
-        prefix_decodable=True,
+        prefixes="any",
         segments=(Segment(name="coarse", shape=(2,), vocab_size=4), Segment(name="fine", shape=(3,), codebooks=2, vocab_size=(8, 4))),
     )
     measure = build_measures(suite("token_statistics"), layout, [])[0]["token_statistics"]

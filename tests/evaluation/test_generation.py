@@ -11,7 +11,7 @@ from visiontok.data import EvalLoader, open_source
 from visiontok.evaluation import FunctionExtractor, GenerationSuite, Result, evaluate_samples, find_extractor, write_statistics
 from visiontok.evaluation.features.protocol import to_uint8
 from visiontok.evaluation.features.statistics import Statistics
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 
 SUITE = GenerationSuite.parse({"reference": {"name": "digits", "split": "test"}, "size": 16, "extractors": ["digit-classifier"]})
 
@@ -19,7 +19,7 @@ SUITE = GenerationSuite.parse({"reference": {"name": "digits", "split": "test"},
 def real_digits(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     loader = EvalLoader(open_source("digits:train"), preprocessing=ImagePreprocessing(size=16), batch_size=count)
     batch = next(iter(loader))
-    return batch.images, batch.labels
+    return batch.signals.values, batch.labels
 
 
 def test_real_digits_pass_for_generated_ones() -> None:

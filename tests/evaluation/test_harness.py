@@ -15,7 +15,7 @@ from visiontok.evaluation import FunctionExtractor, Result, Suite, evaluate_suit
 from visiontok.evaluation.features.protocol import to_uint8
 from visiontok.evaluation.metrics.fidelity import mse, psnr
 from visiontok.evaluation.metrics.frechet import frechet_distance_of_features
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 
 ALL = ("mse", "psnr", "ssim", "codebook", "rate", "frechet", "classifier")
 SUITE = Suite.parse(
@@ -32,7 +32,7 @@ def originals_and_reconstructions() -> tuple[torch.Tensor, torch.Tensor]:
     loader = EvalLoader(open_source("digits:test"), preprocessing=ImagePreprocessing(size=16), batch_size=355)
     (batch,) = loader
     model = GreyPatches()
-    reference = to_uint8(batch.images)
+    reference = to_uint8(batch.signals.values)
     return reference, to_uint8(model.decode(model.encode(reference)))
 
 

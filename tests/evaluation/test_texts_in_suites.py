@@ -20,7 +20,7 @@ from visiontok.evaluation.metrics.fidelity import mse
 from visiontok.evaluation.reconstruction.examples import show_examples
 from visiontok.evaluation.reconstruction.rate_distortion import Settings, measure_curve, rate_suite
 from visiontok.evaluation.reconstruction.run import Measurement
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 
 VIT = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 TEXT = {"length": 6, "dim": 8, "encoder": {"type": "hashed_words"}}
@@ -50,7 +50,7 @@ def test_every_picture_comes_with_its_own_caption(family: str) -> None:
     result = evaluate_suite(SUITE, tokenizer, name=family)
     (batch,) = EvalLoader(open_source(SUITE.data), preprocessing=ImagePreprocessing(size=16), batch_size=10)
     assert len(set(batch.captions)) > 1
-    reference = to_uint8(batch.images)
+    reference = to_uint8(batch.signals.values)
 
     def error(texts) -> float:
         reader = tokenizer.given(list(texts))

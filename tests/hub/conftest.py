@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
@@ -19,6 +20,14 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with monkeypatch.context() as patch:
         put_in_registry(patch, tiny_family.FAMILY)
         yield
+    forget_registry()
+
+
+@pytest.fixture
+def register(tiny: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Puts checkpoints of the tiny family into the registry in place of its own."""
+    with monkeypatch.context() as patch:
+        yield lambda *checkpoints: put_in_registry(patch, replace(tiny_family.FAMILY, checkpoints=checkpoints))
     forget_registry()
 
 

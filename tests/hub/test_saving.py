@@ -16,7 +16,9 @@ from torch import nn
 
 import visiontok
 from visiontok.base.errors import CheckpointError, HubError, UnknownNameError
-from visiontok.hub import Measurement, ModelCard, push_folder, save_pretrained
+from visiontok.core.model import weights_sha256
+from visiontok.hub import CardResult, ModelCard, add_results, push_folder, save_pretrained
+from visiontok.hub.card import NOT_EVALUATED
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -50,7 +52,7 @@ def test_other_files_in_the_folder_stay(tmp_path: Path) -> None:
 
 
 def test_only_registered_classes_can_be_saved(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="is no registered family"):
+    with pytest.raises(UnknownNameError, match="Linear"):
         save_pretrained(nn.Linear(1, 1), tmp_path / "model")  # type: ignore[arg-type]
     assert not (tmp_path / "model").exists()
 
@@ -122,7 +124,7 @@ def test_weights_of_one_model_and_configuration_of_another_are_refused(tmp_path:
     one = save_pretrained(visiontok.create("tiny", note="one"), tmp_path / "one")
     two = save_pretrained(visiontok.create("tiny", note="two"), tmp_path / "two")
     (one / "config.json").write_bytes((two / "config.json").read_bytes())
-    with pytest.raises(CheckpointError, match=r"not the configuration that model.safetensors was saved with"):
+    with pytest.raises(CheckpointError, match=r"config\.json.*model\.safetensors"):
         visiontok.from_pretrained(one)
     with safe_open(one / "model.safetensors", framework="pt") as file:
         (one / "config.json").write_text(file.metadata()["visiontok"])  # what the message tells to do
@@ -132,14 +134,14 @@ def test_weights_of_one_model_and_configuration_of_another_are_refused(tmp_path:
 class TestCard:
     CARD = ModelCard(
         license="apache-2.0",
-        summary="A tokenizer of grey squares.",
+        summary="A tokenizer of gray squares.",
         trained_on="Nothing at all.",
-        limitations="Colours.",
-        measured=(Measurement(metric="PSNR", value=12.34, unit="dB", dataset="4 photographs", protocol="centre crop, 8 px"),),
+        limitations="Colors.",
+        results=(CardResult(metric="PSNR", value=12.34, unit="dB", dataset="4 photographs", protocol="center crop, 8 px"),),
     )
 
     def test_front_matter_and_text(self, tmp_path: Path) -> None:
-        text = (save_pretrained(visiontok.create("tiny"), tmp_path / "grey", card=self.CARD) / "README.md").read_text()
+        text = (save_pretrained(visiontok.create("tiny"), tmp_path / "gray", card=self.CARD) / "README.md").read_text()
         _, matter, body = text.split("---\n", 2)
         values = yaml.safe_load(matter)
         assert values["license"] == "apache-2.0"
@@ -148,13 +150,13 @@ class TestCard:
         assert values["visiontok"]["tokens"] == 4
         assert values["visiontok"]["bits"] == 8
         assert values["visiontok"]["parameters"] == 16
-        assert values["visiontok"]["measured"][0]["value"] == 12.34
+        assert values["visiontok"]["results"][0]["value"] == 12.34
         for words in (
-            "# grey",
-            'from_pretrained("grey")',
-            "| PSNR | 12.34 dB | 4 photographs | centre crop, 8 px |",
+            "# gray",
+            'from_pretrained("gray")',
+            "| PSNR | 12.34 dB | 4 photographs | center crop, 8 px |",
             "Nothing at all.",
-            "4 ids",
+            "4 tokens",
             "8 bits",
         ):
             assert words in body
@@ -162,8 +164,64 @@ class TestCard:
     def test_nothing_is_invented(self, tmp_path: Path) -> None:
         text = (save_pretrained(visiontok.create("tiny"), tmp_path / "bare") / "README.md").read_text()
         assert "license: unknown" in text
-        assert "Nothing was measured." in text
+        assert NOT_EVALUATED in text
         assert "| metric |" not in text
+
+
+class TestResults:
+    """Evaluation results on the card of the model that they belong to."""
+
+    def results(self, model: nn.Module, value: float = 21.5) -> tuple[CardResult, ...]:
+        weights = weights_sha256(model.state_dict())
+        return (CardResult(metric="PSNR", value=value, unit="dB", dataset="digits | test", protocol="center crop", weights_sha256=weights),)
+
+    def test_saved_with_the_model(self, tmp_path: Path) -> None:
+        model = visiontok.create("tiny")
+        results = self.results(model)
+        text = (save_pretrained(model, tmp_path / "model", card=TestCard.CARD, results=results) / "README.md").read_text()
+        shown = yaml.safe_load(text.split("---\n")[1])["visiontok"]["results"]
+        assert [entry["value"] for entry in shown] == [12.34, 21.5]
+        assert "weights_sha256" not in shown[1]
+        assert "| PSNR | 21.5 dB | digits \\| test | center crop |" in text
+
+    def test_added_to_a_saved_model(self, tmp_path: Path) -> None:
+        model = visiontok.create("tiny")
+        folder = save_pretrained(model, tmp_path / "model", card=TestCard.CARD)
+        before = (folder / "README.md").read_text()
+        add_results(folder, [])
+        assert (folder / "README.md").read_text() == before
+        add_results(folder, self.results(model))
+        add_results(folder, self.results(model, value=30.0))
+        after = (folder / "README.md").read_text()
+        assert [entry["value"] for entry in yaml.safe_load(after.split("---\n")[1])["visiontok"]["results"]] == [12.34, 30.0]
+        assert "21.5 dB" not in after
+        assert after == (save_pretrained(model, folder, card=TestCard.CARD, results=self.results(model, value=30.0)) / "README.md").read_text()
+
+    def test_a_card_without_the_section_gets_one(self, tmp_path: Path) -> None:
+        model = visiontok.create("tiny")
+        folder = save_pretrained(model, tmp_path / "model")
+        card = folder / "README.md"
+        card.write_text(card.read_text().split("\n# ")[0] + "\n# Mine\n\nWords.\n")
+        add_results(folder, self.results(model))
+        assert card.read_text().endswith("| PSNR | 21.5 dB | digits \\| test | center crop |\n")
+
+    def test_those_of_other_weights_are_refused(self, tmp_path: Path) -> None:
+        model, other = visiontok.create("tiny"), visiontok.create("tiny", codes=7)
+        with pytest.raises(CheckpointError, match="PSNR"):
+            save_pretrained(model, tmp_path / "refused", results=self.results(other))
+        assert not (tmp_path / "refused").exists()
+        folder = save_pretrained(model, tmp_path / "model")
+        before = contents(folder)
+        with pytest.raises(CheckpointError, match="PSNR"):
+            add_results(folder, self.results(other))
+        assert contents(folder) == before
+
+    @pytest.mark.parametrize("text", ["# no front matter\n", "---\nlicense: mit\n---\n# x\n", "---\na: [\n---\n", ""])
+    def test_a_card_that_is_none(self, tmp_path: Path, text: str) -> None:
+        folder = save_pretrained(visiontok.create("tiny"), tmp_path / "model")
+        (folder / "README.md").write_text(text)
+        with pytest.raises(CheckpointError, match=r"README\.md"):
+            add_results(folder, [])
 
 
 class TestPush:
@@ -171,46 +229,46 @@ class TestPush:
 
     def test_a_model_arrives_whole_in_one_commit(self, hub: HubServer, tmp_path: Path) -> None:
         model = visiontok.create("tiny", codes=5)
-        address = visiontok.push_to_hub(model, "me/grey", token="hf_token", card=TestCard.CARD)
-        repo = hub.repos["me/grey"]
-        assert address == f"{hub.url}/me/grey/commit/{repo.refs['main']}"
+        address = visiontok.push_to_hub(model, "me/gray", token="hf_token", card=TestCard.CARD)
+        repo = hub.repos["me/gray"]
+        assert address == f"{hub.url}/me/gray/commit/{repo.refs['main']}"
         assert sorted(repo.head) == ["README.md", "config.json", "model.safetensors"]
         assert len(repo.commits) == 2  # the empty repository and ours
-        assert 'from_pretrained("me/grey")' in repo.head["README.md"].decode()
-        loaded = visiontok.from_pretrained("me/grey", cache_dir=tmp_path / "cache")
+        assert 'from_pretrained("me/gray")' in repo.head["README.md"].decode()
+        loaded = visiontok.from_pretrained("me/gray", cache_dir=tmp_path / "cache")
         assert torch.equal(loaded.quantizer.codebook, model.quantizer.codebook)
 
     def test_only_the_models_files_of_a_folder_are_pushed(self, hub: HubServer, tmp_path: Path) -> None:
-        folder = save_pretrained(visiontok.create("tiny"), tmp_path / "grey")
+        folder = save_pretrained(visiontok.create("tiny"), tmp_path / "gray")
         (folder / "secrets.txt").write_text("mine")
-        push_folder(folder, "me/grey", token="hf_token")
-        assert sorted(hub.repos["me/grey"].head) == ["README.md", "config.json", "model.safetensors"]
+        push_folder(folder, "me/gray", token="hf_token")
+        assert sorted(hub.repos["me/gray"].head) == ["README.md", "config.json", "model.safetensors"]
 
-    def test_pictures_that_the_card_shows_are_pushed_along(self, hub: HubServer, tmp_path: Path) -> None:
+    def test_images_that_the_card_shows_are_pushed_along(self, hub: HubServer, tmp_path: Path) -> None:
         card = ModelCard(summary="![curve](curve.png) ![gone](gone.png) ![far](../far.png)")
-        folder = save_pretrained(visiontok.create("tiny"), tmp_path / "grey", card=card)
-        for picture in (folder / "curve.png", folder / "unseen.png", tmp_path / "far.png"):
-            picture.write_bytes(b"picture")
-        push_folder(folder, "me/grey", token="hf_token")
-        assert sorted(hub.repos["me/grey"].head) == ["README.md", "config.json", "curve.png", "model.safetensors"]
+        folder = save_pretrained(visiontok.create("tiny"), tmp_path / "gray", card=card)
+        for image in (folder / "curve.png", folder / "unseen.png", tmp_path / "far.png"):
+            image.write_bytes(b"image")
+        push_folder(folder, "me/gray", token="hf_token")
+        assert sorted(hub.repos["me/gray"].head) == ["README.md", "config.json", "curve.png", "model.safetensors"]
 
     def test_refused(self, hub: HubServer) -> None:
         for status, message in (
-            (401, "wants a valid access token for me/grey"),
-            (403, "forbidden with this token"),
-            (400, "could not be transferred"),
+            (401, "token.*me/gray"),
+            (403, "me/gray.*forbidden"),
+            (400, "me/gray.*BadRequest"),
         ):
             hub.refuse_commits = status
             with pytest.raises(HubError, match=message):
-                visiontok.push_to_hub(visiontok.create("tiny"), "me/grey", token="hf_token")
+                visiontok.push_to_hub(visiontok.create("tiny"), "me/gray", token="hf_token")
 
     def test_a_folder_that_is_no_model(self, hub: HubServer, tmp_path: Path) -> None:
-        with pytest.raises(HubError, match=r"holds no config\.json \(it is empty\)"):
-            push_folder(tmp_path, "me/grey")
-        with pytest.raises(HubError, match="there is no folder"):
-            push_folder(tmp_path / "absent", "me/grey")
-        folder = save_pretrained(visiontok.create("tiny"), tmp_path / "grey")
+        with pytest.raises(HubError, match=r"config\.json"):
+            push_folder(tmp_path, "me/gray")
+        with pytest.raises(HubError, match="absent"):
+            push_folder(tmp_path / "absent", "me/gray")
+        folder = save_pretrained(visiontok.create("tiny"), tmp_path / "gray")
         (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-5])
-        with pytest.raises(CheckpointError, match="truncated or corrupt"):
-            push_folder(folder, "me/grey")
+        with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+            push_folder(folder, "me/gray")
         assert not hub.repos

@@ -16,7 +16,7 @@ from visiontok.core.model import Model
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.quantizers.base import Quantized, Quantizer
 from visiontok.registry import Checkpoint, Family, PublishedFigure, SignalFacts, WeightPart
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokens import Segment, TokenLayout
 
 
@@ -26,8 +26,8 @@ class TinyConfig(Config):
     note: str = ""
 
 
-class MeanColour(Quantizer):
-    """The nearest of some grey levels."""
+class MeanColor(Quantizer):
+    """The nearest of some gray levels."""
 
     def __init__(self, codes: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class MeanColour(Quantizer):
 
 
 class TinyTokenizer(Tokenizer[TinyConfig]):
-    """One token per quarter of a picture of 8 x 8 pixels: its mean colour."""
+    """One token per quarter of an image of 8 x 8 pixels: its mean color."""
 
     config_class = TinyConfig
     reference_keys = KeyMap({"enc.{*}": "encoder.{*}", "codebook": "quantizer.codebook", "steps": None})
@@ -50,7 +50,7 @@ class TinyTokenizer(Tokenizer[TinyConfig]):
     def __init__(self, config: TinyConfig) -> None:
         super().__init__(config)
         self.encoder = nn.Linear(3, config.width)
-        self.quantizer = MeanColour(config.codes)
+        self.quantizer = MeanColor(config.codes)
         self.preprocessing = ImagePreprocessing(size=8)
         segment = Segment(name="grid", shape=(2, 2), vocab_size=config.codes, stride=(4, 4))
         self.layout = TokenLayout(modality="image", segments=(segment,), signal_shape=(8, 8))

@@ -50,7 +50,7 @@ def test_patches():
     patches = patchify(grid, 2)
     assert patches.shape == (2, 6, 12)
     assert torch.equal(patches[0, 1], grid[0, :2, 2:4].flatten())
-    assert torch.equal(unpatchify(patches, 2, height=2), grid)
+    assert torch.equal(unpatchify(patches.unflatten(1, (2, -1)), 2), grid)
 
 
 def test_fixed_positions_tell_row_and_column():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-REFERENCE = Path(os.environ.get("VISIONTOK_REFERENCE", Path(__file__).parents[1] / "reference"))
+OWN = Path(__file__).parents[1] / "reference"
+REFERENCE = Path(os.environ.get("VISIONTOK_REFERENCE", OWN))
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,37 @@ class ReferenceCase:
     def outputs(self) -> dict[str, Tensor]:
         return load_file(self.path / "outputs.safetensors")
 
-    def compare(self, ours: Mapping[str, Tensor], *, without_counterpart: Mapping[str, str] | None = None, tolerance: float | None = None) -> None:
-        """Every output must equal ours: integers exactly, floats within the tolerance of meta.json.
+    @cached_property
+    def tolerance(self) -> float:
+        """The absolute tolerance of tensors that meta.json gives no other one by name."""
+        tolerances = self.meta["tolerance"]
+        stated = next(tolerances[name] for name in ("float", "floats_abs", "default", "*") if name in tolerances)
+        if isinstance(stated, str):  # such as "rtol 1e-4, atol 1e-4 (float32, CPU)" and "abs 1e-4 (...)"
+            words = re.search(r"\b(?:abs|atol) ([\d.e-]+)", stated)
+            assert words, f"{self.path}/meta.json states no absolute tolerance: {stated!r}"
+            stated = float(words[1])
+        return stated
+
+    def check(self, name: str, ours: Tensor) -> None:
+        """An output must equal ours: integers exactly, floats within the absolute tolerance of meta.json."""
+        expected = self.outputs[name]
+        named = self.meta["tolerance"].get(name)
+        tolerance = named if isinstance(named, float) else self.tolerance
+        is_float = expected.is_floating_point()
+        torch.testing.assert_close(
+            ours.detach().to(expected.dtype) if is_float else ours,
+            expected,
+            rtol=0,
+            atol=tolerance if is_float else 0,
+            msg=lambda text: f"{name}: {text}",
+        )
+
+    def compare(self, ours: Mapping[str, Tensor], *, without_counterpart: Mapping[str, str] | None = None) -> None:
+        """Every output must equal ours, as `check` says.
 
         Args:
             ours: by the names of outputs.safetensors.
             without_counterpart: patterns of outputs that nothing of ours corresponds to -> the reason.
-            tolerance: of floats, where meta.json says it in words.
         """
         reasons = without_counterpart or {}
         listed = {name for name in self.outputs if any(re.fullmatch(pattern, name) for pattern in reasons)}
@@ -60,24 +86,31 @@ class ReferenceCase:
         assert not missing, f"outputs.safetensors lacks {sorted(missing)}"
         unknown = set(self.outputs) - set(ours) - listed
         assert not unknown, f"nothing was compared with {sorted(unknown)}"
-        if tolerance is None:
-            tolerance = next(self.meta["tolerance"][name] for name in ("float", "floats_abs", "default") if name in self.meta["tolerance"])
         for name, value in ours.items():
-            expected = self.outputs[name]
-            exact = not expected.is_floating_point()
-            torch.testing.assert_close(
-                value.detach().to(expected.dtype) if not exact else value,
-                expected,
-                rtol=0 if exact else tolerance,
-                atol=0 if exact else tolerance,
-                msg=lambda text, name=name: f"{name}: {text}",
-            )
+            self.check(name, value)
 
 
-def cases(system: str, pattern: str = "*") -> list[Any]:
-    """Parameters of a test: the cases of a system whose name matches a shell pattern, with ids `<system>/<case>`."""
-    folders = sorted(path for path in (REFERENCE / system).glob(pattern) if (path / "meta.json").is_file())
-    return [pytest.param(ReferenceCase(path), id=f"{system}/{path.name}") for path in folders]
+def cases(system: str, where: Callable[[ReferenceCase], bool] | None = None, *, not_built: Mapping[str, str] | None = None) -> list[Any]:
+    """Parameters of a test: the cases of a system, with ids `<system>/<case>`.
+
+    Without a folder of the system, or where the repository's own has no such case, the test gets a case that is absent, and fails.
+
+    Args:
+        system: name of the folder.
+        where: which cases the test is about; None for all.
+        not_built: shell patterns of cases that are skipped -> what the library lacks for them.
+    """
+    found = [ReferenceCase(path) for path in sorted((REFERENCE / system).glob("*")) if path.is_dir()]
+    absent = [pytest.param(ReferenceCase(REFERENCE / system / "absent"), id=f"{system}/absent")]
+    if not found:
+        return absent
+    reasons = {case: [reason for pattern, reason in (not_built or {}).items() if fnmatch(case.path.name, pattern)] for case in found}
+    parameters = [
+        pytest.param(case, id=f"{system}/{case.path.name}", marks=[pytest.mark.skip(reason=reason) for reason in reasons[case]])
+        for case in found
+        if reasons[case] or where is None or where(case)
+    ]
+    return absent if not parameters and REFERENCE == OWN else parameters
 
 
 class Taps:

@@ -11,12 +11,14 @@ from visiontok.base.noise import RecordedNoise
 from visiontok.quantizers.bits import indices_to_bits
 from visiontok.tokenizers.image.elm_bae.model import ElmBae
 
+NOT_BUILT = {"ar-*": "the autoregressive generator", "mlm-*": "the masked generator"}
+
 
 def load(case: ReferenceCase) -> ElmBae:
     return visiontok.from_reference("elm", case.config, case.weights)
 
 
-@pytest.mark.parametrize("case", cases("elm", "bae-*"))
+@pytest.mark.parametrize("case", cases("elm", not_built=NOT_BUILT))
 def test_every_stage(case: ReferenceCase):
     model = load(case)
     quantizer, chunks, image = model.quantizer, model.config.quantizer.chunks, case.inputs["image"]
@@ -67,7 +69,7 @@ def gradients(model: ElmBae, case: ReferenceCase) -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.mark.parametrize("case", cases("elm", "bae-*"))
+@pytest.mark.parametrize("case", cases("elm", not_built=NOT_BUILT))
 def test_save_and_load(case: ReferenceCase, tmp_path):
     model = visiontok.from_reference("elm", case.config, {**case.weights, "disc.main.0.bias": torch.zeros(1)})
     visiontok.save_pretrained(model, tmp_path / "model")

@@ -8,10 +8,13 @@ from reference_case import ReferenceCase, Taps, cases
 from torch import Tensor
 
 import visiontok
+from visiontok.base.noise import RecordedNoise
 from visiontok.decoders.flow.guidance import AdaptiveProjected, ClassifierFree
+from visiontok.decoders.flow.sampling import FlowSampling
 from visiontok.decoders.flow.training import flow_loss, mix
 from visiontok.tokenizers.image.flextok.decoder import FlowCondition
-from visiontok.tokenizers.image.flextok.model import FlexTok, FlowSampling
+from visiontok.tokenizers.image.flextok.model import FlexTok
+from visiontok.tokenizers.shared.flow_tokenizer import FlowOptions
 
 
 def load(case: ReferenceCase) -> FlexTok:
@@ -39,7 +42,7 @@ def spelled_out(condition: FlowCondition, lengths: Tensor, total: int) -> Tensor
 @torch.no_grad()
 def test_every_stage(case: ReferenceCase):
     model, given = load(case), case.inputs
-    posterior_noise = ours(given["posterior_noise"]) if model.config.sample_posterior else None
+    posterior_noise = RecordedNoise(normal=[ours(given["posterior_noise"])]) if model.config.sample_posterior else None
     features = model.features(given["images"] / 2 + 0.5, noise=posterior_noise)
     taps = Taps(model, {"encoder": f"encoder.blocks.{len(model.encoder.blocks) - 1}", "patches": "encoder.patch_embed"})
     latents = model.encoder(features)
@@ -54,14 +57,14 @@ def test_every_stage(case: ReferenceCase):
         "pre_quant_latents": latents,
         "quantized": quantized.latents,
         "tokens": quantized.indices,
-        "vae_roundtrip_rgb": model.pictures(features) * 2 - 1,
+        "vae_roundtrip_rgb": model.images(features) * 2 - 1,
     }
     if posterior_noise is None:
         assert torch.equal(model.encode(given["images"] / 2 + 0.5).indices, quantized.indices)
     found |= one_pass(model, case, quantized.latents)
     found |= whole_decode(model, case, quantized.latents)
     found |= training_loss(model, case, quantized.latents, features)
-    case.compare(found, without_counterpart={"fsq_distance_to_rounding_boundary_min": "how safe the case's ids are, not a stage"}, tolerance=1e-4)
+    case.compare(found, without_counterpart={"fsq_distance_to_rounding_boundary_min": "how safe the case's ids are, not a stage"})
 
 
 def one_pass(model: FlexTok, case: ReferenceCase, codes: Tensor) -> dict[str, Tensor]:
@@ -97,13 +100,13 @@ def whole_decode(model: FlexTok, case: ReferenceCase, codes: Tensor) -> dict[str
     found = {}
     for name, (rule, lengths) in rules.items():
         sampling = FlowSampling(steps=steps, guidance=rule)
-        denoised = model.denoise(codes, lengths, ours(given["init_noise"]), sampling)
+        denoised = model.decoder.decode(codes, lengths, ours(given["init_noise"]), sampling)
         found[f"{name}.latents"] = theirs(denoised)
         if f"{name}.rgb" in case.outputs:
-            found[f"{name}.rgb"] = model.pictures(denoised) * 2 - 1
+            found[f"{name}.rgb"] = model.images(denoised) * 2 - 1
         tokens = visiontok.Tokens(case.outputs["tokens"], model.layout).prefix(lengths)
-        picture = model.decode(tokens, sampling=sampling, noise=ours(given["init_noise"]))
-        torch.testing.assert_close(picture, model.pictures(denoised).clamp(0, 1))
+        image = model.decode_with(tokens, FlowOptions(sampling=sampling, noise=RecordedNoise(normal=[ours(given["init_noise"])])))
+        torch.testing.assert_close(image, model.images(denoised).clamp(0, 1), rtol=0, atol=case.tolerance)
     return found
 
 

@@ -10,6 +10,8 @@ from torch import Tensor
 import visiontok
 from visiontok.tokenizers.image.open_magvit2.model import OpenMagvit2
 
+NOT_BUILT = {"gpt-*": "the generator"}
+
 
 def load(case: ReferenceCase) -> OpenMagvit2:
     return visiontok.from_reference("open-magvit2", case.config, case.weights)
@@ -20,7 +22,7 @@ def theirs(latents: Tensor) -> Tensor:
     return latents.permute(0, 3, 1, 2)
 
 
-@pytest.mark.parametrize("case", cases("open-magvit2", "tok-*"))
+@pytest.mark.parametrize("case", cases("open-magvit2", not_built=NOT_BUILT))
 def test_every_stage(case: ReferenceCase):
     model = load(case)
     image = (case.inputs["image"] + 1) / 2
@@ -61,7 +63,7 @@ def trained(model: OpenMagvit2, case: ReferenceCase) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("case", cases("open-magvit2", "tok-*"))
+@pytest.mark.parametrize("case", cases("open-magvit2", not_built=NOT_BUILT))
 def test_save_and_load(case: ReferenceCase, tmp_path):
     model = load(case)
     visiontok.save_pretrained(model, tmp_path / "model")
@@ -71,9 +73,8 @@ def test_save_and_load(case: ReferenceCase, tmp_path):
     assert torch.equal(loaded.encode(image).indices, model.encode(image).indices)
 
 
-def test_the_last_weights_and_their_averages_are_told_apart():
-    (case,) = cases("open-magvit2", "tok-factorized-ema")
-    case = case.values[0]
+@pytest.mark.parametrize("case", cases("open-magvit2", lambda case: case.config["use_ema"], not_built=NOT_BUILT))
+def test_the_last_weights_and_their_averages_are_told_apart(case: ReferenceCase):
     last = visiontok.from_reference("open-magvit2", {**case.config, "use_ema": False}, case.weights)
     assert torch.equal(last.encoder.conv_out.weight, case.weights["encoder.conv_out.weight"])
     assert torch.equal(load(case).encoder.conv_out.weight, case.weights["model_ema.encoderconv_outweight"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from reference_case import ReferenceCase, cases
@@ -9,15 +12,28 @@ from torch import Tensor
 
 import visiontok
 from visiontok.base.noise import RecordedNoise
+from visiontok.layers.dinov2 import DinoViT, dino_weights
+from visiontok.losses.semantic import SemanticLoss
 from visiontok.quantizers import MultiScaleQuantizer, ProductQuantizer, Quantizer
 from visiontok.quantizers.perturbation import LatentPerturbation, PerturbationConfig
-from visiontok.tokenizers.image.robusttok.model import RobustTok, RobustTokConfig, quantizer_from_reference
+from visiontok.tokenizers.image.robusttok.model import RobustTok, RobustTokConfig
+from visiontok.tokenizers.image.robusttok.objective import FrozenWeights, objective_from_reference
+from visiontok.tokenizers.image.robusttok.reference import read_quantizer
 
 USAGE = {
     r"train\.(usage_percent|ema_vocab_hit_SV.*)": "usage is counted by the training loop, over a window of its own, and is no state of a model",
-    r"train\.sem_loss": "the semantic loss against a frozen DINOv2 belongs to the authors' training and is not part of this library",
 }
 VIT = {"dim": 8, "depth": 1, "num_heads": 2, "patch_size": 8}
+
+
+def kind(case: ReferenceCase) -> str:
+    if "_train_forward" in case.config:
+        return "tokenizer"
+    return "quantizer" if "kind" in case.config else "perturbation"
+
+
+def of_kind(wanted: str) -> list[Any]:
+    return cases("robusttok", lambda case: kind(case) == wanted)
 
 
 def theirs(latents: Tensor) -> Tensor:
@@ -51,7 +67,7 @@ def by_scale(branch: Quantizer, indices: Tensor, name: str) -> dict[str, Tensor]
     return named | {f"fhat.{name}scale{number}": theirs(partial) for number, partial in enumerate(sums)}
 
 
-@pytest.mark.parametrize("case", cases("robusttok", "tok-*"))
+@pytest.mark.parametrize("case", of_kind("tokenizer"))
 def test_every_stage(case: ReferenceCase):
     model = load(case)
     image = case.inputs["image"]  # in [-1, 1]
@@ -76,8 +92,8 @@ def test_every_stage(case: ReferenceCase):
         ours |= by_scale(branch, ids, f"branch{number}.")
     num_scales = len(case.config["v_patch_nums"])
     if num_scales > 1:
-        ours |= {"reconstruction.scale0": model.decode_scales(tokens, 1) * 2 - 1}
-        ours |= {"reconstruction.scale_mid": model.decode_scales(tokens, num_scales // 2 + 1) * 2 - 1}
+        ours |= {"reconstruction.scale0": model.decode(tokens.prefix(model.layout.prefixes[0])) * 2 - 1}
+        ours |= {"reconstruction.scale_mid": model.decode(tokens.prefix(model.layout.prefixes[num_scales // 2])) * 2 - 1}
     if "var_input" in case.outputs:
         ours["var_input"] = model.next_scale_inputs(tokens)
     case.compare(ours | training_pass(model, case, latents), without_counterpart=USAGE)
@@ -94,17 +110,35 @@ def training_pass(model: RobustTok, case: ReferenceCase, latents: Tensor) -> dic
         ranks = (case.inputs["perturb_randint"].view(shape) + 0.5) / training["delta"]
         noise = RecordedNoise(uniform=[case.inputs["perturb_rand"].view(shape), ranks])
         quantized = perturbation(quantizer, latents, quantized, step=0, noise=noise)
-    return {
+    found = {
         "train.decoded": model.decoder(quantized.latents),
         "train.vq_loss": losses["codebook"],
         "train.commit_loss": losses["commitment"],
         "train.entropy_loss": losses.get("entropy", torch.zeros(())),
     }
+    return found | semantic_loss(model, case, quantized.latents)
+
+
+def semantic_loss(model: RobustTok, case: ReferenceCase, latents: Tensor) -> dict[str, Tensor]:
+    """The semantic loss that the configuration describes, against the teacher whose weights are in the case."""
+    steps_per_epoch = 3
+    files = FrozenWeights(vgg=Path("absent"), dino=Path("absent"), dinov2=Path("absent"))
+    config = objective_from_reference(case.config, steps_per_epoch=steps_per_epoch, files=files).semantic
+    if config is None:
+        return {}
+    teacher = DinoViT(config.teacher.backbone, image_size=config.teacher.image_size)
+    published = {name.removeprefix("semantic_model."): tensor for name, tensor in case.weights.items() if name.startswith("semantic_model.")}
+    vit = config.teacher.backbone
+    teacher.load_state_dict(dino_weights(published, patch_size=vit.patch_size, grid_side=config.teacher.image_size // vit.patch_size))
+    loss = SemanticLoss(config, teacher=teacher)
+    step = case.config["_train_forward"]["epoch"] * steps_per_epoch + 2  # anywhere within the epoch
+    projection = model.get_submodule(config.projection)
+    return {"train.sem_loss": config.weight * loss((case.inputs["image"] + 1) / 2, latents, projection, step=step)}
 
 
 def alone(case: ReferenceCase) -> tuple[Quantizer, dict[str, str]]:
     """The quantizer of a case, and how the authors name its parameters."""
-    values = quantizer_from_reference(case.config)
+    values = read_quantizer(case.config)
     side = case.config["v_patch_nums"][-1]
     config = RobustTokConfig(image_size=32, encoder=VIT, decoder=VIT, grid_side=side, quantizer=values)
     quantizer = config.quantizer.build()
@@ -114,7 +148,7 @@ def alone(case: ReferenceCase) -> tuple[Quantizer, dict[str, str]]:
     return quantizer, {name: "embedding.weight" if name.endswith("codebook") else theirs for name, theirs in names.items()}
 
 
-@pytest.mark.parametrize("case", cases("robusttok", "quant-*"))
+@pytest.mark.parametrize("case", of_kind("quantizer"))
 def test_quantizer_alone(case: ReferenceCase):
     quantizer, names = alone(case)
     z = case.inputs["z"].clone().requires_grad_(True)
@@ -144,9 +178,9 @@ def next_inputs(quantizer: MultiScaleQuantizer, indices: Tensor) -> dict[str, Te
     return {"var_input": inputs, **steps, **{f"ar.fhat{number}": theirs(partial) for number, partial in enumerate(sums)}}
 
 
-@pytest.mark.parametrize("case", cases("robusttok", "perturb-*"))
+@pytest.mark.parametrize("case", of_kind("perturbation"))
 def test_perturbation(case: ReferenceCase):
-    values = quantizer_from_reference({**case.config, "v_patch_nums": [1]})
+    values = read_quantizer({**case.config, "v_patch_nums": [1]})
     config = RobustTokConfig(image_size=32, encoder=VIT, decoder=VIT, quantizer=values)
     quantizer = config.quantizer.build()
     quantizer.load_state_dict({"codebook": case.weights["embedding.weight"]})
@@ -171,7 +205,7 @@ def test_perturbation(case: ReferenceCase):
     )
 
 
-@pytest.mark.parametrize("case", cases("robusttok", "tok-*"))
+@pytest.mark.parametrize("case", of_kind("tokenizer"))
 def test_save_and_load(case: ReferenceCase, tmp_path):
     model = load(case)
     visiontok.save_pretrained(model, tmp_path / "model")

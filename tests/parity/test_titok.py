@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -29,8 +31,9 @@ def kind(case: ReferenceCase) -> str:
     return "model" if "model" in case.config else "quantizer"
 
 
-def of_kind(wanted: str) -> list:
-    return [parameter for system in ("titok", "tatitok") for parameter in cases(system) if kind(parameter.values[0]) == wanted]
+def of_kind(wanted: str) -> list[Any]:
+    systems = ("titok",) if wanted == "loss" else ("titok", "tatitok")
+    return [parameter for system in systems for parameter in cases(system, lambda case: kind(case) == wanted)]
 
 
 def load(case: ReferenceCase) -> TiTok | TaTiTok:
@@ -43,8 +46,7 @@ def text_of(case: ReferenceCase) -> dict[str, Tensor]:
 
 
 def decoding(model: TiTok | TaTiTok, case: ReferenceCase) -> Decode:
-    reader = model.given(case.inputs["text_guidance"]) if isinstance(model, TaTiTok) else model
-    return reader.decode_latents
+    return partial(model.decode_latents, **text_of(case)) if isinstance(model, TaTiTok) else model.decode_latents
 
 
 def theirs(latents: Tensor) -> Tensor:

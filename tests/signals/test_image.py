@@ -13,7 +13,7 @@ from icc_profiles import linear_grey, red_for_cyan, swapped_rgb
 from PIL import Image, ImageFile, features
 
 from visiontok.base.errors import SignalError
-from visiontok.signals.image import MAX_PIXELS, read_image
+from visiontok.signals.image_reading import MAX_PIXELS, read_image
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 

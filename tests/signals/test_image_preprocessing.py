@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from visiontok.base.errors import ConfigError, SignalError
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 
 
 def picture(height: int = 30, width: int = 50) -> Image.Image:

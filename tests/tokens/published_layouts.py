@@ -56,9 +56,7 @@ PUBLISHED = {
         2 * 286 * 12,
         2 * 4096,
     ),
-    "flextok": Published(
-        image(Segment(name="registers", shape=(256,), vocab_size=64000), prefix_decodable=True), 256, 512, 256 * FSQ_64K_BITS, 64000
-    ),
+    "flextok": Published(image(Segment(name="registers", shape=(256,), vocab_size=64000), prefixes="any"), 256, 512, 256 * FSQ_64K_BITS, 64000),
     "karl": Published(image(Segment(name="latents", shape=(256,), vocab_size=4096), ragged=True), 256, 384, 3072, 4096),
     "lavit": Published(image(Segment(name="patches", shape=(256,), vocab_size=16384), size=224, ragged=True), 256, 448, 3584, 16384),
     "cosmos": Published(
@@ -95,7 +93,7 @@ PUBLISHED = {
             ),
             signal_shape=(12 * 2048,),
             rate=24000.0,
-            order=_snac_order(12),
+            order="depth-first",
         ),
         84,
         126,

@@ -31,7 +31,7 @@ def test_json_round_trip(name):
     np.testing.assert_array_equal(restored.code_offsets, layout.code_offsets)
     assert restored == layout
     assert hash(restored) == hash(layout)
-    assert restored != layout.replace(prefix_decodable=not layout.prefix_decodable)
+    assert restored != layout.replace(prefixes="none" if layout.prefixes == "any" else "any")
     assert restored != "a layout"
 
 

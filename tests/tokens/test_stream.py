@@ -10,7 +10,7 @@ from visiontok.tokens import Segment, Tokens, TokenStream, delay_codebooks, unde
 
 every = pytest.mark.parametrize("name", PUBLISHED)
 
-PREFIX = image(Segment(name="latents", shape=(3,), vocab_size=5), prefix_decodable=True)
+PREFIX = image(Segment(name="latents", shape=(3,), vocab_size=5), prefixes="any")
 KEPT = image(Segment(name="latents", shape=(4,), vocab_size=5), ragged=True)
 CODEBOOKS = image(Segment(name="grid", shape=(1, 2), vocab_size=(5, 7), codebooks=2))
 
@@ -51,7 +51,7 @@ def cases(draw):
             Segment(name=f"s{number}", shape=shape, vocab_size=size, codebooks=len(size) if isinstance(size, tuple) else 1, codebook=shared)
         )
     length = sum(segment.length for segment in segments)
-    shorter = draw(st.sampled_from([{}, {"ragged": True}, {"prefix_decodable": True}]))
+    shorter = draw(st.sampled_from([{}, {"ragged": True}, {"prefixes": "any"}]))
     layout = image(*segments, order=draw(st.one_of(st.none(), st.permutations(range(length)))), **shorter)
     lengths = [draw(st.integers(0, length)) if shorter else length for _ in range(draw(st.integers(1, 3)))]
     rows = [[draw(st.integers(0, int(size) - 1)) for size in layout.vocab_sizes[:held]] for held in lengths]

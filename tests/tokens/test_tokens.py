@@ -11,7 +11,7 @@ from visiontok.tokens import PAD, Latents, Segment, Tokens
 every = pytest.mark.parametrize("name", PUBLISHED)
 
 GRID = image(Segment(name="grid", shape=(2, 3), vocab_size=(5, 300), codebooks=2))
-PREFIX = image(Segment(name="latents", shape=(7,), vocab_size=5), prefix_decodable=True)
+PREFIX = image(Segment(name="latents", shape=(7,), vocab_size=5), prefixes="any")
 KEPT = image(Segment(name="even", shape=(4,), vocab_size=5), Segment(name="odd", shape=(4,), vocab_size=300), ragged=True)
 
 
@@ -31,7 +31,7 @@ def assert_equal(one, other):
 @st.composite
 def batches(draw, layouts=(GRID, PREFIX, KEPT)):
     layout = draw(st.sampled_from(layouts))
-    shorter = layout.ragged or layout.prefix_decodable
+    shorter = layout.ragged or layout.prefixes != "none"
     with_places = layout.ragged and draw(st.booleans())
     samples, positions = [], []
     for _ in range(draw(st.integers(1, 4))):

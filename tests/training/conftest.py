@@ -58,7 +58,7 @@ def generator_recipe(tmp_path, tokenizer_folder):
             "output": str(tmp_path / "run"),
             "steps": 6,
             "batch_size": 8,
-            "model": {"family": "gpt", "config": GPT | {"class_dropout": 0.5}},
+            "model": {"family": "gpt", "config": GPT | {"condition": {"dropout": 0.5}}},
             "data": {"images": {"source": "digits:train"}},
             "tokenizer": tokenizer_folder,
             "optimizer": {"lr": 1e-2},

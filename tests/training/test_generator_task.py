@@ -29,8 +29,8 @@ def test_a_generator_learns_a_stored_set_and_takes_its_layout_and_classes(genera
     curve = [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert curve[-1] < 0.8 * curve[0]
     final = visiontok.from_pretrained(folder / "final")
-    assert final.config.num_classes == 10
-    assert final.config.class_names == tuple("0123456789")
+    assert final.num_classes == 10
+    assert final.class_names == tuple("0123456789")
     with Image.open(folder / "pictures" / "step-00000060.png") as picture:
         assert picture.size == (10 * 18 + 2, 2 * 18 + 2)  # one sample per class in a row
 
@@ -50,10 +50,10 @@ def test_tokens_made_at_every_step_are_those_of_the_stored_set(generator_recipe,
 
 def test_an_unconditional_generator_needs_no_labels(generator_recipe, token_set):
     recipe = generator_recipe(
-        data={"tokens": str(token_set)}, model={"family": "gpt", "config": GPT | {"num_classes": 0}}, pictures={"every": 6, "count": 4}
+        data={"tokens": str(token_set)}, model={"family": "gpt", "config": GPT | {"condition": {"type": "none"}}}, pictures={"every": 6, "count": 4}
     )
     children.run(recipe)
-    assert visiontok.from_pretrained(Path(recipe["output"]) / "final").config.num_classes == 0
+    assert visiontok.from_pretrained(Path(recipe["output"]) / "final").num_classes == 0
     assert (Path(recipe["output"]) / "pictures" / "step-00000006.png").is_file()
 
 
@@ -61,9 +61,10 @@ def test_labels_are_needed_for_classes(generator_recipe, tmp_path):
     (tmp_path / "pictures").mkdir()
     Image.new("RGB", (16, 16)).save(tmp_path / "pictures" / "a.png")
     recipe = generator_recipe(
-        data={"images": {"source": f"folder:{tmp_path / 'pictures'}"}}, model={"family": "gpt", "config": GPT | {"num_classes": 3}}
+        data={"images": {"source": f"folder:{tmp_path / 'pictures'}"}},
+        model={"family": "gpt", "config": GPT | {"condition": {"type": "classes", "num_classes": 3}}},
     )
-    with pytest.raises(ConfigError, match=r"not every sample has a label; set model\.config\.num_classes=0"):
+    with pytest.raises(ConfigError, match="label"):
         train(parse_recipe(recipe), cpu=True)
 
 

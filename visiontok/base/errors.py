@@ -13,12 +13,20 @@ class TokenError(VisiontokError, ValueError):
     """Token indices, lengths or bytes do not fit their layout."""
 
 
+class IdentityError(VisiontokError, ValueError):
+    """Tokens of one tokenizer were given to another, or to a generator that was trained on another's."""
+
+
 class SignalError(VisiontokError, ValueError):
     """An image, video or sound cannot be read or has a shape or range that the model cannot take."""
 
 
 class TextError(VisiontokError, ValueError):
     """A text that a model reads is missing, or has another shape than the model takes."""
+
+
+class ConditionError(VisiontokError, ValueError):
+    """A generator's condition is missing, of another kind, or out of range."""
 
 
 class UnknownNameError(VisiontokError, LookupError):

@@ -111,6 +111,12 @@ class SampleNoise:
             torch.randperm(length, generator=stream, out=row)
         return draws
 
+    def select(self, rows: Iterable[int]) -> SampleNoise:
+        """The streams of some samples of the batch; they go on where they are."""
+        part = SampleNoise(0, ())
+        part._streams = [self._streams[row] for row in rows]
+        return part
+
     def _empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         if not shape or shape[0] != len(self._streams):
             raise ValueError(f"draws of shape {shape} were requested, but the first axis of this source is its {len(self._streams)} samples")
@@ -162,6 +168,13 @@ def as_noise(source: NoiseLike, device: torch.device) -> Noise:
     return source if lies_there else _MovedNoise(source, device)
 
 
+def selected(source: NoiseLike, rows: Tensor) -> NoiseLike:
+    """The source for a part of a batch, `rows` (n,) int64 of it: per-sample streams are chosen, any other source draws part after part."""
+    if isinstance(source, _MovedNoise):
+        return _MovedNoise(selected(source.source, rows), source.device)  # type: ignore[arg-type]
+    return source.select(rows.tolist()) if isinstance(source, SampleNoise) else source
+
+
 def integers(noise: Noise, high: int, *shape: int) -> Tensor:
     """Integers (*shape) int64 from 0 to high - 1, equally likely: floor(u * high) for uniform draws u.
 
@@ -178,19 +191,19 @@ class _MovedNoise:
     """Draws of `source`, on `device`."""
 
     def __init__(self, source: Noise, device: torch.device) -> None:
-        self._source, self.device = source, device
+        self.source, self.device = source, device
 
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        return self._source.uniform(*shape, dtype=dtype).to(self.device)
+        return self.source.uniform(*shape, dtype=dtype).to(self.device)
 
     def exponential(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        return self._source.exponential(*shape, dtype=dtype).to(self.device)
+        return self.source.exponential(*shape, dtype=dtype).to(self.device)
 
     def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        return self._source.normal(*shape, dtype=dtype).to(self.device)
+        return self.source.normal(*shape, dtype=dtype).to(self.device)
 
     def permutation(self, samples: int, length: int) -> Tensor:
-        return self._source.permutation(samples, length).to(self.device)
+        return self.source.permutation(samples, length).to(self.device)
 
 
 def _positive(draws: Tensor) -> Tensor:

@@ -38,5 +38,5 @@ def decode(
     if identify(tokenizer, name).weights_sha256 != found.tokenizer.weights_sha256:
         typer.echo(f"Warning: {tokens} names {found.tokenizer.name} with other weights than {name}; the images may be meaningless.", err=True)
     for row, file_name in enumerate(png_names(found.keys)):
-        save_picture(tokenizer.decode(found.tokens[row : row + 1])[0].float(), output / file_name)
+        save_picture(tokenizer.decode(found.tokens[row : row + 1], text=text)[0].float(), output / file_name)
     typer.echo(f"{len(found.keys)} images in {output}")

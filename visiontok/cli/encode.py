@@ -36,7 +36,7 @@ def encode(
     keys: list[str] = []
     batches: list[Any] = []
     for path, batch in found:
-        tokens = tokenizer.encode(batch)
+        tokens = tokenizer.encode(batch, text=text)
         if batches and tokens.layout != batches[0].layout:
             found.skip(f"{path} has another size than {keys[0]}, and this model keeps sizes; encode it into a separate file")
             continue

@@ -30,6 +30,7 @@ def evaluate(
     samples: Annotated[
         Path | None, typer.Option(help="Generated pictures: a folder or an .npz file. With --model they are sampled into it first.")
     ] = None,
+    card: Annotated[bool, typer.Option("--card", help="Put the results on the model card; for models in a local folder.")] = False,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write an HTML page beside the results.")] = True,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read pictures; 0 reads in a thread.")] = 0,
     device: DeviceOption = "auto",
@@ -48,7 +49,7 @@ def evaluate(
 
     \b
     Examples:
-      visiontok evaluate digits --model runs/digits/final
+      visiontok evaluate digits --model runs/digits/final --card
       visiontok evaluate photos --model vqgan-photos-f4 --model runs/photos/final -o results
       visiontok evaluate photos --model titok-l32 --set size=256 -o titok-l32.json
       visiontok evaluate digits-generation -m runs/digits-gpt/final -t runs/digits/final --samples digits.npz
@@ -67,6 +68,8 @@ def evaluate(
         evaluate_again(repeat, [*dict.fromkeys(model or ())], tokenizer, samples, pick_device(device))
         return
     names = list(dict.fromkeys(model or ()))
+    if card and not (names and all(Path(name).is_dir() for name in names)):
+        raise ConfigError(f"--card writes into the folder of a model, but {', '.join(names) or 'no model'} is none; give --model FOLDER or omit it")
     if suite is None:
         raise ConfigError("name a suite, for example: visiontok evaluate photos --model vqgan-photos-f4")
     chosen = load_any_suite(suite, [*(settings or ()), *([f"lengths=[{lengths}]"] if lengths else [])])
@@ -76,6 +79,8 @@ def evaluate(
             result = evaluate_generated(chosen, names, tokenizer, samples, output, place, shown=is_first, report=report)
         if result is not None:
             _show([result])
+            if card:
+                _put_on_card(names[0], result)
         return
     if tokenizer is not None or samples is not None:
         raise ConfigError(f"--tokenizer and --samples belong to suites of generated pictures; {suite} measures reconstructions")
@@ -97,10 +102,20 @@ def evaluate(
         return
     for path, result in results:
         typer.echo(f"{result.model.name if result.model else 'samples'}: written to {path}", err=True)
+    if card:
+        for name, (_, result) in zip(names, results, strict=True):
+            _put_on_card(name, result)
     if report:
         typer.echo(f"report: {report_path(output, chosen)}", err=True)
     for pixels in dict.fromkeys(result.data.pixels_sha256 for _, result in results):
         _show([result for _, result in results if result.data.pixels_sha256 == pixels])
+
+
+def _put_on_card(folder: str, result: Result) -> None:
+    from visiontok.evaluation.results.card import card_results
+    from visiontok.hub import add_results
+
+    add_results(folder, card_results(result))
 
 
 def _show(results: list[Result]) -> None:

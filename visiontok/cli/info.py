@@ -19,7 +19,7 @@ def info(
 ) -> None:
     """Show what is known of a model or family.
 
-    For a model: where it comes from, its licenses, its tokens, what was published or measured, and how to load it.
+    For a model: where it comes from, its licenses, its tokens, published and own results, and how to load it.
 
     \b
     Examples:
@@ -64,14 +64,14 @@ def _released(family: registry.Family, entry: registry.Checkpoint) -> dict[str, 
 
 def _bundled(model: registry.BundledModel) -> dict[str, Any]:
     card = model.card
-    measured = [f"{m['metric']} {m['value']:g} {m['unit']} on {m['dataset']} ({m['protocol']})" for m in card.get("measured", ())]
+    results = [f"{r['metric']} {r['value']:g} {r['unit']} on {r['dataset']} ({r['protocol']})" for r in card.get("results", ())]
     return {
         "name": model.name,
         **_what(model.family),
         "bundled in": str(model.folder),
         "license of the weights": card["license"],
         **_tokens(card.get("tokens"), card.get("vocab_size"), model.signal, card.get("parameters")),
-        "measured here": measured,
+        "results": results,
         "load it": _loading(model.name),
     }
 
@@ -97,9 +97,9 @@ def _what(family: registry.Family) -> dict[str, str]:
 
 
 def _part(part: registry.WeightPart) -> str:
-    place = "" if part.repo is None else f" of {part.repo}"
+    repository = "" if part.repo is None else f" of {part.repo}"
     inside = "" if part.key is None else f", its entry {part.key!r}"
-    return " or ".join(part.names) + place + inside
+    return " or ".join(part.names) + repository + inside
 
 
 def _rates(entry: registry.Checkpoint) -> dict[str, str]:

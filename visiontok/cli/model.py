@@ -12,10 +12,10 @@ from visiontok.base.errors import ConfigError, SignalError
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from visiontok.core.tokenizer import Tokenizer
     from visiontok.generators.base import Generator
+    from visiontok.signals import SignalBatch
 
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="Tokenizer: name (see `visiontok list`), owner/name on the hub, or folder.")]
 TextOption = Annotated[str | None, typer.Option("--text", help="Caption of the inputs, for text-conditioned tokenizers.")]
@@ -45,7 +45,7 @@ def load_tokenizer(name: str, device: torch.device, *, text: str | None = None) 
         return model
     if not isinstance(model, TextTokenizer):
         raise ConfigError(f"{name} takes no text; remove --text")
-    return model.attach_text_encoder().given(text)
+    return model.attach_text_encoder()
 
 
 def load_for_data(name: str, device: torch.device) -> Tokenizer[Any]:
@@ -88,7 +88,7 @@ class Inputs:
         self._paths, self._tokenizer = paths, tokenizer
         self._skipped = 0
 
-    def __iter__(self) -> Iterator[tuple[Path, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Path, SignalBatch]]:
         """Every readable file, and its content as a batch of one, preprocessed for the tokenizer."""
         for path in self._paths:
             try:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from visiontok.core.tokenizer import Tokenizer
-    from visiontok.data import ImageSource
+    from visiontok.data import Source
     from visiontok.evaluation.reconstruction.quantizing import OperatingPoint
     from visiontok.hub import ModelCard
 
@@ -105,18 +105,17 @@ def _level_counts(levels: int, compare: str) -> list[int]:
 
 
 def _side(tokenizer: Tokenizer[Any], size: int | None) -> int:
-    own, multiple = tokenizer.preprocessing.size, tokenizer.preprocessing.multiple_of
-    if own is not None and not tokenizer.preprocessing.tensors_keep_size:
-        if size not in (None, own):
-            raise ConfigError(f"--size {size}: this model takes pictures of {own} pixels only; leave --size out")
-        return own
-    side = size or min(own or _LARGEST, _LARGEST)
-    if side % multiple:
-        raise ConfigError(f"--size {side}: this model takes multiples of {multiple} pixels")
+    preprocessing = tokenizer.preprocessing
+    side = size or (preprocessing.fixed_size or (min(*preprocessing.usual_size, _LARGEST),))[0]
+    if not preprocessing.fits((side, side)):
+        takes = (
+            f"images of {preprocessing.fixed_size} pixels only" if preprocessing.fixed_size else f"multiples of {preprocessing.multiples[0]} pixels"
+        )
+        raise ConfigError(f"--size {side}: this model takes {takes}")
     return side
 
 
-def _pictures(data: str, side: int, num_samples: int | None) -> ImageSource:
+def _pictures(data: str, side: int, num_samples: int | None) -> Source:
     from visiontok.data.config import open_source
     from visiontok.data.photos import PhotosSource
     from visiontok.evaluation.selection import Tiles, choose
@@ -127,15 +126,15 @@ def _pictures(data: str, side: int, num_samples: int | None) -> ImageSource:
 
 def _card(name: str, levels: int, latent_range: float, points: Sequence[OperatingPoint], *, dataset: str, side: int, pictures: int) -> ModelCard:
     from visiontok import registry
-    from visiontok.hub import Measurement, ModelCard
+    from visiontok.hub import CardResult, ModelCard
 
     protocol = f"mean over {pictures} pictures of {side} x {side} pixels, 8 bits; posterior mode"
-    measured = []
+    results = []
     for point in points:
         form = "continuous latents" if point.bits is None else f"{point.levels} levels, {point.bits / side**2:.4g} bits per pixel"
-        measured += [
-            Measurement(metric="PSNR", value=round(point.psnr, 3), unit="dB", dataset=dataset, protocol=f"{form}; {protocol}"),
-            Measurement(metric="SSIM", value=round(point.ssim, 4), dataset=dataset, protocol=f"{form}; {protocol}"),
+        results += [
+            CardResult(metric="PSNR", value=round(point.psnr, 3), unit="dB", dataset=dataset, protocol=f"{form}; {protocol}"),
+            CardResult(metric="SSIM", value=round(point.ssim, 4), dataset=dataset, protocol=f"{form}; {protocol}"),
         ]
     base = _base_name(name)
     released = registry.checkpoints().get(name.partition("@")[0])
@@ -145,7 +144,7 @@ def _card(name: str, levels: int, latent_range: float, points: Sequence[Operatin
         f"(arXiv 2503.16430).\n\n![PSNR against bits per pixel at several numbers of levels]({PICTURE})",
         trained_on=f"Nothing: the weights are those of {base}, and the quantizer has none.",
         limitations=f"Whatever {base} loses is lost here too. The range was set once; latents of other kinds of pictures may reach beyond it.",
-        measured=tuple(measured),
+        results=tuple(results),
     )
 
 

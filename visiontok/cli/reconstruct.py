@@ -40,9 +40,9 @@ def reconstruct(
     names = dict(zip(inputs, png_names([str(path) for path in inputs]), strict=True))
     rows = []
     for path, original in found:
-        tokens = tokenizer.encode(original)
-        reconstruction = tokenizer.decode(tokens)
-        original_8, decoded_8 = ((image.float().clamp(0, 1) * 255).round() for image in (original, reconstruction))
+        tokens = tokenizer.encode(original, text=text)
+        reconstruction = tokenizer.decode(tokens, text=text)
+        original_8, decoded_8 = ((image.float().clamp(0, 1) * 255).round() for image in (original.values, reconstruction))
         save_picture(torch.cat([original_8, decoded_8], dim=3)[0] / 255, output / names[path])
         bits = "-" if isinstance(tokens, Latents) else f"{float(tokens.bits[0]):g}"
         rows.append((str(path), f"{float(psnr(original_8, decoded_8, data_range=255)):.2f}", str(tokens.layout.length), bits))

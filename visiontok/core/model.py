@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -28,12 +28,15 @@ class Model(nn.Module, ABC, Generic[ConfigT]):
         config: the configuration this model was built from.
     """
 
+    _anchor: Tensor
     config_class: ClassVar[type[Config]]
     reference_keys: ClassVar[KeyMap]
 
     def __init__(self, config: ConfigT) -> None:
         super().__init__()
         self.config = config
+        # Follows `to` and `half` also where a model has no parameters.
+        self.register_buffer("_anchor", torch.empty(0, dtype=torch.float32), persistent=False)
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Config:
@@ -67,11 +70,27 @@ class Model(nn.Module, ABC, Generic[ConfigT]):
 
     @property
     def device(self) -> torch.device:
-        return next(self.parameters()).device
+        return self._anchor.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.parameters()).dtype
+        """Of the parameters."""
+        return self._anchor.dtype
+
+
+@runtime_checkable
+class StartsFromBackbone(Protocol):
+    """A model whose networks can start from the published weights of a backbone, such as a DINOv2."""
+
+    def load_backbone(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Take what the backbone has; everything else stays as it is.
+
+        Args:
+            state_dict: tensors under their published names.
+
+        Raises:
+            CheckpointError: if they are another network's, or of other sizes.
+        """
 
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str) -> None:
@@ -87,12 +106,12 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: 
         raise CheckpointError(f"the weights of {source} could not be loaded: {error}") from error
 
 
-def weights_sha256(model: nn.Module) -> str:
+def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:
     """SHA-256 over every parameter and buffer in the order of their names: equal weights have equal sums, whatever file they came from."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(state_dict.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

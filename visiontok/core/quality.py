@@ -12,7 +12,11 @@ from torch import Tensor
 
 
 class QualityTarget(ABC):
-    """What a reconstruction must reach, picture by picture."""
+    """What a reconstruction must reach, sample by sample."""
+
+    def rows(self, rows: Tensor) -> QualityTarget:
+        """The target of some samples of a batch; targets with a number per sample override this."""
+        return self
 
     @abstractmethod
     def reached(self, signal: Tensor, reconstruction: Tensor) -> Tensor:
@@ -41,20 +45,25 @@ class Psnr(QualityTarget):
 
 @dataclass(frozen=True)
 class MeanAbsoluteError(QualityTarget):
-    """A mean absolute error of at most `error`, on values in [0, 1]; lower is better. KARL knows the length for it from one pass.
+    """A mean absolute error of at most `error`, one number or (B,); lower is better. KARL knows the length for it from one pass.
 
     Raises:
         ValueError: if `error` is negative or not finite.
     """
 
-    error: float
+    error: float | Tensor
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.error) and self.error >= 0):
+        error = torch.as_tensor(self.error, dtype=torch.float64)
+        if error.ndim > 1 or not bool((error.isfinite() & (error >= 0)).all()):
             raise ValueError(f"a target of a mean absolute error of {self.error} cannot be searched for; give a number such as 0.05")
 
+    def rows(self, rows: Tensor) -> MeanAbsoluteError:
+        return MeanAbsoluteError(self.error[rows]) if isinstance(self.error, Tensor) and self.error.ndim else self
+
     def reached(self, signal: Tensor, reconstruction: Tensor) -> Tensor:
-        return (signal.double() - reconstruction.double()).abs().flatten(1).mean(dim=1) <= self.error
+        lost = (signal.double() - reconstruction.double()).abs().flatten(1).mean(dim=1)
+        return lost <= torch.as_tensor(self.error, dtype=torch.float64, device=lost.device)
 
 
 def shortest_lengths(reached: Callable[[Tensor], Tensor], lengths: Sequence[int], *, batch: int) -> Tensor:

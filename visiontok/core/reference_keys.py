@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +46,19 @@ class ReferenceKeys:
                 f"{source} has {len(unknown)} unknown key{'s' if len(unknown) > 1 else ''}: {listed}. "
                 "Every key must be read or known to be without effect; remove it, or correct its name"
             )
+
+    @contextmanager
+    def reading(self, config: Mapping[str, Any], *, source: str) -> Iterator[None]:
+        """Within it, read the configuration: every key is known, and a required key that is missing is named.
+
+        Raises:
+            ConfigError: as `check`, and for a key that the code within looks up in vain.
+        """
+        self.check(config, source=source)
+        try:
+            yield
+        except KeyError as error:
+            raise ConfigError(f"{source} lacks the key {error}") from error
 
 
 def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

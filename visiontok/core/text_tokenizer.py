@@ -1,42 +1,46 @@
-"""Tokenizers that read a text beside the picture: the tokenizer contract, with `text=`."""
+"""Tokenizers that read a text beside the signal: the tokenizer contract, with `text=`."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
-from typing import Any, ClassVar, TypeAlias, TypeGuard
+from typing import Any, TypeGuard
 
-import torch
 from torch import Tensor
 from typing_extensions import Self
 
 from visiontok.base.errors import TextError
+from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.core.model import ConfigT
-from visiontok.core.quality import QualityTarget
-from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
-from visiontok.encoders.text import TextConfig, TextEncoder
-from visiontok.signals.image_preprocessing import SignalLike
+from visiontok.core.tokenizer import DecodeOptions, EncodeOptions, Tokenizer, TokenizerOutput
+from visiontok.encoders.text import TextConfig, TextEncoder, TextLike
 from visiontok.tokens import Latents, Tokens
-
-TextLike: TypeAlias = Tensor | str | Sequence[str]
-"""Embeddings (B, T, E), or (1, T, E) for all samples; or, where a text encoder is attached, one text per sample or one for all."""
 
 
 class TextTokenizer(Tokenizer[ConfigT]):
-    """A tokenizer whose decoder, and perhaps whose encoder, reads text embeddings.
-
-    `tokenizer.given(text)` is a plain tokenizer: the same weights, one text. `encode`, `decode` and `forward` take the text directly.
+    """A tokenizer whose decoder, and perhaps whose encoder, reads text embeddings, which its methods take as an argument.
 
     Attributes:
         text: the embeddings it reads.
-        encoder_reads_text: whether its encoder does, or the decoder alone.
         text_encoder: makes them from strings; None until one is attached. It is neither trained nor saved with the tokenizer.
     """
 
     text: TextConfig
-    encoder_reads_text: ClassVar[bool]
     text_encoder: TextEncoder | None = None
-    _embeddings: Tensor | None = None
+
+    # What a family defines, in place of the methods without text.
+
+    def encode_latents(self, signal: Tensor, text: Tensor | None = None) -> Tensor:
+        """Signal (B, C, *axes) and text (B, T, E) -> latents (B, *shape, D); the text is None where the encoder reads none."""
+        raise NotImplementedError
+
+    def decode_latents(self, latents: Tensor, text: Tensor | None = None) -> Tensor:
+        """Latents (B, *shape, D) and text (B, T, E) -> signal, not clamped."""
+        raise NotImplementedError
+
+    def decode_prefix(self, latents: Tensor, lengths: Tensor, text: Tensor | None = None) -> Tensor:
+        """The first latents of every sample and text (B, T, E) -> signal, not clamped; see `Tokenizer.decode_prefix`."""
+        raise NotImplementedError
+
+    # The contract, with the text passed on.
 
     def attach_text_encoder(self, encoder: TextEncoder | None = None) -> Self:
         """Make strings acceptable as text.
@@ -55,78 +59,58 @@ class TextTokenizer(Tokenizer[ConfigT]):
         self.text_encoder = encoder.to(self.device)
         return self
 
-    def given(self, text: TextLike) -> Self:
-        """This tokenizer, with the same weights, reading `text` in whatever it encodes and decodes.
+    def forward(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
+        """Training pass over a signal and its text embeddings (B, T, E); see `Tokenizer.forward`.
 
         Raises:
-            TextError: if embeddings have another shape than (B, T, E), or strings come without a text encoder.
+            TextError: if there are none, or they have another shape.
         """
-        reader = copy.copy(self)  # shares every parameter and submodule; only the text below is its own
-        reader._embeddings = self._embedded(text).to(device=self.device, dtype=self.dtype)
-        return reader
+        text = self._text_for(text, samples=len(signal), needed=True)
+        noise = as_noise(noise, signal.device) if self.training else noise
+        quantized = self.quantizer(self.encode_latents(signal, text if self.encoder_reads_text else None), noise=noise)
+        latents = quantized.latents
+        if self.training and self.nested_dropout is not None:
+            lengths = self.nested_dropout.draw(len(latents), latents.shape[1], device=latents.device, noise=noise)
+            reconstruction = self.decode_prefix(latents, lengths, text)
+        else:
+            reconstruction = self.decode_latents(latents, text)
+        return TokenizerOutput(reconstruction, self.wrap(latents, quantized.indices), latents, quantized.losses, quantized.stats)
 
-    def forward(self, signal: Tensor, text: Tensor | None = None) -> TokenizerOutput:
-        """Training pass over a preprocessed signal (B, 3, H, W) in [0, 1] and its text embeddings (B, T, E)."""
-        return Tokenizer.forward(self._reader(text), signal)
+    def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
+        latents = self.encode_latents(signal, options.text if self.encoder_reads_text else None)
+        quantized = self.quantizer(latents, noise=options.noise)
+        tokens = self.wrap(quantized.latents, quantized.indices)
+        return tokens if options.lengths is None or tokens.layout.prefixes == "none" else tokens.prefix(options.lengths)
 
-    def encode(
-        self,
-        signal: SignalLike | Sequence[SignalLike],
-        *,
-        text: TextLike | None = None,
-        num_tokens: int | Tensor | None = None,
-        target: QualityTarget | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tokens | Latents:
-        """Signal -> tokens; see `Tokenizer.encode`.
+    def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
+        if isinstance(tokens, Latents):
+            latents = (tokens.view() if tokens.is_full else tokens.values).to(self.dtype)
+        else:
+            latents = self.lookup(self.unwrap(tokens)) if tokens.is_full else self.codes_of(tokens)
+        if tokens.is_full:
+            return self.decode_latents(latents, options.text)
+        return self.decode_prefix(latents, tokens.sample_lengths, options.text)
 
-        Args:
-            signal: pictures.
-            text: needed by families whose encoder reads it, and where a target is sought, since that decodes; otherwise without effect.
-            num_tokens, target, generator: as for every tokenizer.
-
-        Raises:
-            TextError: if a needed text is missing or has another shape.
-        """
-        return Tokenizer.encode(self._reader(text), signal, num_tokens=num_tokens, target=target, generator=generator)
-
-    def decode(self, tokens: Tokens | Latents, *, text: TextLike | None = None) -> Tensor:
-        """Tokens and the text of their pictures -> signal (B, 3, H, W) clamped to [0, 1].
-
-        Raises:
-            TextError: if the text is missing or has another shape.
-            TokenError: if the tokens have another layout or an id is out of range.
-        """
-        return Tokenizer.decode(self._reader(text), tokens)
-
-    def text_for(self, samples: int) -> Tensor:
-        """The embeddings (B, T, E) that encoder and decoder read with a batch of so many samples.
-
-        Raises:
-            TextError: if there is no text, or one of another number of samples.
-        """
-        embeddings, (length, dim) = self._embeddings, self.text.shape
-        if embeddings is None:
+    def _text_for(self, text: TextLike | None, *, samples: int, needed: bool) -> Tensor | None:
+        length, dim = self.text.shape
+        if text is None:
+            if not needed:
+                return None
             raise TextError(
-                f"{type(self).__name__} reads a text beside the picture: pass text= (--text on the command line): embeddings of shape "
+                f"{type(self).__name__} reads a text beside the signal: pass text= (--text on the command line): embeddings of shape "
                 f"({samples}, {length}, {dim}), or strings after attach_text_encoder()"
             )
-        if len(embeddings) not in (1, samples):
-            raise TextError(f"{len(embeddings)} texts for {samples} samples; give one for each, or one for all")
-        return embeddings.expand(samples, -1, -1)
-
-    def _reader(self, text: TextLike | None) -> Self:
-        return self if text is None else self.given(text)
-
-    def _embedded(self, text: TextLike) -> Tensor:
         if isinstance(text, Tensor):
             if text.ndim != 3 or text.shape[1:] != self.text.shape or not text.is_floating_point():
-                wanted = f"(B, {self.text.length}, {self.text.dim})"
-                raise TextError(f"text embeddings must be floats of shape {wanted}, got {tuple(text.shape)} of {text.dtype}")
-            return text
-        if self.text_encoder is None:
+                raise TextError(f"text embeddings must be floats of shape (B, {length}, {dim}), got {tuple(text.shape)} of {text.dtype}")
+            embeddings = text
+        elif self.text_encoder is None:
             raise TextError("strings need a text encoder: call attach_text_encoder() first, or pass embeddings")
-        return self.text_encoder([text] if isinstance(text, str) else list(text))
+        else:
+            embeddings = self.text_encoder([text] if isinstance(text, str) else list(text))
+        if len(embeddings) not in (1, samples):
+            raise TextError(f"{len(embeddings)} texts for {samples} samples; give one for each, or one for all")
+        return embeddings.to(device=self.device, dtype=self.dtype).expand(samples, -1, -1)
 
 
 def encodes_with_text(tokenizer: Tokenizer[Any]) -> TypeGuard[TextTokenizer[Any]]:

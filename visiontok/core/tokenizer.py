@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from visiontok.base.errors import TokenError
+from visiontok.base.errors import TextError, TokenError
+from visiontok.base.noise import NoiseLike, as_noise, selected
 from visiontok.core.model import ConfigT, Model
 from visiontok.core.quality import QualityTarget, shortest_lengths
+from visiontok.encoders.text import TextConfig, TextLike
 from visiontok.layers.bfloat16 import products_for
 from visiontok.layers.nested_dropout import LengthSchedule
 from visiontok.quantizers.base import Bottleneck, Quantizer
-from visiontok.signals.image_preprocessing import ImagePreprocessing, SignalLike
+from visiontok.signals import Preprocessing, SignalBatch, SignalLike, SignalSpec
+from visiontok.signals.batch import cropped
 from visiontok.tokens import Latents, TokenLayout, Tokens
+
+SIGNAL_SIZE = "signal_size"
+"""The name among a batch's extras of the exact size (B, A) of every signal."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +31,15 @@ class TokenizerOutput:
 
     Attributes:
         reconstruction: the signal's shape; not clamped. Decoders that learn to denoise give, in training, what they make of one noisy sample,
-            in the space in which they denoise.
-        tokens: the ids (or the continuous latents) of the batch.
+            in the space in which they denoise. None for models without a decoder.
+        tokens: the tokens (or the continuous latents) of the batch.
         latents: (B, ..., D) what the decoder read.
         losses: the quantizer's weighted terms, and those of a model that defines its own (flow, diffusion).
         stats: numbers to watch.
         target: what the reconstruction is compared with, where that is not the input: models that reconstruct each signal several times.
     """
 
-    reconstruction: Tensor
+    reconstruction: Tensor | None
     tokens: Tokens | Latents
     latents: Tensor
     losses: dict[str, Tensor] = field(default_factory=dict)
@@ -41,142 +47,278 @@ class TokenizerOutput:
     target: Tensor | None = None
 
 
-class Tokenizer(Model[ConfigT]):
-    """Base of every tokenizer. A family sets `encoder`, `quantizer`, `decoder`, `preprocessing`, `layout` and two methods.
+@dataclass(frozen=True)
+class EncodeOptions:
+    """What a caller asks of `encode`, checked.
 
     Attributes:
-        layout: the arrangement of its tokens.
-        preprocessing: what happens to a signal before `encode_latents`.
+        lengths: (B,) int64 tokens per sample, out of `lengths_supported`; with a target, at most so many. None for all.
+        num_levels: codebook levels; None for all.
+        target: as few tokens per sample as reach it.
+        text: (B, T, E) embeddings; None for tokenizers that read none.
+        noise: draws with it; None for the reproducible form.
+    """
+
+    lengths: Tensor | None = None
+    num_levels: int | None = None
+    target: QualityTarget | None = None
+    text: Tensor | None = None
+    noise: NoiseLike = None
+
+    def rows(self, rows: Tensor) -> EncodeOptions:
+        """For some samples of the batch."""
+        lengths = None if self.lengths is None else self.lengths[rows]
+        text = None if self.text is None else self.text[rows.to(self.text.device)]
+        target = None if self.target is None else self.target.rows(rows)
+        return replace(self, lengths=lengths, text=text, target=target, noise=selected(self.noise, rows))
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """What a caller asks of `decode`, checked.
+
+    Attributes:
+        text: (B, T, E) embeddings; None for tokenizers that read none.
+        noise: decoders that start from noise draw it here; None for the reproducible form.
+    """
+
+    text: Tensor | None = None
+    noise: NoiseLike = None
+
+    def rows(self, rows: Tensor) -> DecodeOptions:
+        """For some samples of the batch."""
+        return replace(self, text=None if self.text is None else self.text[rows.to(self.text.device)], noise=selected(self.noise, rows))
+
+
+class Tokenizer(Model[ConfigT]):
+    """Base of every tokenizer. A family sets `encoder`, `quantizer`, `decoder`, `preprocessing`, `layout` and the methods that it needs.
+
+    Attributes:
+        layout: the arrangement of its tokens; at one extent, where it takes signals of any size.
+        preprocessing: what happens to a signal before `encode_latents`; its `spec` says what goes in.
+        can_decode: whether there is a decoder to signals.
+        text: the embeddings of a text that the decoder reads; None where it reads none.
+        encoder_reads_text: whether the encoder reads them too.
         nested_dropout: how many tokens are kept at a training step, by families that learn an order of their tokens; None for all.
     """
 
     quantizer: Bottleneck
     layout: TokenLayout
-    preprocessing: ImagePreprocessing
+    preprocessing: Preprocessing
+    can_decode: bool = True
+    text: TextConfig | None = None
+    encoder_reads_text: ClassVar[bool] = False
     nested_dropout: LengthSchedule | None = None
 
-    @abstractmethod
-    def encode_latents(self, signal: Tensor) -> Tensor:
-        """Encoder only: preprocessed signal (B, 3, H, W) in [0, 1] -> latents (B, *shape, D) for the quantizer."""
+    # What a family defines.
 
-    @abstractmethod
+    def encode_latents(self, signal: Tensor) -> Tensor:
+        """Encoder only: a signal (B, C, *axes) of a size that the network takes -> latents (B, *shape, D) for the quantizer."""
+        raise NotImplementedError
+
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Decoder only: quantized latents (B, *shape, D) -> signal, not clamped."""
+        raise NotImplementedError
 
-    def forward(self, signal: Tensor) -> TokenizerOutput:
-        """Training pass over a preprocessed signal (B, 3, H, W) in [0, 1]; gradients flow, nothing is clamped."""
-        quantized = self.quantizer(self.encode_latents(signal))
+    def decode_prefix(self, latents: Tensor, lengths: Tensor) -> Tensor:
+        """Decoder only, by families with ordered tokens: the first latents of every sample -> signal, not clamped.
+
+        Args:
+            latents: (B, L, D); those beyond a sample's length are ignored.
+            lengths: (B,) int64 from 1 to L.
+        """
+        raise NotImplementedError
+
+    def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
+        """Tokens of signals (B, C, *axes) of one size that the network takes. Families whose tokens depend on the options override this."""
+        quantized = self.quantizer(self.encode_latents(signal), noise=options.noise)
+        tokens = self.wrap(quantized.latents, quantized.indices)
+        return tokens if options.lengths is None or tokens.layout.prefixes == "none" else tokens.prefix(options.lengths)
+
+    def encode_to_target(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
+        """The fewest tokens that reach `options.target`, found by decoding at about log2 of the possible lengths; all where none reaches it.
+
+        Models that know the length from one pass override this.
+        """
+        target = options.target
+        assert target is not None
+        whole = self.encode_prepared(signal, replace(options, lengths=None, target=None))
+        decoding = DecodeOptions(text=options.text)
+
+        def reached(lengths: Tensor) -> Tensor:
+            return target.reached(signal, self.spec.clamp(self.decode_tokens(whole.prefix(lengths), decoding)))
+
+        most = None if options.lengths is None else int(options.lengths.max())
+        lengths = [length for length in self.lengths_supported if most is None or length <= most]
+        found = shortest_lengths(reached, lengths, batch=len(whole))
+        return whole.prefix(found if options.lengths is None else torch.minimum(found, options.lengths))
+
+    def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
+        """Checked tokens of one extent -> signal, not clamped. Families that need more than the codes (positions, extras) override this."""
+        if isinstance(tokens, Latents):
+            if tokens.is_full:
+                return self.decode_latents(tokens.view().to(self.dtype))
+            return self.decode_prefix(tokens.values.to(self.dtype), tokens.sample_lengths)
+        if tokens.is_full:
+            return self.decode_latents(self.lookup(self.unwrap(tokens)))
+        return self.decode_prefix(self.codes_of(tokens), tokens.sample_lengths)
+
+    def wrap(self, latents: Tensor, indices: Tensor | None) -> Tokens | Latents:
+        """Latents (B, *shape, D) and indices (B, *shape) or (B, *shape, codebooks) of one segment as a batch; other layouts override this."""
+        layout = self.layout.at(latents.shape[1:-1]) if self.layout.is_variable else self.layout
+        if indices is None:
+            return Latents(latents.flatten(1, -2), layout)
+        return Tokens(indices.flatten(1), layout)
+
+    def unwrap(self, tokens: Tokens) -> Tensor:
+        """Indices of full samples of one extent as the quantizer's `lookup` takes them."""
+        return tokens.view()
+
+    # What a caller uses.
+
+    @property
+    def is_stochastic(self) -> bool:
+        """Whether encoding or decoding draws where noise is given."""
+        return self.quantizer.is_stochastic
+
+    @property
+    def spec(self) -> SignalSpec:
+        """What `decode` gives; families whose output is unlike the input (another sample rate) override this."""
+        return self.preprocessing.spec
+
+    def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
+        """The exact size of what `decode` gives for a signal of that size; other than it by families whose output is unlike the input."""
+        return tuple(size)
+
+    @property
+    def lengths_supported(self) -> Sequence[int]:
+        """The numbers of tokens per sample that decode, rising: 1 to all for ordered tokens, the listed ones, else only all."""
+        prefixes, longest = self.layout.prefixes, self.layout.length
+        if isinstance(prefixes, tuple):
+            return sorted({*prefixes, longest})
+        return range(1, longest + 1) if prefixes == "any" else range(longest, longest + 1)
+
+    def forward(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
+        """Training pass over a preprocessed signal of a size that the network takes; gradients flow, nothing is clamped.
+
+        Args:
+            signal: (B, C, *axes) in the range of `preprocessing.spec`.
+            text: (B, T, E) embeddings, for tokenizers that read them.
+            step: of training, for what changes over it.
+            noise: of all draws; None for torch's global state.
+        """
+        noise = as_noise(noise, signal.device) if self.training else noise
+        quantized = self.quantizer(self.encode_latents(signal), noise=noise)
         latents = quantized.latents
+        reconstruction: Tensor | None = None
         if self.training and self.nested_dropout is not None:
-            lengths = self.nested_dropout.draw(len(latents), latents.shape[1], device=latents.device)
+            lengths = self.nested_dropout.draw(len(latents), latents.shape[1], device=latents.device, noise=noise)
             reconstruction = self.decode_prefix(latents, lengths)
-        else:
+        elif type(self).decode_latents is not Tokenizer.decode_latents:
             reconstruction = self.decode_latents(latents)
-        return TokenizerOutput(
-            reconstruction=reconstruction,
-            tokens=self._wrap(latents, quantized.indices),
-            latents=latents,
-            losses=quantized.losses,
-            stats=quantized.stats,
-        )
+        return TokenizerOutput(reconstruction, self.wrap(latents, quantized.indices), latents, quantized.losses, quantized.stats)
 
     @torch.no_grad()
     def encode(
         self,
-        signal: SignalLike | Sequence[SignalLike],
+        signal: SignalLike | Sequence[SignalLike] | SignalBatch,
         *,
         num_tokens: int | Tensor | None = None,
+        num_levels: int | None = None,
         target: QualityTarget | None = None,
-        generator: torch.Generator | None = None,
+        text: TextLike | None = None,
+        noise: NoiseLike = None,
     ) -> Tokens | Latents:
-        """Signal -> tokens. Deterministic unless a generator is given.
+        """Signal -> tokens. Deterministic unless noise is given; a sample's tokens do not depend on its batch.
 
         Args:
-            signal: a batch (B, 3, H, W) in [0, 1], one image (3, H, W), a PIL image, a uint8 array (H, W, 3), a path, or a list of them.
-            num_tokens: ids per sample, one number or (B,) int64, out of `lengths_supported`; None for all.
-            target: as few ids per sample as reach it; instead of `num_tokens`.
-            generator: makes quantizers that draw (posteriors) sample with it; without it they give their mode.
+            signal: a batch (B, C, *axes) in the range of `preprocessing.spec`, one signal, a file, a list of signals, which may differ in size
+                where the model takes any, or what `prepare` gave.
+            num_tokens: tokens per sample, one number or (B,) int64, out of `lengths_supported`; None for all.
+            num_levels: codebook levels (of residual quantizers); None for all.
+            target: as few tokens per sample as reach it; with `num_tokens`, at most so many.
+            text: what goes with the signals, for tokenizers that read a text: embeddings (B, T, E), or strings where a text encoder is attached.
+            noise: makes models that draw (posteriors) sample with it; without it they give their mode.
 
         Raises:
-            SignalError: if an image cannot be read, or has a shape or range that the model cannot take.
-            TokenError: if the tokenizer does not have the wanted length, or has only one and a target is given.
+            SignalError: if a signal cannot be read, or has a shape or range that the model cannot take.
+            TokenError: if the tokenizer does not have the requested length or levels, or has only one length and a target is given.
+            TextError: if a text that the encoder reads is missing, or one is given that nothing reads.
         """
-        if num_tokens is not None and target is not None:
-            raise TokenError("give num_tokens or target, not both: a target finds the number of tokens by itself")
-        if target is not None and len(self.lengths_supported) == 1:
-            raise TokenError(f"a target needs a tokenizer of flexible length; this one always writes {self.lengths_supported[0]} tokens")
-        prepared = self.prepare(signal)
-        lengths = None if num_tokens is None else self._checked_lengths(num_tokens, samples=len(prepared))
-        with products_for(next(self.parameters())):
-            if target is not None:
-                return self.encode_to_target(prepared, target, generator)
-            return self.encode_prepared(prepared, lengths, generator)
-
-    def encode_prepared(self, prepared: Tensor, lengths: Tensor | None, generator: torch.Generator | None) -> Tokens | Latents:
-        """Tokens of a preprocessed batch. Families whose ids depend on the wanted length override this.
-
-        Args:
-            prepared: what `prepare` gave.
-            lengths: (B,) int64 out of `lengths_supported`, None for all ids.
-            generator: see `encode`.
-        """
-        latents = self.encode_latents(prepared)
-        quantized = self.quantizer(latents, noise=generator)
-        tokens = self._wrap(quantized.latents, quantized.indices)
-        if lengths is None or not isinstance(tokens, Tokens) or not tokens.layout.prefix_decodable:
-            return tokens  # the only length there is
-        return tokens.prefix(lengths)
-
-    def encode_to_target(self, prepared: Tensor, target: QualityTarget, generator: torch.Generator | None) -> Tokens | Latents:
-        """The fewest ids that reach a target, found by decoding at about log2 of the possible lengths; all ids where none reaches it.
-
-        Models that know the length from one pass override this.
-        """
-        whole = self.encode_prepared(prepared, None, generator)
-        assert isinstance(whole, Tokens)
-
-        def reached(lengths: Tensor) -> Tensor:
-            return target.reached(prepared, self.decode(whole.prefix(lengths)))
-
-        return whole.prefix(shortest_lengths(reached, self.lengths_supported, batch=len(whole)))
-
-    @property
-    def lengths_supported(self) -> Sequence[int]:
-        """The numbers of ids per sample that decode, rising: 1 to all for ordered tokens, else only all. Families with a list override this."""
-        longest = self.layout.length
-        return range(1, longest + 1) if self.layout.prefix_decodable else range(longest, longest + 1)
+        if target is not None and (len(self.lengths_supported) == 1 or not self.can_decode):
+            raise TokenError(
+                f"a target needs a decoder and tokens of flexible length; this tokenizer always writes {self.lengths_supported[-1]} tokens"
+            )
+        if num_levels is not None and not self.layout.allows_levels(num_levels):
+            raise TokenError(f"this tokenizer cannot write {num_levels} codebook levels; it has {self.layout.num_levels}, cut: {self.layout.levels}")
+        batch = self.prepare(signal)
+        options = EncodeOptions(
+            lengths=None if num_tokens is None else self._checked_lengths(num_tokens, samples=len(batch)),
+            num_levels=num_levels,
+            target=target,
+            text=self._text_for(text, samples=len(batch), needed=self.encoder_reads_text or target is not None),
+            noise=noise,
+        )
+        parts, rows = [], []
+        with products_for(self._anchor):
+            for where, values in batch.groups():
+                padded, own = self.preprocessing.pad(values), options if len(where) == len(batch) else options.rows(where)
+                tokens = self.encode_prepared(padded, own) if target is None else self.encode_to_target(padded, own)
+                if num_levels is not None:
+                    tokens = tokens.levels(num_levels)
+                parts.append(self._with_size(tokens, batch.sizes[where]))
+                rows.append(where)
+        return parts[0] if len(parts) == 1 else type(parts[0]).cat(parts)[torch.argsort(torch.cat(rows)).to(self.device)]  # type: ignore[arg-type]
 
     @torch.no_grad()
-    def decode(self, tokens: Tokens | Latents) -> Tensor:
-        """Tokens -> signal (B, 3, H, W) clamped to [0, 1]. Samples of different lengths may share a batch.
+    def decode(self, tokens: Tokens | Latents, *, text: TextLike | None = None, noise: NoiseLike = None) -> Tensor:
+        """Tokens -> signal (B, C, *axes) in the range of `spec`, of the exact size that went into `encode`.
+
+        Samples of different lengths and extents may share a batch; the result is then as large as the largest, with zeros beyond each sample's
+        size, which is among the tokens' `extras` as `signal_size`.
+
+        Args:
+            tokens: what `encode` gave, perhaps shortened.
+            text: as for `encode`, for decoders that read one.
+            noise: for decoders that draw; without it they decode reproducibly.
 
         Raises:
-            TokenError: if the tokens have another layout or an id is out of range.
+            TokenError: if the tokens have another layout, an index is out of range, or this tokenizer has no decoder.
+            TextError: if a text that the decoder reads is missing, or one is given that nothing reads.
         """
+        return self.decode_with(tokens, DecodeOptions(text=self._text_for(text, samples=len(tokens), needed=True), noise=noise))
+
+    @torch.no_grad()
+    def decode_with(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
+        """`decode` with options that are checked already."""
+        if not self.can_decode:
+            raise TokenError(f"{type(self).__name__} only encodes: it has no decoder, so its tokens can be read by models but not be shown")
         tokens = self.checked(tokens)
-        with products_for(next(self.parameters())):
-            return self.decode_tokens(tokens).clamp(0, 1)
+        signals: list[Tensor] = [torch.empty(0)] * len(tokens)
+        with products_for(self._anchor):
+            for rows, group in tokens.groups():
+                own = options if len(rows) == len(tokens) else options.rows(rows.cpu())
+                values = self.spec.clamp(self.decode_tokens(group, own))
+                sizes = group.extras.get(SIGNAL_SIZE)
+                if len(rows) == len(tokens) and (sizes is None or bool((sizes == sizes[:1]).all())):
+                    return values if sizes is None else cropped(values, self.output_size(sizes[0].tolist()))
+                for number, row in enumerate(rows.tolist()):
+                    size = values.shape[2:] if sizes is None else self.output_size(sizes[number].tolist())
+                    signals[row] = cropped(values[number : number + 1], size)[0]
+        return SignalBatch.stack(signals).values
 
     def checked(self, tokens: Tokens | Latents) -> Tokens | Latents:
         """The tokens on the model's device, after a look at what they are.
 
         Raises:
-            TokenError: if the tokens have another layout or an id is out of range.
+            TokenError: if the tokens have another layout or an index is out of range.
         """
-        if tokens.layout != self.layout_for(tokens.layout.segments[0].shape):
+        if not self.layout.accepts(tokens.layout):
             raise TokenError(f"these tokens come from another tokenizer: their layout is {tokens.layout}, this model's is {self.layout}")
-        return (tokens.validate() if isinstance(tokens, Tokens) else tokens).to(str(self.device))
-
-    def decode_tokens(self, tokens: Tokens | Latents) -> Tensor:
-        """Checked tokens -> signal, not clamped. Families that need more than the codes (where kept ids lie) override this."""
-        if isinstance(tokens, Latents):
-            return self.decode_latents(tokens.view().to(self.dtype))
-        if tokens.is_full:
-            return self.decode_latents(self.lookup(self._unwrap(tokens)))
-        return self.decode_prefix(self.codes_of(tokens), tokens.sample_lengths)
+        return tokens.validate().to(self.device)
 
     def codes_of(self, tokens: Tokens) -> Tensor:
-        """(B, L, D) codes of ids, in the model's dtype; where a sample has no token, that of id 0, which says nothing."""
+        """(B, L, D) codes of the tokens, in the model's dtype; where a sample has no token, that of index 0, which is to be ignored."""
         return self.lookup(tokens.indices.masked_fill(~tokens.mask, 0))
 
     def lookup(self, indices: Tensor) -> Tensor:
@@ -184,34 +326,23 @@ class Tokenizer(Model[ConfigT]):
         assert isinstance(self.quantizer, Quantizer)
         return self.quantizer.lookup(indices).to(self.dtype)
 
-    def decode_prefix(self, latents: Tensor, lengths: Tensor) -> Tensor:
-        """Decoder only, for ordered tokens: the first latents of every sample -> signal, not clamped.
+    def prepare(self, signal: SignalLike | Sequence[SignalLike] | SignalBatch) -> SignalBatch:
+        """The signals at their exact sizes, on the model's device and in its dtype; a batch that is prepared already is only moved."""
+        batch = signal if isinstance(signal, SignalBatch) else self.preprocessing(signal)
+        return batch.to(self.device, self.dtype)
 
-        Args:
-            latents: (B, L, D); those beyond a sample's length say nothing.
-            lengths: (B,) int64 from 1 to L.
+    def _text_for(self, text: TextLike | None, *, samples: int, needed: bool) -> Tensor | None:
+        """The embeddings (B, T, E) for a batch of so many samples; None where none are read. `TextTokenizer` makes them."""
+        if text is not None:
+            raise TextError(f"{type(self).__name__} reads no text, but got {text!r:.60}: leave text out")
+        return None
 
-        Raises:
-            TokenError: for families whose tokens are not ordered.
-        """
-        raise TokenError(f"{type(self).__name__} does not decode prefixes: give it every id of its layout")
-
-    def prepare(self, signal: SignalLike | Sequence[SignalLike]) -> Tensor:
-        """The batch (B, 3, H, W) that `encode_latents` takes, on the model's device and in its dtype."""
-        return self.preprocessing(signal).to(device=self.device, dtype=self.dtype)
-
-    def layout_for(self, shape: tuple[int, ...]) -> TokenLayout:
-        """The layout of tokens arranged in `shape`; families that take any image size override this."""
-        return self.layout
-
-    def _wrap(self, latents: Tensor, indices: Tensor | None) -> Tokens | Latents:
-        layout = self.layout_for(tuple(latents.shape[1:-1]))
-        if indices is None:
-            return Latents(latents.flatten(1, -2), layout)
-        return Tokens(indices.flatten(1), layout)
-
-    def _unwrap(self, tokens: Tokens) -> Tensor:
-        return tokens.view()
+    def _with_size(self, tokens: Tokens | Latents, sizes: Tensor) -> Tokens | Latents:
+        """With the exact sizes (B, A) of the signals among the extras, where the model takes any size."""
+        if self.preprocessing.fixed_size is not None or not self.can_decode:
+            return tokens
+        extras: Mapping[str, Tensor] = {**tokens.extras, SIGNAL_SIZE: sizes.to(tokens.data.device).clone()}
+        return tokens.with_data(tokens.data, extras=extras)
 
     def _checked_lengths(self, num_tokens: int | Tensor, *, samples: int) -> Tensor:
         """(B,) int64."""

@@ -148,7 +148,7 @@ class _Part:
             raise DataError(f"{shard.path} lacks the columns {sorted(missing)}; it has {table.column_names}")
         tokens = _Lists.read(columns["tokens"], shard.path)
         layout, counts = shard.header.layout, np.diff(tokens.offsets)
-        least = 0 if layout.ragged or layout.prefix_decodable else layout.length
+        least = 0 if layout.ragged or layout.prefixes != "none" else layout.length
         wrong = np.flatnonzero((counts < least) | (counts > layout.length) | ~tokens.held)
         if len(wrong):
             row = int(wrong[0])

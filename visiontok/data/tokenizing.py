@@ -20,10 +20,10 @@ from visiontok.core.text_tokenizer import encodes_with_text
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data.prefetch import prefetch
 from visiontok.data.skips import UNUSABLE, Skip
-from visiontok.data.source import ImageSource
+from visiontok.data.source import Source
 from visiontok.data.texts import Texts, TextsConfig, texts_of
 from visiontok.data.token_shards import Manifest, Shard, TokenizerIdentity, TokenSetHeader, TokenShardWriter, check_alike
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import Preprocessing
 from visiontok.tokens import Tokens
 
 SKIPPED = "skipped.json"
@@ -43,7 +43,7 @@ class TokenizedSet:
 
 
 def tokenize_source(
-    source: ImageSource,
+    source: Source,
     tokenizer: Tokenizer[Any],
     folder: str | Path,
     *,
@@ -121,10 +121,10 @@ def tokenize_source(
 
 def identify(tokenizer: Tokenizer[Any], name: str, *, revision: str | None = None) -> TokenizerIdentity:
     """The identity of a loaded tokenizer: how it was called and the SHA-256 of its weights."""
-    return TokenizerIdentity(name=name, revision=revision, weights_sha256=weights_sha256(tokenizer))
+    return TokenizerIdentity(name=name, revision=revision, weights_sha256=weights_sha256(tokenizer.state_dict()))
 
 
-def _texts_config(tokenizer: Tokenizer[Any], source: ImageSource, asked: TextsConfig | None, *, name: str) -> TextsConfig | None:
+def _texts_config(tokenizer: Tokenizer[Any], source: Source, asked: TextsConfig | None, *, name: str) -> TextsConfig | None:
     """Where the encoder's texts come from; None if it reads none."""
     if encodes_with_text(tokenizer):
         return asked or texts_of(source, name=name)
@@ -150,7 +150,7 @@ class _Pictures:
 class _Reader:
     """Reads and preprocesses batches of a plan, by number."""
 
-    def __init__(self, source: ImageSource, preprocessing: ImagePreprocessing, plan: Sequence[range], flip: bool, texts: Texts | None) -> None:
+    def __init__(self, source: Source, preprocessing: Preprocessing, plan: Sequence[range], flip: bool, texts: Texts | None) -> None:
         self._source, self._preprocessing, self._plan, self._flip, self._texts = source, preprocessing, plan, flip, texts
 
     def read(self, number: int) -> _Pictures:
@@ -160,7 +160,7 @@ class _Reader:
                 sample = self._source.read(index)
                 text = None if self._texts is None else self._texts.of_sample(sample)
                 # Files have 8 bits per channel and keep them when they are resized, so this loses nothing.
-                pixels = (self._preprocessing(sample.image)[0] * 255).round().byte().numpy()
+                pixels = (self._preprocessing(sample.signal).values[0] * 255).round().byte().numpy()
             except UNUSABLE as error:
                 read.skipped.append(Skip(self._source.key(index), str(error)))
                 continue
@@ -195,14 +195,14 @@ def _tokens(tokenizer: Tokenizer[Any], read: _Pictures) -> Tokens:
     if len(sizes) > 1:
         found = ", ".join(f"{height} x {width} ({key})" for (height, width), key in sizes.items())
         raise DataError(f"this model takes pictures as they are, and these differ in size: {found}. Bring them to one size first")
-    reader = tokenizer.given(read.texts) if encodes_with_text(tokenizer) else tokenizer
-    tokens = reader.encode(torch.from_numpy(np.stack(read.pixels)).to(tokenizer.device))
-    if not isinstance(tokens, Tokens) or tokens.layout != tokenizer.layout:
+    text = read.texts if encodes_with_text(tokenizer) else None
+    tokens = tokenizer.encode(torch.from_numpy(np.stack(read.pixels)).to(tokenizer.device), text=text)
+    if not isinstance(tokens, Tokens) or not tokenizer.layout.accepts(tokens.layout):
         raise DataError(f"pictures such as {read.keys[0]} do not give the layout of this model: got {tokens.layout}, expected {tokenizer.layout}")
     return tokens
 
 
-def _finish(source: ImageSource, writer: TokenShardWriter, count: int) -> TokenizedSet:
+def _finish(source: Source, writer: TokenShardWriter, count: int) -> TokenizedSet:
     notes = [Shard.read(writer.path(number)).notes for number in range(count)]
     skipped = (*source.skipped, *(Skip(**skip) for note in notes for skip in note["skipped"]))
     if len(source) == sum(len(note["skipped"]) for note in notes):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.layers.nested_dropout import prefix_mask
+from visiontok.layers.patches import unpatchify
 from visiontok.layers.vit import TextTokens, ViTConfig, init_vit_weights, prepend, token_table
 
 
@@ -72,11 +73,11 @@ class PixelHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, h, w, D) -> (B, 3, h * p, w * p)."""
-        return self.conv(unpatchify(self.layers(features), self.patch_size))
+        return self.conv(unpatchify(self.layers(features), self.patch_size).permute(0, 3, 1, 2).contiguous())
 
 
 class CodeHead(nn.Module):
-    """Features to logits over the codes of another tokenizer (the proxy codes of TiTok's first stage)."""
+    """Features to logits over the codes of another tokenizer (the teacher codes of TiTok's first stage)."""
 
     def __init__(self, dim: int, num_codes: int) -> None:
         super().__init__()
@@ -86,10 +87,3 @@ class CodeHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, h, w, D) -> (B, num_codes, h, w)."""
         return self.layers(features).permute(0, 3, 1, 2)
-
-
-def unpatchify(patches: Tensor, patch_size: int) -> Tensor:
-    """(B, h, w, 3 p p) -> image (B, 3, h p, w p); within a patch the numbers are ordered (row, column, colour)."""
-    batch, height, width, _ = patches.shape
-    pixels = patches.view(batch, height, width, patch_size, patch_size, 3)
-    return pixels.permute(0, 5, 1, 3, 2, 4).reshape(batch, 3, height * patch_size, width * patch_size)

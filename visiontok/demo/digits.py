@@ -20,7 +20,7 @@ from visiontok.evaluation.selection import choose
 from visiontok.generators.base import Generator
 from visiontok.generators.decoding import SampleNoise
 from visiontok.hub import from_pretrained
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import Preprocessing
 from visiontok.tokens import Tokens
 from visiontok.training import load_recipe, train
 
@@ -83,8 +83,8 @@ def run_digits(config: DemoConfig, folder: Path, stages: Stages) -> Digits:
         generator = from_pretrained(_train(config.generator, [*places, f"seed={config.seed}", *config.generator_overrides], stages))
         assert isinstance(generator, Generator)
     with stages.stage("Generate digits of every class and measure them"):
-        classes = torch.arange(generator.config.num_classes).repeat_interleave(config.per_class)
-        samples = tokenizer.decode(generator.generate(classes, generator=SampleNoise(config.seed, range(len(classes)))))
+        classes = torch.arange(generator.num_classes).repeat_interleave(config.per_class)
+        samples = tokenizer.decode(generator.generate(classes, noise=SampleNoise(config.seed, range(len(classes)))))
         generation = _measure_samples(samples, classes)
         generation.save(folder / "generation.json")
         real = _measure_samples(*_load(TRAIN, tokenizer.preprocessing, count=len(classes), seed=config.seed))
@@ -118,10 +118,10 @@ def _measure_samples(samples: Tensor, classes: Tensor) -> Result:
     return evaluate_samples(suite, [(samples, classes)])
 
 
-def _load(split: str, preprocessing: ImagePreprocessing, *, count: int | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
+def _load(split: str, preprocessing: Preprocessing, *, count: int | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Digits (B, 3, S, S) in [0, 1] and their classes (B,): all of a split, or `count` of them drawn with a seed."""
     batches = list(EvalLoader(choose(open_source(split), count, seed=seed), preprocessing=preprocessing, batch_size=64))
-    return torch.cat([batch.images for batch in batches]), torch.cat([batch.labels for batch in batches if batch.labels is not None])
+    return torch.cat([batch.signals.values for batch in batches]), torch.cat([batch.labels for batch in batches if batch.labels is not None])
 
 
 def _curves(metrics: Path) -> dict[str, Curve]:

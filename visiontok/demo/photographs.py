@@ -49,11 +49,11 @@ def reconstruct_photographs(model: str) -> Photographs:
     names: list[str] = []
     originals, reconstructions, tokens = [], [], []
     for batch in loader:
-        ids = tokenizer.encode(batch.images)
+        ids = tokenizer.encode(batch.signals.values)
         if not isinstance(ids, Tokens):
             raise ConfigError(f"{model} has continuous latents and so no ids to draw")
         names.extend(batch.keys)
-        originals.append(to_uint8(batch.images))
+        originals.append(to_uint8(batch.signals.values))
         reconstructions.append(to_uint8(tokenizer.decode(ids)))
         tokens.append(ids)
     before, after = torch.cat(originals), torch.cat(reconstructions)

@@ -1,12 +1,16 @@
-"""The model card: what a model is, what was measured and how, and how to load it. Nothing in it that nobody measured or said."""
+"""The model card: what a model is, its evaluation results with their protocol, and how to load it. It invents nothing."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import yaml
 
 from visiontok.base.config import Config
+from visiontok.base.errors import CheckpointError
+from visiontok.core.model import weights_sha256
 from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.generators.base import Generator
@@ -15,16 +19,20 @@ from visiontok.tokens import TokenLayout
 
 AnyModel: TypeAlias = Tokenizer[Any] | Generator[Any]
 
+NOT_EVALUATED = "Not evaluated."
+_RESULTS = "## Results"
 
-class Measurement(Config):
-    """One number and what it means.
+
+class CardResult(Config):
+    """One metric of an evaluation, as the card shows it.
 
     Attributes:
         metric: for example "PSNR".
-        value: as measured.
+        value: the number.
         unit: "dB", "bits", or nothing.
-        dataset: what it was measured on.
+        dataset: the data it was computed on.
         protocol: how, in words: split, size, resizing, number of samples.
+        weights_sha256: of the model that was evaluated; None where nobody recorded it. The card of another model refuses it.
     """
 
     metric: str
@@ -32,6 +40,7 @@ class Measurement(Config):
     unit: str = ""
     dataset: str
     protocol: str
+    weights_sha256: str | None = None
 
 
 class ModelCard(Config):
@@ -39,11 +48,11 @@ class ModelCard(Config):
 
     Attributes:
         name: by which it can be loaded; None for the folder or repository that it is saved to.
-        license: SPDX identifier in lower case, as hubs want it.
+        license: SPDX identifier in lower case, as hubs require.
         summary: one paragraph.
         trained_on: data and recipe, in words.
         limitations: what it is not good for.
-        measured: numbers with their protocol.
+        results: of evaluations, with their protocol.
     """
 
     name: str | None = None
@@ -51,7 +60,7 @@ class ModelCard(Config):
     summary: str = ""
     trained_on: str = ""
     limitations: str = ""
-    measured: tuple[Measurement, ...] = ()
+    results: tuple[CardResult, ...] = ()
 
 
 def render(card: ModelCard, model: AnyModel, *, name: str, family: Family) -> str:
@@ -62,14 +71,19 @@ def render(card: ModelCard, model: AnyModel, *, name: str, family: Family) -> st
         model: what the card is about.
         name: what `from_pretrained` takes.
         family: of the model.
+
+    Raises:
+        CheckpointError: if a result is that of other weights.
     """
+    if card.results:
+        check_results(card.results, weights_sha256(model.state_dict()), name=name)
     known = _facts(model)
     modality = model.layout.modality
     matter = {
         "license": card.license,
         "library_name": "visiontok",
         "tags": list(dict.fromkeys(["visiontok", family.name, family.kind, modality])),
-        "visiontok": {**known, "measured": [entry.to_dict() for entry in card.measured]},
+        "visiontok": {"summary": card.summary.partition("\n\n")[0], **known, "results": _in_matter(card.results)},
     }
     sections = [
         f"# {name}",
@@ -77,12 +91,71 @@ def render(card: ModelCard, model: AnyModel, *, name: str, family: Family) -> st
         f"Family `{family.name}`: {family.summary.rstrip('.')}." + (f" Paper: {family.paper}" if family.paper else ""),
         "## How to load it\n\n```python\n" + _snippet(name, model) + "```",
         "## Tokens\n\n" + _tokens(known, model.layout),
-        "## Measured\n\n" + (_table(card.measured) or "Nothing was measured."),
+        f"{_RESULTS}\n\n{_table(card.results)}",
         "## Trained on\n\n" + (card.trained_on or "Not stated."),
         "## Limitations\n\n" + (card.limitations or "Not stated."),
         f"## License\n\nWeights: {card.license}.",
     ]
-    return f"---\n{yaml.safe_dump(matter, sort_keys=False, allow_unicode=True)}---\n\n" + "\n\n".join(sections) + "\n"
+    return f"---\n{_yaml(matter)}---\n\n" + "\n\n".join(sections) + "\n"
+
+
+def with_results(text: str, results: Sequence[CardResult], *, source: str) -> str:
+    """The text of a card with further results in its front matter and its results section; all else stays.
+
+    Args:
+        text: of the card.
+        results: take the place of those of the same metric on the same data by the same protocol.
+        source: of the text, for messages.
+
+    Raises:
+        CheckpointError: if its front matter is not that of a model card.
+    """
+    try:
+        _, front, body = text.split("---\n", 2)
+        matter = yaml.safe_load(front)
+        earlier = {_subject(result): result for result in map(CardResult.parse, matter["visiontok"]["results"])}
+        results = list({**earlier, **{_subject(result): result for result in results}}.values())
+        matter["visiontok"] = {**matter["visiontok"], "results": _in_matter(results)}
+    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise CheckpointError(f"{source} is not a model card of visiontok ({error!r}); save the model again") from error
+    section = f"{_RESULTS}\n\n{_table(results)}\n"
+    replaced, found = re.subn(rf"^{_RESULTS}\n.*?(?=^## |\Z)", lambda _: f"{section}\n", body, count=1, flags=re.MULTILINE | re.DOTALL)
+    if not found:
+        replaced = body.rstrip() + "\n\n" + section
+    return f"---\n{_yaml(matter)}---\n{replaced}"
+
+
+def check_results(results: Sequence[CardResult], weights: str, *, name: str) -> None:
+    """Refuse results of another model.
+
+    Args:
+        results: to be shown on the card.
+        weights: SHA-256 of the model's weights.
+        name: of the model.
+
+    Raises:
+        CheckpointError: naming the metric and both sums.
+    """
+    for result in results:
+        if result.weights_sha256 not in (None, weights):
+            raise CheckpointError(
+                f"the result {result.metric} on {result.dataset} is that of other weights ({str(result.weights_sha256)[:12]}) than those of {name} "
+                f"({weights[:12]}); evaluate this model"
+            )
+
+
+def _subject(result: CardResult) -> tuple[str, str, str]:
+    """What a result is about; of two with the same subject, the later counts."""
+    return result.metric, result.dataset, result.protocol
+
+
+def _in_matter(results: Sequence[CardResult]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in result.to_dict().items() if key != "weights_sha256"} for result in results]
+
+
+def _yaml(matter: Mapping[str, Any]) -> str:
+    text: str = yaml.safe_dump(matter, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def _facts(model: AnyModel) -> dict[str, Any]:
@@ -110,11 +183,11 @@ def _signal(layout: TokenLayout) -> dict[str, Any]:
 def _snippet(name: str, model: AnyModel) -> str:
     load = f'import visiontok\n\nmodel = visiontok.from_pretrained("{name}")\n'
     if isinstance(model, TextTokenizer):
-        load += 'model.attach_text_encoder()\ntext = "what the picture shows"\n'
-        return load + 'tokens = model.encode("picture.png", text=text)\nreconstruction = model.decode(tokens, text=text)\n'
+        load += 'model.attach_text_encoder()\ntext = "what the image shows"\n'
+        return load + 'tokens = model.encode("image.png", text=text)\nreconstruction = model.decode(tokens, text=text)\n'
     if isinstance(model, Tokenizer):
-        return load + 'tokens = model.encode("picture.png")\nreconstruction = model.decode(tokens)\n'
-    if model.config.num_classes:
+        return load + 'tokens = model.encode("image.png")\nreconstruction = model.decode(tokens)\n'
+    if model.num_classes:
         return "import torch\n" + load + "tokens = model.generate(torch.tensor([0, 1, 2]))  # classes\n"
     return load + "tokens = model.generate(num_samples=4)\n"
 
@@ -125,11 +198,17 @@ def _tokens(known: dict[str, Any], layout: TokenLayout) -> str:
     if known["tokens"] is None:
         return f"Continuous latents ({shapes}) for a signal of {covers}. {known['parameters']:,} parameters."
     vocabulary = f" from a vocabulary of {known['vocab_size']}" if known["vocab_size"] else ""
-    return f"{known['tokens']} ids{vocabulary}, {known['bits']:g} bits, for a signal of {covers} ({shapes}). {known['parameters']:,} parameters."
+    return f"{known['tokens']} tokens{vocabulary}, {known['bits']:g} bits, for a signal of {covers} ({shapes}). {known['parameters']:,} parameters."
 
 
-def _table(measured: tuple[Measurement, ...]) -> str:
-    if not measured:
-        return ""
-    rows = [f"| {m.metric} | {m.value:g}{f' {m.unit}' if m.unit else ''} | {m.dataset} | {m.protocol} |" for m in measured]
-    return "\n".join(["| metric | value | data | protocol |", "|---|---|---|---|", *rows])
+def _table(results: Sequence[CardResult]) -> str:
+    if not results:
+        return NOT_EVALUATED
+    rows = [(r.metric, f"{r.value:.6g}{f' {r.unit}' if r.unit else ''}", r.dataset, r.protocol) for r in results]
+    lines = ["| " + " | ".join(_cell(text) for text in row) + " |" for row in rows]
+    return "\n".join(["| metric | value | data | protocol |", "|---|---|---|---|", *lines])
+
+
+def _cell(text: str) -> str:
+    """Text from a file, as one cell of a Markdown table."""
+    return " ".join(text.split()).replace("|", "\\|")

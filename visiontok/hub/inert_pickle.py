@@ -1,12 +1,12 @@
-"""Training checkpoints whose pickle also holds arguments as ruamel.yaml's types, read without unpickling.
+"""Pickles in torch's zip format, read without unpickling: the opcodes are walked through, and what they name is never imported or called.
 
-torch's safe reader refuses subclasses of list even where they are allowed, so the few files that hold them are read here. The opcodes are walked
-through; what a file names is never imported or called: tensors, dictionaries, lists and plain values are built, the arguments become `Inert`, and
-any other name refuses the file.
+torch's safe reader refuses subclasses of list even where they are allowed, and TorchScript archives altogether, so the few files that hold these
+are read here. Tensors, dictionaries, lists and plain values are built; any other name either stays `Inert` or refuses the file.
 """
 
 from __future__ import annotations
 
+import math
 import pickletools
 import zipfile
 from collections.abc import Callable
@@ -20,7 +20,13 @@ from torch import Tensor
 from visiontok.base.errors import CheckpointError
 
 ARGUMENTS = ("argparse.Namespace", "ruamel.yaml.")
-"""Beginnings of the names of what is kept shut: how training scripts save their arguments."""
+"""Beginnings of the names of what is never built: how training scripts save their arguments."""
+
+LARGEST_PICKLE = 256 * 2**20
+"""Bytes of opcodes, without the tensors' elements, which are stored beside them."""
+
+LARGEST_EXPANDED = 2**24
+"""Elements of a tensor whose strides repeat elements of its storage."""
 
 _STORAGES = {
     "torch.FloatStorage": torch.float32,
@@ -33,6 +39,8 @@ _STORAGES = {
     "torch.CharStorage": torch.int8,
     "torch.ByteStorage": torch.uint8,
     "torch.BoolStorage": torch.bool,
+    "torch.ComplexFloatStorage": torch.complex64,
+    "torch.ComplexDoubleStorage": torch.complex128,
 }
 _TENSOR, _PARAMETER, _DICT, _SET = "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter", "collections.OrderedDict", "__builtin__.set"
 _KNOWN = frozenset({_TENSOR, _PARAMETER, _DICT, _SET, *_STORAGES})
@@ -55,16 +63,22 @@ class Name:
     path: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Inert:
-    """An object that was not built."""
+    """An object that was not built.
+
+    Attributes:
+        name: of its class.
+        state: what the pickle would set on it; None if nothing.
+    """
 
     name: str
+    state: Any = None
 
 
 @dataclass(frozen=True)
 class Storage:
-    """Numbers of one tensor or of several, as they lie in the file."""
+    """Elements of one tensor or of several, as the file stores them."""
 
     key: str
     dtype: torch.dtype
@@ -81,35 +95,66 @@ def read_inert(path: Path) -> Any:
         Exception: of many kinds, if it is damaged.
     """
     with zipfile.ZipFile(path) as file:
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in file.infolist()):
-            raise ValueError("its parts are compressed, which torch.save never does")
         record = next(name for name in file.namelist() if name.endswith("/data.pkl"))
-        return _Walk(path, file, record.removesuffix("data.pkl")).run(file.read(record))
+        return OpcodeReader(path, file, record).run()
 
 
 def foreign(path: Path, name: str) -> CheckpointError:
     """The error for a file that names what only unpickling could build."""
     return CheckpointError(
         f"{path} holds {name} beside its tensors and was not read, because a pickle can run code. "
-        "Ask for a safetensors file, or convert it where you trust it."
+        "If you trust its source, load it with torch and save its state dict alone."
     )
 
 
-class _Walk:
-    """One pass over the opcodes of a pickle of protocol 2."""
+class OpcodeReader:
+    """One pass over the opcodes of a pickle of protocol 2. Subclasses say what further names may stand in it."""
 
-    def __init__(self, path: Path, file: zipfile.ZipFile, folder: str) -> None:
+    def __init__(self, path: Path, file: zipfile.ZipFile, record: str) -> None:
+        """Take the pickle out of its archive.
+
+        Args:
+            path: of the archive, for messages.
+            file: the archive.
+            record: the pickle within it, ".../data.pkl"; its tensors' elements are in ".../data/".
+
+        Raises:
+            ValueError: if it is compressed, too large, or of another byte order.
+        """
         self.path = path
         self.file = file
-        self.folder = folder
+        self.record = record
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.storages: dict[Storage, Tensor] = {}
+        byteorder = f"{record.rpartition('/')[0]}/byteorder"
+        if byteorder in file.namelist() and file.read(byteorder) != b"little":
+            raise ValueError("its elements are big-endian")
 
-    def run(self, pickle: bytes) -> Any:
-        for opcode, argument, _ in pickletools.genops(pickle):
+    def run(self) -> Any:
+        """The value that the pickle describes."""
+        for opcode, argument, _ in pickletools.genops(self._stored(self.record, LARGEST_PICKLE)):
             self._step(opcode.name, argument)
         return self.stack.pop()
+
+    def named(self, path: str) -> Name:
+        """A global name of the pickle.
+
+        Raises:
+            CheckpointError: if it may not stand in the file.
+        """
+        if path in _KNOWN or path.startswith(ARGUMENTS):
+            return Name(path)
+        raise foreign(self.path, path)
+
+    def made(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        """What a call of the name would make."""
+        if name == _TENSOR:
+            return self._tensor(*arguments[:4])
+        if name == _PARAMETER:
+            return arguments[0]
+        return {} if name == _DICT else Inert(name)
 
     def _step(self, name: str, argument: Any) -> None:
         stack = self.stack
@@ -128,15 +173,17 @@ class _Walk:
         elif name in ("BINGET", "LONG_BINGET"):
             stack.append(self.memo[argument])
         elif name == "GLOBAL":
-            stack.append(self._named(argument.replace(" ", ".", 1)))
+            stack.append(self.named(argument.replace(" ", ".", 1)))
         elif name in ("REDUCE", "NEWOBJ"):
             made, arguments = self._pop(2)
-            stack.append(self._made(made.path, arguments))
+            stack.append(self.made(made.path, arguments))
         elif name == "BINPERSID":
             _, kind, key, _, _ = stack.pop()
             stack.append(Storage(key, _STORAGES[kind.path]))
         elif name == "BUILD":
-            stack.pop()  # attributes of what stays shut, and metadata of state dicts
+            state = stack.pop()  # attributes of inert objects, and metadata of state dicts
+            if isinstance(stack[-1], Inert):
+                stack[-1].state = state
         elif name in ("APPEND", "APPENDS"):
             items = self._pop(1) if name == "APPEND" else self._since_mark()
             if isinstance(stack[-1], list):
@@ -146,24 +193,25 @@ class _Walk:
             if isinstance(stack[-1], dict):
                 stack[-1].update(zip(items[::2], items[1::2], strict=True))
         elif name not in ("PROTO", "STOP"):
-            raise ValueError(f"opcode {name} is none that torch.save writes")
-
-    def _named(self, path: str) -> Name:
-        if path in _KNOWN or path.startswith(ARGUMENTS):
-            return Name(path)
-        raise foreign(self.path, path)
-
-    def _made(self, name: str, arguments: tuple[Any, ...]) -> Any:
-        if name == _TENSOR:
-            return self._tensor(*arguments[:4])
-        if name == _PARAMETER:
-            return arguments[0]
-        return {} if name == _DICT else Inert(name)
+            raise ValueError(f"opcode {name} is none that torch writes")
 
     def _tensor(self, storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
-        numbers = bytearray(self.file.read(f"{self.folder}data/{storage.key}"))
-        flat = torch.frombuffer(numbers, dtype=storage.dtype) if numbers else torch.empty(0, dtype=storage.dtype)
+        if storage not in self.storages:
+            content = bytearray(self._stored(f"{self.record.removesuffix('.pkl')}/{storage.key}"))
+            empty = torch.empty(0, dtype=storage.dtype)
+            self.storages[storage] = torch.frombuffer(content, dtype=storage.dtype) if content else empty
+        flat = self.storages[storage]
+        if math.prod(size) > max(flat.numel(), LARGEST_EXPANDED):
+            raise ValueError(f"a tensor of {math.prod(size)} elements repeats the {flat.numel()} that are stored")
         return flat.as_strided(size, stride, offset)
+
+    def _stored(self, record: str, largest: int | None = None) -> bytes:
+        entry = self.file.getinfo(record)
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{record} is compressed, which torch never does")
+        if largest is not None and entry.file_size > largest:
+            raise ValueError(f"{record} has {entry.file_size} bytes; at most {largest} are read")
+        return self.file.read(entry)
 
     def _pop(self, count: int) -> list[Any]:
         popped = [self.stack.pop() for _ in range(count)]

@@ -8,7 +8,7 @@ import pickle
 import re
 import zipfile
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from visiontok.base.config import Config
 from visiontok.base.errors import CheckpointError, ConfigError
 from visiontok.hub.inert_pickle import foreign, read_inert
+from visiontok.hub.torchscript import is_torchscript, read_torchscript
 from visiontok.hub.wrappers import Weights, unwrap, without_common_prefixes
 
 CONFIG_NAME = "config.json"
@@ -29,7 +30,7 @@ CARD_NAME = "README.md"
 METADATA_KEY = "visiontok"
 """Under which our safetensors files carry the text of the config.json that they were saved with."""
 
-PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".th"})
+PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".th", ".jit", ".ts"})
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """A configuration file, JSON or YAML by its suffix.
 
     Raises:
-        ConfigError: naming the file and the place where it cannot be read.
+        ConfigError: naming the file and the line where it cannot be read.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -134,7 +135,7 @@ def read_weights(path: Path, *, key: str | None = None) -> Weights:
     """A state dict, on the CPU, without the wrappers around it.
 
     Args:
-        path: .safetensors, or a pickle (.bin, .pt, .pth, .ckpt, .th), of which only tensors and plain containers are read.
+        path: .safetensors, a TorchScript archive, or a pickle (.bin, .pt, .pth, .ckpt, .th), of which only tensors and plain containers are read.
         key: the entry of a pickle that holds the state dict; None for the pickle itself or the first of `wrappers.CONTAINERS`.
 
     Raises:
@@ -144,31 +145,35 @@ def read_weights(path: Path, *, key: str | None = None) -> Weights:
         return without_common_prefixes(Weights(read_safetensors(path)))
     if path.suffix not in PICKLES:
         raise CheckpointError(f"{path} is not a weight file that can be read; expected .safetensors or one of {', '.join(sorted(PICKLES))}")
-    try:
-        with torch.serialization.safe_globals([Namespace]):  # a plain container; many training scripts save their arguments in it
-            values = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        forbidden = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if forbidden is None:
-            raise _damaged(path, error) from error
-        values = _read_shut(path, forbidden[1])
-    except Exception as error:  # damaged pickles fail in as many ways as there are bytes
-        raise _damaged(path, error) from error
+    values = _guarded(read_torchscript, path) if _guarded(is_torchscript, path) else _load_pickle(path)
     weights = unwrap(values, key=key, source=str(path))
     if weights.wrappers:
         logger.info("%s: reading the tensors within %s", path, weights)
     return weights
 
 
-def _read_shut(path: Path, name: str) -> Any:
-    """Read what torch refuses because of `name`, if it is one of the names that can stay shut."""
-    if not zipfile.is_zipfile(path):
-        raise foreign(path, name)
+def _load_pickle(path: Path) -> Any:
     try:
-        return read_inert(path)
+        with torch.serialization.safe_globals([Namespace]):  # a plain container; many training scripts save their arguments in it
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        forbidden = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if forbidden is None:
+            raise _damaged(path, error) from error
+        if not zipfile.is_zipfile(path):
+            raise foreign(path, forbidden[1]) from error
+    except Exception as error:
+        raise _damaged(path, error) from error
+    return _guarded(read_inert, path)
+
+
+def _guarded(read: Callable[[Path], Any], path: Path) -> Any:
+    """Call a reader; damaged pickles fail in as many ways as there are bytes."""
+    try:
+        return read(path)
     except CheckpointError:
         raise
-    except Exception as error:  # as above
+    except Exception as error:
         raise _damaged(path, error) from error
 
 

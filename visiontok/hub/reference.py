@@ -9,9 +9,10 @@ from torch import Tensor
 
 from visiontok import registry
 from visiontok.base.errors import CheckpointError, ConfigError, UnknownNameError
+from visiontok.core.keymap import KeyMap
 from visiontok.hub.card import AnyModel
 from visiontok.hub.interpolation import resolve
-from visiontok.hub.wrappers import Weights, unwrap, within_prefix
+from visiontok.hub.wrappers import Weights, common_prefix, unwrap, within_prefix
 
 
 def from_reference(system: str, config: Mapping[str, Any], state_dict: Mapping[str, Tensor], kind: registry.Kind | None = None) -> AnyModel:
@@ -65,11 +66,18 @@ def build_from_reference(family: registry.Family, config: Mapping[str, Any], wei
     try:
         return model_class.from_reference(resolve(config), weights.tensors)
     except (ConfigError, CheckpointError) as error:
-        if not weights.wrappers:
+        within = f" These are the names within {weights}." if weights.wrappers else ""
+        prefix = common_prefix(weights)
+        unknown = f" Every name begins with {prefix!r}: if that is a wrapper, take it off." if prefix and keys and not _covered(keys, weights) else ""
+        if not within + unknown:
             raise
-        raise type(error)(f"{error} (These are the names within {weights}.)") from error
+        raise type(error)(f"{error}{within}{unknown}") from error
 
 
 def _known(family: registry.Family, weights: Weights) -> int:
     keys = getattr(family.model_class(), "reference_keys", None)
-    return 0 if keys is None else sum(keys.covers(name) for name in within_prefix(weights, keys).tensors)
+    return 0 if keys is None else _covered(keys, within_prefix(weights, keys))
+
+
+def _covered(keys: KeyMap, weights: Weights) -> int:
+    return sum(keys.covers(name) for name in weights.tensors)

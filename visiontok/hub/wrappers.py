@@ -18,7 +18,7 @@ CONTAINERS = (*RAW_CONTAINERS, *EMA_CONTAINERS)
 
 RAW_PREFIXES = ("model.", "net.", "network.", "module.", "tokenizer.", "autoencoder.", "vae.", "generator.", "online_model.")
 EMA_PREFIXES = ("ema_model.", "model_ema.", "ema.", "shadow.")
-"""Attributes under which Lightning modules and classes of moving averages keep a model, in the same order."""
+"""Attributes under which Lightning modules and classes of moving averages keep a model; averages go first within an entry of averages."""
 
 INNER_WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 """What torch.compile, FSDP and activation checkpointing insert into names, at any depth."""
@@ -26,6 +26,7 @@ INNER_WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_mo
 TRAINING_ONLY = ("loss", "losses", "criterion", "discriminator", "disc", "lpips", "perceptual_loss", "step", "initted", "decay", "num_updates")
 """First components of names beside a prefixed model that belong to its training and are not read."""
 
+_COPIES = ("model", "net", "network", "online_model")
 _COUNTERS = frozenset({"decay", "num_updates", "optimization_step", "step", "initted"})
 _DEEPEST = 4
 
@@ -98,26 +99,41 @@ def without_common_prefixes(weights: Weights) -> Weights:
 def within_prefix(weights: Weights, keys: KeyMap) -> Weights:
     """The tensors under the first prefix that leaves only names which the key map knows; the weights as they are if none does, or if none is needed.
 
-    What lies beside the prefix must be `TRAINING_ONLY`, or moving averages of the same model.
+    What lies beside the prefix must be `TRAINING_ONLY`, or another copy of the same model: averages beside raw weights, or the other way round.
     """
-    candidates = [prefix for prefix in (*RAW_PREFIXES, *EMA_PREFIXES) if any(name.startswith(prefix) for name in weights.tensors)]
+    averages = any(f"entry {name!r}" in weights.wrappers for name in EMA_CONTAINERS)
+    prefixes = (*EMA_PREFIXES, *RAW_PREFIXES) if averages else (*RAW_PREFIXES, *EMA_PREFIXES)
+    candidates = [prefix for prefix in prefixes if any(name.startswith(prefix) for name in weights.tensors)]
     if not candidates or all(keys.covers(name) for name in weights.tensors):
         return weights
     for prefix in candidates:
-        inside = {name.removeprefix(prefix): tensor for name, tensor in weights.tensors.items() if name.startswith(prefix)}
+        inside = _under(prefix, weights.tensors)
         beside = {name.partition(".")[0] for name in weights.tensors if not name.startswith(prefix)}
-        if beside <= {*TRAINING_ONLY, *EMA_CONTAINERS} and all(keys.covers(name) for name in inside):
+        if beside <= {*TRAINING_ONLY, *EMA_CONTAINERS, *_COPIES} and all(keys.covers(name) for name in inside):
             return Weights(inside, (*weights.wrappers, f"prefix {prefix!r}"))
     return weights
 
 
+def common_prefix(weights: Weights) -> str:
+    """The first component that every name begins with, "" if they differ."""
+    first = {name.partition(".")[0] for name in weights.tensors if "." in name} | {"" for name in weights.tensors if "." not in name}
+    return f"{first.pop()}." if len(first) == 1 and first != {""} else ""
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 def _entry(values: Mapping[str, Any], key: str, source: str) -> Mapping[str, Any]:
-    """`values[key]`, where the key may be a path with dots."""
-    found: Any = values
-    for part in [key] if key in values else key.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
+    """`values[key]`, where the key may be a path with dots, and its end a prefix of names."""
+    if key in values:
+        found: Any = values[key]
+    else:
+        first, _, rest = key.partition(".")
+        inside = _under(f"{key}.", values)
+        found = _entry(values[first], rest, source) if rest and isinstance(values.get(first), Mapping) else inside or None
     if not isinstance(found, Mapping):
-        raise CheckpointError(f"{source} has no state dict under {key!r}; its entries are {', '.join(map(str, values))}")
+        raise CheckpointError(f"{source} has no state dict under {key!r}; its entries are {', '.join(list(map(str, values))[:20])}")
     return found
 
 

@@ -22,7 +22,7 @@ class SelfAttention(nn.Module):
         dropout: of the attention probabilities, in training.
 
     Raises:
-        ValueError: if the heads do not divide the dim.
+        ValueError: if `num_heads` does not divide `dim`.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class SelfAttention(nn.Module):
             x: the sequence.
             mask: broadcastable to (B, heads, L, L), queries on the last axis but one, keys on the last; bool, True where a query may see a key,
                 or floats that are added to the scaled products; None for everywhere.
-            kept: the K positions whose outputs are wanted; only they ask, all are seen.
+            kept: the K positions whose outputs are needed; only they are queries, all are keys.
         """
         query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         query = query[:, :, kept]

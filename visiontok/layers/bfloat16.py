@@ -20,7 +20,7 @@ _PRODUCTS = frozenset({F.linear, F.conv2d, F.scaled_dot_product_attention, torch
 
 
 def products_for(tensor: Tensor) -> AbstractContextManager[Any]:
-    """What to run a model within, told by one of its parameters: float32 products where bfloat16 ones are emulated, otherwise nothing."""
+    """The context to run a model in, given one of its tensors: float32 products where bfloat16 ones are emulated, otherwise nothing."""
     emulated = tensor.dtype == torch.bfloat16 and tensor.device.type == "cpu" and not _multiplies_bfloat16()
     return Float32Products() if emulated else nullcontext()
 

@@ -21,12 +21,12 @@ class ConvNetConfig(Config):
     The defaults are those of MaskGIT's VQGAN (Chang et al. 2022).
 
     Attributes:
-        channels: width at full resolution.
-        channel_mult: width of each level as a multiple, full resolution first; the stride is 2 ** (levels - 1).
+        channels: at full resolution.
+        channel_mult: channels of each level as a multiple of `channels`, full resolution first; the stride is 2 ** (levels - 1).
         num_res_blocks: residual blocks per level.
         latent_channels: channels at the narrow end.
         shortcut: see `ResBlock`.
-        norm_groups: of every GroupNorm; each group forgets its mean and scale, so narrow nets need few of them to keep brightness and contrast.
+        norm_groups: of every GroupNorm; each group loses its mean and scale, so narrow nets need few of them to keep brightness and contrast.
         bias: whether the residual blocks' and the encoder's first convolution have one; all others always do.
         mid: the blocks between the levels and the narrow end: "residual" ones, or a residual block, "attention" and a residual block.
         num_mid_blocks: residual blocks of a "residual" middle; None for as many as a level has.
@@ -34,7 +34,7 @@ class ConvNetConfig(Config):
         downsample: how an encoder halves.
         upsample: how a decoder doubles.
         latent_kernel: size of an encoder's last convolution.
-        last_activation: whether a swish stands between the last norm and the last convolution.
+        last_activation: whether there is a swish between the last norm and the last convolution.
         norm_latents: whether a decoder begins with a norm of its latents.
         adaptive_norm: whether the latents modulate a decoder before each level; see `AdaptiveGroupNorm`.
     """
@@ -61,7 +61,7 @@ class ConvNetConfig(Config):
         normed = (*self.widths, *([self.latent_channels] if self.norm_latents else []))
         for width in normed:
             if width % self.norm_groups:
-                raise ValueError(f"norm_groups {self.norm_groups} do not divide a width of {width}")
+                raise ValueError(f"norm_groups {self.norm_groups} do not divide {width} channels")
         levels = len(self.channel_mult)
         for level in self.attention_levels:
             if not 0 <= level < levels:
@@ -98,7 +98,7 @@ class ResBlock(nn.Module):
     Args:
         in_channels, out_channels: widths.
         bias: of the convolutions.
-        shortcut: what the 1x1 convolution of a width-changing block reads. "input" is the usual residual. "output" is MaskGIT's: the
+        shortcut: what the 1x1 convolution of a block that changes its channels reads. "input" is the usual residual. "output" is MaskGIT's: the
             convolution reads the block's own output and the input is dropped; the released weights were trained that way.
         norm_groups: of both norms.
     """
@@ -139,7 +139,7 @@ class AttentionBlock(nn.Module):
 
 
 class ResLevel(nn.Module):
-    """Residual blocks at one resolution, the first of which changes the width, each followed by attention where the level has it."""
+    """Residual blocks at one resolution, the first of which changes the number of channels, each followed by attention where the level has it."""
 
     def __init__(self, in_channels: int, out_channels: int, config: ConvNetConfig, *, level: int) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class ResLevel(nn.Module):
 
 
 def res_blocks(in_channels: int, out_channels: int, config: ConvNetConfig, *, count: int) -> nn.Sequential:
-    """So many residual blocks; the first changes the width."""
+    """`count` residual blocks; the first changes the number of channels."""
     widths = [in_channels] + [out_channels] * (count - 1)
     return nn.Sequential(*(_res_block(width, out_channels, config) for width in widths))
 

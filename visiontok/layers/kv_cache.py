@@ -1,4 +1,4 @@
-"""Keys and values of the tokens that a causal transformer has already read."""
+"""The key-value cache of a causal transformer."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 class KVCache:
-    """Room for the keys and values of one attention layer.
+    """Keys and values of one attention layer.
 
     Args:
         batch: sequences B.
         num_heads: key-value heads H.
-        max_length: most tokens T that it will ever hold.
+        max_length: the most tokens T that it holds.
         head_dim: dim of a head.
         device, dtype: of the model.
     """
@@ -29,3 +29,7 @@ class KVCache:
         self._values[:, :, self.length : end] = values
         self.length = end
         return self._keys[:, :, :end], self._values[:, :, :end]
+
+    def rewind(self, length: int) -> None:
+        """Forget all but the first `length` tokens."""
+        self.length = length

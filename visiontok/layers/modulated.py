@@ -13,7 +13,7 @@ from visiontok.layers.llama import SwiGLU
 
 
 class Modulation(nn.Module):
-    """The condition's say: a linear layer of its SiLU, zero at first, so that a new block does nothing yet.
+    """Scales and shifts from the condition: a linear layer of its SiLU, zero at first, so that a new block is the identity.
 
     Args:
         dim: D of the condition and of what is modulated.
@@ -28,7 +28,7 @@ class Modulation(nn.Module):
         self.start_at_zero()
 
     def start_at_zero(self) -> None:
-        """Let the condition say nothing."""
+        """Let the condition have no effect."""
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
@@ -40,7 +40,7 @@ class Modulation(nn.Module):
             counts: tokens of each kind, one kind after the other, L in all; empty where there is one kind.
         """
         vectors = self.linear(F.silu(condition)).unflatten(-1, (self.kinds, self.parts, -1))
-        if counts:  # whole rows are copied: a gather by kind took a fifth of a decoder's time
+        if counts:  # whole rows are copied: a gather by kind is much slower
             vectors = torch.cat([rows.expand(-1, count, -1, -1) for rows, count in zip(vectors.split(1, dim=1), counts, strict=True)], dim=1)
         return vectors.unbind(dim=2)
 
@@ -83,7 +83,7 @@ class ModulatedBlock(nn.Module):
             x: the sequence.
             mask: see `SelfAttention`.
             condition, counts: see `Modulation`; for blocks that have one.
-            kept: the K positions whose outputs are wanted.
+            kept: the K positions whose outputs are needed.
         """
         if self.modulation is None:
             x = x[:, kept] + self.attn(self.norm(x), mask, kept=kept)

@@ -1,4 +1,4 @@
-"""Normalisation layers that torch does not have in the form published weights need."""
+"""Normalization layers that torch does not have in the form published weights need."""
 
 from __future__ import annotations
 

@@ -12,10 +12,9 @@ def patchify(grid: Tensor, size: int) -> Tensor:
     return rows.transpose(2, 3).flatten(3).flatten(1, 2)
 
 
-def unpatchify(patches: Tensor, size: int, *, height: int) -> Tensor:
-    """The inverse of `patchify` for a grid of `height` patches: (B, n, size * size * C) -> (B, H, W, C)."""
-    rows = patches.unflatten(2, (size, size, -1)).unflatten(1, (height, -1))
-    return rows.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+def unpatchify(patches: Tensor, size: int) -> Tensor:
+    """The inverse of `patchify`, of patches on their grid: (B, h, w, size * size * C) -> (B, h * size, w * size, C)."""
+    return patches.unflatten(3, (size, size, -1)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
 def sincos_positions(height: int, width: int, dim: int, *, period: float = 10_000.0) -> Tensor:
@@ -25,7 +24,7 @@ def sincos_positions(height: int, width: int, dim: int, *, period: float = 10_00
         ValueError: if `dim` is no multiple of 4.
     """
     if dim % 4:
-        raise ValueError(f"fixed positions need a width that is a multiple of 4, got {dim}")
+        raise ValueError(f"fixed positions need a dim that is a multiple of 4, got {dim}")
     frequencies = period ** -(torch.arange(dim // 4, dtype=torch.float32) / (dim // 4))
     rows, columns = (torch.arange(count)[:, None] * frequencies for count in (height, width))
     of_row, of_column = (torch.cat([angles.sin(), angles.cos()], dim=1) for angles in (rows, columns))

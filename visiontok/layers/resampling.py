@@ -22,7 +22,7 @@ class MeanDownsample(nn.Module):
 
 
 class ConvDownsample(nn.Module):
-    """A 3x3 convolution with stride 2, centred on the upper left pixel of every 2x2 square."""
+    """A 3x3 convolution with stride 2, centered on the upper left pixel of every 2x2 square."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class ConvDownsample(nn.Module):
 
 
 class PaddedConvDownsample(nn.Module):
-    """A 3x3 convolution with stride 2 on an image padded at the right and at the bottom only, so that it is centred on the lower right pixel."""
+    """A 3x3 convolution with stride 2 on an image padded at the right and at the bottom only, so that it is centered on the lower right pixel."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class PaddedConvDownsample(nn.Module):
 
 
 class NearestUpsample(nn.Module):
-    """Nearest-neighbour doubling and a 3x3 convolution, with the convolution before the doubling.
+    """Nearest-neighbor doubling and a 3x3 convolution, with the convolution before the doubling.
 
     On the doubled map, the three rows or columns of weights that a pixel reads fall on only two pixels of the small one. So each of the four
     pixels of a doubled square is a 2x2 convolution of the small map, with sums of the weights: 4/9 of the products, and no doubled map to read.
@@ -69,7 +69,7 @@ class NearestUpsample(nn.Module):
         return doubled
 
     def _pixels(self, padded: Tensor, row: int, column: int) -> Tensor:
-        """The pixels in one place of all doubled squares: (B, C, H + 2, W + 2) -> (B, C, H, W)."""
+        """The pixels at one position of all doubled squares: (B, C, H + 2, W + 2) -> (B, C, H, W)."""
         weight = _halved(_halved(self.conv.weight, dim=2, odd=row), dim=3, odd=column)
         height, width = padded.shape[2] - 1, padded.shape[3] - 1
         return F.conv2d(padded[:, :, row : row + height, column : column + width], weight, self.conv.bias)
@@ -77,8 +77,8 @@ class NearestUpsample(nn.Module):
 
 def _halved(weight: Tensor, *, dim: int, odd: int) -> Tensor:
     """Three weights along `dim` as the two that an even or an odd pixel of a doubled map applies to the small one."""
-    before, centre, after = weight.unbind(dim)
-    return torch.stack((before + centre, after) if odd else (before, centre + after), dim)
+    before, center, after = weight.unbind(dim)
+    return torch.stack((before + center, after) if odd else (before, center + after), dim)
 
 
 class DepthToSpaceUpsample(nn.Module):

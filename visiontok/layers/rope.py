@@ -39,11 +39,11 @@ def rope_table(positions: Tensor, head_dim: int, *, base: float = 10000.0, zero_
 
 
 def apply_rope(x: Tensor, rows: Tensor) -> Tensor:
-    """Turn neighbouring pairs of every head by its row, in float32, cast back.
+    """Rotate neighboring pairs of every head by its row, in float32, cast back.
 
     Args:
         x: (B, H, T, head_dim) queries or keys.
-        rows: (T, head_dim / 2, 2) rows of a `rope_table`.
+        rows: (T, head_dim / 2, 2) rows of a `rope_table`, or (B or 1, 1, T, head_dim / 2, 2) where samples differ.
     """
     first, second = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     cos, sin = rows.unbind(-1)

@@ -1,4 +1,4 @@
-"""Where on its way from noise to data a sample stands, as a vector."""
+"""The time of a flow or diffusion process as a vector."""
 
 from __future__ import annotations
 

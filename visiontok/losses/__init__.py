@@ -1,6 +1,7 @@
 """Losses: functions and small modules that know no family."""
 
 from visiontok.losses.objectives import (
+    AdaptiveWeightConfig,
     GanConfig,
     Objective,
     ObjectiveConfig,
@@ -11,13 +12,16 @@ from visiontok.losses.objectives import (
     ReconstructionConfig,
     ReconstructionObjective,
 )
+from visiontok.losses.pixels import PixelRange
 
 __all__ = [
+    "AdaptiveWeightConfig",
     "GanConfig",
     "Objective",
     "ObjectiveConfig",
     "OwnTermsConfig",
     "OwnTermsObjective",
+    "PixelRange",
     "ProxyCodesConfig",
     "ProxyCodesObjective",
     "ReconstructionConfig",

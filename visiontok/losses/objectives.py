@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
+import math
 from abc import ABC, abstractmethod
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -12,10 +17,31 @@ from torch.nn import functional as F
 
 from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError
-from visiontok.losses.adversarial import GENERATOR_LOSSES, LeCam, discriminator_hinge
-from visiontok.losses.discriminator import DiscriminatorConfig
+from visiontok.base.noise import NoiseLike
+from visiontok.losses.adversarial import DISCRIMINATOR_LOSSES, GENERATOR_LOSSES, LECAMS, gradient_ratio
+from visiontok.losses.augmentation import DiffAugmentConfig, diff_augment
+from visiontok.losses.blur_pool_discriminator import BlurPoolDiscriminatorConfig
+from visiontok.losses.dino_discriminator import DinoDiscriminatorConfig
+from visiontok.losses.discriminator import Discriminator
 from visiontok.losses.patchgan import PatchGanConfig
 from visiontok.losses.perceptual import PerceptualLoss, PerceptualTerm
+from visiontok.losses.pixels import UNIT_RANGE, PixelRange, as_images
+from visiontok.losses.semantic import SemanticConfig, SemanticLoss
+
+
+class AdaptiveWeightConfig(Config):
+    """A weight of the generator's term that follows the gradients, as in VQGAN (Esser et al. 2021, arXiv 2012.09841).
+
+    Attributes:
+        last_layer: name of the tokenizer's parameter at which the gradients of reconstruction and generator's term are compared: the weight of the
+            decoder's last layer, such as `decoder.to_pixels.weight`.
+        maximum: of the ratio.
+        eps: added to the norm that the ratio divides by.
+    """
+
+    last_layer: str
+    maximum: float = Field(default=1e4, gt=0)
+    eps: float = Field(default=1e-4, gt=0)
 
 
 class GanConfig(Config):
@@ -23,19 +49,29 @@ class GanConfig(Config):
 
     Attributes:
         weight: of the generator's term.
-        generator_loss: the generator's term, "hinge" or "non_saturating"; the discriminator's is always hinge.
+        adaptive: multiplies `weight` by a ratio of gradients; None for a fixed weight.
+        generator_loss: the generator's term: "hinge" or "non_saturating".
+        discriminator_loss: the discriminator's: "hinge", or "logistic" (the "vanilla" loss of VQGANs).
         start_step: first step at which both sides count.
+        lecam: what the LeCam regularization holds near its averages: the batch's "means" or every one of its "logits".
         lecam_weight: of the LeCam regularization of the discriminator; 0 for none.
         lecam_decay: of the moving averages of the mean logits.
-        discriminator: which, by its sizes.
+        augmentation: of what the discriminator sees; None for none.
+        discriminator: which, and its sizes.
     """
 
     weight: float = Field(default=0.1, gt=0)
+    adaptive: AdaptiveWeightConfig | None = None
     generator_loss: Literal["hinge", "non_saturating"] = "hinge"
+    discriminator_loss: Literal["hinge", "logistic"] = "hinge"
     start_step: int = Field(default=0, ge=0)
+    lecam: Literal["means", "logits"] = "means"
     lecam_weight: float = Field(default=0.001, ge=0)
     lecam_decay: float = Field(default=0.999, ge=0, lt=1)
-    discriminator: DiscriminatorConfig | PatchGanConfig = DiscriminatorConfig()
+    augmentation: DiffAugmentConfig | None = None
+    discriminator: Annotated[BlurPoolDiscriminatorConfig | PatchGanConfig | DinoDiscriminatorConfig, Field(discriminator="type")] = (
+        BlurPoolDiscriminatorConfig()
+    )
 
 
 class ReconstructionConfig(Config):
@@ -48,6 +84,7 @@ class ReconstructionConfig(Config):
         quantizer_weight: multiplies the quantizer's terms, which carry weights of their own.
         perceptual: distances on frozen networks, averaged by their weights; empty for none.
         perceptual_weight: of their mean.
+        semantic: ties latents to what a frozen DINOv2 sees; None for none.
         gan: None for none.
     """
 
@@ -58,11 +95,24 @@ class ReconstructionConfig(Config):
     quantizer_weight: float = Field(default=1.0, ge=0)
     perceptual: tuple[PerceptualTerm, ...] = ()
     perceptual_weight: float = Field(default=0.1, ge=0)
+    semantic: SemanticConfig | None = None
     gan: GanConfig | None = None
 
-    def build(self) -> ReconstructionObjective:
-        """The objective; reads perceptual weights from their files."""
-        return ReconstructionObjective(self, perceptual=PerceptualLoss(self.perceptual) if self.perceptual else None)
+    def build(self, *, channels: int = 3, pixels: PixelRange = UNIT_RANGE) -> ReconstructionObjective:
+        """The objective for signals of `channels` channels with values in `pixels`; reads weights of frozen networks from their files.
+
+        Raises:
+            ConfigError: if a frozen network cannot look at such signals.
+            CheckpointError: if its weights are missing or another network's.
+        """
+        signal: dict[str, Any] = {"channels": channels, "pixels": pixels}
+        return ReconstructionObjective(
+            self,
+            perceptual=PerceptualLoss(self.perceptual, **signal) if self.perceptual else None,
+            semantic=SemanticLoss(self.semantic, teacher=self.semantic.teacher.build(), **signal) if self.semantic else None,
+            discriminator=self.gan.discriminator.build(in_channels=channels, pixels=pixels) if self.gan else None,
+            pixels=pixels,
+        )
 
 
 class ProxyCodesConfig(Config):
@@ -77,7 +127,7 @@ class ProxyCodesConfig(Config):
     teacher: str
     quantizer_weight: float = Field(default=1.0, ge=0)
 
-    def build(self) -> ProxyCodesObjective:
+    def build(self, *, channels: int = 3, pixels: PixelRange = UNIT_RANGE) -> ProxyCodesObjective:
         """The objective; the trainer loads the teacher and gives its ids."""
         return ProxyCodesObjective(self)
 
@@ -87,7 +137,7 @@ class OwnTermsConfig(Config):
 
     name: Literal["own"] = "own"
 
-    def build(self) -> OwnTermsObjective:
+    def build(self, *, channels: int = 3, pixels: PixelRange = UNIT_RANGE) -> OwnTermsObjective:
         """The objective; it has no weights."""
         return OwnTermsObjective()
 
@@ -96,26 +146,58 @@ ObjectiveConfig = Annotated[ReconstructionConfig | ProxyCodesConfig | OwnTermsCo
 
 
 class Objective(nn.Module, ABC):
-    """Weighted loss terms of a tokenizer; `discriminator` is trained against it where there is one."""
+    """Weighted loss terms of a tokenizer.
+
+    Attributes:
+        discriminator: trained against the tokenizer, where there is one.
+        stats: numbers to watch, of the latest `generator_terms`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.discriminator: nn.Module | None = None
+        self.discriminator: Discriminator | None = None
+        self.stats: dict[str, Tensor] = {}
 
-    @abstractmethod
-    def generator_terms(self, prediction: Tensor, target: Tensor, quantizer_losses: dict[str, Tensor], *, step: int) -> dict[str, Tensor]:
-        """Terms whose sum the tokenizer minimises.
+    def attach(self, model: nn.Module) -> None:
+        """Take hold of those parameters and modules of the tokenizer in training that the terms read.
 
-        Args:
-            prediction: what `decode_latents` gave: images (B, 3, H, W), or logits (B, K, h, w).
-            target: images (B, 3, H, W) in [0, 1], or the teacher's ids (B, h, w).
-            quantizer_losses: weighted terms of the quantizer, and of the model where it defines its own.
-            step: training step, from 0.
+        Raises:
+            ConfigError: if the model has none of that name.
         """
 
-    def discriminator_terms(self, prediction: Tensor, target: Tensor, *, step: int) -> dict[str, Tensor]:
-        """Terms whose sum the discriminator minimises; empty when it does not train at this step."""
+    @abstractmethod
+    def generator_terms(
+        self,
+        prediction: Tensor,
+        target: Tensor,
+        quantizer_losses: dict[str, Tensor],
+        *,
+        step: int,
+        latents: Tensor | None = None,
+        noise: NoiseLike = None,
+    ) -> dict[str, Tensor]:
+        """Terms whose sum the tokenizer minimizes.
+
+        Args:
+            prediction: what `decode_latents` gave: a signal, such as images (B, C, H, W), or logits (B, K, h, w).
+            target: the signal, or the teacher's codes (B, h, w).
+            quantizer_losses: weighted terms of the quantizer, and of the model where it defines its own.
+            step: training step, from 0.
+            latents: (B, ..., D) what the decoder read; for terms on them.
+            noise: source of the draws of augmentations.
+        """
+
+    def discriminator_terms(self, prediction: Tensor, target: Tensor, *, step: int, noise: NoiseLike = None) -> dict[str, Tensor]:
+        """Terms whose sum the discriminator minimizes; empty when it does not train at this step."""
         return {}
+
+
+@dataclass
+class _Handles:
+    """Parts of the tokenizer; in an object of their own, so that they are no parts of the objective."""
+
+    last_layer: nn.Parameter | None = None
+    projection: nn.Module | None = None
 
 
 class ReconstructionObjective(Objective):
@@ -123,39 +205,117 @@ class ReconstructionObjective(Objective):
 
     Args:
         config: weights.
-        perceptual: a module of two batches in [0, 1] to a scalar, or None.
+        perceptual: a module of two batches to a scalar, or None.
+        semantic: or None.
+        discriminator: or None.
+        pixels: range of the signal's values.
     """
 
-    def __init__(self, config: ReconstructionConfig, *, perceptual: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        config: ReconstructionConfig,
+        *,
+        perceptual: nn.Module | None = None,
+        semantic: SemanticLoss | None = None,
+        discriminator: Discriminator | None = None,
+        pixels: PixelRange = UNIT_RANGE,
+    ) -> None:
         super().__init__()
-        self.config = config
-        self.perceptual = perceptual
-        self.discriminator = config.gan.discriminator.build() if config.gan else None
-        self.lecam = LeCam(config.gan.lecam_decay) if config.gan and config.gan.lecam_weight else None
+        self.config, self.pixels = config, pixels
+        self.perceptual, self.semantic, self.discriminator = perceptual, semantic, discriminator
+        self.lecam = LECAMS[config.gan.lecam](config.gan.lecam_decay) if config.gan and config.gan.lecam_weight else None
+        self._handles = _Handles()
 
-    def generator_terms(self, prediction: Tensor, target: Tensor, quantizer_losses: dict[str, Tensor], *, step: int) -> dict[str, Tensor]:
+    def attach(self, model: nn.Module) -> None:
+        if self.config.gan is not None and self.config.gan.adaptive is not None:
+            self._handles.last_layer = _named(self.config.gan.adaptive.last_layer, dict(model.named_parameters()), "gan.adaptive.last_layer")
+        if self.config.semantic is not None:
+            self._handles.projection = _named(self.config.semantic.projection, dict(model.named_modules()), "semantic.projection")
+
+    def generator_terms(
+        self,
+        prediction: Tensor,
+        target: Tensor,
+        quantizer_losses: dict[str, Tensor],
+        *,
+        step: int,
+        latents: Tensor | None = None,
+        noise: NoiseLike = None,
+    ) -> dict[str, Tensor]:
         config = self.config
         distance = F.mse_loss(prediction, target) if config.reconstruction == "l2" else F.l1_loss(prediction, target)
-        scale = config.reconstruction_weight * torch.exp(torch.tensor(-config.log_variance)).item()
-        terms = {"reconstruction": scale * distance}
-        terms.update({name: config.quantizer_weight * loss for name, loss in quantizer_losses.items()})
+        reconstruction = {"reconstruction": config.reconstruction_weight * math.exp(-config.log_variance) * distance}
         if self.perceptual is not None:
-            terms["perceptual"] = config.perceptual_weight * self.perceptual(target, prediction)
-        if self.discriminator is not None and config.gan is not None and step >= config.gan.start_step:
-            self.discriminator.requires_grad_(False)
-            terms["gan"] = config.gan.weight * GENERATOR_LOSSES[config.gan.generator_loss](self.discriminator(prediction))
-            self.discriminator.requires_grad_(True)
+            reconstruction["perceptual"] = config.perceptual_weight * self.perceptual(target, prediction)
+        terms = reconstruction | {name: config.quantizer_weight * loss for name, loss in quantizer_losses.items()}
+        self.stats = {}
+        if self._adversarial_at(step):
+            terms["gan"] = self._gan_term(prediction, torch.stack([*reconstruction.values()]).sum(), noise)
+        if self.semantic is not None:
+            terms["semantic"] = self._semantic_term(target, latents, step)
         return terms
 
-    def discriminator_terms(self, prediction: Tensor, target: Tensor, *, step: int) -> dict[str, Tensor]:
+    def discriminator_terms(self, prediction: Tensor, target: Tensor, *, step: int, noise: NoiseLike = None) -> dict[str, Tensor]:
         config = self.config.gan
-        if self.discriminator is None or config is None or step < config.start_step:
+        if config is None or not self._adversarial_at(step):
             return {}
-        real, fake = self.discriminator(target.detach()), self.discriminator(prediction.detach())
-        terms = {"discriminator": discriminator_hinge(real, fake)}
+        real, fake = self._logits(target.detach(), noise), self._logits(prediction.detach(), noise)
+        terms = {"discriminator": DISCRIMINATOR_LOSSES[config.discriminator_loss](real, fake)}
         if self.lecam is not None:
             terms["lecam"] = config.lecam_weight * self.lecam(real, fake)
         return terms
+
+    def _adversarial_at(self, step: int) -> bool:
+        return self.config.gan is not None and step >= self.config.gan.start_step
+
+    def _gan_term(self, prediction: Tensor, reconstruction: Tensor, noise: NoiseLike) -> Tensor:
+        config, discriminator = self.config.gan, self.discriminator
+        assert config is not None
+        assert discriminator is not None
+        with _constant(discriminator):
+            loss = GENERATOR_LOSSES[config.generator_loss](self._logits(prediction, noise))
+        if config.adaptive is None:
+            return config.weight * loss
+        if self._handles.last_layer is None:
+            raise ConfigError("gan.adaptive needs the tokenizer's last layer: call objective.attach(tokenizer) before training")
+        ratio = gradient_ratio(reconstruction, loss, self._handles.last_layer, eps=config.adaptive.eps, maximum=config.adaptive.maximum)
+        self.stats["gan_adaptive_weight"] = ratio
+        return config.weight * ratio * loss
+
+    def _semantic_term(self, images: Tensor, latents: Tensor | None, step: int) -> Tensor:
+        assert self.semantic is not None
+        if self._handles.projection is None or latents is None:
+            raise ConfigError("the semantic loss needs the tokenizer's latents and projection: call objective.attach(tokenizer) and pass `latents`")
+        return self.semantic.config.weight * self.semantic(images, latents, self._handles.projection, step=step)
+
+    def _logits(self, signal: Tensor, noise: NoiseLike) -> Tensor:
+        """The discriminator's view of images or frames."""
+        assert self.config.gan is not None
+        assert self.discriminator is not None
+        images, augmentation = as_images(signal), self.config.gan.augmentation
+        if augmentation is not None:
+            images = self.pixels.from_signed(diff_augment(self.pixels.signed(images), augmentation, noise))
+        return self.discriminator(images, noise)
+
+
+@contextmanager
+def _constant(module: nn.Module) -> Iterator[None]:
+    """Without gradients of the module's parameters; those that are frozen stay so afterwards."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+def _named(name: str, parts: dict[str, Any], setting: str) -> Any:
+    if name not in parts:
+        close = difflib.get_close_matches(name, parts, n=3) or list(parts)[-5:]
+        raise ConfigError(f"{setting} names {name!r}, which the tokenizer does not have; did you mean {', '.join(close)}?")
+    return parts[name]
 
 
 class ProxyCodesObjective(Objective):
@@ -165,7 +325,16 @@ class ProxyCodesObjective(Objective):
         super().__init__()
         self.config = config
 
-    def generator_terms(self, prediction: Tensor, target: Tensor, quantizer_losses: dict[str, Tensor], *, step: int) -> dict[str, Tensor]:
+    def generator_terms(
+        self,
+        prediction: Tensor,
+        target: Tensor,
+        quantizer_losses: dict[str, Tensor],
+        *,
+        step: int,
+        latents: Tensor | None = None,
+        noise: NoiseLike = None,
+    ) -> dict[str, Tensor]:
         terms = {"proxy_codes": F.cross_entropy(prediction, target)}
         terms.update({name: self.config.quantizer_weight * loss for name, loss in quantizer_losses.items()})
         return terms
@@ -178,7 +347,16 @@ class OwnTermsObjective(Objective):
         ConfigError: if the model defines no terms.
     """
 
-    def generator_terms(self, prediction: Tensor, target: Tensor, quantizer_losses: dict[str, Tensor], *, step: int) -> dict[str, Tensor]:
+    def generator_terms(
+        self,
+        prediction: Tensor,
+        target: Tensor,
+        quantizer_losses: dict[str, Tensor],
+        *,
+        step: int,
+        latents: Tensor | None = None,
+        noise: NoiseLike = None,
+    ) -> dict[str, Tensor]:
         if not quantizer_losses:
             raise ConfigError('this tokenizer defines no loss of its own; train it with the objective "reconstruction"')
         return dict(quantizer_losses)

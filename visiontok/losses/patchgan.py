@@ -9,6 +9,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from visiontok.base.config import Config
+from visiontok.base.noise import NoiseLike
+from visiontok.losses.discriminator import Discriminator
+from visiontok.losses.pixels import UNIT_RANGE, PixelRange
 
 
 class PatchGanConfig(Config):
@@ -23,18 +26,19 @@ class PatchGanConfig(Config):
     channels: int = Field(default=64, gt=0)
     num_layers: int = Field(default=3, gt=0)
 
-    def build(self) -> PatchGan:
-        """The discriminator with random weights."""
-        return PatchGan(self)
+    def build(self, *, in_channels: int = 3, pixels: PixelRange = UNIT_RANGE) -> PatchGan:
+        """The discriminator with random weights, of signals of `in_channels` channels in the range `pixels`."""
+        return PatchGan(self, in_channels=in_channels, pixels=pixels)
 
 
-class PatchGan(nn.Module):
+class PatchGan(Discriminator):
     """4x4 convolutions with batch norm and leaky ReLU: a logit for every patch of 70 pixels (with three halvings)."""
 
-    def __init__(self, config: PatchGanConfig) -> None:
+    def __init__(self, config: PatchGanConfig, *, in_channels: int, pixels: PixelRange) -> None:
         super().__init__()
+        self.pixels = pixels
         widths = [config.channels * min(2**number, 8) for number in range(config.num_layers + 1)]
-        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        layers: list[nn.Module] = [nn.Conv2d(in_channels, widths[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         for number, (before, after) in enumerate(pairwise(widths), start=1):
             stride = 2 if number < config.num_layers else 1
             layers += [nn.Conv2d(before, after, 4, stride=stride, padding=1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU(0.2)]
@@ -46,6 +50,6 @@ class PatchGan(nn.Module):
             elif isinstance(layer, nn.BatchNorm2d):
                 nn.init.normal_(layer.weight, 1.0, 0.02)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> logits (B, 1, h, w)."""
-        return self.layers(images * 2 - 1)
+    def forward(self, images: Tensor, noise: NoiseLike = None) -> Tensor:
+        """(B, C, H, W) -> logits (B, 1, h, w)."""
+        return self.layers(self.pixels.signed(images))

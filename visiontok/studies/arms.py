@@ -26,6 +26,7 @@ from visiontok.generators.base import Generator
 from visiontok.generators.decoding import SampleNoise
 from visiontok.hub import from_pretrained
 from visiontok.quantizers import DimensionWiseQuantizerConfig
+from visiontok.signals import ImagePreprocessing
 from visiontok.studies.definition import GENERATED, Quantized, Study, Trained
 from visiontok.studies.result import RunValues
 from visiontok.tokenizers.image.tokenbridge.model import TokenBridge
@@ -90,12 +91,12 @@ class StudyRun:
         clock = Clock()
         data = self.study.data[self.data]
         tokenizer = self._tokenizer(console)
-        weights = {"tokenizer": weights_sha256(tokenizer)}
+        weights = {"tokenizer": weights_sha256(tokenizer.state_dict())}
         measured = evaluate_suite(data.reconstruction, tokenizer, name=self.arm)
         values = {value.label: value for value in measured.values}
         if self.study.generator is not None and data.generation is not None:
             generator = self._generator(self.study.generator, tokenizer, console)
-            weights["generator"] = weights_sha256(generator)
+            weights["generator"] = weights_sha256(generator.state_dict())
             drawn = self._measure_generated(data.generation, generator, tokenizer)
             values |= {GENERATED + value.label: value for value in drawn.values}
         numbers = RunValues(
@@ -120,7 +121,7 @@ class StudyRun:
         assert isinstance(tokenizer, Tokenizer)
         if isinstance(arm, Trained):
             return tokenizer
-        side = tokenizer.preprocessing.size
+        side = tokenizer.preprocessing.size if isinstance(tokenizer.preprocessing, ImagePreprocessing) else None
         if side is None:
             raise EvaluationError(f"the arm {arm.quantizes} has no picture size of its own, at which the range of its latents could be measured")
         rms = latent_rms(tokenizer, open_source(recipe.data.source), size=side, batch_size=64, progress=lambda done, total: None)
@@ -136,11 +137,11 @@ class StudyRun:
     @torch.no_grad()
     def _measure_generated(self, suite: GenerationSuite, generator: Generator[Any], tokenizer: Tokenizer[Any]) -> Result:
         assert suite.num_samples is not None  # the study says how many
-        classes = torch.tensor(classes_in_order(suite.num_samples, generator.config.num_classes, suite.class_order, seed=self.seed))
+        classes = torch.tensor(classes_in_order(suite.num_samples, generator.num_classes, suite.class_order, seed=self.seed))
 
         def samples() -> Iterator[tuple[Tensor, Tensor]]:
             for rows in torch.arange(len(classes)).split(suite.batch_size):
-                tokens = generator.generate(classes[rows], generator=SampleNoise(self.seed, rows.tolist()))
+                tokens = generator.generate(classes[rows], noise=SampleNoise(self.seed, rows.tolist()))
                 yield tokenizer.decode(tokens), classes[rows]
 
         return evaluate_samples(suite, samples())

@@ -1,7 +1,20 @@
 """Tokens: what every tokenizer emits, every generator reads and every file stores."""
 
-from visiontok.tokens.layout import Segment, TokenLayout
-from visiontok.tokens.stream import TokenStream
-from visiontok.tokens.tokens import PAD, Latents, Tokens
+from visiontok.tokens.batch import PAD, SampleBatch
+from visiontok.tokens.layout import Counts, OrderRule, Segment, TokenLayout
+from visiontok.tokens.stream import TokenStream, delay_codebooks, undelay_codebooks
+from visiontok.tokens.tokens import Latents, Tokens
 
-__all__ = ["PAD", "Latents", "Segment", "TokenLayout", "TokenStream", "Tokens"]
+__all__ = [
+    "PAD",
+    "Counts",
+    "Latents",
+    "OrderRule",
+    "SampleBatch",
+    "Segment",
+    "TokenLayout",
+    "TokenStream",
+    "Tokens",
+    "delay_codebooks",
+    "undelay_codebooks",
+]

@@ -45,7 +45,7 @@ def pack_rows(values: np.ndarray, widths: np.ndarray) -> list[bytes]:
     wrong = np.argwhere((values < 0) | (values >> widths != 0))
     if len(wrong):
         row, place = wrong[0]
-        raise TokenError(f"id {values[row, place]} of sample {row} at place {place} does not fit in {widths[place]} bits")
+        raise TokenError(f"id {values[row, place]} of sample {row} at position {place} does not fit in {widths[place]} bits")
     place, shift = _bits(widths)
     rows: list[bytes] = []
     for chunk in _chunks(len(values), len(place)):

@@ -9,12 +9,12 @@ from accelerate import Accelerator
 from visiontok.base.errors import ConfigError
 from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.data import Batch, EvalLoader, ImageSource, Texts, TrainLoader, open_source
+from visiontok.data import DataBatch, EvalLoader, LoaderConfig, Source, Texts, TrainLoader, open_source
 from visiontok.data.token_dataset import TokenDataset
 from visiontok.generators.base import Generator
 from visiontok.hub import from_pretrained
 from visiontok.losses import ProxyCodesConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokens import TokenLayout
 from visiontok.training.generator_task import GeneratorTask
 from visiontok.training.recipe import GeneratorRecipe, Recipe, TokenizerRecipe
@@ -43,7 +43,7 @@ def _tokenizer_task(recipe: TokenizerRecipe, accelerator: Accelerator) -> Tokeni
     source = open_source(recipe.data.source)
     tokenizer = starting_model(recipe.model, kind="tokenizer")
     assert isinstance(tokenizer, Tokenizer)
-    config = recipe.data.loader(image_size=tokenizer.preprocessing.size, batch_size=recipe.batch_size, seed=recipe.seed)
+    config = recipe.data.loader(image_size=_image_size(tokenizer), batch_size=recipe.batch_size, seed=recipe.seed)
     target: Target = Pixels()
     if isinstance(recipe.objective, ProxyCodesConfig):
         target = TeacherIds(_frozen_tokenizer(recipe.objective.teacher, accelerator))
@@ -52,14 +52,16 @@ def _tokenizer_task(recipe: TokenizerRecipe, accelerator: Accelerator) -> Tokeni
         tokenizer=tokenizer,
         objective=recipe.objective.build(),
         target=target,
-        loader=TrainLoader(source, config, rank=accelerator.process_index, world_size=accelerator.num_processes),
+        loader=TrainLoader(
+            source, config, preprocessing=tokenizer.preprocessing, rank=accelerator.process_index, world_size=accelerator.num_processes
+        ),
         texts=_texts(recipe, tokenizer, source, accelerator),
-        examples=_examples(source, size=config.image_size, count=recipe.pictures.count) if recipe.pictures.every else None,
+        examples=_examples(source, tokenizer, config, count=recipe.pictures.count) if recipe.pictures.every else None,
         accelerator=accelerator,
     )
 
 
-def _texts(recipe: TokenizerRecipe, tokenizer: Tokenizer[Any], source: ImageSource, accelerator: Accelerator) -> EmbeddedTexts | None:
+def _texts(recipe: TokenizerRecipe, tokenizer: Tokenizer[Any], source: Source, accelerator: Accelerator) -> EmbeddedTexts | None:
     if isinstance(tokenizer, TextTokenizer) != (recipe.text is not None):
         raise ConfigError(
             "`text` says which text goes with a picture: set text.source to captions or class_names for a tokenizer that reads one, as this does"
@@ -87,9 +89,12 @@ def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> Genera
         assert recipe.data.images is not None
         assert tokenizer is not None
         source = open_source(recipe.data.images.source)
-        config = recipe.data.images.loader(image_size=tokenizer.preprocessing.size, batch_size=recipe.batch_size, seed=recipe.seed)
-        images = TrainLoader(source, config, rank=accelerator.process_index, world_size=accelerator.num_processes)
-        loader = EncodingLoader(images, tokenizer, image_size=config.image_size, rank=accelerator.process_index)
+        config = recipe.data.images.loader(image_size=_image_size(tokenizer), batch_size=recipe.batch_size, seed=recipe.seed)
+        images = TrainLoader(
+            source, config, preprocessing=tokenizer.preprocessing, rank=accelerator.process_index, world_size=accelerator.num_processes
+        )
+        assert isinstance(config.size, int)
+        loader = EncodingLoader(images, tokenizer, size=(config.size, config.size), rank=accelerator.process_index)
         layout, class_names = loader.layout, source.class_names or ()
         num_classes = len(class_names)
     model = starting_model(recipe.model, kind="generator", defaults=_what_the_data_says(recipe, layout, num_classes, class_names))
@@ -98,16 +103,32 @@ def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> Genera
     return GeneratorTask(recipe, model=model, loader=loader, tokenizer=tokenizer, accelerator=accelerator)
 
 
+def _share(accelerator: Accelerator) -> dict[str, int]:
+    """This process's part of every global batch."""
+    return {"rank": accelerator.process_index, "world_size": accelerator.num_processes}
+
+
+def _image_size(tokenizer: Tokenizer[Any]) -> int | None:
+    """The side of the images that the tokenizer is made for."""
+    preprocessing = tokenizer.preprocessing
+    return preprocessing.size if isinstance(preprocessing, ImagePreprocessing) else None
+
+
 def _what_the_data_says(recipe: GeneratorRecipe, layout: TokenLayout, num_classes: int, class_names: tuple[str, ...]) -> dict[str, Any]:
     """The fields of a generator's configuration that follow from its data; names only where they fit the recipe's number of classes."""
-    wanted = recipe.model.config.get("num_classes", num_classes)
-    return {"layout": layout.to_dict(), "num_classes": num_classes, "class_names": class_names if wanted == len(class_names) else ()}
+    asked = recipe.model.config.get("condition", {})
+    condition: dict[str, Any] = {"type": asked.get("type", "classes" if num_classes else "none")}
+    if condition["type"] == "classes":
+        condition["num_classes"] = num_classes
+        if asked.get("num_classes", num_classes) == len(class_names):
+            condition["names"] = class_names
+    return {"layout": layout.to_dict(), "condition": condition}
 
 
 def _check_layouts(layout: TokenLayout, model: Generator[Any], tokenizer: Tokenizer[Any] | None) -> None:
-    if model.layout != layout:
+    if not model.layout.accepts(layout):
         raise ConfigError(f"the generator models another layout than the data has: {model.layout} instead of {layout}")
-    if tokenizer is not None and tokenizer.layout_for(layout.segments[0].shape) != layout:
+    if tokenizer is not None and not tokenizer.layout.accepts(layout):
         raise ConfigError(f"the recipe's tokenizer has another layout than the data: {tokenizer.layout} instead of {layout}")
 
 
@@ -118,9 +139,12 @@ def _frozen_tokenizer(name: str, accelerator: Accelerator) -> Tokenizer[Any]:
     return tokenizer.requires_grad_(False)
 
 
-def _examples(source: ImageSource, *, size: int, count: int) -> Batch | None:
-    """Pictures from all over the source, as evaluation sees them; None if none of them can be read."""
+def _examples(source: Source, tokenizer: Tokenizer[Any], config: LoaderConfig, *, count: int) -> DataBatch | None:
+    """Samples from all over the source, cut at their centers to the size of training; None if none of them can be read."""
     spread = range(0, len(source), max(1, len(source) // count))[:count]
-    for batch in EvalLoader(source, preprocessing=ImagePreprocessing(size=size), batch_size=count).batches(spread):
+    preprocessing = tokenizer.preprocessing
+    if isinstance(preprocessing, ImagePreprocessing) and isinstance(config.size, int):
+        preprocessing = preprocessing.replace(size=config.size)
+    for batch in EvalLoader(source, preprocessing=preprocessing, batch_size=count).batches(spread):
         return batch
     return None

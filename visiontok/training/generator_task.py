@@ -64,7 +64,7 @@ class GeneratorTask(Task[LabelledTokens]):
         def terms(rows: slice) -> Terms:
             # What is drawn for a sample depends on the seed, the step and its place in the global batch, not on who computes it.
             noise = SampleNoise((self.recipe.seed, step), batch.rows[rows])
-            numbers = self.updater.module(tokens[rows], None if labels is None else labels[rows], generator=noise)
+            numbers = self.updater.module(tokens[rows], None if labels is None else labels[rows], step=step, noise=noise)
             return Terms({"loss": numbers["loss"]}, {name: value for name, value in numbers.items() if name != "loss"})
 
         report = self.updater.update([slice(first, first + size) for first in range(0, len(tokens), size)], terms, step=step)
@@ -90,24 +90,24 @@ class GeneratorTask(Task[LabelledTokens]):
         if self.tokenizer is None:
             return None
         model, count = self._final(), self.recipe.pictures.count
-        classes = self.model.config.num_classes
+        classes = self.model.num_classes
         noise = SampleNoise(self.recipe.seed, range(count))
         with evaluating(model):
             if classes:
                 condition = torch.arange(count, device=self.accelerator.device) % classes
-                samples = model.generate(condition, generator=noise)
+                samples = model.generate(condition, noise=noise)
             else:
-                samples = model.generate(num_samples=count, generator=noise)
+                samples = model.generate(num_samples=count, noise=noise)
             return grid(self.tokenizer.decode(samples), columns=min(count, classes or 8, 16))
 
     def export(self, folder: Path) -> None:
         save_pretrained(self._final(), folder, card=ModelCard(trained_on=self.recipe.in_words()))
 
     def _classes(self, batch: LabelledTokens) -> Tensor | None:
-        if self.model.config.num_classes == 0:
+        if self.model.num_classes == 0:
             return None
         if batch.labels is None:
-            raise ConfigError("the generator has classes, but not every sample has a label; set model.config.num_classes=0 to train without classes")
+            raise ConfigError("the generator has classes, but not every sample has a label; set model.num_classes=0 to train without classes")
         return batch.labels.to(self.accelerator.device)
 
     def _final(self) -> Generator[Any]:

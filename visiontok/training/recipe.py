@@ -61,7 +61,7 @@ class ImagesConfig(Config):
         image_size: side of the square; None for the tokenizer's own.
         crop: `center`, `random` or `random_scale`, or one of them with options.
         flip: mirror half of the samples.
-        permute_colours: exchange red, green and blue in an order drawn for every sample.
+        permute_colors: exchange red, green and blue in an order drawn for every sample.
         interpolation: of every resize, always with antialiasing.
         num_workers: processes that prepare batches; 0 prepares them in the training process.
         cache_bytes: decoded pictures kept in memory, over all workers.
@@ -71,7 +71,7 @@ class ImagesConfig(Config):
     image_size: Positive | None = None
     crop: Crop = CenterCrop()
     flip: bool = False
-    permute_colours: bool = False
+    permute_colors: bool = False
     interpolation: Literal["bicubic", "bilinear", "lanczos"] = "bicubic"
     num_workers: Annotated[int, Field(ge=0)] = 0
     cache_bytes: Annotated[int, Field(ge=0)] = 2**28
@@ -91,7 +91,7 @@ class ImagesConfig(Config):
         if size is None:
             raise ConfigError("this tokenizer takes images of any size: name the one to train at, for example data.image_size=256")
         options = self.model_dump(exclude={"source", "image_size"})
-        return LoaderConfig.parse({**options, "image_size": size, "batch_size": batch_size, "seed": seed})
+        return LoaderConfig.parse({**options, "size": size, "batch_size": batch_size, "seed": seed})
 
     def in_words(self) -> str:
         """`digits (split train)`; of paths only the last part, for cards that others read."""

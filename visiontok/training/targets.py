@@ -55,4 +55,4 @@ class TeacherIds(Target):
 
     def picture(self, prediction: Tensor) -> Tensor:
         ids = prediction.argmax(dim=1)
-        return self.teacher.decode(Tokens(ids.flatten(1), self.teacher.layout_for(tuple(ids.shape[1:]))))
+        return self.teacher.decode(Tokens(ids.flatten(1), self.teacher.layout.at(ids.shape[1:])))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from visiontok.data import Batch, Texts
+from visiontok.data import DataBatch, Texts
 from visiontok.encoders.text import TextEncoder
 
 
@@ -17,6 +17,6 @@ class EmbeddedTexts:
     def __init__(self, texts: Texts, encoder: TextEncoder) -> None:
         self._texts, self._encoder = texts, encoder
 
-    def of(self, batch: Batch) -> Tensor:
+    def of(self, batch: DataBatch) -> Tensor:
         """(B, T, E), on the encoder's device."""
         return self._encoder(self._texts.of(batch))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from visiontok.base.errors import ConfigError
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import BatchPlan, TrainLoader
 from visiontok.data.token_dataset import TokenDataset
+from visiontok.signals import SignalBatch
 from visiontok.tokens import Tokens
 
 
@@ -59,17 +59,17 @@ class EncodingLoader:
         ConfigError: if the tokenizer has no codebook.
     """
 
-    def __init__(self, loader: TrainLoader, tokenizer: Tokenizer[Any], *, image_size: int, rank: int) -> None:
+    def __init__(self, loader: TrainLoader, tokenizer: Tokenizer[Any], *, size: Sequence[int], rank: int) -> None:
         self.loader, self.tokenizer, self.rank = loader, tokenizer, rank
-        self.layout = self._encode(torch.zeros(1, 3, image_size, image_size)).layout
+        self.layout = self._encode(SignalBatch.of(tokenizer.preprocessing.blank(size))).layout
 
     def batches(self, start: int) -> Iterator[LabelledTokens]:
         """The batches of steps start, start + 1, ... without end."""
         for batch in self.loader.batches(start):
             rows = range(self.rank * len(batch), (self.rank + 1) * len(batch))
-            yield LabelledTokens(tokens=self._encode(batch.images), labels=batch.labels, rows=rows)
+            yield LabelledTokens(tokens=self._encode(batch.signals), labels=batch.labels, rows=rows)
 
-    def _encode(self, images: Tensor) -> Tokens:
+    def _encode(self, images: SignalBatch) -> Tokens:
         tokens = self.tokenizer.encode(images)
         if not isinstance(tokens, Tokens):
             raise ConfigError("a generator of ids needs a tokenizer with a codebook; this one has continuous latents")

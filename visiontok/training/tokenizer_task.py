@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from visiontok.core.model import evaluating
 from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
-from visiontok.data import Batch, SkipReport, TrainLoader
+from visiontok.data import DataBatch, SkipReport, TrainLoader
 from visiontok.hub import ModelCard, save_pretrained
 from visiontok.losses import Objective
 from visiontok.quantizers import LatentPerturbation
@@ -26,7 +26,7 @@ from visiontok.training.updater import Terms, Updater
 from visiontok.training.usage import UsageWindow
 
 
-class TokenizerTask(Task[Batch]):
+class TokenizerTask(Task[DataBatch]):
     """A tokenizer, its objective and its images.
 
     Args:
@@ -51,7 +51,7 @@ class TokenizerTask(Task[Batch]):
         target: Target,
         loader: TrainLoader,
         texts: EmbeddedTexts | None,
-        examples: Batch | None,
+        examples: DataBatch | None,
         accelerator: Accelerator,
     ) -> None:
         self.recipe, self.target, self.loader, self.accelerator = recipe, target, loader, accelerator
@@ -63,6 +63,7 @@ class TokenizerTask(Task[Batch]):
         if self.perturbation is not None:  # after the average is copied, which decodes what it encodes
             self.perturbation.attach(self.tokenizer.quantizer)
         self.objective = objective.to(accelerator.device)
+        self.objective.attach(self.tokenizer)
         run = {"schedule": recipe.schedule, "steps": recipe.steps, "accelerator": accelerator}
         self.updater = Updater(self.tokenizer, optimizer=recipe.optimizer, **run)
         self.discriminator_updater = None
@@ -71,10 +72,10 @@ class TokenizerTask(Task[Batch]):
             self.discriminator_updater = Updater(wrapped, name="discriminator_", optimizer=recipe.discriminator_optimizer, **run)
         self.usage = UsageWindow(tokenizer.layout, window=recipe.logging.usage_window, device=accelerator.device)
 
-    def batches(self, start: int) -> Iterator[Batch]:
+    def batches(self, start: int) -> Iterator[DataBatch]:
         return self.loader.batches(start)
 
-    def step(self, batch: Batch, step: int) -> dict[str, float]:
+    def step(self, batch: DataBatch, step: int) -> dict[str, float]:
         micro_batches = list(zip(*(part.chunk(self.recipe.accumulate) for part in self._inputs(batch)), strict=True))
         if self.perturbation is not None:
             self.perturbation.step = step
@@ -82,13 +83,15 @@ class TokenizerTask(Task[Batch]):
 
         def tokenizer_terms(inputs: tuple[Tensor, ...]) -> Terms:
             images = inputs[0]
-            output: TokenizerOutput = self.updater.module(*inputs)
+            output: TokenizerOutput = self.updater.module(images, text=inputs[1] if len(inputs) > 1 else None, step=step)
+            assert output.reconstruction is not None
             prediction = output.reconstruction.float()
             predictions.append(prediction.detach())
             if isinstance(output.tokens, Tokens):
                 self.usage.update(output.tokens, step)
             target = self.target.of(images) if output.target is None else output.target
-            return Terms(self.objective.generator_terms(prediction, target, output.losses, step=step), output.stats)
+            terms = self.objective.generator_terms(prediction, target, output.losses, step=step, latents=output.latents)
+            return Terms(terms, {**output.stats, **self.objective.stats})
 
         report = self.updater.update(micro_batches, tokenizer_terms, step=step)
         if self.discriminator_updater is not None:
@@ -146,9 +149,9 @@ class TokenizerTask(Task[Batch]):
     def export(self, folder: Path) -> None:
         save_pretrained(self._final(), folder, card=ModelCard(trained_on=self.recipe.in_words()))
 
-    def _inputs(self, batch: Batch) -> tuple[Tensor, ...]:
+    def _inputs(self, batch: DataBatch) -> tuple[Tensor, ...]:
         """What the tokenizer's forward pass takes: images (B, 3, H, W), and for tokenizers that read a text its embeddings (B, T, E)."""
-        images = batch.images.to(self.accelerator.device)
+        images = batch.signals.values.to(self.accelerator.device)
         return (images,) if self.texts is None else (images, self.texts.of(batch))
 
     def _final(self) -> Tokenizer[Any]:

@@ -6,13 +6,27 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from visiontok.base.errors import TokenError
+from visiontok.base.config import Config
+from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.decoders.flow.guidance import Guidance
 
 Velocity: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(samples (B, ...), the time (1,) that they share) -> their velocity (B, ...)."""
+
+
+class FlowSampling(Config):
+    """How tokens are decoded along a flow.
+
+    Attributes:
+        steps: of the flow; each is one pass of the decoder, and with guidance a second one without tokens.
+        guidance: how the velocities with and without tokens are combined; None for the velocity with tokens alone.
+    """
+
+    steps: int = Field(default=20, gt=0)
+    guidance: Guidance | None = None
 
 
 def euler(velocity: Velocity, noise: Tensor, *, steps: int) -> Tensor:
@@ -32,7 +46,7 @@ def euler(velocity: Velocity, noise: Tensor, *, steps: int) -> Tensor:
 
 def flow_times(steps: int) -> Tensor:
     """(steps + 1,) float32: 1, ..., 0."""
-    return torch.linspace(1, 0, steps + 1)
+    return torch.linspace(1, 0, steps + 1, dtype=torch.float32)
 
 
 def guided(conditional: Velocity, unconditional: Velocity, guidance: Guidance) -> Velocity:
@@ -45,31 +59,19 @@ def guided(conditional: Velocity, unconditional: Velocity, guidance: Guidance) -
     return lambda x, time: combine(conditional(x, time), unconditional(x, time))
 
 
-def starting_noise(ids: Tensor, shape: Sequence[int], *, generator: torch.Generator | None, noise: Tensor | None) -> Tensor:
+def starting_noise(indices: Tensor, shape: Sequence[int], noise: NoiseLike) -> Tensor:
     """Where the flows of a batch start: (B, *shape).
 
     Args:
-        ids: (B, L) of the tokens.
+        indices: (B, L) of the tokens.
         shape: of a sample.
-        generator: draws the noise, sample by sample; without it a sample's noise follows from its first id.
-        noise: itself, instead.
-
-    Raises:
-        TokenError: if `noise` has another shape.
+        noise: one normal draw (B, *shape); None for noise that follows from a sample's first token.
     """
-    expected = (len(ids), *shape)
-    if noise is not None:
-        if noise.shape != expected:
-            raise TokenError(f"noise must have shape {expected}, got {tuple(noise.shape)}")
-        return noise
-    return seeded_noise(ids[:, 0].clamp_min(0).tolist(), shape) if generator is None else drawn_noise(len(ids), shape, generator)
-
-
-def drawn_noise(samples: int, shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """(samples, *shape), sample by sample, so that a sample's noise does not depend on how many follow."""
-    return torch.stack([torch.randn(tuple(shape), generator=generator, device=generator.device) for _ in range(samples)])
+    if noise is None:
+        return seeded_noise(indices[:, 0].clamp_min(0).tolist(), shape)
+    return as_noise(noise, indices.device).normal(len(indices), *shape)
 
 
 def seeded_noise(seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
     """(len(seeds), *shape): each sample's noise follows from its own seed, whatever else is in the batch and wherever it is decoded."""
-    return torch.stack([torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+    return torch.stack([torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed), dtype=torch.float32) for seed in seeds])

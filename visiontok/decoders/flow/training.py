@@ -11,14 +11,15 @@ from pydantic import Field
 from torch import Tensor
 
 from visiontok.base.config import Config
+from visiontok.base.noise import Noise
 
 
 class TimeSchedule(Config):
     """How often a time is trained."""
 
     @abstractmethod
-    def draw(self, samples: int, *, device: torch.device | str = "cpu") -> Tensor:
-        """(samples,) times in [0, 1], from torch's global state."""
+    def draw(self, samples: int, noise: Noise) -> Tensor:
+        """(samples,) times in [0, 1]."""
 
 
 class ModeTimes(TimeSchedule):
@@ -27,8 +28,8 @@ class ModeTimes(TimeSchedule):
     times: Literal["mode"] = "mode"
     mode_scale: float = 0.25
 
-    def draw(self, samples: int, *, device: torch.device | str = "cpu") -> Tensor:
-        uniform = torch.rand(samples, device=device)
+    def draw(self, samples: int, noise: Noise) -> Tensor:
+        uniform = noise.uniform(samples)
         return 1 - uniform - self.mode_scale * (torch.cos(math.pi / 2 * uniform) ** 2 - 1 + uniform)
 
 
@@ -46,11 +47,12 @@ class LogitNormalTimes(TimeSchedule):
     deviation: float = Field(default=1.0, gt=0)
     stratified: bool = False
 
-    def draw(self, samples: int, *, device: torch.device | str = "cpu") -> Tensor:
+    def draw(self, samples: int, noise: Noise) -> Tensor:
         if self.stratified:
-            unit = torch.special.ndtri((torch.arange(samples, device=device) + torch.rand(samples, device=device)) / samples)
+            uniform = noise.uniform(samples)
+            unit = torch.special.ndtri((torch.arange(samples, device=uniform.device) + uniform) / samples)
         else:
-            unit = torch.randn(samples, device=device)
+            unit = noise.normal(samples)
         return (self.mean + self.deviation * unit).sigmoid()
 
 

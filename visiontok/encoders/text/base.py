@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from typing_extensions import Self
 
 from visiontok.base.errors import HubError
 from visiontok.base.optional import import_optional_class
+
+TextLike: TypeAlias = Tensor | str | Sequence[str]
+"""Embeddings (B, T, E), or (1, T, E) for all samples; or, where a text encoder is attached, one text per sample or one for all."""
 
 
 class TextEncoder(ABC):

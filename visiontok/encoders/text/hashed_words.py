@@ -1,4 +1,4 @@
-"""A text encoder without a network: every word has its own random vector. It needs no download, and knows no meaning."""
+"""A text encoder without a network: every word has its own random vector, unrelated to its meaning. It needs no download."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class HashedWordsConfig(Config):
 
 
 class HashedWords(TextEncoder):
-    """The words' vectors in order, then zeros. A word's vector follows from its letters alone, on every machine; case says nothing.
+    """The words' vectors in order, then zeros. A word's vector follows from its letters alone, on every machine; case is ignored.
 
     Equal words look equal and different ones different, which is what class names and captions from a template need. Synonyms share nothing.
 
@@ -40,8 +40,8 @@ class HashedWords(TextEncoder):
     def __call__(self, texts: Sequence[str]) -> Tensor:
         embeddings = torch.zeros(len(texts), self.length, self.dim)
         for row, text in zip(embeddings, texts, strict=True):
-            for place, word in enumerate(re.findall(r"\w+", text.lower())[: self.length]):
-                row[place] = self._vector(word)
+            for index, word in enumerate(re.findall(r"\w+", text.lower())[: self.length]):
+                row[index] = self._vector(word)
         return embeddings
 
     def _vector(self, word: str) -> Tensor:

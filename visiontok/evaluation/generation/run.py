@@ -29,7 +29,7 @@ from visiontok.evaluation.results.per_sample import Evidence
 from visiontok.evaluation.results.result import DataIdentity, ModelIdentity, Result
 from visiontok.evaluation.run_state import Progress, UnfinishedSides
 from visiontok.evaluation.selection import choose
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 
 
 def evaluate_samples(
@@ -239,7 +239,7 @@ class SampleMeasurement:
             loader.report.update(earlier.skips)
             self._real.load_state(earlier.states)
         for batch in loader.batches(range(first, len(source))):
-            self._real.update(to_uint8(batch.images), batch.indices)
+            self._real.update(to_uint8(batch.signals.values), batch.indices)
             position = min(first + (batch.step + 1) * suite.batch_size, len(source))
             progress(position)
             if unfinished and unfinished.reference.is_due:

@@ -46,7 +46,7 @@ class Sampler:
         """
         if suite.num_samples is None:
             raise ConfigError(f"sampling from {self.generator_name} needs num_samples in the suite, or --set num_samples=50000")
-        if self.generator.layout != self.tokenizer.layout_for(self.generator.layout.segments[0].shape):
+        if not self.tokenizer.layout.accepts(self.generator.layout):
             raise ConfigError(f"{self.generator_name} writes tokens of another layout than {self.tokenizer_name} reads")
         return SamplePlan(
             num_samples=suite.num_samples,

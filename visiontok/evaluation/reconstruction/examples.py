@@ -73,7 +73,7 @@ def show_examples(measurement: Measurement, result: Result, evidence: Evidence, 
             lengths = measurement.suite.lengths or (None,)
             found = measurement.reconstruct(loaded, [*measurement.suite.lengths, None])
             reconstructions = {length: found[length][1][0] for length in lengths}
-            pictures.append(Example(group, loaded.keys[0], value, to_uint8(loaded.images)[0], reconstructions, found[None][0]))
+            pictures.append(Example(group, loaded.keys[0], value, to_uint8(loaded.signals.values)[0], reconstructions, found[None][0]))
     return Examples(ranking, tuple(pictures))
 
 

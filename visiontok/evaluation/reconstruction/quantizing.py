@@ -13,14 +13,14 @@ from torch import Tensor
 from visiontok.base.errors import EvaluationError
 from visiontok.base.files import replacing
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.data import EvalLoader, ImageSource
+from visiontok.data import EvalLoader, Source
 from visiontok.evaluation.features.protocol import to_uint8
 from visiontok.evaluation.metrics.code_counts import CodeCounts
 from visiontok.evaluation.metrics.entropy import plugin_entropy
 from visiontok.evaluation.metrics.fidelity import psnr
 from visiontok.evaluation.metrics.ssim import ssim
 from visiontok.quantizers.dimension_wise import DimensionWiseQuantizerConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.tokenbridge.model import TokenBridge
 from visiontok.tokens import Latents, Tokens
 
@@ -47,7 +47,7 @@ class OperatingPoint:
 
 
 @torch.no_grad()
-def latent_rms(tokenizer: Tokenizer[Any], source: ImageSource, *, size: int, batch_size: int, progress: Progress) -> float:
+def latent_rms(tokenizer: Tokenizer[Any], source: Source, *, size: int, batch_size: int, progress: Progress) -> float:
     """Root mean square of the latents over all pictures, positions and dimensions: how far from zero they reach.
 
     Raises:
@@ -65,7 +65,7 @@ def latent_rms(tokenizer: Tokenizer[Any], source: ImageSource, *, size: int, bat
 @torch.no_grad()
 def measure_levels(
     tokenizer: Tokenizer[Any],
-    source: ImageSource,
+    source: Source,
     *,
     levels: Sequence[int],
     latent_range: float,
@@ -133,7 +133,7 @@ class _Quantized:
 
     def __init__(self, tokenizer: Tokenizer[Any], config: DimensionWiseQuantizerConfig, shape: tuple[int, ...]) -> None:
         self._model = TokenBridge.quantizing(tokenizer, config)
-        self._layout = self._model.layout_for(shape)
+        self._layout = self._model.layout.at(shape) if self._model.layout.is_variable else self._model.layout
         self._counts = CodeCounts(self._layout)
         self._scores: list[Tensor] = []
 
@@ -150,11 +150,11 @@ class _Quantized:
         return OperatingPoint(self._model.config.quantizer.levels, self._layout.bits, positions * entropy, *_means(self._scores))
 
 
-def _encoded(tokenizer: Tokenizer[Any], source: ImageSource, size: int, batch_size: int, progress: Progress) -> Iterator[tuple[Tensor, Latents]]:
+def _encoded(tokenizer: Tokenizer[Any], source: Source, size: int, batch_size: int, progress: Progress) -> Iterator[tuple[Tensor, Latents]]:
     """The pictures (B, 3, size, size) as 8-bit values, and their latents."""
     done = 0
     for batch in EvalLoader(source, preprocessing=ImagePreprocessing(size=size), batch_size=batch_size):
-        images = to_uint8(batch.images)
+        images = to_uint8(batch.signals.values)
         latents = tokenizer.encode(images)
         assert isinstance(latents, Latents)
         yield images, latents

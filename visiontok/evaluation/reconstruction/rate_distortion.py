@@ -237,7 +237,7 @@ def _gallery(measurements: Sequence[Measurement], wishes: Sequence[float], count
     first = measurements[0]
     places = np.unique(np.linspace(0, len(first.source) - 1, min(count, len(first.source))).astype(int)).tolist()
     loaded = first.load(places)
-    originals = to_uint8(loaded.images)
+    originals = to_uint8(loaded.signals.values)
     settings = []
     for number, measurement in enumerate(measurements):
         with evaluating(measurement.tokenizer):

@@ -6,14 +6,11 @@ import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
-import torch
-
 from visiontok.base.errors import EvaluationError
 from visiontok.core.model import evaluating
 from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.data import Batch as LoadedBatch
-from visiontok.data import EvalLoader, SkipReport, Texts, open_source, texts_of
+from visiontok.data import DataBatch, EvalLoader, SkipReport, Texts, open_source, texts_of
 from visiontok.data.batch import make_batch
 from visiontok.evaluation.features import FeatureExtractor, all_extractors
 from visiontok.evaluation.features.protocol import PROTOCOLS, to_uint8
@@ -31,7 +28,7 @@ from visiontok.evaluation.results.result import Result
 from visiontok.evaluation.results.seeds import mean_evidence, mean_values
 from visiontok.evaluation.run_state import Progress, Unfinished
 from visiontok.evaluation.selection import Cropped, Tiles, choose
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 
 Report = Callable[[int, int], None]
 Setting = tuple[int | None, int | None]
@@ -101,7 +98,7 @@ class Measurement:
         self._reconstructor = Reconstructor(tokenizer, name=name, protocol=self._protocol, texts=texts)
         with evaluating(tokenizer):
             layout = self._reconstructor.layout(size)
-            drawn = suite.seeds if suite.seeds and self._reconstructor.draws(size) else ()
+            drawn = suite.seeds if suite.seeds and self._reconstructor.draws else ()
         self._lengths: tuple[int | None, ...] = suite.lengths or (None,)
         self._seeds: tuple[int | None, ...] = drawn or (None,)
         self._measures: dict[Setting, dict[str, Measure]] = {}
@@ -185,12 +182,12 @@ class Measurement:
         )
         return result, evidence
 
-    def load(self, places: Sequence[int]) -> LoadedBatch:
+    def load(self, places: Sequence[int]) -> DataBatch:
         """Some pictures of the source, as the suite cuts them."""
         samples = [self.source.read(place) for place in places]
-        return make_batch(torch.cat([self.resizing(sample.image) for sample in samples]), samples, places, step=0, skipped=())
+        return make_batch(self.resizing([sample.signal for sample in samples]), samples, places, step=0, skipped=())
 
-    def reconstruct(self, loaded: LoadedBatch, lengths: Sequence[int | None] = (None,)) -> Reconstructed:
+    def reconstruct(self, loaded: DataBatch, lengths: Sequence[int | None] = (None,)) -> Reconstructed:
         """Each number of tokens (None for all) of pictures from `load`, and what they decode to, uint8; with the first of several seeds.
 
         Raises:
@@ -198,7 +195,7 @@ class Measurement:
         """
         return self._reconstructor(loaded, lengths, seed=self._seeds[0])
 
-    def _reconstructed(self, loaded: Generator[LoadedBatch, None, None]) -> Generator[tuple[int, dict[Setting, Batch]], None, None]:
+    def _reconstructed(self, loaded: Generator[DataBatch, None, None]) -> Generator[tuple[int, dict[Setting, Batch]], None, None]:
         """Number of the batch, and what became of it at every setting."""
         try:
             for item in loaded:
@@ -207,7 +204,7 @@ class Measurement:
                 for seed in self._seeds:
                     for length, (tokens, pictures) in self._reconstructor(item, self._lengths, seed=seed).items():
                         if batch is None:
-                            batch = Batch(item.indices, to_uint8(item.images), pictures, tokens, item.labels, item.objects)
+                            batch = Batch(item.indices, to_uint8(item.signals.values), pictures, tokens, item.labels, item.objects)
                         else:
                             batch = batch.reconstructed(tokens, pictures)
                         batches[seed, length] = batch
@@ -274,13 +271,12 @@ class Measurement:
 
 def _agreed_size(suite: Suite, tokenizer: Tokenizer[Any]) -> int:
     preprocessing = tokenizer.preprocessing
-    own = None if preprocessing.tensors_keep_size else preprocessing.size
     if suite.size is None:
-        if preprocessing.size is None:
-            raise EvaluationError(f"the suite {suite.name} takes the model's own picture size, but this model takes any: set size=256, for example")
-        return preprocessing.size
-    if own is not None and own != suite.size:
-        raise EvaluationError(f"the suite {suite.name} measures pictures of {suite.size} pixels, but this model takes {own}: set size={own}")
-    if own is None and suite.size % preprocessing.multiple_of:
-        raise EvaluationError(f"this model takes multiples of {preprocessing.multiple_of} pixels, not {suite.size}: set size accordingly")
+        own = preprocessing.fixed_size or (preprocessing.usual_size if getattr(preprocessing, "size", None) is not None else None)
+        if own is None:
+            raise EvaluationError(f"the suite {suite.name} takes the model's own image size, but this model takes any: set size=256, for example")
+        return own[-1]
+    if not preprocessing.fits((suite.size, suite.size)):
+        takes = f"images of {preprocessing.fixed_size} pixels" if preprocessing.fixed_size else f"multiples of {preprocessing.multiples[-1]} pixels"
+        raise EvaluationError(f"the suite {suite.name} evaluates images of {suite.size} pixels, but this model takes {takes}: set size accordingly")
     return suite.size

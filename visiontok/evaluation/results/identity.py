@@ -13,7 +13,7 @@ from torch import Tensor
 
 from visiontok.base.errors import UnknownNameError
 from visiontok.core.model import Model, weights_sha256
-from visiontok.data import DataConfig, ImageSource, SkipReport
+from visiontok.data import DataConfig, SkipReport, Source
 from visiontok.evaluation.metrics.accumulator import merge_across_processes
 from visiontok.evaluation.metrics.per_sample import PerImage
 from visiontok.evaluation.results.result import DataIdentity, ModelIdentity, Run
@@ -65,7 +65,7 @@ class Pictures:
         """(N,) int64, rising."""
         return self.table.compute()["numbers"]
 
-    def identity(self, config: DataConfig, source: ImageSource, report: SkipReport) -> DataIdentity:
+    def identity(self, config: DataConfig, source: Source, report: SkipReport) -> DataIdentity:
         """Over all processes, whose tables are merged here.
 
         Raises:
@@ -96,7 +96,7 @@ def model_identity(model: Model[Any], name: str) -> ModelIdentity:
     return ModelIdentity(
         name=name,
         family=family,
-        weights_sha256=weights_sha256(model),
+        weights_sha256=weights_sha256(model.state_dict()),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         config=model.config.to_dict(),
     )

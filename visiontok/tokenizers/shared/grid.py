@@ -1,12 +1,30 @@
-"""The layout that convolutional tokenizers of images share: a grid of positions."""
+"""The layout that convolutional tokenizers share: a grid of positions, as large as the signal asks for."""
 
 from __future__ import annotations
 
 from visiontok.tokens import Segment, TokenLayout
 
 
-def grid_layout(shape: tuple[int, ...], *, stride: int, vocab_size: int | tuple[int, ...]) -> TokenLayout:
-    """A grid of `shape` positions for an image of `shape` times the stride; with several vocabulary sizes, a position has one id of each."""
-    codebooks = len(vocab_size) if isinstance(vocab_size, tuple) else 1
-    grid = Segment(name="grid", shape=shape, vocab_size=vocab_size, codebooks=codebooks, stride=(stride, stride))
-    return TokenLayout(modality="image", segments=(grid,), signal_shape=tuple(side * stride for side in shape))
+def grid_layout(
+    shape: tuple[int, ...], *, stride: int | tuple[int, ...], vocab_size: int | tuple[int, ...] | None = None, channels: int | None = None
+) -> TokenLayout:
+    """A grid of any shape, given at one: (h, w) for images, (t, h, w) for clips.
+
+    Args:
+        shape: positions along each axis.
+        stride: units of the signal per position, one number for all axes or one for each.
+        vocab_size: of the codes; with several sizes, a position has one token of each.
+        channels: of continuous latents, instead.
+    """
+    strides = (stride,) * len(shape) if isinstance(stride, int) else stride
+    grid = Segment(
+        name="grid",
+        shape=shape,
+        vocab_size=vocab_size,
+        codebooks=len(vocab_size) if isinstance(vocab_size, tuple) else 1,
+        channels=channels,
+        stride=strides,
+        free_axes=tuple(range(len(shape))),
+    )
+    signal_shape = tuple(positions * step for positions, step in zip(shape, strides, strict=True))
+    return TokenLayout(modality="image" if len(shape) == 2 else "video", segments=(grid,), signal_shape=signal_shape)

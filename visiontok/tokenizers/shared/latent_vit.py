@@ -56,4 +56,6 @@ class LatentViTConfig(Config):
             else Segment(name="latents", shape=(self.num_latent_tokens,), vocab_size=self.quantizer.codebook_size)
         )
         signal_shape = (self.image_size, self.image_size)
-        return TokenLayout(modality="image", segments=(segment,), signal_shape=signal_shape, prefix_decodable=self.nested_dropout is not None)
+        return TokenLayout(
+            modality="image", segments=(segment,), signal_shape=signal_shape, prefixes="none" if self.nested_dropout is None else "any"
+        )

@@ -7,9 +7,9 @@ from typing import Literal
 from torch import Tensor, nn
 
 from visiontok.core.model import ConfigT
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
+from visiontok.tokenizers.shared.grid import grid_layout
 from visiontok.tokenizers.shared.library_vq import LibraryVq
-from visiontok.tokens import Segment, TokenLayout
 
 
 class LibraryGridVq(LibraryVq[ConfigT]):
@@ -37,12 +37,7 @@ class LibraryGridVq(LibraryVq[ConfigT]):
         super().__init__(config, network=network)
         self.preprocessing = ImagePreprocessing(size=image_size, interpolation=interpolation, tensors_keep_size=True, multiple_of=self.stride)
         side = image_size // self.stride
-        self.layout = self.layout_for((side, side))
-
-    def layout_for(self, shape: tuple[int, ...]) -> TokenLayout:
-        """A grid of ids for an image of `shape` times the stride."""
-        grid = Segment(name="grid", shape=shape, vocab_size=self.quantizer.config.codebook_size, stride=(self.stride, self.stride))
-        return TokenLayout(modality="image", segments=(grid,), signal_shape=tuple(side * self.stride for side in shape))
+        self.layout = grid_layout((side, side), stride=self.stride, vocab_size=self.quantizer.config.codebook_size)
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, H / stride, W / stride, D)."""

@@ -5,8 +5,6 @@ Images in [-1, 1] inside; a convolutional encoder and decoder, each with a 1x1 c
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
 from typing import Annotated, TypeVar
 
 from pydantic import Field, model_validator
@@ -22,9 +20,8 @@ from visiontok.quantizers.finite_scalar import FiniteScalarQuantizerConfig
 from visiontok.quantizers.index_backprop import IndexBackpropQuantizerConfig
 from visiontok.quantizers.sim_vq import SimVectorQuantizerConfig
 from visiontok.quantizers.vector import VectorQuantizerConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.shared.grid import grid_layout
-from visiontok.tokens import TokenLayout
 
 
 class TamingConfig(Config):
@@ -75,11 +72,7 @@ class TamingTokenizer(Tokenizer[ConfigT]):
         self.decoder = ConvDecoder(config.decoder)
         stride = config.encoder.stride
         self.preprocessing = ImagePreprocessing(size=config.image_size, tensors_keep_size=True, multiple_of=stride)
-        self.layout = self.layout_for((config.image_size // stride,) * 2)
-
-    def layout_for(self, shape: tuple[int, ...]) -> TokenLayout:
-        """A grid of ids for an image of `shape` times the stride."""
-        return grid_layout(shape, stride=self.config.encoder.stride, vocab_size=self.config.vocab_size)
+        self.layout = grid_layout((config.image_size // stride,) * 2, stride=stride, vocab_size=config.vocab_size)
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, H / stride, W / stride, D)."""
@@ -88,67 +81,3 @@ class TamingTokenizer(Tokenizer[ConfigT]):
     def decode_latents(self, latents: Tensor) -> Tensor:
         """(B, h, w, D) -> (B, 3, h * stride, w * stride)."""
         return (self.decoder(self.post_quant_conv(latents.permute(0, 3, 1, 2))) + 1) / 2
-
-
-def attention_levels(*, levels: int, resolution: int, attended: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The levels of encoder and decoder with attention, where a configuration names them by their sides in an image of `resolution` pixels.
-
-    The encoder counts down from the image, the decoder up from the lowest level; they agree where the stride divides the resolution.
-    """
-    lowest = resolution // 2 ** (levels - 1)
-    encoder = tuple(level for level in range(levels) if resolution // 2**level in attended)
-    decoder = tuple(level for level in range(levels) if lowest * 2 ** (levels - 1 - level) in attended)
-    return encoder, decoder
-
-
-def block_patterns(theirs: str, ours: str) -> dict[str, str | None]:
-    """Key patterns of a residual block; the usual name of its shortcut is `nin_shortcut`."""
-    return {f"{theirs}.nin_shortcut.{{*}}": f"{ours}.shortcut.{{*}}", f"{theirs}.{{*}}": f"{ours}.{{*}}"}
-
-
-def attention_patterns(theirs: str, ours: str) -> dict[str, str | None]:
-    """Key patterns of an attention block; query, key and value are joined afterwards, see `JOINED`."""
-    return {
-        f"{theirs}.norm.{{*}}": f"{ours}.norm.{{*}}",
-        f"{theirs}.proj_out.{{*}}": f"{ours}.attn.proj.{{*}}",
-        f"{theirs}.{{}}.{{*}}": f"{ours}.attn.{{}}.{{*}}",
-    }
-
-
-def net_patterns(net: str, levels: Mapping[str, str], *, block: str, mid: tuple[str, str, str]) -> dict[str, str | None]:
-    """Key patterns of an encoder or a decoder in the usual naming.
-
-    Args:
-        net: its name, the same here and there.
-        levels: patterns of a level's name, theirs -> ours.
-        block: their name for a level's list of residual blocks.
-        mid: their names in the middle of the net: residual block, attention, residual block.
-    """
-    patterns: dict[str, str | None] = {}
-    for theirs, ours in levels.items():
-        patterns |= block_patterns(f"{net}.{theirs}.{block}.{{}}", f"{net}.{ours}.blocks.{{}}")
-        patterns |= attention_patterns(f"{net}.{theirs}.attn.{{}}", f"{net}.{ours}.attention.{{}}")
-        patterns[f"{net}.{theirs}.{{}}.conv.{{}}"] = f"{net}.{ours}.{{}}.conv.{{}}"
-    before, attention, after = (f"{net}.mid.{name}" for name in mid)
-    patterns |= block_patterns(before, f"{net}.mid.0") | attention_patterns(attention, f"{net}.mid.1") | block_patterns(after, f"{net}.mid.2")
-    return patterns | {f"{net}.{part}.{{}}": f"{net}.{part}.{{}}" for part in ("conv_in", "norm_out", "conv_out")}
-
-
-QUANTIZER_PATTERNS: Mapping[str, str | None] = {
-    "quant_conv.{}": "quant_conv.{}",
-    "post_quant_conv.{}": "post_quant_conv.{}",
-    "quantize.embedding.weight": "quantizer.codebook",
-}
-"""Key patterns of what lies between the nets."""
-
-JOINED: Mapping[str, tuple[str, ...]] = {
-    f"{net}.{place}.attn.qkv.{{*}}": tuple(f"{net}.{place}.attn.{part}.{{*}}" for part in "qkv")
-    for net in ("encoder", "decoder")
-    for place in ("levels.{}.attention.{}", "mid.{}")
-}
-"""What a `KeyMap` joins so that three 1x1 convolutions become one packed projection."""
-
-
-def as_linear(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors, with the 1x1 convolutions of attention as the linear layers that they are here."""
-    return {name: tensor.flatten(1) if re.search(r"\.attn\.(qkv|proj)\.weight$", name) else tensor for name, tensor in weights.items()}

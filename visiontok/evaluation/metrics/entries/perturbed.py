@@ -53,8 +53,8 @@ class PerturbedFrechetMeasure(Measure):
             raise EvaluationError("perturbed tokens are drawn for whole samples; leave `lengths` out of a suite with perturbed_frechet")
         for extractor in self._extractors:
             self._reference[extractor.name].update(batch.reference_features(extractor))
+        latents = self._tokenizer.encode_latents(self._tokenizer.prepare(batch.reference).values)
         assert isinstance(self._tokenizer.quantizer, NeighborQuantizer)
-        latents = self._tokenizer.encode_latents(self._tokenizer.prepare(batch.reference))
         neighbors = self._tokenizer.quantizer.neighbors(latents, max(self._grid.deltas))
         near = neighbors.reshape(len(tokens), tokens.layout.length, -1)
         for number, (alpha, delta) in enumerate(self._grid.settings):

@@ -30,7 +30,7 @@ class GridViTDecoder(nn.Module):
         self.apply(init_vit_weights)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """(B, h, w, C) -> (B, 3, h * p, w * p), not clamped; the features of a patch are ordered (colour, row, column)."""
+        """(B, h, w, C) -> (B, 3, h * p, w * p), not clamped; the features of a patch are ordered (color, row, column)."""
         _, height, width, _ = latents.shape
         x = self.norm_pre(self.embed(latents.flatten(1, 2)) + self.positions)
         patches = self.head(self.norm_post(self.blocks(x)))

@@ -34,9 +34,10 @@ class ChameleonVqConfig(LibraryConfig):
 
 
 class ChameleonVq(LibraryGridVq[ChameleonVqConfig]):
-    """Convolutional encoder and codebook; `decode` is an error that says so."""
+    """Convolutional encoder and codebook. It only encodes."""
 
     config_class = ChameleonVqConfig
+    can_decode = False
     library: ClassVar = "transformers"
     network_class: ClassVar = "ChameleonVQVAE"
     network_config_class: ClassVar = "ChameleonVQVAEConfig"

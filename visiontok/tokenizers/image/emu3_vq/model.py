@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.shared.emu3_networks import Emu3Networks, Emu3VqConfig
-from visiontok.tokens import Segment, TokenLayout
+from visiontok.tokenizers.shared.grid import grid_layout
 
 
 class Emu3Vq(Emu3Networks):
@@ -16,12 +16,7 @@ class Emu3Vq(Emu3Networks):
         super().__init__(config)
         self.preprocessing = ImagePreprocessing(size=config.image_size, tensors_keep_size=True, multiple_of=config.stride)
         side = config.image_size // config.stride
-        self.layout = self.layout_for((side, side))
-
-    def layout_for(self, shape: tuple[int, ...]) -> TokenLayout:
-        """A grid of ids for an image of `shape` times the stride."""
-        grid = Segment(name="grid", shape=shape, vocab_size=self.config.codebook_size, stride=(self.stride, self.stride))
-        return TokenLayout(modality="image", segments=(grid,), signal_shape=tuple(side * self.stride for side in shape))
+        self.layout = grid_layout((side, side), stride=self.stride, vocab_size=config.codebook_size)
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, H / stride, W / stride, D)."""

@@ -39,7 +39,7 @@ class RegisterEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.dim, elementwise_affine=False)
         self.to_latents = nn.Linear(config.dim, latent_dim)
         self.apply(init_register_weights)
-        nn.init.zeros_(self.to_latents.weight)  # as published: every picture starts at the middle of every scalar
+        nn.init.zeros_(self.to_latents.weight)  # as published: all latents start at the middle of every scalar
         length = self.num_patches + num_registers
         mask = torch.ones(length, length, dtype=torch.bool).tril()
         mask[:, : self.num_patches] = True

@@ -1,8 +1,8 @@
-"""FlexTok's released configurations: a tree of `_target_` entries, read by name. Nothing that they name is imported.
+"""FlexTok's released configurations and the names of its tensors. Nothing that a configuration names is imported.
 
 A tree lists the authors' modules in the order in which they run, each with its class and its arguments. Every name, every class and every argument
 must be one that is known here: arguments that our model has as settings are returned, those that it has as facts must agree, and
-those that change nothing (names of dictionary entries, initialisation, recomputation) are passed over.
+those that change nothing (names of dictionary entries, initialization, recomputation) are passed over.
 """
 
 from __future__ import annotations
@@ -10,7 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from visiontok.base.errors import ConfigError
+from visiontok.core.keymap import KeyMap
+from visiontok.tokenizers.image.kl_vae import reference as kl_vae
 
 _PACKING = "model.preprocessors.flex_seq_packing.BlockWiseSequencePacker"
 _UNPACKING = "model.postprocessors.seq_unpacking.SequenceUnpacker"
@@ -98,13 +102,78 @@ _VAE_TABLE = {
     "down_block_types": ["DownEncoderBlock2D"] * 4,
     "up_block_types": ["UpDecoderBlock2D"] * 4,
 }
-"""The autoencoder's sizes in diffusers' words; they stand in the authors' code, not in their configuration."""
+"""The autoencoder's sizes in diffusers' words; they are constants of the authors' code, not in their configuration."""
 
 _SCHEDULES = {
     "uniform": {"schedule": "uniform"},
     "pow2": {"schedule": "powers_of_two", "draws": "powers"},
     "uniform_pow2": {"schedule": "powers_of_two", "draws": "rounded"},
 }
+
+
+KEY_MAP = KeyMap(
+    {
+        "encoder.module_dict.enc_patch_emb.patch_proj.{}": "encoder.patch_embed.{}",
+        "encoder.module_dict.enc_posemb_module.posembs": "encoder.patch_positions",
+        "encoder.module_dict.enc_register_module.registers": "encoder.registers",
+        "encoder.module_dict.enc_to_latents.proj.{}": "encoder.to_latents.{}",
+        "decoder.module_dict.dec_from_latents.proj.{}": "decoder.from_latents.{}",
+        "decoder.module_dict.dec_registers_posemb_module.posembs": "decoder.register_positions",
+        "decoder.module_dict.dec_nested_dropout.dropout_mask_token": "decoder.mask_token",
+        "decoder.module_dict.dec_latent_dropout.nullcond": "decoder.null_token",
+        "decoder.module_dict.dec_noise_patch_emb.patch_proj.{}": "decoder.patch_embed.{}",
+        "decoder.module_dict.dec_patches_posemb_module.posembs": "decoder.patch_positions",
+        "decoder.module_dict.dec_time_embedder.mlp.0.{}": "decoder.time_embed.fc1.{}",
+        "decoder.module_dict.dec_time_embedder.mlp.2.{}": "decoder.time_embed.fc2.{}",
+        "decoder.module_dict.dec_to_patches.adaLN_modulation.1.{}": "decoder.modulation.linear.{}",
+        "decoder.module_dict.dec_to_patches.proj.{}": "decoder.head.{}",
+        **{f"{net}.module_dict.{short}_transformer.blocks.{{}}.{theirs}": f"{net}.blocks.{{}}.{ours}"
+            for net, short in (("encoder", "enc"), ("decoder", "dec"))
+            for theirs, ours in (
+                ("attn.{}.weight", "attn.{}.weight"),
+                ("mlp.fc1.weight", "mlp.w1.weight"),
+                ("mlp.fc2.weight", "mlp.w2.weight"),
+                ("mlp.fc3.weight", "mlp.w3.weight"),
+                ("adaLN_modulation.1.{}", "modulation.linear.{}"),
+            )
+        },
+    },
+    joined={f"{net}.blocks.{{}}.attn.qkv.weight": tuple(f"{net}.blocks.{{}}.attn.{part}.weight" for part in ("wq", "wk", "wv"))
+        for net in ("encoder", "decoder")},
+)  # fmt: skip
+
+
+def convert_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The authors' tensors under our names.
+
+    Their tables of positions are images of channels, ours rows of tokens; their modulations come as gate, gate, shift, scale, shift, scale.
+
+    Raises:
+        CheckpointError: listing tensors that no pattern matches.
+    """
+    vae = {key.removeprefix("vae.vae."): tensor for key, tensor in state_dict.items() if key.startswith("vae.")}
+    rest = {key.replace("_checkpoint_wrapped_module.", ""): tensor for key, tensor in state_dict.items() if not key.startswith("vae.")}
+    mapped = KEY_MAP(rest)
+    for key, tensor in mapped.items():
+        if key.endswith("_positions"):
+            mapped[key] = tensor.flatten(2)[0].T if key.endswith("patch_positions") else tensor[0, 0].T
+        elif key.endswith("_token"):
+            mapped[key] = tensor[None]
+        elif ".blocks." in key and ".modulation." in key:
+            mapped[key] = tensor.unflatten(0, (2, 6, -1))[:, [2, 3, 0, 4, 5, 1]].flatten(0, 2)
+    return {**mapped, **{f"vae.{key}": tensor for key, tensor in kl_vae.to_diffusers_names(vae).items()}}
+
+
+def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `FlexTokConfig` from the authors' tree; where there is none, `sizes`, which has our fields.
+
+    Raises:
+        ConfigError: see `read_tree`.
+    """
+    if "encoder" not in config and "sizes" in config:
+        return dict(config["sizes"])
+    fields, autoencoder = read_tree(config)
+    return {**fields, "vae": kl_vae.read_config(autoencoder)}
 
 
 def read_tree(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -158,14 +227,14 @@ def read_tree(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 def _modules(tree: Mapping[str, Any], part: str, known: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """The settings of every module of `encoder` or `decoder`."""
     modules = _entry(tree, part, "model.utils.wrappers.SequentialModuleDictWrapper").get("module_dict", {})
-    wanted = [name for name in known if name in modules or name not in _OPTIONAL]
-    if list(modules) != wanted:
-        raise ConfigError(f"{part}.module_dict must hold {', '.join(wanted)} in this order, got {', '.join(modules)}")
-    return {name: _entry(modules, name, known[name]) for name in wanted}
+    expected = [name for name in known if name in modules or name not in _OPTIONAL]
+    if list(modules) != expected:
+        raise ConfigError(f"{part}.module_dict must hold {', '.join(expected)} in this order, got {', '.join(modules)}")
+    return {name: _entry(modules, name, known[name]) for name in expected}
 
 
 def _entry(parent: Mapping[str, Any], name: str, target: str) -> dict[str, Any]:
-    """The settings of one entry, after a look at everything else in it."""
+    """The settings of one entry, after a check of everything else in it."""
     entry = parent.get(name)
     if not isinstance(entry, Mapping) or entry.get("_target_") != f"flextok.{target}":
         found = entry.get("_target_") if isinstance(entry, Mapping) else entry

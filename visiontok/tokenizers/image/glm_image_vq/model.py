@@ -1,6 +1,6 @@
 """GLM-Image's semantic tokenizer (Z.ai 2026) with transformers' `GlmImageVisionModel` and `GlmImageVQVAE`. It only encodes.
 
-A vision transformer reads the image; its features are quantized. In GLM-Image a diffusion model turns the ids into pixels.
+A vision transformer reads the image; its features are quantized. In GLM-Image a diffusion model turns the tokens into pixels.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from visiontok.base.config import Config
-from visiontok.base.errors import ConfigError
 from visiontok.base.optional import import_optional
-from visiontok.core.keymap import KeyMap
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
+from visiontok.tokenizers.image.glm_image_vq.reference import KEY_MAP, read_config
+from visiontok.tokenizers.shared.grid import grid_layout
 from visiontok.tokenizers.shared.library_vq import LibraryConfig, LibraryVq, problems_of, read_part
-from visiontok.tokens import Segment, TokenLayout
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -72,20 +71,14 @@ class GlmImageVqConfig(LibraryConfig):
 
 
 class GlmImageVq(LibraryVq[GlmImageVqConfig]):
-    """One id per patch; latents and codes on the unit sphere. `decode` is an error that says that there is no decoder."""
+    """One token per patch; latents and codes on the unit sphere. It only encodes."""
 
     config_class = GlmImageVqConfig
+    can_decode = False
     library: ClassVar = "transformers"
     network_class: ClassVar = "GlmImageVQVAE"
     network_config_class: ClassVar = "GlmImageVQVAEConfig"
-    reference_keys: ClassVar = KeyMap(
-        {
-            **{f"{prefix}visual.{{*}}": "encoder.{*}" for prefix in ("", "model.")},
-            **{f"{prefix}vqmodel.{theirs}": ours for prefix in ("", "model.") for theirs, ours in LibraryVq.reference_keys.patterns.items()},
-            **{f"{prefix}language_model.{{*}}": None for prefix in ("", "model.")},
-            "lm_head.{*}": None,
-        }
-    )
+    reference_keys: ClassVar = KEY_MAP
 
     encoder: nn.Module
     quant_conv: nn.Module
@@ -99,7 +92,7 @@ class GlmImageVq(LibraryVq[GlmImageVqConfig]):
         self.register_buffer("_std", torch.tensor(STD).view(3, 1, 1), persistent=False)
         self.preprocessing = ImagePreprocessing(size=config.image_size, tensors_keep_size=True, multiple_of=self.stride)
         side = config.image_size // self.stride
-        self.layout = self.layout_for((side, side))
+        self.layout = grid_layout((side, side), stride=self.stride, vocab_size=config.num_embeddings)
 
     _mean: Tensor
     _std: Tensor
@@ -107,11 +100,6 @@ class GlmImageVq(LibraryVq[GlmImageVqConfig]):
     @property
     def stride(self) -> int:
         return self.config.vision.patch_size
-
-    def layout_for(self, shape: tuple[int, ...]) -> TokenLayout:
-        """A grid of ids for an image of `shape` times the patch."""
-        grid = Segment(name="grid", shape=shape, vocab_size=self.config.num_embeddings, stride=(self.stride, self.stride))
-        return TokenLayout(modality="image", segments=(grid,), signal_shape=tuple(side * self.stride for side in shape))
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, H / patch, W / patch, D)."""
@@ -139,10 +127,5 @@ class GlmImageVq(LibraryVq[GlmImageVqConfig]):
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Config:
         """From the `config.json` of a whole GLM-Image model: its `vq_config` and `vision_config`."""
-        try:
-            vq, vision = config["vq_config"], config["vision_config"]
-        except KeyError as error:
-            raise ConfigError(f"the GLM-Image configuration lacks {error}") from error
-        values = {key: vq[key] for key in ("embed_dim", "num_embeddings", "latent_channels") if key in vq}
-        values["vision"] = {key: vision[key] for key in GlmImageVisionConfig.model_fields if key in vision}
+        values = read_config(config, vision_fields=GlmImageVisionConfig.model_fields)
         return GlmImageVqConfig.parse(values, source="the GLM-Image configuration")

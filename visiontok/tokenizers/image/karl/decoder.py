@@ -16,7 +16,7 @@ class LatentDistillationDecoder(nn.Module):
 
     Args:
         config: sizes.
-        max_latent_tokens: places that a latent can have.
+        max_latent_tokens: positions that a latent can have.
         latent_dim: channels C of a latent.
         position_side: of the table of grid positions.
         out_channels: of the grid's features.
@@ -41,16 +41,16 @@ class LatentDistillationDecoder(nn.Module):
         Args:
             latents: (B, n, C).
             grid: (h, w) of the image tokens to write.
-            positions: (B, n) int64 places of the latents; None for the first n.
-            kept: (B, n) bool, False where there is no latent: nothing sees such a place. None where all are there.
+            positions: (B, n) int64 positions of the latents; None for the first n.
+            kept: (B, n) bool, False where there is no latent: it is masked. None where all are kept.
 
         Returns:
             (B, out_channels, h, w).
         """
         (height, width), cells = grid, grid[0] * grid[1]
-        places = self.latent_positions[: latents.shape[1]] if positions is None else self.latent_positions[positions]
+        latent_positions = self.latent_positions[: latents.shape[1]] if positions is None else self.latent_positions[positions]
         masks = (self.mask_token + self.grid_positions(height, width)).expand(len(latents), -1, -1)
-        x = self.norm_pre(torch.cat([masks, self.embed(latents) + places], dim=1))
+        x = self.norm_pre(torch.cat([masks, self.embed(latents) + latent_positions], dim=1))
         visible = None if kept is None else F.pad(kept, (cells, 0), value=True)[:, None, None]
         for block in self.blocks[:-1]:
             x = block(x, visible)

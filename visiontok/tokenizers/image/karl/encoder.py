@@ -1,4 +1,4 @@
-"""A ViT that distils a grid of image tokens into latent tokens and says which of them are needed (KARL, Duggal et al. 2025)."""
+"""A ViT that distills a grid of image tokens into latent tokens and predicts which of them are needed (KARL, Duggal et al. 2025)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class LatentDistillationEncoder(nn.Module):
     Args:
         config: sizes; a patch is a position of the grid.
         grid_channels: channels of the grid's features, beside which the patches' own embedding gets the rest of the dim.
-        max_latent_tokens: queries that there are.
+        max_latent_tokens: number of queries.
         latent_dim: channels C of a latent.
         num_conditions: rows of the condition's table.
         position_side: of the table of grid positions.
@@ -51,7 +51,7 @@ class LatentDistillationEncoder(nn.Module):
         self.apply(init_vit_weights)
 
     def forward(self, images: Tensor, features: Tensor, condition: Tensor, *, num_tokens: int) -> tuple[Tensor, Tensor]:
-        """Distil a batch.
+        """Distill a batch.
 
         Args:
             images: (B, 3, H, W) in [0, 1].

@@ -1,13 +1,13 @@
 """KARL (Duggal et al. 2025, "Single-pass Adaptive Image Tokenization for Minimum Program Search"): as many tokens as an image needs.
 
-Reads top to bottom: configuration, model, training. A ViT distils the grid of a base tokenizer into latent tokens, on the condition that the
+A ViT distils the grid of a base tokenizer into latent tokens, on the condition that the
 reconstruction may lose so much and no more, and says of every token whether it is needed; a second ViT writes the grid from those that are.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -18,18 +18,18 @@ from torch.nn import functional as F
 
 from visiontok.base.config import Config
 from visiontok.base.errors import TokenError
-from visiontok.core.quality import MeanAbsoluteError, QualityTarget, shortest_lengths
-from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
-from visiontok.layers.bfloat16 import products_for
+from visiontok.base.noise import NoiseLike, as_noise
+from visiontok.core.quality import MeanAbsoluteError, shortest_lengths
+from visiontok.core.tokenizer import DecodeOptions, EncodeOptions, Tokenizer, TokenizerOutput
 from visiontok.layers.vit import ViTConfig
 from visiontok.quantizers.base import Quantized
 from visiontok.quantizers.continuous import IdentityBottleneckConfig
 from visiontok.quantizers.vector import VectorQuantizerConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing, SignalLike
-from visiontok.tokenizers.image.karl.base import BaseConfig
+from visiontok.signals import ImagePreprocessing
+from visiontok.tokenizers.image.karl.base import BaseConfig, KlVaeBase
 from visiontok.tokenizers.image.karl.decoder import LatentDistillationDecoder
 from visiontok.tokenizers.image.karl.encoder import LatentDistillationEncoder
-from visiontok.tokenizers.image.karl.reference import KEYS, our_config, our_weights
+from visiontok.tokenizers.image.karl.reference import KEY_MAP, convert_weights, read_config
 from visiontok.tokens import Latents, Segment, TokenLayout, Tokens
 
 QUALITIES = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.09, 0.1, 0.12, 0.14, 0.16, 0.18, 0.2, 0.24, 0.28, 0.32, 0.38)
@@ -114,7 +114,7 @@ class Karl(Tokenizer[KarlConfig]):
     """
 
     config_class = KarlConfig
-    reference_keys: ClassVar = KEYS
+    reference_keys: ClassVar = KEY_MAP
     quality_odds: Tensor
 
     def __init__(self, config: KarlConfig) -> None:
@@ -137,6 +137,11 @@ class Karl(Tokenizer[KarlConfig]):
         self.layout = TokenLayout(modality="image", segments=(segment,), signal_shape=(config.image_size, config.image_size), ragged=True)
 
     @property
+    def is_stochastic(self) -> bool:
+        """A VAE base samples its posterior."""
+        return isinstance(self.base, KlVaeBase)
+
+    @property
     def lengths_supported(self) -> range:
         """Any number of tokens up to all; without halting, an image gets exactly so many."""
         return range(1, self.layout.length + 1)
@@ -147,66 +152,42 @@ class Karl(Tokenizer[KarlConfig]):
         other.config = self.config.replace(default_max_loss=max_loss)
         return other
 
-    @torch.no_grad()
-    def encode(
-        self,
-        signal: SignalLike | Sequence[SignalLike],
-        *,
-        max_loss: float | Tensor | None = None,
-        num_tokens: int | Tensor | None = None,
-        target: QualityTarget | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tokens | Latents:
-        """Signal -> as many tokens as it needs, found in one pass; `Tokens.lengths` is the count, `Tokens.positions` the places of those kept.
+    def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
+        """As many tokens as each image needs for `default_max_loss`, or exactly as many as asked for, without halting."""
+        if options.lengths is not None:
+            return self._kept_tokens(signal, options.lengths, None, options.noise)
+        return self._kept_tokens(signal, torch.tensor([self.layout.length]), self.config.default_max_loss, options.noise)
 
-        Args:
-            signal: see `Tokenizer.encode`.
-            max_loss: mean absolute error on [0, 1] that may be lost, one number or (B,); the model was trained for those in `QUALITIES`, and
-                a value in between means the next larger one. None for `default_max_loss`, and where only `num_tokens` is given for no halting.
-            num_tokens: exactly so many tokens per image; together with `max_loss`, at most so many.
-            target: `MeanAbsoluteError(e)` is `max_loss=e`; other targets are searched for, by encoding at about log2(T) lengths.
-            generator: makes a VAE base sample its posterior; without it, it gives its mode.
+    def encode_to_target(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
+        """As many tokens as the target needs: for a mean absolute error found in one pass, for other targets by encoding at about log2(T) lengths.
 
-        Raises:
-            SignalError: if an image cannot be read, or has a shape or range that the model cannot take.
-            TokenError: if a number of tokens or a wish is out of range, or a target is given beside another wish.
+        The model was trained for the errors in `QUALITIES`; one in between means the next larger one.
         """
-        if max_loss is None:
-            return super().encode(signal, num_tokens=num_tokens, target=target, generator=generator)
-        if target is not None:
-            raise TokenError("give max_loss or target, not both: a target says by itself how much may be lost")
-        prepared = self.prepare(signal)
-        lengths = self._checked_lengths(self.layout.length if num_tokens is None else num_tokens, samples=len(prepared))
-        wish = torch.as_tensor(max_loss, dtype=torch.float32, device="cpu")
-        if wish.shape not in ((), (len(prepared),)) or not bool((wish >= 0).all()):
-            raise TokenError(f"max_loss must be a number from 0 on, or ({len(prepared)},) of them, got {max_loss!r}")
-        with products_for(next(self.parameters())):
-            return self._kept_tokens(prepared, lengths, wish, generator)
-
-    def encode_prepared(self, prepared: Tensor, lengths: Tensor | None, generator: torch.Generator | None) -> Tokens | Latents:
-        if lengths is not None:
-            return self._kept_tokens(prepared, lengths, None, generator)
-        return self._kept_tokens(prepared, torch.tensor([self.layout.length]), self.config.default_max_loss, generator)
-
-    def encode_to_target(self, prepared: Tensor, target: QualityTarget, generator: torch.Generator | None) -> Tokens | Latents:
+        target = options.target
+        assert target is not None
+        most = torch.tensor([self.layout.length]) if options.lengths is None else options.lengths
         if isinstance(target, MeanAbsoluteError):
-            return self._kept_tokens(prepared, torch.tensor([self.layout.length]), target.error, generator)
+            if isinstance(target.error, Tensor) and target.error.shape not in ((), (len(signal),)):
+                raise TokenError(f"{len(target.error)} target errors for {len(signal)} images; give one for each, or one for all")
+            return self._kept_tokens(signal, most, target.error, options.noise)
 
         def reached(lengths: Tensor) -> Tensor:
-            return target.reached(prepared, self.decode(self.encode_prepared(prepared, lengths, generator)))
+            tokens = self.encode_prepared(signal, EncodeOptions(lengths=lengths, noise=options.noise))
+            return target.reached(signal, self.spec.clamp(self.decode_tokens(tokens, DecodeOptions())))
 
-        return self.encode_prepared(prepared, shortest_lengths(reached, self.lengths_supported, batch=len(prepared)), generator)
+        found = shortest_lengths(reached, self.lengths_supported, batch=len(signal))
+        return self.encode_prepared(signal, EncodeOptions(lengths=torch.minimum(found, most), noise=options.noise))
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, S, S) in [0, 1] -> all T latents (B, T, D) at the default quality."""
         quality = torch.full((len(signal),), self.config.default_max_loss)
-        return self.distil(signal, self.base.features(signal), quality, num_tokens=self.layout.length)[0]
+        return self.distill(signal, self.base.features(signal), quality, num_tokens=self.layout.length)[0]
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """(B, T, D) -> image (B, 3, S, S)."""
         return self.base.pixels(self.predict(latents))
 
-    def decode_tokens(self, tokens: Tokens | Latents) -> Tensor:
+    def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
         """Images of different counts may share a batch; of continuous tokens, those that were dropped are rows of zeros."""
         if isinstance(tokens, Latents):
             latents, positions, kept = tokens.values.to(self.dtype), None, tokens.values.any(dim=-1)
@@ -215,7 +196,7 @@ class Karl(Tokenizer[KarlConfig]):
             latents = self.codes_of(tokens)
         return self.base.pixels(self.predict(latents, positions=positions, kept=None if bool(kept.all()) else kept))
 
-    def distil(self, images: Tensor, features: Tensor, quality: Tensor, *, num_tokens: int) -> tuple[Tensor, Tensor]:
+    def distill(self, images: Tensor, features: Tensor, quality: Tensor, *, num_tokens: int) -> tuple[Tensor, Tensor]:
         """Images with their base's features, asked for a quality (B,) each -> latents (B, num_tokens, D) and halting logits (B, num_tokens)."""
         known = torch.tensor(QUALITIES, device=images.device)
         condition = torch.searchsorted(known, quality.to(known)).clamp_max(len(QUALITIES) - 1)
@@ -230,26 +211,28 @@ class Karl(Tokenizer[KarlConfig]):
         side = self.config.image_size // self.config.base.stride
         return self.decoder(latents, grid=(side, side), positions=positions, kept=kept)
 
-    def forward(self, signal: Tensor) -> TokenizerOutput:
-        """In training, the two passes of one iteration, with draws from torch's global state; in evaluation one, at the default quality."""
+    def forward(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
+        """In training, the two passes of one iteration; in evaluation one, at the default quality."""
         if self.training:
             lengths = self.config.training_lengths
-            num_tokens = lengths[int(torch.randperm(len(lengths))[0])]
-            quality = torch.tensor(QUALITIES)[torch.multinomial(self.quality_odds.cpu(), len(signal), replacement=True)]
-            return self.two_passes(signal, num_tokens=num_tokens, quality=quality, noise=self.base.noise(signal))
+            source = as_noise(noise, signal.device)
+            num_tokens = lengths[int(source.permutation(len(signal), len(lengths))[0, 0])]
+            odds = self.quality_odds.cumsum(dim=0).to(torch.float32)
+            quality = torch.tensor(QUALITIES)[torch.searchsorted(odds, source.uniform(len(signal)), right=True).clamp_max(len(QUALITIES) - 1).cpu()]
+            return self.two_passes(signal, num_tokens=num_tokens, quality=quality, noise=source)
         quality = torch.full((len(signal),), self.config.default_max_loss)
         only = self._pass(signal, self.base.features(signal), quality, self.layout.length, halts=True)
         tokens, quantized = self._kept(only.quantized, only.kept), only.quantized
         return TokenizerOutput(self.base.pixels(only.predicted), tokens, quantized.latents, quantized.losses, quantized.stats)
 
-    def two_passes(self, signal: Tensor, *, num_tokens: int, quality: Tensor, noise: Tensor | None = None) -> TokenizerOutput:
+    def two_passes(self, signal: Tensor, *, num_tokens: int, quality: Tensor, noise: NoiseLike = None) -> TokenizerOutput:
         """One iteration of training: see what is lost with some number of tokens, then ask for that loss and expect that number.
 
         Args:
             signal: (B, 3, S, S) in [0, 1].
             num_tokens: of the first pass, in which none is dropped. The second has T, of which those from `num_tokens` on should be.
             quality: (B,) asked for in the first pass. The second asks for the error that the first one made.
-            noise: for bases that draw; see `Base.noise`.
+            noise: of bases that draw; without it they give their mode.
         """
         features = self.base.features(signal, noise)
         target = self.base.target(features)
@@ -271,24 +254,24 @@ class Karl(Tokenizer[KarlConfig]):
         if self.config.stage == "pixels":
             images, signal = torch.cat([images, self.base.pixels(second.predicted)]), torch.cat([signal, signal])
         stats = {**second.quantized.stats, "tokens": second.kept.sum(dim=1).float().mean(), "lost": lost.mean()}
-        tokens = self._wrap(second.quantized.latents, second.quantized.indices)  # the dropped ones too
+        tokens = self.wrap(second.quantized.latents, second.quantized.indices)  # the dropped ones too
         return TokenizerOutput(images, tokens, second.quantized.latents, losses, stats, target=signal)
 
     def _pass(self, images: Tensor, features: Tensor, quality: Tensor, num_tokens: int, *, halts: bool) -> Pass:
-        latents, halting = self.distil(images, features, quality, num_tokens=num_tokens)
+        latents, halting = self.distill(images, features, quality, num_tokens=num_tokens)
         quantized = self.quantizer(latents)
         kept = self.keeps(halting) if halts else torch.ones_like(halting, dtype=torch.bool)
         return Pass(quantized, halting, kept, self.predict(quantized.latents, kept=kept if halts else None))
 
-    def _kept_tokens(self, prepared: Tensor, lengths: Tensor, max_loss: float | Tensor | None, generator: torch.Generator | None) -> Tokens | Latents:
+    def _kept_tokens(self, prepared: Tensor, lengths: Tensor, max_loss: float | Tensor | None, noise: NoiseLike) -> Tokens | Latents:
         """Encode; images of one number of queries together, since queries see each other. Without `max_loss` nothing halts."""
-        features = self.base.features(prepared, None if generator is None else self.base.noise(prepared, generator))
-        quality = torch.as_tensor(0.0 if max_loss is None else max_loss, dtype=torch.float32).expand(len(prepared))
+        features = self.base.features(prepared, noise)
+        quality = torch.as_tensor(0.0 if max_loss is None else max_loss, dtype=torch.float32, device="cpu").expand(len(prepared))
         all_latents = features.new_zeros(len(prepared), self.layout.length, self.config.quantizer.dim)
         all_kept = torch.zeros(all_latents.shape[:2], dtype=torch.bool, device=self.device)
         for length in lengths.unique().tolist():
             rows = torch.nonzero(lengths.expand(len(prepared)) == length).flatten()
-            latents, halting = self.distil(prepared[rows], features[rows], quality[rows], num_tokens=length)
+            latents, halting = self.distill(prepared[rows], features[rows], quality[rows], num_tokens=length)
             all_latents[rows, :length] = latents
             all_kept[rows, :length] = True if max_loss is None else self.keeps(halting)
         return self._kept(self.quantizer(all_latents), all_kept)
@@ -310,12 +293,12 @@ class Karl(Tokenizer[KarlConfig]):
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The authors' tensors under our names; their training does not save how likely each quality is."""
-        return {**our_weights(state_dict), "quality_odds": _even_odds()}
+        return {**convert_weights(state_dict), "quality_odds": _even_odds()}
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> KarlConfig:
         """From the authors' sizes, in the sections `base_tokenizer` and `karl`."""
-        return KarlConfig.parse(our_config(config, state_dict), source="the KARL reference configuration")
+        return KarlConfig.parse(read_config(config, state_dict), source="the KARL reference configuration")
 
 
 def _even_odds() -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from visiontok.base.errors import ConfigError
 from visiontok.core.keymap import KeyMap
-from visiontok.tokenizers.image.kl_vae.model import KlVae
+from visiontok.tokenizers.image.kl_vae import reference as kl_vae
 
 VAE_PREFIX = "base_tokenizer.vae."
 VAE_SCALE = 0.2325
@@ -27,7 +27,7 @@ _BLOCK = {
 }
 _VQGAN = "base_tokenizer.vqgan."
 
-KEYS = KeyMap(
+KEY_MAP = KeyMap(
     {
         "encoder_positional_embedding": "encoder.grid_positions.table",
         "encoder_ln_pre.{}": "encoder.norm_pre.{}",
@@ -64,21 +64,21 @@ KEYS = KeyMap(
 )  # fmt: skip
 
 
-def our_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def convert_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The authors' tensors under our names.
 
     Raises:
-        CheckpointError: listing tensors without a place.
+        CheckpointError: listing tensors that no pattern matches.
     """
     vae = {key.removeprefix(VAE_PREFIX): tensor for key, tensor in state_dict.items() if key.startswith(VAE_PREFIX)}
-    mapped = KEYS({key: tensor for key, tensor in state_dict.items() if not key.startswith(VAE_PREFIX)})
-    mapped |= {f"base.vae.{key}": tensor for key, tensor in KlVae.weights_from_reference(vae).items()} if vae else {}
+    mapped = KEY_MAP({key: tensor for key, tensor in state_dict.items() if not key.startswith(VAE_PREFIX)})
+    mapped |= {f"base.vae.{key}": tensor for key, tensor in kl_vae.to_diffusers_names(vae).items()} if vae else {}
     if "decoder.mask_token" in mapped:
         mapped["decoder.mask_token"] = mapped["decoder.mask_token"].flatten(0, 1)
     return mapped
 
 
-def our_config(config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+def read_config(config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
     """Fields of `KarlConfig` from the authors' `base_tokenizer` and `karl` sections.
 
     Raises:
@@ -141,7 +141,7 @@ def _vae(base: Mapping[str, Any]) -> dict[str, Any]:
         "scale_factor": VAE_SCALE,
         "num_groups": _norm_groups(base),
     }
-    return {"type": "kl_vae", "vae": KlVae.config_from_reference(theirs, {}).to_dict()}
+    return {"type": "kl_vae", "vae": kl_vae.read_config(theirs)}
 
 
 def _norm_groups(base: Mapping[str, Any]) -> int:

@@ -1,7 +1,4 @@
-"""MaskGIT's VQGAN (Chang et al. 2022): a convolutional tokenizer with a grid of 16 x 16 ids; TiTok's and RAR's pixel tokenizer.
-
-Reads top to bottom: configuration, model, and how the released weights map to it.
-"""
+"""MaskGIT's VQGAN (Chang et al. 2022): a convolutional tokenizer with a grid of 16 x 16 ids; TiTok's and RAR's pixel tokenizer."""
 
 from __future__ import annotations
 
@@ -12,16 +9,14 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from visiontok.base.config import Config
-from visiontok.base.errors import ConfigError
-from visiontok.core.keymap import KeyMap
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.decoders.conv import ConvDecoder
 from visiontok.encoders.conv import ConvEncoder
 from visiontok.layers.conv import ConvNetConfig
 from visiontok.quantizers.vector import VectorQuantizer, VectorQuantizerConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
+from visiontok.tokenizers.image.maskgit_vqgan.reference import KEY_MAP, read_config
 from visiontok.tokenizers.shared.grid import grid_layout
-from visiontok.tokens import TokenLayout
 
 
 class MaskGitVqganConfig(Config):
@@ -48,26 +43,7 @@ class MaskGitVqgan(Tokenizer[MaskGitVqganConfig]):
     """Convolutional encoder, nearest code without normalisation, convolutional decoder. Images and reconstructions in [0, 1]."""
 
     config_class = MaskGitVqganConfig
-    reference_keys: ClassVar = KeyMap(
-        {
-            "encoder.conv_in.{*}": "encoder.conv_in.{*}",
-            "encoder.down.{}.block.{}.nin_shortcut.{*}": "encoder.levels.{}.blocks.{}.shortcut.{*}",
-            "encoder.down.{}.block.{}.{*}": "encoder.levels.{}.blocks.{}.{*}",
-            "encoder.mid.{*}": "encoder.mid.{*}",
-            "encoder.norm_out.{*}": "encoder.norm_out.{*}",
-            "encoder.conv_out.{*}": "encoder.conv_out.{*}",
-            **{f"decoder.{theirs}": f"decoder.{ours}" for theirs, ours in (
-                ("conv_in.{*}", "conv_in.{*}"),
-                ("mid.{*}", "mid.{*}"),
-                ("up.{}.block.{}.nin_shortcut.{*}", "levels.{}.blocks.{}.shortcut.{*}"),
-                ("up.{}.block.{}.{*}", "levels.{}.blocks.{}.{*}"),
-                ("up.{}.upsample_conv.{*}", "levels.{}.upsample.conv.{*}"),
-                ("norm_out.{*}", "norm_out.{*}"),
-                ("conv_out.{*}", "conv_out.{*}"),
-            )},
-            "quantize.embedding.weight": "quantizer.codebook",
-        }
-    )  # fmt: skip
+    reference_keys: ClassVar = KEY_MAP
 
     def __init__(self, config: MaskGitVqganConfig) -> None:
         super().__init__(config)
@@ -76,11 +52,7 @@ class MaskGitVqgan(Tokenizer[MaskGitVqganConfig]):
         self.decoder = ConvDecoder(config.net)
         self.preprocessing = ImagePreprocessing(size=config.image_size, tensors_keep_size=True, multiple_of=config.net.stride)
         side = config.image_size // config.net.stride
-        self.layout = self.layout_for((side, side))
-
-    def layout_for(self, shape: tuple[int, ...]) -> TokenLayout:
-        """A grid of ids for an image of `shape` times the stride."""
-        return grid_layout(shape, stride=self.config.net.stride, vocab_size=self.config.quantizer.codebook_size)
+        self.layout = grid_layout((side, side), stride=config.net.stride, vocab_size=config.quantizer.codebook_size)
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, H / stride, W / stride, D)."""
@@ -93,26 +65,4 @@ class MaskGitVqgan(Tokenizer[MaskGitVqganConfig]):
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> MaskGitVqganConfig:
         """From the authors' sizes: channel_mult, hidden_channels, num_res_blocks, z_channels, num_embeddings, embedding_dim, ..."""
-        known = {
-            "channel_mult", "num_resolutions", "hidden_channels", "num_res_blocks", "resolution", "z_channels", "num_embeddings", "embedding_dim",
-            "dropout", "num_channels", "commitment_cost",
-        }  # fmt: skip
-        if set(config) - known:
-            raise ConfigError(f"unknown keys in a MaskGIT-VQGAN configuration: {sorted(set(config) - known)}; known: {sorted(known)}")
-        channel_mult = config.get("channel_mult", [1, 1, 2, 2, 4])
-        if config.get("num_channels", 3) != 3 or config.get("num_resolutions", len(channel_mult)) != len(channel_mult):
-            raise ConfigError("a MaskGIT-VQGAN has 3 colour channels and one resolution per entry of channel_mult")
-        net = {
-            "channels": config.get("hidden_channels", 128),
-            "channel_mult": channel_mult,
-            "num_res_blocks": config.get("num_res_blocks", 2),
-            "latent_channels": config.get("z_channels", 256),
-        }
-        quantizer = {
-            "codebook_size": config.get("num_embeddings", 1024),
-            "dim": config.get("embedding_dim", 256),
-            "commitment_weight": 1.0,
-            "codebook_weight": config.get("commitment_cost", 0.25),  # the authors' weight sits on the codebook term
-        }
-        values = {"image_size": config.get("resolution", 256), "net": net, "quantizer": quantizer}
-        return MaskGitVqganConfig.parse(values, source="the MaskGIT-VQGAN reference configuration")
+        return MaskGitVqganConfig.parse(read_config(config), source="the MaskGIT-VQGAN reference configuration")

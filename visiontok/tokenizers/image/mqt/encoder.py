@@ -12,11 +12,11 @@ from visiontok.layers.patches import sincos_positions
 class QueryResampler(nn.Module):
     """One attention layer: learned queries, keys from positions alone, values from the features; then a matrix to the output's dim.
 
-    Which features a query looks at follows from its place, not from the picture: released weights depend on that. Queries do not see each other,
+    Which features a query looks at follows from its position, not from the image, as the released weights require. Queries do not see each other,
     so the first m outputs are the same however many follow.
 
     Args:
-        query_side: of the square grid on which the queries have their places; M is its square.
+        query_side: of the square grid of query positions; M is its square.
         feature_side: of the square grid of features.
         feature_dim: D of a feature, and of the attention.
         output_dim: dim of an output.

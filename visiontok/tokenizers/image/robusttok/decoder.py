@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from visiontok.decoders.vit import unpatchify
 from visiontok.layers.dinov2 import DinoTrunk, level_table
+from visiontok.layers.patches import unpatchify
 from visiontok.layers.vit import ViTConfig, init_vit_weights, prepend
 
 
@@ -41,4 +41,4 @@ class GridQueryDecoder(nn.Module):
         latent_tokens = prepend(trunk.placed_class_token(), placed) + self.levels[1]
         outputs = trunk(torch.cat([image_tokens.expand(len(latents), -1, -1), latent_tokens], dim=1))
         features = outputs[:, 1 : 1 + patches].unflatten(1, (trunk.grid_side, trunk.grid_side))
-        return unpatchify(self.to_pixels(features), self.patch_size)
+        return unpatchify(self.to_pixels(features), self.patch_size).permute(0, 3, 1, 2).contiguous()

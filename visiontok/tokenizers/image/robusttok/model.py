@@ -2,13 +2,12 @@
 
 Two ViTs in DINOv2's shape with queries that lie on a grid. Between them either vector quantization (VQ-4096, VQ-8192, RobustTok), two branches
 of it (VP2), or two branches of multi-scale residual quantization of vectors (MSVR10P2) or of signs (MSBR10P2).
-Reads top to bottom: configuration, model, and how the released weights map to it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -16,25 +15,20 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from visiontok.base.config import Config
-from visiontok.base.errors import ConfigError, TokenError
-from visiontok.core.keymap import KeyMap
-from visiontok.core.tokenizer import Tokenizer
+from visiontok.base.errors import TokenError
+from visiontok.core.keymap import check_state_dict
+from visiontok.core.tokenizer import DecodeOptions, Tokenizer
+from visiontok.layers.dinov2 import dino_weights
 from visiontok.layers.vit import ViTConfig
 from visiontok.quantizers.binary import BinaryQuantizerConfig
 from visiontok.quantizers.multi_scale import MultiScaleQuantizer, MultiScaleQuantizerConfig
 from visiontok.quantizers.product import ProductQuantizerConfig
 from visiontok.quantizers.vector import VectorQuantizerConfig
-from visiontok.signals.image_preprocessing import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.robusttok.decoder import GridQueryDecoder
 from visiontok.tokenizers.image.robusttok.encoder import GridQueryEncoder
-from visiontok.tokens import Segment, TokenLayout, Tokens
-
-VIT_SIZES = {
-    "small": {"dim": 384, "depth": 12, "num_heads": 6},
-    "base": {"dim": 768, "depth": 12, "num_heads": 12},
-    "large": {"dim": 1024, "depth": 24, "num_heads": 16},
-}
-"""DINOv2's sizes, by the second word of timm's names such as `vit_base_patch14_dinov2`."""
+from visiontok.tokenizers.image.robusttok.reference import KEY_MAP, convert_weights, read_config
+from visiontok.tokens import Latents, Segment, TokenLayout, Tokens
 
 
 class RobustTokConfig(Config):
@@ -96,46 +90,16 @@ class RobustTokConfig(Config):
             )
             for number, side in enumerate(branch.scales if is_multi_scale else (self.grid_side,))
         ]
-        return TokenLayout(modality="image", segments=tuple(segments), signal_shape=(self.image_size, self.image_size))
+        lengths = tuple(accumulate(segment.length for segment in segments))
+        signal_shape = (self.image_size, self.image_size)
+        return TokenLayout(modality="image", segments=tuple(segments), signal_shape=signal_shape, prefixes=lengths if len(lengths) > 1 else "none")
 
 
 class RobustTok(Tokenizer[RobustTokConfig]):
     """Query ViT encoder, quantizer over a grid of latents, mask-token ViT decoder."""
 
     config_class = RobustTokConfig
-    reference_keys: ClassVar = KeyMap(
-        {
-            "encoder.latent_tokens": "encoder.latent_tokens",
-            "encoder.model.patch_embed.proj.{}": "encoder.patch_embed.{}",
-            "decoder.mask_token": "decoder.mask_token",
-            "decoder.to_pixel.model.{}": "decoder.to_pixels.{}",
-            **{f"{net}.{theirs}": f"{net}.{ours}" for net in ("encoder", "decoder") for theirs, ours in (
-                ("lvl_embed.weight", "levels"),
-                ("model.cls_token", "trunk.class_token"),
-                ("model.pos_embed", "trunk.positions"),
-                ("model.blocks.{}.ls1.gamma", "trunk.blocks.{}.scale1"),
-                ("model.blocks.{}.ls2.gamma", "trunk.blocks.{}.scale2"),
-                ("model.blocks.{}.{*}", "trunk.blocks.{}.{*}"),
-                ("model.norm.{}", "trunk.norm.{}"),
-            )},
-            "encoder.lvl1LC": None,  # which row of lvl_embed each token takes
-            "decoder.lvl1LC": None,
-            "quant_conv.{}": "encoder.to_latents.{}",
-            "post_quant_conv.{}": "decoder.embed.{}",
-            **{f"{theirs}.{tensor}": None if name is None else f"{ours}.{name}" for tensor, name in (
-                ("embedding.weight", "codebook"),
-                ("quant_resi.qresi_ls.{}.{}", "phi.convs.{}.{}"),
-                ("quant_resi.qresi.{}", "phi.convs.0.{}"),
-                ("quant_resi.{}.{}", "phi.convs.{}.{}"),
-                ("ema_vocab_hit_SV", None),  # a usage average of the authors' training code
-                ("scaler", None),  # follows from the configuration
-            ) for theirs, ours in (("quantize", "quantizer"), ("quantizes.{}", "quantizer.groups.{}"))},
-            "semantic_model.{*}": None,  # frozen teachers of the authors' training, and their projections
-            "detail_model.{*}": None,
-            "sem_linear.{*}": None,
-            "detail_linear.{*}": None,
-        }
-    )  # fmt: skip
+    reference_keys: ClassVar = KEY_MAP
 
     def __init__(self, config: RobustTokConfig) -> None:
         super().__init__(config)
@@ -151,6 +115,21 @@ class RobustTok(Tokenizer[RobustTokConfig]):
         self.preprocessing = ImagePreprocessing(size=config.image_size)
         self.layout = config.layout()
 
+    def load_backbone(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Put the weights of a DINOv2 of the same dim and depth into both ViTs, resampled to their patches and grids.
+
+        Raises:
+            CheckpointError: if they are another network's, or of other sizes.
+        """
+        for name, net, vit in (("encoder", self.encoder, self.config.encoder), ("decoder", self.decoder, self.config.decoder)):
+            side = self.config.image_size // vit.patch_size
+            own = {key: tensor for key, tensor in net.state_dict().items() if key.startswith(("trunk.", "patch_embed."))}
+            weights = dino_weights(state_dict, patch_size=vit.patch_size, grid_side=side)
+            if name == "decoder":  # it reads no images
+                weights = {key: tensor for key, tensor in weights.items() if key.startswith("trunk.")}
+            check_state_dict(own, weights, source=f"the backbone, in the {name},")
+            net.load_state_dict(weights, strict=False)
+
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, S, S) in [0, 1] -> (B, H, H, P C)."""
         return self.encoder(signal * 2 - 1)
@@ -158,24 +137,6 @@ class RobustTok(Tokenizer[RobustTokConfig]):
     def decode_latents(self, latents: Tensor) -> Tensor:
         """(B, H, H, P C) -> image (B, 3, S, S), not clamped."""
         return (self.decoder(latents) + 1) / 2
-
-    @torch.no_grad()
-    def decode_scales(self, tokens: Tokens, num_scales: int) -> Tensor:
-        """The image (B, 3, S, S) in [0, 1] that the first scales alone give, coarse to fine.
-
-        Raises:
-            TokenError: for models without scales, another layout, ids out of range, or a number of scales that there is not.
-        """
-        branch = self.config.branch
-        if not isinstance(branch, MultiScaleQuantizerConfig):
-            raise TokenError("this model has a single scale; use decode")
-        if tokens.layout != self.layout:
-            raise TokenError(f"these tokens come from another tokenizer: their layout is {tokens.layout}, this model's is {self.layout}")
-        if not 1 <= num_scales <= len(branch.scales):
-            raise TokenError(f"{num_scales} scales were asked for; this model has {len(branch.scales)}")
-        indices = self._unwrap(tokens.validate().to(str(self.device)))
-        kept = sum(side**2 for side in branch.scales[:num_scales])
-        return self.decode_latents(self.lookup(indices[:, :kept])).clamp(0, 1)
 
     def next_scale_inputs(self, tokens: Tokens) -> Tensor:
         """What a next-scale generator reads of these tokens, (B, positions of all scales but the first, P C); see `MultiScaleQuantizer`.
@@ -189,90 +150,28 @@ class RobustTok(Tokenizer[RobustTokConfig]):
         branches = [module for module in self.quantizer.modules() if isinstance(module, MultiScaleQuantizer)]
         return torch.cat([branch.next_scale_inputs(part) for branch, part in zip(branches, ids, strict=True)], dim=-1)
 
-    def _unwrap(self, tokens: Tokens) -> Tensor:
-        """(B, H, H) or (B, M) ids, with P on a last axis where there are branches."""
-        if not tokens.is_full:
-            raise TokenError("this model decodes whole samples; these tokens do not hold every id")
-        ids = tokens.indices if self.config.num_branches == 1 else tokens.indices.unflatten(1, (-1, self.config.num_branches))
-        return ids if isinstance(self.config.branch, MultiScaleQuantizerConfig) else ids.unflatten(1, (self.config.grid_side,) * 2)
+    def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
+        """Tokens of all scales, or of the first ones, coarse to fine; samples of different numbers of scales may share a batch."""
+        assert isinstance(tokens, Tokens)
+        images = torch.empty(len(tokens), 3, self.config.image_size, self.config.image_size, dtype=self.dtype, device=self.device)
+        for length in tokens.sample_lengths.unique().tolist():
+            rows = torch.nonzero(tokens.sample_lengths == length).flatten()
+            indices = self._by_branch(tokens.indices[rows, :length])
+            images[rows] = self.decode_latents(self.quantizer.lookup(indices).to(self.dtype)).to(images.dtype)
+        return images
+
+    def _by_branch(self, indices: Tensor) -> Tensor:
+        """(B, L) -> (B, H, H) or (B, M), with P on a last axis where there are branches."""
+        by_branch = indices if self.config.num_branches == 1 else indices.unflatten(1, (-1, self.config.num_branches))
+        is_multi_scale = isinstance(self.config.branch, MultiScaleQuantizerConfig)
+        return by_branch if is_multi_scale else by_branch.unflatten(1, (self.config.grid_side,) * 2)
 
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The authors' tensors under our names: 1x1 convolutions are linear layers here, and tables have no batch axis."""
-        mapped = super().weights_from_reference(state_dict)
-        scales = any(".phi." in key for key in mapped)
-        return {_inside(key) if scales else key: _ours(key, tensor) for key, tensor in mapped.items()}
+        """The authors' tensors under our names."""
+        return convert_weights(state_dict)
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> RobustTokConfig:
-        """From the authors' flat configuration. Keys of their training alone are not read.
-
-        An optional `_tiny` holds sizes that their code takes from tables (`embed_dim`, `depth`, `num_heads`, `img_size`, `patch_size`).
-        """
-        if not config.get("abs_pos_embed", True):
-            raise ConfigError("abs_pos_embed false: latents with positions of their own were never released and are not read")
-        try:
-            sizes = config.get("_tiny", {})
-            vits = {net: _vit(config[f"{net}_model"], sizes) for net in ("encoder", "decoder")}
-            branches, side = config["product_quant"], math.isqrt(config["num_latent_tokens"])
-            branch = quantizer_from_reference(config)
-        except KeyError as error:
-            known = ", ".join(VIT_SIZES)
-            raise ConfigError(f"the RobustTok reference configuration lacks {error}, or names a ViT of unknown size (known: {known})") from error
-        values = {
-            "image_size": sizes.get("img_size", 256),
-            **vits,
-            "grid_side": side,
-            "quantizer": branch if branches == 1 else {"type": "product", "num_groups": branches, "quantizer": branch},
-            "layer_scale": 1e-5,
-        }
-        return RobustTokConfig.parse(values, source="the RobustTok reference configuration")
-
-
-def quantizer_from_reference(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of one branch's quantizer from the authors' flat one; where that is silent, their code's defaults stand."""
-    scales, dim, unit = config["v_patch_nums"], config["codebook_embed_dim"], config.get("codebook_l2_norm", True)
-    if len(scales) == 1:
-        sizes = {"type": "vq", "codebook_size": config["codebook_size"], "dim": dim}
-        return {**sizes, "normalize_latents": unit, "normalize_codes": unit, "commitment_weight": config.get("commit_loss_beta", 0.25)}
-    is_soft, drop = config.get("soft_entropy", True), config.get("codebook_drop", 0.0)
-    shared = {
-        "type": "multi_scale",
-        "scales": scales,
-        "phi": {"num_convs": config.get("share_quant_resi", 4)},
-        "dropout": {"share": drop, "min_levels": config.get("start_drop", 1)} if drop else None,
-    }
-    if not config.get("lfq", config.get("kind") == "msbq"):
-        codes = {"type": "vq", "codebook_size": config["codebook_size"], "dim": dim}
-        normalized = {"normalize_latents": True, "normalize_codes": True, "raw_lookup": True}
-        return {**shared, "quantizer": {**codes, **normalized}, "commitment_weight": 0.25 * len(scales)}  # theirs is summed over scales
-    if config["codebook_size"] != 2**dim:
-        raise ConfigError(f"binary codes of {dim} bits have {2**dim} values; codebook_size is {config['codebook_size']}")
-    soft = {"inv_temperature": 1.0, "group_size": 1, "sample_log": {"eps": 1e-8}, "batch_log": {"eps": 1e-8}}
-    hard = {"inv_temperature": 100.0, "sample_log": {"eps": 0.0}, "batch_log": {"eps": 1e-5}}
-    entropy = {"weight": config.get("entropy_loss_ratio", 0.1), **(soft if is_soft else hard)}
-    return {
-        **shared,
-        "quantizer": {"type": "binary", "dim": dim, "codes": "sphere" if unit else "cube", "bit_order": "lsb", "entropy": entropy},
-        "amplitude_ratio": config.get("scale", 1.0),
-        "normalize": unit,
-        "entropy_samples": "first_two" if is_soft else "kept",
-    }
-
-
-def _vit(name: str, tiny: Mapping[str, int]) -> dict[str, int]:
-    sizes = {"dim": tiny["embed_dim"], "depth": tiny["depth"], "num_heads": tiny["num_heads"]} if tiny else VIT_SIZES[name.split("_")[1]]
-    return {**sizes, "patch_size": tiny.get("patch_size", 16)}
-
-
-def _inside(key: str) -> str:
-    """Codebooks of multi-scale quantizers lie one module deeper."""
-    return key.removesuffix("codebook") + "quantizer.codebook" if key.endswith(".codebook") else key
-
-
-def _ours(key: str, tensor: Tensor) -> Tensor:
-    if key in ("encoder.to_latents.weight", "decoder.embed.weight"):
-        return tensor.flatten(1)
-    if key.endswith(("latent_tokens", "mask_token", "class_token", "positions")):
-        return tensor.flatten(0, 1)
-    return tensor
+        """From the authors' flat configuration."""
+        return RobustTokConfig.parse(read_config(config), source="the RobustTok reference configuration")

@@ -42,7 +42,7 @@ class DualStreamConfig(Config):
 
 
 class DualStreamBlock(nn.Module):
-    """Patches attend to patches; queries attend to patches and queries, modulated by their place. Norms have no weights.
+    """Patches attend to patches; queries attend to patches and queries, modulated by their position. Norms have no weights.
 
     Args:
         config: sizes.

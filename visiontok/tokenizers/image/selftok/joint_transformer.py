@@ -1,7 +1,7 @@
 """A transformer of two streams that attend to both: image patches and the tokens they are made from (MMDiT, Esser et al. 2024, arXiv 2403.03206).
 
-As Selftok has it (Wang et al. 2025, arXiv 2505.07538): time modulates the patches; each token is modulated by its own place, whatever the time.
-Tokens that are not seen are left out of the sequence, so a step that sees few of them costs little.
+As Selftok has it (Wang et al. 2025, arXiv 2505.07538): time modulates the patches; each token is modulated by its own position, whatever the time.
+Tokens that are not visible are dropped from the sequence, so a step that sees few of them costs little.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class JointTransformerConfig(Config):
 
 
 class Context(NamedTuple):
-    """What tokens say; the same at every step.
+    """The context that tokens make; the same at every step.
 
     Attributes:
         tokens: (B, L, D), embedded.
@@ -56,7 +56,7 @@ class Context(NamedTuple):
     modulations: tuple[tuple[Tensor, ...], ...]
 
     def first(self, count: int) -> Context:
-        """What the first tokens say."""
+        """The context of the first tokens."""
         return Context(self.tokens[:, :count], tuple(tuple(part[:, :count] for part in parts) for parts in self.modulations))
 
 
@@ -65,7 +65,7 @@ class Stream(nn.Module):
 
     Args:
         config: sizes.
-        is_read_only: whether the block ends with the attention for this stream: its keys and values are read, nothing becomes of it.
+        is_read_only: whether the block ends with the attention for this stream: its keys and values are read, and it has no output.
     """
 
     def __init__(self, config: JointTransformerConfig, *, is_read_only: bool = False) -> None:
@@ -116,7 +116,7 @@ class JointBlock(nn.Module):
             image: (B, n, D).
             tokens: (B, L, D).
             time: (B, D) or (1, D), embedded.
-            modulation: of the tokens by their places: shift, scale, gate, shift, scale, gate. None in the last block, where time modulates them too.
+            modulation: of the tokens by their positions: shift, scale, gate, shift, scale, gate. None in the last block, which time modulates.
             mask: (B, 1, 1, L) bool, True for tokens that are seen; None for all.
             tokens_see_image: whether they may.
         """
@@ -164,12 +164,12 @@ class JointTransformer(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def context(self, codes: Tensor, *, dropped: Tensor | None = None) -> Context:
-        """What codes (B, L <= K, latent_dim) say; `dropped` (B,) bool are samples that say nothing: their codes are zeros."""
+        """The context of codes (B, L <= K, latent_dim); `dropped` (B,) bool are samples without one: their codes are zeros."""
         length, normed = codes.shape[1], self.code_norm(codes)
         if dropped is not None:
             normed = normed.masked_fill(dropped[:, None, None], 0)
-        of_places = [block.context_modulation for block in self.blocks if isinstance(block, JointBlock)]
-        modulations = tuple(part.of_first(length) for part in of_places if isinstance(part, PositionModulation))
+        by_position = [block.context_modulation for block in self.blocks if isinstance(block, JointBlock)]
+        modulations = tuple(part.of_first(length) for part in by_position if isinstance(part, PositionModulation))
         return Context(self.context_embed(normed) + self.token_positions[:length], modulations)
 
     def forward(self, image: Tensor, times: Tensor, context: Context, lengths: Tensor | None = None) -> Tensor:
@@ -178,7 +178,7 @@ class JointTransformer(nn.Module):
         Args:
             image: embedded, with their positions.
             times: (B,) or (1,) in [0, 1].
-            context: what the tokens say.
+            context: of the tokens.
             lengths: (B,) int64 from 1 on, on the CPU: how many of the tokens each sample sees; None for all.
         """
         mask = None

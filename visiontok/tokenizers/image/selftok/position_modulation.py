@@ -1,4 +1,4 @@
-"""Modulation by the place of a token in its sequence, told like a moment of diffusion (Selftok, Wang et al. 2025, arXiv 2505.07538)."""
+"""Modulation by a token's position in its sequence, embedded like a diffusion timestep (Selftok, Wang et al. 2025, arXiv 2505.07538)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from visiontok.layers.modulated import Modulation
 from visiontok.layers.timesteps import TimestepEmbedding
 
 FIRST_POSITION, POSITION_STEP = 1000, 8
-"""Places begin where the thousandths of a flow's time end, and are so far apart."""
+"""Positions begin where the thousandths of a flow's time end, 8 apart."""
 
 
 def token_positions(count: int, *, device: torch.device | None = None) -> Tensor:
@@ -18,7 +18,7 @@ def token_positions(count: int, *, device: torch.device | None = None) -> Tensor
 
 
 class PositionModulation(Modulation):
-    """Each token's place, embedded and turned into vectors of its own; the same for every sample."""
+    """Each token's position, embedded and turned into vectors of its own; the same for every sample."""
 
     def __init__(self, dim: int, *, parts: int) -> None:
         super().__init__(dim, parts=parts)

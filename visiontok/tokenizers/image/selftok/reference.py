@@ -55,7 +55,7 @@ _IRRELEVANT = frozenset({
 })  # fmt: skip
 
 
-def read_reference(config: Mapping[str, Any]) -> dict[str, Any]:
+def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """Our configuration's fields, but `vae`.
 
     Raises:
@@ -142,7 +142,7 @@ def _numbers(listed: Any) -> list[int]:
         raise ConfigError(f"stages and k_per_stage of a Selftok configuration are whole numbers separated by commas, got {listed!r}") from error
 
 
-REFERENCE_KEYS = KeyMap(
+KEY_MAP = KeyMap(
     {
         "encoder.query_tokens": "encoder.queries",
         "encoder.pos_embed": "encoder.patch_positions",
@@ -200,7 +200,16 @@ _UNREAD = (
 )
 
 
-def without_unread(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def convert_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The authors' tensors under our names; tables of positions as they are, which may cover a larger grid.
+
+    Raises:
+        CheckpointError: listing tensors that no pattern matches.
+    """
+    return _in_our_shapes(KEY_MAP(_without_unread(state_dict)))
+
+
+def _without_unread(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Their tensors, but those of the last blocks that nothing is made from, and the flow's table of positions in a renderer."""
     last = {
         "encoder": _last(state_dict, r"encoder\.blocks\.(\d+)\..*"),
@@ -212,7 +221,7 @@ def without_unread(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: tensor for key, tensor in state_dict.items() if not re.fullmatch(unread, key)}
 
 
-def in_our_shapes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _in_our_shapes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors under our names, without the authors' leading axis of 1, patches embedded by a matrix instead of a convolution."""
     shaped = dict(weights)
     for key, tensor in weights.items():
@@ -229,7 +238,7 @@ def in_our_shapes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return shaped
 
 
-def centre_of_table(table: Tensor, side: int) -> Tensor:
+def center_of_table(table: Tensor, side: int) -> Tensor:
     """Positions of a square grid (S * S, D) -> those of the side x side positions in its middle.
 
     Raises:

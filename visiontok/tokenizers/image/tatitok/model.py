@@ -15,8 +15,8 @@ from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.decoders.vit import LatentViTDecoder, PixelHead
 from visiontok.encoders.text import TextConfig
 from visiontok.encoders.vit import LatentViTEncoder
-from visiontok.signals.image_preprocessing import ImagePreprocessing
-from visiontok.tokenizers.image.titok.model import TiTok, read_reference_sizes, with_linear_layers
+from visiontok.signals import ImagePreprocessing
+from visiontok.tokenizers.image.titok.reference import KEY_MAP, read_sizes, with_linear_layers
 from visiontok.tokenizers.shared.latent_vit import LatentViTConfig
 
 
@@ -39,7 +39,7 @@ class TaTiTok(TextTokenizer[TaTiTokConfig]):
         {
             "decoder.text_guidance_proj.{}": "decoder.text.proj.{}",
             "decoder.text_guidance_positional_embedding": "decoder.text.positions",
-            **TiTok.reference_keys.patterns,
+            **KEY_MAP.patterns,
         }
     )
 
@@ -57,17 +57,17 @@ class TaTiTok(TextTokenizer[TaTiTokConfig]):
         self.nested_dropout = config.nested_dropout
         self.layout = config.layout
 
-    def encode_latents(self, signal: Tensor) -> Tensor:
+    def encode_latents(self, signal: Tensor, text: Tensor | None = None) -> Tensor:
         """(B, 3, S, S) in [0, 1] -> (B, N, D), or (B, N, 2 D) posterior parameters."""
-        return self.encoder(signal, self.text_for(len(signal)) if self.encoder_reads_text else None)
+        return self.encoder(signal, text)
 
-    def decode_latents(self, latents: Tensor) -> Tensor:
-        """(B, N, D), and the text that was given -> image (B, 3, S, S), not clamped."""
-        return self.head(self.decoder(latents, text=self.text_for(len(latents))))
+    def decode_latents(self, latents: Tensor, text: Tensor | None = None) -> Tensor:
+        """(B, N, D) and a text (B, T, E) -> image (B, 3, S, S), not clamped."""
+        return self.head(self.decoder(latents, text=text))
 
-    def decode_prefix(self, latents: Tensor, lengths: Tensor) -> Tensor:
-        """The first latents of every sample (B, n <= N, D), and the text that was given -> image (B, 3, S, S), not clamped."""
-        return self.head(self.decoder(latents, lengths, self.text_for(len(latents))))
+    def decode_prefix(self, latents: Tensor, lengths: Tensor, text: Tensor | None = None) -> Tensor:
+        """The first latents of every sample (B, n <= N, D) and a text (B, T, E) -> image (B, 3, S, S), not clamped."""
+        return self.head(self.decoder(latents, lengths, text))
 
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -83,4 +83,4 @@ class TaTiTok(TextTokenizer[TaTiTokConfig]):
         """
         model = config.get("model", {}).get("vq_model", {})
         text = {"length": model.get("text_context_length", 77), "dim": model.get("text_embed_dim", 768), "encoder": config.get("text_encoder")}
-        return TaTiTokConfig.parse({**read_reference_sizes(config), "text": text}, source="the TA-TiTok reference configuration")
+        return TaTiTokConfig.parse({**read_sizes(config), "text": text}, source="the TA-TiTok reference configuration")

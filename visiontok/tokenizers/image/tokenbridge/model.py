@@ -1,7 +1,6 @@
 """TokenBridge (Wang et al. 2025): a trained continuous tokenizer whose latents are quantized afterwards, dimension by dimension.
 
 The published one stands on the KL-16 autoencoder; any other continuous image tokenizer of this library can take its place.
-Reads top to bottom: configuration, model, and how released weights map to it.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ from visiontok.quantizers.dimension_wise import DimensionWiseQuantizerConfig
 from visiontok.quantizers.quantized_bottleneck import QuantizedBottleneck
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 from visiontok.tokenizers.image.titok.model import TiTok, TiTokConfig
-from visiontok.tokens import Segment, TokenLayout, Tokens
+from visiontok.tokenizers.image.tokenbridge.reference import convert_weights, read_config
+from visiontok.tokens import Tokens
 
 
 class KlVaeBase(Config):
@@ -80,16 +80,9 @@ class TokenBridge(Tokenizer[TokenBridgeConfig]):
         assert isinstance(self.base.quantizer, GaussianBottleneck)
         self.quantizer: QuantizedBottleneck = QuantizedBottleneck(self.base.quantizer, config.quantizer.build())
         self.preprocessing = self.base.preprocessing
-        self.layout = self.layout_for(self.base.layout.segments[0].shape)
-
-    def layout_for(self, shape: tuple[int, ...]) -> TokenLayout:
-        """The base's layout, with its dimensions as codebooks."""
-        layout = self.base.layout_for(shape)
-        latents = layout.segments[0]
-        ids = Segment(
-            name=latents.name, shape=latents.shape, vocab_size=self.config.quantizer.levels, codebooks=latents.channels or 1, stride=latents.stride
-        )
-        return layout.replace(segments=[ids.to_dict()])
+        latents = self.base.layout.segments[0]
+        tokens = {**latents.to_dict(), "channels": None, "vocab_size": config.quantizer.levels, "codebooks": latents.channels}
+        self.layout = self.base.layout.replace(segments=[tokens])  # the dimensions of a latent are its codebooks
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> the base's posterior parameters (B, *shape, 2 D)."""
@@ -117,20 +110,13 @@ class TokenBridge(Tokenizer[TokenBridgeConfig]):
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The autoencoder's tensors; the quantizer has none."""
-        return {f"base.{name}": tensor for name, tensor in KlVae.weights_from_reference(state_dict).items()}
+        return convert_weights(state_dict)
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> TokenBridgeConfig:
         """From the sizes of the autoencoder and the quantizer's `bits` and `range`."""
-        bits, sizes = config.get("bits", 6), {key: value for key, value in config.items() if key not in ("bits", "range")}
-        if not isinstance(bits, int) or not 0 < bits < 10:
-            raise ConfigError(f"bits of a TokenBridge is {bits!r}; expected 1 to 9 (without quantization the model is a kl-vae)")
-        values = {
-            "base": {"family": "kl-vae", "config": KlVae.config_from_reference(sizes, state_dict).to_dict()},
-            "quantizer": {"levels": 2**bits, "range": config.get("range", 5.0)},
-        }
-        return TokenBridgeConfig.parse(values, source="the TokenBridge reference configuration")
+        return TokenBridgeConfig.parse(read_config(config), source="the TokenBridge reference configuration")
 
-    def _unwrap(self, tokens: Tokens) -> Tensor:
+    def unwrap(self, tokens: Tokens) -> Tensor:
         segment = tokens.layout.segments[0]
         return tokens.indices.unflatten(1, (*segment.shape, segment.codebooks))

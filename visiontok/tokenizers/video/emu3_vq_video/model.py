@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from visiontok.signals.video_preprocessing import VideoPreprocessing
+from visiontok.signals import ImagePreprocessing, VideoPreprocessing
 from visiontok.tokenizers.shared.emu3_networks import Emu3Networks, Emu3VqConfig
-from visiontok.tokens import Segment, TokenLayout
+from visiontok.tokenizers.shared.grid import grid_layout
 
 
 class Emu3VqVideo(Emu3Networks):
@@ -15,14 +15,11 @@ class Emu3VqVideo(Emu3Networks):
     def __init__(self, config: Emu3VqConfig) -> None:
         super().__init__(config)
         factor, side = config.temporal_downsample_factor, config.image_size // config.stride
-        self.preprocessing = VideoPreprocessing(size=config.image_size, tensors_keep_size=True, multiple_of=config.stride, frames_multiple_of=factor)
-        self.layout = self.layout_for((config.num_frames // factor, side, side))
-
-    def layout_for(self, shape: tuple[int, ...]) -> TokenLayout:
-        """A block of ids for a clip of `shape` times the strides."""
-        strides = (self.config.temporal_downsample_factor, self.stride, self.stride)
-        block = Segment(name="grid", shape=shape, vocab_size=self.config.codebook_size, stride=strides)
-        return TokenLayout(modality="video", segments=(block,), signal_shape=tuple(n * stride for n, stride in zip(shape, strides, strict=True)))
+        frames = ImagePreprocessing(size=config.image_size, tensors_keep_size=True, multiple_of=config.stride)
+        self.preprocessing = VideoPreprocessing(frames=frames, num_frames=config.num_frames, frames_multiple_of=factor)
+        self.layout = grid_layout(
+            (config.num_frames // factor, side, side), stride=(factor, self.stride, self.stride), vocab_size=config.codebook_size
+        )
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, T, H, W) in [0, 1] -> (B, T / factor, H / stride, W / stride, D)."""

@@ -1,0 +1,346 @@
+"""What batches of tokens and of continuous latents share: samples of one kind of layout that may differ in length, in extent, and carry extras."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from typing_extensions import Self
+
+from visiontok.base.errors import TokenError
+from visiontok.tokens.layout import TokenLayout
+
+PAD = -1
+"""The value of `indices` and `positions` beyond a sample's length: never a valid code, so that it cannot be decoded by mistake."""
+
+
+class SampleBatch(ABC):
+    """Base of the dataclasses `Tokens` and `Latents`, which hold their data (B, L) or (B, L, D) in the field that `data` names.
+
+    Attributes:
+        layout: of every sample: of its kind, at the extent that all samples have or, where they differ, at the largest number along each axis.
+        lengths: (B,) int64 positions held per sample; None when every sample holds L.
+        positions: (B, L) int64 storage positions of kept tokens, rising, `PAD` beyond a sample's length; None when the tokens of a sample are its
+            first ones.
+        extents: (B, E) int64 positions of every sample along every axis of every segment; None when all are the layout's.
+        extras: named tensors (B, ...) that a decoder needs besides, such as a clip's own codebook; `signal_size` (B, A) is the exact size of the
+            signal that was encoded, where a tokenizer takes any.
+    """
+
+    layout: TokenLayout
+    lengths: Tensor | None
+    positions: Tensor | None
+    extents: Tensor | None
+    extras: Mapping[str, Tensor]
+
+    @property
+    @abstractmethod
+    def data(self) -> Tensor:
+        """`indices` or `values`."""
+
+    @abstractmethod
+    def with_data(self, data: Tensor, **changes: Any) -> Self:
+        """The same batch with other data, and other changes."""
+
+    def _check_shapes(self, what: str) -> None:
+        layout, (samples, width) = self.layout, self.data.shape[:2]
+        shorter = layout.prefixes != "none" or layout.ragged
+        if width > layout.length:
+            raise TokenError(f"{width} {what} per sample exceed the layout's {layout.length}")
+        if width < layout.length and not (shorter or self.extents is not None):
+            raise TokenError(f"{width} {what} per sample where this layout needs {layout.length}: no prefix of it decodes and it is not ragged")
+        if self.lengths is not None:
+            if self.lengths.shape != (samples,) or self.lengths.dtype != torch.int64:
+                raise TokenError(f"lengths must be int64 of shape ({samples},), got {self.lengths.dtype} {tuple(self.lengths.shape)}")
+            if not (shorter or self.extents is not None):
+                raise TokenError("lengths were given for a layout that has no prefixes and is not ragged")
+        if self.positions is not None:
+            if not layout.ragged:
+                raise TokenError("positions were given for a layout that is not ragged")
+            if self.positions.shape != (samples, width) or self.positions.dtype != torch.int64:
+                raise TokenError(f"positions must be int64 of shape {(samples, width)}, got {self.positions.dtype} {tuple(self.positions.shape)}")
+        if self.extents is not None and (self.extents.shape != (samples, len(layout.extents)) or self.extents.dtype != torch.int64):
+            raise TokenError(f"extents must be int64 of shape {(samples, len(layout.extents))}, got {self.extents.dtype} {tuple(self.extents.shape)}")
+        for name, value in self.extras.items():
+            if value.ndim < 1 or len(value) != samples:
+                raise TokenError(f"the extra {name!r} has shape {tuple(value.shape)}; its first axis must be the {samples} samples")
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, rows: slice | Tensor) -> Self:
+        """A sub-batch, no wider than its samples."""
+        if not isinstance(rows, slice | Tensor):
+            raise TypeError(f"index a batch with a slice or a tensor, not {type(rows).__name__}; use tokens[i:i + 1] for one sample")
+        part = self.with_data(
+            self.data[rows],
+            lengths=None if self.lengths is None else self.lengths[rows],
+            positions=None if self.positions is None else self.positions[rows],
+            extents=None if self.extents is None else self.extents[rows],
+            extras={name: value[rows] for name, value in self.extras.items()},
+        )
+        return part if self.extents is None else part._tight()
+
+    # What each sample holds.
+
+    @property
+    def sample_lengths(self) -> Tensor:
+        """(B,) int64: positions held per sample, also where `lengths` is None."""
+        if self.lengths is not None:
+            return self.lengths
+        return torch.full((len(self),), self.data.shape[1], dtype=torch.int64, device=self.data.device)
+
+    @property
+    def full_lengths(self) -> Tensor:
+        """(B,) int64: positions of each sample's extent, held or not."""
+        full = torch.full((len(self),), self.layout.length, dtype=torch.int64, device=self.data.device)
+        for rows, layout in self._extent_groups():
+            full[rows] = layout.length
+        return full
+
+    @property
+    def mask(self) -> Tensor:
+        """(B, L) bool: True where something is held."""
+        return torch.arange(self.data.shape[1], device=self.data.device) < self.sample_lengths[:, None]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every sample holds every position of its extent (rising positions then leave out none, so they say nothing more)."""
+        return bool((self.sample_lengths == self.full_lengths).all())
+
+    @property
+    def sample_extents(self) -> Tensor:
+        """(B, E) int64: every sample's extents, also where `extents` is None."""
+        if self.extents is not None:
+            return self.extents
+        return torch.tensor(self.layout.extents, dtype=torch.int64, device=self.data.device).expand(len(self), -1)
+
+    def groups(self) -> Iterator[tuple[Tensor, Self]]:
+        """Rows (n,) of samples of one extent, and the sub-batch whose layout has exactly that extent; every sample comes once."""
+        if self.extents is None:
+            yield torch.arange(len(self), device=self.data.device), self
+            return
+        for rows, _ in self._extent_groups():
+            yield rows, self[rows]
+
+    def _extent_groups(self) -> Iterator[tuple[Tensor, TokenLayout]]:
+        """Rows of samples of one extent, and their layout."""
+        if self.extents is None:
+            if len(self):
+                yield torch.arange(len(self), device=self.data.device), self.layout
+            return
+        found, group = torch.unique(self.extents, dim=0, return_inverse=True)
+        for number, extents in enumerate(found.tolist()):
+            yield torch.nonzero(group == number).flatten(), self.layout.at(extents)
+
+    # Shorter forms.
+
+    def prefix(self, num_tokens: int | Tensor) -> Self:
+        """The first tokens of every sample.
+
+        Args:
+            num_tokens: one number for all samples, or (B,) int64 with one per sample.
+
+        Raises:
+            TokenError: if such prefixes of this layout do not decode, or a number is below 1 or above what a sample holds.
+        """
+        if self.layout.prefixes == "none":
+            raise TokenError("prefixes of these tokens do not decode: the tokenizer was not trained with ordered tokens")
+        asked = torch.as_tensor(num_tokens, dtype=torch.int64, device=self.data.device)
+        if asked.ndim == 0:
+            asked = asked.expand(len(self))
+        held = self.sample_lengths
+        if asked.shape != held.shape:
+            raise TokenError(f"num_tokens must be a number or have shape ({len(self)},), got {tuple(asked.shape)}")
+        wrong = torch.nonzero((asked < 1) | (asked > held)).flatten()
+        if len(wrong):
+            row = int(wrong[0])
+            raise TokenError(f"sample {row} holds {int(held[row])} tokens, so a prefix of {int(asked[row])} cannot be taken (at least 1)")
+        if isinstance(self.layout.prefixes, tuple):
+            for row, count in enumerate(asked.tolist()):
+                if count not in self.layout.prefixes and count != int(held[row]):
+                    raise TokenError(f"a prefix of {count} tokens does not decode; these do: {', '.join(map(str, self.layout.prefixes))}")
+        return self._cut(asked)
+
+    def levels(self, count: int) -> Self:
+        """The first `count` codebook levels of every sample: as if the tokenizer had written no more.
+
+        Raises:
+            TokenError: if they do not decode by themselves, or samples do not hold every position.
+        """
+        if count == self.layout.num_levels:
+            return self
+        if not self.is_full:
+            raise TokenError("levels can be cut only where samples hold every position")
+        self.layout.with_levels(count)
+        parts, rows = [], []
+        for where, group in self.groups():
+            layout = group.layout
+            short = layout.with_levels(count)
+            keep = torch.cat([_level_mask(segment.length, segment.codebooks, short.segments, segment.name, count) for segment in layout.segments])
+            data = group.data[:, torch.nonzero(keep).flatten().to(group.data.device)]
+            parts.append(group.with_data(data, layout=short, lengths=None, positions=None, extents=None))
+            rows.append(where)
+        return type(self).cat(parts)._reordered(torch.cat(rows))
+
+    def _reordered(self, rows: Tensor) -> Self:
+        """The batch whose sample `rows[i]` is sample i of this one."""
+        return self if bool((rows == torch.arange(len(rows), device=rows.device)).all()) else self[torch.argsort(rows)]
+
+    def _cut(self, lengths: Tensor) -> Self:
+        """The first `lengths` (B,) positions of every sample, in as few columns as hold them."""
+        longest = int(lengths.max()) if len(lengths) else self.data.shape[1]
+        even = bool((lengths == longest).all())
+        beyond = torch.arange(longest, device=lengths.device) >= lengths[:, None]
+        blank = beyond if self.data.ndim == 2 else beyond[..., None]
+        return self.with_data(
+            self.data[:, :longest].masked_fill(blank, self._blank),
+            lengths=None if even else lengths.clone(),
+            positions=None if self.positions is None else self.positions[:, :longest].masked_fill(beyond, PAD),
+        )
+
+    @property
+    @abstractmethod
+    def _blank(self) -> float:
+        """What stands beyond a sample's length."""
+
+    # Joining, moving.
+
+    @classmethod
+    def cat(cls, batches: Sequence[Self]) -> Self:
+        """Join batches of one kind of layout, whatever their extents.
+
+        Where only some have positions, the others' are written out. Extras of different sizes are padded with zeros to the largest.
+
+        Raises:
+            TokenError: if the kinds of layout or the names of the extras differ, or there is no batch.
+        """
+        if not batches:
+            raise TokenError("there is no batch to join")
+        first = batches[0]
+        for number, batch in enumerate(batches):
+            if not (first.layout.accepts(batch.layout) and batch.layout.accepts(first.layout)):
+                raise TokenError(f"batches of different layouts cannot be joined: batch {number} has {batch.layout}, batch 0 has {first.layout}")
+            if set(batch.extras) != set(first.extras):
+                raise TokenError(f"batch {number} has the extras {sorted(batch.extras)}, batch 0 has {sorted(first.extras)}")
+        layout = first.layout.at([max(sizes) for sizes in zip(*(batch.layout.extents for batch in batches), strict=True)])
+        width = max(batch.data.shape[1] for batch in batches)
+        placed = any(batch.positions is not None for batch in batches)
+        differ = any(batch.extents is not None or batch.layout.extents != layout.extents for batch in batches)
+        lengths = torch.cat([batch.sample_lengths for batch in batches])
+        shorter = layout.ragged or layout.prefixes != "none" or differ
+        joined = first.with_data(
+            torch.cat([_widen(batch.data, width, batch._blank) for batch in batches]),
+            layout=layout,
+            lengths=lengths if shorter else None,
+            positions=torch.cat([_widen(batch.columns.masked_fill(~batch.mask, PAD), width, PAD) for batch in batches]) if placed else None,
+            extents=torch.cat([batch.sample_extents for batch in batches]) if differ else None,
+            extras={name: _joined_extra([batch.extras[name] for batch in batches]) for name in first.extras},
+        )
+        return joined._cut(lengths)._tight()
+
+    def _tight(self) -> Self:
+        """With a layout no larger than the samples', and without extents where all are alike."""
+        if self.extents is None or not len(self):
+            return self
+        layout = self.layout.at(self.extents.amax(dim=0).tolist())
+        alike = bool((self.extents == self.extents[:1]).all())
+        longest = int(self.sample_lengths.max())
+        even = bool((self.sample_lengths == longest).all())
+        return self.with_data(
+            self.data[:, :longest],
+            layout=layout,
+            lengths=None if even else self.lengths,
+            positions=None if self.positions is None else self.positions[:, :longest],
+            extents=None if alike else self.extents,
+        )
+
+    @property
+    def columns(self) -> Tensor:
+        """(B, L): the storage position of every column of every sample, within the sample's own extent."""
+        if self.positions is not None:
+            return self.positions
+        width = self.data.shape[1]
+        return torch.arange(width, device=self.data.device).expand(len(self), width)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same batch on another device."""
+        moved = {name: None if (value := getattr(self, name)) is None else value.to(device) for name in ("lengths", "positions", "extents")}
+        return self.with_data(self.data.to(device), **moved, extras={name: value.to(device) for name, value in self.extras.items()})
+
+    def cpu(self) -> Self:
+        """The same batch on the CPU."""
+        return self.to("cpu")
+
+    # Checks of values.
+
+    def _check_samples(self) -> None:
+        """Lengths, extents, positions and padding.
+
+        Raises:
+            TokenError: naming the sample.
+        """
+        lengths = self.sample_lengths
+        wrong = torch.nonzero((lengths < 0) | (lengths > self.data.shape[1])).flatten()
+        if len(wrong):
+            raise TokenError(f"sample {int(wrong[0])} has length {int(lengths[wrong[0]])}, outside [0, {self.data.shape[1]}]")
+        if self.extents is not None:
+            most = torch.tensor(self.layout.extents, device=self.extents.device)
+            wrong = torch.nonzero((self.extents > most).any(dim=1)).flatten()
+            if len(wrong):
+                raise TokenError(f"sample {int(wrong[0])} has extents {self.extents[wrong[0]].tolist()}, beyond the layout's {self.layout.extents}")
+            full = self.full_lengths
+            shorter = self.layout.ragged or self.layout.prefixes != "none"
+            wrong = torch.nonzero((lengths > full) | ((lengths < full) & (not shorter))).flatten()
+            if len(wrong):
+                row = int(wrong[0])
+                raise TokenError(f"sample {row} holds {int(lengths[row])} positions; its extents {self.extents[row].tolist()} have {int(full[row])}")
+        if self.positions is not None:
+            positions, full = self.positions, self.full_lengths[:, None]
+            found = first_wrong((positions < 0) | (positions >= full), self.mask)
+            if found is not None:
+                row, column = found
+                raise TokenError(f"position {int(positions[row, column])} of sample {row}, column {column} is outside [0, {int(full[row])})")
+            found = first_wrong(positions[:, 1:] <= positions[:, :-1], self.mask[:, 1:])
+            if found is not None:
+                raise TokenError(f"positions of sample {found[0]} do not rise at column {found[1] + 1}")
+            self._check_padding("position", positions)
+
+    def _check_padding(self, what: str, values: Tensor) -> None:
+        found = first_wrong(values != PAD, ~self.mask)
+        if found is not None:
+            row, column = found
+            length = int(self.sample_lengths[row])
+            raise TokenError(f"sample {row} holds {length} tokens, but {what} {int(values[row, column])} stands in column {column} instead of {PAD}")
+
+
+def _level_mask(length: int, codebooks: int, kept: Sequence[Any], name: str, count: int) -> Tensor:
+    """(length,) bool: which tokens of a segment belong to the first `count` levels."""
+    if all(segment.name != name for segment in kept):
+        return torch.zeros(length, dtype=torch.bool)
+    codebook = torch.arange(length) % codebooks
+    return codebook < count if codebooks > 1 else torch.ones(length, dtype=torch.bool)
+
+
+def _joined_extra(values: Sequence[Tensor]) -> Tensor:
+    shape = [max(sizes) for sizes in zip(*(value.shape[1:] for value in values), strict=True)]
+    padded = []
+    for value in values:
+        amounts = [(0, most - size) for size, most in zip(value.shape[1:], shape, strict=True)]
+        padded.append(pad(value, [amount for pair in reversed(amounts) for amount in pair]) if any(most for _, most in amounts) else value)
+    return torch.cat(padded)
+
+
+def first_wrong(wrong: Tensor, among: Tensor) -> tuple[int, int] | None:
+    """Row and column of the first entry that is `wrong` (B, L) `among` (B, L) those that count."""
+    found = torch.nonzero(wrong & among)
+    return (int(found[0, 0]), int(found[0, 1])) if len(found) else None
+
+
+def _widen(rows: Tensor, width: int, value: float) -> Tensor:
+    missing = width - rows.shape[1]
+    return pad(rows, (0, missing) if rows.ndim == 2 else (0, 0, 0, missing), value=value)
