@@ -13,6 +13,7 @@ from visiontok.base.noise import Noise, NoiseLike, as_noise
 from visiontok.core.model import ConfigT
 from visiontok.core.tokenizer import DecodeOptions, Tokenizer, TokenizerOutput
 from visiontok.decoders.flow.sampling import FlowSampling, seeded_noise, starting_noise
+from visiontok.quantizers.base import Quantizer
 from visiontok.tokenizers.image.kl_vae.model import KlVae
 from visiontok.tokens import Latents, Tokens
 
@@ -130,6 +131,7 @@ class FlowTokenizer(Tokenizer[ConfigT]):
             quantized = self.quantizer(latents, noise=source if self.training else noise)
             indices, codes, losses, stats = quantized.indices, quantized.latents, quantized.losses, quantized.stats
         else:
+            assert isinstance(self.quantizer, Quantizer)
             indices = self.quantizer.search(latents)
             codes, losses, stats = self.quantizer.lookup(indices), {}, {}
         assert indices is not None
