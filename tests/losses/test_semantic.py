@@ -9,7 +9,15 @@ from visiontok.base.errors import CheckpointError, ConfigError
 from visiontok.losses import PixelRange, ReconstructionConfig
 from visiontok.losses.semantic import SemanticConfig, SemanticLoss, info_nce
 
-PROJECTION = torch.nn.Linear(16, 4)
+
+def projection() -> torch.nn.Linear:
+    layer = torch.nn.Linear(16, 4)
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(5))
+    return layer
+
+
+PROJECTION = projection()
 
 
 def config(tmp_path, **changes) -> SemanticConfig:
@@ -37,7 +45,7 @@ def test_the_loss_falls_as_latents_turn_to_the_teachers_features(tmp_path):
     latents = torch.randn(4, 3, 3, 4, generator=torch.Generator().manual_seed(2)).requires_grad_(True)
     optimizer = torch.optim.Adam([latents], lr=0.1)
     values = []
-    for _ in range(40):
+    for _ in range(100):
         value = loss(images(), latents, PROJECTION, step=0)
         optimizer.zero_grad()
         value.backward()

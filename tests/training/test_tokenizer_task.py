@@ -63,7 +63,7 @@ def test_without_an_average_the_weights_themselves_are_exported(tokenizer_recipe
 
 def test_both_stages_of_titok(tokenizer_recipe, vqgan, tmp_path):
     """First stage: the teacher's codes. Second: encoder and codebook of the first, frozen, and the teacher's decoder, trained to pixels."""
-    first_config = TITOK | {"head": "codes", "num_proxy_codes": 16, "decoder": TITOK["decoder"] | {"patch_size": 2}}
+    first_config = TITOK | {"head": "codes", "num_teacher_codes": 16, "decoder": TITOK["decoder"] | {"patch_size": 2}}
     children.run(
         tokenizer_recipe(
             output=str(tmp_path / "first"),

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.modality import AXES
 
 Kind = Literal["tokenizer", "generator"]
 KINDS: tuple[Kind, ...] = ("tokenizer", "generator")
-MODALITIES = ("image", "video", "audio", "features")
+MODALITIES = tuple(AXES)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from visiontok.base.errors import ConfigError, TokenError
 from visiontok.base.noise import Noise, NoiseLike, as_noise
 from visiontok.core.keymap import KeyMap
+from visiontok.core.reference_keys import ReferenceKeys
 from visiontok.generators.base import Generator, GeneratorConfig
 from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, NoCondition, needs_dropout
 from visiontok.generators.decoding import IterativeSampler, IterativeSampling, guide
@@ -182,12 +183,10 @@ class MaskGIT(Generator[MaskGITConfig]):
         """Our configuration from the authors'; the weights are not needed.
 
         Raises:
-            ConfigError: if a size is missing or out of range.
+            ConfigError: if a key is unknown, or a size missing or out of range.
         """
-        try:
+        with CONFIG_KEYS.reading(config, source="the reference configuration of a maskgit generator"):
             return _config_from_reference(config)
-        except KeyError as error:
-            raise ConfigError(f"the reference configuration of a maskgit generator lacks {error}") from error
 
 
 def sampling_from_reference(values: Mapping[str, Any]) -> IterativeSampling:
@@ -202,6 +201,38 @@ def sampling_from_reference(values: Mapping[str, Any]) -> IterativeSampling:
     }
     return IterativeSampling.parse({names.get(name, name): value for name, value in values.items()}, source="reference sampler")
 
+
+CONFIG_KEYS = ReferenceKeys(
+    read=(
+        "model.vq_model.codebook_size", "dataset.preprocessing.crop_size", "losses.label_smoothing", "losses.loss_weight_unmasked_token",
+        *(f"model.generator.{key}" for key in (
+            "model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "dropout", "attn_drop", "image_seq_len",
+            "class_label_dropout", "condition_num_classes", "num_steps", "guidance_scale", "guidance_decay", "randomize_temperature",
+        )),
+    ),
+    ignored={
+        "model.vq_model.{*}": "the tokenizer, which has a configuration of its own",
+        "experiment.{*}": "names, folders and intervals of the authors' runs; a recipe has its own",
+        **{f"dataset.params.{key}": "files of the authors' data; a recipe names its own" for key in (
+            "train_shards_path_or_url", "eval_shards_path_or_url", "num_workers_per_gpu", "dataset_with_class_label", "dataset_with_text_label",
+            "pretokenization",
+        )},
+        **{f"dataset.preprocessing.{key}": "crops and flips of training; a recipe's `data` says them" for key in (
+            "resize_shorter_edge", "random_crop", "random_flip", "res_ratio_filtering",
+        )},
+        "optimizer.name": "adamw in every release",
+        **{f"optimizer.params.{key}": "a recipe's `optimizer` and `discriminator_optimizer` say it" for key in (
+            "learning_rate", "discriminator_learning_rate", "beta1", "beta2", "weight_decay", "epsilon",
+        )},
+        "lr_scheduler.scheduler": "a recipe's `schedule` says it",
+        **{f"lr_scheduler.params.{key}": "a recipe's `schedule` says it" for key in ("learning_rate", "warmup_steps", "end_lr")},
+        **{f"training.{key}": "length, batch size and precision of training; a recipe says them" for key in (
+            "gradient_accumulation_steps", "per_gpu_batch_size", "mixed_precision", "enable_tf32", "enable_wandb", "use_ema", "seed",
+            "max_train_steps", "num_generated_images", "max_grad_norm", "grad_checkpointing",
+        )},
+    },
+)  # fmt: skip
+"""Of the files in the authors' repository and of the `config.json` files of their released models."""
 
 _SAMPLER_KEYS = {
     "num_steps": "num_sample_steps",
