@@ -16,8 +16,13 @@ import visiontok
 from visiontok.base.noise import RecordedNoise
 from visiontok.decoders.vit import PixelHead
 from visiontok.losses.adversarial import generator_hinge
+<<<<<<< HEAD
 from visiontok.losses.objectives import ProxyCodesConfig
 from visiontok.quantizers import ClusteringConfig, GaussianBottleneckConfig, VectorQuantizerConfig
+=======
+from visiontok.losses.objectives import TeacherCodesConfig
+from visiontok.quantizers import ClusteringConfig, GaussianBottleneckConfig, VectorQuantizerConfig
+>>>>>>> main
 from visiontok.tokenizers.image.tatitok.model import TaTiTok
 from visiontok.tokenizers.image.titok.model import TiTok
 from visiontok.tokenizers.image.titok.reference import objective_from_reference
@@ -137,10 +142,10 @@ def codes(model: TiTok | TaTiTok, case: ReferenceCase, quantized, decode: Decode
 
 
 def first_stage(logits: Tensor, case: ReferenceCase, quantizer_losses: dict[str, Tensor]) -> dict[str, Tensor]:
-    objective = ProxyCodesConfig(teacher="maskgit-vqgan-f16-256").build()
+    objective = TeacherCodesConfig(teacher="maskgit-vqgan-f16-256").build()
     terms = objective.generator_terms(logits, case.inputs["target_codes"].view(logits[:, 0].shape), quantizer_losses, step=0)
     return {
-        "stage1.reconstruction_loss": terms["proxy_codes"],
+        "stage1.reconstruction_loss": terms["teacher_codes"],
         "stage1.total_loss": sum(terms.values()),
         "stage1.argmax_codes": logits.argmax(dim=1),
     }
