@@ -16,13 +16,8 @@ import visiontok
 from visiontok.base.noise import RecordedNoise
 from visiontok.decoders.vit import PixelHead
 from visiontok.losses.adversarial import generator_hinge
-<<<<<<< HEAD
-from visiontok.losses.objectives import ProxyCodesConfig
-from visiontok.quantizers import ClusteringConfig, GaussianBottleneckConfig, VectorQuantizerConfig
-=======
 from visiontok.losses.objectives import TeacherCodesConfig
 from visiontok.quantizers import ClusteringConfig, GaussianBottleneckConfig, VectorQuantizerConfig
->>>>>>> main
 from visiontok.tokenizers.image.tatitok.model import TaTiTok
 from visiontok.tokenizers.image.titok.model import TiTok
 from visiontok.tokenizers.image.titok.reference import objective_from_reference

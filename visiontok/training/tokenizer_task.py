@@ -120,11 +120,7 @@ class TokenizerTask(Task[DataBatch]):
             if share < alarm and self.usage.is_full(step):
                 warnings.append(
                     f"only {share:.1%} of codebook {name!r} was used in the last {self.usage.window} steps (alarm at {alarm:.1%}): it is "
-<<<<<<< HEAD
-                    "collapsing. A k-means start, reset of dead codes or a lower learning rate help."
-=======
                     "collapsing. A k-means start, dead-code reset or a lower learning rate help."
->>>>>>> main
                 )
         return numbers, warnings
 
