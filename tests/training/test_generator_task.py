@@ -31,14 +31,14 @@ def test_a_generator_learns_a_stored_set_and_takes_its_layout_and_classes(genera
     final = visiontok.from_pretrained(folder / "final")
     assert final.num_classes == 10
     assert final.class_names == tuple("0123456789")
-    with Image.open(folder / "pictures" / "step-00000060.png") as picture:
+    with Image.open(folder / "samples" / "step-00000060.png") as picture:
         assert picture.size == (10 * 18 + 2, 2 * 18 + 2)  # one sample per class in a row
 
 
 def test_tokens_made_at_every_step_are_those_of_the_stored_set(generator_recipe, token_set):
     stored, made = (
         generator_recipe(output=generator_recipe()["output"] + name, data=data)
-        for name, data in (("stored", {"tokens": str(token_set)}), ("made", {"images": {"source": "digits:test"}}))
+        for name, data in (("stored", {"tokens": str(token_set)}), ("made", {"signals": {"source": "digits:test"}}))
     )
     children.run(stored)
     children.run(made)
@@ -54,14 +54,14 @@ def test_an_unconditional_generator_needs_no_labels(generator_recipe, token_set)
     )
     children.run(recipe)
     assert visiontok.from_pretrained(Path(recipe["output"]) / "final").num_classes == 0
-    assert (Path(recipe["output"]) / "pictures" / "step-00000006.png").is_file()
+    assert (Path(recipe["output"]) / "samples" / "step-00000006.png").is_file()
 
 
 def test_labels_are_needed_for_classes(generator_recipe, tmp_path):
     (tmp_path / "pictures").mkdir()
     Image.new("RGB", (16, 16)).save(tmp_path / "pictures" / "a.png")
     recipe = generator_recipe(
-        data={"images": {"source": f"folder:{tmp_path / 'pictures'}"}},
+        data={"signals": {"source": f"folder:{tmp_path / 'pictures'}"}},
         model={"family": "gpt", "config": GPT | {"condition": {"type": "classes", "num_classes": 3}}},
     )
     with pytest.raises(ConfigError, match="label"):

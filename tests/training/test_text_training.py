@@ -32,7 +32,7 @@ def test_training_learns_shows_pictures_and_exports(tokenizer_recipe, family, te
     folder = Path(recipe["output"])
     curve = [json.loads(line)["reconstruction"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert sum(curve[-5:]) < 0.8 * sum(curve[:5])
-    assert (folder / "pictures" / "step-00000040.png").is_file()
+    assert (folder / "samples" / "step-00000040.png").is_file()
     final = visiontok.from_pretrained(folder / "final").attach_text_encoder()
     tokens = final.encode(torch.rand(2, 3, 16, 16), text="a red circle")
     assert not torch.equal(final.decode(tokens, text="a red circle"), final.decode(tokens, text="a blue ring"))

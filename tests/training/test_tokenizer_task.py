@@ -63,17 +63,17 @@ def test_without_an_average_the_weights_themselves_are_exported(tokenizer_recipe
 
 def test_both_stages_of_titok(tokenizer_recipe, vqgan, tmp_path):
     """First stage: the teacher's codes. Second: encoder and codebook of the first, frozen, and the teacher's decoder, trained to pixels."""
-    first_config = TITOK | {"head": "codes", "num_proxy_codes": 16, "decoder": TITOK["decoder"] | {"patch_size": 2}}
+    first_config = TITOK | {"head": "codes", "num_teacher_codes": 16, "decoder": TITOK["decoder"] | {"patch_size": 2}}
     children.run(
         tokenizer_recipe(
             output=str(tmp_path / "first"),
             model={"family": "titok", "config": first_config},
-            objective={"name": "proxy_codes", "teacher": vqgan},
+            objective={"name": "teacher_codes", "teacher": vqgan},
             pictures={"every": 8, "count": 3},
         )
     )
-    assert {"proxy_codes", "commitment"} <= lines(tmp_path / "first")[0].keys()
-    assert (tmp_path / "first" / "pictures" / "step-00000008.png").is_file()
+    assert {"teacher_codes", "commitment"} <= lines(tmp_path / "first")[0].keys()
+    assert (tmp_path / "first" / "samples" / "step-00000008.png").is_file()
 
     parts = {"encoder": "encoder", "quantizer": "quantizer", "decoder": "decoder", "head": "head"}
     model = {
@@ -129,7 +129,7 @@ def test_a_model_that_cannot_be_had_leaves_no_folder(model, message, tokenizer_r
 def test_pictures_show_originals_above_reconstructions(tokenizer_recipe):
     recipe = tokenizer_recipe(steps=3, pictures={"every": 2, "count": 10})
     children.run(recipe)
-    folder = Path(recipe["output"]) / "pictures"
+    folder = Path(recipe["output"]) / "samples"
     assert sorted(path.name for path in folder.iterdir()) == ["step-00000002.png", "step-00000003.png"]
     with Image.open(folder / "step-00000002.png") as picture:
         assert picture.size == (8 * 18 + 2, 4 * 18 + 2)  # two lines of eight and two, each with its reconstructions

@@ -95,7 +95,7 @@ def test_a_continuous_titok_gives_latents_deterministically_or_sampled():
 
 
 def test_a_first_stage_model_has_no_pixels():
-    tokenizer = model(head="codes", num_proxy_codes=64)
+    tokenizer = model(head="codes", num_teacher_codes=64)
     assert tokenizer(images()).reconstruction.shape == (2, 64, 4, 4)
     assert not tokenizer.can_decode
     with pytest.raises(TokenError, match="TiTok"):
@@ -104,7 +104,7 @@ def test_a_first_stage_model_has_no_pixels():
 
 def test_a_second_stage_model_decodes_through_the_vqgan():
     pixel_decoder = {"channels": 32, "channel_mult": [1, 1, 1, 1], "num_res_blocks": 1, "latent_channels": 16}
-    tokenizer = model(head="codes", num_proxy_codes=64, pixel_decoder=pixel_decoder)
+    tokenizer = model(head="codes", num_teacher_codes=64, pixel_decoder=pixel_decoder)
     assert tokenizer.decode(tokenizer.encode(images())).shape == (2, 3, 32, 32)
 
 

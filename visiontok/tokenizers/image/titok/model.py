@@ -32,13 +32,13 @@ class TiTokConfig(LatentViTConfig):
     Attributes:
         latent_read: how latents are read from the encoder's outputs; see `LatentViTEncoder`.
         head: what the decoder predicts: "pixels", or "codes" of MaskGIT's VQGAN.
-        num_proxy_codes: codebook size of that VQGAN.
+        num_teacher_codes: codebook size of that VQGAN.
         pixel_decoder: sizes of the VQGAN decoder of a second-stage model; None otherwise.
     """
 
     latent_read: LatentRead = "per_token"
     head: Literal["pixels", "codes"] = "pixels"
-    num_proxy_codes: int = Field(default=1024, gt=0)
+    num_teacher_codes: int = Field(default=1024, gt=0)
     pixel_decoder: ConvNetConfig | None = None
 
     @model_validator(mode="after")
@@ -65,12 +65,12 @@ class TiTok(Tokenizer[TiTokConfig]):
         self.head = (
             PixelHead(config.decoder.dim, config.decoder.patch_size)
             if config.head == "pixels"
-            else CodeHead(config.decoder.dim, config.num_proxy_codes)
+            else CodeHead(config.decoder.dim, config.num_teacher_codes)
         )
         self.pixel_codebook: nn.Parameter | None = None
         self.pixel_decoder: ConvDecoder | None = None
         if config.pixel_decoder is not None:
-            self.pixel_codebook = nn.Parameter(torch.randn(config.num_proxy_codes, config.pixel_decoder.latent_channels))
+            self.pixel_codebook = nn.Parameter(torch.randn(config.num_teacher_codes, config.pixel_decoder.latent_channels))
             self.pixel_decoder = ConvDecoder(config.pixel_decoder)
         self.preprocessing = ImagePreprocessing(size=config.image_size)
         self.nested_dropout = config.nested_dropout
@@ -83,7 +83,7 @@ class TiTok(Tokenizer[TiTokConfig]):
         return self.encoder(signal)
 
     def decode_latents(self, latents: Tensor) -> Tensor:
-        """(B, N, D) -> image (B, 3, S, S), or for a first-stage model logits (B, num_proxy_codes, g, g) over the VQGAN's codes."""
+        """(B, N, D) -> image (B, 3, S, S), or for a first-stage model logits (B, num_teacher_codes, g, g) over the VQGAN's codes."""
         return self._predict(self.decoder(latents))
 
     def decode_prefix(self, latents: Tensor, lengths: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class TiTok(Tokenizer[TiTokConfig]):
         return predicted if self.pixel_decoder is None else self.pixel_decoder(self.soft_pixel_latents(predicted))
 
     def soft_pixel_latents(self, logits: Tensor) -> Tensor:
-        """Logits (B, num_proxy_codes, g, g) -> expected VQGAN codes (B, D_pixel, g, g).
+        """Logits (B, num_teacher_codes, g, g) -> expected VQGAN codes (B, D_pixel, g, g).
 
         Raises:
             TokenError: for models without a pixel decoder.

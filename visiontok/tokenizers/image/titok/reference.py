@@ -125,7 +125,7 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
         **sizes,
         "latent_read": "interleaved" if is_legacy else "per_token",
         "head": "codes" if is_legacy else "pixels",
-        "num_proxy_codes": pixel.get("num_embeddings", 1024),
+        "num_teacher_codes": pixel.get("num_embeddings", 1024),
         "pixel_decoder": maskgit_vqgan.read_config(vqgan)["net"] if has_pixel_decoder else None,
     }
 
