@@ -1,4 +1,4 @@
-"""The smallest tokenizer with ordered tokens: brightness of ever smaller parts of an 8 x 8 picture, which add up."""
+"""The smallest tokenizer with ordered tokens: brightness of ever smaller parts of an 8 x 8 image, which add up."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class OrderedConfig(Config):
 
 
 class OrderedTokenizer(Tokenizer[OrderedConfig]):
-    """Coefficients of the picture's mean over ever finer halves (an orthogonal Haar basis along the columns): each reduces the error."""
+    """Coefficients of the image's mean over ever finer halves (an orthogonal Haar basis along the columns): each reduces the error."""
 
     config_class = OrderedConfig
 

@@ -1,4 +1,4 @@
-"""Small ICC profiles, written byte by byte, whose effect on a picture cannot be overlooked."""
+"""Small ICC profiles, written byte by byte, whose effect on a image cannot be overlooked."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ def swapped_rgb() -> bytes:
     return _profile(b"mntr", b"RGB ", b"XYZ ", tags)
 
 
-def linear_grey() -> bytes:
-    """Grey values proportional to light."""
+def linear_gray() -> bytes:
+    """Gray values proportional to light."""
     return _profile(b"mntr", b"GRAY", b"XYZ ", {b"kTRC": _curve(1.0)})
 
 
 def red_for_cyan() -> bytes:
     """A press whose first ink is red; any other ink prints black."""
     white, red, black = (255, 128, 128), (138, 209, 198), (0, 128, 128)  # 8-bit Lab
-    colours = [white if corner == 0 else red if corner == 0b1000 else black for corner in range(16)]
+    colors = [white if corner == 0 else red if corner == 0b1000 else black for corner in range(16)]
     identity = bytes(range(256))
     matrix = b"".join(_fixed(value) for value in (1, 0, 0, 0, 1, 0, 0, 0, 1))
-    table = b"mft1\0\0\0\0" + bytes((4, 3, 2, 0)) + matrix + identity * 4 + b"".join(map(bytes, colours)) + identity * 3
+    table = b"mft1\0\0\0\0" + bytes((4, 3, 2, 0)) + matrix + identity * 4 + b"".join(map(bytes, colors)) + identity * 3
     return _profile(b"prtr", b"CMYK", b"Lab ", {b"A2B0": table})
 
 

@@ -1,4 +1,4 @@
-"""What text a tokenizer reads: how many embeddings of which width, and whose."""
+"""The text that a tokenizer reads: how many embeddings of how many channels, and of which encoder."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Emu3VqConfig(LibraryConfig):
 
     @property
     def stride(self) -> int:
-        """Pixels per id along a side."""
+        """Pixels per token along a side."""
         return int(2 ** (len(self.channel_multiplier) - 1))
 
 

@@ -1,4 +1,4 @@
-"""What TiTok and the tokenizers built on it have in common: a ViT writes a picture into N latents, another reads them."""
+"""What TiTok and the tokenizers built on it have in common: a ViT writes an image into N latents, another reads them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class LatentViTConfig(Config):
 
     @property
     def layout(self) -> TokenLayout:
-        """N ids, or N continuous latents."""
+        """N tokens, or N continuous latents."""
         segment = (
             Segment(name="latents", shape=(self.num_latent_tokens,), channels=self.quantizer.dim)
             if isinstance(self.quantizer, GaussianConfig)

@@ -29,8 +29,8 @@ class TamingConfig(Config):
 
     Attributes:
         image_size: side that files are resized and cropped to; tensors of any multiple of the stride are taken as they are.
-        encoder, decoder: the two nets; `latent_channels` is the width on the far side of the 1x1 convolutions.
-        quantizer: its `dim` is the width on their near side.
+        encoder, decoder: the two nets; `latent_channels` are the channels between net and 1x1 convolution.
+        quantizer: its `dim` are the channels between the 1x1 convolutions.
     """
 
     image_size: int = Field(default=256, gt=0)
@@ -52,7 +52,7 @@ class TamingConfig(Config):
 
     @property
     def vocab_size(self) -> int | tuple[int, ...]:
-        """Number of ids; a tuple where a position may have several."""
+        """Number of codes; a tuple where a position may have several token indices."""
         return self.quantizer.vocab_size if isinstance(self.quantizer, BinaryQuantizerConfig) else self.quantizer.codebook_size
 
 

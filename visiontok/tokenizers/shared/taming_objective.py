@@ -14,9 +14,9 @@ _FILE_KEYS = ReferenceKeys(
     read=("model.init_args.{*}",),
     ignored={
         "model.class_path": "names a class of the authors' code, which is never imported",
-        "seed_everything": "a recipe's `seed` says it",
-        "trainer.{*}": "devices, precision, length and callbacks of training; a recipe says them",
-        "data.{*}": "data of training; a recipe's `data` says it",
+        "seed_everything": "set by a recipe's `seed`",
+        "trainer.{*}": "devices, precision, length and callbacks of training; set by a recipe",
+        "data.{*}": "data of training; set by a recipe's `data`",
         "ckpt_path": "a file of the authors' runs",
     },
 )
@@ -54,7 +54,7 @@ _FIXED: Mapping[str, Any] = {
 
 
 def model_arguments(config: Mapping[str, Any], *, source: str) -> Mapping[str, Any]:
-    """The arguments of the authors' model: the configuration itself, or what stands under `model.init_args` of a whole training file.
+    """The arguments of the authors' model: the configuration itself, or what is under `model.init_args` of a whole training file.
 
     Raises:
         ConfigError: for unknown keys of a whole file.
@@ -66,7 +66,7 @@ def model_arguments(config: Mapping[str, Any], *, source: str) -> Mapping[str, A
 
 
 def read_objective(arguments: Mapping[str, Any], *, vgg: Path, source: str) -> ReconstructionConfig:
-    """The objective of the authors' training; where their configuration is silent, their code's defaults stand.
+    """The objective of the authors' training; missing keys have the defaults of their code.
 
     Their pixels lie in [-1, 1], ours in [0, 1]: an absolute distance there is twice ours.
 

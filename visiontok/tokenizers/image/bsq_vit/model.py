@@ -25,7 +25,7 @@ class BsqVitConfig(Config):
     Attributes:
         image_size: side of the square image in pixels; the position tables are absolute, so no other size is taken.
         encoder, decoder: sizes of the two ViTs.
-        head_dim: width of the decoder's last hidden layer.
+        head_dim: dimension of the decoder's last hidden layer.
         quantizer: a binary one.
         pixel_range: what black and white are to the model; reconstructions are clamped to it.
     """

@@ -46,7 +46,7 @@ CONFIG_KEYS = ReferenceKeys(
     ),
     ignored={
         "beta": "the authors' code overwrites it, see `COMMITMENT_WEIGHT`",
-        "cb_entropy_compute": "the authors' code takes the entropy of the batch over groups, whatever it says",
+        "cb_entropy_compute": "the authors' code takes the entropy of the batch over groups, whatever its value",
         "vitconfig.drop_rate": "0 in every release",
         "dvitconfig.drop_rate": "0 in every release",
     },
@@ -70,10 +70,10 @@ FILE_KEYS = ReferenceKeys(
                 "warm_up_steps", "max_decay_steps", "lr_start", "lr_max", "lr_min",
             )),
         )},
-        **{f"data.{key}": "data of training; a recipe's `data` says it" for key in (
+        **{f"data.{key}": "data of training; set by a recipe's `data`" for key in (
             "image_size", "batch_size", "num_workers", "use_hflip_aug", "train.{*}", "val.{*}",
         )},
-        "evaluation.{*}": "of the authors' evaluation; a suite says its own",
+        "evaluation.{*}": "of the authors' evaluation; set by a suite",
         "wandb.{*}": "names of the authors' runs",
     },
 )  # fmt: skip

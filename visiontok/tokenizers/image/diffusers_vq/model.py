@@ -52,7 +52,7 @@ class DiffusersVqConfig(LibraryConfig):
 
 
 class DiffusersVq(LibraryGridVq[DiffusersVqConfig]):
-    """Nearest code without normalisation; with `norm_type` "spatial" the decoder's norms read the codes too."""
+    """Nearest code without normalization; with `norm_type` "spatial" the decoder's norms read the codes too."""
 
     config_class = DiffusersVqConfig
     library: ClassVar = "diffusers"

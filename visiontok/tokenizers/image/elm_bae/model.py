@@ -22,12 +22,12 @@ from visiontok.tokenizers.shared.grid import grid_layout
 
 
 class ElmBaeConfig(Config):
-    """Sizes of the model; the defaults are the released ones with two ids of 10 bits per position.
+    """Sizes of the model; the defaults are the released ones with two token indices of 10 bits per position.
 
     Attributes:
         image_size: side that files are resized and cropped to; tensors of any multiple of the stride are taken as they are.
         encoder, decoder: the two nets; their `latent_channels` equal the quantizer's `dim`.
-        quantizer: the bits; every chunk of them is one id.
+        quantizer: the bits; every chunk of them is one token index.
     """
 
     image_size: int = Field(default=256, gt=0)
@@ -50,7 +50,7 @@ class ElmBaeConfig(Config):
 class ElmBae(Tokenizer[ElmBaeConfig]):
     """Convolutional encoder, bits, convolutional decoder. Images in [0, 1] inside too.
 
-    `encode` thresholds the bits and is reproducible; with a generator it draws them, as the authors do wherever they encode.
+    `encode` thresholds the bits and is reproducible; with noise it draws them, as the authors do wherever they encode.
     """
 
     config_class = ElmBaeConfig

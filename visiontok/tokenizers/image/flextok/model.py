@@ -42,7 +42,7 @@ class FlexTokConfig(Config):
         num_registers: the longest sequence of tokens N.
         quantizer: finite scalars; their product is the vocabulary.
         encoder, decoder: sizes of the two transformers.
-        time_features, time_scale: how the decoder is told the time, see `TimestepEmbedding`.
+        time_features, time_scale: how the decoder embeds the time, see `TimestepEmbedding`.
         nested_dropout: how many tokens the decoder sees at a training step.
         null_probability: share of the training samples whose tokens it does not see at all, which is what guidance guides away from.
         flow_times: at which times it is trained.

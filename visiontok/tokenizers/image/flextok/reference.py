@@ -94,7 +94,7 @@ _IGNORED: Mapping[str, str] = {
     "compile_block_mask": "speed",
     "dtype_override": "computation follows the model's dtype",
     "flatten_patches": "a shape inside the authors' code",
-    "frozen": "a recipe's `model.freeze` says it",
+    "frozen": "set by a recipe's `model.freeze`",
     "force_vae_encode": "images are always encoded",
     "intermediate_layers": "features for a training loss",
     "max_seq_len": "bounds a buffer",

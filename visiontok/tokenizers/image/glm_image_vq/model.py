@@ -59,7 +59,7 @@ class GlmImageVqConfig(LibraryConfig):
     @model_validator(mode="after")
     def _check(self) -> GlmImageVqConfig:
         if self.vision.hidden_size != self.latent_channels:
-            raise ValueError(f"features of width {self.vision.hidden_size} are no latents of {self.latent_channels} channels: make them equal")
+            raise ValueError(f"vision.hidden_size {self.vision.hidden_size} must equal latent_channels {self.latent_channels}")
         if self.image_size % self.vision.patch_size:
             raise ValueError(f"patches of {self.vision.patch_size} pixels do not divide an image of {self.image_size}")
         return self
@@ -88,8 +88,8 @@ class GlmImageVq(LibraryVq[GlmImageVqConfig]):
         vq = library.GlmImageVQVAE(settings.GlmImageVQVAEConfig(**config.library_arguments()))
         super().__init__(config, network=vq, normalize=True)
         self.encoder = library.GlmImageVisionModel(settings.GlmImageVisionConfig(**config.vision.library_arguments()))
-        self.register_buffer("_mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("_std", torch.tensor(STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("_mean", torch.tensor(MEAN, dtype=torch.float32).view(3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(STD, dtype=torch.float32).view(3, 1, 1), persistent=False)
         self.preprocessing = ImagePreprocessing(size=config.image_size, tensors_keep_size=True, multiple_of=self.stride)
         side = config.image_size // self.stride
         self.layout = grid_layout((side, side), stride=self.stride, vocab_size=config.num_embeddings)
@@ -107,8 +107,8 @@ class GlmImageVq(LibraryVq[GlmImageVqConfig]):
         grid = (height // patch, width // patch)
         normalized = (signal - self._mean) / self._std
         patches = normalized.unflatten(3, (grid[1], patch)).unflatten(2, (grid[0], patch)).permute(0, 2, 4, 1, 3, 5).flatten(0, 2).flatten(1)
-        places = torch.tensor([[1, *grid]] * batch, device=signal.device)
-        features: Tensor = self.encoder(patches, grid_thw=places).last_hidden_state
+        sizes = torch.tensor([[1, *grid]] * batch, dtype=torch.int64, device=signal.device)
+        features: Tensor = self.encoder(patches, grid_thw=sizes).last_hidden_state
         latents: Tensor = self.quant_conv(features.view(batch, *grid, -1).permute(0, 3, 1, 2))
         return latents.permute(0, 2, 3, 1)
 

@@ -16,7 +16,7 @@ from visiontok.tokenizers.shared.taming_objective import IGNORED_KEYS, LOSS_KEYS
 SOURCE = "the IBQ reference configuration"
 
 ENTROPY_WEIGHT = 0.05
-"""Of the entropy terms in every release, for configurations without `lossconfig`, where it stands."""
+"""Of the entropy terms in every release, for configurations without `lossconfig`, which hold it."""
 
 CONFIG_KEYS = ReferenceKeys(
     read=(

@@ -15,7 +15,7 @@ Positive = Annotated[int, Field(gt=0)]
 
 
 class JanusVqConfig(LibraryConfig):
-    """Fields of `JanusVQVAEConfig`, by its names; `num_patches` is the number of ids along a side."""
+    """Fields of `JanusVQVAEConfig`, by its names; `num_patches` is the number of tokens along a side."""
 
     embed_dim: Positive = 8
     num_embeddings: Positive = 16384

@@ -1,7 +1,7 @@
 """KARL (Duggal et al. 2025, "Single-pass Adaptive Image Tokenization for Minimum Program Search"): as many tokens as an image needs.
 
-A ViT distils the grid of a base tokenizer into latent tokens, on the condition that the
-reconstruction may lose so much and no more, and says of every token whether it is needed; a second ViT writes the grid from those that are.
+A ViT distills the grid of a base tokenizer into latent tokens, given a target error of the
+reconstruction, and predicts of every token whether it is needed; a second ViT writes the grid from those that are.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from visiontok.tokenizers.image.karl.reference import KEY_MAP, convert_weights, 
 from visiontok.tokens import Latents, Segment, TokenLayout, Tokens
 
 QUALITIES = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.09, 0.1, 0.12, 0.14, 0.16, 0.18, 0.2, 0.24, 0.28, 0.32, 0.38)
-"""Mean absolute errors that can be asked for; a wish in between means the next larger one."""
+"""Mean absolute errors that can be requested; one in between means the next larger one."""
 
-_WISHED_UP_TO = 0.04
-"""The first pass of training asks for qualities up to this one."""
+_FIRST_PASS_LIMIT = 0.04
+"""The first pass of training requests qualities up to this one."""
 
 
 class KarlConfig(Config):
@@ -50,11 +50,11 @@ class KarlConfig(Config):
         base: the tokenizer below; see `karl_base`.
         encoder, decoder: sizes of the two ViTs; their patches are the positions of the base.
         quantizer: a codebook ("vq") or none ("continuous").
-        halting_dim: hidden width of the head that says which tokens are needed.
+        halting_dim: hidden dimension of the head that predicts which tokens are needed.
         halting_threshold: a token is dropped if its halting probability exceeds this.
         halting_weight: multiplies the loss terms of halting. Beside a cross-entropy 1 is right; beside squared errors of pixels, a hundred times
-            smaller, it drowns what the tokens should say.
-        default_max_loss: mean absolute error on [0, 1] that may be lost where nobody says.
+            smaller, it dominates the others.
+        default_max_loss: target mean absolute error on [0, 1] where a call gives none.
         training_lengths: token counts that the first pass of training draws from.
         stage: what training compares: "distillation" predictions with the frozen base's own tokens, "pixels" images, by the recipe's objective.
     """
@@ -78,14 +78,14 @@ class KarlConfig(Config):
     def _check(self) -> KarlConfig:
         longest = max(self.num_latent_tokens, *self.training_lengths)
         if longest > self.max_latent_tokens:
-            raise ValueError(f"{longest} tokens are asked for, but max_latent_tokens is {self.max_latent_tokens}")
+            raise ValueError(f"{longest} tokens are requested, but max_latent_tokens is {self.max_latent_tokens}")
         for name, vit in (("encoder", self.encoder), ("decoder", self.decoder)):
             if vit.patch_size != self.base.stride:
                 raise ValueError(f"{name}: a patch of {vit.patch_size} pixels must be a position of the base, {self.base.stride} pixels")
         if self.image_size % self.base.stride:
             raise ValueError(f"positions of {self.base.stride} pixels do not divide an image of {self.image_size}")
         if self.encoder.dim <= self.base.channels:
-            raise ValueError(f"an encoder of width {self.encoder.dim} has no room for patches beside the base's {self.base.channels} channels")
+            raise ValueError(f"an encoder of dim {self.encoder.dim} has no channels for patches beside the {self.base.channels} channels of the base")
         return self
 
 
@@ -110,7 +110,7 @@ class Karl(Tokenizer[KarlConfig]):
     """Base tokenizer, latent-distillation encoder with halting, quantizer, latent-distillation decoder.
 
     State:
-        quality_odds: (19,) how likely training asks for each quality.
+        quality_odds: (19,) how likely training requests each quality.
     """
 
     config_class = KarlConfig
@@ -153,7 +153,7 @@ class Karl(Tokenizer[KarlConfig]):
         return other
 
     def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
-        """As many tokens as each image needs for `default_max_loss`, or exactly as many as asked for, without halting."""
+        """As many tokens as each image needs for `default_max_loss`, or exactly as many as requested, without halting."""
         if options.lengths is not None:
             return self._kept_tokens(signal, options.lengths, None, options.noise)
         return self._kept_tokens(signal, torch.tensor([self.layout.length]), self.config.default_max_loss, options.noise)
@@ -197,7 +197,7 @@ class Karl(Tokenizer[KarlConfig]):
         return self.base.pixels(self.predict(latents, positions=positions, kept=None if bool(kept.all()) else kept))
 
     def distill(self, images: Tensor, features: Tensor, quality: Tensor, *, num_tokens: int) -> tuple[Tensor, Tensor]:
-        """Images with their base's features, asked for a quality (B,) each -> latents (B, num_tokens, D) and halting logits (B, num_tokens)."""
+        """Images with their base's features, with a requested quality (B,) each -> latents (B, num_tokens, D) and halting logits (B, num_tokens)."""
         known = torch.tensor(QUALITIES, device=images.device)
         condition = torch.searchsorted(known, quality.to(known)).clamp_max(len(QUALITIES) - 1)
         return self.encoder(images, features, condition, num_tokens=num_tokens)
@@ -226,12 +226,12 @@ class Karl(Tokenizer[KarlConfig]):
         return TokenizerOutput(self.base.pixels(only.predicted), tokens, quantized.latents, quantized.losses, quantized.stats)
 
     def two_passes(self, signal: Tensor, *, num_tokens: int, quality: Tensor, noise: Tensor | None = None) -> TokenizerOutput:
-        """One iteration of training: see what is lost with some number of tokens, then ask for that loss and expect that number.
+        """One iteration of training: measure the error with some number of tokens, then request that error and expect that number.
 
         Args:
             signal: (B, 3, S, S) in [0, 1].
             num_tokens: of the first pass, in which none is dropped. The second has T, of which those from `num_tokens` on should be.
-            quality: (B,) asked for in the first pass. The second asks for the error that the first one made.
+            quality: (B,) requested in the first pass. The second requests the error that the first one made.
             noise: for bases that draw; see `Base.noise`.
         """
         features = self.base.features(signal, noise)
@@ -277,7 +277,7 @@ class Karl(Tokenizer[KarlConfig]):
         return self._kept(self.quantizer(all_latents), all_kept)
 
     def _kept(self, quantized: Quantized, kept: Tensor) -> Tokens | Latents:
-        """What is left of all T tokens of every image where `kept` (B, T)."""
+        """The kept ones of all T tokens of every image where `kept` (B, T)."""
         if quantized.indices is None:
             return Latents((quantized.latents * kept[..., None]).detach(), self.layout)
         samples = [indices[row] for indices, row in zip(quantized.indices, kept, strict=True)]
@@ -285,7 +285,7 @@ class Karl(Tokenizer[KarlConfig]):
 
     @torch.no_grad()
     def _lower_odds(self, lost: Tensor) -> None:
-        """Ask less often for qualities that this batch already reaches."""
+        """Request less often the qualities that this batch already reaches."""
         known = torch.tensor(QUALITIES, device=lost.device)
         self.quality_odds[known >= lost.min()] *= 0.99
         self.quality_odds /= self.quality_odds.sum()
@@ -302,12 +302,12 @@ class Karl(Tokenizer[KarlConfig]):
 
 
 def _even_odds() -> Tensor:
-    """(19,): the qualities that training asks for, equally likely at first."""
-    wished = torch.tensor(QUALITIES) <= _WISHED_UP_TO
-    return wished / wished.sum()
+    """(19,): the qualities that training requests, equally likely at first."""
+    requested = torch.tensor(QUALITIES) <= _FIRST_PASS_LIMIT
+    return requested / requested.sum()
 
 
 def _halting_loss(logits: Tensor, *, halt: bool) -> Tensor:
     """Binary cross-entropy of logits (B, n) that should all halt, or all stay; 0 for none."""
-    wanted = torch.full_like(logits, float(halt))
-    return F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / max(logits.numel(), 1)
+    target = torch.full_like(logits, float(halt))
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / max(logits.numel(), 1)

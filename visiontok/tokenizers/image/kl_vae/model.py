@@ -29,13 +29,13 @@ class KlVaeConfig(Config):
 
     Attributes:
         image_size: side that files are resized and cropped to; tensors of any multiple of the stride are taken as they are.
-        channels: width of each level, the finest first; every level but the last halves the sides.
+        channels: of each level, the finest first; every level but the last halves the sides.
         num_res_blocks: per level of the encoder; the decoder has one more.
         norm_groups: of every GroupNorm.
-        stem_channels: width of the encoder's first convolution; None for that of the first level.
+        stem_channels: of the encoder's first convolution; None for that of the first level.
         encoder_attention, decoder_attention: levels whose residual blocks are each followed by attention, 0 being the finest.
         middle_attention: whether both nets attend between their two middle blocks.
-        quant_conv, post_quant_conv: whether 1x1 convolutions stand around the bottleneck.
+        quant_conv, post_quant_conv: whether 1x1 convolutions are around the bottleneck.
         bottleneck: the posterior; its `dim` are the latent channels, its `scale` and `shift` what consumers of the latents expect.
     """
 
@@ -72,7 +72,7 @@ class KlVaeConfig(Config):
 class KlVae(Tokenizer[KlVaeConfig]):
     """Convolutional encoder, Gaussian posterior, convolutional decoder. Continuous: gives `Latents`.
 
-    `encode` gives the posterior's mode, or a sample when it is given a generator. As a front end of another model:
+    `encode` gives the posterior's mode, or a sample when noise is given. As a front end of another model:
     `vae.quantizer(vae.encode_latents(images)).latents` are the scaled latents (B, h, w, D), `vae.decode_latents(...)` the way back.
     """
 

@@ -1,7 +1,7 @@
 """MQT, the Matryoshka Query Transformer (Hu et al. 2024, arXiv 2405.19315): image features as 1 to 256 continuous tokens for a language model.
 
 Not a tokenizer of pixels: it takes the features that a CLIP gave, and what it writes is read by a language model, so there is no decoder. It
-stands here for its tokens, any prefix of which represents the picture.
+is here for its tokens, any prefix of which represents the image.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class MqtConfig(Config):
     """Sizes of an MQT.
 
     Attributes:
-        query_side: of the square grid on which the queries have their places; its square is the longest sequence M.
+        query_side: of the square grid of query positions; its square is the longest sequence M.
         feature_side: of the square grid of features that it reads.
-        feature_dim: width of a feature.
-        output_dim: width of a token, that of the language model.
+        feature_dim: of a feature.
+        output_dim: of a token, that of the language model.
         num_heads: attention heads; must divide `feature_dim`.
         patch_size: pixels per feature along a side.
         nested_dropout: how many tokens a training step keeps.
@@ -51,7 +51,7 @@ class MqtConfig(Config):
 
 
 class Mqt(Tokenizer[MqtConfig]):
-    """Image features -> `Latents` of any wanted length. `decode` is refused: only a language model reads them."""
+    """Image features -> `Latents` of any length up to M, which a language model reads. It only encodes."""
 
     config_class = MqtConfig
     can_decode = False

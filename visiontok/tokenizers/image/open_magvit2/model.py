@@ -40,7 +40,7 @@ class OpenMagvit2Config(Config):
     Attributes:
         image_size: side that files are resized and cropped to; tensors of any multiple of the stride are taken as they are.
         net: encoder and decoder.
-        quantizer: lookup-free; as many bits as the net has latent channels. With `chunks`, a position has several ids.
+        quantizer: lookup-free; as many bits as the net has latent channels. With `chunks`, a position has several token indices.
     """
 
     image_size: int = Field(default=256, gt=0)
@@ -50,7 +50,7 @@ class OpenMagvit2Config(Config):
     @model_validator(mode="after")
     def _check(self) -> OpenMagvit2Config:
         if (self.quantizer.input_dim or self.quantizer.dim) != self.net.latent_channels:
-            raise ValueError(f"{self.quantizer.dim} bits cannot stand for {self.net.latent_channels} latent_channels: make them equal")
+            raise ValueError(f"{self.quantizer.dim} bits cannot represent {self.net.latent_channels} latent_channels: make them equal")
         if self.image_size % self.net.stride:
             raise ValueError(f"an image of {self.image_size} pixels is no multiple of the stride {self.net.stride}")
         return self

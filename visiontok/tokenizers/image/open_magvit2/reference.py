@@ -21,7 +21,7 @@ CONFIG_KEYS = ReferenceKeys(
         *(f"ddconfig.{key}" for key in ("z_channels", "resolution", "in_channels", "out_ch", "ch", "ch_mult", "num_res_blocks")),
     ),
     ignored={
-        "ddconfig.double_z": "the bits are the encoder's channels, whatever it says",
+        "ddconfig.double_z": "the bits are the encoder's channels, whatever its value",
         "lossconfig.params.codebook_enlarge_steps": "of a weight that falls with the steps, which every release switches off by the ratio 0",
         **IGNORED_KEYS,
     },

@@ -74,7 +74,7 @@ class RobustTokConfig(Config):
         return self.quantizer.quantizer if isinstance(self.quantizer, ProductQuantizerConfig) else self.quantizer
 
     def layout(self) -> TokenLayout:
-        """A grid of ids, or one grid per scale, with one id per branch at every position."""
+        """A grid of tokens, or one grid per scale, with one token per branch at every position."""
         branch = self.branch
         is_multi_scale = isinstance(branch, MultiScaleQuantizerConfig)
         codes = branch.quantizer if is_multi_scale else branch
@@ -139,16 +139,16 @@ class RobustTok(Tokenizer[RobustTokConfig]):
         return (self.decoder(latents) + 1) / 2
 
     def next_scale_inputs(self, tokens: Tokens) -> Tensor:
-        """What a next-scale generator reads of these tokens, (B, positions of all scales but the first, P C); see `MultiScaleQuantizer`.
+        """The input of a next-scale generator for these tokens, (B, positions of all scales but the first, P C); see `MultiScaleQuantizer`.
 
         Raises:
             TokenError: for models without scales.
         """
         if not isinstance(self.config.branch, MultiScaleQuantizerConfig):
             raise TokenError("this model has a single scale, so there is no next one to predict")
-        ids = tokens.indices.unflatten(1, (-1, self.config.num_branches)).unbind(dim=-1)
+        by_branch = tokens.indices.unflatten(1, (-1, self.config.num_branches)).unbind(dim=-1)
         branches = [module for module in self.quantizer.modules() if isinstance(module, MultiScaleQuantizer)]
-        return torch.cat([branch.next_scale_inputs(part) for branch, part in zip(branches, ids, strict=True)], dim=-1)
+        return torch.cat([branch.next_scale_inputs(part) for branch, part in zip(branches, by_branch, strict=True)], dim=-1)
 
     def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
         """Tokens of all scales, or of the first ones, coarse to fine; samples of different numbers of scales may share a batch."""

@@ -36,7 +36,7 @@ CONFIG_KEYS = ReferenceKeys(
         "alpha", "beta", "delta", "anneal_start", "anneal_end", "end_ratio", "enc_type", "dec_type",
     ),
     ignored={
-        "vq_model": "its name says the stride, which follows from the ViTs' patches",
+        "vq_model": "its name gives the stride, which follows from the ViTs' patches",
         "half_sem": "builds a projection that the authors' forward pass never uses",
         "detail_guide": _DETAIL,
         "detail_loss_weight": _DETAIL,
@@ -59,7 +59,7 @@ CONFIG_KEYS = ReferenceKeys(
         **dict.fromkeys(("lr", "disc_lr", "lr_scheduler", "weight_decay", "disc_weight_decay", "beta1", "beta2", "max_grad_norm", "ema"), _RECIPE),
         **dict.fromkeys(
             ("global_batch_size", "epochs", "global_seed", "num_workers", "gradient_accumulation_steps", "mixed_precision", "compile", "dataset"),
-            "length, batch size, data and precision of training; a recipe says them",
+            "length, batch size, data and precision of training; set by a recipe",
         ),
         **dict.fromkeys(
             (

@@ -51,7 +51,7 @@ _SETTINGS: Mapping[str, frozenset[str]] = {
 
 _IGNORED: Mapping[str, str] = {
     "common": "folders, logging and precision of the authors' runs; a recipe has its own",
-    "model": "which parts the authors' training freezes; a recipe's `model.freeze` says it",
+    "model": "which parts the authors' training freezes; set by a recipe's `model.freeze`",
     "optimize": "a recipe's `optimizer` and `schedule` say it",
     "is_text_tokenized": "of a language model",
     "pretrained_dit_path": "a file of Stable Diffusion 3, from which training starts; the weights are in the checkpoint",
@@ -60,12 +60,12 @@ _IGNORED: Mapping[str, str] = {
     "enc_decay": "of that average",
     "L2_lr": "0 in every release: no loss on latents",
     "two_part_losses": "false in every release",
-    "noise_schedule_config": "the authors' code draws times uniformly, whatever it says",
+    "noise_schedule_config": "the authors' code draws times uniformly, whatever its value",
     "enable_enc_variable_size": "sizes are those of image_size",
     "xavier_init": "initialization",
     "init_method": "initialization",
-    "train_filter": "which parts the authors' training changes; a recipe's `model.freeze` says it",
-    "freeze_filter": "which parts the authors' training freezes; a recipe's `model.freeze` says it",
+    "train_filter": "which parts the authors' training changes; set by a recipe's `model.freeze`",
+    "freeze_filter": "which parts the authors' training freezes; set by a recipe's `model.freeze`",
 }
 """Keys that decide nothing here -> the reason."""
 

@@ -1,6 +1,6 @@
-"""TA-TiTok (Kim et al. 2025, arXiv 2501.07730): a single-stage TiTok whose decoder also reads what the picture shows, in words.
+"""TA-TiTok (Kim et al. 2025, arXiv 2501.07730): a single-stage TiTok whose decoder also reads a text that describes the image.
 
-The encoder is TiTok's. The decoder's sequence is [class | mask tokens | latents | text]: latents then need not say what the text says already.
+The encoder is TiTok's. The decoder's sequence is [class | mask tokens | latents | text]: the latents need not encode what the text says.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class TaTiTokConfig(LatentViTConfig):
     """Sizes of a TA-TiTok.
 
     Attributes:
-        text: the embeddings that the decoder reads: 77 of width 768, the last layer of CLIP ViT-L/14 (336 pixels), in the released models.
+        text: the embeddings that the decoder reads: 77 of 768 channels, the last layer of CLIP ViT-L/14 (336 pixels), in the released models.
     """
 
     text: TextConfig = TextConfig()
@@ -78,7 +78,7 @@ class TaTiTok(TextTokenizer[TaTiTokConfig]):
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> TaTiTokConfig:
         """From the authors' nested configuration, as TiTok's; `text_encoder`, which is not in theirs, names the text encoder.
 
-        Their `clustering_vq` says how the codebook moves in training. Its average usage is not among released weights, so it is left out here:
+        Their `clustering_vq` is about how the codebook moves in training. Its average usage is not among released weights, so it is ignored:
         set `quantizer.clustering` to train on.
         """
         model = config.get("model", {}).get("vq_model", {})

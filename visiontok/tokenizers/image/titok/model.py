@@ -1,8 +1,7 @@
 """TiTok (Yu et al. 2024, "An Image is Worth 32 Tokens"): a ViT that writes an image into a few latent tokens, and one that reads them.
 
-Three flavors, told apart by `head` and `pixel_decoder`:
-the single-stage model predicts pixels; the first-stage model predicts the codes of MaskGIT's VQGAN; the second-stage model sends those
-predictions, softly, through the VQGAN's decoder.
+Three variants, by `head` and `pixel_decoder`: the single-stage model predicts pixels; the first-stage model predicts the codes of MaskGIT's VQGAN;
+the second-stage model sends those predictions, softly, through the VQGAN's decoder.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from visiontok.tokenizers.shared.latent_vit import LatentViTConfig
 
 
 class TiTokConfig(LatentViTConfig):
-    """Sizes and flavour of a TiTok.
+    """Sizes and variant of a TiTok.
 
     Attributes:
         latent_read: how latents are read from the encoder's outputs; see `LatentViTEncoder`.
@@ -42,7 +41,7 @@ class TiTokConfig(LatentViTConfig):
     pixel_decoder: ConvNetConfig | None = None
 
     @model_validator(mode="after")
-    def _check_flavour(self) -> TiTokConfig:
+    def _check_variant(self) -> TiTokConfig:
         if self.pixel_decoder is not None and self.head != "codes":
             raise ValueError('a pixel_decoder reads predicted codes: it needs head "codes"')
         if isinstance(self.quantizer, GaussianConfig) and self.head == "codes":

@@ -1,6 +1,6 @@
 """TokenBridge (Wang et al. 2025): a trained continuous tokenizer whose latents are quantized afterwards, dimension by dimension.
 
-The published one stands on the KL-16 autoencoder; any other continuous image tokenizer of this library can take its place.
+The published one quantizes the KL-16 autoencoder; other continuous image tokenizers of this library can be quantized too.
 """
 
 from __future__ import annotations
@@ -66,15 +66,15 @@ class TokenBridgeConfig(Config):
 
 
 class TokenBridge(Tokenizer[TokenBridgeConfig]):
-    """A continuous tokenizer with one id for every dimension of every latent. Images and reconstructions in [0, 1].
+    """A continuous tokenizer with one token index for every dimension of every latent. Images and reconstructions in [0, 1].
 
-    `encode` quantizes the posterior's mode, or a sample when it is given a generator, as the published figures were measured.
+    `encode` quantizes the posterior's mode, or a sample when noise is given, to which the published figures belong.
     """
 
     config_class = TokenBridgeConfig
 
     def __init__(self, config: TokenBridgeConfig, *, base: Tokenizer[Any] | None = None) -> None:
-        """Stand on `base` where one is given, whose configuration is that in `config`, else on a new one."""
+        """Quantize `base` where one is given, whose configuration is that in `config`, else a new one."""
         super().__init__(config)
         self.base: Tokenizer[Any] = base or config.base.build()
         assert isinstance(self.base.quantizer, GaussianBottleneck)
@@ -97,7 +97,7 @@ class TokenBridge(Tokenizer[TokenBridgeConfig]):
         """A trained continuous tokenizer, quantized: its weights are shared, not copied.
 
         Raises:
-            ConfigError: if the tokenizer is discrete, or of a family that has no place here.
+            ConfigError: if the tokenizer is discrete, or of another family.
         """
         families = {KlVae: "kl-vae", TiTok: "titok"}
         if type(base) not in families:
