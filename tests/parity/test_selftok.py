@@ -11,12 +11,12 @@ from torch.nn import functional as F
 import visiontok
 from visiontok.decoders.flow.sampling import FlowSampling, flow_times
 from visiontok.decoders.flow.training import flow_loss, mix
-from visiontok.decoders.flow.visible_tokens import VisibleTokens
 from visiontok.layers.nested_dropout import prefix_mask
 from visiontok.layers.patches import patchify
 from visiontok.quantizers.entropy_terms import LogFloor, entropy
 from visiontok.quantizers.gaussian import GaussianConfig
 from visiontok.tokenizers.image.selftok.model import FlowDecoding, Selftok
+from visiontok.tokenizers.image.selftok.visible_tokens import VisibleTokens
 
 NOT_KEPT = {"vq_train.cluster_size_wo_react": "a statistic of the authors' training code; nothing reads it"}
 VAE = GaussianConfig(dim=1, scale=1.5305, shift=0.0609).build()

@@ -75,8 +75,8 @@ def wrapped(family: type, network: torch.nn.Module):
     return model
 
 
-def assert_varied(ids: Tensor) -> None:
-    assert len(ids.unique()) > 3
+def assert_varied(indices: Tensor) -> None:
+    assert len(indices.unique()) > 3
 
 
 def test_chameleon_encodes_and_cannot_decode():

@@ -9,8 +9,9 @@ from training_recipes import GPT, TITOK
 
 import visiontok
 from visiontok.base.errors import ConfigError, VisiontokError
+from visiontok.core.identity import identify
 from visiontok.data import open_source
-from visiontok.data.tokenizing import identify, tokenize_source
+from visiontok.data.tokenizing import tokenize_source
 from visiontok.training import parse_recipe, train
 
 

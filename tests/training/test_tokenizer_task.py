@@ -1,9 +1,5 @@
-import importlib.machinery
-import importlib.util
 import io
 import json
-import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -222,23 +218,3 @@ def test_curves_for_tensorboard(tokenizer_recipe):
     events = EventAccumulator(str(Path(recipe["output"]) / "tensorboard")).Reload()
     written = [(event.step, event.value) for event in events.Scalars("reconstruction")]
     assert written == [(line["step"], pytest.approx(line["reconstruction"])) for line in lines(recipe["output"])]
-
-
-def test_wandb_must_be_installed_to_be_used(tokenizer_recipe, monkeypatch):
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "wandb" else found(name, *rest))
-    with pytest.raises(ConfigError, match="pip install wandb"):
-        train(parse_recipe(tokenizer_recipe(logging={"wandb": "project", "tensorboard": False})), cpu=True)
-
-
-def test_wandb_gets_every_logged_step(tokenizer_recipe, monkeypatch):
-    logged = {}
-    fake = types.ModuleType("wandb")
-    fake.__spec__ = importlib.machinery.ModuleSpec("wandb", None)
-    fake.init = lambda **options: types.SimpleNamespace(log=lambda values, step: logged.update({step: values}), finish=lambda: logged.update(end={}))
-    monkeypatch.setitem(sys.modules, "wandb", fake)
-    recipe = tokenizer_recipe(logging={"every": 4, "wandb": "project", "tensorboard": False})
-    children.run(recipe)
-    assert list(logged) == [4, 8, "end"]
-    written = {line["step"]: line["reconstruction"] for line in lines(recipe["output"])}
-    assert {step: logged[step]["reconstruction"] for step in written} == written

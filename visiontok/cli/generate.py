@@ -49,8 +49,8 @@ def generate(
     from rich.console import Console
     from rich.progress import track
 
+    from visiontok.core.identity import identify
     from visiontok.data.token_file import TokenFile
-    from visiontok.data.tokenizing import identify
     from visiontok.generators.decoding import SampleNoise
     from visiontok.signals.image_writing import image_grid, save_image
 

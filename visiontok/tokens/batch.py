@@ -94,7 +94,7 @@ class SampleBatch(ABC):
             extents=None if self.extents is None else self.extents[rows],
             extras={name: value[rows] for name, value in self.extras.items()},
         )
-        return part if self.extents is None else part._tight()
+        return part._tight()
 
     # What each sample holds.
 
@@ -249,16 +249,18 @@ class SampleBatch(ABC):
             lengths=lengths if shorter else None,
             positions=torch.cat([_widen(batch.columns.masked_fill(~batch.mask, PAD), width, PAD) for batch in batches]) if with_positions else None,
             extents=torch.cat([batch.sample_extents for batch in batches]) if differ else None,
-            extras={name: _joined_extra([batch.extras[name] for batch in batches]) for name in first.extras},
+            extras={name: cat_padded([batch.extras[name] for batch in batches]) for name in first.extras},
         )
         return joined._cut(lengths)._tight()
 
     def _tight(self) -> Self:
-        """With a layout no larger than the samples', and without extents where all are alike."""
-        if self.extents is None or not len(self):
+        """No wider than the samples, with a layout no larger than theirs, and without lengths or extents where all are alike."""
+        if (self.extents is None and self.lengths is None) or not len(self):
             return self
-        layout = self.layout.at(self.extents.amax(dim=0).tolist())
-        alike = bool((self.extents == self.extents[:1]).all())
+        layout, alike = self.layout, True
+        if self.extents is not None:
+            layout = layout.at(self.extents.amax(dim=0).tolist())
+            alike = bool((self.extents == self.extents[:1]).all())
         longest = int(self.sample_lengths.max())
         even = bool((self.sample_lengths == longest).all())
         return self.with_data(
@@ -401,7 +403,8 @@ def _level_mask(length: int, codebooks: int, kept: Sequence[Any], name: str, cou
     return codebook < count if codebooks > 1 else torch.ones(length, dtype=torch.bool)
 
 
-def _joined_extra(values: Sequence[Tensor]) -> Tensor:
+def cat_padded(values: Sequence[Tensor]) -> Tensor:
+    """Tensors (n, ...) of one number of axes behind each other, padded with zeros to the largest."""
     shape = [max(sizes) for sizes in zip(*(value.shape[1:] for value in values), strict=True)]
     padded = []
     for value in values:

@@ -1,4 +1,4 @@
-"""What the families with a grid of ids share: LlamaGen's tokenizer, IBQ, ELM's binary autoencoder."""
+"""What the families with a grid of tokens share: LlamaGen's tokenizer, IBQ, ELM's binary autoencoder."""
 
 from __future__ import annotations
 

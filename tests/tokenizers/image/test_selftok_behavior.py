@@ -1,4 +1,4 @@
-"""What Selftok promises beside parity: any prefix, reproducible pictures, an autoencoder that comes later, training of both decoders."""
+"""What Selftok promises beside parity: any prefix, reproducible images, an autoencoder that comes later, training of both decoders."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class LogitNormalTimes(TimeSchedule):
     def draw(self, samples: int, noise: Noise) -> Tensor:
         if self.stratified:
             uniform = noise.uniform(samples)
-            unit = torch.special.ndtri((torch.arange(samples, device=uniform.device) + uniform) / samples)
+            unit = torch.special.ndtri((torch.arange(samples, dtype=uniform.dtype, device=uniform.device) + uniform) / samples)
         else:
             unit = noise.normal(samples)
         return (self.mean + self.deviation * unit).sigmoid()

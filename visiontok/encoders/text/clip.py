@@ -62,7 +62,7 @@ class ClipText(TextEncoder):
         """(B, T) int64, filled up with 0. Case and runs of spaces are ignored; HTML entities become the characters that they mean."""
         cleaned = [" ".join(html.unescape(html.unescape(text)).split()).lower() for text in texts]
         rows = self._tokenizer(cleaned, truncation=True, max_length=self.length)["input_ids"]
-        return torch.tensor([row + [0] * (self.length - len(row)) for row in rows])
+        return torch.tensor([row + [0] * (self.length - len(row)) for row in rows], dtype=torch.int64)
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Tensor:

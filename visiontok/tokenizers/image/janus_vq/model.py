@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from visiontok.base.config import Positive
 from visiontok.tokenizers.shared.library_grid import LibraryGridVq
 from visiontok.tokenizers.shared.library_vq import LibraryConfig
-
-Positive = Annotated[int, Field(gt=0)]
 
 
 class JanusVqConfig(LibraryConfig):

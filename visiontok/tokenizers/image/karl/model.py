@@ -156,7 +156,7 @@ class Karl(Tokenizer[KarlConfig]):
         """As many tokens as each image needs for `default_max_loss`, or exactly as many as requested, without halting."""
         if options.lengths is not None:
             return self._kept_tokens(signal, options.lengths, None, options.noise)
-        return self._kept_tokens(signal, torch.tensor([self.layout.length]), self.config.default_max_loss, options.noise)
+        return self._kept_tokens(signal, torch.tensor([self.layout.length], dtype=torch.int64), self.config.default_max_loss, options.noise)
 
     def encode_to_target(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
         """As many tokens as the target needs: for a mean absolute error found in one pass, for other targets by encoding at about log2(T) lengths.
@@ -165,7 +165,7 @@ class Karl(Tokenizer[KarlConfig]):
         """
         target = options.target
         assert target is not None
-        most = torch.tensor([self.layout.length]) if options.lengths is None else options.lengths
+        most = torch.tensor([self.layout.length], dtype=torch.int64) if options.lengths is None else options.lengths
         if isinstance(target, MeanAbsoluteError):
             if isinstance(target.error, Tensor) and target.error.shape not in ((), (len(signal),)):
                 raise TokenError(f"{len(target.error)} target errors for {len(signal)} images; give one for each, or one for all")
@@ -180,7 +180,7 @@ class Karl(Tokenizer[KarlConfig]):
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, S, S) in [0, 1] -> all T latents (B, T, D) at the default quality."""
-        quality = torch.full((len(signal),), self.config.default_max_loss)
+        quality = torch.full((len(signal),), self.config.default_max_loss, dtype=torch.float32)
         return self.distill(signal, self.base.features(signal), quality, num_tokens=self.layout.length)[0]
 
     def decode_latents(self, latents: Tensor) -> Tensor:
@@ -198,7 +198,7 @@ class Karl(Tokenizer[KarlConfig]):
 
     def distill(self, images: Tensor, features: Tensor, quality: Tensor, *, num_tokens: int) -> tuple[Tensor, Tensor]:
         """Images with their base's features, with a requested quality (B,) each -> latents (B, num_tokens, D) and halting logits (B, num_tokens)."""
-        known = torch.tensor(QUALITIES, device=images.device)
+        known = torch.tensor(QUALITIES, dtype=torch.float32, device=images.device)
         condition = torch.searchsorted(known, quality.to(known)).clamp_max(len(QUALITIES) - 1)
         return self.encoder(images, features, condition, num_tokens=num_tokens)
 
@@ -218,9 +218,10 @@ class Karl(Tokenizer[KarlConfig]):
             source = as_noise(noise, signal.device)
             num_tokens = lengths[int(source.permutation(len(signal), len(lengths))[0, 0])]
             odds = self.quality_odds.cumsum(dim=0).to(torch.float32)
-            quality = torch.tensor(QUALITIES)[torch.searchsorted(odds, source.uniform(len(signal)), right=True).clamp_max(len(QUALITIES) - 1).cpu()]
+            rows = torch.searchsorted(odds, source.uniform(len(signal)), right=True).clamp_max(len(QUALITIES) - 1)
+            quality = torch.tensor(QUALITIES, dtype=torch.float32)[rows.cpu()]
             return self.two_passes(signal, num_tokens=num_tokens, quality=quality, noise=self.base.noise(signal, source))
-        quality = torch.full((len(signal),), self.config.default_max_loss)
+        quality = torch.full((len(signal),), self.config.default_max_loss, dtype=torch.float32)
         only = self._pass(signal, self.base.features(signal), quality, self.layout.length, halts=True)
         tokens, quantized = self._kept(only.quantized, only.kept), only.quantized
         return TokenizerOutput(self.base.pixels(only.predicted), tokens, quantized.latents, quantized.losses, quantized.stats)
@@ -286,7 +287,7 @@ class Karl(Tokenizer[KarlConfig]):
     @torch.no_grad()
     def _lower_odds(self, lost: Tensor) -> None:
         """Request less often the qualities that this batch already reaches."""
-        known = torch.tensor(QUALITIES, device=lost.device)
+        known = torch.tensor(QUALITIES, dtype=torch.float32, device=lost.device)
         self.quality_odds[known >= lost.min()] *= 0.99
         self.quality_odds /= self.quality_odds.sum()
 
@@ -303,7 +304,7 @@ class Karl(Tokenizer[KarlConfig]):
 
 def _even_odds() -> Tensor:
     """(19,): the qualities that training requests, equally likely at first."""
-    requested = torch.tensor(QUALITIES) <= _FIRST_PASS_LIMIT
+    requested = torch.tensor(QUALITIES, dtype=torch.float32) <= _FIRST_PASS_LIMIT
     return requested / requested.sum()
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.optional import import_optional
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.quantizers.gaussian import GaussianBottleneck, GaussianConfig
@@ -20,7 +20,6 @@ from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.kl_vae.reference import ATTENTION_DOWN, ATTENTION_UP, PLAIN_DOWN, PLAIN_UP, read_config, to_diffusers_names
 from visiontok.tokenizers.shared.grid import grid_layout
 
-Positive = Annotated[int, Field(gt=0)]
 Level = Annotated[int, Field(ge=0)]
 
 

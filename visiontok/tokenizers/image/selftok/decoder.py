@@ -11,9 +11,9 @@ from visiontok.base.noise import Noise
 from visiontok.decoders.flow.decoder import FlowDecoder
 from visiontok.decoders.flow.sampling import FlowSampling, Velocity
 from visiontok.decoders.flow.training import TimeSchedule
-from visiontok.decoders.flow.visible_tokens import VisibleTokens
 from visiontok.layers.patches import patchify, sincos_positions, unpatchify
 from visiontok.tokenizers.image.selftok.joint_transformer import Context, JointTransformer, JointTransformerConfig
+from visiontok.tokenizers.image.selftok.visible_tokens import VisibleTokens
 
 
 class JointFlowDecoder(FlowDecoder):

@@ -20,7 +20,6 @@ from visiontok.core.model import load_weights
 from visiontok.decoders.flow.guidance import Guidance
 from visiontok.decoders.flow.sampling import FlowSampling
 from visiontok.decoders.flow.training import FlowTimes, ModeTimes
-from visiontok.decoders.flow.visible_tokens import VisibleTokens
 from visiontok.quantizers.positional_vector import PositionalVectorConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
@@ -28,6 +27,7 @@ from visiontok.tokenizers.image.selftok.decoder import JointFlowDecoder, JointOn
 from visiontok.tokenizers.image.selftok.encoder import DualStreamConfig, DualStreamEncoder
 from visiontok.tokenizers.image.selftok.joint_transformer import JointTransformerConfig
 from visiontok.tokenizers.image.selftok.reference import KEY_MAP, center_of_table, convert_weights, read_config
+from visiontok.tokenizers.image.selftok.visible_tokens import VisibleTokens
 from visiontok.tokenizers.shared.flow_tokenizer import FlowTokenizer
 from visiontok.tokens import Segment, TokenLayout
 

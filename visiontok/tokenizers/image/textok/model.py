@@ -5,8 +5,8 @@ ViT-B of 12 layers; an encoder over patches, N latent queries and text tokens, o
 channels; a decoder over learned patch tokens, the N latents and the same text tokens; a frozen T5 encoder whose embeddings are projected linearly
 (T5-XL for images of 256 pixels, T5-XXL for 512); 32 to 256 latents, continuous.
 
-Chosen here, where the paper does not say: TA-TiTok's blocks, order of tokens, positions and pixel head; patches of 16 pixels; 128 text embeddings with
-learned positions and a projection for each side; a Gaussian posterior as the bottleneck.
+Chosen here, where the paper does not say: TA-TiTok's blocks, order of tokens, positions and pixel head; patches of 16 pixels; 128 text embeddings
+with learned positions and a projection for each side; a Gaussian posterior as the bottleneck.
 """
 
 from __future__ import annotations

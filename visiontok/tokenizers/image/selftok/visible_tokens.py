@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from visiontok.base.config import Config
-
-Positive = Annotated[int, Field(gt=0)]
+from visiontok.base.config import Config, Positive
 
 
 class VisibleTokens(Config):

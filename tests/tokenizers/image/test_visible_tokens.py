@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from visiontok.base.errors import ConfigError
 from visiontok.decoders.flow.sampling import flow_times
-from visiontok.decoders.flow.visible_tokens import VisibleTokens
+from visiontok.tokenizers.image.selftok.visible_tokens import VisibleTokens
 
 PUBLISHED = VisibleTokens(stages=(200, 400, 600, 800, 1000), tokens_per_stage=(192, 184, 72, 48, 16))
 
