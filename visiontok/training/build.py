@@ -8,12 +8,11 @@ from typing import Any
 from accelerate import Accelerator
 
 from visiontok.base.errors import ConfigError
-from visiontok.core.identity import TokenizerIdentity, check_same_tokenizer
+from visiontok.core.identity import TokenizerIdentity, check_same_tokenizer, identify
 from visiontok.core.text_tokenizer import TextTokenizer, encodes_with_text
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import DataBatch, EvalLoader, LoaderConfig, Source, Texts, TextsConfig, TrainLoader, open_source
 from visiontok.data.token_dataset import TokenDataset
-from visiontok.data.tokenizing import identify
 from visiontok.encoders.text import TextConfig
 from visiontok.generators.base import Generator
 from visiontok.generators.condition import TextCondition
@@ -82,7 +81,7 @@ def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> Genera
         dataset = TokenDataset(recipe.data.tokens)
         layout, class_names = dataset.layout, dataset.header.class_names
         num_classes = len(class_names) or (0 if dataset.labels is None else int(dataset.labels.max()) + 1)
-        made_by = TokenizerIdentity.parse(dataset.header.tokenizer.to_dict())
+        made_by = dataset.header.tokenizer
         what = f"the token set {recipe.data.tokens}"
         check_same_tokenizer(made_by, given, what=what, allow_other=recipe.allow_other_tokenizer)
         rank, world_size = accelerator.process_index, accelerator.num_processes
