@@ -16,8 +16,9 @@ from PIL import Image
 from skimage import data
 
 from visiontok import create
+from visiontok.core.identity import identify
 from visiontok.data.folder import FolderConfig, FolderSource
-from visiontok.data.tokenizing import identify, tokenize_source
+from visiontok.data.tokenizing import tokenize_source
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from visiontok.base.errors import CheckpointError, ConfigError
-from visiontok.losses import PixelRange, ProxyCodesConfig, ReconstructionConfig, ReconstructionObjective
+from visiontok.losses import PixelRange, ReconstructionConfig, ReconstructionObjective, TeacherCodesConfig
 from visiontok.losses.adversarial import LogitLeCam, MeanLeCam, generator_hinge, generator_non_saturating
 from visiontok.losses.patchgan import PatchGanConfig
 from visiontok.losses.perceptual import ConvNextConfig, LpipsConfig, PerceptualLoss
@@ -196,10 +196,10 @@ def test_the_non_saturating_loss_reads_the_mean_logit_of_an_image():
     torch.testing.assert_close(term, 2 * generator_non_saturating(objective.discriminator(images(0))))
 
 
-def test_proxy_codes_are_learned_by_cross_entropy():
+def test_teacher_codes_are_learned_by_cross_entropy():
     logits, codes = torch.randn(2, 10, 4, 4), torch.randint(10, (2, 4, 4))
-    terms = ProxyCodesConfig(teacher="any").build().generator_terms(logits, codes, {"commitment": torch.tensor(1.0)}, step=0)
-    torch.testing.assert_close(terms["proxy_codes"], torch.nn.functional.cross_entropy(logits.flatten(2), codes.flatten(1)))
+    terms = TeacherCodesConfig(teacher="any").build().generator_terms(logits, codes, {"commitment": torch.tensor(1.0)}, step=0)
+    torch.testing.assert_close(terms["teacher_codes"], torch.nn.functional.cross_entropy(logits.flatten(2), codes.flatten(1)))
     assert terms["commitment"] == 1.0
 
 

@@ -28,9 +28,9 @@ def decode(
       visiontok decode tokens.npz -o images
       visiontok decode tokens.npz --model titok-l32 -o images
     """
+    from visiontok.core.identity import identify
     from visiontok.data.token_file import TokenFile
-    from visiontok.data.tokenizing import identify
-    from visiontok.training.pictures import save_picture
+    from visiontok.signals.image_writing import save_image
 
     found = TokenFile.read(tokens)
     name = model or found.tokenizer.name
@@ -38,5 +38,5 @@ def decode(
     if identify(tokenizer, name).weights_sha256 != found.tokenizer.weights_sha256:
         typer.echo(f"Warning: {tokens} names {found.tokenizer.name} with other weights than {name}; the images may be meaningless.", err=True)
     for row, file_name in enumerate(png_names(found.keys)):
-        save_picture(tokenizer.decode(found.tokens[row : row + 1], text=text)[0].float(), output / file_name)
+        save_image(tokenizer.decode(found.tokens[row : row + 1], text=text)[0].float(), output / file_name)
     typer.echo(f"{len(found.keys)} images in {output}")

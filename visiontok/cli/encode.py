@@ -28,8 +28,8 @@ def encode(
       visiontok encode photo.jpg --model titok-l32 -o photo.npz
       visiontok encode *.png -m ./runs/digits/final
     """
+    from visiontok.core.identity import identify
     from visiontok.data.token_file import TokenFile
-    from visiontok.data.tokenizing import identify
 
     tokenizer = load_tokenizer(model, pick_device(device), text=text)
     found = Inputs(inputs, tokenizer)

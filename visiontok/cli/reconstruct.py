@@ -32,8 +32,8 @@ def reconstruct(
     import torch
 
     from visiontok.evaluation.metrics.fidelity import psnr
+    from visiontok.signals.image_writing import save_image
     from visiontok.tokens import Latents
-    from visiontok.training.pictures import save_picture
 
     tokenizer = load_tokenizer(model, pick_device(device), text=text)
     found = Inputs(inputs, tokenizer)
@@ -43,7 +43,7 @@ def reconstruct(
         tokens = tokenizer.encode(original, text=text)
         reconstruction = tokenizer.decode(tokens, text=text)
         original_8, decoded_8 = ((image.float().clamp(0, 1) * 255).round() for image in (original.values, reconstruction))
-        save_picture(torch.cat([original_8, decoded_8], dim=3)[0] / 255, output / names[path])
+        save_image(torch.cat([original_8, decoded_8], dim=3)[0] / 255, output / names[path])
         bits = "-" if isinstance(tokens, Latents) else f"{float(tokens.bits[0]):g}"
         rows.append((str(path), f"{float(psnr(original_8, decoded_8, data_range=255)):.2f}", str(tokens.layout.length), bits))
     if rows:

@@ -49,11 +49,12 @@ def tokenize(
       visiontok tokenize 'webdataset:cc/{000..003}.tar' -o tokens/cc --model titok-b64 --batch-size 256
     """
     from visiontok import registry
+    from visiontok.core.identity import identify
     from visiontok.core.text_tokenizer import encodes_with_text
     from visiontok.data import TextsConfig
     from visiontok.data.config import open_source
     from visiontok.data.skips import SkipReport
-    from visiontok.data.tokenizing import SKIPPED, identify, tokenize_source
+    from visiontok.data.tokenizing import SKIPPED, tokenize_source
 
     source = open_source(dataset)
     options = {"source": "captions"} if text == "captions" else {"source": "class_names", "prompt": text}

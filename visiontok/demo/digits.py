@@ -10,9 +10,10 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from visiontok.core.identity import identify
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import EvalLoader, open_source
-from visiontok.data.tokenizing import identify, tokenize_source
+from visiontok.data.tokenizing import tokenize_source
 from visiontok.demo.settings import DemoConfig
 from visiontok.demo.stages import Stages
 from visiontok.evaluation import GenerationSuite, Result, evaluate_samples, evaluate_suite, load_suite

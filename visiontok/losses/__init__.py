@@ -7,10 +7,10 @@ from visiontok.losses.objectives import (
     ObjectiveConfig,
     OwnTermsConfig,
     OwnTermsObjective,
-    ProxyCodesConfig,
-    ProxyCodesObjective,
     ReconstructionConfig,
     ReconstructionObjective,
+    TeacherCodesConfig,
+    TeacherCodesObjective,
 )
 from visiontok.losses.pixels import PixelRange
 
@@ -22,8 +22,8 @@ __all__ = [
     "OwnTermsConfig",
     "OwnTermsObjective",
     "PixelRange",
-    "ProxyCodesConfig",
-    "ProxyCodesObjective",
     "ReconstructionConfig",
     "ReconstructionObjective",
+    "TeacherCodesConfig",
+    "TeacherCodesObjective",
 ]

@@ -115,7 +115,7 @@ class ReconstructionConfig(Config):
         )
 
 
-class ProxyCodesConfig(Config):
+class TeacherCodesConfig(Config):
     """Cross-entropy on the ids of a frozen teacher tokenizer, and the quantizer's losses (TiTok's first stage).
 
     Attributes:
@@ -123,13 +123,13 @@ class ProxyCodesConfig(Config):
         quantizer_weight: multiplies the quantizer's terms.
     """
 
-    name: Literal["proxy_codes"] = "proxy_codes"
+    name: Literal["teacher_codes"] = "teacher_codes"
     teacher: str
     quantizer_weight: float = Field(default=1.0, ge=0)
 
-    def build(self, *, channels: int = 3, pixels: PixelRange = UNIT_RANGE) -> ProxyCodesObjective:
+    def build(self, *, channels: int = 3, pixels: PixelRange = UNIT_RANGE) -> TeacherCodesObjective:
         """The objective; the trainer loads the teacher and gives its ids."""
-        return ProxyCodesObjective(self)
+        return TeacherCodesObjective(self)
 
 
 class OwnTermsConfig(Config):
@@ -142,7 +142,7 @@ class OwnTermsConfig(Config):
         return OwnTermsObjective()
 
 
-ObjectiveConfig = Annotated[ReconstructionConfig | ProxyCodesConfig | OwnTermsConfig, Field(discriminator="name")]
+ObjectiveConfig = Annotated[ReconstructionConfig | TeacherCodesConfig | OwnTermsConfig, Field(discriminator="name")]
 
 
 class Objective(nn.Module, ABC):
@@ -318,10 +318,10 @@ def _named(name: str, parts: dict[str, Any], setting: str) -> Any:
     return parts[name]
 
 
-class ProxyCodesObjective(Objective):
-    """See `ProxyCodesConfig`."""
+class TeacherCodesObjective(Objective):
+    """See `TeacherCodesConfig`."""
 
-    def __init__(self, config: ProxyCodesConfig) -> None:
+    def __init__(self, config: TeacherCodesConfig) -> None:
         super().__init__()
         self.config = config
 
@@ -335,7 +335,7 @@ class ProxyCodesObjective(Objective):
         latents: Tensor | None = None,
         noise: NoiseLike = None,
     ) -> dict[str, Tensor]:
-        terms = {"proxy_codes": F.cross_entropy(prediction, target)}
+        terms = {"teacher_codes": F.cross_entropy(prediction, target)}
         terms.update({name: self.config.quantizer_weight * loss for name, loss in quantizer_losses.items()})
         return terms
 

@@ -14,10 +14,11 @@ from rich.console import Console
 from torch import Tensor
 
 from visiontok.base.errors import EvaluationError
+from visiontok.core.identity import identify
 from visiontok.core.model import weights_sha256
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import open_source
-from visiontok.data.tokenizing import identify, tokenize_source
+from visiontok.data.tokenizing import tokenize_source
 from visiontok.evaluation import GenerationSuite, Result, evaluate_samples, evaluate_suite
 from visiontok.evaluation.generation.sampling import classes_in_order
 from visiontok.evaluation.reconstruction.quantizing import latent_rms

@@ -249,7 +249,7 @@ class SampleBatch(ABC):
             lengths=lengths if shorter else None,
             positions=torch.cat([_widen(batch.columns.masked_fill(~batch.mask, PAD), width, PAD) for batch in batches]) if with_positions else None,
             extents=torch.cat([batch.sample_extents for batch in batches]) if differ else None,
-            extras={name: _joined_extra([batch.extras[name] for batch in batches]) for name in first.extras},
+            extras={name: cat_padded([batch.extras[name] for batch in batches]) for name in first.extras},
         )
         return joined._cut(lengths)._tight()
 
@@ -403,7 +403,8 @@ def _level_mask(length: int, codebooks: int, kept: Sequence[Any], name: str, cou
     return codebook < count if codebooks > 1 else torch.ones(length, dtype=torch.bool)
 
 
-def _joined_extra(values: Sequence[Tensor]) -> Tensor:
+def cat_padded(values: Sequence[Tensor]) -> Tensor:
+    """Tensors (n, ...) of one number of axes behind each other, padded with zeros to the largest."""
     shape = [max(sizes) for sizes in zip(*(value.shape[1:] for value in values), strict=True)]
     padded = []
     for value in values:
