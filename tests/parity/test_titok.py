@@ -15,7 +15,7 @@ from torch import Tensor
 import visiontok
 from visiontok.decoders.vit import PixelHead
 from visiontok.losses.adversarial import generator_hinge
-from visiontok.losses.objectives import ProxyCodesConfig
+from visiontok.losses.objectives import TeacherCodesConfig
 from visiontok.quantizers import ClusteringConfig, GaussianConfig, VectorQuantizerConfig
 from visiontok.tokenizers.image.tatitok.model import TaTiTok
 from visiontok.tokenizers.image.titok.model import TiTok
@@ -136,10 +136,10 @@ def codes(model: TiTok | TaTiTok, case: ReferenceCase, quantized, decode: Decode
 
 
 def first_stage(logits: Tensor, case: ReferenceCase, quantizer_losses: dict[str, Tensor]) -> dict[str, Tensor]:
-    objective = ProxyCodesConfig(teacher="maskgit-vqgan-f16-256").build()
+    objective = TeacherCodesConfig(teacher="maskgit-vqgan-f16-256").build()
     terms = objective.generator_terms(logits, case.inputs["target_codes"].view(logits[:, 0].shape), quantizer_losses, step=0)
     return {
-        "stage1.reconstruction_loss": terms["proxy_codes"],
+        "stage1.reconstruction_loss": terms["teacher_codes"],
         "stage1.total_loss": sum(terms.values()),
         "stage1.argmax_codes": logits.argmax(dim=1),
     }

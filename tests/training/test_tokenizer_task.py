@@ -64,11 +64,11 @@ def test_both_stages_of_titok(tokenizer_recipe, vqgan, tmp_path):
         tokenizer_recipe(
             output=str(tmp_path / "first"),
             model={"family": "titok", "config": first_config},
-            objective={"name": "proxy_codes", "teacher": vqgan},
+            objective={"name": "teacher_codes", "teacher": vqgan},
             pictures={"every": 8, "count": 3},
         )
     )
-    assert {"proxy_codes", "commitment"} <= lines(tmp_path / "first")[0].keys()
+    assert {"teacher_codes", "commitment"} <= lines(tmp_path / "first")[0].keys()
     assert (tmp_path / "first" / "pictures" / "step-00000008.png").is_file()
 
     parts = {"encoder": "encoder", "quantizer": "quantizer", "decoder": "decoder", "head": "head"}

@@ -13,13 +13,13 @@ from visiontok.data import DataBatch, EvalLoader, LoaderConfig, Source, Texts, T
 from visiontok.data.token_dataset import TokenDataset
 from visiontok.generators.base import Generator
 from visiontok.hub import from_pretrained
-from visiontok.losses import ProxyCodesConfig
+from visiontok.losses import TeacherCodesConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokens import TokenLayout
 from visiontok.training.generator_task import GeneratorTask
 from visiontok.training.recipe import GeneratorRecipe, Recipe, TokenizerRecipe
 from visiontok.training.starting_model import starting_model
-from visiontok.training.targets import Pixels, Target, TeacherIds
+from visiontok.training.targets import Pixels, Target, TeacherCodesTarget
 from visiontok.training.task import Task
 from visiontok.training.texts import EmbeddedTexts
 from visiontok.training.token_loaders import EncodingLoader, TokenSetLoader
@@ -45,12 +45,12 @@ def _tokenizer_task(recipe: TokenizerRecipe, accelerator: Accelerator) -> Tokeni
     assert isinstance(tokenizer, Tokenizer)
     config = recipe.data.loader(image_size=_image_size(tokenizer), batch_size=recipe.batch_size, seed=recipe.seed)
     target: Target = Pixels()
-    if isinstance(recipe.objective, ProxyCodesConfig):
-        target = TeacherIds(_frozen_tokenizer(recipe.objective.teacher, accelerator))
+    if isinstance(recipe.objective, TeacherCodesConfig):
+        target = TeacherCodesTarget(_frozen_tokenizer(recipe.objective.teacher, accelerator))
     return TokenizerTask(
         recipe,
         tokenizer=tokenizer,
-        objective=recipe.objective.build(),
+        objective=recipe.objective.build(tokenizer.spec),
         target=target,
         loader=TrainLoader(
             source, config, preprocessing=tokenizer.preprocessing, rank=accelerator.process_index, world_size=accelerator.num_processes

@@ -35,7 +35,7 @@ class Pixels(Target):
         return prediction
 
 
-class TeacherIds(Target):
+class TeacherCodesTarget(Target):
     """The ids (B, h, w) that a frozen teacher gives the image; predictions are logits (B, K, h, w) over them.
 
     Raises:
