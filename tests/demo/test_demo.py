@@ -22,9 +22,9 @@ TINY = DemoConfig(
         "model.config.decoder={dim: 32, depth: 1, num_heads: 2, patch_size: 8}",
         "model.config.quantizer.kmeans.after_steps=2",
         "logging.every=2",
-        "pictures.every=0",
+        "sample_images.every=0",
     ),
-    generator_overrides=("steps=4", "batch_size=8", "model.config.dim=32", "model.config.depth=1", "logging.every=2", "pictures.every=0"),
+    generator_overrides=("steps=4", "batch_size=8", "model.config.dim=32", "model.config.depth=1", "logging.every=2", "sample_images.every=0"),
     per_class=7,
 )
 

@@ -12,7 +12,8 @@ from torch import Tensor
 import visiontok
 from visiontok.generators.decoding import IterativeSampling, RecordedNoise
 from visiontok.generators.maskgit.backbones import Bert
-from visiontok.generators.maskgit.model import MaskGIT, sampling_from_reference
+from visiontok.generators.maskgit.model import MaskGIT
+from visiontok.generators.maskgit.reference import sampling_from_reference
 from visiontok.tokens import Tokens
 
 

@@ -57,16 +57,16 @@ def test_resumed_equals_uninterrupted(tokenizer_recipe, tmp_path):
 def test_another_seed_draws_something_else(tokenizer_recipe, tmp_path):
     """Otherwise the test above compares runs without draws."""
     model = visiontok.create("flextok", **FLEXTOK).train()
-    pictures = torch.rand(4, 3, 16, 16)
+    images = torch.rand(4, 3, 16, 16)
     torch.manual_seed(0)
-    first = model(pictures).losses["flow"]
+    first = model(images).losses["flow"]
     torch.manual_seed(0)
-    assert torch.equal(model(pictures).losses["flow"], first)
-    assert not torch.equal(model(pictures).losses["flow"], first)
+    assert torch.equal(model(images).losses["flow"], first)
+    assert not torch.equal(model(images).losses["flow"], first)
 
 
-def test_the_run_shows_pictures_and_the_exported_model_decodes(tokenizer_recipe, tmp_path):
-    train(parse_recipe(flow_recipe(tokenizer_recipe, steps=2, pictures={"every": 2, "count": 2})))
+def test_the_run_shows_images_and_the_exported_model_decodes(tokenizer_recipe, tmp_path):
+    train(parse_recipe(flow_recipe(tokenizer_recipe, steps=2, sample_images={"every": 2, "count": 2})))
     model = visiontok.from_pretrained(tmp_path / "run" / "final")
     tokens = model.encode(torch.rand(2, 3, 16, 16), num_tokens=torch.tensor([1, 4]))
     assert model.decode(tokens).shape == (2, 3, 16, 16)

@@ -52,7 +52,7 @@ def generate(
     from visiontok.core.identity import identify
     from visiontok.data.token_file import TokenFile
     from visiontok.generators.decoding import SampleNoise
-    from visiontok.training.pictures import grid, save_picture
+    from visiontok.signals.image_writing import image_grid, save_image
 
     chosen_device = pick_device(device)
     generator = load_generator(model, chosen_device)
@@ -74,9 +74,9 @@ def generate(
         images = decoder.decode(batches[-1]).float().cpu()
         shown.append(images[: max(0, _GRID - start)])
         for row, image in zip(rows, images, strict=True):
-            save_picture(image, output / f"{names[row]}.png")
+            save_image(image, output / f"{names[row]}.png")
     first = torch.cat(shown)
-    save_picture(grid(first, columns=math.isqrt(len(first) - 1) + 1), output / "grid.png")
+    save_image(image_grid(first, columns=math.isqrt(len(first) - 1) + 1), output / "grid.png")
     tokens: Any = type(batches[0]).cat(batches)
     TokenFile(tokens, tuple(names), identify(decoder, tokenizer), None if labels is None else tuple(labels)).write(output / "tokens.npz")
     typer.echo(f"{num} images, grid.png and tokens.npz in {output}")

@@ -19,14 +19,16 @@ _PLAIN_SECONDS = 10  # between lines of progress without a terminal
 
 
 def tokenize(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="digits:train, shapes, folder:PATH, webdataset:PATH/{00..09}.tar, ...")],
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET", help="digits:train, shapes, folder:PATH, webdataset:PATH/{00..09}.tar, arrays:audio:PATH, ...")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Output folder, created if missing.")],
     model: ModelOption,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Samples per batch.")] = 64,
     shard_size: Annotated[int, typer.Option("--shard-size", min=1, help="Samples per Parquet file.")] = 10_000,
     num_workers: Annotated[int | None, typer.Option("--num-workers", min=0, help="Processes that read the data; by default up to 8.")] = None,
     device: DeviceOption = "auto",
-    flip: Annotated[bool, typer.Option("--flip", help="Also encode every image flipped horizontally.")] = False,
+    flip: Annotated[bool, typer.Option("--flip", help="Also encode every image or clip flipped horizontally.")] = False,
     text: Annotated[
         str | None,
         typer.Option(
@@ -47,6 +49,7 @@ def tokenize(
       visiontok tokenize folder:imagenet/train -o tokens/imagenet --model titok-l32 --flip
       visiontok tokenize folder:imagenet/train -o tokens/textok --model runs/textok/final --text 'a photo of a {class_name}'
       visiontok tokenize 'webdataset:cc/{000..003}.tar' -o tokens/cc --model titok-b64 --batch-size 256
+      visiontok tokenize arrays:audio:clips.npz -o tokens/clips --model runs/codec/final
     """
     from visiontok import registry
     from visiontok.core.identity import identify

@@ -67,6 +67,19 @@ class ArraysSource(Source):
         return Sample(self.key(index), signal, label=self._arrays.label(index), caption=self._arrays.caption(index))
 
 
+def read_array(path: Path) -> Tensor:
+    """The array of an .npy file.
+
+    Raises:
+        SignalError: if there is none, or it is damaged.
+    """
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # a header that declares more than the file holds is an error
+        return torch.from_numpy(np.array(mapped))
+    except (OSError, ValueError, TypeError) as error:
+        raise SignalError(f"{path} is not a NumPy array (.npy), or is damaged: {error}") from error
+
+
 class _Folder:
     """One file per signal."""
 
@@ -81,12 +94,7 @@ class _Folder:
         return [f"{key}\t{file_size(self._root / key)}" for key in self.keys]
 
     def signal(self, index: int) -> Tensor:
-        path = self._root / self.keys[index]
-        try:
-            mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # a header that declares more than the file holds is an error
-            return torch.from_numpy(np.array(mapped))
-        except (OSError, ValueError, TypeError) as error:
-            raise SignalError(f"{path} is not a NumPy array (.npy), or is damaged: {error}") from error
+        return read_array(self._root / self.keys[index])
 
     def label(self, index: int) -> int | None:
         return label_of(self.keys[index], self.class_names)

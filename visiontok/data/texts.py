@@ -81,13 +81,21 @@ class Texts:
         Raises:
             DataError: if it has no caption, or no class with a name.
         """
+        return self.text(sample.key, caption=sample.caption, label=sample.label)
+
+    def text(self, key: str, *, caption: str | None, label: int | None) -> str:
+        """The text of a sample with this key, caption and label.
+
+        Raises:
+            DataError: if it has no caption, or no class with a name.
+        """
         if self._config.source == "captions":
-            if sample.caption is None:
-                raise DataError(f"{sample.key} has no caption; use class names or complete the source")
-            return sample.caption
-        if sample.label is None or sample.label >= len(self._class_names):
-            raise DataError(f"{sample.key} has none of the {len(self._class_names)} named classes")
-        return self._sentence(sample.label)
+            if caption is None:
+                raise DataError(f"{key} has no caption; use class names or complete the source")
+            return caption
+        if label is None or label >= len(self._class_names):
+            raise DataError(f"{key} has none of the {len(self._class_names)} named classes")
+        return self._sentence(label)
 
     def _sentence(self, label: int) -> str:
         return self._config.prompt.replace("{class_name}", self._class_names[label])

@@ -8,6 +8,14 @@ from visiontok.losses.objectives import (
     ModelLossesConfig,
     ModelLossesObjective,
     Objective,
+<<<<<<< HEAD
+=======
+    ObjectiveConfig,
+    OwnTermsConfig,
+    OwnTermsObjective,
+    ReconstructionConfig,
+    ReconstructionObjective,
+>>>>>>> main
     TeacherCodesConfig,
     TeacherCodesObjective,
 )
@@ -23,6 +31,12 @@ __all__ = [
     "ModelLossesObjective",
     "Objective",
     "ObjectiveConfig",
+<<<<<<< HEAD
+=======
+    "OwnTermsConfig",
+    "OwnTermsObjective",
+    "PixelRange",
+>>>>>>> main
     "ReconstructionConfig",
     "ReconstructionObjective",
     "TeacherCodesConfig",

@@ -72,7 +72,7 @@ def _pictures(result: StudyResult, root: Path) -> Iterator[Pictures]:
         for run in runs_of(result.study, root):
             if run.seed != result.study.seeds[0] or isinstance(result.study.arms[run.arm], Quantized):
                 continue
-            found = sorted((run.folder / kind / "pictures").glob("step-*.png"))
+            found = sorted((run.folder / kind / "samples").glob("step-*.png"))
             if found:
                 rows.append(PictureRow(f"{run.data}, {run.arm}", [_read(found[-1])]))
         if rows:

@@ -13,10 +13,10 @@ import torch
 from accelerate import Accelerator
 
 from visiontok.base.errors import TrainingError
+from visiontok.signals.image_writing import save_image
 from visiontok.training.checkpoint import checkpoint_folder, save_checkpoint
 from visiontok.training.interrupts import StopRequest
 from visiontok.training.logging import MetricsWriter
-from visiontok.training.pictures import save_picture
 from visiontok.training.progress import ProgressDisplay
 from visiontok.training.randomness import seed_step
 from visiontok.training.recipe import Recipe
@@ -84,10 +84,10 @@ def run_steps(
             for writer in writers:
                 writer.write(done, {**means, **watched, f"{task.unit}_per_second": per_second})
 
-        if accelerator.is_main_process and recipe.pictures.due(done, recipe.steps):
-            picture = task.picture()
-            if picture is not None:
-                save_picture(picture, folder.pictures / f"step-{done:08d}.png")
+        if accelerator.is_main_process and recipe.sample_images.due(done, recipe.steps):
+            image = task.sample_image()
+            if image is not None:
+                save_image(image, folder.samples / f"step-{done:08d}.png")
             draw_usage(folder.metrics, folder.usage)
 
         if done % recipe.checkpoints.every == 0 or done == recipe.steps or interrupted is not None:

@@ -54,7 +54,7 @@ class Task(ABC, Generic[BatchT]):
         """Samples that could not be used so far, on this process."""
 
     @abstractmethod
-    def picture(self) -> Tensor | None:
+    def sample_image(self) -> Tensor | None:
         """A sample picture (3, H, W) in [0, 1] of where the model stands; None for tasks that have none."""
 
     @abstractmethod
