@@ -4,11 +4,7 @@ import pytest
 import torch
 
 from visiontok.base.errors import CheckpointError, ConfigError
-<<<<<<< HEAD
 from visiontok.losses import ReconstructionConfig, ReconstructionObjective, TeacherCodesConfig
-=======
-from visiontok.losses import PixelRange, ReconstructionConfig, ReconstructionObjective, TeacherCodesConfig
->>>>>>> main
 from visiontok.losses.adversarial import LogitLeCam, MeanLeCam, generator_hinge, generator_non_saturating
 from visiontok.losses.patchgan import PatchGanConfig
 from visiontok.losses.perceptual import ConvNextConfig, LpipsConfig, PerceptualLoss

@@ -17,11 +17,7 @@ from visiontok.base.noise import RecordedNoise
 from visiontok.decoders.vit import PixelHead
 from visiontok.losses.adversarial import generator_hinge
 from visiontok.losses.objectives import TeacherCodesConfig
-<<<<<<< HEAD
-from visiontok.quantizers import ClusteringConfig, GaussianConfig, VectorQuantizerConfig
-=======
 from visiontok.quantizers import ClusteringConfig, GaussianBottleneckConfig, VectorQuantizerConfig
->>>>>>> main
 from visiontok.tokenizers.image.tatitok.model import TaTiTok
 from visiontok.tokenizers.image.titok.model import TiTok
 from visiontok.tokenizers.image.titok.reference import objective_from_reference

@@ -65,19 +65,11 @@ def test_both_stages_of_titok(tokenizer_recipe, vqgan, tmp_path):
             output=str(tmp_path / "first"),
             model={"family": "titok", "config": first_config},
             objective={"name": "teacher_codes", "teacher": vqgan},
-<<<<<<< HEAD
-            pictures={"every": 8, "count": 3},
-        )
-    )
-    assert {"teacher_codes", "commitment"} <= lines(tmp_path / "first")[0].keys()
-    assert (tmp_path / "first" / "pictures" / "step-00000008.png").is_file()
-=======
             sample_images={"every": 8, "count": 3},
         )
     )
     assert {"teacher_codes", "commitment"} <= lines(tmp_path / "first")[0].keys()
     assert (tmp_path / "first" / "samples" / "step-00000008.png").is_file()
->>>>>>> main
 
     parts = {"encoder": "encoder", "quantizer": "quantizer", "decoder": "decoder", "head": "head"}
     model = {

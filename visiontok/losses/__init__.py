@@ -8,14 +8,6 @@ from visiontok.losses.objectives import (
     ModelLossesConfig,
     ModelLossesObjective,
     Objective,
-<<<<<<< HEAD
-=======
-    ObjectiveConfig,
-    OwnTermsConfig,
-    OwnTermsObjective,
-    ReconstructionConfig,
-    ReconstructionObjective,
->>>>>>> main
     TeacherCodesConfig,
     TeacherCodesObjective,
 )
@@ -31,12 +23,6 @@ __all__ = [
     "ModelLossesObjective",
     "Objective",
     "ObjectiveConfig",
-<<<<<<< HEAD
-=======
-    "OwnTermsConfig",
-    "OwnTermsObjective",
-    "PixelRange",
->>>>>>> main
     "ReconstructionConfig",
     "ReconstructionObjective",
     "TeacherCodesConfig",

@@ -18,20 +18,12 @@ from visiontok.generators.base import Generator
 from visiontok.generators.condition import TextCondition
 from visiontok.hub import from_pretrained
 from visiontok.losses import TeacherCodesConfig
-<<<<<<< HEAD
-=======
-from visiontok.losses.pixels import PixelRange
->>>>>>> main
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokens import TokenLayout
 from visiontok.training.generator_task import GeneratorTask
 from visiontok.training.recipe import GeneratorRecipe, Recipe, TokenizerRecipe
 from visiontok.training.starting_model import starting_model
-<<<<<<< HEAD
-from visiontok.training.targets import Pixels, Target, TeacherCodes
-=======
 from visiontok.training.targets import Signal, Target, TeacherCodes
->>>>>>> main
 from visiontok.training.task import Task
 from visiontok.training.texts import EmbeddedTexts
 from visiontok.training.token_loaders import EncodingLoader, TokenSetLoader
@@ -55,16 +47,6 @@ def _tokenizer_task(recipe: TokenizerRecipe, accelerator: Accelerator) -> Tokeni
     source = open_source(recipe.data.source)
     tokenizer = starting_model(recipe.model, kind="tokenizer")
     assert isinstance(tokenizer, Tokenizer)
-<<<<<<< HEAD
-    config = recipe.data.loader(image_size=_image_size(tokenizer), batch_size=recipe.batch_size, seed=recipe.seed)
-    target: Target = Pixels()
-    if isinstance(recipe.objective, TeacherCodesConfig):
-        target = TeacherCodes(_frozen_tokenizer(recipe.objective.teacher, accelerator))
-    return TokenizerTask(
-        recipe,
-        tokenizer=tokenizer,
-        objective=recipe.objective.build(tokenizer.spec),
-=======
     config = recipe.data.loader(tokenizer.preprocessing, batch_size=recipe.batch_size, seed=recipe.seed)
     target: Target = Signal()
     if isinstance(recipe.objective, TeacherCodesConfig):
@@ -75,12 +57,10 @@ def _tokenizer_task(recipe: TokenizerRecipe, accelerator: Accelerator) -> Tokeni
             if recipe.text is None
             else f"text.source is {recipe.text.source}, but the tokenizer of this recipe reads no text: remove `text`"
         )
-    spec = tokenizer.spec
     return TokenizerTask(
         recipe,
         tokenizer=tokenizer,
-        objective=recipe.objective.build(channels=spec.channels, pixels=PixelRange(spec.low, spec.high)),
->>>>>>> main
+        objective=recipe.objective.build(tokenizer.spec),
         target=target,
         loader=TrainLoader(source, config, preprocessing=tokenizer.preprocessing, **_share(accelerator)),
         texts=None if tokenizer.text is None or recipe.text is None else _texts(recipe.text, source.class_names, tokenizer.text, accelerator),
