@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import visiontok
-from visiontok.quantizers import BinaryQuantizer, BinaryQuantizerConfig, bits_to_ids, ids_to_bits
+from visiontok.quantizers import BinaryQuantizer, BinaryQuantizerConfig, bits_to_indices, indices_to_bits
 from visiontok.quantizers.entropy_terms import mean_probabilities
 
 
@@ -35,8 +35,8 @@ def test_every_stage(case: ReferenceCase):
     bits = entry.flatten(1, 2) > 0
     group = case.config.get("embed_group_size", 9)
     groups = {"chunks": [group] * (bits.shape[-1] // group), "order": "msb"}
-    group_ids = bits_to_ids(bits, **groups)
-    group_codes = (ids_to_bits(group_ids, **groups).float() * 2 - 1) * model.quantizer.config.level
+    group_ids = bits_to_indices(bits, **groups)
+    group_codes = (indices_to_bits(group_ids, **groups).float() * 2 - 1) * model.quantizer.config.level
     ours = {
         "z": (F.normalize(latents, dim=-1) if case.config["l2_norm"] else latents).flatten(1, 2),
         "quant": quantized.latents.flatten(1, 2),
@@ -48,7 +48,7 @@ def test_every_stage(case: ReferenceCase):
         **taps.seen,
         **on_the_sphere(model.quantizer, case),
     }
-    if len(model.quantizer.config.id_bits) == 1:
+    if len(model.quantizer.config.index_bits) == 1:
         ours["indices"] = tokens.indices
     case.compare(ours, without_counterpart={} if "indices" in ours else {"indices": "the authors add powers of two in float32, which has 24 bits"})
 
@@ -127,7 +127,7 @@ def test_quantizer_alone(case: ReferenceCase):
     (sum(trained.losses.values()) + (as_theirs(trained.latents) * case.inputs["grad_out"]).sum()).backward()
     evaluated = quantizer.eval()(channels_last(case.inputs["x"]))
     assert not any(evaluated.losses.values())
-    codebook = (ids_to_bits(torch.arange(2**config.dim), chunks=[config.dim], order="msb").float() * 2 - 1) * config.level
+    codebook = (indices_to_bits(torch.arange(2**config.dim), chunks=[config.dim], order="msb").float() * 2 - 1) * config.level
     weight = config.commitment_weight
     ours = {
         "indices": evaluated.indices,

@@ -42,7 +42,7 @@ def spelled_out(condition: FlowCondition, lengths: Tensor, total: int) -> Tensor
 @torch.no_grad()
 def test_every_stage(case: ReferenceCase):
     model, given = load(case), case.inputs
-    posterior_noise = ours(given["posterior_noise"]) if model.config.sample_posterior else None
+    posterior_noise = RecordedNoise(normal=[ours(given["posterior_noise"])]) if model.config.sample_posterior else None
     features = model.features(given["images"] / 2 + 0.5, noise=posterior_noise)
     taps = Taps(model, {"encoder": f"encoder.blocks.{len(model.encoder.blocks) - 1}", "patches": "encoder.patch_embed"})
     latents = model.encoder(features)

@@ -13,13 +13,13 @@ from visiontok.decoders.flow.sampling import FlowSampling, flow_times
 from visiontok.decoders.flow.training import flow_loss, mix
 from visiontok.layers.nested_dropout import prefix_mask
 from visiontok.layers.patches import patchify
+from visiontok.quantizers.continuous import GaussianBottleneckConfig
 from visiontok.quantizers.entropy_terms import LogFloor, entropy
-from visiontok.quantizers.gaussian import GaussianConfig
 from visiontok.tokenizers.image.selftok.model import FlowDecoding, Selftok
 from visiontok.tokenizers.image.selftok.visible_tokens import VisibleTokens
 
 NOT_KEPT = {"vq_train.cluster_size_wo_react": "a statistic of the authors' training code; nothing reads it"}
-VAE = GaussianConfig(dim=1, scale=1.5305, shift=0.0609).build()
+VAE = GaussianBottleneckConfig(dim=1, scale=1.5305, shift=0.0609).build()
 
 
 def load(case: ReferenceCase) -> Selftok:
@@ -137,7 +137,7 @@ def rendering(model: Selftok, case: ReferenceCase, codes: Tensor) -> dict[str, T
 
 
 def codebook_training(model: Selftok, latents: Tensor) -> dict[str, Tensor]:
-    """One update without revival, as the case was made."""
+    """One update without dead-code reset, as the case was made."""
     quantizer = model.quantizer.train()
     quantizer.config = quantizer.config.replace(dead_below=0.0)
     projected, before = model.encoder(latents), quantizer.codebook.detach().clone()

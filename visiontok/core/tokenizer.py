@@ -16,7 +16,7 @@ from visiontok.core.quality import QualityTarget, shortest_lengths
 from visiontok.encoders.text import TextConfig, TextLike
 from visiontok.layers.bfloat16 import products_for
 from visiontok.layers.nested_dropout import LengthSchedule
-from visiontok.quantizers.base import Quantized, Quantizer
+from visiontok.quantizers.base import Bottleneck, Quantizer
 from visiontok.signals import Preprocessing, SignalBatch, SignalLike, SignalSpec
 from visiontok.signals.batch import cropped
 from visiontok.tokens import Latents, TokenLayout, Tokens
@@ -102,7 +102,7 @@ class Tokenizer(Model[ConfigT]):
         nested_dropout: how many tokens are kept at a training step, by families that learn an order of their tokens; None for all.
     """
 
-    quantizer: Quantizer
+    quantizer: Bottleneck
     layout: TokenLayout
     preprocessing: Preprocessing
     can_decode: bool = True
@@ -131,7 +131,7 @@ class Tokenizer(Model[ConfigT]):
 
     def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
         """Tokens of signals (B, C, *axes) of one size that the network takes. Families whose tokens depend on the options override this."""
-        quantized = _quantized(self.quantizer, self.encode_latents(signal), options.noise)
+        quantized = self.quantizer(self.encode_latents(signal), noise=options.noise)
         tokens = self.wrap(quantized.latents, quantized.indices)
         return tokens if options.lengths is None or tokens.layout.prefixes == "none" else tokens.prefix(options.lengths)
 
@@ -160,7 +160,7 @@ class Tokenizer(Model[ConfigT]):
                 return self.decode_latents(tokens.view().to(self.dtype))
             return self.decode_prefix(tokens.values.to(self.dtype), tokens.sample_lengths)
         if tokens.is_full:
-            return self.decode_latents(self.quantizer.lookup(self.unwrap(tokens)).to(self.dtype))
+            return self.decode_latents(self.lookup(self.unwrap(tokens)))
         return self.decode_prefix(self.codes_of(tokens), tokens.sample_lengths)
 
     def wrap(self, latents: Tensor, indices: Tensor | None) -> Tokens | Latents:
@@ -179,7 +179,7 @@ class Tokenizer(Model[ConfigT]):
     @property
     def is_stochastic(self) -> bool:
         """Whether encoding or decoding draws where noise is given."""
-        return type(self.quantizer).sample is not Quantizer.sample
+        return self.quantizer.is_stochastic
 
     @property
     def spec(self) -> SignalSpec:
@@ -208,11 +208,11 @@ class Tokenizer(Model[ConfigT]):
             noise: of all draws; None for torch's global state.
         """
         noise = as_noise(noise, signal.device) if self.training else noise
-        quantized = self.quantizer(self.encode_latents(signal))
+        quantized = self.quantizer(self.encode_latents(signal), noise=noise)
         latents = quantized.latents
         reconstruction: Tensor | None = None
         if self.training and self.nested_dropout is not None:
-            lengths = self.nested_dropout.draw(len(latents), latents.shape[1], device=latents.device)
+            lengths = self.nested_dropout.draw(len(latents), latents.shape[1], device=latents.device, noise=noise)
             reconstruction = self.decode_prefix(latents, lengths)
         elif type(self).decode_latents is not Tokenizer.decode_latents:
             reconstruction = self.decode_latents(latents)
@@ -319,7 +319,12 @@ class Tokenizer(Model[ConfigT]):
 
     def codes_of(self, tokens: Tokens) -> Tensor:
         """(B, L, D) codes of the tokens, in the model's dtype; where a sample has no token, that of index 0, which is to be ignored."""
-        return self.quantizer.lookup(tokens.indices.masked_fill(~tokens.mask, 0)).to(self.dtype)
+        return self.lookup(tokens.indices.masked_fill(~tokens.mask, 0))
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        """Indices as the quantizer takes them -> codes (..., D), in the model's dtype."""
+        assert isinstance(self.quantizer, Quantizer)
+        return self.quantizer.lookup(indices).to(self.dtype)
 
     def prepare(self, signal: SignalLike | Sequence[SignalLike] | SignalBatch) -> SignalBatch:
         """The signals at their exact sizes, on the model's device and in its dtype; a batch that is prepared already is only moved."""
@@ -355,7 +360,3 @@ def _in_words(lengths: Sequence[int]) -> str:
     if len(lengths) == 1:
         return f"{lengths[0]} (it has no other length: its tokens are not ordered)"
     return f"{lengths[0]} to {lengths[-1]}" if isinstance(lengths, range) else ", ".join(map(str, lengths))
-
-
-def _quantized(quantizer: Quantizer, latents: Tensor, noise: NoiseLike) -> Quantized:
-    return quantizer(latents) if noise is None else quantizer.sample(latents, noise)  # type: ignore[arg-type]

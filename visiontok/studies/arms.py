@@ -26,7 +26,7 @@ from visiontok.evaluation.results.identity import Clock
 from visiontok.generators.base import Generator
 from visiontok.generators.decoding import SampleNoise
 from visiontok.hub import from_pretrained
-from visiontok.quantizers import DimensionWiseConfig
+from visiontok.quantizers import DimensionWiseQuantizerConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.studies.definition import GENERATED, Quantized, Study, Trained
 from visiontok.studies.result import RunValues
@@ -126,7 +126,7 @@ class StudyRun:
         if side is None:
             raise EvaluationError(f"the arm {arm.quantizes} has no picture size of its own, at which the range of its latents could be measured")
         rms = latent_rms(tokenizer, open_source(recipe.data.source), size=side, batch_size=64, progress=lambda done, total: None)
-        return TokenBridge.quantizing(tokenizer, DimensionWiseConfig(levels=arm.levels, range=arm.spread * rms))
+        return TokenBridge.quantizing(tokenizer, DimensionWiseQuantizerConfig(levels=arm.levels, range=arm.spread * rms))
 
     def _generator(self, trained: Trained, tokenizer: Tokenizer[Any], console: Console) -> Generator[Any]:
         source = open_source(self._tokenizer_recipe().data.source)

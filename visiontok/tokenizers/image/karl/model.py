@@ -23,7 +23,7 @@ from visiontok.core.quality import MeanAbsoluteError, shortest_lengths
 from visiontok.core.tokenizer import DecodeOptions, EncodeOptions, Tokenizer, TokenizerOutput
 from visiontok.layers.vit import ViTConfig
 from visiontok.quantizers.base import Quantized
-from visiontok.quantizers.continuous import ContinuousConfig
+from visiontok.quantizers.continuous import IdentityBottleneckConfig
 from visiontok.quantizers.vector import VectorQuantizerConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.karl.base import BaseConfig, KlVaeBase
@@ -66,7 +66,7 @@ class KarlConfig(Config):
     base: BaseConfig
     encoder: ViTConfig
     decoder: ViTConfig
-    quantizer: Annotated[VectorQuantizerConfig | ContinuousConfig, Field(discriminator="type")]
+    quantizer: Annotated[VectorQuantizerConfig | IdentityBottleneckConfig, Field(discriminator="type")]
     halting_dim: int = Field(default=512, gt=0)
     halting_threshold: float = Field(default=0.75, gt=0, lt=1)
     halting_weight: float = Field(default=1.0, ge=0)
@@ -131,7 +131,7 @@ class Karl(Tokenizer[KarlConfig]):
         shape, bottleneck = (config.num_latent_tokens,), config.quantizer
         segment = (
             Segment(name="latents", shape=shape, channels=bottleneck.dim)
-            if isinstance(bottleneck, ContinuousConfig)
+            if isinstance(bottleneck, IdentityBottleneckConfig)
             else Segment(name="latents", shape=shape, vocab_size=bottleneck.codebook_size)
         )
         self.layout = TokenLayout(modality="image", segments=(segment,), signal_shape=(config.image_size, config.image_size), ragged=True)
@@ -220,20 +220,20 @@ class Karl(Tokenizer[KarlConfig]):
             odds = self.quality_odds.cumsum(dim=0).to(torch.float32)
             rows = torch.searchsorted(odds, source.uniform(len(signal)), right=True).clamp_max(len(QUALITIES) - 1)
             quality = torch.tensor(QUALITIES, dtype=torch.float32)[rows.cpu()]
-            return self.two_passes(signal, num_tokens=num_tokens, quality=quality, noise=self.base.noise(signal, source))
+            return self.two_passes(signal, num_tokens=num_tokens, quality=quality, noise=source)
         quality = torch.full((len(signal),), self.config.default_max_loss, dtype=torch.float32)
         only = self._pass(signal, self.base.features(signal), quality, self.layout.length, halts=True)
         tokens, quantized = self._kept(only.quantized, only.kept), only.quantized
         return TokenizerOutput(self.base.pixels(only.predicted), tokens, quantized.latents, quantized.losses, quantized.stats)
 
-    def two_passes(self, signal: Tensor, *, num_tokens: int, quality: Tensor, noise: Tensor | None = None) -> TokenizerOutput:
+    def two_passes(self, signal: Tensor, *, num_tokens: int, quality: Tensor, noise: NoiseLike = None) -> TokenizerOutput:
         """One iteration of training: measure the error with some number of tokens, then request that error and expect that number.
 
         Args:
             signal: (B, 3, S, S) in [0, 1].
             num_tokens: of the first pass, in which none is dropped. The second has T, of which those from `num_tokens` on should be.
             quality: (B,) requested in the first pass. The second requests the error that the first one made.
-            noise: for bases that draw; see `Base.noise`.
+            noise: of bases that draw; without it they give their mode.
         """
         features = self.base.features(signal, noise)
         target = self.base.target(features)
@@ -266,7 +266,7 @@ class Karl(Tokenizer[KarlConfig]):
 
     def _kept_tokens(self, prepared: Tensor, lengths: Tensor, max_loss: float | Tensor | None, noise: NoiseLike) -> Tokens | Latents:
         """Encode; images of one number of queries together, since queries see each other. Without `max_loss` nothing halts."""
-        features = self.base.features(prepared, None if noise is None else self.base.noise(prepared, as_noise(noise, prepared.device)))
+        features = self.base.features(prepared, noise)
         quality = torch.as_tensor(0.0 if max_loss is None else max_loss, dtype=torch.float32, device="cpu").expand(len(prepared))
         all_latents = features.new_zeros(len(prepared), self.layout.length, self.config.quantizer.dim)
         all_kept = torch.zeros(all_latents.shape[:2], dtype=torch.bool, device=self.device)

@@ -15,7 +15,7 @@ from torch import Tensor
 from visiontok.base.config import Config
 from visiontok.core.tokenizer import EncodeOptions, Tokenizer
 from visiontok.layers.nested_dropout import NestedDropout, UniformLengths
-from visiontok.quantizers.continuous import ContinuousConfig
+from visiontok.quantizers.continuous import IdentityBottleneckConfig
 from visiontok.signals import FeaturePreprocessing
 from visiontok.tokenizers.image.mqt.encoder import QueryResampler
 from visiontok.tokenizers.image.mqt.reference import KEY_MAP, read_config
@@ -67,7 +67,7 @@ class Mqt(Tokenizer[MqtConfig]):
             output_dim=config.output_dim,
             num_heads=config.num_heads,
         )
-        self.quantizer = ContinuousConfig(dim=config.output_dim).build()
+        self.quantizer = IdentityBottleneckConfig(dim=config.output_dim).build()
         self.nested_dropout = config.nested_dropout
         self.preprocessing = FeaturePreprocessing(channels=config.feature_dim, length=config.feature_side**2)
         self.layout = TokenLayout(

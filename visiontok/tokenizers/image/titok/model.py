@@ -19,7 +19,7 @@ from visiontok.decoders.conv import ConvDecoder
 from visiontok.decoders.vit import CodeHead, LatentViTDecoder, PixelHead
 from visiontok.encoders.vit import LatentRead, LatentViTEncoder
 from visiontok.layers.conv import ConvNetConfig
-from visiontok.quantizers.gaussian import GaussianConfig
+from visiontok.quantizers.continuous import GaussianBottleneckConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.titok.reference import KEY_MAP, read_config, with_linear_layers
 from visiontok.tokenizers.shared.latent_vit import LatentViTConfig
@@ -44,7 +44,7 @@ class TiTokConfig(LatentViTConfig):
     def _check_variant(self) -> TiTokConfig:
         if self.pixel_decoder is not None and self.head != "codes":
             raise ValueError('a pixel_decoder reads predicted codes: it needs head "codes"')
-        if isinstance(self.quantizer, GaussianConfig) and self.head == "codes":
+        if isinstance(self.quantizer, GaussianBottleneckConfig) and self.head == "codes":
             raise ValueError('continuous latents are trained in one stage: a "gaussian" quantizer needs head "pixels"')
         return self
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.quantizers.dimension_wise import DimensionWiseConfig
-from visiontok.quantizers.gaussian import GaussianBottleneck
-from visiontok.quantizers.quantized_posterior import QuantizedPosterior
+from visiontok.quantizers.continuous import GaussianBottleneck
+from visiontok.quantizers.dimension_wise import DimensionWiseQuantizerConfig
+from visiontok.quantizers.quantized_bottleneck import QuantizedBottleneck
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 from visiontok.tokenizers.image.titok.model import TiTok, TiTokConfig
 from visiontok.tokenizers.image.tokenbridge.reference import convert_weights, read_config
@@ -62,7 +62,7 @@ class TokenBridgeConfig(Config):
     """
 
     base: Annotated[KlVaeBase | TiTokBase, Field(discriminator="family")]
-    quantizer: DimensionWiseConfig = DimensionWiseConfig()
+    quantizer: DimensionWiseQuantizerConfig = DimensionWiseQuantizerConfig()
 
 
 class TokenBridge(Tokenizer[TokenBridgeConfig]):
@@ -78,7 +78,7 @@ class TokenBridge(Tokenizer[TokenBridgeConfig]):
         super().__init__(config)
         self.base: Tokenizer[Any] = base or config.base.build()
         assert isinstance(self.base.quantizer, GaussianBottleneck)
-        self.quantizer: QuantizedPosterior = QuantizedPosterior(self.base.quantizer, config.quantizer.build())
+        self.quantizer: QuantizedBottleneck = QuantizedBottleneck(self.base.quantizer, config.quantizer.build())
         self.preprocessing = self.base.preprocessing
         latents = self.base.layout.segments[0]
         tokens = {**latents.to_dict(), "channels": None, "vocab_size": config.quantizer.levels, "codebooks": latents.channels}
@@ -93,7 +93,7 @@ class TokenBridge(Tokenizer[TokenBridgeConfig]):
         return self.base.decode_latents(latents)
 
     @classmethod
-    def quantizing(cls, base: Tokenizer[Any], quantizer: DimensionWiseConfig) -> TokenBridge:
+    def quantizing(cls, base: Tokenizer[Any], quantizer: DimensionWiseQuantizerConfig) -> TokenBridge:
         """A trained continuous tokenizer, quantized: its weights are shared, not copied.
 
         Raises:
