@@ -179,7 +179,8 @@ class Tokenizer(Model[ConfigT]):
     @property
     def is_stochastic(self) -> bool:
         """Whether encoding or decoding draws where noise is given."""
-        return self.quantizer.is_stochastic
+        quantizer = getattr(self, "quantizer", None)  # some have none, some several
+        return quantizer is not None and quantizer.is_stochastic
 
     @property
     def spec(self) -> SignalSpec:
