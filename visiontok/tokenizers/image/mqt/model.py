@@ -89,9 +89,9 @@ class Mqt(Tokenizer[MqtConfig]):
         return latents if options.lengths is None else latents.prefix(options.lengths)
 
     def random_prefix(self, features: Tensor, *, noise: NoiseLike = None) -> Tensor:
-        """What a training step shows to the language model: the first m latents (B, m, output_dim), with one m for the whole batch, as published.
+        """The input of the language model at a training step: the first m latents (B, m, output_dim), with one m for the whole batch, as published.
 
-        m is drawn by `nested_dropout`.
+        `nested_dropout` draws m from `noise`, one draw.
         """
         return self.encoder(features.transpose(1, 2), int(self.nested_dropout.draw(1, self.layout.length, noise=noise)))
 
