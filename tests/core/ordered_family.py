@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from visiontok.base.config import Config
+from visiontok.base.noise import NoiseLike
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.layers.nested_dropout import NestedDropout, prefix_mask
 from visiontok.quantizers.base import Quantized, Quantizer
@@ -16,7 +17,7 @@ from visiontok.tokens import Segment, TokenLayout
 class Levels(Quantizer):
     """256 levels from -1 to 1."""
 
-    def forward(self, latents: Tensor) -> Quantized:
+    def forward(self, latents: Tensor, *, mask: Tensor | None = None, noise: NoiseLike = None) -> Quantized:
         indices = ((latents[..., 0] + 1) * 127.5).round().long().clamp(0, 255)
         return Quantized(latents + (self.lookup(indices) - latents).detach(), indices)
 

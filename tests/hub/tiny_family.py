@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError
+from visiontok.base.noise import NoiseLike
 from visiontok.core.keymap import KeyMap
 from visiontok.core.model import Model
 from visiontok.core.tokenizer import Tokenizer
@@ -32,7 +33,7 @@ class MeanColor(Quantizer):
         super().__init__()
         self.codebook = nn.Parameter(torch.linspace(0, 1, codes)[:, None])
 
-    def forward(self, latents: Tensor) -> Quantized:
+    def forward(self, latents: Tensor, *, mask: Tensor | None = None, noise: NoiseLike = None) -> Quantized:
         indices = (latents - self.codebook[:, 0]).abs().argmin(dim=-1)
         return Quantized(self.lookup(indices), indices)
 

@@ -11,6 +11,7 @@ from reference_case import ReferenceCase, cases
 from torch import Tensor
 
 import visiontok
+from visiontok.base.noise import RecordedNoise
 from visiontok.layers.dinov2 import DinoViT, dino_weights
 from visiontok.losses.semantic import SemanticLoss
 from visiontok.quantizers import MultiScaleQuantizer, ProductQuantizer, Quantizer
@@ -48,11 +49,12 @@ def branches_of(quantizer: Quantizer) -> list[Quantizer]:
     return list(quantizer.groups) if isinstance(quantizer, ProductQuantizer) else [quantizer]
 
 
-def kept_levels(case: ReferenceCase, num_levels: int, batch: int) -> Tensor:
-    kept = torch.full((batch,), num_levels)
-    cut = int(batch * case.config["codebook_drop"])
-    kept[:cut] = case.inputs["quantizer_dropout"][:cut]
-    return kept
+def dropout_noise(case: ReferenceCase) -> RecordedNoise:
+    """The recorded numbers of kept levels as the uniform draws that stand for them; quantizers without dropout draw nothing."""
+    if "quantizer_dropout" not in case.inputs:
+        return RecordedNoise()
+    fewest, most = case.config.get("start_drop", 1), len(case.config["v_patch_nums"])
+    return RecordedNoise(uniform=[(case.inputs["quantizer_dropout"] - fewest + 0.5) / (most - fewest + 1)])
 
 
 def by_scale(branch: Quantizer, indices: Tensor, name: str) -> dict[str, Tensor]:
@@ -100,15 +102,14 @@ def test_every_stage(case: ReferenceCase):
 def training_pass(model: RobustTok, case: ReferenceCase, latents: Tensor) -> dict[str, Tensor]:
     """Only the quantizer is in training mode, as in the fixture."""
     quantizer, training = model.quantizer.train(), case.config["_train_forward"]
-    if "quantizer_dropout" in case.inputs:
-        quantized = quantizer.quantize(latents, kept_levels(case, len(case.config["v_patch_nums"]), len(latents)))
-    else:
-        quantized = quantizer(latents)
+    quantized = quantizer(latents, noise=dropout_noise(case))
     losses = quantized.losses
     if model.config.num_branches == 1 and training["alpha"] > 0:
         perturbation = LatentPerturbation(PerturbationConfig(alpha=training["alpha"], beta=training["beta"], delta=training["delta"]))
-        drawn = {"chances": case.inputs["perturb_rand"], "ranks": case.inputs["perturb_randint"]}
-        quantized = perturbation(quantizer, latents, quantized, **drawn)
+        shape = quantized.indices.shape
+        ranks = (case.inputs["perturb_randint"].view(shape) + 0.5) / training["delta"]
+        noise = RecordedNoise(uniform=[case.inputs["perturb_rand"].view(shape), ranks])
+        quantized = perturbation(quantizer, latents, quantized, step=0, noise=noise)
     found = {
         "train.decoded": model.decoder(quantized.latents),
         "train.vq_loss": losses["codebook"],
@@ -154,13 +155,9 @@ def test_quantizer_alone(case: ReferenceCase):
     evaluated = quantizer.eval()(z.permute(0, 2, 3, 1))
     ours = by_scale(quantizer, evaluated.indices, "")
     quantizer.train()
-    if isinstance(quantizer, MultiScaleQuantizer):
-        kept = kept_levels(case, quantizer.num_levels, len(z))
-        quantized = quantizer.quantize(z.permute(0, 2, 3, 1), kept)
-        if "var_input" in case.outputs:
-            ours |= next_inputs(quantizer, evaluated.indices)
-    else:
-        quantized = quantizer(z.permute(0, 2, 3, 1))
+    quantized = quantizer(z.permute(0, 2, 3, 1), noise=dropout_noise(case))
+    if "var_input" in case.outputs:
+        ours |= next_inputs(quantizer, evaluated.indices)
     (sum(quantized.losses.values()) + (theirs(quantized.latents) * case.inputs["grad_out"]).sum()).backward()
     ours |= {
         "train.out": theirs(quantized.latents),
@@ -191,13 +188,16 @@ def test_perturbation(case: ReferenceCase):
     latents = z.permute(0, 2, 3, 1)
     clean = quantizer(latents)
     perturbation = LatentPerturbation(PerturbationConfig(**{name: case.config[name] for name in ("alpha", "beta", "delta")}))
-    perturbed = perturbation(quantizer, latents, clean, chances=case.inputs["random_prob"], ranks=case.inputs["random_idx"])
+    shape = clean.indices.shape
+    ranks = (case.inputs["random_idx"].view(shape) + 0.5) / case.config["delta"]
+    noise = RecordedNoise(uniform=[case.inputs["random_prob"].view(shape), ranks])
+    perturbed = perturbation(quantizer, latents, clean, step=0, noise=noise)
     (theirs(perturbed.latents) * case.inputs["grad_out"]).sum().backward()
     case.compare(
         {
             "idx_clean": clean.indices.flatten(),
             "idx_perturbed": perturbed.indices.flatten(),
-            "topk_idx": quantizer.neighbours(latents, case.config["delta"]).flatten(0, -2),
+            "topk_idx": quantizer.neighbors(latents, case.config["delta"]).flatten(0, -2),
             "z_q_clean": theirs(clean.latents),
             "perturbed": theirs(perturbed.latents),
             "grad_z": z.grad,

@@ -16,7 +16,7 @@ def one_thread():
 
 @pytest.fixture
 def tokenizer_recipe(tmp_path):
-    """A function: a recipe with everything that has state (GAN, moving codebook, revival, average, accumulation), and changes to it."""
+    """A function: a recipe with everything that has state (GAN, moving codebook, dead-code reset, average, accumulation), and changes to it."""
 
     def make(**changes):
         recipe = {

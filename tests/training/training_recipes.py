@@ -12,7 +12,7 @@ TITOK = {
         "dim": 4,
         "kmeans": {"after_steps": 2},
         "ema": {"decay": 0.9},
-        "revival": {"every_steps": 3},
+        "dead_code_reset": {"every_steps": 3},
     },
 }
 GAN = {"start_step": 2, "discriminator": {"type": "blur_pool", "hidden_channels": 32, "num_stages": 1}}

@@ -69,13 +69,13 @@ def quantize(
 
     from visiontok.evaluation.reconstruction.quantizing import draw, latent_rms, measure_levels
     from visiontok.hub import save_pretrained
-    from visiontok.quantizers import DimensionWiseConfig
+    from visiontok.quantizers import DimensionWiseQuantizerConfig
     from visiontok.tokenizers.image.tokenbridge.model import TokenBridge
 
     tokenizer = load_tokenizer(model, pick_device(device))
     if not tokenizer.layout.is_continuous:
         raise ConfigError(f"{model} is discrete already; this command takes continuous tokenizers, such as kl16-256 or a diffusers AutoencoderKL")
-    TokenBridge.quantizing(tokenizer, DimensionWiseConfig())  # refused now rather than after an hour
+    TokenBridge.quantizing(tokenizer, DimensionWiseQuantizerConfig())  # refused now rather than after an hour
     side = _side(tokenizer, size)
     source = _pictures(data, side, num_samples)
     if latent_range is None:
@@ -84,7 +84,7 @@ def quantize(
         latent_range = float(f"{SPREAD * rms:.4g}")
     with progress_bar("reconstructions", shown=True) as progress:
         points = measure_levels(tokenizer, source, levels=counts, latent_range=latent_range, size=side, batch_size=batch_size, progress=progress)
-    quantized = TokenBridge.quantizing(tokenizer, DimensionWiseConfig(levels=levels, range=latent_range))
+    quantized = TokenBridge.quantizing(tokenizer, DimensionWiseQuantizerConfig(levels=levels, range=latent_range))
     card = _card(model, levels, latent_range, points, dataset=data, side=side, pictures=len(source))
     save_pretrained(quantized, output, card=card)
     draw(points, output / PICTURE, title=f"{_base_name(model)}, range +-{latent_range:g}, {len(source)} pictures of {data}", pixels=side**2)

@@ -13,6 +13,7 @@ from decoding_checks import assert_lengths_share_a_batch, assert_noise_follows_f
 import visiontok
 from visiontok import Psnr
 from visiontok.base.errors import CheckpointError, ConfigError
+from visiontok.base.noise import RecordedNoise
 from visiontok.decoders.flow.guidance import AdaptiveProjected, ClassifierFree
 from visiontok.decoders.flow.sampling import FlowSampling
 from visiontok.tokenizers.image.flextok.model import FlexTok, FlexTokConfig
@@ -193,7 +194,7 @@ def test_the_autoencoder_is_not_trained():
     with torch.no_grad():
         posterior = model.vae.encode_latents(images())
     torch.testing.assert_close(model.features(images()), model.vae.quantizer.posterior(posterior)[0])
-    drawn = model.features(images(), noise=torch.ones(3, *model.config.grid))
+    drawn = model.features(images(), noise=RecordedNoise(normal=[torch.ones(3, *model.config.grid)]))
     assert not torch.allclose(drawn, model.features(images()))
 
 

@@ -158,7 +158,7 @@ def test_a_vae_base_is_sampled_only_when_asked():
 
 @pytest.mark.parametrize("base", BASES)
 def test_training_lowers_every_part_of_the_loss(base: str):
-    karl = model(base=BASES[base], quantizer={**KARL["quantizer"], "revival": {}}).train()
+    karl = model(base=BASES[base], quantizer={**KARL["quantizer"], "dead_code_reset": {}}).train()
     karl.base.requires_grad_(False)
     optimizer = torch.optim.AdamW([parameter for parameter in karl.parameters() if parameter.requires_grad], lr=4e-3)
     totals = []

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import visiontok
 from visiontok.base.errors import CheckpointError, ConfigError, DependencyError
+from visiontok.base.noise import RecordedNoise
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 from visiontok.tokens import Latents
 
@@ -41,7 +42,7 @@ def test_it_gives_what_diffusers_gives(theirs: AutoencoderKL):
     torch.testing.assert_close(latents.view().permute(0, 3, 1, 2), (posterior.mode() - 0.25) * 0.5)
     torch.testing.assert_close(ours.decode(latents), ((theirs.decode(posterior.mode()).sample + 1) / 2).clamp(0, 1))
     noise = torch.randn(posterior.mean.shape)
-    drawn = ours.quantizer.with_noise(ours.encode_latents(images()), noise.permute(0, 2, 3, 1))
+    drawn = ours.quantizer(ours.encode_latents(images()), noise=RecordedNoise(normal=[noise.permute(0, 2, 3, 1)]))
     torch.testing.assert_close(ours.quantizer.restore(drawn.latents).permute(0, 3, 1, 2), posterior.mean + posterior.std * noise)
     torch.testing.assert_close(drawn.stats["kl"], posterior.kl().mean())
 

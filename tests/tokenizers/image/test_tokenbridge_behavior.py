@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 import visiontok
 from visiontok.base.errors import ConfigError
-from visiontok.quantizers import DimensionWiseConfig
+from visiontok.quantizers import DimensionWiseQuantizerConfig
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 from visiontok.tokenizers.image.titok.model import TiTok, TiTokConfig
 from visiontok.tokenizers.image.titok.reference import VIT_SIZES
@@ -31,7 +31,7 @@ def images(count: int = 2) -> torch.Tensor:
 @pytest.mark.parametrize(("kind", "shape"), [("kl-vae", (8, 8, 3)), ("titok", (5, 4)), ("titok-1d", (5, 1))])
 def test_any_continuous_tokenizer_gets_one_token_per_dimension(kind, shape, tmp_path):
     continuous = base(kind)
-    model = TokenBridge.quantizing(continuous, DimensionWiseConfig(levels=32, range=4.0))
+    model = TokenBridge.quantizing(continuous, DimensionWiseQuantizerConfig(levels=32, range=4.0))
     tokens = model.encode(images())
     assert tokens.indices.shape == (2, torch.Size(shape).numel())
     assert (tokens.layout.segments[0].shape, tokens.layout.segments[0].codebooks) == (shape[:-1], shape[-1])
@@ -47,14 +47,14 @@ def test_many_levels_come_near_the_continuous_reconstruction(kind):
     latents = continuous.encode(images())
     whole, errors = continuous.decode(latents), []
     for levels in (4, 32, 256):
-        model = TokenBridge.quantizing(continuous, DimensionWiseConfig(levels=levels, range=2 * float(latents.values.abs().max())))
+        model = TokenBridge.quantizing(continuous, DimensionWiseQuantizerConfig(levels=levels, range=2 * float(latents.values.abs().max())))
         errors.append(F.mse_loss(model.decode(model.encode(images())), whole).item())
     assert errors[2] < errors[1] < errors[0]
     assert errors[2] < 1e-4
 
 
 def test_noise_draws_from_the_posterior():
-    model = TokenBridge.quantizing(base("kl-vae"), DimensionWiseConfig(levels=64, range=4.0))
+    model = TokenBridge.quantizing(base("kl-vae"), DimensionWiseQuantizerConfig(levels=64, range=4.0))
     first, second = (model.encode(images(), noise=torch.Generator().manual_seed(4)).indices for _ in range(2))
     assert torch.equal(first, second)
     assert not torch.equal(first, model.encode(images()).indices)
@@ -62,15 +62,15 @@ def test_noise_draws_from_the_posterior():
 
 def test_discrete_tokenizers_are_refused():
     vq = TiTokConfig.parse({**TITOK, "quantizer": {"type": "vq", "codebook_size": 8, "dim": 4}})
-    with pytest.raises(ConfigError, match="vq"):
-        TokenBridge.quantizing(TiTok(vq), DimensionWiseConfig())
-    with pytest.raises(ConfigError, match="TokenBridge"):
-        TokenBridge.quantizing(TokenBridge.quantizing(base("kl-vae"), DimensionWiseConfig()), DimensionWiseConfig())
+    with pytest.raises(ConfigError, match="VectorQuantizer"):
+        TokenBridge.quantizing(TiTok(vq), DimensionWiseQuantizerConfig())
+    with pytest.raises(ConfigError, match="tokenbridge"):
+        TokenBridge.quantizing(TokenBridge.quantizing(base("kl-vae"), DimensionWiseQuantizerConfig()), DimensionWiseQuantizerConfig())
 
 
 def test_the_decoder_can_learn_to_read_coarse_latents():
     torch.manual_seed(0)
-    model = TokenBridge.quantizing(base("kl-vae"), DimensionWiseConfig(levels=4, range=4.0)).train()
+    model = TokenBridge.quantizing(base("kl-vae"), DimensionWiseQuantizerConfig(levels=4, range=4.0)).train()
     colors = torch.rand(4, 3, 1, 1).expand(-1, -1, 16, 16)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     totals = []
@@ -97,6 +97,19 @@ def test_a_first_level_of_another_width_than_the_stem_is_read():
 def test_reference_configurations_that_mean_something_else_are_refused(changes):
     with pytest.raises(ConfigError, match=next(iter(changes))):
         TokenBridge.config_from_reference({"bits": 6, "range": 5.0, **changes}, {})
+
+
+@pytest.mark.parametrize("family", ["no-such", "../hub", "titok.model"])
+def test_unknown_bases_are_refused(family):
+    with pytest.raises(ConfigError, match=family):
+        TokenBridgeConfig.parse({"base": {"family": family, "config": {}}})
+
+
+def test_bases_that_read_a_text_are_refused():
+    text = {"length": 3, "dim": 4}
+    tatitok = visiontok.create("tatitok", **TITOK, text=text, quantizer={"type": "gaussian", "dim": 4})
+    with pytest.raises(ConfigError, match="text"):
+        TokenBridge.quantizing(tatitok, DimensionWiseQuantizerConfig())
 
 
 def test_configurations_round_trip():

@@ -19,7 +19,7 @@ from visiontok.evaluation.metrics.code_counts import CodeCounts
 from visiontok.evaluation.metrics.entropy import plugin_entropy
 from visiontok.evaluation.metrics.fidelity import psnr
 from visiontok.evaluation.metrics.ssim import ssim
-from visiontok.quantizers.dimension_wise import DimensionWiseConfig
+from visiontok.quantizers.dimension_wise import DimensionWiseQuantizerConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.tokenbridge.model import TokenBridge
 from visiontok.tokens import Latents, Tokens
@@ -79,7 +79,7 @@ def measure_levels(
         tokenizer: continuous, in evaluation mode.
         source: of the pictures.
         levels: to be measured.
-        latent_range: of the latents; see `DimensionWiseConfig`.
+        latent_range: of the latents; see `DimensionWiseQuantizerConfig`.
         size: side of the squares that pictures become.
         batch_size: pictures per call of the model.
         progress: called with the pictures done and their number.
@@ -88,7 +88,7 @@ def measure_levels(
         The continuous tokenizer first, then one point for every number of levels.
     """
     shape = tokenizer.encode(torch.zeros(1, 3, size, size)).layout.segments[0].shape
-    forms = [_Quantized(tokenizer, DimensionWiseConfig(levels=count, range=latent_range), shape) for count in levels]
+    forms = [_Quantized(tokenizer, DimensionWiseQuantizerConfig(levels=count, range=latent_range), shape) for count in levels]
     scores = []
     for images, latents in _encoded(tokenizer, source, size, batch_size, progress):
         scores.append(_scores(images, tokenizer.decode(latents)))
@@ -131,7 +131,7 @@ def draw(points: Sequence[OperatingPoint], path: Path, *, title: str, pixels: in
 class _Quantized:
     """One quantized form of a tokenizer, and what was measured of it."""
 
-    def __init__(self, tokenizer: Tokenizer[Any], config: DimensionWiseConfig, shape: tuple[int, ...]) -> None:
+    def __init__(self, tokenizer: Tokenizer[Any], config: DimensionWiseQuantizerConfig, shape: tuple[int, ...]) -> None:
         self._model = TokenBridge.quantizing(tokenizer, config)
         self._layout = self._model.layout.at(shape) if self._model.layout.is_variable else self._model.layout
         self._counts = CodeCounts(self._layout)

@@ -13,6 +13,7 @@ from visiontok.base.noise import Noise, NoiseLike, as_noise
 from visiontok.core.model import ConfigT
 from visiontok.core.tokenizer import DecodeOptions, Tokenizer, TokenizerOutput
 from visiontok.decoders.flow.sampling import FlowSampling, seeded_noise, starting_noise
+from visiontok.quantizers.base import Quantizer
 from visiontok.tokenizers.image.kl_vae.model import KlVae
 from visiontok.tokens import Latents, Tokens
 
@@ -76,14 +77,12 @@ class FlowTokenizer(Tokenizer[ConfigT]):
     # Between images and features.
 
     @torch.no_grad()
-    def features(self, signal: Tensor, *, noise: Tensor | None = None) -> Tensor:
-        """(B, 3, S, S) in [0, 1] -> (B, H, W, C): the mode of the autoencoder's posterior, or its mean + deviation * noise."""
+    def features(self, signal: Tensor, *, noise: NoiseLike = None) -> Tensor:
+        """(B, 3, S, S) in [0, 1] -> (B, H, W, C): the mode of the autoencoder's posterior, or where noise is given a sample of it."""
         if self.vae is None:
             return (signal * 2 - 1).permute(0, 2, 3, 1)
         posterior = self.vae.encode_latents(signal)
-        return self.vae.quantizer.with_noise(
-            posterior, torch.zeros((), dtype=posterior.dtype, device=posterior.device) if noise is None else noise
-        ).latents
+        return self.vae.quantizer.mode(posterior) if noise is None else self.vae.quantizer(posterior, noise=noise).latents
 
     def images(self, features: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, 3, S, S), about [0, 1]."""
@@ -129,9 +128,10 @@ class FlowTokenizer(Tokenizer[ConfigT]):
         data = self.training_features(signal, source) if self.training else self.features(signal)
         decoder, latents = self.feature_decoder, self.encoder(data)
         if decoder.trains_codes:
-            quantized = self.quantizer(latents)
+            quantized = self.quantizer(latents, noise=source if self.training else noise)
             indices, codes, losses, stats = quantized.indices, quantized.latents, quantized.losses, quantized.stats
         else:
+            assert isinstance(self.quantizer, Quantizer)
             indices = self.quantizer.search(latents)
             codes, losses, stats = self.quantizer.lookup(indices), {}, {}
         assert indices is not None

@@ -16,9 +16,9 @@ from visiontok.decoders.conv import ConvDecoder
 from visiontok.encoders.conv import ConvEncoder
 from visiontok.layers.conv import TamingNetConfig
 from visiontok.quantizers.binary import BinaryQuantizerConfig
-from visiontok.quantizers.finite_scalar import FiniteScalarConfig
-from visiontok.quantizers.index_backprop import IndexBackpropConfig
-from visiontok.quantizers.sim_vq import SimVqConfig
+from visiontok.quantizers.finite_scalar import FiniteScalarQuantizerConfig
+from visiontok.quantizers.index_backprop import IndexBackpropQuantizerConfig
+from visiontok.quantizers.sim_vq import SimVectorQuantizerConfig
 from visiontok.quantizers.vector import VectorQuantizerConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.shared.grid import grid_layout
@@ -37,7 +37,8 @@ class TamingConfig(Config):
     encoder: TamingNetConfig
     decoder: TamingNetConfig
     quantizer: Annotated[
-        VectorQuantizerConfig | SimVqConfig | IndexBackpropConfig | FiniteScalarConfig | BinaryQuantizerConfig, Field(discriminator="type")
+        VectorQuantizerConfig | SimVectorQuantizerConfig | IndexBackpropQuantizerConfig | FiniteScalarQuantizerConfig | BinaryQuantizerConfig,
+        Field(discriminator="type"),
     ]
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ from visiontok.evaluation.metrics.entries.frechet_sides import frechet_value
 from visiontok.evaluation.metrics.moments import Moments
 from visiontok.evaluation.metrics.perturbation_grid import PerturbationGrid
 from visiontok.evaluation.metrics.value import MetricValue
-from visiontok.quantizers import Quantizer
+from visiontok.quantizers import NeighborQuantizer
 from visiontok.tokens import Tokens
 
 
@@ -33,7 +33,7 @@ class PerturbedFrechetMeasure(Measure):
         """Decode once per setting and image, however many extractors there are.
 
         Args:
-            tokenizer: with codes that have neighbours.
+            tokenizer: with codes that have neighbors.
             extractors: whose features the distances are computed over.
             grid: of settings.
             allow_few_samples: accept no more samples than features.
@@ -54,8 +54,9 @@ class PerturbedFrechetMeasure(Measure):
         for extractor in self._extractors:
             self._reference[extractor.name].update(batch.reference_features(extractor))
         latents = self._tokenizer.encode_latents(self._tokenizer.prepare(batch.reference).values)
-        neighbours = self._tokenizer.quantizer.neighbours(latents, max(self._grid.deltas))
-        near = neighbours.reshape(len(tokens), tokens.layout.length, -1)
+        assert isinstance(self._tokenizer.quantizer, NeighborQuantizer)
+        neighbors = self._tokenizer.quantizer.neighbors(latents, max(self._grid.deltas))
+        near = neighbors.reshape(len(tokens), tokens.layout.length, -1)
         for number, (alpha, delta) in enumerate(self._grid.settings):
             ranks = self._ranks(batch.numbers, tokens.layout.length, alpha=alpha, delta=delta)
             indices = near.gather(2, ranks.to(near.device)[..., None]).squeeze(2)
@@ -94,7 +95,7 @@ class PerturbedFrechetMeasure(Measure):
         )
 
     def _ranks(self, numbers: Tensor, length: int, *, alpha: float, delta: int) -> Tensor:
-        """(B, L): at which rank among its neighbours each token is drawn, from a generator of the image's own, equal at every setting."""
+        """(B, L): at which rank among its neighbors each token is drawn, from a generator of the image's own, equal at every setting."""
         rows = []
         for number in numbers.tolist():
             generator = torch.Generator().manual_seed((self._grid.seed * 2_654_435_761 + number) % 2**32)  # it reads no more bits
@@ -112,8 +113,8 @@ def why_not_perturbed(tokenizer: Tokenizer[Any] | None, grid: PerturbationGrid) 
         return "it reads a text with every picture, which perturbed tokens do not bring"
     if tokenizer.layout.is_continuous:
         return "the latents are continuous: there are no codes to draw"
-    if type(tokenizer.quantizer).neighbours is Quantizer.neighbours:
-        return f"codes of a {type(tokenizer.quantizer).__name__} have no neighbours"
+    if not isinstance(tokenizer.quantizer, NeighborQuantizer):
+        return f"codes of a {type(tokenizer.quantizer).__name__} have no neighbors"
     smallest = int(tokenizer.layout.vocab_sizes.min())
     if max(grid.deltas) > smallest:
         return f"there are {smallest} codes, fewer than the {max(grid.deltas)} nearest that the grid draws from: set perturbations.deltas"

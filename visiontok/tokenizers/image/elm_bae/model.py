@@ -15,7 +15,7 @@ from visiontok.core.tokenizer import Tokenizer
 from visiontok.decoders.conv import ConvDecoder
 from visiontok.encoders.conv import ConvEncoder
 from visiontok.layers.conv import TamingNetConfig
-from visiontok.quantizers.bernoulli import BernoulliConfig
+from visiontok.quantizers.bernoulli import BernoulliQuantizerConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.elm_bae.reference import convert_weights, read_config
 from visiontok.tokenizers.shared.grid import grid_layout
@@ -33,7 +33,7 @@ class ElmBaeConfig(Config):
     image_size: int = Field(default=256, gt=0)
     encoder: TamingNetConfig = TamingNetConfig(attention_levels=(4,), last_activation=False)
     decoder: TamingNetConfig = TamingNetConfig(attention_levels=(4,), last_activation=False, norm_latents=True)
-    quantizer: BernoulliConfig = BernoulliConfig(dim=256, chunks=(10, 10))
+    quantizer: BernoulliQuantizerConfig = BernoulliQuantizerConfig(dim=256, chunks=(10, 10))
 
     @model_validator(mode="after")
     def _check(self) -> ElmBaeConfig:

@@ -14,13 +14,13 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from visiontok.base.config import Config
-from visiontok.base.noise import Noise, as_noise
+from visiontok.base.noise import Noise
 from visiontok.core.tokenizer import EncodeOptions
 from visiontok.decoders.flow.guidance import AdaptiveProjected
 from visiontok.decoders.flow.sampling import FlowSampling
 from visiontok.decoders.flow.training import FlowTimes, ModeTimes
 from visiontok.layers.nested_dropout import NestedDropout, UniformLengths
-from visiontok.quantizers.finite_scalar import FiniteScalarConfig
+from visiontok.quantizers.finite_scalar import FiniteScalarQuantizerConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.flextok.decoder import RegisterFlowDecoder
 from visiontok.tokenizers.image.flextok.encoder import RegisterEncoder
@@ -54,7 +54,7 @@ class FlexTokConfig(Config):
     sample_posterior: bool = False
     patch_size: int = Field(default=2, gt=0)
     num_registers: int = Field(default=256, gt=0)
-    quantizer: FiniteScalarConfig = FiniteScalarConfig(levels=(8, 8, 8, 5, 5, 5))
+    quantizer: FiniteScalarQuantizerConfig = FiniteScalarQuantizerConfig(levels=(8, 8, 8, 5, 5, 5))
     encoder: RegisterTrunkConfig
     decoder: RegisterTrunkConfig
     time_features: int = Field(default=256, gt=0, multiple_of=2)
@@ -116,18 +116,14 @@ class FlexTok(FlowTokenizer[FlexTokConfig]):
 
     def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
         """Tokens of images; noise samples the autoencoder's posterior, as the authors do."""
-        drawn = None if options.noise is None else self._posterior_noise(signal, as_noise(options.noise, signal.device))
-        indices = self.quantizer(self.encoder(self.features(signal, noise=drawn))).indices
+        indices = self.quantizer(self.encoder(self.features(signal, noise=options.noise))).indices
         assert indices is not None
         whole = Tokens(indices, self.layout)
         return whole if options.lengths is None else whole.prefix(options.lengths)
 
     def training_features(self, signal: Tensor, noise: Noise) -> Tensor:
         """Draws normal (B, H, W, C) where the posterior is sampled."""
-        return self.features(signal, noise=self._posterior_noise(signal, noise) if self.config.sample_posterior else None)
-
-    def _posterior_noise(self, signal: Tensor, noise: Noise) -> Tensor:
-        return noise.normal(len(signal), *self.config.grid).to(signal)
+        return self.features(signal, noise=noise if self.config.sample_posterior else None)
 
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

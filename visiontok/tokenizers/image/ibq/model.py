@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from visiontok.layers.conv import TamingNetConfig
-from visiontok.quantizers.index_backprop import IndexBackpropConfig
+from visiontok.quantizers.index_backprop import IndexBackpropQuantizerConfig
 from visiontok.tokenizers.image.ibq.reference import ENTROPY_WEIGHT, KEY_MAP, SOURCE, read_config
 from visiontok.tokenizers.shared.moving_average import averaged_weights, last_weights
 from visiontok.tokenizers.shared.taming import TamingConfig, TamingTokenizer
@@ -22,7 +22,7 @@ class IbqConfig(TamingConfig):
 
     encoder: TamingNetConfig = TamingNetConfig(attention_levels=(4,), num_res_blocks=4)
     decoder: TamingNetConfig = TamingNetConfig(attention_levels=(4,), num_res_blocks=5)
-    quantizer: IndexBackpropConfig = IndexBackpropConfig(codebook_size=16384, dim=256, entropy={"weight": ENTROPY_WEIGHT})
+    quantizer: IndexBackpropQuantizerConfig = IndexBackpropQuantizerConfig(codebook_size=16384, dim=256, entropy={"weight": ENTROPY_WEIGHT})
 
 
 class Ibq(TamingTokenizer[IbqConfig]):

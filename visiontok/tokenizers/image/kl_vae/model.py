@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from visiontok.base.config import Config, Positive
 from visiontok.base.optional import import_optional
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.quantizers.gaussian import GaussianBottleneck, GaussianConfig
+from visiontok.quantizers.continuous import GaussianBottleneck, GaussianBottleneckConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.kl_vae.reference import ATTENTION_DOWN, ATTENTION_UP, PLAIN_DOWN, PLAIN_UP, read_config, to_diffusers_names
 from visiontok.tokenizers.shared.grid import grid_layout
@@ -48,7 +48,7 @@ class KlVaeConfig(Config):
     middle_attention: bool = True
     quant_conv: bool = True
     post_quant_conv: bool = True
-    bottleneck: GaussianConfig
+    bottleneck: GaussianBottleneckConfig
 
     @model_validator(mode="after")
     def _check(self) -> KlVaeConfig:

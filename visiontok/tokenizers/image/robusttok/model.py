@@ -157,7 +157,7 @@ class RobustTok(Tokenizer[RobustTokConfig]):
         for length in tokens.sample_lengths.unique().tolist():
             rows = torch.nonzero(tokens.sample_lengths == length).flatten()
             indices = self._by_branch(tokens.indices[rows, :length])
-            images[rows] = self.decode_latents(self.quantizer.lookup(indices).to(self.dtype)).to(images.dtype)
+            images[rows] = self.decode_latents(self.lookup(indices)).to(images.dtype)
         return images
 
     def _by_branch(self, indices: Tensor) -> Tensor:

@@ -16,11 +16,12 @@ from typing_extensions import Self
 
 from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError
+from visiontok.base.noise import NoiseLike
 from visiontok.core.model import load_weights
 from visiontok.decoders.flow.guidance import Guidance
 from visiontok.decoders.flow.sampling import FlowSampling
 from visiontok.decoders.flow.training import FlowTimes, ModeTimes
-from visiontok.quantizers.positional_vector import PositionalVectorConfig
+from visiontok.quantizers.positional_vector import PositionalVectorQuantizerConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 from visiontok.tokenizers.image.selftok.decoder import JointFlowDecoder, JointOneStepDecoder
@@ -86,7 +87,7 @@ class SelftokConfig(Config):
     patch_size: int = Field(default=2, gt=0)
     num_tokens: int = Field(default=512, gt=0)
     encoder: DualStreamConfig = DualStreamConfig()
-    quantizer: PositionalVectorConfig
+    quantizer: PositionalVectorQuantizerConfig
     decoder: JointTransformerConfig = JointTransformerConfig()
     decoding: Annotated[FlowDecoding | OneStepDecoding, Field(discriminator="type")]
 
@@ -168,7 +169,7 @@ class Selftok(FlowTokenizer[SelftokConfig]):
         self.vae = vae.requires_grad_(False).to(device=self.device, dtype=self.dtype).eval()
         return self
 
-    def features(self, signal: Tensor, *, noise: Tensor | None = None) -> Tensor:
+    def features(self, signal: Tensor, *, noise: NoiseLike = None) -> Tensor:
         """See `FlowTokenizer.features`.
 
         Raises:

@@ -126,7 +126,7 @@ def _fields(params: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, An
             },
             "decay": quantizer.get("decay", 0.99),
             "dead_below": quantizer.get("dead_code_threshold", 0.2),
-            "revived_as": quantizer.get("reset_cluster_size", 0.2),
+            "reset_usage": quantizer.get("reset_cluster_size", 0.2),
         },
         "decoder": {"dim": decoder["head_dim"] * decoder["depth"], "depth": decoder["depth"], "num_heads": decoder["depth"]},
         "decoding": decoding,

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from visiontok.encoders.text import T5TextConfig, TextConfig
 from visiontok.layers.vit import ViTConfig
-from visiontok.quantizers.gaussian import GaussianConfig
+from visiontok.quantizers.continuous import GaussianBottleneckConfig
 from visiontok.quantizers.vector import VectorQuantizerConfig
 from visiontok.tokenizers.image.tatitok.model import TaTiTok, TaTiTokConfig
 
@@ -34,7 +34,7 @@ class TexTokConfig(TaTiTokConfig):
 
     encoder: ViTConfig = VIT_B
     decoder: ViTConfig = VIT_B
-    quantizer: Annotated[VectorQuantizerConfig | GaussianConfig, Field(discriminator="type")] = GaussianConfig(dim=8)
+    quantizer: Annotated[VectorQuantizerConfig | GaussianBottleneckConfig, Field(discriminator="type")] = GaussianBottleneckConfig(dim=8)
     text: TextConfig = TextConfig(length=128, dim=2048, encoder=T5TextConfig())
 
 

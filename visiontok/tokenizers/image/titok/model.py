@@ -19,7 +19,8 @@ from visiontok.decoders.conv import ConvDecoder
 from visiontok.decoders.vit import CodeHead, LatentViTDecoder, PixelHead
 from visiontok.encoders.vit import LatentRead, LatentViTEncoder
 from visiontok.layers.conv import ConvNetConfig
-from visiontok.quantizers.gaussian import GaussianConfig
+from visiontok.quantizers.base import expected_code
+from visiontok.quantizers.continuous import GaussianBottleneckConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.titok.reference import KEY_MAP, read_config, with_linear_layers
 from visiontok.tokenizers.shared.latent_vit import LatentViTConfig
@@ -44,7 +45,7 @@ class TiTokConfig(LatentViTConfig):
     def _check_variant(self) -> TiTokConfig:
         if self.pixel_decoder is not None and self.head != "codes":
             raise ValueError('a pixel_decoder reads predicted codes: it needs head "codes"')
-        if isinstance(self.quantizer, GaussianConfig) and self.head == "codes":
+        if isinstance(self.quantizer, GaussianBottleneckConfig) and self.head == "codes":
             raise ValueError('continuous latents are trained in one stage: a "gaussian" quantizer needs head "pixels"')
         return self
 
@@ -101,7 +102,7 @@ class TiTok(Tokenizer[TiTokConfig]):
         """
         if self.pixel_codebook is None:
             raise TokenError("this TiTok has no pixel decoder, so its logits cannot become VQGAN codes")
-        return torch.einsum("bkhw,kd->bdhw", logits.softmax(dim=1), self.pixel_codebook)
+        return expected_code(logits.permute(0, 2, 3, 1).softmax(dim=-1), self.pixel_codebook).permute(0, 3, 1, 2)
 
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
