@@ -64,6 +64,7 @@ def gpt() -> GPT:
 
 
 def maskgit() -> MaskGIT:
+    classes = {"type": "classes", "num_classes": 1000}
     return MaskGIT(MaskGITConfig.parse({"layout": titok().layout, "condition": classes, "backbone": {"type": "bert", "mlp_dim": 32, **NETWORK}}))
 
 
@@ -136,6 +137,10 @@ def shard(path: Path) -> None:
             archive.addfile(member, buffer)
 
 
+def arrays(path: Path) -> None:
+    np.savez(path, signals=np.random.default_rng(0).random((2, 3, 40, 48), dtype=np.float32))
+
+
 def four_shards(pattern: Path) -> None:
     for number in range(4):
         shard(pattern.parent / f"{number:03d}.tar")
@@ -172,7 +177,7 @@ def suite(path: Path) -> None:
 
 def recipe(path: Path) -> None:
     values = OmegaConf.load(ROOT / "configs" / "small" / "vq.yaml")
-    values["output"], values["steps"], values["checkpoints"] = "runs/mine", 10, {"every": 5}
+    values["output"], values["steps"], values["checkpoints"] = "runs/mine", 10, {"every": 5, "keep_last": 5}
     OmegaConf.save(values, path)
 
 
@@ -194,6 +199,7 @@ FILES: dict[str, Callable[[Path], None]] = {
     "*.png": lambda path: photo(path.with_name("photo.png")),
     "cc/{000..003}.tar": four_shards,
     "eval/results": results,
+    "images.npz": arrays,
     "imagenet/train": class_folders,
     "my-diffusers-vae": save_vae,
     "my-results": results,

@@ -58,7 +58,7 @@ def prepared(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     registry.bundled.cache_clear()
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    given = {re.sub(r"^(\./|\w+:)", "", word) for word in shlex.split(text)} | {*re.findall(r"\[default: ([^\s\]]+)\]", help_of(command))}
+    given = {re.sub(r"^(\./|(\w+:)+)", "", word) for word in shlex.split(text)} | {*re.findall(r"\[default: ([^\s\]]+)\]", help_of(command))}
     for name, make in example_files.FILES.items():
         if name in given:
             Path(name).parent.mkdir(parents=True, exist_ok=True)
