@@ -53,7 +53,7 @@ def randomize(decoder: torch.nn.Module) -> None:
 
 
 def load_peer(folder: Path, model: FlexTok) -> Any:
-    """The authors' decoder and pipeline, and their weights into our model. Unused imports of theirs are stood in for."""
+    """The authors' decoder and pipeline, and their weights into our model. Their unused imports are replaced by stand-ins."""
     sys.path.insert(0, str(folder))
     for name, values in {"mup": {}, "mup.layer": {"MuReadout": torch.nn.Linear}, "hydra": {}, "hydra.utils": {"instantiate": None}}.items():
         stand_in = types.ModuleType(name)

@@ -5,8 +5,9 @@ import torch
 from dino_files import SIZES, save_dino
 
 from visiontok.base.errors import CheckpointError, ConfigError
-from visiontok.losses import PixelRange, ReconstructionConfig
+from visiontok.losses import ReconstructionConfig
 from visiontok.losses.dino_discriminator import DinoDiscriminatorConfig, VirtualBatchNorm
+from visiontok.signals import SignalSpec
 
 CONFIG = {"type": "dino", "backbone": SIZES, "image_size": 32, "blocks": [0, 1], "kernel_size": 3}
 
@@ -65,7 +66,7 @@ def test_larger_images_are_cropped_or_resized_smaller_ones_only_resized(tmp_path
 
 def test_values_are_read_in_the_range_of_the_signal(tmp_path):
     config = DinoDiscriminatorConfig.parse({**CONFIG, "weights": str(save_dino(tmp_path / "dino.pth"))})
-    unit, signed = config.build(), config.build(pixels=PixelRange(-1.0, 1.0))
+    unit, signed = config.build(), config.build(SignalSpec(modality="image", channels=3, low=-1.0, high=1.0))
     signed.load_state_dict(unit.state_dict())
     x = images(0, size=32)
     torch.testing.assert_close(unit.eval()(x), signed.eval()(x * 2 - 1), rtol=1e-4, atol=1e-4)
@@ -84,6 +85,6 @@ def test_other_signals_and_missing_weights_are_errors(tmp_path):
     with pytest.raises(CheckpointError, match=r"absent\.pth"):
         config.build()
     with pytest.raises(ConfigError, match="1 channels"):
-        config.build(in_channels=1)
+        config.build(SignalSpec(modality="image", channels=1, low=0.0, high=1.0))
     with pytest.raises(ConfigError, match="blocks"):
         DinoDiscriminatorConfig.parse({**CONFIG, "weights": "a.pth", "blocks": [1, 5]})

@@ -6,8 +6,9 @@ from dino_files import SIZES, save_dinov2
 from torch.nn import functional as F
 
 from visiontok.base.errors import CheckpointError, ConfigError
-from visiontok.losses import PixelRange, ReconstructionConfig
+from visiontok.losses import ReconstructionConfig
 from visiontok.losses.semantic import SemanticConfig, SemanticLoss, info_nce
+from visiontok.signals import SignalSpec
 
 
 def projection() -> torch.nn.Linear:
@@ -70,7 +71,7 @@ def test_the_scale_rises_by_units_of_steps(tmp_path):
 
 def test_images_of_other_sizes_and_ranges_are_brought_to_the_teachers(tmp_path):
     latents = torch.randn(4, 9, 4, generator=torch.Generator().manual_seed(2))
-    loss, signed = build(config(tmp_path)), build(config(tmp_path), pixels=PixelRange(-1.0, 1.0))
+    loss, signed = build(config(tmp_path)), build(config(tmp_path), signal=SignalSpec(modality="image", channels=3, low=-1.0, high=1.0))
     torch.testing.assert_close(signed(images() * 2 - 1, latents, PROJECTION, step=0), loss(images(), latents, PROJECTION, step=0))
     flat = torch.full((4, 3, 1, 1), 0.3)
     large, right = (loss(flat.expand(-1, -1, side, side), latents, PROJECTION, step=0) for side in (48, 32))
@@ -78,10 +79,13 @@ def test_images_of_other_sizes_and_ranges_are_brought_to_the_teachers(tmp_path):
 
 
 def test_what_the_teacher_cannot_look_at_is_an_error(tmp_path):
-    with pytest.raises(ConfigError, match="4 channels"):
-        build(config(tmp_path), channels=4)
-    with pytest.raises(ConfigError, match="None"):
-        build(config(tmp_path), pixels=PixelRange(0.0, None))
+    for signal, named in (
+        (SignalSpec(modality="image", channels=4, low=0.0, high=1.0), "4 channels"),
+        (SignalSpec(modality="image", channels=3, low=0.0), "None"),
+        (SignalSpec(modality="video", channels=3, low=0.0, high=1.0), "video"),
+    ):
+        with pytest.raises(ConfigError, match=named):
+            build(config(tmp_path), signal=signal)
     absent = config(tmp_path).replace(teacher={"weights": str(tmp_path / "absent.pth")})
     with pytest.raises(CheckpointError, match=r"absent\.pth"):
         absent.teacher.build()

@@ -97,6 +97,7 @@ class Tokenizer(Model[ConfigT]):
         layout: the arrangement of its tokens; at one extent, where it takes signals of any size.
         preprocessing: what happens to a signal before `encode_latents`; its `spec` says what goes in.
         can_decode: whether there is a decoder to signals.
+        decoder_extras: names of the extras without which tokens do not decode, such as a clip's own codebook. Generators make none.
         text: the embeddings of a text that the decoder reads; None where it reads none.
         encoder_reads_text: whether the encoder reads them too.
         nested_dropout: how many tokens are kept at a training step, by families that learn an order of their tokens; None for all.
@@ -106,6 +107,7 @@ class Tokenizer(Model[ConfigT]):
     layout: TokenLayout
     preprocessing: Preprocessing
     can_decode: bool = True
+    decoder_extras: ClassVar[tuple[str, ...]] = ()
     text: TextConfig | None = None
     encoder_reads_text: ClassVar[bool] = False
     nested_dropout: LengthSchedule | None = None
@@ -179,7 +181,7 @@ class Tokenizer(Model[ConfigT]):
     @property
     def is_stochastic(self) -> bool:
         """Whether encoding or decoding draws where noise is given."""
-        return self.quantizer.is_stochastic
+        return any(isinstance(module, Bottleneck) and module.is_stochastic for module in self.modules())
 
     @property
     def spec(self) -> SignalSpec:
@@ -311,10 +313,15 @@ class Tokenizer(Model[ConfigT]):
         """The tokens on the model's device, after a look at what they are.
 
         Raises:
-            TokenError: if the tokens have another layout or an index is out of range.
+            TokenError: if the tokens have another layout, miss an extra, or an index is out of range.
         """
         if not self.layout.accepts(tokens.layout):
             raise TokenError(f"these tokens come from another tokenizer: their layout is {tokens.layout}, this model's is {self.layout}")
+        missing = [name for name in self.decoder_extras if name not in tokens.extras]
+        if missing:
+            raise TokenError(
+                f"these tokens do not have the extras {missing} that {type(self).__name__} decodes with; they have {sorted(tokens.extras)}"
+            )
         return tokens.validate().to(self.device)
 
     def codes_of(self, tokens: Tokens) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the demo trains and how much it draws."""
+"""What the demo trains and how much it samples."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class DemoConfig(Config):
     Attributes:
         seed: of both trainings and of the generated digits.
         tokenizer, generator: recipes, by name or path.
-        tokenizer_overrides, generator_overrides: dotted keys and values over them.
-        per_class: digits generated of each class.
+        tokenizer_overrides, generator_overrides: dotted keys and values that override them.
+        per_class: digits generated per class.
         photo_model: bundled checkpoint for the photographs.
     """
 

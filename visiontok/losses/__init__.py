@@ -1,27 +1,28 @@
 """Losses: functions and small modules that know no family."""
 
+from typing import Annotated, TypeAlias
+
+from pydantic import Field
+
 from visiontok.losses.objectives import (
-    AdaptiveWeightConfig,
-    GanConfig,
+    ModelLossesConfig,
+    ModelLossesObjective,
     Objective,
-    ObjectiveConfig,
-    OwnTermsConfig,
-    OwnTermsObjective,
-    ReconstructionConfig,
-    ReconstructionObjective,
     TeacherCodesConfig,
     TeacherCodesObjective,
 )
-from visiontok.losses.pixels import PixelRange
+from visiontok.losses.reconstruction import AdaptiveWeightConfig, GanConfig, ReconstructionConfig, ReconstructionObjective
+
+ObjectiveConfig: TypeAlias = Annotated[ReconstructionConfig | TeacherCodesConfig | ModelLossesConfig, Field(discriminator="name")]
+"""What a recipe may name as its objective."""
 
 __all__ = [
     "AdaptiveWeightConfig",
     "GanConfig",
+    "ModelLossesConfig",
+    "ModelLossesObjective",
     "Objective",
     "ObjectiveConfig",
-    "OwnTermsConfig",
-    "OwnTermsObjective",
-    "PixelRange",
     "ReconstructionConfig",
     "ReconstructionObjective",
     "TeacherCodesConfig",

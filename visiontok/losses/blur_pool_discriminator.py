@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from visiontok.base.config import Config
 from visiontok.base.noise import NoiseLike
 from visiontok.losses.discriminator import Discriminator
-from visiontok.losses.pixels import UNIT_RANGE, PixelRange
+from visiontok.losses.pixels import RGB, check_images, to_unit
+from visiontok.signals.spec import SignalSpec
 
 
 class BlurPoolDiscriminatorConfig(Config):
@@ -28,9 +29,14 @@ class BlurPoolDiscriminatorConfig(Config):
     hidden_channels: int = Field(default=128, gt=0, multiple_of=32)
     num_stages: int = Field(default=3, gt=0, le=3)
 
-    def build(self, *, in_channels: int = 3, pixels: PixelRange = UNIT_RANGE) -> BlurPoolDiscriminator:
-        """The discriminator with random weights, of signals of `in_channels` channels in the range `pixels`."""
-        return BlurPoolDiscriminator(self, in_channels=in_channels, pixels=pixels)
+    def build(self, signal: SignalSpec = RGB) -> BlurPoolDiscriminator:
+        """The discriminator of such signals, with random weights.
+
+        Raises:
+            ConfigError: if the signals are no images or videos.
+        """
+        check_images(signal, name="the discriminator 'blur_pool'")
+        return BlurPoolDiscriminator(self, signal=signal)
 
 
 class SameConv2d(nn.Conv2d):
@@ -61,12 +67,12 @@ class BlurPool(nn.Module):
 class BlurPoolDiscriminator(Discriminator):
     """Convolution stages with blur pooling, adaptive max pooling to 16 x 16, a map of logits."""
 
-    def __init__(self, config: BlurPoolDiscriminatorConfig, *, in_channels: int, pixels: PixelRange) -> None:
+    def __init__(self, config: BlurPoolDiscriminatorConfig, *, signal: SignalSpec) -> None:
         super().__init__()
-        self.pixels = pixels
+        self.signal = signal
         width = config.hidden_channels
         widths = [width * mult for mult in (1, 1, 2, 4)[: config.num_stages + 1]]
-        self.block_in = nn.Sequential(SameConv2d(in_channels, width, 5), nn.LeakyReLU(0.1))
+        self.block_in = nn.Sequential(SameConv2d(signal.channels, width, 5), nn.LeakyReLU(0.1))
         self.blocks = nn.ModuleList(
             nn.Sequential(SameConv2d(before, after, 3), BlurPool(), nn.GroupNorm(32, after), nn.LeakyReLU(0.1)) for before, after in pairwise(widths)
         )
@@ -75,7 +81,7 @@ class BlurPoolDiscriminator(Discriminator):
 
     def forward(self, images: Tensor, noise: NoiseLike = None) -> Tensor:
         """(B, C, H, W) -> logits (B, 1, 16, 16)."""
-        x = self.block_in(self.pixels.unit(images))
+        x = self.block_in(to_unit(images, self.signal))
         for block in self.blocks:
             x = block(x)
         return self.to_logits(self.pool(x))

@@ -21,8 +21,9 @@ from visiontok.layers.dinov2 import DinoViT, dino_weights
 from visiontok.layers.vit import ViTConfig
 from visiontok.losses.augmentation import crop
 from visiontok.losses.discriminator import Discriminator
-from visiontok.losses.pixels import UNIT_RANGE, PixelRange, check_rgb
+from visiontok.losses.pixels import RGB, check_rgb, to_unit
 from visiontok.losses.weight_files import ImageNetNormalization, frozen, read_weights
+from visiontok.signals.spec import SignalSpec
 
 
 class DinoDiscriminatorConfig(Config):
@@ -57,18 +58,18 @@ class DinoDiscriminatorConfig(Config):
             raise ValueError(f"kernel_size {self.kernel_size} must be odd")
         return self
 
-    def build(self, *, in_channels: int = 3, pixels: PixelRange = UNIT_RANGE) -> DinoDiscriminator:
-        """The discriminator with random heads; reads the backbone's weights from their file.
+    def build(self, signal: SignalSpec = RGB) -> DinoDiscriminator:
+        """The discriminator of such signals, with random heads; reads the backbone's weights from their file.
 
         Raises:
-            ConfigError: if the signal is not RGB, or has no known range.
+            ConfigError: if the signals are not RGB, or have no known range.
             CheckpointError: if the weights are missing or another network's.
         """
-        check_rgb(in_channels, pixels, name="the discriminator on DINO's features")
+        check_rgb(signal, name="the discriminator on DINO's features")
         backbone = DinoViT(self.backbone, image_size=self.image_size, layer_scale=None)
         side = self.image_size // self.backbone.patch_size
         frozen(backbone, dino_weights(read_weights(self.weights), patch_size=self.backbone.patch_size, grid_side=side))
-        return DinoDiscriminator(self, backbone=backbone, pixels=pixels)
+        return DinoDiscriminator(self, backbone=backbone, signal=signal)
 
 
 class DinoDiscriminator(Discriminator):
@@ -77,12 +78,12 @@ class DinoDiscriminator(Discriminator):
     Args:
         config: sizes of the heads.
         backbone: frozen.
-        pixels: range of the values of the images.
+        signal: what the images are.
     """
 
-    def __init__(self, config: DinoDiscriminatorConfig, *, backbone: DinoViT, pixels: PixelRange) -> None:
+    def __init__(self, config: DinoDiscriminatorConfig, *, backbone: DinoViT, signal: SignalSpec) -> None:
         super().__init__()
-        self.config, self.pixels = config, pixels
+        self.config, self.signal = config, signal
         self.backbone = backbone.eval().requires_grad_(False)
         self.normalize = ImageNetNormalization()
         self.heads = nn.ModuleList(
@@ -96,7 +97,7 @@ class DinoDiscriminator(Discriminator):
             images: real or generated.
             noise: source of the crops, uniform (B, 3).
         """
-        tokens = self.backbone.embed(self.normalize(self._sized(self.pixels.unit(images), noise)))
+        tokens = self.backbone.embed(self.normalize(self._sized(to_unit(images, self.signal), noise)))
         logits = [self.heads[0](_read(tokens))]
         for index, block in enumerate(self.backbone.trunk.blocks):
             tokens = block(tokens)

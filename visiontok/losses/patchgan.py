@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from visiontok.base.config import Config
 from visiontok.base.noise import NoiseLike
 from visiontok.losses.discriminator import Discriminator
-from visiontok.losses.pixels import UNIT_RANGE, PixelRange
+from visiontok.losses.pixels import RGB, check_images, to_signed
+from visiontok.signals.spec import SignalSpec
 
 
 class PatchGanConfig(Config):
@@ -26,19 +27,24 @@ class PatchGanConfig(Config):
     channels: int = Field(default=64, gt=0)
     num_layers: int = Field(default=3, gt=0)
 
-    def build(self, *, in_channels: int = 3, pixels: PixelRange = UNIT_RANGE) -> PatchGan:
-        """The discriminator with random weights, of signals of `in_channels` channels in the range `pixels`."""
-        return PatchGan(self, in_channels=in_channels, pixels=pixels)
+    def build(self, signal: SignalSpec = RGB) -> PatchGan:
+        """The discriminator of such signals, with random weights.
+
+        Raises:
+            ConfigError: if the signals are no images or videos.
+        """
+        check_images(signal, name="the discriminator 'patchgan'")
+        return PatchGan(self, signal=signal)
 
 
 class PatchGan(Discriminator):
     """4x4 convolutions with batch norm and leaky ReLU: a logit for every patch of 70 pixels (with three halvings)."""
 
-    def __init__(self, config: PatchGanConfig, *, in_channels: int, pixels: PixelRange) -> None:
+    def __init__(self, config: PatchGanConfig, *, signal: SignalSpec) -> None:
         super().__init__()
-        self.pixels = pixels
+        self.signal = signal
         widths = [config.channels * min(2**number, 8) for number in range(config.num_layers + 1)]
-        layers: list[nn.Module] = [nn.Conv2d(in_channels, widths[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        layers: list[nn.Module] = [nn.Conv2d(signal.channels, widths[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         for number, (before, after) in enumerate(pairwise(widths), start=1):
             stride = 2 if number < config.num_layers else 1
             layers += [nn.Conv2d(before, after, 4, stride=stride, padding=1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU(0.2)]
@@ -52,4 +58,4 @@ class PatchGan(Discriminator):
 
     def forward(self, images: Tensor, noise: NoiseLike = None) -> Tensor:
         """(B, C, H, W) -> logits (B, 1, h, w)."""
-        return self.layers(self.pixels.signed(images))
+        return self.layers(to_signed(images, self.signal))

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError
-from visiontok.losses.pixels import UNIT_RANGE, PixelRange, as_images, check_rgb
+from visiontok.losses.pixels import RGB, as_images, check_rgb, to_unit
 from visiontok.losses.weight_files import ImageNetNormalization, frozen, read_weights
+from visiontok.signals.spec import SignalSpec
 
 
 class LpipsConfig(Config):
@@ -60,25 +61,24 @@ class PerceptualLoss(nn.Module):
 
     Args:
         terms: which distances.
-        channels: of the signal.
-        pixels: range of its values.
+        signal: what is compared.
 
     Raises:
         ConfigError: if the signal is not RGB, or has no known range.
         CheckpointError: if weights are missing or another network's.
     """
 
-    def __init__(self, terms: tuple[LpipsConfig | ConvNextConfig, ...], *, channels: int = 3, pixels: PixelRange = UNIT_RANGE) -> None:
+    def __init__(self, terms: tuple[LpipsConfig | ConvNextConfig, ...], *, signal: SignalSpec = RGB) -> None:
         super().__init__()
         for term in terms:
-            check_rgb(channels, pixels, name=f"the perceptual distance {term.name!r}")
-        self.pixels = pixels
+            check_rgb(signal, name=f"the perceptual distance {term.name!r}")
+        self.signal = signal
         self.distances = nn.ModuleList(term.build() for term in terms)
         self.weights = [term.weight for term in terms]
 
     def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
         """Two batches of images (B, 3, H, W) or videos (B, 3, T, H, W) -> scalar."""
-        pair = self.pixels.unit(as_images(images)), self.pixels.unit(as_images(reconstructions))
+        pair = to_unit(as_images(images), self.signal), to_unit(as_images(reconstructions), self.signal)
         distances = [weight * distance(*pair).mean() for weight, distance in zip(self.weights, self.distances, strict=True)]
         return torch.stack(distances).sum() / sum(self.weights)
 

@@ -11,10 +11,12 @@ from torch import distributed as dist
 from torch.nn import functional as F
 
 from visiontok.base.config import Config
+from visiontok.base.errors import ConfigError
 from visiontok.layers.dinov2 import DinoViT, dino_weights
 from visiontok.layers.vit import ViTConfig
-from visiontok.losses.pixels import UNIT_RANGE, PixelRange, as_images, check_rgb
+from visiontok.losses.pixels import RGB, check_rgb, to_unit
 from visiontok.losses.weight_files import ImageNetNormalization, frozen, read_weights
+from visiontok.signals.spec import SignalSpec
 
 
 class DinoTeacherConfig(Config):
@@ -99,17 +101,18 @@ class SemanticLoss(nn.Module):
     Args:
         config: see `SemanticConfig`.
         teacher: the frozen network.
-        channels: of the signal.
-        pixels: range of its values.
+        signal: what the tokenizer encodes; images.
 
     Raises:
-        ConfigError: if the signal is not RGB, or has no known range.
+        ConfigError: if the signals are no RGB images, or have no known range.
     """
 
-    def __init__(self, config: SemanticConfig, *, teacher: DinoViT, channels: int = 3, pixels: PixelRange = UNIT_RANGE) -> None:
+    def __init__(self, config: SemanticConfig, *, teacher: DinoViT, signal: SignalSpec = RGB) -> None:
         super().__init__()
-        check_rgb(channels, pixels, name="the semantic loss")
-        self.config, self.pixels = config, pixels
+        check_rgb(signal, name="the semantic loss")
+        if signal.modality != "image":
+            raise ConfigError(f"the semantic loss compares images; this tokenizer's signal is {signal.modality}: leave it out of the objective")
+        self.config, self.signal = config, signal
         self.teacher = teacher.eval().requires_grad_(False)
         self.normalize = ImageNetNormalization()
 
@@ -131,7 +134,7 @@ class SemanticLoss(nn.Module):
 
     @torch.no_grad()
     def _class_tokens(self, images: Tensor) -> Tensor:
-        images = self.pixels.unit(as_images(images))
+        images = to_unit(images, self.signal)
         size = self.teacher.image_size
         if images.shape[-2:] != (size, size):
             images = F.interpolate(images, size=(size, size), mode="bicubic", antialias=True)

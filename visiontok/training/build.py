@@ -18,7 +18,6 @@ from visiontok.generators.base import Generator
 from visiontok.generators.condition import TextCondition
 from visiontok.hub import from_pretrained
 from visiontok.losses import TeacherCodesConfig
-from visiontok.losses.pixels import PixelRange
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokens import TokenLayout
 from visiontok.training.generator_task import GeneratorTask
@@ -58,11 +57,10 @@ def _tokenizer_task(recipe: TokenizerRecipe, accelerator: Accelerator) -> Tokeni
             if recipe.text is None
             else f"text.source is {recipe.text.source}, but the tokenizer of this recipe reads no text: remove `text`"
         )
-    spec = tokenizer.spec
     return TokenizerTask(
         recipe,
         tokenizer=tokenizer,
-        objective=recipe.objective.build(channels=spec.channels, pixels=PixelRange(spec.low, spec.high)),
+        objective=recipe.objective.build(tokenizer.spec),
         target=target,
         loader=TrainLoader(source, config, preprocessing=tokenizer.preprocessing, **_share(accelerator)),
         texts=None if tokenizer.text is None or recipe.text is None else _texts(recipe.text, source.class_names, tokenizer.text, accelerator),

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 import visiontok
 from visiontok.base.errors import ConfigError
-from visiontok.losses import OwnTermsConfig
+from visiontok.losses import ModelLossesConfig
 from visiontok.training import parse_recipe, train
 from visiontok.training.checkpoint import list_checkpoints
 
@@ -29,7 +29,7 @@ FLEXTOK = {
 
 
 def flow_recipe(tokenizer_recipe, **changes):
-    own = {"model": {"family": "flextok", "config": FLEXTOK}, "objective": {"name": "own"}, "optimizer": {"lr": 3e-3}}
+    own = {"model": {"family": "flextok", "config": FLEXTOK}, "objective": {"name": "model_losses"}, "optimizer": {"lr": 3e-3}}
     return tokenizer_recipe(**{**own, **changes})
 
 
@@ -75,4 +75,4 @@ def test_the_run_shows_images_and_the_exported_model_decodes(tokenizer_recipe, t
 
 def test_a_model_without_terms_is_told_so():
     with pytest.raises(ConfigError, match="reconstruction"):
-        OwnTermsConfig().build().generator_terms(torch.zeros(1), torch.zeros(1), {}, step=0)
+        ModelLossesConfig().build().generator_terms(torch.zeros(1), torch.zeros(1), {}, step=0)
