@@ -12,9 +12,8 @@ from typing import Any
 from pydantic import model_validator
 from torch import Tensor
 
-from visiontok import registry
 from visiontok.base.config import Config
-from visiontok.base.errors import ConfigError, VisiontokError
+from visiontok.base.errors import ConfigError, UnknownNameError
 from visiontok.core.quantized_latents import quantized_layout, to_latents, to_tokens
 from visiontok.core.tokenizer import DecodeOptions, EncodeOptions, Tokenizer
 from visiontok.quantizers.base import ContinuousBottleneck
@@ -22,15 +21,16 @@ from visiontok.quantizers.dimension_wise import DimensionWiseQuantizer, Dimensio
 from visiontok.quantizers.quantized_bottleneck import QuantizedBottleneck
 from visiontok.signals import SignalSpec
 from visiontok.tokenizers.image.tokenbridge.reference import convert_weights, read_config
+from visiontok.tokenizers.shared.families import family_name, tokenizer_class
 from visiontok.tokens import Latents, Tokens
 
 
-class ContinuousTokenizer(Config):
-    """The tokenizer that is quantized.
+class ContinuousBase(Config):
+    """The continuous tokenizer that is quantized.
 
     Attributes:
         family: its registry name.
-        config: its configuration, with every field.
+        config: its configuration.
     """
 
     family: str
@@ -39,19 +39,19 @@ class ContinuousTokenizer(Config):
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping) or not {"family", "config"} <= values.keys():
+        """With every field of the base's configuration, so that equal models have equal configurations."""
+        if not isinstance(values, Mapping) or not isinstance(values.get("family"), str) or not isinstance(values.get("config"), Mapping):
             return values
         try:
-            config_class = registry.find_family(values["family"]).model_class().config_class
-            return {**values, "config": config_class.parse(values["config"], source=f"the configuration of {values['family']}").to_dict()}
-        except VisiontokError as error:
+            config = tokenizer_class(values["family"]).config_class.parse(values["config"], source=f"the configuration of {values['family']}")
+        except UnknownNameError as error:
             raise ValueError(str(error)) from error
+        return {**values, "config": config.to_dict()}
 
     def build(self) -> Tokenizer[Any]:
         """With random weights."""
-        model_class = registry.find_family(self.family).model_class()
-        tokenizer: Tokenizer[Any] = model_class(model_class.config_class.parse(self.config))
-        return tokenizer
+        model_class = tokenizer_class(self.family)
+        return model_class(model_class.config_class.parse(self.config))
 
 
 class TokenBridgeConfig(Config):
@@ -62,7 +62,7 @@ class TokenBridgeConfig(Config):
         quantizer: number of values per dimension, and the range of the latents.
     """
 
-    base: ContinuousTokenizer
+    base: ContinuousBase
     quantizer: DimensionWiseQuantizerConfig = DimensionWiseQuantizerConfig()
 
 
@@ -100,9 +100,9 @@ class TokenBridge(Tokenizer[TokenBridgeConfig]):
 
         Raises:
             ConfigError: if the tokenizer is discrete, or reads a text.
-            UnknownNameError: if its family is not in the registry, so that the result could not be loaded again.
+            UnknownNameError: if it is of no family of this library, so that the result could not be loaded again.
         """
-        values = {"base": {"family": registry.family_of(type(base)).name, "config": base.config.to_dict()}, "quantizer": quantizer.to_dict()}
+        values = {"base": {"family": family_name(base), "config": base.config.to_dict()}, "quantizer": quantizer.to_dict()}
         model = cls(TokenBridgeConfig.parse(values, source="the tokenizer to be quantized"), base=base)
         return model.to(base.device).train(base.training)
 
