@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from visiontok.base.errors import TextError, TokenError
+from visiontok.base.finite import check_finite
 from visiontok.base.noise import NoiseLike, as_noise, selected
 from visiontok.core.model import ConfigT, Model
 from visiontok.core.quality import QualityTarget, shortest_lengths
@@ -266,6 +267,8 @@ class Tokenizer(Model[ConfigT]):
             for where, values in batch.groups():
                 padded, own = self.preprocessing.pad(values), options if len(where) == len(batch) else options.rows(where)
                 tokens = self.encode_prepared(padded, own) if target is None else self.encode_to_target(padded, own)
+                if isinstance(tokens, Latents):
+                    check_finite(tokens.values, stage="the latents of encode")
                 if num_levels is not None:
                     tokens = tokens.levels(num_levels)
                 parts.append(self._with_size(tokens, batch.sizes[where]))
@@ -300,7 +303,9 @@ class Tokenizer(Model[ConfigT]):
         with products_for(self._anchor):
             for rows, group in tokens.groups():
                 own = options if len(rows) == len(tokens) else options.rows(rows.cpu())
-                values = self.spec.clamp(self.decode_tokens(group, own))
+                decoded = self.decode_tokens(group, own)
+                check_finite(decoded, stage="the decoded signal")
+                values = self.spec.clamp(decoded)
                 sizes = group.extras.get(SIGNAL_SIZE)
                 if len(rows) == len(tokens) and (sizes is None or bool((sizes == sizes[:1]).all())):
                     return values if sizes is None else cropped(values, self.output_size(sizes[0].tolist()))

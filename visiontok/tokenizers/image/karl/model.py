@@ -190,12 +190,9 @@ class Karl(Tokenizer[KarlConfig]):
         return self.base.pixels(self.predict(latents))
 
     def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
-        """Images of different counts may share a batch; of continuous tokens, those that were dropped are rows of zeros."""
-        if isinstance(tokens, Latents):
-            latents, positions, kept = tokens.values.to(self.dtype), None, tokens.values.any(dim=-1)
-        else:
-            kept, positions = tokens.mask, None if tokens.positions is None else tokens.positions.clamp_min(0)
-            latents = self.codes_of(tokens)
+        """Images of different counts may share a batch."""
+        kept, positions = tokens.mask, None if tokens.positions is None else tokens.positions.clamp_min(0)
+        latents = tokens.values.to(self.dtype) if isinstance(tokens, Latents) else self.codes_of(tokens)
         return self.base.pixels(self.predict(latents, positions=positions, kept=None if bool(kept.all()) else kept))
 
     def distill(self, images: Tensor, features: Tensor, quality: Tensor, *, num_tokens: int) -> tuple[Tensor, Tensor]:
@@ -286,10 +283,11 @@ class Karl(Tokenizer[KarlConfig]):
 
     def _kept(self, quantized: Quantized, kept: Tensor) -> Tokens | Latents:
         """The kept ones of all T tokens of every image where `kept` (B, T)."""
+        positions = [torch.nonzero(row).flatten() for row in kept]
         if quantized.indices is None:
-            return Latents((quantized.latents * kept[..., None]).detach(), self.layout)
-        samples = [indices[row] for indices, row in zip(quantized.indices, kept, strict=True)]
-        return Tokens.from_samples(samples, self.layout, positions=[torch.nonzero(row).flatten() for row in kept])
+            values = [sample[row] for sample, row in zip(quantized.latents.detach(), kept, strict=True)]
+            return Latents.from_samples(values, self.layout, positions=positions)
+        return Tokens.from_samples([sample[row] for sample, row in zip(quantized.indices, kept, strict=True)], self.layout, positions=positions)
 
     @torch.no_grad()
     def _lower_odds(self, lost: Tensor) -> None:
