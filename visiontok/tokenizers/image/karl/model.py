@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.errors import TokenError
 from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.core.quality import MeanAbsoluteError, shortest_lengths
@@ -59,19 +59,19 @@ class KarlConfig(Config):
         stage: what training compares: "distillation" predictions with the frozen base's own tokens, "pixels" images, by the recipe's objective.
     """
 
-    image_size: int = Field(default=256, gt=0)
-    num_latent_tokens: int = Field(default=256, gt=0)
-    max_latent_tokens: int = Field(default=512, gt=0)
-    position_side: int = Field(default=64, gt=0)
+    image_size: Positive = 256
+    num_latent_tokens: Positive = 256
+    max_latent_tokens: Positive = 512
+    position_side: Positive = 64
     base: BaseConfig
     encoder: ViTConfig
     decoder: ViTConfig
     quantizer: Annotated[VectorQuantizerConfig | IdentityBottleneckConfig, Field(discriminator="type")]
-    halting_dim: int = Field(default=512, gt=0)
+    halting_dim: Positive = 512
     halting_threshold: float = Field(default=0.75, gt=0, lt=1)
     halting_weight: float = Field(default=1.0, ge=0)
     default_max_loss: float = Field(default=0.05, ge=0)
-    training_lengths: tuple[Annotated[int, Field(gt=0)], ...] = Field(default=tuple(range(16, 369, 16)), min_length=1)
+    training_lengths: tuple[Positive, ...] = Field(default=tuple(range(16, 369, 16)), min_length=1)
     stage: Literal["distillation", "pixels"] = "distillation"
 
     @model_validator(mode="after")
