@@ -91,7 +91,7 @@ def test_a_generator_with_a_damaged_weight_samples_nothing(family):
         "gpt": {"dim": 16, "depth": 1, "num_heads": 2},
         "maskgit": {"backbone": {"type": "bert", "dim": 16, "depth": 1, "num_heads": 2, "mlp_dim": 32}},
     }
-    generator = visiontok.create(family, layout=layout, **configs[family]).eval()
+    generator = visiontok.create(family, layout=layout, **sizes[family]).eval()
     damage(generator)
     with pytest.raises(NonFiniteError, match="step 0"):
         generator.generate(num_samples=2, noise=SampleNoise(0, range(2)))
