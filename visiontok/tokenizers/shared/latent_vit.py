@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.layers.nested_dropout import NestedDropout
 from visiontok.layers.vit import ViTConfig
 from visiontok.quantizers.continuous import GaussianBottleneckConfig
@@ -26,8 +26,8 @@ class LatentViTConfig(Config):
             all of them, as published.
     """
 
-    image_size: int = Field(default=256, gt=0)
-    num_latent_tokens: int = Field(default=32, gt=0)
+    image_size: Positive = 256
+    num_latent_tokens: Positive = 32
     encoder: ViTConfig
     decoder: ViTConfig
     quantizer: Annotated[VectorQuantizerConfig | GaussianBottleneckConfig, Field(discriminator="type")]
@@ -38,8 +38,6 @@ class LatentViTConfig(Config):
         for name, vit in (("encoder", self.encoder), ("decoder", self.decoder)):
             if self.image_size % vit.patch_size:
                 raise ValueError(f"{name}: patches of {vit.patch_size} pixels do not divide an image of {self.image_size}")
-        if isinstance(self.quantizer, GaussianBottleneckConfig) and self.nested_dropout is not None:
-            raise ValueError("nested_dropout orders ids; continuous latents have none")
         return self
 
     @property

@@ -10,11 +10,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.noise import NoiseLike
 from visiontok.decoders.conv import ConvDecoder
 from visiontok.encoders.conv import ConvEncoder
 from visiontok.layers.conv import ConvNetConfig
+from visiontok.quantizers.base import expected_code
 from visiontok.quantizers.nearest import nearest_codes
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 
@@ -60,7 +61,7 @@ class VqganBaseConfig(Config):
 
     type: Literal["vqgan"] = "vqgan"
     net: ConvNetConfig = ConvNetConfig()
-    codebook_size: int = Field(default=1024, gt=0)
+    codebook_size: Positive = 1024
 
     @property
     def stride(self) -> int:
@@ -100,7 +101,7 @@ class VqganBase(Base):
         return self.decoder(self._soft_codes(predicted))
 
     def _soft_codes(self, logits: Tensor) -> Tensor:
-        return torch.einsum("bkhw,kd->bdhw", logits.softmax(dim=1), self.codebook)
+        return expected_code(logits.permute(0, 2, 3, 1).softmax(dim=-1), self.codebook).permute(0, 3, 1, 2)
 
 
 class KlVaeBaseConfig(Config):
@@ -157,7 +158,7 @@ class PatchBaseConfig(Config):
     """
 
     type: Literal["patches"] = "patches"
-    patch_size: int = Field(gt=0)
+    patch_size: Positive
 
     @property
     def stride(self) -> int:

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
+from visiontok.base.noise import NoiseLike
 from visiontok.core.tokenizer import EncodeOptions, Tokenizer
 from visiontok.layers.nested_dropout import NestedDropout, UniformLengths
 from visiontok.quantizers.continuous import IdentityBottleneckConfig
@@ -35,12 +36,12 @@ class MqtConfig(Config):
         nested_dropout: how many tokens a training step keeps.
     """
 
-    query_side: int = Field(default=16, gt=0)
-    feature_side: int = Field(default=24, gt=0)
+    query_side: Positive = 16
+    feature_side: Positive = 24
     feature_dim: int = Field(default=1024, gt=0, multiple_of=4)
-    output_dim: int = Field(default=4096, gt=0)
-    num_heads: int = Field(default=16, gt=0)
-    patch_size: int = Field(default=14, gt=0)
+    output_dim: Positive = 4096
+    num_heads: Positive = 16
+    patch_size: Positive = 14
     nested_dropout: NestedDropout = UniformLengths(shortest=2, step=2)
 
     @model_validator(mode="after")
@@ -87,12 +88,12 @@ class Mqt(Tokenizer[MqtConfig]):
         latents = Latents(self.encoder(signal.transpose(1, 2), longest), self.layout)
         return latents if options.lengths is None else latents.prefix(options.lengths)
 
-    def random_prefix(self, features: Tensor) -> Tensor:
-        """What a training step shows to the language model: the first m latents (B, m, output_dim), with one m for the whole batch, as published.
+    def random_prefix(self, features: Tensor, *, noise: NoiseLike = None) -> Tensor:
+        """The input of the language model at a training step: the first m latents (B, m, output_dim), with one m for the whole batch, as published.
 
-        m is drawn by `nested_dropout`, from torch's global state.
+        `nested_dropout` draws m from `noise`, one draw.
         """
-        return self.encoder(features.transpose(1, 2), int(self.nested_dropout.draw(1, self.layout.length)))
+        return self.encoder(features.transpose(1, 2), int(self.nested_dropout.draw(1, self.layout.length, noise=noise)))
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> MqtConfig:

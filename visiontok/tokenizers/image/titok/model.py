@@ -10,15 +10,17 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
+from visiontok.base.config import Positive
 from visiontok.base.errors import TokenError
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.decoders.conv import ConvDecoder
 from visiontok.decoders.vit import CodeHead, LatentViTDecoder, PixelHead
 from visiontok.encoders.vit import LatentRead, LatentViTEncoder
 from visiontok.layers.conv import ConvNetConfig
+from visiontok.quantizers.base import expected_code
 from visiontok.quantizers.continuous import GaussianBottleneckConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.titok.reference import KEY_MAP, read_config, with_linear_layers
@@ -37,7 +39,7 @@ class TiTokConfig(LatentViTConfig):
 
     latent_read: LatentRead = "per_token"
     head: Literal["pixels", "codes"] = "pixels"
-    num_teacher_codes: int = Field(default=1024, gt=0)
+    num_teacher_codes: Positive = 1024
     pixel_decoder: ConvNetConfig | None = None
 
     @model_validator(mode="after")
@@ -101,7 +103,7 @@ class TiTok(Tokenizer[TiTokConfig]):
         """
         if self.pixel_codebook is None:
             raise TokenError("this TiTok has no pixel decoder, so its logits cannot become VQGAN codes")
-        return torch.einsum("bkhw,kd->bdhw", logits.softmax(dim=1), self.pixel_codebook)
+        return expected_code(logits.permute(0, 2, 3, 1).softmax(dim=-1), self.pixel_codebook).permute(0, 3, 1, 2)
 
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
