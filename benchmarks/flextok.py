@@ -24,7 +24,8 @@ from torch import Tensor
 
 import visiontok
 from visiontok.decoders.flow.guidance import AdaptiveProjected
-from visiontok.tokenizers.image.flextok.model import FlexTok, FlowSampling
+from visiontok.decoders.flow.sampling import FlowSampling
+from visiontok.tokenizers.image.flextok.model import FlexTok
 
 CHANNELS = 16
 
@@ -52,7 +53,7 @@ def randomize(decoder: torch.nn.Module) -> None:
 
 
 def load_peer(folder: Path, model: FlexTok) -> Any:
-    """The authors' decoder and pipeline, and their weights into our model. Unused imports of theirs are stood in for."""
+    """The authors' decoder and pipeline, and their weights into our model. Their unused imports are replaced by stand-ins."""
     sys.path.insert(0, str(folder))
     for name, values in {"mup": {}, "mup.layer": {"MuReadout": torch.nn.Linear}, "hydra": {}, "hydra.utils": {"instantiate": None}}.items():
         stand_in = types.ModuleType(name)
@@ -149,7 +150,7 @@ def main() -> None:
         ours[f"one step, {name}"] = lambda condition=condition: model.decoder(noise, time_now, condition)
         for rule in (None, guidance):
             how = f"{steps} steps, {name}, {'guided' if rule else 'unguided'}"
-            ours[how] = lambda kept=kept, rule=rule: model.denoise(codes, kept, noise, FlowSampling(steps=steps, guidance=rule))
+            ours[how] = lambda kept=kept, rule=rule: model.decoder.decode(codes, kept, noise, FlowSampling(steps=steps, guidance=rule))
     runs["ours"] = ours
 
     with torch.no_grad():

@@ -27,14 +27,16 @@ def main() -> None:
     torch.manual_seed(0)
     segment = Segment(name="latents", shape=(options.tokens,), vocab_size=options.vocab_size)
     layout = TokenLayout(modality="image", segments=(segment,), signal_shape=(256, 256))
-    model = GPT(GPTConfig(layout=layout, num_classes=10, dim=options.dim, depth=options.depth, num_heads=options.num_heads)).eval()
-    torch.nn.init.normal_(model.output.weight, std=0.1)
+    model = GPT(
+        GPTConfig(layout=layout, condition={"type": "classes", "num_classes": 10}, dim=options.dim, depth=options.depth, num_heads=options.num_heads)
+    ).eval()
+    torch.nn.init.normal_(model.head.weight, std=0.1)
     classes = torch.arange(options.batch) % 10
     sampler = model.sampler(guidance=2.0)
 
     def run(use_cache: bool) -> tuple[float, torch.Tensor]:
         began = time.perf_counter()
-        tokens = model.generate(classes, generator=SampleNoise(0, range(options.batch)), sampler=sampler, use_cache=use_cache)
+        tokens = model.generate(classes, noise=SampleNoise(0, range(options.batch)), sampler=sampler)
         return time.perf_counter() - began, tokens.indices
 
     times: dict[bool, list[float]] = {True: [], False: []}

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from visiontok.quantizers import (
     BinaryQuantizerConfig,
-    FiniteScalarConfig,
+    FiniteScalarQuantizerConfig,
     ProductQuantizerConfig,
     ResidualQuantizerConfig,
-    SimVqConfig,
+    SimVectorQuantizerConfig,
     VectorQuantizerConfig,
 )
 
@@ -63,7 +63,9 @@ PAIRS = {
         lambda: peer.VectorQuantize(dim=DIM, codebook_size=CODES, rotation_trick=True),
         target=2.0,
     ),
-    "sim-vq": Pair(lambda: SimVqConfig(codebook_size=CODES, dim=DIM).build(), lambda: peer.SimVQ(dim=DIM, codebook_size=CODES, rotation_trick=False)),
+    "sim-vq": Pair(
+        lambda: SimVectorQuantizerConfig(codebook_size=CODES, dim=DIM).build(), lambda: peer.SimVQ(dim=DIM, codebook_size=CODES, rotation_trick=False)
+    ),
     "residual vq, 8 levels": Pair(
         lambda: ResidualQuantizerConfig(num_levels=8, quantizer=EMA).build(),
         lambda: peer.ResidualVQ(dim=DIM, codebook_size=CODES, num_quantizers=8, rotation_trick=False),
@@ -87,7 +89,7 @@ PAIRS = {
         most_rows=1024,
     ),
     "fsq, 8 x 8 x 8 x 5 x 5 x 5": Pair(
-        lambda: FiniteScalarConfig(levels=(8, 8, 8, 5, 5, 5)).build(), lambda: peer.FSQ(levels=[8, 8, 8, 5, 5, 5], dim=6), dim=6
+        lambda: FiniteScalarQuantizerConfig(levels=(8, 8, 8, 5, 5, 5)).build(), lambda: peer.FSQ(levels=[8, 8, 8, 5, 5, 5], dim=6), dim=6
     ),
 }
 

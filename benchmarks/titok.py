@@ -43,7 +43,7 @@ CONFIG = {
 
 
 def load_peer(folder: Path) -> torch.nn.Module:
-    """The authors' model; text encoders that their package imports, but TiTok does not use, are stood in for."""
+    """The authors' model; text encoders that their package imports, but TiTok does not use, are replaced by stand-ins."""
     from omegaconf import OmegaConf
 
     sys.path.insert(0, str(folder))

@@ -19,7 +19,7 @@ from visiontok.base.errors import ConfigError, TokenError, UnknownNameError
 from visiontok.cli import app, commands
 from visiontok.cli.commands import Commands, explain
 from visiontok.cli.device import pick_device
-from visiontok.cli.output import png_names, print_table
+from visiontok.cli.output import file_names, print_table
 
 VISIONTOK = [sys.executable, "-m", "visiontok"]
 runner = CliRunner()
@@ -176,7 +176,7 @@ class TestOutput:
 
     def test_file_names_stay_in_their_folder(self) -> None:
         keys = ("a/b.jpg", "c/b.png", "../../etc/passwd", "..", "", "C:\\x\\y.png", "B.gif", "/")
-        assert png_names(keys) == ["b.png", "b-2.png", "passwd.png", "3.png", "4.png", "y.png", "B-3.png", "7.png"]
+        assert file_names(keys, ".png") == ["b.png", "b-2.png", "passwd.png", "3.png", "4.png", "y.png", "B-3.png", "7.png"]
 
 
 class TestDevice:

@@ -24,7 +24,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         quantizer = {"type": "vq", "codebook_size": 64, "dim": 4}
         tokenizer = visiontok.create("titok", image_size=16, num_latent_tokens=4, encoder=VIT, decoder=VIT, quantizer=quantizer)
         visiontok.save_pretrained(tokenizer, folder / name)
-    generator = GPT(GPTConfig.parse({"layout": tokenizer.layout, "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8, "num_classes": 10}))
+    generator = GPT(
+        GPTConfig.parse(
+            {"layout": tokenizer.layout, "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8, "condition": {"type": "classes", "num_classes": 10}}
+        )
+    )
     visiontok.save_pretrained(generator, folder / "generator")
     return folder
 

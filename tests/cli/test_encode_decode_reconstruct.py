@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from command import refused, run, succeed
 from PIL import Image
 
 import visiontok
-from visiontok.base.errors import ConfigError, TextError, TokenError
+from visiontok.base.errors import ConfigError, IdentityError, TextError, TokenError
 from visiontok.data.token_file import TokenFile
 from visiontok.generators.gpt.model import GPT, GPTConfig
 
@@ -81,7 +82,7 @@ def test_nothing_is_written_without_a_readable_file(models: Path, images: Path, 
 def test_reconstruct_writes_both_and_prints_psnr_and_bits(models: Path, images: Path, tmp_path: Path) -> None:
     result = succeed("reconstruct", images / "one.png", images / "sub" / "one.png", "-m", models / "vq", "-o", tmp_path / "out")
     header, first, second, last = result.stdout.splitlines()
-    assert header.split() == ["image", "PSNR", "(dB)", "tokens", "bits"]
+    assert header.split() == ["input", "PSNR", "(dB)", "tokens", "bits"]
     assert first.split()[0] == str(images / "one.png")
     assert second.split()[2:] == ["4", "20"]
     assert last.endswith(str(tmp_path / "out"))
@@ -100,12 +101,22 @@ def test_a_generator_is_not_a_tokenizer(models: Path, images: Path) -> None:
     assert str(models / "gpt") in str(error)
 
 
-def test_decode_warns_of_other_weights_and_refuses_other_layouts(models: Path, images: Path, tmp_path: Path) -> None:
+def test_decode_refuses_tokens_of_another_tokenizer_unless_told(models: Path, images: Path, tmp_path: Path) -> None:
     succeed("encode", images / "one.png", "-m", models / "vq", "-o", tmp_path / "t.npz")
-    warned = succeed("decode", tmp_path / "t.npz", "-m", models / "other", "-o", tmp_path / "out")
-    for name in ("vq", "other"):
-        assert str(models / name) in warned.stderr
-    assert isinstance(refused("decode", tmp_path / "t.npz", "-m", models / "vae", "-o", tmp_path / "out"), TokenError)
+    error = refused("decode", tmp_path / "t.npz", "-m", models / "other", "-o", tmp_path / "out")
+    assert isinstance(error, IdentityError)
+    assert all(str(models / name) in str(error) for name in ("vq", "other"))
+    assert not (tmp_path / "out").exists()
+    succeed("decode", tmp_path / "t.npz", "-m", models / "other", "-o", tmp_path / "out", "--allow-other-tokenizer")
+    assert (tmp_path / "out" / "one.png").exists()
+    for options in ([], ["--allow-other-tokenizer"]):
+        assert isinstance(refused("decode", tmp_path / "t.npz", "-m", models / "vae", "-o", tmp_path / "x", *options), IdentityError | TokenError)
+
+
+def test_the_same_weights_by_another_name_are_the_same_tokenizer(models: Path, images: Path, tmp_path: Path) -> None:
+    succeed("encode", images / "one.png", "-m", models / "vq", "-o", tmp_path / "t.npz")
+    shutil.copytree(models / "vq", tmp_path / "copy")
+    succeed("decode", tmp_path / "t.npz", "-m", tmp_path / "copy", "-o", tmp_path / "out")
 
 
 def test_decode_of_something_else_than_a_token_file(images: Path, tmp_path: Path) -> None:

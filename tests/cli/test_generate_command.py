@@ -22,8 +22,12 @@ def models(tmp_path_factory):
     visiontok.save_pretrained(tokenizer, folder / "tokenizer")
     config = {"layout": tokenizer.layout, "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8}
     for name, classes in (("classes", ["cat", "dog", "owl"]), ("free", [])):
-        generator = GPT(GPTConfig.parse({**config, "num_classes": len(classes), "class_names": classes}))
-        torch.nn.init.normal_(generator.output.weight)
+        generator = GPT(
+            GPTConfig.parse(
+                {**config, "condition": {"type": "classes", "num_classes": len(classes), "names": classes} if classes else {"type": "none"}}
+            )
+        )
+        torch.nn.init.normal_(generator.head.weight)
         visiontok.save_pretrained(generator, folder / name)
     return folder
 

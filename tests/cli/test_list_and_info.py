@@ -24,10 +24,10 @@ def run(*arguments: str) -> str:
 
 @pytest.fixture
 def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The name of a bundled model, alone on its shelf."""
+    """The name of a bundled model, with no other."""
     quantizer = {"type": "vq", "codebook_size": 32, "dim": 4}
     model = visiontok.create("titok", image_size=16, num_latent_tokens=4, encoder=SIZES, decoder=SIZES, quantizer=quantizer)
-    psnr = CardResult(metric="PSNR", value=23.5, unit="dB", dataset="4 photographs", protocol="centre crop")
+    psnr = CardResult(metric="PSNR", value=23.5, unit="dB", dataset="4 photographs", protocol="center crop")
     visiontok.save_pretrained(model, tmp_path / "titok-toy", card=ModelCard(license="apache-2.0", results=(psnr,)))
     monkeypatch.setattr(lookup, "models_folder", lambda: tmp_path)
     registry.bundled.cache_clear()
@@ -79,12 +79,12 @@ def test_a_bundled_model_is_listed_explained_and_loaded(bundled: str) -> None:
     text = run("info", bundled)
     assert "license of the weights: apache-2.0" in text
     assert "tokens: 4 from a vocabulary of 32, 20 bits" in text
-    assert "results:\n  PSNR 23.5 dB on 4 photographs (centre crop)" in text
+    assert "results:\n  PSNR 23.5 dB on 4 photographs (center crop)" in text
     assert bundled in run("info", "titok")
     assert json.loads(run("info", bundled, "--json"))["bits"] == 20
     assert visiontok.from_pretrained(bundled).config == visiontok.create(bundled).config
     assert visiontok.create(bundled, num_latent_tokens=2).config.num_latent_tokens == 2
-    with pytest.raises(visiontok.VisiontokError, match="is bundled and has no revisions"):
+    with pytest.raises(visiontok.VisiontokError, match="@main"):
         visiontok.from_pretrained(f"{bundled}@main")
 
 

@@ -22,7 +22,7 @@ RECIPE = {
     },
     "data": {"source": "digits:train"},
     "logging": {"every": 1, "tensorboard": False},
-    "pictures": {"every": 0},
+    "sample_images": {"every": 0},
 }
 
 

@@ -1,4 +1,4 @@
-"""The smallest tokenizer with ordered tokens: brightness of ever smaller parts of an 8 x 8 picture, which add up."""
+"""The smallest tokenizer with ordered tokens: brightness of ever smaller parts of an 8 x 8 image, which add up."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from visiontok.base.config import Config
+from visiontok.base.noise import NoiseLike
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.layers.nested_dropout import NestedDropout, prefix_mask
 from visiontok.quantizers.base import Quantized, Quantizer
@@ -16,7 +17,7 @@ from visiontok.tokens import Segment, TokenLayout
 class Levels(Quantizer):
     """256 levels from -1 to 1."""
 
-    def forward(self, latents: Tensor) -> Quantized:
+    def forward(self, latents: Tensor, *, mask: Tensor | None = None, noise: NoiseLike = None) -> Quantized:
         indices = ((latents[..., 0] + 1) * 127.5).round().long().clamp(0, 255)
         return Quantized(latents + (self.lookup(indices) - latents).detach(), indices)
 
@@ -30,7 +31,7 @@ class OrderedConfig(Config):
 
 
 class OrderedTokenizer(Tokenizer[OrderedConfig]):
-    """Coefficients of the picture's mean over ever finer halves (an orthogonal Haar basis along the columns): each reduces the error."""
+    """Coefficients of the image's mean over ever finer halves (an orthogonal Haar basis along the columns): each reduces the error."""
 
     config_class = OrderedConfig
 

@@ -8,7 +8,7 @@ from visiontok.data import open_source
 from visiontok.data import photos as photos_module
 from visiontok.data.digits import DigitsConfig
 from visiontok.data.photos import PhotosConfig
-from visiontok.data.shapes import COLOURS, KINDS, Scene, Shape, ShapesConfig, ShapesSource, draw
+from visiontok.data.shapes import COLORS, KINDS, Scene, Shape, ShapesConfig, ShapesSource, draw
 
 
 @pytest.mark.parametrize("name", ["digits:train", "digits:test", "photos:heldout", "shapes:test"])
@@ -52,7 +52,7 @@ def test_digits_are_the_scans() -> None:
 
     scans, source = load_digits(), open_source(DigitsConfig(split="all"))
     for index in (0, 5, 1796):
-        pixels = np.asarray(source.read(index).image)
+        pixels = np.asarray(source.read(index).signal)
         assert pixels.shape == (8, 8, 3)
         assert np.abs(pixels / 255 * 16 - scans.images[index][..., None]).max() < 0.05
         assert source.read(index).label == scans.target[index]
@@ -67,7 +67,7 @@ def test_photos_are_split_by_name() -> None:
     assert not train.skipped
     for source in (train, heldout):
         for index in range(len(source)):
-            assert min(source.read(index).image.size) >= 172
+            assert min(source.read(index).signal.size) >= 172
     with_textures = open_source(PhotosConfig(textures=True))
     assert len(with_textures) == 15
     assert open_source(PhotosConfig(split="heldout", textures=True)).identity == heldout.identity, "textures are never held out"
@@ -92,16 +92,16 @@ def test_shapes_are_labelled_exactly() -> None:
         counts.add(len(scene.shapes))
         assert sample.objects == len(scene.shapes)
         main = max(scene.shapes, key=lambda shape: shape.radius)
-        assert source.class_names[sample.label] == f"{main.colour} {main.kind}"
-        assert sample.caption == " and ".join(f"a {shape.colour} {shape.kind}" for shape in scene.shapes)
-        pixels = np.asarray(sample.image)
+        assert source.class_names[sample.label] == f"{main.color} {main.kind}"
+        assert sample.caption == " and ".join(f"a {shape.color} {shape.kind}" for shape in scene.shapes)
+        pixels = np.asarray(sample.signal)
         for shape in scene.shapes:
             reach = 0.75 * shape.radius if shape.kind == "ring" else 0.0  # a ring has a hole
-            assert tuple(pixels[int(shape.y), int(shape.x + reach)]) == COLOURS[shape.colour]
+            assert tuple(pixels[int(shape.y), int(shape.x + reach)]) == COLORS[shape.color]
             assert shape.radius < shape.x < 48 - shape.radius
             assert shape.radius < shape.y < 48 - shape.radius
     assert counts == {1, 2, 3, 4}
-    assert len(source.class_names) == len(KINDS) * len(COLOURS) == 30
+    assert len(source.class_names) == len(KINDS) * len(COLORS) == 30
 
 
 def test_shapes_in_cells_are_alike_in_size_and_stay_inside() -> None:
@@ -114,7 +114,7 @@ def test_shapes_in_cells_are_alike_in_size_and_stay_inside() -> None:
         radii = [shape.radius for shape in scene.shapes]
         assert radii == sorted(radii, reverse=True)
         assert 0.8 * 3.5 <= radii[-1] <= radii[0] <= 3.5
-        pixels = np.asarray(sample.image)
+        pixels = np.asarray(sample.signal)
         taken = {(int(shape.y) // 8, int(shape.x) // 8) for shape in scene.shapes}
         for row, column in np.ndindex(3, 3):
             cell = pixels[row * 8 : row * 8 + 8, column * 8 : column * 8 + 8]
@@ -126,7 +126,7 @@ def test_shapes_in_cells_are_alike_in_size_and_stay_inside() -> None:
 def test_outlines_are_smooth_and_cover_the_right_area(kind: str, area: float) -> None:
     radius = 40.0
     pixels = draw(Scene(255, (Shape(kind, "red", 50.3, 49.6, radius, 0.4),)), 100).astype(float)
-    covered = (255 - pixels[..., 2]) / (255 - COLOURS["red"][2])
+    covered = (255 - pixels[..., 2]) / (255 - COLORS["red"][2])
     assert covered.sum() == pytest.approx(area * radius**2, rel=0.01)
     assert ((covered > 0.1) & (covered < 0.9)).sum() > radius
 

@@ -28,11 +28,11 @@ def test_every_crop_has_the_models_size(crop: Crop, shape: tuple[int, int]) -> N
     assert all(cut.shape == (16, 16, 3) for cut in crops(crop, coordinates(*shape), 16, 5))
 
 
-def test_the_centre_is_that_of_evaluation() -> None:
+def test_the_center_is_that_of_evaluation() -> None:
     image = coordinates(41, 70)
     resizing = ImagePreprocessing(size=16)
     square = CenterCrop().prepare(image, 16, resizing)
-    assert np.array_equal(np.asarray(square) / np.float32(255), resizing(image)[0].permute(1, 2, 0).numpy())
+    assert np.array_equal(np.asarray(square) / np.float32(255), resizing(image).values[0].permute(1, 2, 0).numpy())
 
 
 def test_random_crops_reach_every_place_and_keep_the_scale() -> None:
@@ -48,7 +48,7 @@ def test_random_scale_crops_vary_in_size_within_their_bounds() -> None:
     half = widths(0.5, 16)
     assert min(half) == pytest.approx(100, abs=16)
     assert max(half) == pytest.approx(200, abs=16)
-    assert min(widths(0.01, 64)) == pytest.approx(63, abs=2), "the picture is never enlarged"
+    assert min(widths(0.01, 64)) == pytest.approx(63, abs=2), "the image is never enlarged"
     lefts = {cut[0, 0, 0] // 50 for cut in crops(RandomScaleCrop(min_scale=0.2), coordinates(200, 200), 16, 200)}
     assert {0, 1, 2} <= lefts
 

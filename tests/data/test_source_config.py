@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from bad_pictures import encoded
+from bad_images import encoded
 from pydantic import TypeAdapter
 
 from visiontok.base.config import Config

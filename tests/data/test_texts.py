@@ -1,4 +1,4 @@
-"""Which text goes with a picture."""
+"""Which text goes with an image."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from visiontok.base.errors import ConfigError, DataError
-from visiontok.data import Batch, Texts, TextsConfig
+from visiontok.data import DataBatch, Texts, TextsConfig
+from visiontok.signals import SignalBatch
 
-BATCH = Batch(
-    images=torch.zeros(2, 3, 4, 4),
+BATCH = DataBatch(
+    signals=SignalBatch.of(torch.zeros(2, 3, 4, 4)),
     labels=torch.tensor([1, 0]),
     captions=("a red circle", "a blue ring"),
     keys=("first", "second"),

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from visiontok.base.errors import TokenError
+from visiontok.core.identity import TokenizerIdentity
 from visiontok.data.token_file import TokenFile
-from visiontok.data.token_shards import TokenizerIdentity
 from visiontok.tokens import PAD, Latents, Segment, TokenLayout, Tokens
 
 IDENTITY = TokenizerIdentity(name="toy", weights_sha256="0" * 64)
@@ -53,14 +53,15 @@ def test_round_trip_of_continuous_latents(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"indices": np.array([[0, 9, 3, 1], [2, 2, 2, 2]])}, r"id 9 of sample 0 at segment 'grid'"),
+        ({"indices": np.array([[0, 9, 3, 1], [2, 2, 2, 2]])}, "9 of sample 0 at segment 'grid'"),
         ({"indices": np.zeros((2, 4))}, "int64"),
         ({"keys": np.array(["a"])}, "2 samples but 1 keys"),
         ({"labels": np.array([1, 2, 3])}, "2 samples but 3 labels"),
-        ({"layout": np.array("{}")}, "is not a file of tokens, or is damaged"),
-        ({"tokenizer": np.array("no json")}, "is not a file of tokens, or is damaged"),
-        ({"lengths": None}, "has no array 'lengths"),
-        ({"keys": np.array([{}, {}], dtype=object)}, "is not a file of tokens, or is damaged"),
+        ({"layout": np.array("{}")}, "t.npz"),
+        ({"tokenizer": np.array("no json")}, "t.npz"),
+        ({"keys": None}, "keys"),
+        ({"indices": None}, "indices"),
+        ({"keys": np.array([{}, {}], dtype=object)}, "t.npz"),
     ],
 )
 def test_wrong_contents_are_named(tmp_path: Path, change: dict[str, np.ndarray | None], message: str) -> None:
@@ -79,9 +80,9 @@ def test_damage_is_always_a_token_error(tmp_path: Path, data: st.DataObject) -> 
     whole = bytearray(path.read_bytes())
     if data.draw(st.booleans()):
         del whole[data.draw(st.integers(0, len(whole) - 1)) :]
-    for place, byte in data.draw(st.lists(st.tuples(st.integers(0, 1500), st.integers(0, 255)), min_size=1, max_size=6)):
-        if place < len(whole):
-            whole[place] = byte
+    for offset, byte in data.draw(st.lists(st.tuples(st.integers(0, 1500), st.integers(0, 255)), min_size=1, max_size=6)):
+        if offset < len(whole):
+            whole[offset] = byte
     path.write_bytes(whole)
     with suppress(TokenError):  # any other error fails the test
         assert len(TokenFile.read(path).keys) == 2

@@ -4,8 +4,9 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
+from visiontok.base.noise import GeneratorNoise, SampleNoise
 from visiontok.decoders.flow.guidance import AdaptiveProjected, ClassifierFree, Guidance
-from visiontok.decoders.flow.sampling import drawn_noise, euler, guided, seeded_noise
+from visiontok.decoders.flow.sampling import euler, guided, seeded_noise, starting_noise
 from visiontok.decoders.flow.training import LogitNormalTimes, ModeTimes, estimate, flow_loss, mix
 
 
@@ -59,11 +60,13 @@ def test_momentum_remembers_one_run_only():
     assert TypeAdapter(Guidance).validate_python(rule.to_dict()) == rule
 
 
-def test_noise_of_a_sample_does_not_depend_on_its_neighbours():
+def test_noise_of_a_sample_does_not_depend_on_its_batch():
     assert torch.equal(seeded_noise([7, 3, 7], (2, 2))[1], seeded_noise([3], (2, 2))[0])
     assert torch.equal(seeded_noise([7, 3, 7], (2, 2))[0], seeded_noise([7, 3, 7], (2, 2))[2])
-    two, three = (drawn_noise(count, (5,), torch.Generator().manual_seed(0)) for count in (2, 3))
-    assert torch.equal(two, three[:2])
+    indices = torch.tensor([[3, 1], [-1, -1]])
+    assert torch.equal(starting_noise(indices, (2, 2), None), seeded_noise([3, 0], (2, 2)))
+    drawn = starting_noise(indices, (2, 2), SampleNoise(5, [4, 9]))
+    assert torch.equal(starting_noise(indices[1:], (2, 2), SampleNoise(5, [9])), drawn[1:])
 
 
 @pytest.mark.parametrize(
@@ -79,13 +82,12 @@ def test_noise_of_a_sample_does_not_depend_on_its_neighbours():
 )
 def test_times_come_as_often_as_the_schedule_says(schedule, middle):
     """Share of the times between a quarter and three quarters."""
-    torch.manual_seed(0)
-    times = schedule.draw(20_000)
+    times = schedule.draw(20_000, GeneratorNoise(torch.Generator().manual_seed(0), torch.device("cpu")))
     assert 0 <= float(times.min()) <= float(times.max()) <= 1
     assert ((times > 0.25) & (times < 0.75)).float().mean().item() == pytest.approx(middle, abs=0.05 if isinstance(schedule, ModeTimes) else 0.015)
 
 
 def test_stratified_times_cover_every_part():
-    torch.manual_seed(0)
-    spread = torch.special.ndtr(torch.logit(LogitNormalTimes(stratified=True).draw(8)))
+    noise = GeneratorNoise(torch.Generator().manual_seed(0), torch.device("cpu"))
+    spread = torch.special.ndtr(torch.logit(LogitNormalTimes(stratified=True).draw(8, noise)))
     assert (spread * 8).long().tolist() == list(range(8))

@@ -17,7 +17,7 @@ def clip(tmp_path_factory):
 
 
 def test_clip_gives_every_position_with_zeros_after_the_end(clip):
-    ids = clip.ids(["cat", "a  Cat &amp;"])
+    ids = clip.token_ids(["cat", "a  Cat &amp;"])
     start, end = int(ids[0, 0]), int(ids[0, 4])
     assert ids.shape == (2, POSITIONS)
     assert (ids[0, 5:] == 0).all()
@@ -32,7 +32,7 @@ def test_clip_gives_every_position_with_zeros_after_the_end(clip):
 
 
 def test_clip_cuts_long_texts_before_the_end_mark(clip):
-    ids = clip.ids(["abcdefghijklmnopqrstuvwxyz", "a"])
+    ids = clip.token_ids(["abcdefghijklmnopqrstuvwxyz", "a"])
     assert ids.shape == (2, POSITIONS)
     assert int(ids[0, -1]) == int(ids[1, 2])  # the end mark
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from visiontok.base.config import Config
+from visiontok.base.noise import NoiseLike
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.quantizers.base import Quantized, Quantizer
 from visiontok.signals import ImagePreprocessing
@@ -24,7 +25,7 @@ class Levels(Quantizer):
         super().__init__()
         self.register_buffer("codebook", torch.linspace(0, 1, levels))
 
-    def forward(self, latents: Tensor) -> Quantized:
+    def forward(self, latents: Tensor, *, mask: Tensor | None = None, noise: NoiseLike = None) -> Quantized:
         indices = (latents[..., 0] * (len(self.codebook) - 1)).round().long()
         return Quantized(self.lookup(indices), indices)
 

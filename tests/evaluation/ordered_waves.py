@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from visiontok.base.config import Config
+from visiontok.base.noise import NoiseLike
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.quantizers.base import Quantized, Quantizer
 from visiontok.signals import ImagePreprocessing
@@ -20,7 +21,7 @@ class OrderedWavesConfig(Config):
 class Steps(Quantizer):
     """1024 levels from -1 to 1."""
 
-    def forward(self, latents: Tensor) -> Quantized:
+    def forward(self, latents: Tensor, *, mask: Tensor | None = None, noise: NoiseLike = None) -> Quantized:
         indices = ((latents[..., 0] + 1) / 2 * 1023).round().long().clamp(0, 1023)
         return Quantized(self.lookup(indices), indices)
 

@@ -19,7 +19,7 @@ SUITE = GenerationSuite.parse({"reference": {"name": "digits", "split": "test"},
 def real_digits(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     loader = EvalLoader(open_source("digits:train"), preprocessing=ImagePreprocessing(size=16), batch_size=count)
     batch = next(iter(loader))
-    return batch.images, batch.labels
+    return batch.signals.values, batch.labels
 
 
 def test_real_digits_pass_for_generated_ones() -> None:

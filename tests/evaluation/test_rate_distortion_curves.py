@@ -32,14 +32,14 @@ def karl() -> Karl:
     """Keeps 2 tokens of dark images and 7 of others; one more where the target error is small."""
     torch.manual_seed(0)
     model = Karl(KarlConfig.parse(KARL)).eval()
-    distil = model.distil
+    distill = model.distill
 
     def counted(images, features, quality, *, num_tokens):
-        latents, _ = distil(images, features, quality, num_tokens=num_tokens)
+        latents, _ = distill(images, features, quality, num_tokens=num_tokens)
         counts = torch.where(images.mean(dim=(1, 2, 3)) < 0.3, 2, 7) + (quality < 0.1)
         return latents, torch.where(torch.arange(num_tokens) < counts[:, None], -9.0, 9.0)
 
-    model.distil = counted
+    model.distill = counted
     return model
 
 

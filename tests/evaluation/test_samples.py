@@ -22,8 +22,12 @@ def models():
     tokenizer = visiontok.create(
         "titok", image_size=16, num_latent_tokens=4, encoder=SIZES, decoder=SIZES, quantizer={"type": "vq", "codebook_size": 32, "dim": 4}
     )
-    generator = GPT(GPTConfig.parse({"layout": tokenizer.layout, "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8, "num_classes": 3}))
-    torch.nn.init.normal_(generator.output.weight)
+    generator = GPT(
+        GPTConfig.parse(
+            {"layout": tokenizer.layout, "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8, "condition": {"type": "classes", "num_classes": 3}}
+        )
+    )
+    torch.nn.init.normal_(generator.head.weight)
     return generator.eval(), tokenizer.eval()
 
 

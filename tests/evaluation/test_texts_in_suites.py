@@ -50,7 +50,7 @@ def test_every_picture_comes_with_its_own_caption(family: str) -> None:
     result = evaluate_suite(SUITE, tokenizer, name=family)
     (batch,) = EvalLoader(open_source(SUITE.data), preprocessing=ImagePreprocessing(size=16), batch_size=10)
     assert len(set(batch.captions)) > 1
-    reference = to_uint8(batch.images)
+    reference = to_uint8(batch.signals.values)
 
     def error(texts) -> float:
         words = list(texts)

@@ -32,5 +32,5 @@ def test_the_gpt_recipe_has_the_published_size():
     grid = Segment(name="grid", shape=(16, 16), vocab_size=16384)
     layout = TokenLayout(modality="image", segments=(grid,), signal_shape=(256, 256))
     with torch.device("meta"):
-        model = GPT(GPTConfig.parse({**recipe.model.config, "layout": layout, "num_classes": 1000}))
+        model = GPT(GPTConfig.parse({**recipe.model.config, "layout": layout, "condition": {"type": "classes", "num_classes": 1000}}))
     assert round(parameters(model) / 1e6) == 111

@@ -3,10 +3,11 @@ import math
 import pytest
 import torch
 
-from visiontok.base.errors import ConfigError, TokenError
+from visiontok.base.errors import ConditionError, ConfigError, TokenError
+from visiontok.generators.condition import Condition
 from visiontok.generators.decoding import ConstantGuidance, NextTokenSampler, RecordedNoise, SampleNoise, TopK
 from visiontok.generators.gpt.model import GPT, GPTConfig
-from visiontok.tokens import PAD, Segment, TokenLayout, Tokens
+from visiontok.tokens import PAD, Latents, Segment, TokenLayout, Tokens
 
 
 def layout(*segments: Segment, **changes) -> TokenLayout:
@@ -22,16 +23,18 @@ SCALES = layout(
     Segment(name="style", shape=(1, 2), vocab_size=4),
 )
 PREFIX = layout(Segment(name="latents", shape=(6,), vocab_size=11), prefixes="any")
+THREE = {"type": "classes", "num_classes": 3}
 LAYOUTS = {"line": LINE, "grid": GRID, "residual": RESIDUAL, "scales": SCALES}
 every_layout = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 
 
 def gpt(layout: TokenLayout, **changes) -> GPT:
     """A small model whose head is not zero, so that its predictions differ."""
-    sizes = {"dim": 24, "depth": 2, "num_heads": 2, "multiple_of": 8, "num_classes": 3, "residual_dropout": 0, "ffn_dropout": 0, "token_dropout": 0}
+    sizes = {"dim": 24, "depth": 2, "num_heads": 2, "multiple_of": 8, "condition": THREE, "residual_dropout": 0, "ffn_dropout": 0, "token_dropout": 0}
     torch.manual_seed(0)
     model = GPT(GPTConfig.parse({"layout": layout, **sizes, **changes}))
-    torch.nn.init.normal_(model.output.weight, std=0.5)
+    if not layout.is_continuous:
+        torch.nn.init.normal_(model.head.weight, std=0.5)
     return model.eval()
 
 
@@ -42,14 +45,22 @@ def random_tokens(layout: TokenLayout, batch: int = 4) -> Tokens:
 
 @every_layout
 @pytest.mark.parametrize("positions", ["rope", "learned"])
-def test_generated_ids_fit_the_layout_with_and_without_cache(layout, positions):
+def test_generated_tokens_fit_the_layout_and_are_those_of_sessions_that_read_all_at_once(layout, positions):
     model = gpt(layout, positions=positions, num_kv_heads=1)
     classes = torch.arange(12) % 3
-    cached, plain = (
-        model.generate(classes, generator=SampleNoise(0, range(12)), sampler=model.sampler(guidance=2.0), use_cache=use) for use in (True, False)
-    )
-    assert torch.equal(cached.validate().indices, plain.indices)
-    assert len({tuple(row) for row in cached.indices.tolist()}) > 6
+    tokens = model.generate(classes, noise=SampleNoise(0, range(12)), sampler=model.sampler(guidance=2.0)).validate()
+    assert len({tuple(row) for row in tokens.indices.tolist()}) > 6
+    ordered = tokens.indices[:, torch.from_numpy(layout.generation_order)]
+    step_by_step = model.session(classes, guided=True)
+    step_by_step.prefill()
+    for step in range(layout.length - 1):
+        read = step_by_step.step(ordered[:, step])
+    at_once = model.session(classes, guided=True)
+    for ours, theirs in zip(read, at_once.prefill(ordered[:, :-1]), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    at_once.rewind(layout.length - 2)
+    for ours, theirs in zip(read, at_once.step(ordered[:, layout.length - 2]), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
 @every_layout
@@ -61,14 +72,14 @@ def test_nll_is_the_probability_of_sampling_the_sample(layout):
     def watch(logits):
         nonlocal log_p
         step = len(seen)
-        place = step if layout.order is None else layout.order[step]
+        place = int(layout.generation_order[step])
         seen.append(place)
         assert logits.shape == (1, layout.vocab_sizes[place])
         log_p += float(logits.log_softmax(-1)[0, tokens.indices[0, place]])
         return torch.full_like(logits, -math.inf).index_fill(-1, tokens.indices[0, [place]], 0.0)
 
     seen: list[int] = []
-    generated = model.generate(torch.tensor([2]), sampler=NextTokenSampler(filters=(watch,)), generator=SampleNoise(0, [0]))
+    generated = model.generate(torch.tensor([2]), sampler=NextTokenSampler(filters=(watch,)), noise=SampleNoise(0, [0]))
     assert torch.equal(generated.indices, tokens.indices)
     assert model.nll(tokens, torch.tensor([2])).item() == pytest.approx(-log_p, abs=1e-4)
 
@@ -101,19 +112,19 @@ def test_samples_of_several_lengths():
 
 def test_generating_a_prefix_gives_the_start_of_the_whole():
     model = gpt(PREFIX)
-    whole, start = (model.generate(torch.tensor([1, 2]), generator=SampleNoise(3, range(2)), num_tokens=count) for count in (None, 3))
+    whole, start = (model.generate(torch.tensor([1, 2]), noise=SampleNoise(3, range(2)), num_tokens=count) for count in (None, 3))
     assert torch.equal(whole.prefix(3).indices, start.indices)
-    with pytest.raises(TokenError, match="outside"):
+    with pytest.raises(TokenError, match="7"):
         model.generate(torch.tensor([1]), num_tokens=7)
-    with pytest.raises(TokenError, match="do not decode"):
+    with pytest.raises(TokenError, match="3"):
         gpt(LINE).generate(torch.tensor([1]), num_tokens=3)
 
 
 def test_samples_do_not_depend_on_the_batch():
     model = gpt(GRID)
     classes = torch.arange(6) % 3
-    whole = model.generate(classes, generator=SampleNoise(5, range(6)))
-    parts = [model.generate(classes[start : start + 2], generator=SampleNoise(5, range(start, start + 2))) for start in (0, 2, 4)]
+    whole = model.generate(classes, noise=SampleNoise(5, range(6)))
+    parts = [model.generate(classes[start : start + 2], noise=SampleNoise(5, range(start, start + 2))) for start in (0, 2, 4)]
     assert torch.equal(whole.indices, Tokens.cat(parts).indices)
 
 
@@ -143,18 +154,22 @@ def test_greedy_sampling_needs_no_luck():
 
 
 def test_condition_dropout_is_drawn_from_the_given_source_in_training_only():
-    model, tokens = gpt(LINE, class_dropout=0.5), random_tokens(LINE)
+    model, tokens = gpt(LINE, condition=THREE | {"dropout": 0.5}), random_tokens(LINE)
     classes, uniform = torch.tensor([0, 1, 2, 0]), torch.tensor([0.1, 0.9, 0.4, 0.6])
     kept = model.loss(tokens, classes)["loss"]
-    dropped = model.train().loss(tokens, classes, generator=RecordedNoise(uniform=[uniform]))["loss"]
-    replaced = torch.where(uniform < 0.5, 3, classes)
-    assert torch.equal(dropped, model._token_nll(tokens, replaced).mean())
+    dropped = model.train().loss(tokens, classes, noise=RecordedNoise(uniform=[uniform]))["loss"]
+    expected = (
+        model.eval().nll(tokens[uniform >= 0.5], classes[uniform >= 0.5]).sum()
+        + model._nll(tokens[uniform < 0.5], Condition(), torch.ones(2, dtype=torch.bool)).sum()
+    )
+    model.train()
+    assert dropped.item() == pytest.approx((expected / tokens.mask.sum()).item(), abs=1e-5)
     assert not torch.equal(kept, dropped)
     halves = [
-        model.loss(tokens[rows], classes[rows], generator=SampleNoise((0, 7), range(rows.start, rows.stop)))["loss"]
+        model.loss(tokens[rows], classes[rows], noise=SampleNoise((0, 7), range(rows.start, rows.stop)))["loss"]
         for rows in (slice(0, 2), slice(2, 4))
     ]
-    together = model.loss(tokens, classes, generator=SampleNoise((0, 7), range(4)))["loss"]
+    together = model.loss(tokens, classes, noise=SampleNoise((0, 7), range(4)))["loss"]
     assert together.item() == pytest.approx((sum(halves) / 2).item(), abs=1e-6)
 
 
@@ -175,7 +190,7 @@ def test_training_lowers_the_loss(layout):
 
 @pytest.mark.parametrize("positions", ["rope", "learned"])
 def test_it_learns_what_belongs_to_a_class(positions):
-    model = gpt(GRID, positions=positions, class_dropout=0.0).train()
+    model = gpt(GRID, positions=positions, condition=THREE | {"dropout": 0.0}).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     tokens, classes = random_tokens(GRID, batch=3), torch.arange(3)
     for _ in range(60):
@@ -188,10 +203,10 @@ def test_it_learns_what_belongs_to_a_class(positions):
 
 
 def test_unconditional():
-    model = gpt(LINE, num_classes=0)
+    model = gpt(LINE, condition={"type": "none"})
     assert model.generate(num_samples=3).indices.shape == (3, 6)
     assert model.train().loss(random_tokens(LINE))["loss"].isfinite()
-    with pytest.raises(ConfigError, match="unconditional"):
+    with pytest.raises(ConditionError, match="unconditional"):
         model.generate(torch.tensor([0]))
 
 
@@ -208,7 +223,7 @@ def test_bfloat16_stays_finite():
 
 
 def test_config_round_trip(tmp_path):
-    config = gpt(SCALES, class_names=["a", "b", "c"], positions="learned", sampling={"top_k": 5}).config
+    config = gpt(SCALES, condition=THREE | {"names": ["a", "b", "c"]}, positions="learned", sampling={"top_k": 5}).config
     path = tmp_path / "config.json"
     path.write_text(config.model_dump_json())
     assert GPTConfig.load(path) == config
@@ -219,11 +234,10 @@ def test_config_round_trip(tmp_path):
     [
         ({"num_heads": 5}, "num_heads 5"),
         ({"num_kv_heads": 3, "num_heads": 4}, "num_kv_heads 3"),
-        ({"class_names": ["only one"]}, "1 class names for 3"),
+        ({"condition": THREE | {"names": ["only one"]}}, "1 class names for 3"),
         ({"num_heads": 24}, "multiple of 2"),
-        ({"layout": layout(Segment(name="line", shape=(6,), vocab_size=4), ragged=True)}, "ragged"),
         ({"layout": layout(Segment(name="a", shape=(2,), vocab_size=4), Segment(name="b", shape=(2, 2), vocab_size=4))}, "learned"),
-        ({"layout": layout(Segment(name="line", shape=(6,), channels=4))}, "continuous"),
+        ({"sampling": {"type": "latents"}}, "latents"),
     ],
 )
 def test_configurations_that_make_no_sense(changes, message):
@@ -233,23 +247,115 @@ def test_configurations_that_make_no_sense(changes, message):
 
 def test_bad_input_is_named():
     model, tokens = gpt(LINE), random_tokens(LINE)
-    with pytest.raises(ConfigError, match=r"class 3 is outside \[0, 3\)"):
+    with pytest.raises(ConditionError, match=r"class 3 .*\[0, 3\)"):
         model.generate(torch.tensor([0, 3]))
-    with pytest.raises(ConfigError, match="one of the two"):
+    with pytest.raises(ConditionError, match="None"):
         model.generate()
-    with pytest.raises(ConfigError, match="int64"):
+    with pytest.raises(ConditionError, match="float32"):
         model.generate(torch.tensor([0.0]))
-    with pytest.raises(ConfigError, match="give one class per sample"):
+    with pytest.raises(ConditionError, match="None"):
         model.loss(tokens)
-    with pytest.raises(ConfigError, match="2 classes for 4 samples"):
+    with pytest.raises(ConditionError, match="2 samples for 4"):
         model.loss(tokens, torch.tensor([0, 1]))
-    with pytest.raises(TokenError, match="another layout"):
+    with pytest.raises(ConditionError, match="text"):
+        model.loss(tokens, Condition(text=torch.zeros(4, 2, 3)))
+    with pytest.raises(TokenError, match="layout"):
         model.loss(random_tokens(PREFIX), torch.tensor([0, 1, 2, 0]))
     tokens.indices[1, 2] = 11
-    with pytest.raises(TokenError, match="id 11 of sample 1"):
+    with pytest.raises(TokenError, match="11 of sample 1"):
         model.loss(tokens, torch.tensor([0, 1, 2, 0]))
     with pytest.raises(ConfigError, match="topk"):
         model.sampler(topk=3)
     ordered = layout(Segment(name="latents", shape=(6,), vocab_size=11), prefixes="any", order=(1, 0, 2, 3, 4, 5))
-    with pytest.raises(TokenError, match="visiting order"):
+    with pytest.raises(TokenError, match="order"):
         gpt(ordered).nll(random_tokens(ordered).prefix(2), torch.tensor([0, 1, 2, 0]))
+
+
+def test_a_model_that_never_saw_samples_without_a_class_refuses_to_do_without():
+    model = gpt(LINE, condition=THREE | {"dropout": 0.0})
+    assert model.generate(torch.tensor([1])).is_full
+    for asked in ({"num_samples": 2}, {"condition": torch.tensor([1]), "sampler": model.sampler(guidance=2.0)}):
+        with pytest.raises(ConfigError, match="dropout"):
+            model.generate(**asked)
+
+
+def test_kept_positions_are_refused():
+    ragged = layout(Segment(name="line", shape=(6,), vocab_size=4), ragged=True)
+    kept = Tokens.from_samples([torch.tensor([1, 2])], ragged, positions=[torch.tensor([0, 3])])
+    model = gpt(ragged, condition={"type": "none"})
+    with pytest.raises(TokenError, match="positions"):
+        model.loss(kept)
+    assert model.loss(Tokens.from_samples([torch.tensor([1, 2]), torch.tensor([3])], ragged))["loss"].isfinite()
+
+
+def codec(frames: int) -> TokenLayout:
+    """Three rates on one time axis, as many frames as the sound has."""
+    segments = tuple(
+        Segment(name=name, shape=(frames * rate,), vocab_size=size, stride=(8 // rate,), free_axes=(0,))
+        for name, rate, size in (("coarse", 1, 5), ("middle", 2, 7), ("fine", 4, 9))
+    )
+    return TokenLayout(modality="audio", segments=segments, signal_shape=(8 * frames,), rate=100.0, order="depth-first")
+
+
+@pytest.mark.parametrize("positions", ["rope", "learned"])
+def test_samples_of_different_extents_train_and_are_generated(positions):
+    model = gpt(codec(4), positions=positions)
+    batches = [random_tokens(codec(frames), batch=2) for frames in (4, 1, 3)]
+    mixed, classes = Tokens.cat(batches), torch.tensor([0, 1, 2, 0, 1, 2])
+    alone = torch.cat([model.nll(batch, classes[2 * number : 2 * number + 2]) for number, batch in enumerate(batches)])
+    torch.testing.assert_close(model.nll(mixed, classes), alone, rtol=0, atol=1e-4)
+    assert model.train().loss(mixed, classes)["loss"].isfinite()
+    generated = model.eval().generate(torch.tensor([1, 2]), noise=SampleNoise(0, range(2)), layout=codec(2))
+    assert generated.validate().layout == codec(2)
+    if positions == "learned":
+        with pytest.raises(TokenError, match="35"):
+            model.generate(torch.tensor([1]), layout=codec(5))
+
+
+def test_codebook_levels_are_sampled_with_numbers_of_their_own():
+    model = gpt(RESIDUAL)
+    sampler = model.sampler(top_k=[1, 0])
+    runs = [model.generate(torch.tensor([0, 1]), noise=SampleNoise(seed, range(2)), sampler=sampler).view() for seed in range(4)]
+    assert all(torch.equal(run[:, 0, 0, 0], runs[0][:, 0, 0, 0]) for run in runs), "the first level is greedy"
+    assert len({tuple(run[..., 1].flatten().tolist()) for run in runs}) > 1
+    with pytest.raises(ConfigError, match="codebooks"):
+        model.sampler(top_k=[1, 0], temperature=[1.0, 1.0, 1.0])
+
+
+def test_texts_and_tokens_as_conditions():
+    torch.manual_seed(0)
+    text = {"type": "text", "text": {"length": 4, "dim": 6}, "dropout": 0.2}
+    values, mask = torch.randn(3, 4, 6), torch.tensor([[True] * 4, [True, True, False, False], [True] * 3 + [False]])
+    model, tokens = gpt(LINE, condition=text), random_tokens(LINE, batch=3)
+    other = values.clone()
+    other[~mask] = 9.0
+    assert torch.equal(*(model.nll(tokens, Condition(text=each, text_mask=mask)) for each in (values, other))), "padding is ignored"
+    assert not torch.equal(model.nll(tokens, Condition(text=values)), model.nll(tokens, Condition(text=values.flip(0))))
+    assert model.generate(Condition(text=values, text_mask=mask), sampler=model.sampler(guidance=2.0)).is_full
+    model = gpt(GRID, condition={"type": "tokens", "layout": LINE.to_dict()})
+    prefix = random_tokens(LINE, batch=3)
+    assert not torch.equal(*(model.nll(random_tokens(GRID, batch=3), Condition(tokens=each)) for each in (prefix, prefix[torch.tensor([1, 2, 0])])))
+    with pytest.raises(ConditionError, match="layout"):
+        model.nll(random_tokens(GRID, batch=3), Condition(tokens=random_tokens(GRID, batch=3)))
+
+
+def test_latents_are_learned_and_sampled():
+    latents = layout(Segment(name="grid", shape=(2, 2), channels=3))
+    model = gpt(latents, flow_head={"dim": 32, "depth": 2}, condition=THREE | {"dropout": 0.1}).train()
+    values = torch.randn(3, 4, 3, generator=torch.Generator().manual_seed(0))
+    batch, classes = Latents(values, latents), torch.arange(3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    losses = []
+    for step in range(250):
+        loss = model(batch, classes, noise=SampleNoise((0, step), range(3)))["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-20:]) < 0.3 * sum(losses[:20])
+    asked = torch.tensor([2, 0, 1, 1])
+    whole = model.eval().generate(asked, noise=SampleNoise(0, range(4)), sampler=model.sampler(temperature=0.3))
+    parts = [model.generate(asked[row : row + 1], noise=SampleNoise(0, [row]), sampler=model.sampler(temperature=0.3)) for row in range(4)]
+    torch.testing.assert_close(whole.values, Latents.cat(parts).values, rtol=0, atol=1e-4)
+    nearest = torch.cdist(whole.values.flatten(1), values.flatten(1)).argmin(dim=1)
+    assert torch.equal(nearest, asked)

@@ -115,8 +115,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.hub.refuse_commits is not None:
             return self._fail(self.hub.refuse_commits, None)
         if self._path == "/api/repos/create":
-            wanted = json.loads(body)
-            name = f"{wanted['organization']}/{wanted['name']}"
+            asked = json.loads(body)
+            name = f"{asked['organization']}/{asked['name']}"
             if name in self.hub.repos:
                 return self._json({"url": f"{self.hub.url}/{name}"}, status=409)
             self.hub.repo(name, {})

@@ -83,7 +83,7 @@ class TestAuthorsLayouts:
     def test_a_system_for_what_needs_none_is_refused(self, hub: HubServer, tmp_path: Path) -> None:
         hub.repo("me/ours", our_files(tmp_path / "ours"))
         for name in ("me/ours", "tiny-4"):
-            with pytest.raises(ConfigError, match="omit system="):
+            with pytest.raises(ConfigError, match="tiny-reference"):
                 visiontok.from_pretrained(name, system="tiny-reference")
 
     def test_unmapped_and_missing_tensors_are_listed_with_the_repository(self, hub: HubServer) -> None:
@@ -93,12 +93,12 @@ class TestAuthorsLayouts:
             visiontok.from_pretrained("tiny-4")
         shortened = {name: tensor for name, tensor in reference_state_dict().items() if name != "enc.bias"}
         hub.repo("authors/tiny-4", {**files, "model.safetensors": save(shortened)})
-        with pytest.raises(CheckpointError, match=r"missing: encoder\.bias"):
+        with pytest.raises(CheckpointError, match=r"encoder\.bias"):
             visiontok.from_pretrained("tiny-4")
 
     def test_wrong_shapes_are_listed(self, hub: HubServer) -> None:
         hub.repo("authors/tiny-4", {**authors_files(), "model.safetensors": save(reference_state_dict(codes=6))})
-        with pytest.raises(CheckpointError, match=r"quantizer\.codebook is \(6, 1\), expected \(4, 1\)"):
+        with pytest.raises(CheckpointError, match=r"quantizer\.codebook.*\(6, 1\).*\(4, 1\)"):
             visiontok.from_pretrained("tiny-4")
 
 
@@ -117,7 +117,7 @@ class TestOurLayout:
         assert visiontok.from_pretrained("me/ours").config.codes == 6
         assert visiontok.from_pretrained("me/ours@v1").config.codes == 5
         assert visiontok.from_pretrained(f"me/ours@{first}").config.codes == 5
-        with pytest.raises(HubError, match=r"me/ours has no branch, tag or commit 'v2'"):
+        with pytest.raises(HubError, match=r"me/ours.*'v2'"):
             visiontok.from_pretrained("me/ours@v2")
 
     def test_a_new_commit_between_two_files_is_noticed(self, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,27 +132,29 @@ class TestOurLayout:
             return path
 
         monkeypatch.setattr("visiontok.hub.download.hf_hub_download", commit_after_the_configuration)
-        with pytest.raises(HubError, match="was changed while it was being loaded"):
+        with pytest.raises(HubError, match="changed"):
             visiontok.from_pretrained("me/ours")
 
     @pytest.mark.parametrize(
-        ("change", "message"),
+        ("change", "error", "named"),
         [
-            ({"family": "teeny"}, "no family called 'teeny'. Did you mean tiny"),
-            ({"kind": "generator"}, "says kind 'generator', but tiny is a tokenizer"),
-            ({"format": 2, "version": "9.9"}, "format 2, written by visiontok 9.9.*update visiontok"),
-            ({"surprise": 1}, "surprise: unknown key"),
-            ({"config": {"codes": 4, "depth": 1}}, "depth: unknown key"),
-            ({"config": {"codes": 0}}, "codes: .*greater than 0"),
-            ({"config": {"codes": 9}}, r"quantizer\.codebook is \(4, 1\), expected \(9, 1\)"),
-            ({"config": {"codes": 4, "note": "edited"}}, "not the configuration that model.safetensors was saved with"),
+            ({"family": "teeny"}, UnknownNameError, "'teeny'.*tiny"),
+            ({"kind": "generator"}, ConfigError, "'generator'.*tiny is a tokenizer"),
+            ({"format": 2, "version": "9.9"}, ConfigError, r"format 2.*visiontok 9\.9"),
+            ({"surprise": 1}, ConfigError, "surprise"),
+            ({"config": {"codes": 4, "depth": 1}}, ConfigError, "depth"),
+            ({"config": {"codes": 0}}, ConfigError, "codes: .*0"),
+            ({"config": {"codes": 9}}, CheckpointError, r"quantizer\.codebook.*\(4, 1\).*\(9, 1\)"),
+            ({"config": {"codes": 4, "note": "edited"}}, CheckpointError, r"config\.json.*model\.safetensors"),
         ],
     )
-    def test_a_wrong_configuration_is_its_own_error(self, hub: HubServer, tmp_path: Path, change: dict[str, object], message: str) -> None:
+    def test_a_wrong_configuration_is_its_own_error(
+        self, hub: HubServer, tmp_path: Path, change: dict[str, object], error: type[Exception], named: str
+    ) -> None:
         files = our_files(tmp_path / "ours")
         files["config.json"] = json.dumps({**json.loads(files["config.json"]), **change}).encode()
         hub.repo("me/ours", files)
-        with pytest.raises((ConfigError, CheckpointError, UnknownNameError), match=message):
+        with pytest.raises(error, match=named):
             visiontok.from_pretrained("me/ours")
 
     @pytest.mark.parametrize("content", [b"{not json", b"\xff\xfe", b"[1, 2]", b"", b"[" * 100_000])
@@ -169,18 +171,18 @@ class TestOurLayout:
 
 class TestWhatTheHubRefuses:
     def test_a_repository_that_is_not_there(self, hub: HubServer) -> None:
-        with pytest.raises(HubError, match=r"there is no repository me/nothing.* or it is private"):
+        with pytest.raises(HubError, match=r"me/nothing.*private"):
             visiontok.from_pretrained("me/nothing")
 
     def test_gated(self, hub: HubServer) -> None:
         hub.repo("me/gated", {}, gated=True)
-        with pytest.raises(HubError, match=r"me/gated is gated: accept its conditions at http://127\.0\.0\.1:\d+/me/gated"):
+        with pytest.raises(HubError, match=r"gated.*http://127\.0\.0\.1:\d+/me/gated"):
             visiontok.from_pretrained("me/gated")
 
     def test_private(self, hub: HubServer, tmp_path: Path) -> None:
         hub.repo("me/private", our_files(tmp_path / "ours"), token="right")
         for token in (None, "wrong"):
-            with pytest.raises(HubError, match="wants a valid access token for me/private"):
+            with pytest.raises(HubError, match=r"token.*me/private"):
                 visiontok.from_pretrained("me/private", token=token)
         assert visiontok.from_pretrained("me/private", token="right").config.codes == 4
 
@@ -188,12 +190,12 @@ class TestWhatTheHubRefuses:
         files = our_files(tmp_path / "ours")
         for name in ("config.json", "model.safetensors"):
             hub.repo(f"me/without-{name[:5]}", {key: value for key, value in files.items() if key != name})
-            with pytest.raises(HubError, match=f"me/without-{name[:5]} holds no {name}"):
+            with pytest.raises(HubError, match=f"me/without-{name[:5]}.*{name}"):
                 visiontok.from_pretrained(f"me/without-{name[:5]}")
 
     def test_all_weight_files_missing(self, hub: HubServer) -> None:
         hub.repo("authors/tiny-4", {"config.json": authors_files()["config.json"]})
-        with pytest.raises(HubError, match=r"holds none of model\.safetensors, pytorch_model\.bin"):
+        with pytest.raises(HubError, match=r"model\.safetensors, pytorch_model\.bin"):
             visiontok.from_pretrained("tiny-4")
 
     @pytest.mark.parametrize("status", [403, 500, 503])
@@ -210,11 +212,11 @@ class TestWhatTheHubRefuses:
         assert visiontok.from_pretrained("tiny-4").config.codes == 4
         hub.faults["config.json"] = Fault("status", times=10_000, status=404)
         hub.repo("me/other", files)
-        with pytest.raises(HubError, match=r"holds no config\.json of me/other"):
+        with pytest.raises(HubError, match=r"config\.json of me/other"):
             visiontok.from_pretrained("me/other")
 
     def test_a_name_that_is_no_repository_id(self, hub: HubServer) -> None:
-        with pytest.raises(HubError, match="is not the id of a repository"):
+        with pytest.raises(HubError, match="'me/--x--'"):
             visiontok.from_pretrained("me/--x--")
 
 
@@ -235,7 +237,7 @@ class TestTransfers:
     def test_a_connection_that_keeps_breaking(self, hub: HubServer, tmp_path: Path) -> None:
         hub.repo("me/ours", our_files(tmp_path / "ours"))
         hub.faults["model.safetensors"] = Fault("drop", times=10_000)
-        with pytest.raises(HubError, match=r"model\.safetensors of me/ours could not be transferred"):
+        with pytest.raises(HubError, match=r"model\.safetensors of me/ours"):
             visiontok.from_pretrained("me/ours", cache_dir=tmp_path / "cache")
         assert not leftovers(tmp_path / "cache")
         hub.faults.clear()
@@ -244,7 +246,7 @@ class TestTransfers:
     def test_a_file_shorter_than_announced(self, hub: HubServer, tmp_path: Path) -> None:
         hub.repo("me/ours", our_files(tmp_path / "ours"))
         hub.faults["model.safetensors"] = Fault("short", times=1)
-        with pytest.raises(HubError, match="could not be transferred"):
+        with pytest.raises(HubError, match=r"model\.safetensors of me/ours"):
             visiontok.from_pretrained("me/ours", cache_dir=tmp_path / "cache")
         assert not leftovers(tmp_path / "cache")
         assert visiontok.from_pretrained("me/ours", cache_dir=tmp_path / "cache").config.codes == 4
@@ -252,7 +254,7 @@ class TestTransfers:
     def test_a_truncated_file_that_the_client_cannot_notice_does_not_stay_in_the_cache(self, hub: HubServer, tmp_path: Path) -> None:
         hub.repo("me/ours", our_files(tmp_path / "ours"))
         hub.faults["model.safetensors"] = Fault("unannounced", times=1)
-        with pytest.raises(CheckpointError, match=r"truncated or corrupt.*removed from the cache"):
+        with pytest.raises(CheckpointError, match=r"model\.safetensors.*cache"):
             visiontok.from_pretrained("me/ours", cache_dir=tmp_path / "cache")
         assert visiontok.from_pretrained("me/ours", cache_dir=tmp_path / "cache").config.codes == 4
 
@@ -272,10 +274,10 @@ class TestOffline:
         assert visiontok.from_pretrained("me/ours").config.codes == 4
 
     def test_not_cached(self, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        with pytest.raises(HubError, match=r"config\.json of me/ours is not in the cache, and the hub may not be asked"):
+        with pytest.raises(HubError, match=r"config\.json of me/ours.*local_files_only"):
             visiontok.from_pretrained("me/ours", local_files_only=True)
         monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-        with pytest.raises(HubError, match=r"not in the cache, and http://127\.0\.0\.1:9 cannot be reached"):
+        with pytest.raises(HubError, match=r"http://127\.0\.0\.1:9 cannot be reached"):
             visiontok.from_pretrained("me/ours")
 
     def test_the_cached_one_of_several_weight_files_is_found(self, hub: HubServer) -> None:
@@ -288,21 +290,21 @@ class TestOffline:
 
 class TestNames:
     def test_close_matches(self) -> None:
-        with pytest.raises(UnknownNameError, match="Did you mean tiny-4"):
+        with pytest.raises(UnknownNameError, match="tiny-4"):
             visiontok.from_pretrained("tiny-44")
 
     def test_a_family_is_not_a_model(self) -> None:
-        with pytest.raises(UnknownNameError, match=r"'tiny' is a family.*create\('tiny'.*tiny-4"):
+        with pytest.raises(UnknownNameError, match=r"create\('tiny'.*tiny-4"):
             visiontok.from_pretrained("tiny")
 
     @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "~/nowhere-at-all", Path("nowhere")])
     def test_a_folder_that_is_not_there(self, name: str | Path) -> None:
-        with pytest.raises(CheckpointError, match="there is no folder"):
+        with pytest.raises(CheckpointError, match="nowhere"):
             visiontok.from_pretrained(name)
 
     def test_a_file_instead_of_a_folder(self, tmp_path: Path) -> None:
         our_files(tmp_path / "ours")
-        with pytest.raises(CheckpointError, match="give the folder"):
+        with pytest.raises(CheckpointError, match=r"model\.safetensors"):
             visiontok.from_pretrained(tmp_path / "ours" / "model.safetensors")
 
     def test_a_registered_name_goes_before_a_folder(self, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,9 +319,9 @@ class TestNames:
     def test_create(self) -> None:
         assert visiontok.create("tiny", codes=6).config.codes == 6
         assert visiontok.create("tiny-ema", note="new").config == tiny_family.TinyConfig(codes=4, width=3, note="new")
-        with pytest.raises(ConfigError, match="depth: unknown key"):
+        with pytest.raises(ConfigError, match="depth"):
             visiontok.create("tiny", depth=3)
-        with pytest.raises(ConfigError, match="lacks 'codes'"):
+        with pytest.raises(ConfigError, match="'codes'"):
             visiontok.create("tiny-4")  # its registry entry leaves the size to the released file
         with pytest.raises(UnknownNameError, match="tiny-ema"):
             visiontok.create("tiny-em")

@@ -6,6 +6,7 @@ import argparse
 import io
 import json
 import os
+import re
 import struct
 import sys
 import types
@@ -46,7 +47,7 @@ class TestSafetensors:
     def test_truncated_anywhere(self, tmp_path: Path, length: int) -> None:
         path = written(tmp_path, "w.safetensors", WHOLE[:length])
         for read in (check_whole, read_weights):
-            with pytest.raises(CheckpointError, match=rf"w\.safetensors \({length} bytes\) is truncated or corrupt"):
+            with pytest.raises(CheckpointError, match=rf"w\.safetensors \({length} bytes\)"):
                 read(path)
 
     @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ class TestSafetensors:
         ],
     )
     def test_corrupt(self, tmp_path: Path, content: bytes) -> None:
-        with pytest.raises(CheckpointError, match="truncated or corrupt"):
+        with pytest.raises(CheckpointError, match=r"w\.safetensors"):
             check_whole(written(tmp_path, "w.safetensors", content))
 
 
@@ -73,12 +74,12 @@ class TestPickles:
             def __reduce__(self) -> tuple[object, tuple[str]]:
                 return os.system, (f"touch {tmp_path / 'ran'}",)
 
-        with pytest.raises(CheckpointError, match="a pickle can run code"):
+        with pytest.raises(CheckpointError, match="system"):
             read_weights(written(tmp_path, "w.pt", pickled({"a": torch.ones(2), "b": Evil()})))
         assert not (tmp_path / "ran").exists()
 
     def test_other_objects_are_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(CheckpointError, match=r"holds pathlib\.\S*PosixPath beside its tensors"):
+        with pytest.raises(CheckpointError, match=r"pathlib\.\S*PosixPath"):
             read_weights(written(tmp_path, "w.pt", pickled({"model": {"a": torch.ones(2)}, "args": argparse.Namespace(data=PosixPath("x"))})))
 
     def test_a_training_checkpoint(self, tmp_path: Path) -> None:
@@ -90,8 +91,8 @@ class TestPickles:
         checkpoint = {"model": layer.state_dict(), "optimizer": optimizer.state_dict(), "steps": 7, "args": arguments}
         assert list(read_weights(written(tmp_path, "w.pt", pickled(checkpoint)), key="model").tensors) == ["weight", "bias"]
 
-    @pytest.mark.parametrize("wanted", ["ema", "model"])
-    def test_arguments_of_yaml_types_stay_shut(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
+    @pytest.mark.parametrize("key", ["ema", "model"])
+    def test_arguments_of_yaml_types_stay_inert(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
         """A list and a number that remember how they were written, as ruamel.yaml makes them; torch reads no subclass of list."""
         module = types.ModuleType("ruamel.yaml.comments")
         module.CommentedSeq = type("CommentedSeq", (list,), {"__module__": module.__name__})
@@ -109,13 +110,13 @@ class TestPickles:
         checkpoint = {"args": arguments, "model": dict(layer.named_parameters()), "ema": average, "steps": 7}
         path = written(tmp_path, "w.pt", pickled(checkpoint))
         monkeypatch.delitem(sys.modules, module.__name__)
-        read = read_weights(path, key=wanted).tensors
-        assert list(read) == list(checkpoint[wanted])
-        for name, value in checkpoint[wanted].items():
+        read = read_weights(path, key=key).tensors
+        assert list(read) == list(checkpoint[key])
+        for name, value in checkpoint[key].items():
             assert read[name].dtype == value.dtype
             assert torch.equal(read[name], value)
 
-    def test_yaml_types_open_no_door(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_yaml_types_do_not_let_code_in(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         class Evil:
             def __reduce__(self) -> tuple[object, tuple[str]]:
                 return os.system, (f"touch {tmp_path / 'ran'}",)
@@ -126,11 +127,11 @@ class TestPickles:
             monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
         monkeypatch.setitem(sys.modules, module.__name__, module)
         content = pickled({"args": module.CommentedSeq([Evil()]), "model": {"a": torch.ones(2)}})
-        with pytest.raises(CheckpointError, match=r"holds \w+\.system beside its tensors .* a pickle can run code"):
+        with pytest.raises(CheckpointError, match=r"\w+\.system"):
             read_weights(written(tmp_path, "w.pt", content), key="model")
         assert not (tmp_path / "ran").exists()
         beyond = content.replace(b"\x4b\x00\x4b\x02\x85", b"\x4b\x09\x4b\x02\x85").replace(b"posix\nsystem", b"ruamel.yaml.\nx")
-        with pytest.raises(CheckpointError, match="truncated or corrupt"):
+        with pytest.raises(CheckpointError, match=r"w\.pt"):
             read_weights(written(tmp_path, "w.pt", beyond), key="model")
 
     def test_arguments_do_not_smuggle_code(self, tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ class TestPickles:
                 return setattr, (argparse.Namespace(), "__class__", str(tmp_path))
 
         for arguments in (argparse.Namespace(lr=Evil()), {"lr": Evil()}):
-            with pytest.raises(CheckpointError, match="a pickle can run code"):
+            with pytest.raises(CheckpointError, match="setattr"):
                 read_weights(written(tmp_path, "w.pt", pickled({"model": {"a": torch.ones(2)}, "args": arguments})), key="model")
 
     def test_wrapped_state_dicts(self, tmp_path: Path) -> None:
@@ -147,14 +148,12 @@ class TestPickles:
         path = written(tmp_path, "w.pt", pickled({"epoch": 3, "ema": one, "model": two}))
         assert read_weights(path).tensors["a"].item() == 0
         assert read_weights(path, key="ema").tensors["a"].item() == 1
-        with pytest.raises(CheckpointError, match="no state dict under 'state_dict'; its entries are epoch, ema, model"):
+        with pytest.raises(CheckpointError, match=r"'state_dict'.*epoch, ema, model"):
             read_weights(path, key="state_dict")
-        with pytest.raises(CheckpointError, match="no state dict under 'epoch'"):
+        with pytest.raises(CheckpointError, match="'epoch'"):
             read_weights(path, key="epoch")
 
-    @pytest.mark.parametrize(
-        ("value", "message"), [([1, 2], "holds list"), ({"a": torch.ones(1), "b": 3}, "b is no tensor"), (torch.ones(2), "Tensor")]
-    )
+    @pytest.mark.parametrize(("value", "message"), [([1, 2], "list"), ({"a": torch.ones(1), "b": 3}, r"\bb\b"), (torch.ones(2), "Tensor")])
     def test_no_state_dict(self, tmp_path: Path, value: object, message: str) -> None:
         with pytest.raises(CheckpointError, match=message):
             read_weights(written(tmp_path, "w.pt", pickled(value)))
@@ -165,9 +164,9 @@ class TestPickles:
         whole = bytearray(pickled({"a": torch.ones(3)}))
         if data.draw(st.booleans()):
             del whole[data.draw(st.integers(0, len(whole) - 1)) :]
-        for place, byte in data.draw(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=8)):
-            if place < len(whole):
-                whole[place] = byte
+        for position, byte in data.draw(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=8)):
+            if position < len(whole):
+                whole[position] = byte
         try:
             state_dict = read_weights(written(tmp_path, "w.pt", bytes(whole))).tensors
         except CheckpointError:
@@ -175,7 +174,7 @@ class TestPickles:
         assert all(isinstance(value, torch.Tensor) for value in state_dict.values())
 
     def test_unknown_kind(self, tmp_path: Path) -> None:
-        with pytest.raises(CheckpointError, match=r"expected \.safetensors or one of \.bin"):
+        with pytest.raises(CheckpointError, match=r"w\.npz"):
             read_weights(written(tmp_path, "w.npz", b""))
 
 
@@ -188,7 +187,7 @@ class TestConfigurations:
 
 
 class TestReferences:
-    def test_they_are_replaced_by_what_stands_there(self) -> None:
+    def test_they_are_replaced_by_the_values_that_they_name(self) -> None:
         config = {
             "model": {"vq": {"tokens": 32}, "sizes": [1, 2]},
             "length": "${model.vq.tokens}",
@@ -205,15 +204,15 @@ class TestReferences:
 
     @pytest.mark.parametrize("text", ["${oc.env:HOME}", "${now:%Y}", "${.sibling}", "${}", "${a[0]}", "${eval:1+1}", "x ${oc.env:HOME}"])
     def test_nothing_else_is_resolved(self, text: str) -> None:
-        with pytest.raises(ConfigError, match="only places in the same configuration"):
+        with pytest.raises(ConfigError, match=re.escape(text[text.index("$") :])):
             resolve({"a": text, "sibling": 1})
 
     def test_references_to_nothing_in_circles_and_within_references(self) -> None:
-        with pytest.raises(ConfigError, match="holds no 'c' there"):
+        with pytest.raises(ConfigError, match="'c'"):
             resolve({"a": {"b": 1}, "d": "${a.c}"})
-        with pytest.raises(ConfigError, match="in a circle: b -> a -> b"):
+        with pytest.raises(ConfigError, match="b -> a -> b"):
             resolve({"a": "${b}", "b": "${a}"})
-        with pytest.raises(ConfigError, match="within references"):
+        with pytest.raises(ConfigError, match=r"b\$\{c\}"):
             resolve({"a": "${b${c}}", "c": "d", "bd": 1})
 
     def test_a_small_file_cannot_become_a_large_one(self) -> None:

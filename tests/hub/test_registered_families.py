@@ -50,5 +50,5 @@ def test_authors_files_load_and_are_saved_as_ours(hub: HubServer, tmp_path: Path
     for other in (model, loaded):
         assert all(torch.equal(value, other.state_dict()[name]) for name, value in expected.state_dict().items())
     if isinstance(model, Tokenizer):
-        picture = torch.rand(1, 3, *model.layout.signal_shape, generator=torch.Generator().manual_seed(0))
-        assert torch.equal(model.decode(model.encode(picture)), loaded.decode(loaded.encode(picture)))
+        image = torch.rand(1, 3, *model.layout.signal_shape, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(model.decode(model.encode(image)), loaded.decode(loaded.encode(image)))

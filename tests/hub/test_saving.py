@@ -52,7 +52,7 @@ def test_other_files_in_the_folder_stay(tmp_path: Path) -> None:
 
 
 def test_only_registered_classes_can_be_saved(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="is no registered family"):
+    with pytest.raises(UnknownNameError, match="Linear"):
         save_pretrained(nn.Linear(1, 1), tmp_path / "model")  # type: ignore[arg-type]
     assert not (tmp_path / "model").exists()
 
@@ -124,7 +124,7 @@ def test_weights_of_one_model_and_configuration_of_another_are_refused(tmp_path:
     one = save_pretrained(visiontok.create("tiny", note="one"), tmp_path / "one")
     two = save_pretrained(visiontok.create("tiny", note="two"), tmp_path / "two")
     (one / "config.json").write_bytes((two / "config.json").read_bytes())
-    with pytest.raises(CheckpointError, match=r"not the configuration that model.safetensors was saved with"):
+    with pytest.raises(CheckpointError, match=r"config\.json.*model\.safetensors"):
         visiontok.from_pretrained(one)
     with safe_open(one / "model.safetensors", framework="pt") as file:
         (one / "config.json").write_text(file.metadata()["visiontok"])  # what the message tells to do
@@ -134,14 +134,14 @@ def test_weights_of_one_model_and_configuration_of_another_are_refused(tmp_path:
 class TestCard:
     CARD = ModelCard(
         license="apache-2.0",
-        summary="A tokenizer of grey squares.",
+        summary="A tokenizer of gray squares.",
         trained_on="Nothing at all.",
-        limitations="Colours.",
+        limitations="Colors.",
         results=(CardResult(metric="PSNR", value=12.34, unit="dB", dataset="4 photographs", protocol="center crop, 8 px"),),
     )
 
     def test_front_matter_and_text(self, tmp_path: Path) -> None:
-        text = (save_pretrained(visiontok.create("tiny"), tmp_path / "grey", card=self.CARD) / "README.md").read_text()
+        text = (save_pretrained(visiontok.create("tiny"), tmp_path / "gray", card=self.CARD) / "README.md").read_text()
         _, matter, body = text.split("---\n", 2)
         values = yaml.safe_load(matter)
         assert values["license"] == "apache-2.0"
@@ -152,8 +152,8 @@ class TestCard:
         assert values["visiontok"]["parameters"] == 16
         assert values["visiontok"]["results"][0]["value"] == 12.34
         for words in (
-            "# grey",
-            'from_pretrained("grey")',
+            "# gray",
+            'from_pretrained("gray")',
             "| PSNR | 12.34 dB | 4 photographs | center crop, 8 px |",
             "Nothing at all.",
             "4 tokens",
@@ -229,46 +229,46 @@ class TestPush:
 
     def test_a_model_arrives_whole_in_one_commit(self, hub: HubServer, tmp_path: Path) -> None:
         model = visiontok.create("tiny", codes=5)
-        address = visiontok.push_to_hub(model, "me/grey", token="hf_token", card=TestCard.CARD)
-        repo = hub.repos["me/grey"]
-        assert address == f"{hub.url}/me/grey/commit/{repo.refs['main']}"
+        address = visiontok.push_to_hub(model, "me/gray", token="hf_token", card=TestCard.CARD)
+        repo = hub.repos["me/gray"]
+        assert address == f"{hub.url}/me/gray/commit/{repo.refs['main']}"
         assert sorted(repo.head) == ["README.md", "config.json", "model.safetensors"]
         assert len(repo.commits) == 2  # the empty repository and ours
-        assert 'from_pretrained("me/grey")' in repo.head["README.md"].decode()
-        loaded = visiontok.from_pretrained("me/grey", cache_dir=tmp_path / "cache")
+        assert 'from_pretrained("me/gray")' in repo.head["README.md"].decode()
+        loaded = visiontok.from_pretrained("me/gray", cache_dir=tmp_path / "cache")
         assert torch.equal(loaded.quantizer.codebook, model.quantizer.codebook)
 
     def test_only_the_models_files_of_a_folder_are_pushed(self, hub: HubServer, tmp_path: Path) -> None:
-        folder = save_pretrained(visiontok.create("tiny"), tmp_path / "grey")
+        folder = save_pretrained(visiontok.create("tiny"), tmp_path / "gray")
         (folder / "secrets.txt").write_text("mine")
-        push_folder(folder, "me/grey", token="hf_token")
-        assert sorted(hub.repos["me/grey"].head) == ["README.md", "config.json", "model.safetensors"]
+        push_folder(folder, "me/gray", token="hf_token")
+        assert sorted(hub.repos["me/gray"].head) == ["README.md", "config.json", "model.safetensors"]
 
-    def test_pictures_that_the_card_shows_are_pushed_along(self, hub: HubServer, tmp_path: Path) -> None:
+    def test_images_that_the_card_shows_are_pushed_along(self, hub: HubServer, tmp_path: Path) -> None:
         card = ModelCard(summary="![curve](curve.png) ![gone](gone.png) ![far](../far.png)")
-        folder = save_pretrained(visiontok.create("tiny"), tmp_path / "grey", card=card)
-        for picture in (folder / "curve.png", folder / "unseen.png", tmp_path / "far.png"):
-            picture.write_bytes(b"picture")
-        push_folder(folder, "me/grey", token="hf_token")
-        assert sorted(hub.repos["me/grey"].head) == ["README.md", "config.json", "curve.png", "model.safetensors"]
+        folder = save_pretrained(visiontok.create("tiny"), tmp_path / "gray", card=card)
+        for image in (folder / "curve.png", folder / "unseen.png", tmp_path / "far.png"):
+            image.write_bytes(b"image")
+        push_folder(folder, "me/gray", token="hf_token")
+        assert sorted(hub.repos["me/gray"].head) == ["README.md", "config.json", "curve.png", "model.safetensors"]
 
     def test_refused(self, hub: HubServer) -> None:
         for status, message in (
-            (401, "wants a valid access token for me/grey"),
-            (403, "forbidden with this token"),
-            (400, "could not be transferred"),
+            (401, "token.*me/gray"),
+            (403, "me/gray.*forbidden"),
+            (400, "me/gray.*BadRequest"),
         ):
             hub.refuse_commits = status
             with pytest.raises(HubError, match=message):
-                visiontok.push_to_hub(visiontok.create("tiny"), "me/grey", token="hf_token")
+                visiontok.push_to_hub(visiontok.create("tiny"), "me/gray", token="hf_token")
 
     def test_a_folder_that_is_no_model(self, hub: HubServer, tmp_path: Path) -> None:
-        with pytest.raises(HubError, match=r"holds no config\.json \(it is empty\)"):
-            push_folder(tmp_path, "me/grey")
-        with pytest.raises(HubError, match="there is no folder"):
-            push_folder(tmp_path / "absent", "me/grey")
-        folder = save_pretrained(visiontok.create("tiny"), tmp_path / "grey")
+        with pytest.raises(HubError, match=r"config\.json"):
+            push_folder(tmp_path, "me/gray")
+        with pytest.raises(HubError, match="absent"):
+            push_folder(tmp_path / "absent", "me/gray")
+        folder = save_pretrained(visiontok.create("tiny"), tmp_path / "gray")
         (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-5])
-        with pytest.raises(CheckpointError, match="truncated or corrupt"):
-            push_folder(folder, "me/grey")
+        with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+            push_folder(folder, "me/gray")
         assert not hub.repos

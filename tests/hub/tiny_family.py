@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError
+from visiontok.base.noise import NoiseLike
 from visiontok.core.keymap import KeyMap
 from visiontok.core.model import Model
 from visiontok.core.tokenizer import Tokenizer
@@ -25,14 +26,14 @@ class TinyConfig(Config):
     note: str = ""
 
 
-class MeanColour(Quantizer):
-    """The nearest of some grey levels."""
+class MeanColor(Quantizer):
+    """The nearest of some gray levels."""
 
     def __init__(self, codes: int) -> None:
         super().__init__()
         self.codebook = nn.Parameter(torch.linspace(0, 1, codes)[:, None])
 
-    def forward(self, latents: Tensor) -> Quantized:
+    def forward(self, latents: Tensor, *, mask: Tensor | None = None, noise: NoiseLike = None) -> Quantized:
         indices = (latents - self.codebook[:, 0]).abs().argmin(dim=-1)
         return Quantized(self.lookup(indices), indices)
 
@@ -41,7 +42,7 @@ class MeanColour(Quantizer):
 
 
 class TinyTokenizer(Tokenizer[TinyConfig]):
-    """One token per quarter of a picture of 8 x 8 pixels: its mean colour."""
+    """One token per quarter of an image of 8 x 8 pixels: its mean color."""
 
     config_class = TinyConfig
     reference_keys = KeyMap({"enc.{*}": "encoder.{*}", "codebook": "quantizer.codebook", "steps": None})
@@ -49,7 +50,7 @@ class TinyTokenizer(Tokenizer[TinyConfig]):
     def __init__(self, config: TinyConfig) -> None:
         super().__init__(config)
         self.encoder = nn.Linear(3, config.width)
-        self.quantizer = MeanColour(config.codes)
+        self.quantizer = MeanColor(config.codes)
         self.preprocessing = ImagePreprocessing(size=8)
         segment = Segment(name="grid", shape=(2, 2), vocab_size=config.codes, stride=(4, 4))
         self.layout = TokenLayout(modality="image", segments=(segment,), signal_shape=(8, 8))

@@ -54,7 +54,7 @@ def test_attention_sees_all_positions_and_adds_to_its_input() -> None:
 
 
 def test_downsampling_looks_where_it_says() -> None:
-    """Which of the four pixels of a 2x2 square a kernel with a single one at its centre picks."""
+    """Which of the four pixels of a 2x2 square a kernel with a single one at its center picks."""
     x = torch.arange(16.0).view(1, 1, 4, 4)
     picked = {}
     for name in ("conv", "padded_conv"):
@@ -98,7 +98,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("net", OPTIONS.values(), ids=OPTIONS)
-def test_every_weight_of_every_flavour_takes_part(net: ConvNetConfig) -> None:
+def test_every_weight_of_every_variant_takes_part(net: ConvNetConfig) -> None:
     encoder, decoder = ConvEncoder(net), ConvDecoder(net)
     ones = torch.ones(1, 3, 8, 12)
     recorded = decoder(encoder(ones))

@@ -29,11 +29,12 @@ def test_kinds_of_tokens_are_modulated_apart():
 @pytest.mark.parametrize("kept", [slice(2), slice(1, 4), slice(-2, None)])
 @pytest.mark.parametrize("modulated", [True, False])
 def test_a_block_computes_the_positions_that_are_kept_and_they_see_all(kept: slice, modulated: bool):
-    block = ModulatedBlock(8, 2, hidden_dim=16, kinds=2 * modulated)
+    block = ModulatedBlock(8, 2, hidden_dim=16, kinds=2 * modulated).double()
     for parameter in block.parameters():
         torch.nn.init.normal_(parameter)
-    x, options = torch.randn(2, 5, 8), {"condition": torch.randn(2, 8), "counts": (2, 3)} if modulated else {}
-    for mask in (None, torch.ones(5, 5, dtype=torch.bool).tril(), torch.randn(2, 1, 1, 5)):
+    x, condition, bias = (torch.randn(shape, dtype=torch.float64) for shape in ((2, 5, 8), (2, 8), (2, 1, 1, 5)))
+    options = {"condition": condition, "counts": (2, 3)} if modulated else {}
+    for mask in (None, torch.ones(5, 5, dtype=torch.bool).tril(), bias):
         torch.testing.assert_close(block(x, mask=mask, kept=kept, **options), block(x, mask=mask, **options)[:, kept])
 
 

@@ -5,13 +5,14 @@ import torch
 from pydantic import TypeAdapter
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.noise import RecordedNoise, SampleNoise
 from visiontok.layers.nested_dropout import ListedLengths, NestedDropout, PowerLengths, UniformLengths, prefix_mask
 
 DRAWS = 20_000
 
 
 def shares(schedule, longest: int) -> dict[int, float]:
-    lengths, counts = schedule.draw(DRAWS, longest, generator=torch.Generator().manual_seed(0)).unique(return_counts=True)
+    lengths, counts = schedule.draw(DRAWS, longest, noise=torch.Generator().manual_seed(0)).unique(return_counts=True)
     return dict(zip(lengths.tolist(), (counts / DRAWS).tolist(), strict=True))
 
 
@@ -42,6 +43,33 @@ def test_draws_repeat_with_the_seed():
     torch.manual_seed(3)
     assert torch.equal(UniformLengths().draw(16, 100), first)
     assert first.dtype == torch.int64
+
+
+SCHEDULES = [UniformLengths(shortest=2, step=3), PowerLengths(), PowerLengths(draws="rounded"), ListedLengths(lengths=(2, 7), weights=(3, 1))]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_length_of_a_sample_depends_on_its_own_draw_alone(schedule):
+    whole = schedule.draw(6, 20, noise=SampleNoise(0, range(6)))
+    assert torch.equal(schedule.draw(2, 20, noise=SampleNoise(0, [4, 1])), whole[[4, 1]])
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_extreme_draws_give_the_extreme_lengths(schedule):
+    draws = torch.tensor([0.0, 1 - 2**-24], dtype=torch.float32)
+    shortest, longest = schedule.draw(2, 20, noise=RecordedNoise(uniform=[draws])).tolist()
+    every = set(schedule.draw(DRAWS, 20, noise=torch.Generator().manual_seed(0)).tolist())
+    assert (shortest, longest) == (min(every), max(every))
+
+
+def test_the_default_dtype_changes_nothing():
+    expected = [schedule.draw(50, 20, noise=torch.Generator().manual_seed(0)) for schedule in SCHEDULES]
+    torch.set_default_dtype(torch.float16)
+    try:
+        found = [schedule.draw(50, 20, noise=torch.Generator().manual_seed(0)) for schedule in SCHEDULES]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
 def test_lengths_that_the_sample_does_not_have():

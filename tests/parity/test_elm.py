@@ -7,7 +7,8 @@ import torch
 from reference_case import ReferenceCase, cases
 
 import visiontok
-from visiontok.quantizers.bits import ids_to_bits
+from visiontok.base.noise import RecordedNoise
+from visiontok.quantizers.bits import indices_to_bits
 from visiontok.tokenizers.image.elm_bae.model import ElmBae
 
 NOT_BUILT = {"ar-*": "the autoregressive generator", "mlm-*": "the masked generator"}
@@ -26,12 +27,12 @@ def test_every_stage(case: ReferenceCase):
         return latents.permute(0, 3, 1, 2)
 
     def bits(indices: torch.Tensor) -> torch.Tensor:
-        found = first(ids_to_bits(indices, chunks=chunks, order="msb"))
+        found = first(indices_to_bits(indices, chunks=chunks, order="msb"))
         return (found if model.config.quantizer.values == "unit" else 2 * found.int() - 1).to(case.outputs["bits_sampled"].dtype)
 
     latents = model.encode_latents(image)
     thresholded = quantizer(latents)
-    sampled = quantizer.with_uniform(latents, case.inputs["u"].permute(0, 2, 3, 1))
+    sampled = quantizer(latents, noise=RecordedNoise(uniform=[case.inputs["u"].permute(0, 2, 3, 1)]))
     tokens = model.encode(image)
     looked_up = quantizer.lookup(tokens.view())
     assert torch.equal(tokens.indices, thresholded.indices.flatten(1))

@@ -17,9 +17,9 @@ def load(case: ReferenceCase) -> Karl:
     return visiontok.from_reference("karl", case.config, case.weights)
 
 
-def noise(case: ReferenceCase) -> torch.Tensor | None:
+def noise(case: ReferenceCase) -> RecordedNoise | None:
     recorded = case.inputs.get("posterior_noise")
-    return None if recorded is None else recorded.permute(0, 2, 3, 1)
+    return None if recorded is None else RecordedNoise(normal=[recorded.permute(0, 2, 3, 1)])
 
 
 @pytest.mark.parametrize("case", cases("karl"))
@@ -35,7 +35,7 @@ def test_every_stage_at_every_budget_and_quality(case: ReferenceCase):
     ours: dict[str, torch.Tensor] = {"gt": target.flatten(1) if target.ndim == 3 else target.flatten(1, 2)}
     for i, quality in enumerate(case.inputs["desired_reconstruction_quality"].tolist()):
         for budget in case.inputs["token_budgets"].tolist():
-            latents, halting = model.distil(image, features, torch.tensor([quality]), num_tokens=budget)
+            latents, halting = model.distill(image, features, torch.tensor([quality]), num_tokens=budget)
             quantized, kept = model.quantizer(latents), model.keeps(halting)
             predicted = model.predict(quantized.latents, kept=kept)
             reconstruction = model.base.pixels(predicted)
@@ -56,8 +56,7 @@ def test_every_stage_at_every_budget_and_quality(case: ReferenceCase):
             }
             ours |= {f"eps{i}.T{budget}.{name}": value for name, value in stages.items() if f"eps{i}.T{budget}.{name}" in case.outputs}
 
-            recorded = None if noise(case) is None else RecordedNoise(normal=[noise(case)])
-            tokens = model.encode(image, target=MeanAbsoluteError(quality), num_tokens=budget, noise=recorded)
+            tokens = model.encode(image, target=MeanAbsoluteError(quality), num_tokens=budget, noise=noise(case))
             if isinstance(tokens, Latents):
                 torch.testing.assert_close(tokens.values[:, :budget], latents * kept[..., None], rtol=0, atol=case.tolerance)
             else:

@@ -12,7 +12,8 @@ from torch import Tensor
 import visiontok
 from visiontok.generators.decoding import IterativeSampling, RecordedNoise
 from visiontok.generators.maskgit.backbones import Bert
-from visiontok.generators.maskgit.model import MaskGIT, sampling_from_reference
+from visiontok.generators.maskgit.model import MaskGIT
+from visiontok.generators.maskgit.reference import sampling_from_reference
 from visiontok.tokens import Tokens
 
 
@@ -29,8 +30,8 @@ def predictions(model: MaskGIT, case: ReferenceCase) -> dict[str, Tensor]:
     taps = Taps(model, tap_names(model))
     found = {"logits_cond": model.logits(ids, classes)}
     found |= taps.seen
-    none = model.drop_classes(classes, 1.0, uniform(torch.zeros(len(classes))))
-    some = model.drop_classes(classes, 0.5, uniform(case.inputs["drop_uniform"]))
+    none = torch.full_like(classes, model.num_classes)
+    some = torch.where(case.inputs["drop_uniform"] < 0.5, none, classes)
     return found | {"logits_uncond": model.logits(ids, none), "logits_partial_drop_p0.5": model.logits(ids, some)}
 
 
@@ -42,7 +43,7 @@ def training(model: MaskGIT, case: ReferenceCase) -> dict[str, Tensor]:
     target, classes = case.inputs["target_ids"], case.inputs["condition"]
     draws = case.inputs["mask.timesteps"], case.inputs["mask.rand"]
     masked, mask = model.mask_tokens(target, uniform(*draws))
-    losses = model(Tokens(target, model.layout), classes, generator=uniform(*draws))
+    losses = model(Tokens(target, model.layout), classes, noise=uniform(*draws))
     return {
         "masked_tokens": masked,
         "masks": mask.long(),
@@ -58,7 +59,7 @@ def sampling(model: MaskGIT, case: ReferenceCase, name: str, numbers: IterativeS
     sampler = numbers.sampler()
     start = torch.full((len(classes), model.layout.length), model.mask_id)
     grids = [start, *sampler.steps(partial(model.guided_logits, classes), start, model.mask_id, uniform(*draws))]
-    generated = model.generate(classes, sampler=sampler, generator=uniform(*draws))
+    generated = model.generate(classes, sampler=sampler, noise=uniform(*draws))
     assert torch.equal(generated.validate().indices, grids[-1])
     return {
         f"sample.{name}.ids": generated.indices,

@@ -26,8 +26,7 @@ def test_every_stage(case: ReferenceCase):
     tokens = model.encode(image)
     entry = model.quantizer.lookup(quantized.indices)
     decoded = model.decode(tokens)
-    distances = torch.cdist(latents.flatten(1, 2), model.quantizer.codebook[None]).square()
-    soft = torch.softmax(-distances / 1.5, dim=-1)
+    soft = model.quantizer.soft_codes(latents, temperature=1.5).flatten(1, 2)
     ours = {
         "encoder_output": latents.permute(0, 3, 1, 2),
         "indices": quantized.indices.flatten(1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,14 +11,17 @@ from reference_case import ReferenceCase, cases
 from torch import Tensor
 
 import visiontok
+from visiontok.base.noise import RecordedNoise
+from visiontok.layers.dinov2 import DinoViT, dino_weights
+from visiontok.losses.semantic import SemanticLoss
 from visiontok.quantizers import MultiScaleQuantizer, ProductQuantizer, Quantizer
 from visiontok.quantizers.perturbation import LatentPerturbation, PerturbationConfig
 from visiontok.tokenizers.image.robusttok.model import RobustTok, RobustTokConfig
+from visiontok.tokenizers.image.robusttok.objective import FrozenWeights, objective_from_reference
 from visiontok.tokenizers.image.robusttok.reference import read_quantizer
 
 USAGE = {
     r"train\.(usage_percent|ema_vocab_hit_SV.*)": "usage is counted by the training loop, over a window of its own, and is no state of a model",
-    r"train\.sem_loss": "the semantic loss against a frozen DINOv2 belongs to the authors' training and is not part of this library",
 }
 VIT = {"dim": 8, "depth": 1, "num_heads": 2, "patch_size": 8}
 
@@ -45,11 +49,12 @@ def branches_of(quantizer: Quantizer) -> list[Quantizer]:
     return list(quantizer.groups) if isinstance(quantizer, ProductQuantizer) else [quantizer]
 
 
-def kept_levels(case: ReferenceCase, num_levels: int, batch: int) -> Tensor:
-    kept = torch.full((batch,), num_levels)
-    cut = int(batch * case.config["codebook_drop"])
-    kept[:cut] = case.inputs["quantizer_dropout"][:cut]
-    return kept
+def dropout_noise(case: ReferenceCase) -> RecordedNoise:
+    """The recorded numbers of kept levels as the uniform draws that stand for them; quantizers without dropout draw nothing."""
+    if "quantizer_dropout" not in case.inputs:
+        return RecordedNoise()
+    fewest, most = case.config.get("start_drop", 1), len(case.config["v_patch_nums"])
+    return RecordedNoise(uniform=[(case.inputs["quantizer_dropout"] - fewest + 0.5) / (most - fewest + 1)])
 
 
 def by_scale(branch: Quantizer, indices: Tensor, name: str) -> dict[str, Tensor]:
@@ -97,21 +102,38 @@ def test_every_stage(case: ReferenceCase):
 def training_pass(model: RobustTok, case: ReferenceCase, latents: Tensor) -> dict[str, Tensor]:
     """Only the quantizer is in training mode, as in the fixture."""
     quantizer, training = model.quantizer.train(), case.config["_train_forward"]
-    if "quantizer_dropout" in case.inputs:
-        quantized = quantizer.quantize(latents, kept_levels(case, len(case.config["v_patch_nums"]), len(latents)))
-    else:
-        quantized = quantizer(latents)
+    quantized = quantizer(latents, noise=dropout_noise(case))
     losses = quantized.losses
     if model.config.num_branches == 1 and training["alpha"] > 0:
         perturbation = LatentPerturbation(PerturbationConfig(alpha=training["alpha"], beta=training["beta"], delta=training["delta"]))
-        drawn = {"chances": case.inputs["perturb_rand"], "ranks": case.inputs["perturb_randint"]}
-        quantized = perturbation(quantizer, latents, quantized, **drawn)
-    return {
+        shape = quantized.indices.shape
+        ranks = (case.inputs["perturb_randint"].view(shape) + 0.5) / training["delta"]
+        noise = RecordedNoise(uniform=[case.inputs["perturb_rand"].view(shape), ranks])
+        quantized = perturbation(quantizer, latents, quantized, step=0, noise=noise)
+    found = {
         "train.decoded": model.decoder(quantized.latents),
         "train.vq_loss": losses["codebook"],
         "train.commit_loss": losses["commitment"],
         "train.entropy_loss": losses.get("entropy", torch.zeros(())),
     }
+    return found | semantic_loss(model, case, quantized.latents)
+
+
+def semantic_loss(model: RobustTok, case: ReferenceCase, latents: Tensor) -> dict[str, Tensor]:
+    """The semantic loss that the configuration describes, against the teacher whose weights are in the case."""
+    steps_per_epoch = 3
+    files = FrozenWeights(vgg=Path("absent"), dino=Path("absent"), dinov2=Path("absent"))
+    config = objective_from_reference(case.config, steps_per_epoch=steps_per_epoch, files=files).semantic
+    if config is None:
+        return {}
+    teacher = DinoViT(config.teacher.backbone, image_size=config.teacher.image_size)
+    published = {name.removeprefix("semantic_model."): tensor for name, tensor in case.weights.items() if name.startswith("semantic_model.")}
+    vit = config.teacher.backbone
+    teacher.load_state_dict(dino_weights(published, patch_size=vit.patch_size, grid_side=config.teacher.image_size // vit.patch_size))
+    loss = SemanticLoss(config, teacher=teacher)
+    step = case.config["_train_forward"]["epoch"] * steps_per_epoch + 2  # anywhere within the epoch
+    projection = model.get_submodule(config.projection)
+    return {"train.sem_loss": config.weight * loss((case.inputs["image"] + 1) / 2, latents, projection, step=step)}
 
 
 def alone(case: ReferenceCase) -> tuple[Quantizer, dict[str, str]]:
@@ -133,13 +155,9 @@ def test_quantizer_alone(case: ReferenceCase):
     evaluated = quantizer.eval()(z.permute(0, 2, 3, 1))
     ours = by_scale(quantizer, evaluated.indices, "")
     quantizer.train()
-    if isinstance(quantizer, MultiScaleQuantizer):
-        kept = kept_levels(case, quantizer.num_levels, len(z))
-        quantized = quantizer.quantize(z.permute(0, 2, 3, 1), kept)
-        if "var_input" in case.outputs:
-            ours |= next_inputs(quantizer, evaluated.indices)
-    else:
-        quantized = quantizer(z.permute(0, 2, 3, 1))
+    quantized = quantizer(z.permute(0, 2, 3, 1), noise=dropout_noise(case))
+    if "var_input" in case.outputs:
+        ours |= next_inputs(quantizer, evaluated.indices)
     (sum(quantized.losses.values()) + (theirs(quantized.latents) * case.inputs["grad_out"]).sum()).backward()
     ours |= {
         "train.out": theirs(quantized.latents),
@@ -170,13 +188,16 @@ def test_perturbation(case: ReferenceCase):
     latents = z.permute(0, 2, 3, 1)
     clean = quantizer(latents)
     perturbation = LatentPerturbation(PerturbationConfig(**{name: case.config[name] for name in ("alpha", "beta", "delta")}))
-    perturbed = perturbation(quantizer, latents, clean, chances=case.inputs["random_prob"], ranks=case.inputs["random_idx"])
+    shape = clean.indices.shape
+    ranks = (case.inputs["random_idx"].view(shape) + 0.5) / case.config["delta"]
+    noise = RecordedNoise(uniform=[case.inputs["random_prob"].view(shape), ranks])
+    perturbed = perturbation(quantizer, latents, clean, step=0, noise=noise)
     (theirs(perturbed.latents) * case.inputs["grad_out"]).sum().backward()
     case.compare(
         {
             "idx_clean": clean.indices.flatten(),
             "idx_perturbed": perturbed.indices.flatten(),
-            "topk_idx": quantizer.neighbours(latents, case.config["delta"]).flatten(0, -2),
+            "topk_idx": quantizer.neighbors(latents, case.config["delta"]).flatten(0, -2),
             "z_q_clean": theirs(clean.latents),
             "perturbed": theirs(perturbed.latents),
             "grad_z": z.grad,

@@ -8,6 +8,7 @@ from reference_case import ReferenceCase, Taps, cases
 from torch import Tensor
 
 import visiontok
+from visiontok.base.noise import RecordedNoise
 
 
 def theirs(latents: Tensor) -> Tensor:
@@ -23,7 +24,7 @@ def test_every_stage(case: ReferenceCase):
     moments = model.encode_latents((case.inputs["image"] + 1) / 2)
     noise = case.inputs["posterior_eps"].permute(0, 2, 3, 1)
     mean, logvar = bottleneck.posterior(moments)
-    quantized = model.quantizer.with_noise(moments, noise)
+    quantized = model.quantizer(moments, noise=RecordedNoise(normal=[noise]))
     probe = table(case.inputs["probe"])
     case.compare(
         {
@@ -31,7 +32,7 @@ def test_every_stage(case: ReferenceCase):
             "moments": theirs(moments),
             "mean": theirs(mean),
             "std": theirs(torch.exp(logvar / 2)),
-            "latent_scaled": theirs(bottleneck.with_noise(moments, noise).latents),
+            "latent_scaled": theirs(bottleneck(moments, noise=RecordedNoise(normal=[noise])).latents),
             "indices": theirs(quantized.indices),
             "tokens_blc": quantized.indices.flatten(1, 2),
             "dequant": theirs(quantized.latents),

@@ -11,7 +11,9 @@ from torch import distributed as dist
 
 from visiontok.quantizers import VectorQuantizerConfig
 
-AVERAGES = VectorQuantizerConfig(codebook_size=24, dim=4, kmeans={"after_steps": 1}, ema={"decay": 0.9}, revival={"every_steps": 2, "threshold": 0.3})
+AVERAGES = VectorQuantizerConfig(
+    codebook_size=24, dim=4, kmeans={"after_steps": 1}, ema={"decay": 0.9}, dead_code_reset={"every_steps": 2, "threshold": 0.3}
+)
 CLUSTERING = VectorQuantizerConfig(codebook_size=24, dim=4, clustering={"decay": 0.9})
 
 

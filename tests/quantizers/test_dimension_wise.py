@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from scipy.stats import truncnorm
 
 from visiontok.base.errors import ConfigError
-from visiontok.quantizers import DimensionWiseConfig
+from visiontok.quantizers import DimensionWiseQuantizerConfig
 from visiontok.quantizers.dimension_wise import CUT, MOST_LEVELS, normal_table
 
-CONFIGS = st.builds(DimensionWiseConfig, levels=st.integers(2, MOST_LEVELS), range=st.floats(0.1, 50))
+CONFIGS = st.builds(DimensionWiseQuantizerConfig, levels=st.integers(2, MOST_LEVELS), range=st.floats(0.1, 50))
 SEEDS = st.integers(0, 2**31)
 
 
-def latents(config: DimensionWiseConfig, seed: int) -> torch.Tensor:
+def latents(config: DimensionWiseQuantizerConfig, seed: int) -> torch.Tensor:
     """Some of them beyond the range."""
     return config.range / 2 * torch.randn(6, 5, 4, generator=torch.Generator().manual_seed(seed))
 
@@ -76,27 +76,27 @@ def test_values_are_the_means_of_equally_likely_bins(levels):
 
 
 def test_what_lies_outside_becomes_the_outermost_value():
-    quantizer = DimensionWiseConfig(levels=64, range=5.0).build()
+    quantizer = DimensionWiseQuantizerConfig(levels=64, range=5.0).build()
     assert quantizer(torch.tensor([-1e30, -6.0, 6.0, math.inf])).indices.tolist() == [0, 0, 63, 63]
     assert quantizer.table[0].item() == pytest.approx(-4.0618, abs=1e-4)
 
 
 def test_more_levels_lose_less():
-    z = latents(DimensionWiseConfig(range=5.0), 0)
-    errors = [DimensionWiseConfig(levels=levels, range=5.0).build()(z).stats["quantization_error"] for levels in (4, 8, 16, 32, 64)]
+    z = latents(DimensionWiseQuantizerConfig(range=5.0), 0)
+    errors = [DimensionWiseQuantizerConfig(levels=levels, range=5.0).build()(z).stats["quantization_error"] for levels in (4, 8, 16, 32, 64)]
     assert errors == sorted(errors, reverse=True)
 
 
 @given(SEEDS)
 def test_half_precision_latents_give_the_tokens_of_their_float32_values(seed):
-    quantizer = DimensionWiseConfig(levels=16).build()
+    quantizer = DimensionWiseQuantizerConfig(levels=16).build()
     for dtype in (torch.float16, torch.bfloat16):
         z = latents(quantizer.config, seed).to(dtype)
         assert torch.equal(quantizer(z).indices, quantizer(z.float()).indices)
 
 
 def test_a_model_in_bfloat16_keeps_its_table():
-    quantizer, table = DimensionWiseConfig(levels=64).build(), DimensionWiseConfig(levels=64).build().table
+    quantizer, table = DimensionWiseQuantizerConfig(levels=64).build(), DimensionWiseQuantizerConfig(levels=64).build().table
     assert torch.equal(quantizer.to(torch.bfloat16).table, table)
 
 
@@ -104,13 +104,13 @@ def test_the_gradient_passes_straight_through():
     random = torch.Generator().manual_seed(0)
     z = torch.randn(3, 4, generator=random).requires_grad_()
     weight = torch.randn(3, 4, generator=random)
-    (DimensionWiseConfig().build()(z).latents * weight).sum().backward()
+    (DimensionWiseQuantizerConfig().build()(z).latents * weight).sum().backward()
     assert torch.equal(z.grad, weight)
 
 
-def test_neighbours_are_the_next_values_on_both_sides():
-    quantizer = DimensionWiseConfig(levels=8).build()
-    near = quantizer.neighbours(quantizer.table[None] + 1e-4, 3)
+def test_neighbors_are_the_next_values_on_both_sides():
+    quantizer = DimensionWiseQuantizerConfig(levels=8).build()
+    near = quantizer.neighbors(quantizer.table[None] + 1e-4, 3)
     assert near.shape == (1, 8, 3)
     assert torch.equal(near[0, :, 0], torch.arange(8))
     assert set(near[0, 4].tolist()) == {3, 4, 5}
@@ -119,4 +119,4 @@ def test_neighbours_are_the_next_values_on_both_sides():
 @pytest.mark.parametrize("values", [{"levels": 1}, {"levels": MOST_LEVELS + 1}, {"range": 0.0}])
 def test_tables_that_make_no_sense_are_refused(values):
     with pytest.raises(ConfigError):
-        DimensionWiseConfig.parse(values)
+        DimensionWiseQuantizerConfig.parse(values)

@@ -34,7 +34,7 @@ def test_both_terms_and_their_gradients_equal_the_sums_over_all_codes(groups, gr
     draws = torch.Generator().manual_seed(seed)
     logits = (scale * torch.randn(rows, groups * group_size, generator=draws, dtype=torch.float64)).requires_grad_(True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(entropy_terms.CHUNK_NUMBERS, "cpu", chunk)
+        patch.setitem(entropy_terms.CHUNK_SIZES, "cpu", chunk)
         sample = sample_entropy(logits, group_size=group_size, floor=floor)
         mean = mean_probabilities(logits, group_size=group_size)
         found = torch.autograd.grad(sample - entropy(mean, floor).sum(), logits)[0]
@@ -70,7 +70,7 @@ def test_the_two_terms_over_all_codes_of_18_signs_hold_little_at_once(monkeypatc
         largest = max(largest, self.numel())
         return softmax(self, dim=dim)
 
-    monkeypatch.setitem(entropy_terms.CHUNK_NUMBERS, "cpu", 2**16)
+    monkeypatch.setitem(entropy_terms.CHUNK_SIZES, "cpu", 2**16)
     monkeypatch.setattr(torch.Tensor, "softmax", watched)
     logits = torch.randn(600, 18).requires_grad_(True)
     mean = mean_probabilities(logits, group_size=18)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visiontok.base.errors import ConfigError
-from visiontok.quantizers import FiniteScalarConfig
+from visiontok.quantizers import FiniteScalarQuantizerConfig
 
 LEVELS = st.lists(st.integers(2, 9), min_size=1, max_size=5)
 SEEDS = st.integers(0, 2**31)
@@ -18,7 +18,7 @@ def latents(levels: list[int], seed: int, count: int = 40) -> torch.Tensor:
 
 @given(LEVELS, SEEDS)
 def test_looked_up_ids_are_the_quantized_latents(levels, seed):
-    quantizer = FiniteScalarConfig(levels=levels).build()
+    quantizer = FiniteScalarQuantizerConfig(levels=levels).build()
     quantized = quantizer(latents(levels, seed))
     assert torch.equal(quantizer.lookup(quantized.indices), quantized.latents)
     assert quantized.latents.abs().max() <= 1
@@ -28,7 +28,7 @@ def test_looked_up_ids_are_the_quantized_latents(levels, seed):
 
 @given(LEVELS)
 def test_every_id_is_reached_and_comes_back(levels):
-    quantizer = FiniteScalarConfig(levels=levels).build()
+    quantizer = FiniteScalarQuantizerConfig(levels=levels).build()
     ids = torch.arange(min(quantizer.config.codebook_size, 3000))
     digits = quantizer.lookup(ids) * torch.tensor([level // 2 for level in levels])
     shift, half_width, offset = quantizer._curve()
@@ -37,7 +37,7 @@ def test_every_id_is_reached_and_comes_back(levels):
 
 @given(LEVELS, SEEDS)
 def test_samples_do_not_know_each_other(levels, seed):
-    quantizer = FiniteScalarConfig(levels=levels).build()
+    quantizer = FiniteScalarQuantizerConfig(levels=levels).build()
     z = latents(levels, seed)
     order = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))
     assert torch.equal(quantizer(z[order]).indices, quantizer(z).indices[order])
@@ -45,7 +45,7 @@ def test_samples_do_not_know_each_other(levels, seed):
 
 @given(SEEDS)
 def test_half_precision_latents_give_the_ids_of_their_float32_values(seed):
-    quantizer = FiniteScalarConfig(levels=[8, 5]).build()
+    quantizer = FiniteScalarQuantizerConfig(levels=[8, 5]).build()
     for dtype in (torch.float16, torch.bfloat16):
         z = latents([8, 5], seed).to(dtype)
         quantized = quantizer(z)
@@ -54,7 +54,7 @@ def test_half_precision_latents_give_the_ids_of_their_float32_values(seed):
 
 
 def test_the_gradient_is_that_of_the_bound():
-    quantizer = FiniteScalarConfig(levels=[8, 5, 2]).build()
+    quantizer = FiniteScalarQuantizerConfig(levels=[8, 5, 2]).build()
     z = latents([8, 5, 2], 0).requires_grad_(True)
     quantizer(z).latents.sum().backward()
     expected = latents([8, 5, 2], 0).requires_grad_(True)
@@ -63,7 +63,7 @@ def test_the_gradient_is_that_of_the_bound():
 
 
 def test_values_and_ids_of_the_published_sizes():
-    quantizer = FiniteScalarConfig(levels=[8, 8, 8, 5, 5, 5]).build()
+    quantizer = FiniteScalarQuantizerConfig(levels=[8, 8, 8, 5, 5, 5]).build()
     assert quantizer.config.codebook_size == 64000
     zero = quantizer(torch.zeros(6))
     assert torch.equal(zero.latents, torch.zeros(6))
@@ -72,21 +72,21 @@ def test_values_and_ids_of_the_published_sizes():
 
 
 def test_many_channels_keep_exact_ids():
-    quantizer = FiniteScalarConfig(levels=[2] * 62).build()
+    quantizer = FiniteScalarQuantizerConfig(levels=[2] * 62).build()
     z = torch.where(torch.arange(62) % 3 == 0, 5.0, -5.0)
     assert quantizer(z).indices.item() == sum(2**channel for channel in range(0, 62, 3))
     with pytest.raises(ConfigError, match="64 bits"):
-        FiniteScalarConfig.parse({"levels": [2] * 63})
+        FiniteScalarQuantizerConfig.parse({"levels": [2] * 63})
 
 
-def test_the_nearest_neighbour_of_a_latent_is_its_own_id():
-    quantizer = FiniteScalarConfig(levels=[8, 5]).build()
+def test_the_nearest_neighbor_of_a_latent_is_its_own_id():
+    quantizer = FiniteScalarQuantizerConfig(levels=[8, 5]).build()
     z = latents([8, 5], 3).view(4, 10, 2)
-    near = quantizer.neighbours(z, 3)
+    near = quantizer.neighbors(z, 3)
     assert near.shape == (4, 10, 3)
     assert torch.equal(near[..., 0], quantizer(z).indices)
 
 
 def test_a_channel_needs_two_levels():
     with pytest.raises(ConfigError, match="levels"):
-        FiniteScalarConfig.parse({"levels": [8, 1]})
+        FiniteScalarQuantizerConfig.parse({"levels": [8, 1]})

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from visiontok.quantizers import nearest
-from visiontok.quantizers.index_backprop import IndexBackpropConfig
+from visiontok.quantizers.index_backprop import IndexBackpropQuantizerConfig
 from visiontok.quantizers.nearest import nearest_codes, nearest_k_codes
 from visiontok.quantizers.soft_assignment import assignment_entropies, expected_codes
 from visiontok.quantizers.vector import VectorQuantizerConfig
@@ -26,7 +26,7 @@ def with_matrix(z: torch.Tensor, codebook: torch.Tensor) -> tuple[torch.Tensor, 
 
 
 def test_gradients_are_those_of_the_whole_matrix(small_tiles: None) -> None:
-    quantizer = IndexBackpropConfig(codebook_size=30, dim=5).build()
+    quantizer = IndexBackpropQuantizerConfig(codebook_size=30, dim=5).build()
     z = torch.randn(2, 4, 5, 5, requires_grad=True)
     upstream = torch.randn_like(z)
     quantized = quantizer(z)
@@ -43,7 +43,7 @@ def test_gradients_are_those_of_the_whole_matrix(small_tiles: None) -> None:
 
 
 def test_values_are_exactly_the_codes_of_the_largest_products(small_tiles: None) -> None:
-    quantizer = IndexBackpropConfig(codebook_size=30, dim=5).build()
+    quantizer = IndexBackpropQuantizerConfig(codebook_size=30, dim=5).build()
     with torch.no_grad():
         quantizer.codebook[:10] *= 4
     z = torch.randn(3, 6, 5)
@@ -51,16 +51,16 @@ def test_values_are_exactly_the_codes_of_the_largest_products(small_tiles: None)
     assert torch.equal(quantized.indices, (z @ quantizer.codebook.T).argmax(dim=-1))
     assert not torch.equal(quantized.indices.flatten(), nearest_codes(z.flatten(0, 1), quantizer.codebook))  # long codes win
     assert torch.equal(quantized.latents, quantizer.lookup(quantized.indices))
-    neighbours = quantizer.neighbours(z, 3)
-    assert torch.equal(neighbours[..., 0], quantized.indices)
-    assert torch.equal(neighbours, (z @ quantizer.codebook.T).topk(3).indices)
+    neighbors = quantizer.neighbors(z, 3)
+    assert torch.equal(neighbors[..., 0], quantized.indices)
+    assert torch.equal(neighbors, (z @ quantizer.codebook.T).topk(3).indices)
 
 
 def test_without_gradients_only_the_search_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     from visiontok.quantizers import index_backprop
 
     monkeypatch.setattr(index_backprop, "expected_codes", None)
-    quantizer = IndexBackpropConfig(codebook_size=30, dim=5, entropy={"weight": 0.1}).build().eval()
+    quantizer = IndexBackpropQuantizerConfig(codebook_size=30, dim=5, entropy={"weight": 0.1}).build().eval()
     with torch.no_grad():
         quantized = quantizer(torch.randn(4, 5))
     assert set(quantized.losses) == {"index", "commitment", "codebook"}

@@ -1,14 +1,16 @@
-"""Latent perturbation: its schedule, its draws, and that it works on every quantizer that knows neighbours."""
+"""Latent perturbation: its schedule, its draws, and that it works on every quantizer that knows neighbors."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from visiontok.base.errors import ConfigError, TokenError
+from visiontok.base.errors import ConfigError
+from visiontok.base.noise import RecordedNoise, SampleNoise
 from visiontok.quantizers import (
     AnnealingConfig,
-    GaussianConfig,
+    BernoulliQuantizerConfig,
+    GaussianBottleneckConfig,
     LatentPerturbation,
     PerturbationConfig,
     ProductQuantizerConfig,
@@ -16,7 +18,7 @@ from visiontok.quantizers import (
     VectorQuantizerConfig,
     nearest_k_codes,
 )
-from visiontok.quantizers.nearest_signs import nearest_k_sign_codes
+from visiontok.quantizers.nearest import nearest_k_sign_codes
 
 
 def quantizer():
@@ -40,10 +42,12 @@ def test_ranks_are_even_and_only_the_first_images_change():
     built, latents = quantizer(), torch.randn(10, 400, 4)
     torch.manual_seed(1)
     clean = built(latents)
-    perturbed = LatentPerturbation(PerturbationConfig(alpha=0.5, beta=0.35, delta=5))(built, latents, clean)
+    perturbed = LatentPerturbation(PerturbationConfig(alpha=0.5, beta=0.35, delta=5))(
+        built, latents, clean, step=0, noise=torch.Generator().manual_seed(2)
+    )
     assert torch.equal(perturbed.indices[3:], clean.indices[3:])
     assert torch.equal(perturbed.latents[3:], clean.latents[3:])
-    ranks = (built.neighbours(latents[:3], 5) == perturbed.indices[:3, :, None]).float().argmax(dim=-1)
+    ranks = (built.neighbors(latents[:3], 5) == perturbed.indices[:3, :, None]).float().argmax(dim=-1)
     shares = torch.bincount(ranks.flatten(), minlength=5) / ranks.numel()
     torch.testing.assert_close(shares, torch.tensor([0.6, 0.1, 0.1, 0.1, 0.1]), atol=0.04, rtol=0)
     torch.testing.assert_close(perturbed.latents, built.lookup(perturbed.indices))
@@ -65,16 +69,54 @@ def test_attached_it_acts_in_training_only_and_leaves_no_trace():
 def test_the_gradient_is_that_of_the_clean_codes():
     built = quantizer()
     latents, cotangent = torch.randn(4, 6, 4, requires_grad=True), torch.randn(4, 6, 4)
-    perturbed = LatentPerturbation(PerturbationConfig(alpha=1.0, delta=8))(built, latents, built(latents))
+    perturbed = LatentPerturbation(PerturbationConfig(alpha=1.0, delta=8))(built, latents, built(latents), step=0)
     (perturbed.latents * cotangent).sum().backward()
     torch.testing.assert_close(latents.grad, cotangent)
 
 
-def test_what_has_no_codes_says_so():
-    with pytest.raises(TokenError, match="GaussianBottleneck has no codebook"):
-        GaussianConfig(dim=2).build().neighbours(torch.randn(3, 4), 2)
-    with pytest.raises(ValueError, match="1 to 32"):
-        quantizer().neighbours(torch.randn(3, 4), 33)
+def test_recorded_draws_choose_tokens_and_ranks():
+    built, latents = quantizer(), torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    chances = torch.tensor([[0.1, 0.9, 0.4], [0.5, 0.51, 0.0]])
+    ranks = torch.tensor([[0, 1, 2], [3, 4, 1]])
+    noise = RecordedNoise(uniform=[chances, (ranks + 0.5) / 5])
+    perturbed = LatentPerturbation(PerturbationConfig(alpha=0.5, delta=5))(built, latents, built(latents), step=0, noise=noise)
+    chosen = torch.tensor([[0, 0, 2], [3, 0, 1]])
+    assert torch.equal(perturbed.indices, built.neighbors(latents, 5).gather(-1, chosen[..., None])[..., 0])
+
+
+def test_attached_it_takes_the_draws_and_the_mask_of_the_pass():
+    built, latents = quantizer(), torch.randn(6, 8, 4, generator=torch.Generator().manual_seed(0))
+    clean = built(latents)
+    LatentPerturbation(PerturbationConfig(alpha=1.0, beta=0.5, delta=8)).attach(built)
+    mask = torch.ones(6, 8, dtype=torch.bool)
+    mask[0], mask[1, 5:] = False, False
+    first, second = (built(latents, mask=mask, noise=SampleNoise(1, range(6))) for _ in range(2))
+    assert torch.equal(first.indices, second.indices)
+    changed = first.indices != clean.indices.masked_fill(~mask, 0)
+    assert changed.any(dim=1).tolist() == [False, True, True, False, False, False]  # two of the five samples that hold anything
+    assert not changed[1, 5:].any()
+    assert not first.latents[~mask].any()
+    alone = built(latents[1:], mask=mask[1:], noise=SampleNoise(1, range(1, 6)))
+    assert torch.equal(alone.indices, first.indices[1:])
+
+
+def test_the_step_of_training_is_what_annealing_goes_by():
+    built, latents = quantizer(), torch.randn(4, 50, 4, generator=torch.Generator().manual_seed(0))
+    perturbation = LatentPerturbation(PerturbationConfig(alpha=1.0, delta=8, annealing={"start": 2, "end": 4, "end_ratio": 1.0}))
+    assert not torch.equal(perturbation(built, latents, built(latents), step=0).indices, built(latents).indices)
+    assert torch.equal(perturbation(built, latents, built(latents), step=4).indices, built(latents).indices)
+    perturbation.attach(built)
+    perturbation.step = 4
+    assert torch.equal(built(latents).indices, built.search(latents))
+
+
+def test_what_has_no_neighbors_is_refused():
+    for config in (GaussianBottleneckConfig(dim=2), BernoulliQuantizerConfig(dim=2, chunks=(3,))):
+        bottleneck = config.build()
+        with pytest.raises(ConfigError, match=type(bottleneck).__name__):
+            LatentPerturbation(PerturbationConfig(alpha=1.0, delta=2)).attach(bottleneck)
+    with pytest.raises(ValueError, match="33"):
+        quantizer().neighbors(torch.randn(3, 4), 33)
 
 
 def test_nearest_k_codes_are_those_of_the_whole_matrix_in_order(monkeypatch):

@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 from visiontok.base.errors import ConfigError
 from visiontok.quantizers.position_usage import DiversityConfig, PositionUsage
-from visiontok.quantizers.positional_vector import PositionalVectorConfig
+from visiontok.quantizers.positional_vector import PositionalVectorQuantizerConfig
 
-CONFIG = PositionalVectorConfig(codebook_size=24, dim=4, num_positions=6)
+CONFIG = PositionalVectorQuantizerConfig(codebook_size=24, dim=4, num_positions=6)
 
 
 def latents(batch: int = 8, seed: int = 0) -> torch.Tensor:
@@ -30,7 +30,7 @@ def test_the_code_with_the_largest_cosine(quantizer):
     assert torch.equal(found.indices, expected)
     assert torch.equal(quantizer.search(latents()), expected)
     assert torch.equal(quantizer.lookup(expected), found.latents)
-    assert torch.equal(quantizer.neighbours(latents(), 3)[..., 0], expected)
+    assert torch.equal(quantizer.neighbors(latents(), 3)[..., 0], expected)
     assert set(found.losses) == {"commitment"}
 
 
@@ -107,7 +107,7 @@ def test_gradients_do_not_depend_on_recomputation():
 
 
 def test_warming_up_passes_latents_through():
-    quantizer = PositionalVectorConfig.parse({**CONFIG.to_dict(), "kmeans": {"after_steps": 1}}).build().train()
+    quantizer = PositionalVectorQuantizerConfig.parse({**CONFIG.to_dict(), "kmeans": {"after_steps": 1}}).build().train()
     out = quantizer(latents())
     torch.testing.assert_close(out.latents, F.normalize(latents(), dim=-1))
     assert all(float(loss) == 0 for loss in out.losses.values())
@@ -116,4 +116,4 @@ def test_warming_up_passes_latents_through():
 
 def test_fade_must_rise():
     with pytest.raises(ConfigError, match="fade"):
-        PositionalVectorConfig.parse({**CONFIG.to_dict(), "diversity": {"fade": [0.3, 0.1]}})
+        PositionalVectorQuantizerConfig.parse({**CONFIG.to_dict(), "diversity": {"fade": [0.3, 0.1]}})

@@ -59,8 +59,8 @@ def test_half_precision_latents_find_the_codes_of_their_float32_copies(dtype):
 
 def clusters(seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    centres = 3 * torch.randn(16, 4, generator=generator)
-    return centres.repeat(32, 1) + 0.05 * torch.randn(512, 4, generator=generator)
+    centers = 3 * torch.randn(16, 4, generator=generator)
+    return centers.repeat(32, 1) + 0.05 * torch.randn(512, 4, generator=generator)
 
 
 def test_k_means_starts_after_the_warm_up_and_uses_every_code():
@@ -99,10 +99,10 @@ def test_moving_averages_converge_to_the_means_of_their_cells():
 
 
 @pytest.mark.parametrize("ema", [None, {"decay": 0.9}])
-def test_revival_brings_dead_codes_back(ema):
-    def used(revival) -> float:
+def test_dead_code_reset_brings_codes_into_use(ema):
+    def used(dead_code_reset) -> float:
         torch.manual_seed(1)
-        config = VectorQuantizerConfig(codebook_size=64, dim=4, ema=ema, revival=revival)
+        config = VectorQuantizerConfig(codebook_size=64, dim=4, ema=ema, dead_code_reset=dead_code_reset)
         quantizer = config.build()
         for _ in range(120):
             indices = quantizer(torch.randn(512, 4) + 5).indices
@@ -125,13 +125,13 @@ def test_clustering_brings_dead_codes_to_the_latents_and_leaves_used_ones():
     assert len(quantizer(latents).indices.unique()) > len(first.unique())
 
 
-def test_clustering_excludes_other_revivals():
-    for other in ("ema", "revival"):
+def test_clustering_excludes_other_updates_of_unused_codes():
+    for other in ("ema", "dead_code_reset"):
         with pytest.raises(ConfigError, match="clustering"):
             VectorQuantizerConfig.parse({"codebook_size": 4, "dim": 2, "clustering": {}, other: {}})
 
 
-@pytest.mark.parametrize("updates", [{"kmeans": {}, "ema": {}, "revival": {}}, {"clustering": {}}])
+@pytest.mark.parametrize("updates", [{"kmeans": {}, "ema": {}, "dead_code_reset": {}}, {"clustering": {}}])
 def test_evaluation_changes_nothing(updates):
     quantizer = VectorQuantizerConfig(codebook_size=16, dim=4, **updates).build().eval()
     before = {name: value.clone() for name, value in quantizer.state_dict().items()}
@@ -140,7 +140,7 @@ def test_evaluation_changes_nothing(updates):
 
 
 def test_the_same_state_continues_the_same_way():
-    config = VectorQuantizerConfig(codebook_size=32, dim=4, kmeans={"after_steps": 3}, ema={}, revival={"every_steps": 2})
+    config = VectorQuantizerConfig(codebook_size=32, dim=4, kmeans={"after_steps": 3}, ema={}, dead_code_reset={"every_steps": 2})
     torch.manual_seed(0)
     straight = config.build()
     for step in range(4):

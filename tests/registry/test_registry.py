@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ CARD = "---\nlicense: apache-2.0\nvisiontok:\n  tokens: 16\n  bits: 128.0\n  res
 
 
 @pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder in place of the bundled models."""
     monkeypatch.setattr(lookup, "models_folder", lambda: tmp_path)
     registry.bundled.cache_clear()
@@ -27,22 +28,75 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     registry.bundled.cache_clear()
 
 
-def put(shelf: Path, name: str, *, config: str = '{"family": "titok"}', card: str = CARD) -> None:
-    (shelf / name).mkdir()
-    (shelf / name / "config.json").write_text(config)
-    (shelf / name / "README.md").write_text(card)
+def put(models: Path, name: str, *, config: str = '{"family": "titok"}', card: str = CARD) -> None:
+    (models / name).mkdir()
+    (models / name / "config.json").write_text(config)
+    (models / name / "README.md").write_text(card)
 
 
 def test_a_name_means_one_thing() -> None:
     names = Counter([*registry.families(), *registry.checkpoints(), *registry.bundled()])
-    systems = Counter(system for family in registry.families().values() for system in family.systems)
-    assert [name for name, count in (names + systems).items() if names[name] > 1 or systems[name] > 1] == []
+    systems = Counter((system, family.kind) for family in registry.families().values() for system in family.systems)
+    assert [name for name, count in names.items() if count > 1] == []
+    assert [system for system, count in systems.items() if count > 1] == []
     assert sum(len(family.checkpoints) for family in registry.families().values()) == len(registry.checkpoints())
 
 
 def test_every_family_can_be_imported_and_found_by_its_class() -> None:
     for family in registry.families().values():
         assert registry.family_of(family.model_class()) is family
+
+
+def test_every_checkpoint_says_what_it_was_trained_on() -> None:
+    for family, entry in registry.checkpoints().values():
+        assert set(family.modalities) <= set(registry.MODALITIES)
+        assert entry.signal is not None, entry.name
+        assert entry.signal.modality in family.modalities, entry.name
+        if family.kind == "generator":
+            assert registry.checkpoints()[str(entry.tokenizer)][0].kind == "tokenizer"
+
+
+def test_a_table_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    table = tmp_path / "tokenizers" / "image" / "toy" / "checkpoints.json"
+    table.parent.mkdir(parents=True)
+    for broken in ("{", "[]", '{"name": "toy"}', '{"name": "toy", "kind": "tokenizer", "surprise": 1}'):
+        table.write_text(broken)
+        with pytest.raises(ConfigError, match=r"toy/checkpoints\.json"):
+            lookup.read_families(tmp_path)
+
+
+def test_a_table_of_audio_checkpoints(tmp_path: Path) -> None:
+    """Fields that image families leave out; mappings of an entry go over those of the defaults field by field."""
+    table = tmp_path / "tokenizers" / "audio" / "codec" / "checkpoints.json"
+    table.parent.mkdir(parents=True)
+    family: dict[str, object] = {"name": "codec", "kind": "tokenizer", "modalities": ["audio"], "class_name": "Codec", "title": "Codec"}
+    family |= {"summary": "a codec", "verified": "not yet", "paper": "", "code": "", "systems": ["codec"]}
+    files = [{"names": ["encoder.jit"], "prefix": "encoder."}, {"names": ["decoder.jit"], "repo": "others/decoder", "key": "ema"}]
+    defaults = {"files": files, "reference_config": {}, "weights_license": "mit", "code_license": "mit", "vocab_size": 1024}
+    defaults |= {"signal": {"modality": "audio", "channels": 1}, "taxonomy": {"quantizer": "RVQ", "encoder": "CNN"}}
+    entry = {"name": "codec-24khz", "repo": "authors/codec", "codebooks": 8, "frame_rate": 75.0, "streamable": True}
+    entry |= {"signal": {"sample_rate": 24000}, "taxonomy": {"encoder": "CNN+RNN"}}
+    table.write_text(json.dumps({**family, "checkpoint_defaults": defaults, "checkpoints": [entry]}))
+    (codec,) = lookup.read_families(tmp_path)
+    (checkpoint,) = codec.checkpoints
+    assert codec.module == "visiontok.tokenizers.audio.codec.model"
+    assert checkpoint.signal == registry.SignalFacts(modality="audio", sample_rate=24000, channels=1)
+    assert str(checkpoint.signal) == "24000 Hz, 1 channel"
+    assert checkpoint.taxonomy == {"quantizer": "RVQ", "encoder": "CNN+RNN"}
+    assert checkpoint.files[1] == registry.WeightPart(names=("decoder.jit",), repo="others/decoder", key="ema")
+
+
+@pytest.mark.parametrize(
+    ("facts", "short"),
+    [
+        ({"modality": "image", "size": (256, 128)}, "256x128"),
+        ({"modality": "video", "size": (64, 64), "num_frames": 17, "fps": 8.0}, "17x64x64"),
+        ({"modality": "audio", "sample_rate": 16000}, "16000Hz"),
+        ({"modality": "image"}, ""),
+    ],
+)
+def test_signals_in_a_word(facts: dict[str, Any], short: str) -> None:
+    assert registry.SignalFacts.read(facts).short() == short
 
 
 def test_listing() -> None:
@@ -56,11 +110,11 @@ def test_listing() -> None:
 
 
 def test_unknown_names_have_close_matches() -> None:
-    with pytest.raises(UnknownNameError, match="Did you mean titok"):
+    with pytest.raises(UnknownNameError, match="titok"):
         registry.find_family("titk")
-    with pytest.raises(UnknownNameError, match="Did you mean titok"):
+    with pytest.raises(UnknownNameError, match="titok"):
         registry.find_system("titok2")
-    with pytest.raises(UnknownNameError, match="is no registered family"):
+    with pytest.raises(UnknownNameError, match="Path"):
         registry.family_of(Path)
     assert registry.family_of(GPT).name == "gpt"
 
@@ -71,12 +125,12 @@ def test_repositories() -> None:
     assert registry.find_repository("nobody/nothing") == []
 
 
-def test_bundled_models_are_listed_with_their_cards(shelf: Path) -> None:
-    put(shelf, "titok-toy")
-    (shelf / "half-written").mkdir()
+def test_bundled_models_are_listed_with_their_cards(models: Path) -> None:
+    put(models, "titok-toy")
+    (models / "half-written").mkdir()
     assert list(registry.bundled()) == ["titok-toy"]
     model = registry.bundled()["titok-toy"]
-    assert (model.family.name, model.folder) == ("titok", shelf / "titok-toy")
+    assert (model.family.name, model.folder) == ("titok", models / "titok-toy")
     assert model.card == {"license": "apache-2.0", "tokens": 16, "bits": 128.0, "results": []}
     assert "titok-toy" in list_tokenizers("titok*", modality="image")
     assert "titok-toy" not in list_generators()
@@ -92,14 +146,14 @@ def test_bundled_models_are_listed_with_their_cards(shelf: Path) -> None:
         ({"card": "---\na: [\n---\n"}, r"toy/README\.md has no readable front matter"),
     ],
 )
-def test_a_broken_bundled_model_is_named(shelf: Path, broken: dict[str, str], message: str) -> None:
-    put(shelf, "toy", **broken)
+def test_a_broken_bundled_model_is_named(models: Path, broken: dict[str, str], message: str) -> None:
+    put(models, "toy", **broken)
     with pytest.raises(ConfigError, match=message):
         registry.bundled()
 
 
-def test_a_bundled_model_of_an_unknown_family(shelf: Path) -> None:
-    put(shelf, "toy", config=json.dumps({"family": "titak"}))
+def test_a_bundled_model_of_an_unknown_family(models: Path) -> None:
+    put(models, "toy", config=json.dumps({"family": "titak"}))
     with pytest.raises(UnknownNameError, match="titak"):
         registry.bundled()
 

@@ -1,4 +1,4 @@
-"""Small ICC profiles, written byte by byte, whose effect on a picture cannot be overlooked."""
+"""Small ICC profiles, written byte by byte, whose effect on a image cannot be overlooked."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ def swapped_rgb() -> bytes:
     return _profile(b"mntr", b"RGB ", b"XYZ ", tags)
 
 
-def linear_grey() -> bytes:
-    """Grey values proportional to light."""
+def linear_gray() -> bytes:
+    """Gray values proportional to light."""
     return _profile(b"mntr", b"GRAY", b"XYZ ", {b"kTRC": _curve(1.0)})
 
 
 def red_for_cyan() -> bytes:
     """A press whose first ink is red; any other ink prints black."""
     white, red, black = (255, 128, 128), (138, 209, 198), (0, 128, 128)  # 8-bit Lab
-    colours = [white if corner == 0 else red if corner == 0b1000 else black for corner in range(16)]
+    colors = [white if corner == 0 else red if corner == 0b1000 else black for corner in range(16)]
     identity = bytes(range(256))
     matrix = b"".join(_fixed(value) for value in (1, 0, 0, 0, 1, 0, 0, 0, 1))
-    table = b"mft1\0\0\0\0" + bytes((4, 3, 2, 0)) + matrix + identity * 4 + b"".join(map(bytes, colours)) + identity * 3
+    table = b"mft1\0\0\0\0" + bytes((4, 3, 2, 0)) + matrix + identity * 4 + b"".join(map(bytes, colors)) + identity * 3
     return _profile(b"prtr", b"CMYK", b"Lab ", {b"A2B0": table})
 
 
@@ -34,13 +34,13 @@ def _profile(device: bytes, space: bytes, connection: bytes, tags: dict[bytes, b
     name = b"test profile\0"
     description = b"desc\0\0\0\0" + struct.pack(">I", len(name)) + name + bytes(78)
     tags = {b"desc": description, b"cprt": b"text\0\0\0\0none\0", b"wtpt": _xyz(_D50), **tags}
-    place = 128 + 4 + 12 * len(tags)
+    offset = 128 + 4 + 12 * len(tags)
     table, body = struct.pack(">I", len(tags)), b""
     for tag, data in tags.items():
         data += bytes(-len(data) % 4)
-        table += tag + struct.pack(">II", place + len(body), len(data))
+        table += tag + struct.pack(">II", offset + len(body), len(data))
         body += data
-    header = struct.pack(">I4sI4s4s4s", place + len(body), bytes(4), 0x02400000, device, space, connection)
+    header = struct.pack(">I4sI4s4s4s", offset + len(body), bytes(4), 0x02400000, device, space, connection)
     header += struct.pack(">6H", 2024, 1, 1, 0, 0, 0) + b"acsp" + bytes(28) + b"".join(map(_fixed, _D50))
     return header.ljust(128, b"\0") + table + body
 

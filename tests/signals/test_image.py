@@ -1,4 +1,4 @@
-"""Reading pictures: right colours from every mode, and a clear error that names the file for everything else."""
+"""Reading images: right colors from every mode, and a clear error that names the file for everything else."""
 
 import contextlib
 import io
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from icc_profiles import linear_grey, red_for_cyan, swapped_rgb
+from icc_profiles import linear_gray, red_for_cyan, swapped_rgb
 from PIL import Image, ImageFile, features
 
 from visiontok.base.errors import SignalError
@@ -28,14 +28,14 @@ def noise(height: int = 48, width: int = 64) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-def assert_colour(image: Image.Image, expected: tuple[int, int, int], tolerance: int = 0, at: tuple[int, int] = (0, 0)) -> None:
+def assert_color(image: Image.Image, expected: tuple[int, int, int], tolerance: int = 0, at: tuple[int, int] = (0, 0)) -> None:
     assert image.mode == "RGB"
     assert np.abs(np.subtract(image.getpixel(at), expected)).max() <= tolerance, f"{image.getpixel(at)} where {expected} was expected"
 
 
-def png(width: int, height: int, depth: int, colour_type: int, row: bytes, *chunks: bytes) -> bytes:
+def png(width: int, height: int, depth: int, color_type: int, row: bytes, *chunks: bytes) -> bytes:
     """A PNG with equal rows, for the bit depths that Pillow does not write."""
-    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0))
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + png_chunk(b"IDAT", zlib.compress((b"\0" + row) * height)) + png_chunk(b"IEND", b"")
 
 
@@ -53,19 +53,19 @@ def test_rgb_is_unchanged_by_lossless_files(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "options"), [("WEBP", {"lossless": True}), ("JPEG2000", {}), ("AVIF", {"quality": 100}), ("JPEG", {"quality": 95})])
-def test_other_formats_keep_the_colour(kind: str, options: dict) -> None:
+def test_other_formats_keep_the_color(kind: str, options: dict) -> None:
     if kind == "AVIF" and not features.check("avif"):
         pytest.skip("this Pillow has no AVIF")
-    assert_colour(read_image(encoded(Image.new("RGB", (16, 16), (200, 100, 50)), kind, **options)), (200, 100, 50), 4)
+    assert_color(read_image(encoded(Image.new("RGB", (16, 16), (200, 100, 50)), kind, **options)), (200, 100, 50), 4)
 
 
-def test_grey_and_one_bit() -> None:
-    assert_colour(read_image(encoded(Image.new("L", (8, 8), 77), "PNG")), (77, 77, 77))
-    assert_colour(read_image(encoded(Image.new("1", (8, 8), 1), "PNG")), WHITE)
-    assert_colour(read_image(encoded(Image.new("1", (8, 8), 0), "TIFF")), BLACK)
+def test_gray_and_one_bit() -> None:
+    assert_color(read_image(encoded(Image.new("L", (8, 8), 77), "PNG")), (77, 77, 77))
+    assert_color(read_image(encoded(Image.new("1", (8, 8), 1), "PNG")), WHITE)
+    assert_color(read_image(encoded(Image.new("1", (8, 8), 0), "TIFF")), BLACK)
 
 
-def test_16_bit_grey_is_scaled_and_not_clipped() -> None:
+def test_16_bit_gray_is_scaled_and_not_clipped() -> None:
     ramp = np.tile(np.arange(256, dtype=np.uint16) * 257, (4, 1))
     image = Image.fromarray(ramp)
     for source in (image, encoded(image, "PNG"), encoded(image, "TIFF"), b"P5 256 4 65535\n" + ramp.astype(">u2").tobytes()):
@@ -80,20 +80,20 @@ def test_16_bit_tiff_of_big_endian_white_is_zero_and_12_bits() -> None:
         head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(entries)) + b"".join(packed) + bytes(4)
         return head.ljust(200, b"\0") + pixels
 
-    assert_colour(read_image(tiff(">", 16, 1, struct.pack(">4H", *[51400] * 4))), (200, 200, 200))
-    assert_colour(read_image(tiff("<", 16, 0, struct.pack("<4H", *[51400] * 4))), (55, 55, 55))
-    assert_colour(read_image(tiff("<", 12, 1, bytes([0x80, 0x08, 0x00] * 2))), (128, 128, 128))  # 0x800 of 0xfff
+    assert_color(read_image(tiff(">", 16, 1, struct.pack(">4H", *[51400] * 4))), (200, 200, 200))
+    assert_color(read_image(tiff("<", 16, 0, struct.pack("<4H", *[51400] * 4))), (55, 55, 55))
+    assert_color(read_image(tiff("<", 12, 1, bytes([0x80, 0x08, 0x00] * 2))), (128, 128, 128))  # 0x800 of 0xfff
 
 
-def test_16_bit_colour_and_alpha_png() -> None:
+def test_16_bit_color_and_alpha_png() -> None:
     opaque, clear, half = b"\xff\xff", b"\0\0", b"\x80\0"
-    assert_colour(read_image(png(2, 2, 16, 2, (half + clear + opaque) * 2)), (128, 0, 255), 1)
-    assert_colour(read_image(png(2, 2, 16, 6, (half + clear + opaque + clear) * 2)), WHITE)
-    assert_colour(read_image(png(2, 2, 16, 4, (half + opaque) * 2)), (128, 128, 128), 1)
+    assert_color(read_image(png(2, 2, 16, 2, (half + clear + opaque) * 2)), (128, 0, 255), 1)
+    assert_color(read_image(png(2, 2, 16, 6, (half + clear + opaque + clear) * 2)), WHITE)
+    assert_color(read_image(png(2, 2, 16, 4, (half + opaque) * 2)), (128, 128, 128), 1)
 
 
 @pytest.mark.parametrize(
-    ("depth", "colour_type", "row", "key"),
+    ("depth", "color_type", "row", "key"),
     [
         (1, 0, b"\x80", struct.pack(">H", 1)),
         (2, 0, b"\xd0", struct.pack(">H", 3)),
@@ -104,56 +104,56 @@ def test_16_bit_colour_and_alpha_png() -> None:
         (16, 2, b"\x80\x01\x00\x00\x12\x34" + bytes(6), struct.pack(">3H", 0x8001, 0, 0x1234)),
     ],
 )
-def test_a_colour_key_is_laid_on_white_at_every_depth(depth: int, colour_type: int, row: bytes, key: bytes) -> None:
-    image = read_image(png(2, 2, depth, colour_type, row, png_chunk(b"tRNS", key)))
-    assert_colour(image, WHITE, at=(0, 0))
+def test_a_color_key_is_laid_on_white_at_every_depth(depth: int, color_type: int, row: bytes, key: bytes) -> None:
+    image = read_image(png(2, 2, depth, color_type, row, png_chunk(b"tRNS", key)))
+    assert_color(image, WHITE, at=(0, 0))
     assert image.getpixel((1, 0))[1] < 100, "the other pixel is dark and opaque"
 
 
 def test_palettes_with_and_without_transparency() -> None:
     image = Image.new("P", (4, 4), 1)
     image.putpalette([*BLUE, *RED, *GREEN])
-    assert_colour(read_image(encoded(image, "PNG")), RED)
-    assert_colour(read_image(encoded(image, "GIF")), RED)
+    assert_color(read_image(encoded(image, "PNG")), RED)
+    assert_color(read_image(encoded(image, "GIF")), RED)
     image.putpixel((0, 0), 2)
-    assert_colour(read_image(encoded(image, "PNG", transparency=2)), WHITE)
-    assert_colour(read_image(encoded(image, "GIF", transparency=2)), WHITE)
+    assert_color(read_image(encoded(image, "PNG", transparency=2)), WHITE)
+    assert_color(read_image(encoded(image, "GIF", transparency=2)), WHITE)
     half = read_image(encoded(image, "PNG", transparency=bytes([255, 128, 255])))
-    assert_colour(half, (255, 127, 127), 1, at=(1, 1))
-    assert_colour(half, GREEN)
+    assert_color(half, (255, 127, 127), 1, at=(1, 1))
+    assert_color(half, GREEN)
 
 
 def test_alpha_is_composited_on_white() -> None:
-    assert_colour(read_image(encoded(Image.new("RGBA", (4, 4), (255, 0, 0, 0)), "PNG")), WHITE)
-    assert_colour(read_image(encoded(Image.new("RGBA", (4, 4), (0, 0, 255, 128)), "PNG")), (127, 127, 255), 1)
-    assert_colour(read_image(encoded(Image.new("LA", (4, 4), (0, 64)), "PNG")), (191, 191, 191), 1)
-    assert_colour(read_image(Image.new("RGBA", (4, 4), (0, 0, 0, 64)).quantize(kmeans=0).convert("PA")), (191, 191, 191), 2)
-    assert_colour(read_image(encoded(Image.new("RGBA", (4, 4), (0, 0, 0, 0)), "WEBP", lossless=True)), WHITE)
+    assert_color(read_image(encoded(Image.new("RGBA", (4, 4), (255, 0, 0, 0)), "PNG")), WHITE)
+    assert_color(read_image(encoded(Image.new("RGBA", (4, 4), (0, 0, 255, 128)), "PNG")), (127, 127, 255), 1)
+    assert_color(read_image(encoded(Image.new("LA", (4, 4), (0, 64)), "PNG")), (191, 191, 191), 1)
+    assert_color(read_image(Image.new("RGBA", (4, 4), (0, 0, 0, 64)).quantize(kmeans=0).convert("PA")), (191, 191, 191), 2)
+    assert_color(read_image(encoded(Image.new("RGBA", (4, 4), (0, 0, 0, 0)), "WEBP", lossless=True)), WHITE)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 @pytest.mark.parametrize(("inks", "expected"), [((0, 255, 255, 0), RED), ((255, 255, 0, 0), BLUE), ((0, 0, 0, 0), WHITE), ((0, 0, 0, 255), BLACK)])
-def test_cmyk_keeps_its_colours(kind: str, inks: tuple[int, ...], expected: tuple[int, int, int]) -> None:
-    assert_colour(read_image(encoded(Image.new("CMYK", (16, 16), inks), kind)), expected, 3)
+def test_cmyk_keeps_its_colors(kind: str, inks: tuple[int, ...], expected: tuple[int, int, int]) -> None:
+    assert_color(read_image(encoded(Image.new("CMYK", (16, 16), inks), kind)), expected, 3)
 
 
-def test_ycck_jpeg_keeps_its_colours() -> None:
+def test_ycck_jpeg_keeps_its_colors() -> None:
     """Pillow writes no YCCK: store the YCbCr of the inks in place of the inks, and patch the Adobe marker from CMYK to YCCK."""
-    wanted = (200, 40, 90)
-    inks = tuple(255 - value for value in wanted)
+    expected = (200, 40, 90)
+    inks = tuple(255 - value for value in expected)
     luma_chroma = Image.new("RGB", (1, 1), inks).convert("YCbCr").getpixel((0, 0))
     stored = Image.new("CMYK", (16, 16), (*(255 - value for value in luma_chroma), 0))
     data = bytearray(encoded(stored, "JPEG", quality=100))
     transform = data.index(b"Adobe") + 11
     assert data[transform] == 0
     data[transform] = 2
-    assert_colour(read_image(bytes(data)), wanted, 4)
+    assert_color(read_image(bytes(data)), expected, 4)
 
 
 def test_ycbcr_lab_and_hsv() -> None:
-    assert_colour(read_image(Image.new("YCbCr", (16, 16), (76, 85, 255))), RED, 3)
-    assert_colour(read_image(encoded(Image.new("LAB", (16, 16), (255, 128, 128)), "TIFF")), WHITE, 2)
-    assert_colour(read_image(Image.new("HSV", (4, 4), (0, 255, 255))), RED)
+    assert_color(read_image(Image.new("YCbCr", (16, 16), (76, 85, 255))), RED, 3)
+    assert_color(read_image(encoded(Image.new("LAB", (16, 16), (255, 128, 128)), "TIFF")), WHITE, 2)
+    assert_color(read_image(Image.new("HSV", (4, 4), (0, 255, 255))), RED)
 
 
 def test_floats_and_32_bit_integers_have_no_defined_range() -> None:
@@ -163,27 +163,27 @@ def test_floats_and_32_bit_integers_have_no_defined_range() -> None:
         read_image(encoded(Image.new("I", (4, 4), 70000), "TIFF"), name="depth.tif")
 
 
-# --- colour profiles -----------------------------------------------------------------------------------------------------------------------------
+# --- color profiles -----------------------------------------------------------------------------------------------------------------------------
 
 
 def test_an_embedded_rgb_profile_is_converted() -> None:
     for kind in ("PNG", "JPEG", "TIFF", "WEBP"):
-        assert_colour(read_image(encoded(Image.new("RGB", (16, 16), RED), kind, icc_profile=swapped_rgb())), GREEN, 8)
+        assert_color(read_image(encoded(Image.new("RGB", (16, 16), RED), kind, icc_profile=swapped_rgb())), GREEN, 8)
 
 
-def test_profiles_of_grey_palette_and_transparent_pictures() -> None:
-    assert_colour(read_image(encoded(Image.new("L", (4, 4), 128), "PNG", icc_profile=linear_grey())), (188, 188, 188), 2)
-    assert_colour(read_image(encoded(Image.new("L", (4, 4), 255), "PNG", icc_profile=swapped_rgb())), WHITE, 1)
+def test_profiles_of_gray_palette_and_transparent_images() -> None:
+    assert_color(read_image(encoded(Image.new("L", (4, 4), 128), "PNG", icc_profile=linear_gray())), (188, 188, 188), 2)
+    assert_color(read_image(encoded(Image.new("L", (4, 4), 255), "PNG", icc_profile=swapped_rgb())), WHITE, 1)
     palette = Image.new("P", (4, 4), 0)
     palette.putpalette([*RED, *BLUE])
-    assert_colour(read_image(encoded(palette, "PNG", icc_profile=swapped_rgb())), GREEN, 3)
-    assert_colour(read_image(encoded(Image.new("RGBA", (4, 4), (*RED, 128)), "PNG", icc_profile=swapped_rgb())), (127, 255, 127), 3)
+    assert_color(read_image(encoded(palette, "PNG", icc_profile=swapped_rgb())), GREEN, 3)
+    assert_color(read_image(encoded(Image.new("RGBA", (4, 4), (*RED, 128)), "PNG", icc_profile=swapped_rgb())), (127, 255, 127), 3)
 
 
 def test_a_cmyk_profile_is_converted() -> None:
     cyan = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
-    assert_colour(read_image(encoded(cyan, "JPEG")), (0, 255, 255), 3)
-    assert_colour(read_image(encoded(cyan, "JPEG", icc_profile=red_for_cyan())), RED, 12)
+    assert_color(read_image(encoded(cyan, "JPEG")), (0, 255, 255), 3)
+    assert_color(read_image(encoded(cyan, "JPEG", icc_profile=red_for_cyan())), RED, 12)
 
 
 def test_srgb_profiles_change_nothing_and_unusable_ones_are_ignored() -> None:
@@ -232,21 +232,21 @@ def test_a_rotated_jpeg_and_damaged_or_odd_exif() -> None:
     exif[0x0112] = 6
     turned = read_image(encoded(stripes, "JPEG", exif=exif))
     assert turned.size == (16, 32)
-    assert_colour(turned, RED, 4, at=(8, 4))
-    assert_colour(turned, BLUE, 4, at=(8, 28))
+    assert_color(turned, RED, 4, at=(8, 4))
+    assert_color(turned, BLUE, 4, at=(8, 28))
     exif[0x0112] = 99
     assert read_image(encoded(stripes, "JPEG", exif=exif)).size == (32, 16)
     for damage in (b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff"):
-        assert_colour(read_image(encoded(stripes, "JPEG", exif=damage)), RED, 4)
+        assert_color(read_image(encoded(stripes, "JPEG", exif=damage)), RED, 4)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_an_animation_gives_its_first_frame(kind: str) -> None:
-    frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, GREEN, BLUE)]
+    frames = [Image.new("RGB", (16, 16), color) for color in (RED, GREEN, BLUE)]
     options = {"lossless": True} if kind == "WEBP" else {}
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
     assert Image.open(io.BytesIO(data)).n_frames == 3
-    assert_colour(read_image(data), RED, 3)
+    assert_color(read_image(data), RED, 3)
 
 
 # --- sources -------------------------------------------------------------------------------------------------------------------------------------
@@ -254,18 +254,18 @@ def test_an_animation_gives_its_first_frame(kind: str) -> None:
 
 def test_every_kind_of_source(tmp_path: Path) -> None:
     image = noise()
-    path = tmp_path / "a picture.png"
+    path = tmp_path / "an image.png"
     image.save(path)
     for source in (path, str(path), path.read_bytes(), image, np.asarray(image), Image.open(path)):
         assert np.array_equal(read_image(source), np.asarray(image))
 
 
 def test_arrays() -> None:
-    grey = np.full((4, 6), 90, dtype=np.uint8)
-    assert_colour(read_image(grey), (90, 90, 90))
-    assert read_image(grey).size == (6, 4)
-    assert_colour(read_image(grey[:, :, None]), (90, 90, 90))
-    assert_colour(read_image(np.zeros((4, 6, 4), dtype=np.uint8)), WHITE)
+    gray = np.full((4, 6), 90, dtype=np.uint8)
+    assert_color(read_image(gray), (90, 90, 90))
+    assert read_image(gray).size == (6, 4)
+    assert_color(read_image(gray[:, :, None]), (90, 90, 90))
+    assert_color(read_image(np.zeros((4, 6, 4), dtype=np.uint8)), WHITE)
     turned = np.asarray(noise()).swapaxes(0, 1)[::2]
     assert np.array_equal(read_image(turned), turned)
 
@@ -299,8 +299,8 @@ def test_other_objects_are_refused() -> None:
 def test_missing_folder_empty_and_foreign_files_are_named(tmp_path: Path) -> None:
     empty, text = tmp_path / "empty.png", tmp_path / "notes.png"
     empty.touch()
-    text.write_text("this is not a picture")
-    for path, message in [(tmp_path / "gone.png", "no file"), (tmp_path, "folder"), (empty, "0 bytes"), (text, "not a picture")]:
+    text.write_text("this is not an image")
+    for path, message in [(tmp_path / "gone.png", "no file"), (tmp_path, "folder"), (empty, "0 bytes"), (text, "not an image")]:
         with pytest.raises(SignalError, match=message) as caught:
             read_image(path)
         assert str(path) in str(caught.value)
@@ -324,9 +324,9 @@ def test_truncated_files_are_errors(tmp_path: Path, kind: str) -> None:
 def test_any_damaged_byte_of_a_png_is_noticed() -> None:
     data = encoded(noise(8, 8), "PNG", compress_level=0)
     end_chunk = 12  # holds no pixel
-    for place in range(8, len(data) - end_chunk):
+    for offset in range(8, len(data) - end_chunk):
         damaged = bytearray(data)
-        damaged[place] ^= 0x10
+        damaged[offset] ^= 0x10
         with pytest.raises(SignalError):
             read_image(bytes(damaged))
 
@@ -339,8 +339,8 @@ def test_random_damage_never_escapes_as_another_error(kind: str) -> None:
         warnings.simplefilter("ignore")
         for _ in range(60):
             damaged = bytearray(data)
-            for place in rng.integers(0, min(len(data), 200), size=4):
-                damaged[place] = rng.integers(256)
+            for offset in rng.integers(0, min(len(data), 200), size=4):
+                damaged[offset] = rng.integers(256)
             with contextlib.suppress(SignalError):
                 assert read_image(bytes(damaged)).mode == "RGB"
 
@@ -352,7 +352,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path, si
     assert path.stat().st_size < 200
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with pytest.raises(SignalError, match=r"bomb\.png.*pixels|bomb\.png is not a picture"):
+        with pytest.raises(SignalError, match=r"bomb\.png.*pixels|bomb\.png is not an image"):
             read_image(path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -362,12 +362,12 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path, si
 
 
 def _height_field(side: int) -> tuple[bytes, bytes]:
-    """The header chunk of a picture `side` x 2, and that of one `side` x `side` with the right check sum."""
+    """The header chunk of an image `side` x 2, and that of one `side` x `side` with the right check sum."""
     flat, square = (png_chunk(b"IHDR", struct.pack(">IIBBBBB", side, height, 1, 0, 0, 0, 0)) for height in (2, side))
     return flat, square
 
 
-def test_a_picture_of_one_pixel_is_refused() -> None:
+def test_an_image_of_one_pixel_is_refused() -> None:
     with pytest.raises(SignalError, match="1 x 1"):
         read_image(encoded(Image.new("RGB", (1, 1)), "GIF"), name="tracker.gif")
     with pytest.raises(SignalError, match="0 x 0"):

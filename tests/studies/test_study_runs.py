@@ -1,4 +1,4 @@
-"""A study from its trainings to its report: what is repeated, what is not, and what is left behind."""
+"""A study from training to report: what is reused, what resumes, and what is written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from visiontok.studies.report import write_study
 TINY = Path(__file__).parent / "tiny_study.yaml"
 
 
-def carry_out(root: Path, overrides: tuple[str, ...] = (), **options: object) -> tuple[StudyResult, str]:
+def run_tiny(root: Path, overrides: tuple[str, ...] = (), **options: object) -> tuple[StudyResult, str]:
     output = io.StringIO()
     result = run_study(load_study(TINY, overrides), name="tiny", root=root, console=Console(file=output, width=200), **options)  # type: ignore[arg-type]
     return result, output.getvalue()
@@ -29,7 +29,7 @@ def carry_out(root: Path, overrides: tuple[str, ...] = (), **options: object) ->
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyResult]:
     root = tmp_path_factory.mktemp("study")
-    return root, carry_out(root, seeds=[0])[0]
+    return root, run_tiny(root, seeds=[0])[0]
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def copy(done: tuple[Path, StudyResult], tmp_path: Path) -> Path:
     return Path(shutil.copytree(done[0], tmp_path / "runs"))
 
 
-def test_every_arm_is_measured_and_its_generator_too(done: tuple[Path, StudyResult]):
+def test_every_arm_and_its_generator_are_evaluated(done: tuple[Path, StudyResult]):
     result = done[1]
     assert [(run.data, run.arm, run.seed) for run in result.runs] == [("digits", "vq", 0), ("digits", "fsq", 0)]
     for run in result.runs:
@@ -46,32 +46,32 @@ def test_every_arm_is_measured_and_its_generator_too(done: tuple[Path, StudyResu
     assert len({run.weights_sha256["tokenizer"] for run in result.runs}) == 2
 
 
-def test_finished_runs_are_not_repeated_and_another_seed_joins_them(copy: Path, monkeypatch: pytest.MonkeyPatch):
+def test_complete_runs_are_reused_with_another_seed(copy: Path, monkeypatch: pytest.MonkeyPatch):
     trained = []
     real = visiontok.studies.arms.train
     monkeypatch.setattr(visiontok.studies.arms, "train", lambda recipe, **options: trained.append(recipe.seed) or real(recipe, **options))
-    result, said = carry_out(copy, ("arms.fsq.overrides=[]",))
+    result, output = run_tiny(copy, ("arms.fsq.overrides=[]",))
     assert set(trained) == {1}
-    assert said.count("finished before") == 2
+    assert output.count(": complete") == 2
     assert [run.seed for run in result.runs] == [0, 0, 1, 1]
     assert result.findings[0].count == 2
 
 
-def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_numbers(done: tuple[Path, StudyResult], copy: Path):
+def test_a_killed_run_resumes_from_its_checkpoint_with_the_same_result(done: tuple[Path, StudyResult], copy: Path):
     folder = copy / "digits" / "vq" / "seed-0"
     (folder / "run.json").unlink()
     shutil.rmtree(folder / "generator")
     shutil.rmtree(folder / "tokenizer" / "final")
     shutil.rmtree(folder / "tokenizer" / "checkpoints" / "step-00000006")
-    result, said = carry_out(copy, seeds=[0])
-    assert "going on from step 3" in said
+    result, output = run_tiny(copy, seeds=[0])
+    assert "going on from step 3" in output
     before, after = (study.runs[0].to_dict() | {"seconds": 0} for study in (done[1], result))
     assert after == before
 
 
-def test_finished_runs_of_another_definition_are_refused(copy: Path):
-    with pytest.raises(EvaluationError, match="defined otherwise"):
-        carry_out(copy, ("data.digits.generation.num_samples=80",), seeds=[0])
+def test_complete_runs_of_another_definition_are_refused(copy: Path):
+    with pytest.raises(EvaluationError, match=re.escape(str(copy))):
+        run_tiny(copy, ("data.digits.generation.num_samples=80",), seeds=[0])
 
 
 def test_an_interrupted_training_ends_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -84,11 +84,11 @@ def test_an_interrupted_training_ends_the_study(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(visiontok.studies.arms, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        carry_out(tmp_path, seeds=[0])
+        run_tiny(tmp_path, seeds=[0])
     assert not list(tmp_path.rglob("run.json"))
 
 
-def test_a_quantized_arm_stands_on_another_arms_training(tmp_path: Path):
+def test_a_quantized_arm_reuses_the_training_of_another(tmp_path: Path):
     values = load_study(TINY).to_dict()
     values["arms"] = {"continuous": {"recipe": "small/kl-vae", "overrides": []}, "levels-4": {"quantizes": "continuous", "levels": 4}}
     values["generator"], values["data"]["digits"]["generation"] = None, None
@@ -100,7 +100,7 @@ def test_a_quantized_arm_stands_on_another_arms_training(tmp_path: Path):
     assert result.findings[0].value != 0
 
 
-def test_the_result_is_read_back_and_its_page_and_report_show_its_numbers(done: tuple[Path, StudyResult], tmp_path: Path):
+def test_the_result_is_read_back_and_shown_on_page_and_report(done: tuple[Path, StudyResult], tmp_path: Path):
     root, result = done
     result.save(tmp_path / "tiny.json")
     assert StudyResult.load(tmp_path / "tiny.json") == result

@@ -28,7 +28,7 @@ CONV = {"base_channels": 32, "channel_multiplier": (1, 2), "num_res_blocks": 1, 
 VQ_BLOCKS = {"down_block_types": ("DownEncoderBlock2D", "AttnDownEncoderBlock2D"), "up_block_types": ("AttnUpDecoderBlock2D", "UpDecoderBlock2D")}
 
 
-def pictures(*shape: int) -> Tensor:
+def images(*shape: int) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(1))
 
 
@@ -48,7 +48,7 @@ def emu3() -> Emu3VQVAE:
     config = Emu3VQVAEConfig(**{**CONV, "latent_channels": 4}, codebook_size=20, temporal_downsample_factor=4, hidden_size=64, attn_resolutions=(1,))
     network = spread(Emu3VQVAE(config))
     with torch.no_grad():  # its latents lie so close together that only codes among them are told apart
-        latents = network.quant_conv(network.encoder(pictures(1, 8, 3, 16, 16)).transpose(1, 2)).movedim(1, -1).flatten(0, -2)
+        latents = network.quant_conv(network.encoder(images(1, 8, 3, 16, 16)).transpose(1, 2)).movedim(1, -1).flatten(0, -2)
         network.quantize.embedding.weight.copy_(latents[:: len(latents) // 20][:20])
     return network
 
@@ -75,45 +75,45 @@ def wrapped(family: type, network: torch.nn.Module):
     return model
 
 
-def assert_varied(ids: Tensor) -> None:
-    assert len(ids.unique()) > 3
+def assert_varied(indices: Tensor) -> None:
+    assert len(indices.unique()) > 3
 
 
-def test_chameleon_encodes_and_says_that_it_cannot_decode():
+def test_chameleon_encodes_and_cannot_decode():
     network = chameleon()
     model = wrapped(ChameleonVq, network)
-    tokens = model.encode(pictures(2, 3, 16, 16))
-    found = network.encode(pictures(2, 3, 16, 16) * 255 * 0.0078 - 1)
+    tokens = model.encode(images(2, 3, 16, 16))
+    found = network.encode(images(2, 3, 16, 16) * 255 * 0.0078 - 1)
     assert_varied(tokens.indices)
     assert torch.equal(tokens.view().flatten(), found.image_tokens)
-    with pytest.raises(TokenError, match="only encodes"):
+    with pytest.raises(TokenError, match="ChameleonVq"):
         model.decode(tokens)
 
 
 def test_the_losses_are_the_librarys():
     network = chameleon()
     model = wrapped(ChameleonVq, network)
-    losses = model.quantizer(model.encode_latents(pictures(2, 3, 16, 16))).losses
-    torch.testing.assert_close(sum(losses.values()), network.encode(pictures(2, 3, 16, 16) * 255 * 0.0078 - 1).embedding_loss)
+    losses = model.quantizer(model.encode_latents(images(2, 3, 16, 16))).losses
+    torch.testing.assert_close(sum(losses.values()), network.encode(images(2, 3, 16, 16) * 255 * 0.0078 - 1).embedding_loss)
 
 
 def test_janus():
     network = janus()
     model = wrapped(JanusVq, network)
-    tokens = model.encode(pictures(2, 3, 16, 16))
-    found = network.encode(pictures(2, 3, 16, 16) * 2 - 1).image_tokens.view(2, -1)
+    tokens = model.encode(images(2, 3, 16, 16))
+    found = network.encode(images(2, 3, 16, 16) * 2 - 1).image_tokens.view(2, -1)
     assert_varied(found)
     assert torch.equal(tokens.indices, found)
     torch.testing.assert_close(model.decode(tokens), ((network.decode(found) + 1) / 2).clamp(0, 1))
-    assert model.decode(model.encode(pictures(1, 3, 8, 12))).shape == (1, 3, 8, 12)
+    assert model.decode(model.encode(images(1, 3, 8, 12))).shape == (1, 3, 8, 12)
 
 
 def test_emu3_on_images():
     network = emu3()
     model = wrapped(Emu3Vq, network)
-    tokens = model.encode(pictures(2, 3, 16, 12))
+    tokens = model.encode(images(2, 3, 16, 12))
     with torch.no_grad():
-        found = torch.stack(network.encode(pictures(2, 3, 16, 12) * 2 - 1, image_sizes=torch.tensor([[16, 12]] * 2)).image_tokens)
+        found = torch.stack(network.encode(images(2, 3, 16, 12) * 2 - 1, image_sizes=torch.tensor([[16, 12]] * 2)).image_tokens)
         decoded = network.decode(found)
     assert_varied(found)
     assert torch.equal(tokens.view(), found)
@@ -124,7 +124,7 @@ def test_emu3_on_clips():
     """transformers wants (B, T, 3, H, W), and its crop to `image_sizes`, meant for images, cuts rows off clips that are wider than high."""
     network = emu3()
     model = wrapped(Emu3VqVideo, network)
-    clip = pictures(2, 3, 8, 16, 12)
+    clip = images(2, 3, 8, 16, 12)
     tokens = model.encode(clip)
     assert tokens.view().shape == (2, 2, 8, 6)
     assert tokens.layout.signal_shape == (8, 16, 12)
@@ -135,19 +135,21 @@ def test_emu3_on_clips():
     assert torch.equal(tokens.view()[:, :, : found.shape[2]], found)
     torch.testing.assert_close(model.decode(tokens), ((decoded.transpose(1, 2) + 1) / 2).clamp(0, 1))
     assert torch.equal(model.encode((clip[0] * 255).to(torch.uint8)).indices, model.encode((clip[:1] * 255).to(torch.uint8).float() / 255).indices)
-    for wrong in (clip[:, :, :6], clip[:, :2], "clip.mp4", pictures(3, 16, 16)):
-        with pytest.raises(SignalError, match=r"multiples of 4|expected clips"):
-            model.encode(wrong)
+    shorter = model.encode(clip[:, :, :6, :15, :11])
+    assert shorter.view().shape == tokens.view().shape
+    assert model.decode(shorter).shape == (2, 3, 6, 15, 11)
+    with pytest.raises(SignalError):
+        model.encode(clip[:, :2])
 
 
 @pytest.mark.parametrize("options", [{}, {"norm_type": "spatial", "vq_embed_dim": 3}])
 def test_diffusers_vq_model(options):
     network = vq_model(**options)
     model = wrapped(DiffusersVq, network)
-    picture = pictures(2, 3, 16, 16)
-    tokens = model.encode(picture)
+    image = images(2, 3, 16, 16)
+    tokens = model.encode(image)
     with torch.no_grad():
-        latents = network.encode(picture * 2 - 1).latents
+        latents = network.encode(image * 2 - 1).latents
         found = network.quantize(latents)[2][2].view(2, 8, 8)
         decoded = network.decode(latents).sample
     assert_varied(found)
@@ -165,24 +167,24 @@ def glm_parts() -> tuple[torch.nn.Module, torch.nn.Module, dict]:
     return vision, vq, {"vq_config": vq.config.to_dict(), "vision_config": vision.config.to_dict()}
 
 
-def test_glm_image_encodes_and_says_that_it_cannot_decode():
+def test_glm_image_encodes_and_cannot_decode():
     vision, vq, config = glm_parts()
     weights = {f"model.visual.{key}": tensor for key, tensor in vision.state_dict().items()}
     weights |= {f"model.vqmodel.{key}": tensor for key, tensor in vq.state_dict().items()}
     model = GlmImageVq.from_reference(config, weights)
-    picture = pictures(2, 3, 16, 12)
-    tokens = model.encode(picture)
+    image = images(2, 3, 16, 12)
+    tokens = model.encode(image)
 
     processor = transformers.models.glm_image.image_processing_glm_image.GlmImageImageProcessor(
         patch_size=4, merge_size=1, temporal_patch_size=1, do_resize=False, do_rescale=False, image_mean=MEAN, image_std=STD
     )
-    read = processor(list(picture), return_tensors="pt", input_data_format="channels_first")
+    read = processor(list(image), return_tensors="pt", input_data_format="channels_first")
     with torch.no_grad():
         features = vision(read["pixel_values"], grid_thw=read["image_grid_thw"]).pooler_output
         found = vq.encode(features.view(2, 4, 3, -1).permute(0, 3, 1, 2)).image_tokens
     assert_varied(found)
     assert torch.equal(tokens.view().flatten(), found)
-    with pytest.raises(TokenError, match="only encodes"):
+    with pytest.raises(TokenError, match="GlmImageVq"):
         model.decode(tokens)
 
 
@@ -193,7 +195,7 @@ def test_a_folder_of_the_library_loads_by_itself_and_is_saved_as_ours(family, ne
     assert type(model) is family
     loaded = visiontok.from_pretrained(visiontok.save_pretrained(model, tmp_path / "ours"))
     assert loaded.config == model.config
-    assert torch.equal(loaded.encode(pictures(1, 3, 16, 16)).indices, model.encode(pictures(1, 3, 16, 16)).indices)
+    assert torch.equal(loaded.encode(images(1, 3, 16, 16)).indices, model.encode(images(1, 3, 16, 16)).indices)
 
 
 def test_a_whole_multimodal_model_gives_its_tokenizer_through_the_librarys_own_loading(tmp_path):
@@ -207,7 +209,7 @@ def test_a_whole_multimodal_model_gives_its_tokenizer_through_the_librarys_own_l
     settings, weights, problems = ChameleonVq.read_library(str(tmp_path), {})
     assert problems == []
     model = ChameleonVq.from_reference(settings, weights)
-    assert torch.equal(model.encode(pictures(1, 3, 16, 16)).indices, wrapped(ChameleonVq, network).encode(pictures(1, 3, 16, 16)).indices)
+    assert torch.equal(model.encode(images(1, 3, 16, 16)).indices, wrapped(ChameleonVq, network).encode(images(1, 3, 16, 16)).indices)
 
 
 def test_what_a_checkpoint_lacks_is_a_problem(tmp_path):

@@ -25,24 +25,6 @@ def _scales(sides: list[int], branch: str, vocab_size: int) -> list[Segment]:
     ]
 
 
-def _snac_order(frames: int) -> tuple[int, ...]:
-    """Depth first, as speech models read SNAC at 24 kHz: seven ids per coarse frame."""
-    middle, fine = frames, frames + 2 * frames
-    return tuple(
-        place
-        for t in range(frames)
-        for place in (
-            t,
-            middle + 2 * t,
-            fine + 4 * t,
-            fine + 4 * t + 1,
-            middle + 2 * t + 1,
-            fine + 4 * t + 2,
-            fine + 4 * t + 3,
-        )
-    )
-
-
 FSQ_64K_BITS = 15.965784284662087  # log2 64000
 
 PUBLISHED = {

@@ -38,14 +38,14 @@ def test_json_round_trip(name):
 @every
 def test_segments_tile_the_storage(name):
     layout = PUBLISHED[name].layout
-    places = [place for segment in layout.segments for place in range(layout.length)[layout.slice(segment.name)]]
-    assert places == list(range(layout.length))
+    positions = [position for segment in layout.segments for position in range(layout.length)[layout.slice(segment.name)]]
+    assert positions == list(range(layout.length))
 
 
 def test_bits_per_second():
     assert PUBLISHED["encodec"].layout.bits_per_second == pytest.approx(6000)  # 6 kbps
     assert PUBLISHED["snac"].layout.bits_per_second == pytest.approx(984.4, abs=0.1)  # 0.98 kbps
-    with pytest.raises(TokenError, match="bits_per_unit"):
+    with pytest.raises(TokenError):
         _ = PUBLISHED["titok"].layout.bits_per_second
 
 
@@ -55,25 +55,25 @@ def test_describe_names_segment_position_and_codebook():
     assert PUBLISHED["cosmos"].layout.describe(1024 + 33) == "segment 'grid', position (1, 1, 1)"
 
 
-@pytest.mark.parametrize("place", [-1, 32])
-def test_describe_refuses_places_outside(place):
-    with pytest.raises(TokenError, match=rf"place {place} .*\[0, 32\)"):
-        PUBLISHED["titok"].layout.describe(place)
+@pytest.mark.parametrize("position", [-1, 32])
+def test_describe_refuses_positions_outside(position):
+    with pytest.raises(TokenError, match=str(position)):
+        PUBLISHED["titok"].layout.describe(position)
 
 
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=3), st.lists(st.integers(1, 9), min_size=1, max_size=3), st.data())
 def test_describe_agrees_with_numpy(shape, vocab_sizes, data):
     layout = image(Segment(name="x", shape=(1,), vocab_size=2), Segment(name="y", shape=shape, vocab_size=vocab_sizes, codebooks=len(vocab_sizes)))
-    place = data.draw(st.integers(0, layout.segments[1].length - 1))
-    *position, codebook = np.unravel_index(place, (*shape, len(vocab_sizes)))
-    words = layout.describe(1 + place)
-    assert words.startswith(f"segment 'y', position ({', '.join(str(int(axis)) for axis in position)})")
+    position = data.draw(st.integers(0, layout.segments[1].length - 1))
+    *axes, codebook = np.unravel_index(position, (*shape, len(vocab_sizes)))
+    words = layout.describe(1 + position)
+    assert words.startswith(f"segment 'y', position ({', '.join(str(int(axis)) for axis in axes)})")
     assert words.endswith(f"codebook {codebook}") == (len(vocab_sizes) > 1)
-    assert layout.vocab_sizes[1 + place] == vocab_sizes[codebook]
+    assert layout.vocab_sizes[1 + position] == vocab_sizes[codebook]
 
 
 def test_an_unknown_segment_is_named():
-    with pytest.raises(TokenError, match=r"no segment 'grid'.*latents"):
+    with pytest.raises(TokenError, match="grid"):
         PUBLISHED["titok"].layout.segment("grid")
 
 
@@ -83,21 +83,23 @@ GRID = {"name": "grid", "shape": (2, 2), "vocab_size": 8}
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"vocab_size": None}, "vocab_size for ids or channels"),
-        ({"channels": 4}, "not both"),
-        ({"vocab_size": (8, 8)}, "2 vocabulary sizes for 1 codebooks"),
+        ({"vocab_size": None}, "vocab_size"),
+        ({"channels": 4}, "channels"),
+        ({"vocab_size": (8, 8)}, "2 .*1 codebooks"),
         ({"vocab_size": 0}, "vocab_size"),
         ({"vocab_size": 2**63}, "vocab_size"),
         ({"shape": ()}, "shape"),
         ({"shape": (2, 0)}, r"shape.1"),
-        ({"stride": (16,)}, "one number per axis"),
-        ({"vocab_size": None, "channels": 4, "codebooks": 2}, "no codebooks"),
-        ({"vocab_size": None, "channels": 4, "codebook": "shared"}, "no codebooks"),
+        ({"stride": (16,)}, "stride"),
+        ({"vocab_size": None, "channels": 4, "codebooks": 2}, "codebooks"),
+        ({"vocab_size": None, "channels": 4, "codebook": "shared"}, "codebooks"),
+        ({"free_axes": (2,)}, "free_axes"),
+        ({"free_axes": (1, 0)}, "free_axes"),
         ({"name": ""}, "name"),
-        ({"colour": 1}, "unknown key"),
+        ({"colour": 1}, "colour"),
     ],
 )
-def test_a_segment_that_makes_no_sense_is_refused(changes, message):
+def test_a_contradictory_segment_is_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         Segment.parse({**GRID, **changes})
 
@@ -106,19 +108,23 @@ def test_a_segment_that_makes_no_sense_is_refused(changes, message):
     ("changes", "message"),
     [
         ({"segments": ()}, "segments"),
-        ({"segments": (GRID, GRID)}, "not unique"),
-        ({"segments": (GRID, {"name": "z", "shape": (4,), "channels": 4})}, "either ids or continuous"),
-        ({"segments": ({"name": "y", "shape": (4,), "channels": 3}, {"name": "z", "shape": (4,), "channels": 4})}, "one width"),
-        ({"segments": ({**GRID, "codebook": "c"}, {**GRID, "name": "z", "codebook": "c", "vocab_size": 9})}, "'grid' and 'z' share codebook 'c'"),
+        ({"segments": (GRID, GRID)}, "grid"),
+        ({"segments": (GRID, {"name": "z", "shape": (4,), "channels": 4})}, "latents"),
+        ({"segments": ({"name": "y", "shape": (4,), "channels": 3}, {"name": "z", "shape": (4,), "channels": 4})}, "width"),
+        ({"segments": ({**GRID, "codebook": "c"}, {**GRID, "name": "z", "codebook": "c", "vocab_size": 9})}, "'grid'.*'z'.*'c'"),
         ({"order": (0, 1, 2)}, "permutation"),
         ({"order": (0, 1, 2, 2)}, "permutation"),
-        ({"signal_shape": (8, 16, 16)}, r"signal_shape of image is \(H, W\)"),
-        ({"modality": "audio"}, r"signal_shape of audio is \(samples\)"),
+        ({"signal_shape": (8, 16, 16)}, r"\(8, 16, 16\)"),
+        ({"modality": "audio"}, "audio"),
         ({"rate": 0.0}, "rate"),
         ({"modality": "smell"}, "modality"),
+        ({"prefixes": (2, 1)}, "prefixes"),
+        ({"prefixes": (5,)}, "prefixes"),
+        ({"levels": (2,)}, "levels"),
+        ({"order": (3, 2, 1, 0), "segments": ({**GRID, "free_axes": (0,)},)}, "free axes"),
     ],
 )
-def test_a_layout_that_makes_no_sense_is_refused(changes, message):
+def test_a_contradictory_layout_is_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         TokenLayout.parse({"modality": "image", "segments": (GRID,), "signal_shape": (16, 16), **changes})
 
@@ -127,5 +133,5 @@ def test_continuous_layouts_have_no_vocabulary():
     layout = image(Segment(name="map", shape=(4, 4), channels=16))
     assert layout.is_continuous
     assert layout.length == 16
-    with pytest.raises(TokenError, match="'map' holds continuous latents"):
+    with pytest.raises(TokenError, match="map"):
         _ = layout.bits

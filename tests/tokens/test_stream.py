@@ -13,6 +13,7 @@ every = pytest.mark.parametrize("name", PUBLISHED)
 PREFIX = image(Segment(name="latents", shape=(3,), vocab_size=5), prefixes="any")
 KEPT = image(Segment(name="latents", shape=(4,), vocab_size=5), ragged=True)
 CODEBOOKS = image(Segment(name="grid", shape=(1, 2), vocab_size=(5, 7), codebooks=2))
+RULES = ["raster", "reverse", "by-scale", "depth-first", "interleaved"]
 
 
 def samples(*rows):
@@ -52,7 +53,13 @@ def cases(draw):
         )
     length = sum(segment.length for segment in segments)
     shorter = draw(st.sampled_from([{}, {"ragged": True}, {"prefixes": "any"}]))
-    layout = image(*segments, order=draw(st.one_of(st.none(), st.permutations(range(length)))), **shorter)
+    layout = image(
+        *segments,
+        order=draw(
+            st.one_of(st.sampled_from(["raster", "reverse", "by-scale", "depth-first", "interleaved"]), st.permutations(range(length)).map(tuple))
+        ),
+        **shorter,
+    )
     lengths = [draw(st.integers(0, length)) if shorter else length for _ in range(draw(st.integers(1, 3)))]
     rows = [[draw(st.integers(0, int(size) - 1)) for size in layout.vocab_sizes[:held]] for held in lengths]
     specials = draw(st.permutations(["bos", "eos", "pad", "mask"]))[: draw(st.integers(0, 4))]
@@ -65,7 +72,7 @@ def test_unflatten_undoes_flatten(case):
     stream = TokenStream(tokens.layout, specials=specials, first_id=first_id)
     held = tokens.sample_lengths
     if "pad" not in specials and bool((held != held[0]).any()):
-        with pytest.raises(TokenError, match="need a special id 'pad'"):
+        with pytest.raises(TokenError, match="pad"):
             stream.flatten(tokens)
         return
     ids, lengths = stream.flatten(tokens)
@@ -78,7 +85,7 @@ def test_unflatten_undoes_flatten(case):
 
 
 @given(cases(), st.data())
-def test_every_planted_id_is_found_and_its_place_named(case, data):
+def test_every_planted_id_is_found_and_its_column_named(case, data):
     tokens, _, first_id = case
     stream = TokenStream(tokens.layout, first_id=first_id)
     ids, lengths = stream.flatten(tokens)
@@ -99,7 +106,7 @@ def test_specials_come_first_and_codebooks_have_ranges_of_their_own():
     assert lengths.tolist() == [6]
     assert stream.vocab_size == 100 + 4 + 5 + 7
     assert stream.special_id("mask") == 103
-    with pytest.raises(TokenError, match="no special id 'sep'"):
+    with pytest.raises(TokenError, match="sep"):
         stream.special_id("sep")
 
 
@@ -111,7 +118,7 @@ def test_lavit_ids_in_its_language_model():
     assert stream.unflatten(torch.tensor([[32000, 32001]])).indices.shape == (1, 0)
 
 
-def test_snac_visits_its_rates_depth_first():
+def test_snac_orders_its_rates_depth_first():
     layout = PUBLISHED["snac"].layout
     stream = TokenStream(layout, specials=())
     ids, _ = stream.flatten(Tokens(torch.arange(84)[None], layout))
@@ -125,7 +132,7 @@ def test_scales_with_one_codebook_share_their_ids():
     np.testing.assert_array_equal(offsets, np.repeat([0, 4096], 286))
 
 
-def test_shorter_samples_visit_the_places_they_hold_in_order():
+def test_shorter_samples_keep_the_generation_order():
     layout = PREFIX.replace(order=(2, 0, 1))
     stream = TokenStream(layout, specials=("pad",))
     ids, lengths = stream.flatten(Tokens.from_samples(samples([1, 2, 3], [1, 2]), layout))
@@ -133,11 +140,11 @@ def test_shorter_samples_visit_the_places_they_hold_in_order():
     assert lengths.tolist() == [3, 2]
 
 
-def test_kept_places_are_refused_unless_they_are_the_first_ones():
+def test_kept_positions_are_refused_unless_they_are_the_first_ones():
     stream = TokenStream(KEPT)
     first = Tokens.from_samples(samples([1, 2], [3]), KEPT, positions=samples([0, 1], [0]))
     assert stream.unflatten(stream.flatten(first)[0]).indices.tolist() == [[1, 2], [3, -1]]
-    with pytest.raises(TokenError, match=r"sample 1 leaves out storage place 1: .* cannot say"):
+    with pytest.raises(TokenError, match=r"sample 1 .*position 1"):
         stream.flatten(Tokens.from_samples(samples([1, 2], [3, 4]), KEPT, positions=samples([0, 1], [0, 2])))
 
 
@@ -178,7 +185,7 @@ def test_ids_after_the_end_are_refused():
         (lambda: TokenStream(PREFIX, first_id=-1), "first_id is -1"),
         (lambda: TokenStream(image(Segment(name="map", shape=(2,), channels=3))), "continuous"),
         (lambda: TokenStream(PREFIX).flatten(random_tokens(KEPT, 1)), "this stream was built for"),
-        (lambda: TokenStream(PREFIX).flatten(Tokens(torch.tensor([[1, 9]]), PREFIX)), "id 9 of sample 0"),
+        (lambda: TokenStream(PREFIX).flatten(Tokens(torch.tensor([[1, 9]]), PREFIX)), "9 of sample 0"),
         (lambda: TokenStream(PREFIX).unflatten(torch.zeros(2, 3)), "int64 of shape"),
         (lambda: TokenStream(PREFIX).unflatten(torch.zeros(2, 3).long(), torch.tensor([3])), r"lengths must be int64 of shape \(2,\)"),
     ],
@@ -221,10 +228,10 @@ def test_a_delayed_view_of_encodec_is_what_its_language_models_read():
     ("act", "message"),
     [
         (lambda: delay_codebooks(torch.zeros(2, 3).long(), 9), r"\(B, T, C\)"),
-        (lambda: delay_codebooks(torch.tensor([[[1, 2], [9, 3]]]), 9), "fill id 9 is a code of sample 0, step 1, codebook 0"),
+        (lambda: delay_codebooks(torch.tensor([[[1, 2], [9, 3]]]), 9), "9 .*sample 0, step 1, codebook 0"),
         (lambda: undelay_codebooks(torch.zeros(1, 1, 3).long(), 9), r"\(B, T \+ C - 1, C\)"),
-        (lambda: undelay_codebooks(torch.tensor([[[1, 2], [3, 4], [9, 5]]]), 9), "id 2 of sample 0, step 0, codebook 1: expected the fill id 9"),
-        (lambda: undelay_codebooks(torch.tensor([[[1, 9], [3, 9], [9, 5]]]), 9), "id 9 of sample 0, step 1, codebook 1: expected a code"),
+        (lambda: undelay_codebooks(torch.tensor([[[1, 2], [3, 4], [9, 5]]]), 9), "2 of sample 0, step 0, codebook 1.*9"),
+        (lambda: undelay_codebooks(torch.tensor([[[1, 9], [3, 9], [9, 5]]]), 9), "9 of sample 0, step 1, codebook 1"),
     ],
 )
 def test_delay_refuses(act, message):

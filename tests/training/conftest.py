@@ -16,7 +16,7 @@ def one_thread():
 
 @pytest.fixture
 def tokenizer_recipe(tmp_path):
-    """A function: a recipe with everything that has state (GAN, moving codebook, revival, average, accumulation), and changes to it."""
+    """A function: a recipe with everything that has state (GAN, moving codebook, dead-code reset, average, accumulation), and changes to it."""
 
     def make(**changes):
         recipe = {
@@ -32,7 +32,7 @@ def tokenizer_recipe(tmp_path):
             "schedule": {"warmup": 3},
             "checkpoints": {"every": 3},
             "logging": {"every": 1, "tensorboard": False, "usage_window": 4},
-            "pictures": {"every": 0},
+            "sample_images": {"every": 0},
         }
         return recipe | changes
 
@@ -58,13 +58,13 @@ def generator_recipe(tmp_path, tokenizer_folder):
             "output": str(tmp_path / "run"),
             "steps": 6,
             "batch_size": 8,
-            "model": {"family": "gpt", "config": GPT | {"class_dropout": 0.5}},
-            "data": {"images": {"source": "digits:train"}},
+            "model": {"family": "gpt", "config": GPT | {"condition": {"dropout": 0.5}}},
+            "data": {"signals": {"source": "digits:train"}},
             "tokenizer": tokenizer_folder,
             "optimizer": {"lr": 1e-2},
             "checkpoints": {"every": 3},
             "logging": {"every": 1, "tensorboard": False},
-            "pictures": {"every": 0},
+            "sample_images": {"every": 0},
         }
         return recipe | changes
 

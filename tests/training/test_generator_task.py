@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,10 @@ from PIL import Image
 from training_recipes import GPT, TITOK
 
 import visiontok
-from visiontok.base.errors import ConfigError, VisiontokError
+from visiontok.base.errors import ConfigError, IdentityError
+from visiontok.core.identity import identify
 from visiontok.data import open_source
-from visiontok.data.tokenizing import identify, tokenize_source
+from visiontok.data.tokenizing import tokenize_source
 from visiontok.training import parse_recipe, train
 
 
@@ -23,22 +25,22 @@ def token_set(tokenizer_folder, tmp_path_factory):
 
 
 def test_a_generator_learns_a_stored_set_and_takes_its_layout_and_classes(generator_recipe, token_set):
-    recipe = generator_recipe(data={"tokens": str(token_set)}, steps=60, batch_size=32, pictures={"every": 60, "count": 20})
+    recipe = generator_recipe(data={"tokens": str(token_set)}, steps=60, batch_size=32, sample_images={"every": 60, "count": 20})
     children.run(recipe)
     folder = Path(recipe["output"])
     curve = [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert curve[-1] < 0.8 * curve[0]
     final = visiontok.from_pretrained(folder / "final")
-    assert final.config.num_classes == 10
-    assert final.config.class_names == tuple("0123456789")
-    with Image.open(folder / "pictures" / "step-00000060.png") as picture:
+    assert final.num_classes == 10
+    assert final.class_names == tuple("0123456789")
+    with Image.open(folder / "samples" / "step-00000060.png") as picture:
         assert picture.size == (10 * 18 + 2, 2 * 18 + 2)  # one sample per class in a row
 
 
 def test_tokens_made_at_every_step_are_those_of_the_stored_set(generator_recipe, token_set):
     stored, made = (
         generator_recipe(output=generator_recipe()["output"] + name, data=data)
-        for name, data in (("stored", {"tokens": str(token_set)}), ("made", {"images": {"source": "digits:test"}}))
+        for name, data in (("stored", {"tokens": str(token_set)}), ("made", {"signals": {"source": "digits:test"}}))
     )
     children.run(stored)
     children.run(made)
@@ -50,40 +52,78 @@ def test_tokens_made_at_every_step_are_those_of_the_stored_set(generator_recipe,
 
 def test_an_unconditional_generator_needs_no_labels(generator_recipe, token_set):
     recipe = generator_recipe(
-        data={"tokens": str(token_set)}, model={"family": "gpt", "config": GPT | {"num_classes": 0}}, pictures={"every": 6, "count": 4}
+        data={"tokens": str(token_set)},
+        model={"family": "gpt", "config": GPT | {"condition": {"type": "none"}}},
+        sample_images={"every": 6, "count": 4},
     )
     children.run(recipe)
-    assert visiontok.from_pretrained(Path(recipe["output"]) / "final").config.num_classes == 0
-    assert (Path(recipe["output"]) / "pictures" / "step-00000006.png").is_file()
+    assert visiontok.from_pretrained(Path(recipe["output"]) / "final").num_classes == 0
+    assert (Path(recipe["output"]) / "samples" / "step-00000006.png").is_file()
 
 
 def test_labels_are_needed_for_classes(generator_recipe, tmp_path):
-    (tmp_path / "pictures").mkdir()
-    Image.new("RGB", (16, 16)).save(tmp_path / "pictures" / "a.png")
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (16, 16)).save(tmp_path / "images" / "a.png")
     recipe = generator_recipe(
-        data={"images": {"source": f"folder:{tmp_path / 'pictures'}"}}, model={"family": "gpt", "config": GPT | {"num_classes": 3}}
+        data={"signals": {"source": f"folder:{tmp_path / 'images'}"}},
+        model={"family": "gpt", "config": GPT | {"condition": {"type": "classes", "num_classes": 3}}},
     )
-    with pytest.raises(ConfigError, match=r"not every sample has a label; set model\.config\.num_classes=0"):
+    with pytest.raises(ConfigError, match="label"):
         train(parse_recipe(recipe), cpu=True)
+
+
+def test_tokens_of_another_tokenizer_are_refused_unless_told_otherwise(generator_recipe, token_set, tmp_path):
+    torch.manual_seed(5)
+    twin = visiontok.save_pretrained(visiontok.create("titok", **TITOK), tmp_path / "twin")
+    recipe = generator_recipe(data={"tokens": str(token_set)}, tokenizer=str(twin), steps=2)
+    with pytest.raises(IdentityError, match=rf"tiny.*{re.escape(str(twin))}"):
+        train(parse_recipe(recipe), cpu=True)
+    train(parse_recipe({**recipe, "allow_other_tokenizer": True}), cpu=True)
+    trained = visiontok.from_pretrained(Path(recipe["output"]) / "final")
+    assert trained.config.tokenizer.name == "tiny"
+    images = {"signals": {"source": "digits:test"}}
+    other = generator_recipe(
+        data=images, tokenizer=str(twin), model={"init_from": str(Path(recipe["output"]) / "final")}, output=str(tmp_path / "more")
+    )
+    with pytest.raises(IdentityError, match="tiny"):
+        train(parse_recipe(other), cpu=True)
 
 
 def test_a_tokenizer_of_another_layout_is_refused(generator_recipe, token_set, tmp_path):
     other = visiontok.save_pretrained(visiontok.create("titok", **TITOK | {"num_latent_tokens": 5}), tmp_path / "other")
-    with pytest.raises(ConfigError, match="tokenizer has another layout than the data"):
-        train(parse_recipe(generator_recipe(data={"tokens": str(token_set)}, tokenizer=str(other))), cpu=True)
+    with pytest.raises(ConfigError, match="layout"):
+        train(parse_recipe(generator_recipe(data={"tokens": str(token_set)}, tokenizer=str(other), allow_other_tokenizer=True)), cpu=True)
 
 
-def test_continuous_latents_are_refused(generator_recipe, tmp_path):
+def test_latents_are_learned_by_a_flow(generator_recipe, tmp_path):
     torch.manual_seed(0)
     continuous = visiontok.create("titok", **TITOK | {"quantizer": {"type": "gaussian", "dim": 4}})
-    with pytest.raises(VisiontokError, match="codebook"):
-        train(parse_recipe(generator_recipe(tokenizer=str(visiontok.save_pretrained(continuous, tmp_path / "vae")))), cpu=True)
+    folder = visiontok.save_pretrained(continuous, tmp_path / "vae")
+    model = {"family": "gpt", "config": GPT | {"flow_head": {"dim": 16, "depth": 1}}}
+    recipe = generator_recipe(tokenizer=str(folder), model=model, steps=3, sample_images={"every": 3, "count": 2})
+    train(parse_recipe(recipe), cpu=True)
+    trained = visiontok.from_pretrained(Path(recipe["output"]) / "final")
+    assert trained.layout.is_continuous
+    assert trained.config.sampling.type == "latents"
+    assert (Path(recipe["output"]) / "samples" / "step-00000003.png").is_file()
+
+
+def test_captions_condition_a_generator(generator_recipe, tmp_path):
+    torch.manual_seed(0)
+    config = TITOK | {"image_size": 16}
+    folder = visiontok.save_pretrained(visiontok.create("titok", **config), tmp_path / "tokenizer")
+    text = {"length": 6, "dim": 8, "encoder": {"type": "hashed_words"}}
+    model = {"family": "gpt", "config": GPT | {"condition": {"type": "text", "text": text}}}
+    shapes = {"signals": {"source": {"name": "shapes", "size": 16, "num_samples": 40}}}
+    recipe = generator_recipe(data=shapes, tokenizer=str(folder), model=model, steps=2)
+    train(parse_recipe(recipe), cpu=True)
+    assert visiontok.from_pretrained(Path(recipe["output"]) / "final").config.condition.text.length == 6
 
 
 def test_maskgit_trains_too(generator_recipe, token_set):
     backbone = {"type": "bert", "dim": 16, "depth": 1, "num_heads": 2, "mlp_dim": 32}
     recipe = generator_recipe(
-        data={"tokens": str(token_set)}, model={"family": "maskgit", "config": {"backbone": backbone}}, pictures={"every": 6, "count": 4}
+        data={"tokens": str(token_set)}, model={"family": "maskgit", "config": {"backbone": backbone}}, sample_images={"every": 6, "count": 4}
     )
     children.run(recipe)
     assert (Path(recipe["output"]) / "final" / "model.safetensors").is_file()

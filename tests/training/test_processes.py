@@ -29,7 +29,7 @@ def assert_same_weights(ranks):
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_two_processes_train_a_tokenizer_as_one_does(accumulate, tokenizer_recipe, tmp_path):
-    """With a discriminator, a codebook of moving averages, revival of dead codes, random crops and flips; slow enough that rounding swaps no code."""
+    """With a discriminator, a codebook of moving averages, reset of dead codes, random crops and flips; slow enough that rounding swaps no code."""
     options = {"accumulate": accumulate, "optimizer": {"lr": 1e-4}}
     children.run(tokenizer_recipe(output=str(tmp_path / "one"), **options))
     ranks = children.run_ranks(tokenizer_recipe(output=str(tmp_path / "two"), **options), tmp_path / "ranks")

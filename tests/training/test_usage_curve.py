@@ -22,8 +22,8 @@ def ink(path: Path) -> np.ndarray:
         return np.asarray(picture.convert("RGB")).astype(int)
 
 
-def test_a_run_with_pictures_has_its_curve(tokenizer_recipe):
-    recipe = tokenizer_recipe(steps=2, pictures={"every": 2, "count": 2})
+def test_a_run_with_sample_images_has_its_curve(tokenizer_recipe):
+    recipe = tokenizer_recipe(steps=2, sample_images={"every": 2, "count": 2})
     train(parse_recipe(recipe), cpu=True)
     with Image.open(Path(recipe["output"]) / "usage.png") as picture:
         assert picture.format == "PNG"

@@ -12,9 +12,9 @@ TITOK = {
         "dim": 4,
         "kmeans": {"after_steps": 2},
         "ema": {"decay": 0.9},
-        "revival": {"every_steps": 3},
+        "dead_code_reset": {"every_steps": 3},
     },
 }
-GAN = {"start_step": 2, "discriminator": {"hidden_channels": 32, "num_stages": 1}}
+GAN = {"start_step": 2, "discriminator": {"type": "blur_pool", "hidden_channels": 32, "num_stages": 1}}
 
 GPT = {"dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8, "token_dropout": 0.0, "residual_dropout": 0.0, "ffn_dropout": 0.0}

@@ -7,12 +7,15 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import Self
 
 from visiontok.base.errors import ConfigError
+
+Positive = Annotated[int, Field(gt=0)]
+"""A count or a size: an integer of at least 1."""
 
 
 class Config(BaseModel):

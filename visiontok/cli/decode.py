@@ -1,4 +1,4 @@
-"""`visiontok decode`: tokens to images."""
+"""`visiontok decode`: tokens to images and other signals."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import TextOption, load_tokenizer
-from visiontok.cli.output import png_names
+from visiontok.cli.model import AllowOtherOption, TextOption, load_tokenizer
+from visiontok.cli.output import file_names, save_signal, suffix_of
 
 
 def decode(
@@ -18,25 +18,26 @@ def decode(
     model: Annotated[str | None, typer.Option("--model", "-m", help="Tokenizer that decodes; by default the one named in the file.")] = None,
     text: TextOption = None,
     device: DeviceOption = "auto",
+    allow_other_tokenizer: AllowOtherOption = False,
 ) -> None:
-    """Decode a token file into images.
+    """Decode a token file.
 
-    Writes one PNG per sample, named after the sample.
+    Writes one file per sample, named after the sample: a PNG for images, an .npy array (channels, ...) for other signals. Tokens that another
+    tokenizer made are refused.
 
     \b
     Examples:
       visiontok decode tokens.npz -o images
       visiontok decode tokens.npz --model titok-l32 -o images
     """
+    from visiontok.core.identity import check_same_tokenizer, identify
     from visiontok.data.token_file import TokenFile
-    from visiontok.data.tokenizing import identify
-    from visiontok.training.pictures import save_picture
 
     found = TokenFile.read(tokens)
     name = model or found.tokenizer.name
     tokenizer = load_tokenizer(name, pick_device(device), text=text)
-    if identify(tokenizer, name).weights_sha256 != found.tokenizer.weights_sha256:
-        typer.echo(f"Warning: {tokens} names {found.tokenizer.name} with other weights than {name}; the images may be meaningless.", err=True)
-    for row, file_name in enumerate(png_names(found.keys)):
-        save_picture(tokenizer.decode(found.tokens[row : row + 1], text=text)[0].float(), output / file_name)
-    typer.echo(f"{len(found.keys)} images in {output}")
+    check_same_tokenizer(found.tokenizer, identify(tokenizer, name), what=str(tokens), allow_other=allow_other_tokenizer)
+    suffix = suffix_of(tokenizer.spec)
+    for row, file_name in enumerate(file_names(found.keys, suffix)):
+        save_signal(tokenizer.decode(found.tokens[row : row + 1], text=text)[0].float(), output / file_name)
+    typer.echo(f"{len(found.keys)} {'images' if suffix == '.png' else 'arrays'} in {output}")

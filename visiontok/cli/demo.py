@@ -28,7 +28,7 @@ def demo(
     from visiontok.demo import DemoConfig, run_demo
 
     outcome = run_demo(folder, DemoConfig(seed=seed))
-    print_table(("", "measured", "bar", "verdict"), [bar.cells for bar in outcome.bars])
+    print_table(("metric", "value", "target", "result"), [target.cells for target in outcome.targets])
     typer.echo(f"Report: {outcome.report}")
     if not outcome.reached:
         raise typer.Exit(1)

@@ -1,14 +1,17 @@
-"""`visiontok encode`: images to tokens."""
+"""`visiontok encode`: images and other signals to tokens."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import Inputs, InputsArgument, ModelOption, TextOption, load_tokenizer
+
+if TYPE_CHECKING:
+    from visiontok.tokens import Latents, Tokens
 
 
 def encode(
@@ -18,33 +21,38 @@ def encode(
     text: TextOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Encode images into one token file.
+    """Encode images, or arrays of other signals, into one token file.
 
-    The file holds the arrays indices, lengths and keys, the layout of the tokens and the identity of the tokenizer. Images that cannot be
-    read are skipped and reported, and the exit code is then 1. For whole data sets, see `visiontok tokenize`.
+    The file holds the tokens (or continuous latents), their layout, the names of the inputs and the identity of the tokenizer. Inputs that
+    cannot be read are skipped and reported, and the exit code is then 1. For whole data sets, see `visiontok tokenize`.
 
     \b
     Examples:
       visiontok encode photo.jpg --model titok-l32 -o photo.npz
-      visiontok encode *.png -m ./runs/digits/final
+      visiontok encode *.png -m runs/digits/final
     """
+    from visiontok.core.identity import identify
     from visiontok.data.token_file import TokenFile
-    from visiontok.data.tokenizing import identify
 
     tokenizer = load_tokenizer(model, pick_device(device), text=text)
     found = Inputs(inputs, tokenizer)
     keys: list[str] = []
     batches: list[Any] = []
     for path, batch in found:
-        tokens = tokenizer.encode(batch, text=text)
-        if batches and tokens.layout != batches[0].layout:
-            found.skip(f"{path} has another size than {keys[0]}, and this model keeps sizes; encode it into a separate file")
-            continue
         keys.append(str(path))
-        batches.append(tokens)
+        batches.append(tokenizer.encode(batch, text=text))
     if batches:
-        layout = batches[0].layout
-        TokenFile(type(batches[0]).cat(batches), tuple(keys), identify(tokenizer, model)).write(output)
-        each = "" if layout.is_continuous else f", {layout.bits:g} bits each"
-        typer.echo(f"{output}: {len(keys)} x {layout.length} tokens{each}")
+        tokens = type(batches[0]).cat(batches)
+        TokenFile(tokens, tuple(keys), identify(tokenizer, model)).write(output)
+        typer.echo(f"{output}: {_in_words(tokens)}")
     found.finish()
+
+
+def _in_words(tokens: Tokens | Latents) -> str:
+    """`3 x 32 tokens, 384 bits each`; of samples that differ, `3 samples of 12 to 84 tokens`."""
+    lengths = tokens.sample_lengths
+    fewest, most = int(lengths.min()), int(lengths.max())
+    if fewest < most:
+        return f"{len(tokens)} samples of {fewest} to {most} tokens"
+    layout = tokens.layout
+    return f"{len(tokens)} x {most} tokens" + ("" if layout.is_continuous or not tokens.is_full else f", {layout.bits:g} bits each")

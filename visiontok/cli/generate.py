@@ -49,11 +49,10 @@ def generate(
     from rich.console import Console
     from rich.progress import track
 
+    from visiontok.core.identity import identify
     from visiontok.data.token_file import TokenFile
-    from visiontok.data.tokenizing import identify
     from visiontok.generators.decoding import SampleNoise
-    from visiontok.tokens import Tokens
-    from visiontok.training.pictures import grid, save_picture
+    from visiontok.signals.image_writing import image_grid, save_image
 
     chosen_device = pick_device(device)
     generator = load_generator(model, chosen_device)
@@ -64,39 +63,39 @@ def generate(
     options = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p, "num_steps": steps}
     sampler = _sampler(generator, {name: value for name, value in options.items() if value is not None}, model)
     names = [f"{row:05d}" if labels is None else f"{row:05d}-class-{labels[row]:04d}" for row in range(num)]
-    batches, shown = [], []
+    batches: list[Any] = []
+    shown = []
     console = Console(stderr=True)
     for start in track(range(0, num, batch_size), "Sampling", console=console, disable=not console.is_terminal):
         rows = range(start, min(start + batch_size, num))
         condition = None if labels is None else torch.tensor([labels[row] for row in rows])
         count = len(rows) if labels is None else None
-        batches.append(generator.generate(condition, num_samples=count, generator=SampleNoise(seed, rows), sampler=sampler))
+        batches.append(generator.generate(condition, num_samples=count, noise=SampleNoise(seed, rows), sampler=sampler))
         images = decoder.decode(batches[-1]).float().cpu()
         shown.append(images[: max(0, _GRID - start)])
         for row, image in zip(rows, images, strict=True):
-            save_picture(image, output / f"{names[row]}.png")
+            save_image(image, output / f"{names[row]}.png")
     first = torch.cat(shown)
-    save_picture(grid(first, columns=math.isqrt(len(first) - 1) + 1), output / "grid.png")
-    tokens = Tokens.cat(batches)
+    save_image(image_grid(first, columns=math.isqrt(len(first) - 1) + 1), output / "grid.png")
+    tokens: Any = type(batches[0]).cat(batches)
     TokenFile(tokens, tuple(names), identify(decoder, tokenizer), None if labels is None else tuple(labels)).write(output / "tokens.npz")
     typer.echo(f"{num} images, grid.png and tokens.npz in {output}")
 
 
 def _labels(generator: Generator[Any], classes: str | None, class_names: str | None, num: int) -> list[int] | None:
     """The class of every image; None for unconditional generators."""
-    config = generator.config
     if classes is not None and class_names is not None:
         raise ConfigError("give --classes or --class-names, not both")
-    if not config.num_classes:
+    if not generator.num_classes:
         if classes is not None or class_names is not None:
             raise ConfigError("this generator is unconditional: remove --classes and --class-names")
         return None
     if classes is not None:
-        chosen = [_class_index(part, config.num_classes) for part in classes.split(",")]
+        chosen = [_class_index(part, generator.num_classes) for part in classes.split(",")]
     elif class_names is not None:
-        chosen = [_named(part.strip(), config.class_names) for part in class_names.split(",")]
+        chosen = [_named(part.strip(), generator.class_names) for part in class_names.split(",")]
     else:
-        chosen = list(range(config.num_classes))
+        chosen = list(range(generator.num_classes))
     return [chosen[row % len(chosen)] for row in range(num)]
 
 

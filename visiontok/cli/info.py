@@ -19,7 +19,7 @@ def info(
 ) -> None:
     """Show what is known of a model or family.
 
-    For a model: where it comes from, its licenses, its tokens, what was published or measured, and how to load it.
+    For a model: where it comes from, its licenses, its tokens, published and own results, and how to load it.
 
     \b
     Examples:
@@ -54,7 +54,9 @@ def _released(family: registry.Family, entry: registry.Checkpoint) -> dict[str, 
         "license of the authors' code": entry.code_license,
         "note": entry.license_note,
         **_tokens(entry.tokens, entry.vocab_size, entry.signal, entry.parameters),
-        **_rates(entry),
+        **_rates(entry.codebooks, entry.frame_rate, None),
+        "streamable": "" if entry.streamable is None else ("yes" if entry.streamable else "no"),
+        **entry.taxonomy,
         "trained on the tokens of": entry.tokenizer or "",
         "published by the authors, not computed here": figures,
         "checked here": entry.verified,
@@ -71,6 +73,8 @@ def _bundled(model: registry.BundledModel) -> dict[str, Any]:
         "bundled in": str(model.folder),
         "license of the weights": card["license"],
         **_tokens(card.get("tokens"), card.get("vocab_size"), model.signal, card.get("parameters")),
+        **_rates(card.get("codebooks"), card.get("frame_rate"), card.get("bits_per_second")),
+        "trained on the tokens of": card.get("tokenizer", ""),
         "results": results,
         "load it": _loading(model.name),
     }
@@ -97,17 +101,16 @@ def _what(family: registry.Family) -> dict[str, str]:
 
 
 def _part(part: registry.WeightPart) -> str:
-    place = "" if part.repo is None else f" of {part.repo}"
+    repository = "" if part.repo is None else f" of {part.repo}"
     inside = "" if part.key is None else f", its entry {part.key!r}"
-    return " or ".join(part.names) + place + inside
+    return " or ".join(part.names) + repository + inside
 
 
-def _rates(entry: registry.Checkpoint) -> dict[str, str]:
+def _rates(codebooks: int | None, frame_rate: float | None, bits_per_second: float | None) -> dict[str, str]:
     return {
-        "codebooks": "" if entry.codebooks is None else str(entry.codebooks),
-        "frame rate": "" if entry.frame_rate is None else f"{entry.frame_rate:g} positions per second",
-        "streamable": "" if entry.streamable is None else ("yes" if entry.streamable else "no"),
-        **entry.taxonomy,
+        "codebooks": "" if codebooks is None else str(codebooks),
+        "frame rate": "" if frame_rate is None else f"{frame_rate:g} positions per second",
+        "bit rate": "" if bits_per_second is None else f"{bits_per_second / 1000:g} kbit/s",
     }
 
 

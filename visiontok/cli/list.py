@@ -44,7 +44,7 @@ def _entries() -> list[dict[str, Any]]:
     return sorted(released + bundled, key=lambda entry: (entry["kind"] != "tokenizer", entry["name"]))
 
 
-def _entry(name: str, family: registry.Family, signal: registry.SignalFacts | None, facts: Mapping[str, Any], place: str) -> dict[str, Any]:
+def _entry(name: str, family: registry.Family, signal: registry.SignalFacts | None, facts: Mapping[str, Any], origin: str) -> dict[str, Any]:
     return {
         "name": name,
         "family": family.name,
@@ -56,7 +56,7 @@ def _entry(name: str, family: registry.Family, signal: registry.SignalFacts | No
         "frame_rate": facts.get("frame_rate"),
         "signal": None if signal is None else {field: value for field, value in asdict(signal).items() if value is not None},
         "parameters": facts.get("parameters"),
-        "from": place,
+        "from": origin,
     }
 
 

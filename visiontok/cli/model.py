@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="Tokenizer: name (see `visiontok list`), owner/name on the hub, or folder.")]
 TextOption = Annotated[str | None, typer.Option("--text", help="Caption of the inputs, for text-conditioned tokenizers.")]
-InputsArgument = Annotated[list[Path], typer.Argument(metavar="INPUT", help="Image files.")]
+AllowOtherOption = Annotated[
+    bool, typer.Option("--allow-other-tokenizer", help="Accept tokens of another tokenizer with the same layout; they may decode to nonsense.")
+]
+InputsArgument = Annotated[list[Path], typer.Argument(metavar="INPUT", help="Image files, or .npy files with arrays (channels, ...).")]
 
 
 def load_tokenizer(name: str, device: torch.device, *, text: str | None = None) -> Tokenizer[Any]:
@@ -90,9 +93,11 @@ class Inputs:
 
     def __iter__(self) -> Iterator[tuple[Path, SignalBatch]]:
         """Every readable file, and its content as a batch of one, preprocessed for the tokenizer."""
+        from visiontok.data.arrays import read_array
+
         for path in self._paths:
             try:
-                batch = self._tokenizer.prepare(path)
+                batch = self._tokenizer.prepare(read_array(path) if path.suffix == ".npy" else path)
             except SignalError as error:
                 self.skip(str(error))
             else:

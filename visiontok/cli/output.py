@@ -5,9 +5,15 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from visiontok.signals import SignalSpec
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -29,16 +35,35 @@ def print_facts(facts: Mapping[str, str | Sequence[str]]) -> None:
             typer.echo("\n".join([f"{name}:", *(f"  {line}" for line in value)]))
 
 
-def png_names(keys: Sequence[str]) -> list[str]:
+def save_signal(signal: Tensor, path: Path) -> None:
+    """Write a signal (C, *axes): RGB images in [0, 1] as .png, anything else as .npy, as the suffix says."""
+    import numpy as np
+
+    from visiontok.base.files import replacing
+    from visiontok.signals.image_writing import save_image
+
+    if path.suffix == ".png":
+        save_image(signal, path)
+        return
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, signal.cpu().numpy())
+
+
+def suffix_of(spec: SignalSpec) -> str:
+    """The suffix with which `save_signal` writes such signals."""
+    return ".png" if spec.is_rgb and spec.modality == "image" else ".npy"
+
+
+def file_names(keys: Sequence[str], suffix: str) -> list[str]:
     """One file name per key, without folders, so that no key can escape the output folder; repeated names are numbered."""
     names: list[str] = []
     taken: set[str] = set()
     for row, key in enumerate(keys):
         stem = PurePosixPath(key.replace("\\", "/")).stem.strip(". \0") or str(row)
-        number, name = 1, f"{stem}.png"
+        number, name = 1, f"{stem}{suffix}"
         while name.lower() in taken:
             number += 1
-            name = f"{stem}-{number}.png"
+            name = f"{stem}-{number}{suffix}"
         taken.add(name.lower())
         names.append(name)
     return names

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from visiontok.core.tokenizer import Tokenizer
-    from visiontok.data import ImageSource
+    from visiontok.data import Source
     from visiontok.evaluation.reconstruction.quantizing import OperatingPoint
     from visiontok.hub import ModelCard
 
@@ -57,9 +57,9 @@ def quantize(
     \b
     Examples:
       visiontok quantize kl16-256 -o kl16-64
-      visiontok quantize sd-vae-ft-mse -o sd-vae-16 --levels 16 --compare 8,32,64
+      visiontok quantize sd-vae-ft-mse -o sd-vae-16 --levels 16 --compare 8,32 --num-samples 4
       visiontok quantize ./my-diffusers-vae -o discrete --range 4 --data folder:photos --size 256
-      visiontok quantize titok-bl64-vae -o titok-64 --num-samples 1000 --data webdataset:val.tar
+      visiontok quantize titok-bl64-vae -o titok-64 --data webdataset:val.tar
     """
     counts = _level_counts(levels, compare)
     if latent_range is not None and not 0 < latent_range < math.inf:
@@ -69,13 +69,17 @@ def quantize(
 
     from visiontok.evaluation.reconstruction.quantizing import draw, evaluate_levels, latent_rms
     from visiontok.hub import save_pretrained
-    from visiontok.quantizers import DimensionWiseConfig
+    from visiontok.quantizers import DimensionWiseQuantizerConfig
     from visiontok.tokenizers.image.tokenbridge.model import TokenBridge
 
     tokenizer = load_tokenizer(model, pick_device(device))
     if not tokenizer.layout.is_continuous:
         raise ConfigError(f"{model} is discrete already; this command takes continuous tokenizers, such as kl16-256 or a diffusers AutoencoderKL")
-    TokenBridge.quantizing(tokenizer, DimensionWiseConfig())  # refused now rather than after an hour
+    if not tokenizer.can_decode or tokenizer.preprocessing.spec.modality != "image":
+        raise ConfigError(
+            f"{model} does not decode to images, which this command compares before and after; TokenBridge.quantizing quantizes it in Python"
+        )
+    TokenBridge.quantizing(tokenizer, DimensionWiseQuantizerConfig())  # refused now rather than after an hour
     side = _side(tokenizer, size)
     source = _pictures(data, side, num_samples)
     if latent_range is None:
@@ -83,9 +87,8 @@ def quantize(
             rms = latent_rms(tokenizer, source, size=side, batch_size=batch_size, progress=progress)
         latent_range = float(f"{SPREAD * rms:.4g}")
     with progress_bar("reconstructions", shown=True) as progress:
-        forms = {count: TokenBridge.quantizing(tokenizer, DimensionWiseConfig(levels=count, range=latent_range)) for count in counts}
-        points = evaluate_levels(tokenizer, forms, source, size=side, batch_size=batch_size, progress=progress)
-    quantized = TokenBridge.quantizing(tokenizer, DimensionWiseConfig(levels=levels, range=latent_range))
+        points = evaluate_levels(tokenizer, source, levels=counts, latent_range=latent_range, size=side, batch_size=batch_size, progress=progress)
+    quantized = TokenBridge.quantizing(tokenizer, DimensionWiseQuantizerConfig(levels=levels, range=latent_range))
     card = _card(model, levels, latent_range, points, dataset=data, side=side, pictures=len(source))
     save_pretrained(quantized, output, card=card)
     draw(points, output / PICTURE, title=f"{_base_name(model)}, range +-{latent_range:g}, {len(source)} pictures of {data}", pixels=side**2)
@@ -116,7 +119,7 @@ def _side(tokenizer: Tokenizer[Any], size: int | None) -> int:
     return side
 
 
-def _pictures(data: str, side: int, num_samples: int | None) -> ImageSource:
+def _pictures(data: str, side: int, num_samples: int | None) -> Source:
     from visiontok.data.config import open_source
     from visiontok.data.photos import PhotosSource
     from visiontok.evaluation.selection import Tiles, choose

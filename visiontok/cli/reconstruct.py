@@ -1,4 +1,4 @@
-"""`visiontok reconstruct`: images and their reconstructions, side by side."""
+"""`visiontok reconstruct`: images and other signals beside their reconstructions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import Inputs, InputsArgument, ModelOption, TextOption, load_tokenizer
-from visiontok.cli.output import png_names, print_table
+from visiontok.cli.output import file_names, print_table, save_signal, suffix_of
 
 
 def reconstruct(
@@ -19,34 +19,42 @@ def reconstruct(
     text: TextOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Encode and decode images, and compare them with their reconstructions.
+    """Encode and decode images, or arrays of other signals, and compare them with their reconstructions.
 
-    Writes each image side by side with its reconstruction, and prints PSNR and bits. PSNR is computed at 8 bits between the preprocessed
-    (resized and cropped) image and the reconstruction. Images that cannot be read are skipped and reported, and the exit code is then 1.
+    Writes each image side by side with its reconstruction, or the reconstruction of an array as .npy, and prints PSNR and bits. PSNR is
+    computed between the preprocessed (resized and cropped) input and the reconstruction, of images at 8 bits. Inputs that cannot be read are
+    skipped and reported, and the exit code is then 1.
 
     \b
     Examples:
       visiontok reconstruct photo.jpg --model titok-b64
-      visiontok reconstruct *.jpg -m ./runs/digits/final -o compared
+      visiontok reconstruct *.jpg -m runs/digits/final -o compared
     """
     import torch
 
-    from visiontok.evaluation.metrics.fidelity import psnr
+    from visiontok.evaluation.metrics.fidelity import psnr_from_mse
     from visiontok.tokens import Latents
-    from visiontok.training.pictures import save_picture
 
     tokenizer = load_tokenizer(model, pick_device(device), text=text)
     found = Inputs(inputs, tokenizer)
-    names = dict(zip(inputs, png_names([str(path) for path in inputs]), strict=True))
+    suffix = suffix_of(tokenizer.spec)
+    peak = 255.0 if suffix == ".png" else tokenizer.spec.peak
+    names = dict(zip(inputs, file_names([str(path) for path in inputs], suffix), strict=True))
     rows = []
     for path, original in found:
         tokens = tokenizer.encode(original, text=text)
-        reconstruction = tokenizer.decode(tokens, text=text)
-        original_8, decoded_8 = ((image.float().clamp(0, 1) * 255).round() for image in (original.values, reconstruction))
-        save_picture(torch.cat([original_8, decoded_8], dim=3)[0] / 255, output / names[path])
+        before, after = original.values.float(), tokenizer.decode(tokens, text=text).float()
+        if suffix == ".png":
+            before, after = ((image.clamp(0, 1) * 255).round() for image in (before, after))
+            save_signal(torch.cat([before, after], dim=3)[0] / 255, output / names[path])
+        else:
+            save_signal(after[0], output / names[path])
+        decibels = "-"
+        if peak is not None and before.shape == after.shape:
+            decibels = f"{float(psnr_from_mse((before.double() - after.double()).square().mean(), data_range=peak)):.2f}"
         bits = "-" if isinstance(tokens, Latents) else f"{float(tokens.bits[0]):g}"
-        rows.append((str(path), f"{float(psnr(original_8, decoded_8, data_range=255)):.2f}", str(tokens.layout.length), bits))
+        rows.append((str(path), decibels, str(tokens.layout.length), bits))
     if rows:
-        print_table(("image", "PSNR (dB)", "tokens", "bits"), rows)
-        typer.echo(f"Originals and reconstructions side by side in {output}")
+        print_table(("input", "PSNR (dB)", "tokens", "bits"), rows)
+        typer.echo(f"{'Originals and reconstructions side by side' if suffix == '.png' else 'Reconstructions'} in {output}")
     found.finish()

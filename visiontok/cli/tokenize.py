@@ -19,14 +19,16 @@ _PLAIN_SECONDS = 10  # between lines of progress without a terminal
 
 
 def tokenize(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="digits:train, shapes, folder:PATH, webdataset:PATH/{00..09}.tar, ...")],
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET", help="digits:train, shapes, folder:PATH, webdataset:PATH/{00..09}.tar, arrays:audio:PATH, ...")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Output folder, created if missing.")],
     model: ModelOption,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Samples per batch.")] = 64,
     shard_size: Annotated[int, typer.Option("--shard-size", min=1, help="Samples per Parquet file.")] = 10_000,
     num_workers: Annotated[int | None, typer.Option("--num-workers", min=0, help="Processes that read the data; by default up to 8.")] = None,
     device: DeviceOption = "auto",
-    flip: Annotated[bool, typer.Option("--flip", help="Also encode every image flipped horizontally.")] = False,
+    flip: Annotated[bool, typer.Option("--flip", help="Also encode every image or clip flipped horizontally.")] = False,
     text: Annotated[
         str | None,
         typer.Option(
@@ -47,13 +49,15 @@ def tokenize(
       visiontok tokenize folder:imagenet/train -o tokens/imagenet --model titok-l32 --flip
       visiontok tokenize folder:imagenet/train -o tokens/textok --model runs/textok/final --text 'a photo of a {class_name}'
       visiontok tokenize 'webdataset:cc/{000..003}.tar' -o tokens/cc --model titok-b64 --batch-size 256
+      visiontok tokenize arrays:image:images.npz -o tokens/arrays --model titok-b64
     """
     from visiontok import registry
+    from visiontok.core.identity import identify
     from visiontok.core.text_tokenizer import encodes_with_text
     from visiontok.data import TextsConfig
     from visiontok.data.config import open_source
     from visiontok.data.skips import SkipReport
-    from visiontok.data.tokenizing import SKIPPED, identify, tokenize_source
+    from visiontok.data.tokenizing import SKIPPED, tokenize_source
 
     source = open_source(dataset)
     options = {"source": "captions"} if text == "captions" else {"source": "class_names", "prompt": text}
@@ -97,7 +101,7 @@ class _Meter:
             disable=not console.is_terminal,
         )
         self._began: tuple[float, int] | None = None
-        self._spoken = 0.0
+        self._reported = 0.0
 
     def __enter__(self) -> _Meter:
         self._bar.start()
@@ -106,18 +110,18 @@ class _Meter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
 
-    def update(self, settled: int, total: int) -> None:
+    def update(self, done: int, total: int) -> None:
         now = time.monotonic()
         if self._began is None:
-            self._began, self._spoken = (now, settled), now
-            self._task = self._bar.add_task("", total=total, completed=settled, rate=0.0)
-            if settled:
-                typer.echo(f"Resuming after {settled} of {total} samples.", err=True)
+            self._began, self._reported = (now, done), now
+            self._task = self._bar.add_task("", total=total, completed=done, rate=0.0)
+            if done:
+                typer.echo(f"Resuming after {done} of {total} samples.", err=True)
             return
         began, first = self._began
-        rate = (settled - first) / max(now - began, 1e-9)
-        self._bar.update(self._task, completed=settled, rate=rate)
-        if self._bar.disable and (now - self._spoken >= _PLAIN_SECONDS or settled == total):
-            self._spoken = now
-            left = round((total - settled) / max(rate, 1e-9))
-            typer.echo(f"{settled}/{total} samples, {rate:.1f} samples/s, {left // 60}:{left % 60:02d} left", err=True)
+        rate = (done - first) / max(now - began, 1e-9)
+        self._bar.update(self._task, completed=done, rate=rate)
+        if self._bar.disable and (now - self._reported >= _PLAIN_SECONDS or done == total):
+            self._reported = now
+            left = round((total - done) / max(rate, 1e-9))
+            typer.echo(f"{done}/{total} samples, {rate:.1f} samples/s, {left // 60}:{left % 60:02d} left", err=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from visiontok.base.config import Config
 from visiontok.base.errors import IdentityError
+from visiontok.core.model import Model, weights_sha256
 
 
 class TokenizerIdentity(Config):
@@ -26,6 +29,11 @@ class TokenizerIdentity(Config):
     def is_same(self, other: TokenizerIdentity) -> bool:
         """Whether the weights are the same, whatever they are called."""
         return self.weights_sha256 == other.weights_sha256
+
+
+def identify(tokenizer: Model[Any], name: str, *, revision: str | None = None) -> TokenizerIdentity:
+    """The identity of a loaded tokenizer: how it was called and the SHA-256 of its weights."""
+    return TokenizerIdentity(name=name, revision=revision, weights_sha256=weights_sha256(tokenizer.state_dict()))
 
 
 def check_same_tokenizer(made_by: TokenizerIdentity | None, given: TokenizerIdentity | None, *, what: str, allow_other: bool = False) -> None:

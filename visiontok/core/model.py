@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +76,21 @@ class Model(nn.Module, ABC, Generic[ConfigT]):
     def dtype(self) -> torch.dtype:
         """Of the parameters."""
         return self._anchor.dtype
+
+
+@runtime_checkable
+class StartsFromBackbone(Protocol):
+    """A model whose networks can start from the published weights of a backbone, such as a DINOv2."""
+
+    def load_backbone(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Take what the backbone has; everything else stays as it is.
+
+        Args:
+            state_dict: tensors under their published names.
+
+        Raises:
+            CheckpointError: if they are another network's, or of other sizes.
+        """
 
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str) -> None:

@@ -10,7 +10,7 @@ from typing_extensions import Self
 from visiontok.base.errors import TextError
 from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.core.model import ConfigT
-from visiontok.core.tokenizer import DecodeOptions, EncodeOptions, Tokenizer, TokenizerOutput, _quantized
+from visiontok.core.tokenizer import DecodeOptions, EncodeOptions, Tokenizer, TokenizerOutput
 from visiontok.encoders.text import TextConfig, TextEncoder, TextLike
 from visiontok.tokens import Latents, Tokens
 
@@ -67,10 +67,10 @@ class TextTokenizer(Tokenizer[ConfigT]):
         """
         text = self._text_for(text, samples=len(signal), needed=True)
         noise = as_noise(noise, signal.device) if self.training else noise
-        quantized = self.quantizer(self.encode_latents(signal, text if self.encoder_reads_text else None))
+        quantized = self.quantizer(self.encode_latents(signal, text if self.encoder_reads_text else None), noise=noise)
         latents = quantized.latents
         if self.training and self.nested_dropout is not None:
-            lengths = self.nested_dropout.draw(len(latents), latents.shape[1], device=latents.device)
+            lengths = self.nested_dropout.draw(len(latents), latents.shape[1], device=latents.device, noise=noise)
             reconstruction = self.decode_prefix(latents, lengths, text)
         else:
             reconstruction = self.decode_latents(latents, text)
@@ -78,7 +78,7 @@ class TextTokenizer(Tokenizer[ConfigT]):
 
     def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
         latents = self.encode_latents(signal, options.text if self.encoder_reads_text else None)
-        quantized = _quantized(self.quantizer, latents, options.noise)
+        quantized = self.quantizer(latents, noise=options.noise)
         tokens = self.wrap(quantized.latents, quantized.indices)
         return tokens if options.lengths is None or tokens.layout.prefixes == "none" else tokens.prefix(options.lengths)
 
@@ -86,7 +86,7 @@ class TextTokenizer(Tokenizer[ConfigT]):
         if isinstance(tokens, Latents):
             latents = (tokens.view() if tokens.is_full else tokens.values).to(self.dtype)
         else:
-            latents = self.quantizer.lookup(self.unwrap(tokens)).to(self.dtype) if tokens.is_full else self.codes_of(tokens)
+            latents = self.lookup(self.unwrap(tokens)) if tokens.is_full else self.codes_of(tokens)
         if tokens.is_full:
             return self.decode_latents(latents, options.text)
         return self.decode_prefix(latents, tokens.sample_lengths, options.text)

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from visiontok.base.errors import TextError, TokenError
+from visiontok.base.finite import check_finite
 from visiontok.base.noise import NoiseLike, as_noise, selected
 from visiontok.core.model import ConfigT, Model
 from visiontok.core.quality import QualityTarget, shortest_lengths
 from visiontok.encoders.text import TextConfig, TextLike
 from visiontok.layers.bfloat16 import products_for
 from visiontok.layers.nested_dropout import LengthSchedule
-from visiontok.quantizers.base import Quantized, Quantizer
+from visiontok.quantizers.base import Bottleneck, Quantizer
 from visiontok.signals import Preprocessing, SignalBatch, SignalLike, SignalSpec
 from visiontok.signals.batch import cropped
 from visiontok.tokens import Latents, TokenLayout, Tokens
@@ -97,15 +98,17 @@ class Tokenizer(Model[ConfigT]):
         layout: the arrangement of its tokens; at one extent, where it takes signals of any size.
         preprocessing: what happens to a signal before `encode_latents`; its `spec` says what goes in.
         can_decode: whether there is a decoder to signals.
+        decoder_extras: names of the extras without which tokens do not decode, such as a clip's own codebook. Generators make none.
         text: the embeddings of a text that the decoder reads; None where it reads none.
         encoder_reads_text: whether the encoder reads them too.
         nested_dropout: how many tokens are kept at a training step, by families that learn an order of their tokens; None for all.
     """
 
-    quantizer: Quantizer
+    quantizer: Bottleneck
     layout: TokenLayout
     preprocessing: Preprocessing
     can_decode: bool = True
+    decoder_extras: ClassVar[tuple[str, ...]] = ()
     text: TextConfig | None = None
     encoder_reads_text: ClassVar[bool] = False
     nested_dropout: LengthSchedule | None = None
@@ -131,7 +134,7 @@ class Tokenizer(Model[ConfigT]):
 
     def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
         """Tokens of signals (B, C, *axes) of one size that the network takes. Families whose tokens depend on the options override this."""
-        quantized = _quantized(self.quantizer, self.encode_latents(signal), options.noise)
+        quantized = self.quantizer(self.encode_latents(signal), noise=options.noise)
         tokens = self.wrap(quantized.latents, quantized.indices)
         return tokens if options.lengths is None or tokens.layout.prefixes == "none" else tokens.prefix(options.lengths)
 
@@ -160,7 +163,7 @@ class Tokenizer(Model[ConfigT]):
                 return self.decode_latents(tokens.view().to(self.dtype))
             return self.decode_prefix(tokens.values.to(self.dtype), tokens.sample_lengths)
         if tokens.is_full:
-            return self.decode_latents(self.quantizer.lookup(self.unwrap(tokens)).to(self.dtype))
+            return self.decode_latents(self.lookup(self.unwrap(tokens)))
         return self.decode_prefix(self.codes_of(tokens), tokens.sample_lengths)
 
     def wrap(self, latents: Tensor, indices: Tensor | None) -> Tokens | Latents:
@@ -179,7 +182,7 @@ class Tokenizer(Model[ConfigT]):
     @property
     def is_stochastic(self) -> bool:
         """Whether encoding or decoding draws where noise is given."""
-        return type(self.quantizer).sample is not Quantizer.sample
+        return any(isinstance(module, Bottleneck) and module.is_stochastic for module in self.modules())
 
     @property
     def spec(self) -> SignalSpec:
@@ -208,11 +211,11 @@ class Tokenizer(Model[ConfigT]):
             noise: of all draws; None for torch's global state.
         """
         noise = as_noise(noise, signal.device) if self.training else noise
-        quantized = self.quantizer(self.encode_latents(signal))
+        quantized = self.quantizer(self.encode_latents(signal), noise=noise)
         latents = quantized.latents
         reconstruction: Tensor | None = None
         if self.training and self.nested_dropout is not None:
-            lengths = self.nested_dropout.draw(len(latents), latents.shape[1], device=latents.device)
+            lengths = self.nested_dropout.draw(len(latents), latents.shape[1], device=latents.device, noise=noise)
             reconstruction = self.decode_prefix(latents, lengths)
         elif type(self).decode_latents is not Tokenizer.decode_latents:
             reconstruction = self.decode_latents(latents)
@@ -264,6 +267,8 @@ class Tokenizer(Model[ConfigT]):
             for where, values in batch.groups():
                 padded, own = self.preprocessing.pad(values), options if len(where) == len(batch) else options.rows(where)
                 tokens = self.encode_prepared(padded, own) if target is None else self.encode_to_target(padded, own)
+                if isinstance(tokens, Latents):
+                    check_finite(tokens.values, stage="the latents of encode")
                 if num_levels is not None:
                     tokens = tokens.levels(num_levels)
                 parts.append(self._with_size(tokens, batch.sizes[where]))
@@ -298,7 +303,9 @@ class Tokenizer(Model[ConfigT]):
         with products_for(self._anchor):
             for rows, group in tokens.groups():
                 own = options if len(rows) == len(tokens) else options.rows(rows.cpu())
-                values = self.spec.clamp(self.decode_tokens(group, own))
+                decoded = self.decode_tokens(group, own)
+                check_finite(decoded, stage="the decoded signal")
+                values = self.spec.clamp(decoded)
                 sizes = group.extras.get(SIGNAL_SIZE)
                 if len(rows) == len(tokens) and (sizes is None or bool((sizes == sizes[:1]).all())):
                     return values if sizes is None else cropped(values, self.output_size(sizes[0].tolist()))
@@ -311,15 +318,25 @@ class Tokenizer(Model[ConfigT]):
         """The tokens on the model's device, after a look at what they are.
 
         Raises:
-            TokenError: if the tokens have another layout or an index is out of range.
+            TokenError: if the tokens have another layout, miss an extra, or an index is out of range.
         """
         if not self.layout.accepts(tokens.layout):
             raise TokenError(f"these tokens come from another tokenizer: their layout is {tokens.layout}, this model's is {self.layout}")
+        missing = [name for name in self.decoder_extras if name not in tokens.extras]
+        if missing:
+            raise TokenError(
+                f"these tokens do not have the extras {missing} that {type(self).__name__} decodes with; they have {sorted(tokens.extras)}"
+            )
         return tokens.validate().to(self.device)
 
     def codes_of(self, tokens: Tokens) -> Tensor:
         """(B, L, D) codes of the tokens, in the model's dtype; where a sample has no token, that of index 0, which is to be ignored."""
-        return self.quantizer.lookup(tokens.indices.masked_fill(~tokens.mask, 0)).to(self.dtype)
+        return self.lookup(tokens.indices.masked_fill(~tokens.mask, 0))
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        """Indices as the quantizer takes them -> codes (..., D), in the model's dtype."""
+        assert isinstance(self.quantizer, Quantizer)
+        return self.quantizer.lookup(indices).to(self.dtype)
 
     def prepare(self, signal: SignalLike | Sequence[SignalLike] | SignalBatch) -> SignalBatch:
         """The signals at their exact sizes, on the model's device and in its dtype; a batch that is prepared already is only moved."""
@@ -355,7 +372,3 @@ def _in_words(lengths: Sequence[int]) -> str:
     if len(lengths) == 1:
         return f"{lengths[0]} (it has no other length: its tokens are not ordered)"
     return f"{lengths[0]} to {lengths[-1]}" if isinstance(lengths, range) else ", ".join(map(str, lengths))
-
-
-def _quantized(quantizer: Quantizer, latents: Tensor, noise: NoiseLike) -> Quantized:
-    return quantizer(latents) if noise is None else quantizer.sample(latents, noise)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A batch of pictures as the loaders give it."""
+"""A batch of signals as the loaders give it."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from torch import Tensor
 
 from visiontok.data.skips import Skip
 from visiontok.data.source import Sample
+from visiontok.signals import SignalBatch
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
-    """Pictures of one step.
+class DataBatch:
+    """The signals of one step, with what is known about them.
 
     Attributes:
-        images: (B, 3, H, W) float32 in [0, 1].
+        signals: B preprocessed signals, which may differ in size.
         labels: (B,) int64; None unless every sample has one.
         captions: B texts; None unless every sample has one.
         keys: B keys.
-        indices: (B,) int64 places in the source.
-        step: number of the batch.
+        indices: (B,) int64 sample indices within the source.
+        step: of training; of other loaders, the index of the batch.
         skipped: samples that were met on the way and could not be used.
-        objects: (B,) int64 how many objects a picture shows; None unless known of every sample.
+        objects: (B,) int64 how many objects an image shows; None unless known of every sample.
     """
 
-    images: Tensor
+    signals: SignalBatch
     labels: Tensor | None
     captions: tuple[str, ...] | None
     keys: tuple[str, ...]
@@ -40,14 +41,14 @@ class Batch:
         return len(self.keys)
 
 
-def make_batch(images: Tensor, samples: Sequence[Sample], indices: Sequence[int], *, step: int, skipped: Sequence[Skip]) -> Batch:
-    """Put samples and their fitted pictures (B, 3, H, W) together."""
+def make_batch(signals: SignalBatch, samples: Sequence[Sample], indices: Sequence[int], *, step: int, skipped: Sequence[Skip]) -> DataBatch:
+    """Put samples and their preprocessed signals together."""
     labels = [sample.label for sample in samples if sample.label is not None]
     objects = [sample.objects for sample in samples if sample.objects is not None]
     captions = tuple(sample.caption for sample in samples if sample.caption is not None)
     complete = len(samples) > 0
-    return Batch(
-        images=images,
+    return DataBatch(
+        signals=signals,
         labels=torch.tensor(labels, dtype=torch.int64) if complete and len(labels) == len(samples) else None,
         captions=captions if complete and len(captions) == len(samples) else None,
         keys=tuple(sample.key for sample in samples),

@@ -1,24 +1,28 @@
-"""Decoded pictures kept in memory, so that training on a small set is not bound by decoding them again every epoch."""
+"""Decoded signals kept in memory, so that training on a small set is not bound by decoding them again every epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import numpy as np
 from PIL import Image
+from torch import Tensor
 
-from visiontok.data.source import ImageSource, Sample
+from visiontok.data.source import Sample, Source
+from visiontok.signals import SignalLike
 
 
-class CachedSource(ImageSource):
-    """Another source with prepared pictures, which are kept until the budget is spent; later ones are read and prepared every time."""
+class CachedSource(Source):
+    """Another source with prepared signals, which are kept until the budget is spent; later ones are read and prepared every time."""
 
-    def __init__(self, source: ImageSource, prepare: Callable[[Image.Image], Image.Image], *, max_bytes: int) -> None:
+    def __init__(self, source: Source, prepare: Callable[[SignalLike], SignalLike], *, max_bytes: int) -> None:
         """`prepare` is deterministic; what it raises is raised by `read`."""
         self._source = source
         self._prepare = prepare
         self._left = max_bytes
         self._held: dict[int, Sample] = {}
+        self.modality = source.modality
         self.class_names = source.class_names
         self.skipped = source.skipped
 
@@ -37,9 +41,20 @@ class CachedSource(ImageSource):
         if held is not None:
             return held
         sample = self._source.read(index)
-        sample = replace(sample, image=self._prepare(sample.image))
-        size = 3 * sample.image.width * sample.image.height
-        if size <= self._left:
+        sample = replace(sample, signal=self._prepare(sample.signal))
+        size = _num_bytes(sample.signal)
+        if size is not None and size <= self._left:
             self._left -= size
             self._held[index] = sample
         return sample
+
+
+def _num_bytes(signal: SignalLike) -> int | None:
+    """Memory of a decoded signal; None for what is not decoded."""
+    if isinstance(signal, Image.Image):
+        return len(signal.getbands()) * signal.width * signal.height
+    if isinstance(signal, Tensor | np.ndarray):
+        return signal.nbytes
+    if isinstance(signal, Mapping):
+        return sum(_num_bytes(part) or 0 for part in signal.values())
+    return None

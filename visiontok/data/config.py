@@ -10,17 +10,19 @@ from pydantic import Field
 
 from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError
+from visiontok.base.modality import AXES
+from visiontok.data.arrays import ArraysConfig, ArraysSource
 from visiontok.data.digits import DigitsConfig, DigitsSource
 from visiontok.data.folder import FolderConfig, FolderSource
 from visiontok.data.parquet import ParquetConfig, ParquetSource
 from visiontok.data.photos import PhotosConfig, PhotosSource
 from visiontok.data.shapes import ShapesConfig, ShapesSource
-from visiontok.data.source import ImageSource
+from visiontok.data.source import Source
 from visiontok.data.webdataset import WebDatasetConfig, WebDatasetSource
 from visiontok.registry import unknown
 
 DataConfig: TypeAlias = Annotated[
-    DigitsConfig | PhotosConfig | ShapesConfig | FolderConfig | WebDatasetConfig | ParquetConfig,
+    DigitsConfig | PhotosConfig | ShapesConfig | FolderConfig | WebDatasetConfig | ParquetConfig | ArraysConfig,
     Field(discriminator="name"),
 ]
 """The configuration of any source, told apart by `name`."""
@@ -32,18 +34,20 @@ _CONFIGS: dict[str, type[Config]] = {
     "folder": FolderConfig,
     "webdataset": WebDatasetConfig,
     "parquet": ParquetConfig,
+    "arrays": ArraysConfig,
 }
-_SOURCES: dict[str, Callable[[Any], ImageSource]] = {
+_SOURCES: dict[str, Callable[[Any], Source]] = {
     "digits": DigitsSource,
     "photos": PhotosSource,
     "shapes": ShapesSource,
     "folder": FolderSource,
     "webdataset": WebDatasetSource,
     "parquet": ParquetSource,
+    "arrays": ArraysSource,
 }
 
 
-def open_source(source: DataConfig | str) -> ImageSource:
+def open_source(source: DataConfig | str) -> Source:
     """Open a source from its configuration, or from the short form that `parse_source` reads.
 
     Raises:
@@ -54,12 +58,13 @@ def open_source(source: DataConfig | str) -> ImageSource:
 
 
 def parse_source(text: str) -> DataConfig:
-    """Read the short form: `digits:test`, `shapes`, `folder:/path`, `webdataset:/path/{00..03}.tar`, `parquet:/path/*.parquet`.
+    """Read the short form: `digits:test`, `shapes`, `folder:/path`, `webdataset:/path/{00..03}.tar`, `parquet:/path/*.parquet`,
+    `arrays:audio:/path/clips.npz`.
 
     What names no source is taken for a path: of tar shards or Parquet files by its suffix, otherwise of a folder that exists.
 
     Raises:
-        UnknownNameError: if there is no such source, or no such split; with close matches.
+        UnknownNameError: if there is no such source, split or modality; with close matches.
         ConfigError: if a path is missing.
     """
     name, _, rest = text.partition(":")
@@ -67,9 +72,14 @@ def parse_source(text: str) -> DataConfig:
         name, rest = _kind_of_path(text), text
     kind = _CONFIGS[name]
     values: dict[str, Any] = {"name": name}
+    if "modality" in kind.model_fields:
+        modality, _, rest = rest.partition(":")
+        if modality not in AXES:
+            raise unknown(f"modality of {name}", modality, AXES)
+        values["modality"] = modality
     if "path" in kind.model_fields:
         if not rest:
-            raise ConfigError(f"the data source {text!r} lacks a path: write {name}:/path/to/pictures")
+            raise ConfigError(f"the data source {text!r} lacks a path: write {text.rstrip(':')}:/path/to/data")
         values["path"] = rest
     elif rest:
         splits = get_args(kind.model_fields["split"].annotation)

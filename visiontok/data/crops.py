@@ -15,7 +15,7 @@ from visiontok.signals import ImagePreprocessing
 
 
 class CenterCrop(Config):
-    """The shorter side resized, the centre cut out: what evaluation sees."""
+    """The shorter side resized, the center cut out: what evaluation sees."""
 
     name: Literal["center"] = "center"
 
@@ -24,7 +24,7 @@ class CenterCrop(Config):
         return F.center_crop(resizing.resize(image), [size, size])
 
     def cut(self, prepared: Image.Image, size: int, resizing: ImagePreprocessing, rng: np.random.Generator) -> Image.Image:
-        """Nothing is left to draw."""
+        """The square that `prepare` cut: nothing is drawn."""
         return prepared
 
 
@@ -34,7 +34,7 @@ class RandomCrop(Config):
     name: Literal["random"] = "random"
 
     def prepare(self, image: Image.Image, size: int, resizing: ImagePreprocessing) -> Image.Image:
-        """The picture with a shorter side of `size`."""
+        """The image with a shorter side of `size`."""
         return resizing.resize(image)
 
     def cut(self, prepared: Image.Image, size: int, resizing: ImagePreprocessing, rng: np.random.Generator) -> Image.Image:
@@ -44,18 +44,18 @@ class RandomCrop(Config):
 
 
 class RandomScaleCrop(Config):
-    """A square cut out anywhere, then resized. A picture that is large enough is never enlarged.
+    """A square cut out anywhere, then resized. A image that is large enough is never enlarged.
 
     Attributes:
         min_scale: the square's side lies between this share of the shorter side and the whole of it (log-uniform), but is no smaller than the model's
-            input where the picture allows it.
+            input where the image allows it.
     """
 
     name: Literal["random_scale"] = "random_scale"
     min_scale: Annotated[float, Field(gt=0, le=1)] = 0.5
 
     def prepare(self, image: Image.Image, size: int, resizing: ImagePreprocessing) -> Image.Image:
-        """The picture as it is."""
+        """The image as it is."""
         return image
 
     def cut(self, prepared: Image.Image, size: int, resizing: ImagePreprocessing, rng: np.random.Generator) -> Image.Image:
@@ -65,7 +65,7 @@ class RandomScaleCrop(Config):
         side = math.exp(rng.uniform(math.log(smallest), math.log(shorter)))
         left, top = (rng.uniform(0, max(length - side, 0)) for length in prepared.size)
         box = (left, top, min(left + side, prepared.width), min(top + side, prepared.height))
-        # Large squares are first reduced by whole factors, to three times the target: several times faster, and hardly a grey level apart.
+        # Large squares are first reduced by whole factors, to three times the target: several times faster, and hardly a gray level apart.
         return prepared.resize((size, size), Image.Resampling[resizing.interpolation.upper()], box=box, reducing_gap=3.0)
 
 

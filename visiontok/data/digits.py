@@ -1,4 +1,4 @@
-"""scikit-learn's 1,797 scans of handwritten digits: 8 x 8 pixels in 17 grey levels, ten classes."""
+"""scikit-learn's 1,797 scans of handwritten digits: 8 x 8 pixels in 17 gray levels, ten classes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 
 from visiontok.base.config import Config
-from visiontok.data.source import ImageSource, Sample, fingerprint
+from visiontok.base.modality import Modality
+from visiontok.data.source import Sample, Source, fingerprint
 from visiontok.signals.image_reading import read_image
 
 
@@ -23,8 +24,10 @@ class DigitsConfig(Config):
     split: Literal["train", "test", "all"] = "train"
 
 
-class DigitsSource(ImageSource):
-    """Scans as 8 x 8 RGB pictures; the loaders enlarge them."""
+class DigitsSource(Source):
+    """Scans as 8 x 8 RGB images; the loaders enlarge them."""
+
+    modality: Modality = "image"
 
     def __init__(self, config: DigitsConfig) -> None:
         from sklearn.datasets import load_digits  # takes a second

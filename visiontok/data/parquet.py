@@ -1,4 +1,4 @@
-"""Parquet files with encoded pictures in a column, as the `datasets` library writes them."""
+"""Parquet files with encoded images in a column, as the `datasets` library writes them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 
 from visiontok.base.config import Config
 from visiontok.base.errors import DataError
+from visiontok.base.modality import Modality
 from visiontok.data.shard_names import expand_shards
-from visiontok.data.source import ImageSource, Sample, fingerprint
+from visiontok.data.source import Sample, Source, fingerprint
 from visiontok.registry import unknown
 from visiontok.signals.image_reading import read_image
 
@@ -30,7 +31,7 @@ class ParquetConfig(Config):
 
     Attributes:
         path: a file, a folder of files, a shell pattern, or a name with a range such as `train-{000..015}.parquet`.
-        image: column with the encoded pictures: binary, or a struct with a binary field "bytes".
+        image: column with the encoded images: binary, or a struct with a binary field "bytes".
         label: column of whole numbers (negative: no label); None takes "label" where there is such a column.
         caption: column of strings; None takes "caption" or "text" where there is one.
     """
@@ -42,8 +43,10 @@ class ParquetConfig(Config):
     caption: str | None = None
 
 
-class ParquetSource(ImageSource):
+class ParquetSource(Source):
     """Every row of every file. Keys are `file/row`. Class names are those of a `datasets` ClassLabel, where the schema has one."""
+
+    modality: Modality = "image"
 
     def __init__(self, config: ParquetConfig) -> None:
         self._paths = expand_shards(config.path, ".parquet")
@@ -89,10 +92,10 @@ class ParquetSource(ImageSource):
         group = bisect_right(self._starts, index) - 1
         table, row = self._table(group), index - self._starts[group]
         name = f"{self._paths[self._groups[group][0]]} row {self.key(index).rpartition('/')[2]}"
-        picture = table.column(self._image)[row].as_py()
-        data = picture.get("bytes") if isinstance(picture, dict) else picture
+        image = table.column(self._image)[row].as_py()
+        data = image.get("bytes") if isinstance(image, dict) else image
         if data is None:
-            raise DataError(f"{name} holds no bytes in column {self._image!r}; pictures that lie outside of the file are not read")
+            raise DataError(f"{name} holds no bytes in column {self._image!r}; images that lie outside of the file are not read")
         label = table.column(self._label)[row].as_py() if self._label else None
         label = None if label is None or label < 0 else label  # -1 stands for "not told" in published test sets
         caption = table.column(self._caption)[row].as_py() if self._caption else None

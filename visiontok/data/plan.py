@@ -37,11 +37,11 @@ class BatchPlan:
 
     def slots(self, step: int) -> list[tuple[int, int]]:
         """(epoch, index) of every sample of global batch `step`."""
-        places = range(step * self.batch_size, (step + 1) * self.batch_size)
-        return [(epoch, self._index(epoch, place)) for epoch, place in (divmod(place, self.num_samples) for place in places)]
+        positions = range(step * self.batch_size, (step + 1) * self.batch_size)
+        return [(epoch, self._index(epoch, within)) for epoch, within in (divmod(position, self.num_samples) for position in positions)]
 
-    def _index(self, epoch: int, place: int) -> int:
-        return int(_permutation(self.seed, epoch, self.num_samples)[place]) if self.shuffle else place
+    def _index(self, epoch: int, position: int) -> int:
+        return int(_permutation(self.seed, epoch, self.num_samples)[position]) if self.shuffle else position
 
 
 def augmentation_rng(seed: int, epoch: int, index: int) -> np.random.Generator:

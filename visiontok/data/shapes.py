@@ -1,4 +1,4 @@
-"""Procedural coloured shapes on grey, with exact labels: every picture follows from (seed, split, index) alone."""
+"""Procedural colored shapes on gray, with exact labels: every image follows from (seed, split, index) alone."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from visiontok.base.config import Config
-from visiontok.data.source import ImageSource, Sample, fingerprint
+from visiontok.base.config import Config, Positive
+from visiontok.base.modality import Modality
+from visiontok.data.source import Sample, Source, fingerprint
 from visiontok.signals.image_reading import read_image
 
-COLOURS = {
+COLORS = {
     "red": (214, 39, 40),
     "green": (44, 160, 44),
     "blue": (31, 80, 200),
@@ -23,7 +24,7 @@ COLOURS = {
     "cyan": (30, 180, 200),
 }
 
-# Signed distances from an outline in pixels (negative inside), for points (x, y) around a centre and a circumscribed circle of radius r.
+# Signed distances from an outline in pixels (negative inside), for points (x, y) around a center and a circumscribed circle of radius r.
 KINDS: dict[str, Callable[[np.ndarray, np.ndarray, float], np.ndarray]] = {
     "circle": lambda x, y, r: np.hypot(x, y) - r,
     "square": lambda x, y, r: _box(x, y, r / 2**0.5, r / 2**0.5),
@@ -32,7 +33,7 @@ KINDS: dict[str, Callable[[np.ndarray, np.ndarray, float], np.ndarray]] = {
     "ring": lambda x, y, r: np.abs(np.hypot(x, y) - 0.75 * r) - 0.25 * r,
 }
 
-_VERSION = 1  # of the drawing; part of the identity, since results on other pictures cannot be compared
+_VERSION = 1  # of the drawing; part of the identity, since results on other images cannot be compared
 _PLACING_ATTEMPTS = 50
 _SMALLEST_CELL = 4  # pixels; smaller objects show neither kind nor angle
 
@@ -41,19 +42,19 @@ class ShapesConfig(Config):
     """The procedural shapes.
 
     Attributes:
-        split: "train" and "test" share no picture.
+        split: "train" and "test" share no image.
         size: side in pixels.
-        num_samples: pictures in the set.
+        num_samples: images in the set.
         seed: of everything.
-        min_objects, max_objects: objects per picture; fewer where they find no free place.
-        cells: side of a grid in whose cells the objects sit, all of nearly one size, so that a picture holds the more the more objects it has.
-            None for anywhere, in sizes that make the objects share the room: the first may be large, the others are smaller.
+        min_objects, max_objects: objects per image; fewer where no free position is found.
+        cells: side of a grid in whose cells the objects sit, all of nearly one size, so that an image holds the more the more objects it has.
+            None for anywhere, in sizes that make the objects share the area: the first may be large, the others are smaller.
     """
 
     name: Literal["shapes"] = "shapes"
     split: Literal["train", "test"] = "train"
     size: Annotated[int, Field(ge=16, le=1024)] = 64
-    num_samples: Annotated[int, Field(gt=0)] = 10_000
+    num_samples: Positive = 10_000
     seed: Annotated[int, Field(ge=0)] = 0
     min_objects: Annotated[int, Field(ge=1)] = 1
     max_objects: Annotated[int, Field(ge=1, le=16)] = 3
@@ -75,7 +76,7 @@ class Shape:
     """One object: x to the right and y down in pixels, radius of the circumscribed circle in pixels, angle in radians."""
 
     kind: str
-    colour: str
+    color: str
     x: float
     y: float
     radius: float
@@ -84,16 +85,17 @@ class Shape:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows: the grey level behind, and objects that do not touch each other, the largest first."""
+    """What an image shows: the gray level behind, and objects that do not touch each other, the largest first."""
 
     background: int
     shapes: tuple[Shape, ...]
 
 
-class ShapesSource(ImageSource):
-    """One class per colour and kind ("red circle"): that of the largest object. The caption names every object."""
+class ShapesSource(Source):
+    """One class per color and kind ("red circle"): that of the largest object. The caption names every object."""
 
-    class_names = tuple(f"{colour} {kind}" for kind in KINDS for colour in COLOURS)
+    modality: Modality = "image"
+    class_names = tuple(f"{color} {kind}" for kind in KINDS for color in COLORS)
 
     def __init__(self, config: ShapesConfig) -> None:
         self.config = config
@@ -109,7 +111,7 @@ class ShapesSource(ImageSource):
         return f"shapes-{self.config.split}-{index:06d}"
 
     def scene(self, index: int) -> Scene:
-        """The objects of a picture, exactly as they are drawn."""
+        """The objects of an image, exactly as they are drawn."""
         config = self.config
         rng = np.random.default_rng([_VERSION, config.seed, ("train", "test").index(config.split), index])
         background = int(rng.integers(190, 256))
@@ -120,21 +122,21 @@ class ShapesSource(ImageSource):
     def read(self, index: int) -> Sample:
         scene = self.scene(index)
         main = scene.shapes[0]
-        caption = " and ".join(f"a {shape.colour} {shape.kind}" for shape in scene.shapes)
-        label = self.class_names.index(f"{main.colour} {main.kind}")
+        caption = " and ".join(f"a {shape.color} {shape.kind}" for shape in scene.shapes)
+        label = self.class_names.index(f"{main.color} {main.kind}")
         return Sample(self.key(index), read_image(draw(scene, self.config.size)), label=label, caption=caption, objects=len(scene.shapes))
 
 
 def _anywhere(rng: np.random.Generator, count: int, size: int) -> list[Shape]:
-    """Up to `count` shapes; one that finds no free place is left out."""
+    """Up to `count` shapes; one for which no free position is found is dropped."""
     shapes: list[Shape] = []
     for _ in range(count):
         largest = 0.6 * shapes[0].radius if shapes else 0.32 * size
         radius = rng.uniform(0.6, 1.0) * largest
-        kind, colour, angle = _looks(rng)
+        kind, color, angle = _looks(rng)
         for x, y in rng.uniform(radius + 1, size - radius - 1, size=(_PLACING_ATTEMPTS, 2)):
             if all(np.hypot(x - other.x, y - other.y) > radius + other.radius + 2 for other in shapes):
-                shapes.append(Shape(kind, colour, float(x), float(y), float(radius), angle))
+                shapes.append(Shape(kind, color, float(x), float(y), float(radius), angle))
                 break
     return shapes
 
@@ -145,16 +147,16 @@ def _in_cells(rng: np.random.Generator, count: int, size: int, cells: int) -> li
     largest = side / 2 - 0.5  # an outline is smooth over a pixel
     shapes = []
     for cell in rng.permutation(cells**2)[:count]:
-        kind, colour, angle = _looks(rng)
+        kind, color, angle = _looks(rng)
         x, y = (cell % cells + 0.5) * side, (cell // cells + 0.5) * side
-        shapes.append(Shape(kind, colour, float(x), float(y), float(rng.uniform(0.8, 1.0) * largest), angle))
+        shapes.append(Shape(kind, color, float(x), float(y), float(rng.uniform(0.8, 1.0) * largest), angle))
     return sorted(shapes, key=lambda shape: -shape.radius)
 
 
 def _looks(rng: np.random.Generator) -> tuple[str, str, float]:
-    """Kind, colour and angle."""
-    kind, colour = (names[rng.integers(len(names))] for names in (list(KINDS), list(COLOURS)))
-    return kind, colour, float(rng.uniform(0, 2 * np.pi))
+    """Kind, color and angle."""
+    kind, color = (names[rng.integers(len(names))] for names in (list(KINDS), list(COLORS)))
+    return kind, color, float(rng.uniform(0, 2 * np.pi))
 
 
 def draw(scene: Scene, size: int) -> np.ndarray:
@@ -166,7 +168,7 @@ def draw(scene: Scene, size: int) -> np.ndarray:
         cosine, sine = np.cos(shape.angle), np.sin(shape.angle)
         distance = KINDS[shape.kind](cosine * right + sine * down, cosine * down - sine * right, shape.radius)
         covered = np.clip(0.5 - distance, 0, 1)[..., None]
-        pixels += covered * (np.asarray(COLOURS[shape.colour]) - pixels)
+        pixels += covered * (np.asarray(COLORS[shape.color]) - pixels)
     return np.rint(pixels).astype(np.uint8)
 
 

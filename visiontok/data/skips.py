@@ -13,7 +13,7 @@ UNUSABLE = (SignalError, DataError)
 
 @dataclass(frozen=True)
 class Skip:
-    """One sample that was left out.
+    """One sample that could not be used.
 
     Attributes:
         key: the sample's key, or the file's name where no sample could be told from it.
@@ -25,7 +25,7 @@ class Skip:
 
 
 class SkipReport:
-    """What was left out during a run. A sample that is met again, in a later epoch, counts once.
+    """What could not be used during a run. A sample that is met again, in a later epoch, counts once.
 
     Attributes:
         kept: the first `keep` skips, in the order in which they were met.
@@ -38,7 +38,7 @@ class SkipReport:
         self.update(skips)
 
     def __len__(self) -> int:
-        """The number of samples left out."""
+        """The number of samples that could not be used."""
         return len(self._keys)
 
     def update(self, skips: Iterable[Skip]) -> None:

@@ -1,4 +1,4 @@
-"""What every source of labelled pictures offers, whatever it is stored in."""
+"""What every source of signals offers, whatever it is stored in."""
 
 from __future__ import annotations
 
@@ -9,43 +9,60 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from visiontok.base.errors import SignalError
+from visiontok.base.modality import Modality
 from visiontok.data.skips import Skip
+from visiontok.signals import SignalLike
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture.
+    """One signal and what is known about it.
 
     Attributes:
         key: unique within its source, the same on every machine.
-        image: 8-bit RGB; not to be changed in place, it may be cached.
+        signal: what the tokenizer's `Preprocessing` takes: a PIL image, a tensor, an array or a mapping. It may be cached, so it is not to be
+            changed in place.
         label: class, where the source has classes.
         caption: text, where the source has text.
-        objects: how many the picture shows, where that is known.
+        objects: how many the image shows, where that is known.
     """
 
     key: str
-    image: Image.Image
+    signal: SignalLike
     label: int | None = None
     caption: str | None = None
     objects: int | None = None
 
+    @property
+    def image(self) -> Image.Image:
+        """The signal as a decoded image, for what works on images only.
 
-class ImageSource(ABC):
-    """A set of pictures with random access. Reading keeps no file open, so that a source can be used by several threads and processes.
+        Raises:
+            SignalError: if it is none.
+        """
+        if not isinstance(self.signal, Image.Image):
+            raise SignalError(f"{self.key} is a {type(self.signal).__name__}; expected a decoded image")
+        return self.signal
+
+
+class Source(ABC):
+    """A set of signals with random access. Reading keeps no file open, so that a source can be used by several threads and processes.
 
     Attributes:
+        modality: of its signals.
         class_names: one name per label, where they are known.
         skipped: what could not even be indexed, such as the rest of a truncated archive.
     """
 
+    modality: Modality
     class_names: tuple[str, ...] | None = None
     skipped: tuple[Skip, ...] = ()
 
     @property
     @abstractmethod
     def identity(self) -> str:
-        """A fingerprint of the listing (names and sizes, not places on disk) that result files carry: equal sets have equal identities."""
+        """A fingerprint of the listing (names and sizes, not paths) that result files carry: equal sets have equal identities."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -59,7 +76,7 @@ class ImageSource(ABC):
         """Read one sample.
 
         Raises:
-            SignalError: if its picture cannot be used.
+            SignalError: if its signal cannot be used.
             DataError: if its label or its storage is damaged.
         """
 

@@ -1,4 +1,4 @@
-"""The text that goes with a picture, for tokenizers that read one: the source's caption, or a sentence with the name of its class."""
+"""The text that goes with an image, for tokenizers that read one: the source's caption, or a sentence with the name of its class."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pydantic import Field
 
 from visiontok.base.config import Config
 from visiontok.base.errors import DataError
-from visiontok.data.batch import Batch
+from visiontok.data.batch import DataBatch
 from visiontok.data.skips import UNUSABLE
-from visiontok.data.source import ImageSource, Sample
+from visiontok.data.source import Sample, Source
 
 
 class TextsConfig(Config):
@@ -25,11 +25,11 @@ class TextsConfig(Config):
     prompt: str = Field(default="A photo of a {class_name}.", pattern=r"\{class_name\}")
 
 
-def texts_of(source: ImageSource, *, name: str) -> TextsConfig:
-    """Which text goes with a picture where nobody says: the captions that the source has, else a sentence with the name of its class.
+def texts_of(source: Source, *, name: str) -> TextsConfig:
+    """Which text goes with an image by default: the captions that the source has, else a sentence with the name of its class.
 
     Args:
-        source: of the pictures.
+        source: of the images.
         name: of the tokenizer, for the error.
 
     Raises:
@@ -40,7 +40,7 @@ def texts_of(source: ImageSource, *, name: str) -> TextsConfig:
     if source.class_names:
         return TextsConfig(source="class_names")
     raise DataError(
-        f"{name} reads a text with every picture, but these pictures have neither captions nor classes with names: complete the source, or take "
+        f"{name} reads a text with every image, but these images have neither captions nor classes with names: complete the source, or take "
         "another one, such as shapes, which has captions"
     )
 
@@ -53,7 +53,7 @@ class Texts:
         class_names: of the source; None where they are not known.
 
     Raises:
-        DataError: if class names are wanted and the source has none.
+        DataError: if class names are requested and the source has none.
     """
 
     def __init__(self, config: TextsConfig, class_names: tuple[str, ...] | None) -> None:
@@ -61,7 +61,7 @@ class Texts:
             raise DataError("the source names no classes to make texts of; use captions, or a source whose classes have names")
         self._config, self._class_names = config, class_names or ()
 
-    def of(self, batch: Batch) -> list[str]:
+    def of(self, batch: DataBatch) -> list[str]:
         """One text per sample.
 
         Raises:
@@ -81,19 +81,27 @@ class Texts:
         Raises:
             DataError: if it has no caption, or no class with a name.
         """
+        return self.text(sample.key, caption=sample.caption, label=sample.label)
+
+    def text(self, key: str, *, caption: str | None, label: int | None) -> str:
+        """The text of a sample with this key, caption and label.
+
+        Raises:
+            DataError: if it has no caption, or no class with a name.
+        """
         if self._config.source == "captions":
-            if sample.caption is None:
-                raise DataError(f"{sample.key} has no caption; use class names or complete the source")
-            return sample.caption
-        if sample.label is None or sample.label >= len(self._class_names):
-            raise DataError(f"{sample.key} has none of the {len(self._class_names)} named classes")
-        return self._sentence(sample.label)
+            if caption is None:
+                raise DataError(f"{key} has no caption; use class names or complete the source")
+            return caption
+        if label is None or label >= len(self._class_names):
+            raise DataError(f"{key} has none of the {len(self._class_names)} named classes")
+        return self._sentence(label)
 
     def _sentence(self, label: int) -> str:
         return self._config.prompt.replace("{class_name}", self._class_names[label])
 
 
-def _first_caption(source: ImageSource) -> str | None:
+def _first_caption(source: Source) -> str | None:
     """Of the first sample that can be read."""
     for index in range(len(source)):
         try:

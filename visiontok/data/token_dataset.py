@@ -1,8 +1,9 @@
-"""Token sets for training and measuring: random access to the samples of Parquet shards."""
+"""Token sets for training and evaluation: random access to the samples of Parquet shards."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,10 @@ import torch
 from torch import Tensor
 
 from visiontok.base.errors import DataError, TokenError
-from visiontok.data.token_shards import MANIFEST, Manifest, Shard, TokenSetHeader, check_alike
-from visiontok.tokens import TokenLayout, Tokens
+from visiontok.core.identity import TokenizerIdentity
+from visiontok.data.token_shards import MANIFEST, ExtraColumn, Manifest, Shard, TokenSetHeader, check_alike
+from visiontok.tokens import Latents, TokenLayout, Tokens
+from visiontok.tokens.batch import cat_padded
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class TokenBatch:
         keys: B names.
     """
 
-    tokens: Tokens
+    tokens: Tokens | Latents
     labels: Tensor | None
     captions: list[str | None]
     keys: list[str]
@@ -42,6 +45,7 @@ class TokenDataset:
 
     Attributes:
         header: what all shards agree on.
+        layout: of the samples; where it has free axes, at the largest extents that occur.
         labels: (N,) int64; None if any sample has no label.
 
     Raises:
@@ -58,10 +62,15 @@ class TokenDataset:
         self._ends = np.cumsum([shard.rows for shard in self.shards])
         labels = pa.chunked_array([part.label for part in self._parts])
         self.labels = None if labels.null_count else torch.from_numpy(labels.to_numpy().astype(np.int64))
+        self.layout: TokenLayout = self.header.layout
+        extents = [part.extents for part in self._parts if part.extents is not None and len(part.extents)]
+        if extents:
+            self.layout = self.layout.at(np.concatenate(extents).max(axis=0).tolist())
 
     @property
-    def layout(self) -> TokenLayout:
-        return self.header.layout
+    def tokenizer(self) -> TokenizerIdentity:
+        """Whose tokens these are."""
+        return self.header.tokenizer
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -77,33 +86,41 @@ class TokenDataset:
 
         Raises:
             IndexError: for a row outside [0, len).
-            DataError: naming the sample whose ids do not fit the layout.
+            DataError: naming the sample whose tokens do not fit the layout.
         """
         numbers = [int(row) for row in rows]
         wrong = [row for row in numbers if not 0 <= row < len(self)]
         if wrong:
             raise IndexError(f"row {wrong[0]} is outside [0, {len(self)})")
         shards = np.searchsorted(self._ends, numbers, side="right")
-        places = [
-            (self._parts[shard], row - int(self._ends[shard] - len(self._parts[shard].key))) for shard, row in zip(shards, numbers, strict=True)
-        ]
-        keys = [part.key[row].as_py() for part, row in places]
-        samples = [part.tokens.row(row) for part, row in places]
-        positions = None
-        if any(part.positions is not None and part.positions.held[row] for part, row in places):
-            positions = [
-                part.positions.row(row) if part.positions is not None and part.positions.held[row] else torch.arange(len(sample))
-                for (part, row), sample in zip(places, samples, strict=True)
-            ]
+        found = [(self._parts[shard], row - int(self._ends[shard] - len(self._parts[shard].key))) for shard, row in zip(shards, numbers, strict=True)]
+        keys = [part.key[row].as_py() for part, row in found]
         try:
-            tokens = Tokens.from_samples(samples, self.layout, positions=positions)
+            tokens = self._tokens(found)
         except TokenError as error:
             raise DataError(f"the samples {keys[:8]}{' ...' if len(keys) > 8 else ''} do not fit their layout: {error}") from error
         return TokenBatch(
             tokens=tokens,
             labels=None if self.labels is None else self.labels[numbers],
-            captions=[part.caption[row].as_py() for part, row in places],
+            captions=[part.caption[row].as_py() for part, row in found],
             keys=keys,
+        )
+
+    def _tokens(self, found: Sequence[tuple[_Part, int]]) -> Tokens | Latents:
+        """The samples in these rows of parts."""
+        samples = [part.sample(row) for part, row in found]
+        positions = None
+        if any(part.positions is not None and part.positions.held[row] for part, row in found):
+            positions = [
+                part.positions.row(row) if part.positions is not None and part.positions.held[row] else torch.arange(len(sample))
+                for (part, row), sample in zip(found, samples, strict=True)
+            ]
+        extents = [part.extents[row] for part, row in found if part.extents is not None]
+        names = found[0][0].extras if found else {}
+        extras = {name: cat_padded([part.extras[name].sample(row) for part, row in found]) for name in names}
+        batch_class = Latents if self.layout.is_continuous else Tokens
+        return batch_class.from_samples(
+            samples, self.layout, positions=positions, extents=torch.from_numpy(np.stack(extents)) if extents else None, extras=extras
         )
 
 
@@ -120,10 +137,32 @@ class _Lists:
         values = column.values
         if values.null_count:
             raise DataError(f"{path} has a list with a null in it")
-        return cls(values.to_numpy(), column.offsets.to_numpy().astype(np.int64), column.is_valid().to_numpy(zero_copy_only=False))
+        return cls(
+            values.to_numpy(zero_copy_only=False),
+            column.offsets.to_numpy().astype(np.int64),
+            column.is_valid().to_numpy(zero_copy_only=False),
+        )
+
+    @property
+    def counts(self) -> np.ndarray:
+        return np.diff(self.offsets)
 
     def row(self, row: int) -> Tensor:
-        return torch.from_numpy(self.values[self.offsets[row] : self.offsets[row + 1]].astype(np.int64))
+        """Its values; integers as int64."""
+        values = self.values[self.offsets[row] : self.offsets[row + 1]]
+        return torch.from_numpy(values.astype(np.int64 if values.dtype.kind in "iu" else values.dtype))
+
+
+@dataclass(frozen=True)
+class _Extra:
+    """The column of one extra."""
+
+    lists: _Lists
+    column: ExtraColumn
+
+    def sample(self, row: int) -> Tensor:
+        """(1, *shape)."""
+        return self.lists.row(row).to(getattr(torch, self.column.dtype)).reshape(1, *self.column.shape)
 
 
 @dataclass(frozen=True)
@@ -133,8 +172,16 @@ class _Part:
     key: pa.Array
     label: pa.Array
     caption: pa.Array
-    tokens: _Lists
+    data: _Lists
+    width: int | None  # of a latent; None for tokens
     positions: _Lists | None
+    extents: np.ndarray | None
+    extras: Mapping[str, _Extra]
+
+    def sample(self, row: int) -> Tensor:
+        """(L,) int64 tokens, or (L, D) latents."""
+        values = self.data.row(row)
+        return values if self.width is None else values.reshape(-1, self.width)
 
     @classmethod
     def read(cls, shard: Shard) -> _Part:
@@ -142,19 +189,58 @@ class _Part:
             table = pq.read_table(shard.path, use_threads=False, memory_map=False).combine_chunks()
         except (OSError, pa.ArrowInvalid) as error:
             raise DataError(f"{shard.path} is damaged: {error}. Delete it and make it again") from error
+        layout, path = shard.header.layout, shard.path
         columns = {name: _whole(table.column(name)) for name in table.column_names}
-        missing = {"key", "label", "caption", "tokens"} - set(columns)
+        data_name = "latents" if layout.is_continuous else "tokens"
+        extras = shard.extras if shard.rows else {}
+        needed = {"key", "label", "caption", data_name, *(f"extra_{name}" for name in extras)}
+        needed |= ({"positions"} if layout.ragged else set()) | ({"extents"} if layout.is_variable else set())
+        missing = needed - set(columns)
         if missing:
-            raise DataError(f"{shard.path} lacks the columns {sorted(missing)}; it has {table.column_names}")
-        tokens = _Lists.read(columns["tokens"], shard.path)
-        layout, counts = shard.header.layout, np.diff(tokens.offsets)
-        least = 0 if layout.ragged or layout.prefixes != "none" else layout.length
-        wrong = np.flatnonzero((counts < least) | (counts > layout.length) | ~tokens.held)
-        if len(wrong):
-            row = int(wrong[0])
-            raise DataError(f"{shard.path}, row {row} ({columns['key'][row]}): {counts[row]} ids where the layout has {layout.length}")
-        positions = _Lists.read(columns["positions"], shard.path) if "positions" in columns else None
-        return cls(columns["key"], columns["label"], columns["caption"], tokens, positions)
+            raise DataError(f"{path} lacks the columns {sorted(missing)}; it has {table.column_names}")
+        data = _Lists.read(columns[data_name], path)
+        extents = _extents(_Lists.read(columns["extents"], path), layout, path) if layout.is_variable else None
+        _check_counts(data, layout, extents, columns["key"], path)
+        return cls(
+            columns["key"],
+            columns["label"],
+            columns["caption"],
+            data,
+            layout.segments[0].channels,
+            _Lists.read(columns["positions"], path) if layout.ragged else None,
+            extents,
+            {name: _extra(name, extra, _Lists.read(columns[f"extra_{name}"], path), path) for name, extra in extras.items()},
+        )
+
+
+def _extents(lists: _Lists, layout: TokenLayout, path: Path) -> np.ndarray:
+    """(N, E) int64."""
+    axes = len(layout.extents)
+    if bool((lists.counts != axes).any()):
+        raise DataError(f"{path}: the extents of every sample must be {axes} numbers")
+    extents = lists.values[lists.offsets[0] :][: axes * len(lists.held)].reshape(-1, axes).astype(np.int64)
+    wrong = np.flatnonzero((extents < np.where(layout.has_free_axis, 1, layout.extents)).any(axis=1))
+    if len(wrong):
+        raise DataError(f"{path}, row {wrong[0]}: extents {extents[wrong[0]].tolist()} are none of a layout with {layout.extents}")
+    return extents
+
+
+def _check_counts(data: _Lists, layout: TokenLayout, extents: np.ndarray | None, keys: pa.Array, path: Path) -> None:
+    """Every row holds as many values as its extents ask for, or fewer where samples may be shorter."""
+    full = np.full(len(data.held), layout.length) if extents is None else layout.lengths_at(extents)
+    width = layout.segments[0].channels or 1
+    counts, rest = np.divmod(data.counts, width)
+    least = 0 if layout.ragged or layout.prefixes != "none" else full
+    wrong = np.flatnonzero((counts < least) | (counts > full) | (rest > 0) | ~data.held)
+    if len(wrong):
+        row = int(wrong[0])
+        raise DataError(f"{path}, row {row} ({keys[row]}): {data.counts[row]} values where its layout has {full[row] * width}")
+
+
+def _extra(name: str, column: ExtraColumn, lists: _Lists, path: Path) -> _Extra:
+    if bool((lists.counts != math.prod(column.shape)).any()) or not isinstance(getattr(torch, column.dtype, None), torch.dtype):
+        raise DataError(f"{path}: the extra {name!r} does not hold values of shape {column.shape} and type {column.dtype}")
+    return _Extra(lists, column)
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,31 +19,20 @@ import visiontok
 from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError, DataError
 from visiontok.base.files import replacing
-from visiontok.tokens import TokenLayout, Tokens
+from visiontok.core.identity import TokenizerIdentity
+from visiontok.tokens import Latents, TokenLayout, Tokens
 
 MANIFEST = "manifest.json"
 _INTEGERS = (np.uint8, np.uint16, np.uint32, np.int64)
-
-
-class TokenizerIdentity(Config):
-    """Which weights made the tokens.
-
-    Attributes:
-        name: as `from_pretrained` was given it.
-        revision: of the hub repository; None where there is none.
-        weights_sha256: of every parameter and buffer, by name.
-    """
-
-    name: str
-    revision: str | None = None
-    weights_sha256: str
+_STORED_AS = {"bfloat16": "float32", "float16": "float32"}  # Parquet readers have neither
+_MOST_VALUES = 2**31 - 1  # of one column of a shard: Arrow's lists count with 32 bits
 
 
 class TokenSetHeader(Config):
     """What all shards of a token set agree on; each value is one entry of the schema metadata.
 
     Attributes:
-        layout: of the tokens.
+        layout: of the tokens or latents; of a kind with free axes, at any extent.
         tokenizer: that made them.
         source: what was tokenized, and how it was cut into shards.
         class_names: names of the labels 0, 1, ...; empty where labels have none.
@@ -54,8 +44,23 @@ class TokenSetHeader(Config):
     class_names: tuple[str, ...] = ()
 
     def differences(self, other: TokenSetHeader) -> list[str]:
-        """One line per value that differs: where it stands, what it is here and what it is in `other`."""
-        return _differences("", self.to_dict(), other.to_dict())
+        """One line per value that differs: where it stands, what it is here and what it is in `other`. Extents of one kind of layout may differ."""
+        mine, others = self.to_dict(), other.to_dict()
+        if is_same_kind(self.layout, other.layout):
+            del mine["layout"], others["layout"]
+        return _differences("", mine, others)
+
+
+class ExtraColumn(Config):
+    """What a shard knows of one extra of its samples.
+
+    Attributes:
+        dtype: as PyTorch names it, without its module.
+        shape: of one sample; the column holds its values row-major.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
 
 
 class Manifest(Config):
@@ -81,6 +86,7 @@ class Shard:
     path: Path
     header: TokenSetHeader
     rows: int
+    extras: Mapping[str, ExtraColumn]
     notes: Mapping[str, Any]
 
     @classmethod
@@ -99,16 +105,18 @@ class Shard:
         try:
             values = {name: json.loads(entries[f"visiontok.{name}"]) for name in TokenSetHeader.model_fields}
             notes = json.loads(entries["visiontok.notes"])
-            return cls(path, TokenSetHeader.parse(values, source=str(path)), metadata.num_rows, notes)
-        except (KeyError, json.JSONDecodeError, ConfigError) as error:
+            extras = {name: ExtraColumn.parse(value) for name, value in json.loads(entries["visiontok.extras"]).items()}
+            return cls(path, TokenSetHeader.parse(values, source=str(path)), metadata.num_rows, extras, notes)
+        except (KeyError, AttributeError, json.JSONDecodeError, ConfigError) as error:
             raise DataError(f"{path} is a Parquet file, but its metadata describes no visiontok tokens: {error}") from error
 
 
 class TokenShardWriter:
-    """Writes a token set into a folder: `part-00000.parquet`, `part-00001.parquet`, ..., then the manifest. Every file is whole or absent.
+    """Writes a token set into a folder: `part-00000.parquet`, `part-00001.parquet`, ..., then the manifest. Every file is complete or absent.
 
-    Columns: key (string), label (int64 or null), caption (string or null), tokens (list of the smallest integers that hold the layout's ids)
-    and, for ragged layouts, positions (list of storage places; null where a sample's ids are its first ones).
+    Columns: key (string), label (int64 or null), caption (string or null), and tokens (list of the smallest integers that hold the layout's
+    indices) or latents (list of float32, row-major); for ragged layouts, positions (list of storage positions; null where a sample's tokens are
+    its first ones); for layouts with free axes, extents (list of integers); for each of the tokens' extras, extra_NAME (list of its values).
 
     Args:
         folder: made if it is missing.
@@ -118,17 +126,8 @@ class TokenShardWriter:
     def __init__(self, folder: str | Path, header: TokenSetHeader) -> None:
         self.folder = Path(folder)
         self.header = header
-        layout = header.layout
-        columns = [
-            pa.field("key", pa.string(), nullable=False),
-            pa.field("label", pa.int64()),
-            pa.field("caption", pa.string()),
-            pa.field("tokens", pa.list_(_smallest(int(layout.vocab_sizes.max()) - 1)), nullable=False),
-        ]
-        if layout.ragged:
-            columns.append(pa.field("positions", pa.list_(_smallest(layout.length - 1))))
-        metadata = {f"visiontok.{name}": json.dumps(value) for name, value in header.to_dict().items()}
-        self._schema = pa.schema(columns, metadata={**metadata, "visiontok.version": visiontok.__version__})
+        self._metadata = {f"visiontok.{name}": json.dumps(value) for name, value in header.to_dict().items()}
+        self._metadata["visiontok.version"] = visiontok.__version__
 
     def path(self, number: int) -> Path:
         """Where shard `number` lies."""
@@ -137,7 +136,7 @@ class TokenShardWriter:
     def write(
         self,
         number: int,
-        tokens: Tokens,
+        tokens: Tokens | Latents,
         *,
         keys: Sequence[str],
         labels: Sequence[int | None] | None = None,
@@ -155,27 +154,28 @@ class TokenShardWriter:
             notes: kept in the shard's metadata, as `Shard.notes`.
 
         Raises:
-            DataError: if the tokens have another layout than the header, or the columns differ in length.
-            TokenError: if an id is out of range.
+            DataError: if the tokens have another kind of layout than the header, the columns differ in length, or one holds too many values.
+            TokenError: if an index is out of range.
         """
-        if tokens.layout != self.header.layout:
+        if not is_same_kind(tokens.layout, self.header.layout):
             raise DataError(f"the tokens have the layout {tokens.layout}, the header of this set {self.header.layout}")
         missing = [None] * len(tokens)
-        columns = {"key": keys, "label": missing if labels is None else labels, "caption": missing if captions is None else captions}
-        for name, values in columns.items():
+        given = {"key": keys, "label": missing if labels is None else labels, "caption": missing if captions is None else captions}
+        for name, values in given.items():
             if len(values) != len(tokens):
                 raise DataError(f"{len(tokens)} samples were given with {len(values)} values of {name!r}")
         tokens.validate()
-        arrays = [pa.array(values, self._schema.field(name).type) for name, values in columns.items()]
-        arrays.append(_lists(tokens.indices, tokens.mask, self._schema.field("tokens").type))
-        if self.header.layout.ragged:
-            kind = self._schema.field("positions").type
-            arrays.append(pa.nulls(len(tokens), kind) if tokens.positions is None else _lists(tokens.positions, tokens.mask, kind))
-        metadata = {**self._schema.metadata, b"visiontok.notes": json.dumps(dict(notes or {})).encode()}
-        schema = self._schema.with_metadata(metadata)
+        kinds = {"key": pa.string(), "label": pa.int64(), "caption": pa.string()}
+        columns = {name: pa.array(values, kinds[name]) for name, values in given.items()}
+        columns |= _token_columns(tokens)
+        extras = {name: ExtraColumn(dtype=_dtype_name(value), shape=tuple(value.shape[1:])) for name, value in tokens.extras.items()}
+        columns |= {f"extra_{name}": _extra(name, value, extras[name]) for name, value in tokens.extras.items()}
+        about = {"visiontok.extras": {name: extra.to_dict() for name, extra in extras.items()}, "visiontok.notes": dict(notes or {})}
+        fields = [pa.field(name, column.type, nullable=name not in ("key", "tokens", "latents")) for name, column in columns.items()]
+        schema = pa.schema(fields, metadata={**self._metadata, **{name: json.dumps(value) for name, value in about.items()}})
         with replacing(self.path(number)) as temporary, pq.ParquetWriter(temporary, schema) as writer:
             if len(tokens):  # an empty shard has no row group at all: `datasets` fails on an empty one
-                writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+                writer.write_table(pa.Table.from_arrays(list(columns.values()), schema=schema))
         return self.path(number)
 
     def finish(self, *, skipped: int = 0) -> Manifest:
@@ -195,25 +195,72 @@ class TokenShardWriter:
         return manifest
 
 
+def is_same_kind(one: TokenLayout, other: TokenLayout) -> bool:
+    """Whether tokens of both layouts can lie in one set: they may differ in extent only."""
+    return one.accepts(other) and other.accepts(one)
+
+
 def check_alike(header: TokenSetHeader, shards: Sequence[Shard]) -> None:
-    """Shards of one set have one header.
+    """Shards of one set have one header, but for the extents of its layout, and the same extras.
 
     Raises:
         DataError: naming the first shard that has another one and every value that differs.
     """
+    extras: dict[str, tuple[str, int]] | None = None
     for shard in shards:
         different = shard.header.differences(header)
+        found = {name: (extra.dtype, len(extra.shape)) for name, extra in shard.extras.items()}
+        if extras is not None and shard.rows and found != extras:
+            different.append(f"the extras are {sorted(found)} there and {sorted(extras)} here, or of other types")
         if different:
             raise DataError(f"{shard.path} belongs to another token set: " + "; ".join(different))
+        extras = found if shard.rows else extras
 
 
-def _differences(place: str, mine: JsonValue, other: JsonValue) -> list[str]:
+def _token_columns(tokens: Tokens | Latents) -> dict[str, pa.Array]:
+    layout, lengths = tokens.layout, tokens.sample_lengths.cpu().numpy()
+    if isinstance(tokens, Latents):
+        columns = {"latents": _lists(tokens.values[tokens.mask].float(), lengths * tokens.values.shape[2], pa.float32())}
+    else:
+        columns = {"tokens": _lists(tokens.indices[tokens.mask], lengths, _smallest(int(layout.vocab_sizes.max()) - 1))}
+    if layout.ragged:
+        kind = pa.uint32() if layout.is_variable else _smallest(layout.length - 1)
+        columns["positions"] = (
+            pa.nulls(len(tokens), pa.list_(kind)) if tokens.positions is None else _lists(tokens.positions[tokens.mask], lengths, kind)
+        )
+    if layout.is_variable:
+        columns["extents"] = _lists(tokens.sample_extents, np.full(len(tokens), len(layout.extents)), pa.uint32())
+    return columns
+
+
+def _extra(name: str, value: torch.Tensor, column: ExtraColumn) -> pa.ListArray:
+    try:
+        stored = value.to(getattr(torch, _STORED_AS.get(column.dtype, column.dtype)))
+        return _lists(stored, np.full(len(value), math.prod(column.shape)), pa.from_numpy_dtype(stored.cpu().numpy().dtype))
+    except (TypeError, pa.ArrowException) as error:
+        raise DataError(f"the extra {name!r} has the type {column.dtype}, which cannot be stored: {error}") from error
+
+
+def _dtype_name(value: torch.Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
+
+
+def _lists(values: torch.Tensor, counts: np.ndarray, kind: pa.DataType) -> pa.ListArray:
+    """A list column: the next `counts` values of a flattened tensor in every row."""
+    ends = np.cumsum(counts)
+    if len(ends) and ends[-1] > _MOST_VALUES:
+        raise DataError(f"a shard holds {ends[-1]} values in one column, more than {_MOST_VALUES}: choose a smaller shard size")
+    flat = pa.array(values.detach().flatten().cpu().numpy()).cast(kind)
+    return pa.ListArray.from_arrays(np.concatenate([[0], ends]).astype(np.int32), flat)
+
+
+def _differences(path: str, mine: JsonValue, other: JsonValue) -> list[str]:
     if isinstance(mine, dict) and isinstance(other, dict):
         found = []
         for key in sorted({*mine, *other}):
-            found += _differences(f"{place}.{key}" if place else key, mine.get(key), other.get(key))
+            found += _differences(f"{path}.{key}" if path else key, mine.get(key), other.get(key))
         return found
-    return [] if mine == other else [f"{place} is {_short(mine)} there and {_short(other)} here"]
+    return [] if mine == other else [f"{path} is {_short(mine)} there and {_short(other)} here"]
 
 
 def _short(value: JsonValue) -> str:
@@ -223,9 +270,3 @@ def _short(value: JsonValue) -> str:
 
 def _smallest(largest: int) -> pa.DataType:
     return pa.from_numpy_dtype(next(kind for kind in _INTEGERS if largest <= np.iinfo(kind).max))
-
-
-def _lists(rows: torch.Tensor, mask: torch.Tensor, kind: pa.ListType) -> pa.ListArray:
-    """A list column of the held values of every row."""
-    ends = torch.cumsum(mask.sum(dim=1), dim=0).cpu().numpy()
-    return pa.ListArray.from_arrays(np.concatenate([[0], ends]).astype(np.int32), pa.array(rows[mask].cpu().numpy()).cast(kind.value_type), type=kind)

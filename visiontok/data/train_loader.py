@@ -10,42 +10,45 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from pydantic import Field
+from torch import Tensor
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError, DataError
-from visiontok.data.batch import Batch, make_batch
+from visiontok.base.modality import AXES
+from visiontok.data.batch import DataBatch, make_batch
 from visiontok.data.cache import CachedSource
-from visiontok.data.crops import CenterCrop, Crop
+from visiontok.data.crops import CenterCrop, Crop, RandomScaleCrop
 from visiontok.data.plan import BatchPlan, augmentation_rng
 from visiontok.data.prefetch import prefetch
 from visiontok.data.skips import UNUSABLE, Skip, SkipReport
-from visiontok.data.source import ImageSource, Sample
-from visiontok.signals import ImagePreprocessing
+from visiontok.data.source import Sample, Source
+from visiontok.signals import ImagePreprocessing, Preprocessing, SignalBatch, SignalLike
 
 _MOST_REPLACEMENTS = 1000
 
 
 class LoaderConfig(Config):
-    """How pictures become training batches.
+    """How signals become training batches.
 
     Attributes:
-        image_size: side of the square that the model takes.
         batch_size: samples per step, over all processes.
-        crop: what is cut out of a picture.
-        flip: mirror half of the samples.
-        permute_colours: exchange red, green and blue in an order drawn for every sample, for sets too small to hold every colour.
+        size: what is cut out of every signal: one number for the side of the square of images and frames, the samples of sound or the vectors of a
+            feature sequence; or one number per axis. None leaves signals as the preprocessing gives them.
+        crop: where it is cut out. Decoded images are also resized to it; other signals keep their scale, and those that are shorter stay whole.
+        flip: mirror half of the samples (images and video).
+        permute_colors: exchange red, green and blue in an order drawn for every sample, for sets too small to hold every color.
         interpolation: of every resize, always with antialiasing.
         seed: of the order and of the augmentation.
         shuffle: a new order every epoch.
         num_workers: processes that prepare batches; 0 prepares them in the training process.
-        cache_bytes: memory for pictures that stay decoded (and resized, where the crop allows it) between epochs, over all workers.
+        cache_bytes: memory for signals that stay decoded (and resized, where the crop allows it) between epochs, over all workers.
     """
 
-    image_size: Annotated[int, Field(gt=0)]
-    batch_size: Annotated[int, Field(gt=0)]
+    batch_size: Positive
+    size: Positive | tuple[Positive, ...] | None = None
     crop: Crop = CenterCrop()
     flip: bool = False
-    permute_colours: bool = False
+    permute_colors: bool = False
     interpolation: Literal["bicubic", "bilinear", "lanczos"] = "bicubic"
     seed: Annotated[int, Field(ge=0)] = 0
     shuffle: bool = True
@@ -64,21 +67,32 @@ class TrainLoader:
         report: what could not be used so far.
     """
 
-    def __init__(self, source: ImageSource, config: LoaderConfig, *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, source: Source, config: LoaderConfig, *, preprocessing: Preprocessing, rank: int = 0, world_size: int = 1) -> None:
         """Share `rank` of `world_size` of every global batch is loaded.
 
+        Args:
+            source: of the signals.
+            config: batches and augmentation.
+            preprocessing: of the model; it takes signals after augmentation.
+            rank: of this process.
+            world_size: number of processes.
+
         Raises:
-            ConfigError: if the batch cannot be divided evenly.
+            ConfigError: if the batch cannot be divided evenly, or the size or the augmentation is not one of the source's modality.
             DataError: if the source is empty.
         """
         if config.batch_size % world_size or not 0 <= rank < world_size:
-            raise ConfigError(f"batch_size {config.batch_size} does not divide into {world_size} processes (this one is number {rank})")
+            raise ConfigError(f"batch_size {config.batch_size} does not divide into {world_size} processes (this is rank {rank})")
         if not len(source):
             raise DataError("the source holds no sample")
+        self._window = _window(config.size, source.modality)
+        _check_augmentation(config, source.modality)
         self.plan = BatchPlan(len(source), config.batch_size, seed=config.seed, shuffle=config.shuffle)
         self.report = SkipReport(source.skipped)
         self._config = config
-        self._resizing = ImagePreprocessing(size=config.image_size, interpolation=config.interpolation)
+        self._preprocessing = preprocessing
+        self._side = self._window[-1] if source.modality == "image" and self._window is not None else None
+        self._resizing = ImagePreprocessing(size=self._side, interpolation=config.interpolation)
         self._source = CachedSource(source, self._prepare, max_bytes=config.cache_bytes // max(config.num_workers, 1))
         share = config.batch_size // world_size
         self._share = slice(rank * share, (rank + 1) * share)
@@ -88,7 +102,7 @@ class TrainLoader:
         """Steps in which every sample is seen once."""
         return self.plan.num_samples / self.plan.batch_size
 
-    def batches(self, start_step: int = 0) -> Iterator[Batch]:
+    def batches(self, start_step: int = 0) -> Iterator[DataBatch]:
         """The batches of steps `start_step`, `start_step + 1`, ... without end.
 
         Raises:
@@ -98,34 +112,91 @@ class TrainLoader:
             self.report.update(batch.skipped)
             yield batch
 
-    def _make(self, step: int) -> Batch:
-        pixels, samples, indices = [], [], []
+    def _make(self, step: int) -> DataBatch:
+        signals, samples, indices = [], [], []
         skipped: list[Skip] = []
         for epoch, index in self.plan.slots(step)[self._share]:
-            sample, square, used = self._usable(epoch, index, skipped)
-            pixels.append(square)
+            sample, signal, used = self._usable(epoch, index, skipped)
+            signals.append(signal)
             samples.append(sample)
             indices.append(used)
-        images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous().float() / 255
-        return make_batch(images, samples, indices, step=step, skipped=skipped)
+        return make_batch(SignalBatch.stack(signals), samples, indices, step=step, skipped=skipped)
 
-    def _usable(self, epoch: int, index: int, skipped: list[Skip]) -> tuple[Sample, np.ndarray, int]:
-        """The sample, its crop (S, S, 3) and its index; or those of the next sample that can be used."""
+    def _usable(self, epoch: int, index: int, skipped: list[Skip]) -> tuple[Sample, Tensor, int]:
+        """The sample, its augmented signal (C, *axes) and its index; or those of the next sample that can be used."""
         tries = min(len(self._source), _MOST_REPLACEMENTS)
-        for place in range(index, index + tries):
-            candidate = place % len(self._source)
+        for offset in range(tries):
+            candidate = (index + offset) % len(self._source)
             try:
                 sample = self._source.read(candidate)
-                return sample, self._cut(sample.image, augmentation_rng(self._config.seed, epoch, index)), candidate
+                return sample, self._augmented(sample.signal, augmentation_rng(self._config.seed, epoch, index)), candidate
             except UNUSABLE as error:
                 skipped.append(Skip(self._source.key(candidate), str(error)))
         raise DataError(f"none of {tries} samples in a row can be used; the last: {skipped[-1].reason}")
 
-    def _prepare(self, image: Image.Image) -> Image.Image:
-        return self._config.crop.prepare(image, self._config.image_size, self._resizing)
+    def _prepare(self, signal: SignalLike) -> SignalLike:
+        """What is the same in every epoch."""
+        if not isinstance(signal, Image.Image) or self._side is None:
+            return signal
+        return self._config.crop.prepare(signal, self._side, self._resizing)
 
-    def _cut(self, prepared: Image.Image, rng: np.random.Generator) -> np.ndarray:
-        square = self._config.crop.cut(prepared, self._config.image_size, self._resizing, rng)
+    def _augmented(self, prepared: SignalLike, rng: np.random.Generator) -> Tensor:
+        """(C, *axes)."""
+        if isinstance(prepared, Image.Image):
+            return self._augmented_image(prepared, rng)
+        (values,) = self._preprocessing([prepared])
+        if self._window is not None:
+            values = values[_cut(values.shape[1:], self._window, rng, at_center=isinstance(self._config.crop, CenterCrop))]
+        if self._config.flip and rng.random() < 0.5:
+            values = values.flip(-1)
+        return values[torch.from_numpy(rng.permutation(3))] if self._config.permute_colors else values
+
+    def _augmented_image(self, prepared: Image.Image, rng: np.random.Generator) -> Tensor:
+        """The same for decoded images, on their 8-bit values."""
+        image = prepared if self._side is None else self._config.crop.cut(prepared, self._side, self._resizing, rng)
         mirrored = self._config.flip and rng.random() < 0.5
-        pixels = np.asarray(ImageOps.mirror(square) if mirrored else square)
-        return pixels[:, :, rng.permutation(3)] if self._config.permute_colours else pixels
+        pixels = np.asarray(ImageOps.mirror(image) if mirrored else image)
+        pixels = pixels[:, :, rng.permutation(3)] if self._config.permute_colors else pixels
+        if self._side is None:
+            (values,) = self._preprocessing([Image.fromarray(np.ascontiguousarray(pixels))])
+        else:  # as a tensor, which keeps its size where the model takes any
+            (values,) = self._preprocessing([torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))])
+        return values
+
+
+def _window(size: int | tuple[int, ...] | None, modality: str) -> tuple[int | None, ...] | None:
+    """The units to cut along each axis, None for all.
+
+    Raises:
+        ConfigError: if the size has not one number per axis.
+    """
+    axes = AXES[modality]
+    if size is None:
+        return None
+    if isinstance(size, int):
+        return tuple(None if axis == "frames" else size for axis in axes)
+    if len(size) != len(axes) or (modality == "image" and size[0] != size[1]):
+        raise ConfigError(f"size {size} does not fit {modality}: give one number, or one for each of {', '.join(axes)}; images are cut to squares")
+    return size
+
+
+def _check_augmentation(config: LoaderConfig, modality: str) -> None:
+    """Raises ConfigError for what is defined for images only."""
+    has_width = "width" in AXES[modality]
+    for name, refused in (
+        ("flip", config.flip and not has_width),
+        ("permute_colors", config.permute_colors and not has_width),
+        ("crop random_scale", isinstance(config.crop, RandomScaleCrop) and modality != "image"),
+    ):
+        if refused:
+            raise ConfigError(f"{name} is an augmentation of images; this source holds {modality}")
+
+
+def _cut(shape: tuple[int, ...], window: tuple[int | None, ...], rng: np.random.Generator, *, at_center: bool) -> tuple[slice, ...]:
+    """One slice per axis, and one for the channels before."""
+    slices = [slice(None)]
+    for extent, size in zip(shape, window, strict=True):
+        spare = 0 if size is None else max(extent - size, 0)
+        start = spare // 2 if at_center else int(rng.integers(spare + 1))
+        slices.append(slice(start, extent if size is None else min(start + size, extent)))
+    return tuple(slices)

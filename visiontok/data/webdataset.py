@@ -15,19 +15,20 @@ import numpy as np
 
 from visiontok.base.config import Config
 from visiontok.base.errors import DataError
+from visiontok.base.modality import Modality
 from visiontok.data.shard_names import expand_shards
 from visiontok.data.skips import Skip
-from visiontok.data.source import ImageSource, Sample, fingerprint
+from visiontok.data.source import Sample, Source, fingerprint
 from visiontok.signals.image_reading import MAX_BYTES, read_image
 
-_PICTURES = ("jpg", "jpeg", "png", "webp")
+_IMAGES = ("jpg", "jpeg", "png", "webp")
 _COMPANIONS = ("cls", "txt", "json")
 
 
 class WebDatasetConfig(Config):
     """Uncompressed tar shards.
 
-    Members that follow each other and share a name up to its first dot form a sample: one picture (.jpg, .jpeg, .png or .webp), and where there
+    Members that follow each other and share a name up to its first dot form a sample: one image (.jpg, .jpeg, .png or .webp), and where there
     are any, .cls (the label, a whole number), .txt (the caption) and .json (an object, of which "label" or "cls", if it is a whole number, and
     "caption" or "text" are read; .cls and .txt win over it).
 
@@ -39,13 +40,15 @@ class WebDatasetConfig(Config):
     path: str
 
 
-class WebDatasetSource(ImageSource):
-    """Every sample of every shard; the members' places are read once, their bytes when they are asked for. Keys are `shard/name`."""
+class WebDatasetSource(Source):
+    """Every sample of every shard; the members' byte ranges are read once, their bytes when they are asked for. Keys are `shard/name`."""
+
+    modality: Modality = "image"
 
     def __init__(self, config: WebDatasetConfig) -> None:
         self._shards = expand_shards(config.path, ".tar")
-        # One flat array of (offset, size) pairs, since sets have millions of samples: picture, .cls, .txt, .json; offset -1 where there is none.
-        self._places = array("q")
+        # One flat array of (offset, size) pairs, since sets have millions of samples: image, .cls, .txt, .json; offset -1 where there is none.
+        self._spans = array("q")
         self._stems: list[str] = []
         self._suffixes: list[str] = []
         self._shard_of = array("l")
@@ -56,16 +59,16 @@ class WebDatasetSource(ImageSource):
                 self._suffixes.append(suffix)
                 self._shard_of.append(number)
                 for part in (suffix, *_COMPANIONS):
-                    self._places.extend(parts.get(part, (-1, 0)))
+                    self._spans.extend(parts.get(part, (-1, 0)))
         self.skipped = tuple(skipped)
         if not self._stems:
             reasons = f" ({skipped[0].reason})" if skipped else ""
-            raise DataError(f"{config.path!r} holds no sample with a picture{reasons}; expected members such as 000001.jpg and 000001.cls")
+            raise DataError(f"{config.path!r} holds no sample with an image{reasons}; expected members such as 000001.jpg and 000001.cls")
 
     @cached_property
     def identity(self) -> str:
         keys = (f"{self.key(index)}.{self._suffixes[index]}" for index in range(len(self)))
-        return fingerprint("webdataset", len(self), (*keys, np.asarray(self._places).astype("<i8").tobytes()))
+        return fingerprint("webdataset", len(self), (*keys, np.asarray(self._spans).astype("<i8").tobytes()))
 
     def __len__(self) -> int:
         return len(self._stems)
@@ -75,17 +78,17 @@ class WebDatasetSource(ImageSource):
 
     def read(self, index: int) -> Sample:
         name = f"{self._shards[self._shard_of[index]]}:{self._stems[index]}"
-        picture, label_file, text_file, json_file = (self._part(index, part, name) for part in range(4))
+        image, label_file, text_file, json_file = (self._part(index, part, name) for part in range(4))
         label, caption = (None, None) if json_file is None else _from_json(json_file, f"{name}.json")
         if label_file is not None:
             label = _label(label_file, f"{name}.cls")
         if text_file is not None:
             caption = text_file.decode("utf-8", errors="replace").strip()
-        return Sample(self.key(index), read_image(picture or b"", name=f"{name}.{self._suffixes[index]}"), label=label, caption=caption)
+        return Sample(self.key(index), read_image(image or b"", name=f"{name}.{self._suffixes[index]}"), label=label, caption=caption)
 
     def _part(self, index: int, part: int, name: str) -> bytes | None:
-        place = 2 * (index * (1 + len(_COMPANIONS)) + part)
-        offset, size = self._places[place], self._places[place + 1]
+        start = 2 * (index * (1 + len(_COMPANIONS)) + part)
+        offset, size = self._spans[start], self._spans[start + 1]
         if offset < 0:
             return None
         name = f"{name}.{(self._suffixes[index], *_COMPANIONS)[part]}"
@@ -103,14 +106,14 @@ class WebDatasetSource(ImageSource):
 
 
 def _samples(shard: Path, skipped: list[Skip]) -> Iterator[tuple[str, str, dict[str, tuple[int, int]]]]:
-    """(name, suffix of the picture, places by suffix) of the samples of a shard; what is not a sample is added to `skipped`."""
+    """(name, suffix of the image, byte ranges by suffix) of the samples of a shard; what is not a sample is added to `skipped`."""
     for stem, members in groupby(_members(shard, skipped), key=lambda member: member[0]):
-        parts = {suffix: place for _, suffix, place in members}
-        pictures = [suffix for suffix in _PICTURES if suffix in parts]
-        if len(pictures) == 1:
-            yield stem, pictures[0], parts
+        parts = {suffix: span for _, suffix, span in members}
+        images = [suffix for suffix in _IMAGES if suffix in parts]
+        if len(images) == 1:
+            yield stem, images[0], parts
         else:
-            found = f"{len(pictures)} pictures" if pictures else "no picture"
+            found = f"{len(images)} images" if images else "no image"
             skipped.append(Skip(f"{shard.stem}/{stem}", f"{shard}:{stem} has {found} among its members ({', '.join(sorted(parts))})"))
 
 

@@ -1,7 +1,7 @@
-"""The demo: the whole way from pictures to tokens to new pictures, on data that comes with the library."""
+"""The demo: tokenizer, tokens, generator and evaluation in one run, on data that comes with the library."""
 
-from visiontok.demo.bars import Bar
 from visiontok.demo.run import DemoOutcome, run_demo
 from visiontok.demo.settings import DemoConfig
+from visiontok.demo.targets import Target
 
-__all__ = ["Bar", "DemoConfig", "DemoOutcome", "run_demo"]
+__all__ = ["DemoConfig", "DemoOutcome", "Target", "run_demo"]

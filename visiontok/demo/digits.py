@@ -1,4 +1,4 @@
-"""The chain on handwritten digits: train a tokenizer, measure it, tokenize, train a generator, sample, measure the samples."""
+"""The pipeline on handwritten digits: train and evaluate a tokenizer, tokenize, train and evaluate a generator."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from visiontok.core.identity import identify
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import EvalLoader, open_source
-from visiontok.data.tokenizing import identify, tokenize_source
+from visiontok.data.tokenizing import tokenize_source
 from visiontok.demo.settings import DemoConfig
 from visiontok.demo.stages import Stages
 from visiontok.evaluation import GenerationSuite, Result, evaluate_samples, evaluate_suite, load_suite
@@ -32,18 +33,18 @@ Curve: TypeAlias = tuple[list[float], list[float]]
 
 @dataclass(frozen=True, eq=False)
 class Digits:
-    """What the chain leaves behind.
+    """Models, samples and results of the pipeline.
 
     Attributes:
         tokenizer: trained.
-        images, labels: held-out scans (B, 3, S, S) in [0, 1] and their classes (B,).
-        tokens: of the held-out scans.
-        reconstruction: the suite `digits` on held-out scans.
-        tokenizer_curves, generator_curves: what was logged in training, by name.
-        samples: (10 * per_class, 3, S, S) in [0, 1], class after class.
-        classes: (10 * per_class,) int64, those that were asked for.
-        generation: distance to held-out scans, and whether the classifier sees the class asked for.
-        real: the same measurement of as many real training digits, as a yardstick.
+        images, labels: held-out digits (B, 3, S, S) in [0, 1] and their classes (B,).
+        tokens: (B, L) of the held-out digits.
+        reconstruction: result of the suite `digits` on the held-out digits.
+        tokenizer_curves, generator_curves: metrics logged in training, by name.
+        samples: (10 * per_class, 3, S, S) generated digits in [0, 1], class by class.
+        classes: (10 * per_class,) int64 classes that the samples are conditioned on.
+        generation: Fréchet distance to the held-out digits and conditional accuracy of the samples.
+        real: the same metrics of as many real training digits, as a baseline.
     """
 
     tokenizer: Tokenizer[Any]
@@ -60,34 +61,34 @@ class Digits:
 
 
 def run_digits(config: DemoConfig, folder: Path, stages: Stages) -> Digits:
-    """Train, measure, tokenize, train, sample, measure; everything is kept in `folder`.
+    """Run the pipeline; models, tokens and results are written to `folder`.
 
     Raises:
-        VisiontokError: whatever the trainer or a measurement refuses.
+        VisiontokError: from training or evaluation.
         KeyboardInterrupt: if a training was interrupted.
     """
     with stages.stage("Train a TiTok on handwritten digits"):
         trained = _train(config.tokenizer, [f"output={folder / 'tokenizer'}", f"seed={config.seed}", *config.tokenizer_overrides], stages)
         tokenizer = from_pretrained(trained)
         assert isinstance(tokenizer, Tokenizer)
-    with stages.stage("Measure it on held-out digits"):
+    with stages.stage("Evaluate it on held-out digits"):
         reconstruction = evaluate_suite(load_suite("digits"), tokenizer, name="titok-digits")
         reconstruction.save(folder / "reconstruction.json")
         images, labels = _load(HELD_OUT, tokenizer.preprocessing)
         tokens = tokenizer.encode(images)
         assert isinstance(tokens, Tokens)
-    with stages.stage("Write the training digits as tokens, in Parquet"):
+    with stages.stage("Tokenize the training digits into Parquet"):
         tokenize_source(open_source(TRAIN), tokenizer, folder / "tokens", identity=identify(tokenizer, "titok-digits"))
     with stages.stage("Train a gpt on the tokens"):
-        places = [f"output={folder / 'generator'}", f"data.tokens={folder / 'tokens'}", f"tokenizer={trained}"]
-        generator = from_pretrained(_train(config.generator, [*places, f"seed={config.seed}", *config.generator_overrides], stages))
+        paths = [f"output={folder / 'generator'}", f"data.tokens={folder / 'tokens'}", f"tokenizer={trained}"]
+        generator = from_pretrained(_train(config.generator, [*paths, f"seed={config.seed}", *config.generator_overrides], stages))
         assert isinstance(generator, Generator)
-    with stages.stage("Generate digits of every class and measure them"):
-        classes = torch.arange(generator.config.num_classes).repeat_interleave(config.per_class)
-        samples = tokenizer.decode(generator.generate(classes, generator=SampleNoise(config.seed, range(len(classes)))))
-        generation = _measure_samples(samples, classes)
+    with stages.stage("Generate digits of every class and evaluate them"):
+        classes = torch.arange(generator.num_classes).repeat_interleave(config.per_class)
+        samples = tokenizer.decode(generator.generate(classes, noise=SampleNoise(config.seed, range(len(classes)))))
+        generation = _evaluate_samples(samples, classes)
         generation.save(folder / "generation.json")
-        real = _measure_samples(*_load(TRAIN, tokenizer.preprocessing, count=len(classes), seed=config.seed))
+        real = _evaluate_samples(*_load(TRAIN, tokenizer.preprocessing, count=len(classes), seed=config.seed))
     return Digits(
         tokenizer=tokenizer,
         images=images,
@@ -111,8 +112,8 @@ def _train(recipe: str, overrides: list[str], stages: Stages) -> Path:
     return result.final
 
 
-def _measure_samples(samples: Tensor, classes: Tensor) -> Result:
-    """Against as many held-out digits."""
+def _evaluate_samples(samples: Tensor, classes: Tensor) -> Result:
+    """Fréchet distance to as many held-out digits, and conditional accuracy."""
     reference = {"name": "digits", "split": "test"}
     suite = GenerationSuite.parse({"reference": reference, "size": samples.shape[-1], "extractors": ["digit-classifier"]})
     return evaluate_samples(suite, [(samples, classes)])
@@ -121,11 +122,11 @@ def _measure_samples(samples: Tensor, classes: Tensor) -> Result:
 def _load(split: str, preprocessing: Preprocessing, *, count: int | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Digits (B, 3, S, S) in [0, 1] and their classes (B,): all of a split, or `count` of them drawn with a seed."""
     batches = list(EvalLoader(choose(open_source(split), count, seed=seed), preprocessing=preprocessing, batch_size=64))
-    return torch.cat([batch.images for batch in batches]), torch.cat([batch.labels for batch in batches if batch.labels is not None])
+    return torch.cat([batch.signals.values for batch in batches]), torch.cat([batch.labels for batch in batches if batch.labels is not None])
 
 
 def _curves(metrics: Path) -> dict[str, Curve]:
-    """What a run logged, by name."""
+    """The metrics that a run logged, by name."""
     curves: dict[str, Curve] = {}
     for line in metrics.read_text(encoding="utf-8").splitlines():
         numbers = json.loads(line)

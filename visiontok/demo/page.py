@@ -1,4 +1,4 @@
-"""The demo's page: what was reached, what it looks like, how it was trained."""
+"""The demo's report: targets, samples, training curves."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from visiontok.demo.bars import Bar
 from visiontok.demo.digits import Digits
 from visiontok.demo.photographs import Photographs
 from visiontok.demo.settings import DemoConfig
 from visiontok.demo.stages import clock
-from visiontok.demo.token_images import what_single_tokens_change
+from visiontok.demo.targets import Target
+from visiontok.demo.token_images import single_token_swaps
 from visiontok.evaluation.results.report import (
     BarPlot,
     Folded,
@@ -31,43 +31,46 @@ from visiontok.evaluation.results.report import (
 )
 
 _PER_CLASS = 10
-"""Generated digits that the page shows of each class."""
+"""Generated digits per class on the page."""
 
 
-def write_page(path: Path, config: DemoConfig, digits: Digits, photographs: Photographs, bars: Sequence[Bar], seconds: Mapping[str, float]) -> None:
-    """Write the page, whole or not at all."""
-    reached = sum(bar.reached for bar in bars)
+def write_page(
+    path: Path, config: DemoConfig, digits: Digits, photographs: Photographs, targets: Sequence[Target], seconds: Mapping[str, float]
+) -> None:
+    """Write the report atomically."""
+    reached = sum(target.reached for target in targets)
     summary = (
-        f"A TiTok learned to write a handwritten digit into {digits.tokenizer.layout.length} tokens, a gpt learned to write such tokens, "
-        f"and a bundled checkpoint put photographs into tokens: {reached} of {len(bars)} bars reached in {clock(sum(seconds.values()))}."
+        f"A TiTok trained to encode handwritten digits as {digits.tokenizer.layout.length} tokens, a class-conditional gpt trained on these tokens, "
+        f"and photographs reconstructed with a bundled checkpoint: {reached} of {len(targets)} targets reached in {clock(sum(seconds.values()))}."
     )
+    columns = ("metric", "value", "target", "")
     sections: list[Section] = [
-        Table("What was reached", ("", "measured", "bar", ""), [*(Row(bar.cells, note=bar.protocol) for bar in bars), *_without_bar(digits)]),
+        Table("Targets", columns, [*(Row(target.cells, note=target.protocol) for target in targets), *_without_target(digits)]),
         *_reconstructions(digits),
         _generated(digits),
         *_photographs(photographs),
         *_training(digits),
         Folded(
-            "All numbers",
+            "All metrics",
             [
                 result_table([digits.reconstruction], title="Held-out digits and their reconstructions"),
                 result_table([digits.generation], title="Generated digits"),
-                result_table([digits.real], title="Real training digits, measured as the generated ones: a yardstick for their distance"),
-                Table("Where the time went", ("stage", "minutes"), [Row((title, clock(time))) for title, time in seconds.items()]),
+                result_table([digits.real], title="Real training digits, evaluated like the generated ones, as a baseline"),
+                Table("Time", ("stage", "minutes"), [Row((title, clock(time))) for title, time in seconds.items()]),
             ],
         ),
     ]
     environment = digits.reconstruction.environment
     facts = {**environment.versions, **environment.hardware, "threads": str(torch.get_num_threads()), "seed": str(config.seed)}
-    write_report(path, "visiontok: pictures to tokens and back", sections, summary=summary, facts=facts)
+    write_report(path, "visiontok demo", sections, summary=summary, facts=facts)
 
 
-def _without_bar(digits: Digits) -> list[Row]:
-    """The Fréchet distances; only beside one another do they say anything."""
+def _without_target(digits: Digits) -> list[Row]:
+    """The Fréchet distances, which are only comparable with each other."""
     sides = {
         "generated digits": digits.generation,
         "held-out digits after reconstruction": digits.reconstruction,
-        "real training digits, a yardstick": digits.real,
+        "real training digits, a baseline": digits.real,
     }
     distances = {side: result.value("FD[digit-classifier]") for side, result in sides.items()}
     return [
@@ -77,7 +80,7 @@ def _without_bar(digits: Digits) -> list[Row]:
 
 
 def _reconstructions(digits: Digits) -> list[Section]:
-    """Two held-out digits of every class, their tokens, and what single tokens change."""
+    """Two held-out digits per class with their tokens, and the effect of single tokens."""
     chosen = torch.cat([torch.nonzero(digits.labels == label).flatten()[:2] for label in digits.labels.unique()])
     tokens = digits.tokens[chosen]
     vocabulary = int(tokens.layout.vocab_sizes[0])
@@ -87,25 +90,25 @@ def _reconstructions(digits: Digits) -> list[Section]:
             [
                 ImageRow("original", to_image_arrays(digits.images[chosen])),
                 ImageRow("reconstruction", to_image_arrays(digits.tokenizer.decode(tokens))),
-                ImageRow("tokens", [token_image(ids, vocabulary, cell=4) for ids in tokens.indices.numpy()]),
+                ImageRow("tokens", [token_image(indices, vocabulary, cell=4) for indices in tokens.indices.numpy()]),
             ],
             width=32,
-            note="Scans that training never saw. A digit's tokens are drawn as coloured squares, row by row; equal ids have equal colours.",
+            note="Digits outside the training set. Tokens are drawn as colored squares, row by row; equal tokens have equal colors.",
         ),
-        what_single_tokens_change(digits.tokenizer, tokens[:8:2]),
+        single_token_swaps(digits.tokenizer, tokens[:8:2]),
     ]
 
 
 def _generated(digits: Digits) -> Section:
-    agreement = digits.generation.value("conditional_accuracy[digit-classifier]")
-    by_class = agreement.details["by_class"]
+    accuracy = digits.generation.value("conditional_accuracy[digit-classifier]")
+    by_class = accuracy.details["by_class"]
     assert isinstance(by_class, dict)
     rows = []
     for label in digits.classes.unique().tolist():
-        pictures = to_image_arrays(digits.samples[digits.classes == label][:_PER_CLASS])
-        rows.append(ImageRow(f"{label}: {float(str(by_class[str(label)])):.0%} recognised", pictures))
-    note = f"The first {_PER_CLASS} of each class, none left out; the shares are over all {agreement.count // len(rows)} of a class."
-    return ImageGrid("Generated digits, by the class that was asked for", rows, width=48, note=note)
+        images = to_image_arrays(digits.samples[digits.classes == label][:_PER_CLASS])
+        rows.append(ImageRow(f"{label}: accuracy {float(str(by_class[str(label)])):.0%}", images))
+    note = f"The first {_PER_CLASS} samples of each class, not selected; the accuracy is over all {accuracy.count // len(rows)} of a class."
+    return ImageGrid("Generated digits by class", rows, width=48, note=note)
 
 
 def _photographs(photographs: Photographs) -> list[Section]:
@@ -114,31 +117,31 @@ def _photographs(photographs: Photographs) -> list[Section]:
     vocabulary = int(tokens.layout.vocab_sizes[0])
     captions = [f"{name}, {value:.1f} dB" for name, value in zip(photographs.names, photographs.psnr, strict=True)]
     cell = photographs.originals.shape[-1] // tokens.view().shape[-1]
-    maps = [token_image(ids, vocabulary, cell=cell) for ids in tokens.view().numpy()]
+    maps = [token_image(indices, vocabulary, cell=cell) for indices in tokens.view().numpy()]
     note = (
-        f"The bundled checkpoint {photographs.model} never saw these photographs. It writes each into {tokens.layout.length} tokens "
-        f"({tokens.layout.bits / 8 / 1024:.1f} KiB); the colours of the last row are their ids."
+        f"Photographs outside the training set of the bundled checkpoint {photographs.model}, as {tokens.layout.length} tokens each "
+        f"({tokens.layout.bits / 8 / 1024:.1f} KiB). The last row shows the tokens as colors."
     )
     rows = [
         ImageRow("original", originals),
         ImageRow("reconstruction", decoded, captions),
-        ImageRow("difference, 4 times", [difference_image(*pair) for pair in zip(originals, decoded, strict=True)]),
+        ImageRow("difference, scaled by 4", [difference_image(*pair) for pair in zip(originals, decoded, strict=True)]),
         ImageRow("tokens", maps),
     ]
-    return [ImageGrid("Photographs through the bundled checkpoint", rows, width=168, note=note)]
+    return [ImageGrid("Photographs reconstructed with the bundled checkpoint", rows, width=168, note=note)]
 
 
 def _training(digits: Digits) -> list[Section]:
     tokenizer, generator = digits.tokenizer_curves, digits.generator_curves
     counts = np.bincount(digits.tokens.indices.numpy().ravel(), minlength=int(digits.tokens.layout.vocab_sizes[0]))
     return [
-        LinePlot("Loss of the tokenizer", {"mean squared error": tokenizer["reconstruction"]}, x_label="step", y_label="MSE", log_y=True),
+        LinePlot("Tokenizer loss", {"mean squared error": tokenizer["reconstruction"]}, x_label="step", y_label="MSE", log_y=True),
         BarPlot(
-            "How often each code is used",
+            "Code usage",
             np.sort(counts)[::-1],
-            x_label="codes, the most frequent first",
-            y_label="times",
+            x_label="codes, by frequency",
+            y_label="count",
             note=f"In the {len(digits.tokens)} held-out digits: {np.count_nonzero(counts)} of {len(counts)} codes occur.",
         ),
-        LinePlot("Loss of the generator", {"bits per token": generator["bits_per_token"]}, x_label="step", y_label="bits per token"),
+        LinePlot("Generator loss", {"bits per token": generator["bits_per_token"]}, x_label="step", y_label="bits per token"),
     ]

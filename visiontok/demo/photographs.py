@@ -1,4 +1,4 @@
-"""Photographs that the bundled checkpoint never saw, before and after."""
+"""Held-out photographs and their reconstructions by the bundled checkpoint."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from visiontok.tokens import Tokens
 
 @dataclass(frozen=True, eq=False)
 class Photographs:
-    """Held-out photographs and what a tokenizer makes of them.
+    """Held-out photographs, their tokens and reconstructions.
 
     Attributes:
-        model: its name.
-        names: of the photographs.
+        model: name of the tokenizer.
+        names: one per photograph.
         originals, reconstructions: (B, 3, S, S) uint8.
-        tokens: of all of them.
+        tokens: (B, L).
         psnr: in dB, one per photograph.
     """
 
@@ -37,24 +37,24 @@ class Photographs:
 
 
 def reconstruct_photographs(model: str) -> Photographs:
-    """Encode and decode the built-in held-out photographs, whole: resized and centre-cropped by the model's own preprocessing.
+    """Encode and decode the built-in held-out photographs, resized and center-cropped by the tokenizer's preprocessing.
 
     Raises:
-        ConfigError: if the model is a generator or has no ids.
+        ConfigError: if the model is a generator or has continuous latents.
     """
     tokenizer = from_pretrained(model)
     if not isinstance(tokenizer, Tokenizer):
-        raise ConfigError(f"{model} is a generator; name a tokenizer")
+        raise ConfigError(f"photo_model: {model} is a generator; name a tokenizer")
     loader = EvalLoader(open_source("photos:heldout"), preprocessing=tokenizer.preprocessing, batch_size=1)
     names: list[str] = []
     originals, reconstructions, tokens = [], [], []
     for batch in loader:
-        ids = tokenizer.encode(batch.images)
-        if not isinstance(ids, Tokens):
-            raise ConfigError(f"{model} has continuous latents and so no ids to draw")
+        encoded = tokenizer.encode(batch.signals.values)
+        if not isinstance(encoded, Tokens):
+            raise ConfigError(f"photo_model: {model} has continuous latents; name a tokenizer with a codebook")
         names.extend(batch.keys)
-        originals.append(to_uint8(batch.images))
-        reconstructions.append(to_uint8(tokenizer.decode(ids)))
-        tokens.append(ids)
+        originals.append(to_uint8(batch.signals.values))
+        reconstructions.append(to_uint8(tokenizer.decode(encoded)))
+        tokens.append(encoded)
     before, after = torch.cat(originals), torch.cat(reconstructions)
     return Photographs(model, tuple(names), before, after, Tokens.cat(tokens), tuple(psnr(before, after, data_range=255).tolist()))

@@ -1,4 +1,4 @@
-"""What the demo trains and how much it draws."""
+"""What the demo trains and how much it samples."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 
 
 class DemoConfig(Config):
@@ -15,8 +15,8 @@ class DemoConfig(Config):
     Attributes:
         seed: of both trainings and of the generated digits.
         tokenizer, generator: recipes, by name or path.
-        tokenizer_overrides, generator_overrides: dotted keys and values over them.
-        per_class: digits generated of each class.
+        tokenizer_overrides, generator_overrides: dotted keys and values that override them.
+        per_class: digits generated per class.
         photo_model: bundled checkpoint for the photographs.
     """
 
@@ -25,5 +25,5 @@ class DemoConfig(Config):
     generator: str = "demo/gpt-digits"
     tokenizer_overrides: tuple[str, ...] = ()
     generator_overrides: tuple[str, ...] = ()
-    per_class: Annotated[int, Field(gt=0)] = 35
+    per_class: Positive = 35
     photo_model: str = "vqgan-photos-f4"

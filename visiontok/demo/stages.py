@@ -1,4 +1,4 @@
-"""What a person sees of the demo's progress: one line when a stage begins, one when it ends."""
+"""Progress of the demo: one line when a stage begins, one when it ends."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Stages:
     """Announces and times the stages of a run.
 
     Args:
-        console: where to announce them.
-        count: of all stages.
+        console: where they are announced.
+        count: number of stages.
 
     Attributes:
         seconds: of every finished stage, by title.
@@ -27,12 +27,12 @@ class Stages:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the first."""
+        """Seconds since the start."""
         return time.perf_counter() - self._began
 
     @contextmanager
     def stage(self, title: str) -> Iterator[None]:
-        """Time what happens inside."""
+        """Announce and time the enclosed block."""
         self._say(f"[{len(self.seconds) + 1}/{self.count}] {title}")
         began = time.perf_counter()
         yield

@@ -1,4 +1,4 @@
-"""What the single tokens of a picture stand for, by changing one at a time."""
+"""What the single tokens of an image encode, by replacing one at a time."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from visiontok.evaluation.results.report import ImageGrid, ImageRow, to_image_ar
 from visiontok.tokens import Tokens
 
 
-def what_single_tokens_change(tokenizer: Tokenizer[Any], tokens: Tokens) -> ImageGrid:
-    """Every picture with one token at a time taken from the next picture.
+def single_token_swaps(tokenizer: Tokenizer[Any], tokens: Tokens) -> ImageGrid:
+    """Every sample decoded with one token at a time taken from the next sample.
 
     Args:
-        tokenizer: that decodes them.
-        tokens: of a few pictures.
+        tokenizer: decodes them.
+        tokens: (B, L) of a few images.
     """
-    places = torch.arange(tokens.layout.length)
-    captions = ["all", *(str(place) for place in places.tolist())]
+    positions = torch.arange(tokens.layout.length)
+    captions = ["none", *(str(position) for position in positions.tolist())]
     rows = []
-    for ids, donor in zip(tokens.indices, tokens.indices.roll(-1, dims=0), strict=True):
-        swapped = ids.repeat(len(ids) + 1, 1)
-        swapped[places + 1, places] = donor
+    for own, donor in zip(tokens.indices, tokens.indices.roll(-1, dims=0), strict=True):
+        swapped = own.repeat(len(own) + 1, 1)
+        swapped[positions + 1, positions] = donor
         rows.append(ImageRow("", to_image_arrays(tokenizer.decode(Tokens(swapped, tokens.layout))), captions))
     return ImageGrid(
-        "What single tokens change",
+        "Replacing single tokens",
         rows,
         width=40,
-        note="First the reconstruction; then the same with one token, whose place stands below, taken from the digit of the next line.",
+        note="The reconstruction, then the same with the token at the position below replaced by that of the digit in the next row.",
     )

@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from visiontok.base.errors import DataError
-from visiontok.data import ImageSource, Sample
+from visiontok.data import Sample, Source
 from visiontok.data.skips import UNUSABLE, Skip
 from visiontok.data.source import fingerprint
 from visiontok.evaluation.features.protocol import Protocol
 
 
-class Subset(ImageSource):
+class Subset(Source):
     """Some samples of a source, in its order."""
 
-    def __init__(self, source: ImageSource, indices: np.ndarray) -> None:
+    def __init__(self, source: Source, indices: np.ndarray) -> None:
         self._source, self._indices = source, [int(index) for index in np.sort(indices)]
-        self.class_names, self.skipped = source.class_names, source.skipped
+        self.modality, self.class_names, self.skipped = source.modality, source.class_names, source.skipped
 
     @property
     def identity(self) -> str:
@@ -32,15 +32,15 @@ class Subset(ImageSource):
         return self._source.read(self._indices[index])
 
 
-class Tiles(ImageSource):
+class Tiles(Source):
     """Squares cut side by side out of every image at its own resolution, the grid centered; what remains at the borders is not seen.
 
     Every image is read once beforehand to learn its size; images that are smaller than a tile, or unreadable, are reported as skipped.
     """
 
-    def __init__(self, source: ImageSource, size: int) -> None:
+    def __init__(self, source: Source, size: int) -> None:
         self._source, self._size = source, size
-        self.class_names = source.class_names
+        self.modality, self.class_names = source.modality, source.class_names
         self._corners: list[tuple[int, int, int]] = []
         skipped = list(source.skipped)
         for index in range(len(source)):
@@ -75,12 +75,12 @@ class Tiles(ImageSource):
         return Sample(self.key(index), tile, label=sample.label, caption=sample.caption)
 
 
-class Cropped(ImageSource):
+class Cropped(Source):
     """Every image cut as a published protocol cuts it, to `size` x `size`; where it cuts nothing, images of another size cannot be used."""
 
-    def __init__(self, source: ImageSource, protocol: Protocol, size: int) -> None:
+    def __init__(self, source: Source, protocol: Protocol, size: int) -> None:
         self._source, self._protocol, self._size = source, protocol, size
-        self.class_names, self.skipped = source.class_names, source.skipped
+        self.modality, self.class_names, self.skipped = source.modality, source.class_names, source.skipped
 
     @property
     def identity(self) -> str:
@@ -101,7 +101,7 @@ class Cropped(ImageSource):
         return Sample(sample.key, image, label=sample.label, caption=sample.caption)
 
 
-def choose(source: ImageSource, count: int | None, *, seed: int) -> ImageSource:
+def choose(source: Source, count: int | None, *, seed: int) -> Source:
     """`count` samples drawn from the source with a seed; all of them for None.
 
     Raises:

@@ -3,42 +3,35 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 
 from visiontok.base.config import Config
-from visiontok.base.errors import ConfigError, TokenError
+from visiontok.base.errors import TokenError
 from visiontok.base.noise import Noise, NoiseLike
+from visiontok.core.identity import TokenizerIdentity
 from visiontok.core.model import Model
+from visiontok.generators.condition import ClassCondition, Condition, ConditionConfig, ConditionLike, NoCondition, checked_condition
 from visiontok.generators.decoding.base import SamplingConfig
-from visiontok.tokens import TokenLayout, Tokens
+from visiontok.tokens import Latents, TokenLayout, Tokens
 
 
 class GeneratorConfig(Config):
     """What every generator's configuration holds.
 
     Attributes:
-        layout: the arrangement of the tokens that it models.
-        num_classes: classes of the condition; 0 for unconditional.
-        class_names: one name per class, in order; empty where they have none.
+        layout: the arrangement of the tokens or latents that it models; of variable layouts, at the largest extents.
+        condition: what samples are conditioned on.
+        tokenizer: whose tokens it was trained on; None where that is not known.
         sampling: how `generate` samples unless told otherwise; families narrow the type.
     """
 
     layout: TokenLayout
-    num_classes: Annotated[int, Field(ge=0)] = 0
-    class_names: tuple[str, ...] = ()
+    condition: ConditionConfig = NoCondition()
+    tokenizer: TokenizerIdentity | None = None
     sampling: SamplingConfig
-
-    @model_validator(mode="after")
-    def _check_layout(self) -> GeneratorConfig:
-        if self.layout.is_continuous:
-            raise ValueError("the layout holds continuous latents; a token generator needs ids")
-        if self.class_names and len(self.class_names) != self.num_classes:
-            raise ValueError(f"{len(self.class_names)} class names for {self.num_classes} classes")
-        return self
 
 
 GeneratorConfigT = TypeVar("GeneratorConfigT", bound=GeneratorConfig)
@@ -47,9 +40,9 @@ GeneratorConfigT = TypeVar("GeneratorConfigT", bound=GeneratorConfig)
 class Generator(Model[GeneratorConfigT]):
     """Base of every token generator. `forward` is the training loss, so that wrappers for several processes see one call.
 
-    Wherever something is drawn, `generator` says from where: a `torch.Generator`; None for torch's global state; or a source of `sampling.Noise`.
-    `SampleNoise(seed, sample_numbers)` gives every sample its own stream, so that the draws depend neither on the batch size nor on
-    how a global batch is divided among processes. (Dropout inside the network is torch's own and always draws from its global state.)
+    Wherever something is drawn, `noise` says from where. `SampleNoise(seed, sample_indices)` gives every sample its own stream, so that the draws
+    depend neither on the batch size nor on how a global batch is divided among processes. (Dropout inside the network is torch's own and always
+    draws from its global state.)
     """
 
     config_class: ClassVar[type[GeneratorConfig]]
@@ -58,34 +51,45 @@ class Generator(Model[GeneratorConfigT]):
     def layout(self) -> TokenLayout:
         return self.config.layout
 
+    @property
+    def num_classes(self) -> int:
+        """Classes of the condition; 0 where it is another."""
+        return self.config.condition.num_classes if isinstance(self.config.condition, ClassCondition) else 0
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One name per class; empty where they have none."""
+        return self.config.condition.names if isinstance(self.config.condition, ClassCondition) else ()
+
     @abstractmethod
-    def loss(self, tokens: Tokens, condition: Tensor | None = None, *, generator: NoiseLike = None) -> dict[str, Tensor]:
+    def loss(self, tokens: Tokens | Latents, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None) -> dict[str, Tensor]:
         """Training loss.
 
         Args:
-            tokens: a batch of the model's layout.
-            condition: (B,) int64 classes, or None for unconditional models.
-            generator: source of the random draws (condition dropout in training mode, masking).
+            tokens: a batch of the model's layout; latents where that is continuous.
+            condition: of every sample, or None for unconditional models; (B,) int64 classes may stand for themselves.
+            step: of training, for what changes over it.
+            noise: source of the random draws (condition dropout in training mode, masking, orders).
 
         Returns:
-            "loss" (scalar, to minimise) and numbers to watch.
+            "loss" (scalar, to minimize) and numbers to watch.
         """
 
     @abstractmethod
     def generate(
-        self, condition: Tensor | None = None, *, num_samples: int | None = None, generator: NoiseLike = None, sampler: Any = None
-    ) -> Tokens:
-        """Sample tokens: one sample per entry of `condition` (B,), or `num_samples` without a condition.
+        self, condition: ConditionLike = None, *, num_samples: int | None = None, noise: NoiseLike = None, sampler: Any = None
+    ) -> Tokens | Latents:
+        """Sample tokens: one sample per entry of `condition`, or `num_samples` without a condition.
 
         Args:
-            condition: (B,) int64 classes.
+            condition: of every sample; (B,) int64 classes may stand for themselves.
             num_samples: how many, where no condition is given.
-            generator: source of the random draws.
+            noise: source of the random draws.
             sampler: strategy objects; None for those of the configuration, `sampler(...)` for those with some numbers changed.
         """
 
-    def forward(self, tokens: Tokens, condition: Tensor | None = None, *, generator: NoiseLike = None) -> dict[str, Tensor]:
-        return self.loss(tokens, condition, generator=generator)
+    def forward(self, tokens: Tokens | Latents, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None) -> dict[str, Tensor]:
+        return self.loss(tokens, condition, step=step, noise=noise)
 
     def sampler(self, **changes: Any) -> Any:
         """The configuration's sampler, with some of its numbers changed: `sampler(temperature=0.9)`.
@@ -95,45 +99,31 @@ class Generator(Model[GeneratorConfigT]):
         """
         return self.config.sampling.replace(**changes).sampler()
 
-    def condition_classes(self, condition: Tensor | None, *, num_samples: int | None) -> Tensor:
-        """(B,) int64 on the model's device; `num_classes`, one past the last, stands for no condition.
+    def checked_condition(self, condition: ConditionLike, *, samples: int | None) -> tuple[Condition, int]:
+        """A condition that fits, on the model's device, and the number of samples.
 
         Raises:
-            ConfigError: if neither or both of the arguments are given, they ask for nothing, or a class does not exist.
+            ConditionError: if it is missing, of another kind, out of range, or of another number of samples.
         """
-        classes = self.config.num_classes
-        if (condition is None) == (num_samples is None):
-            raise ConfigError("give a condition or num_samples, one of the two")
-        if num_samples is not None:
-            if num_samples < 1:
-                raise ConfigError(f"num_samples is {num_samples}; at least one sample must be asked for")
-            return torch.full((num_samples,), classes, dtype=torch.int64, device=self.device)
-        assert condition is not None
-        if classes == 0:
-            raise ConfigError("this generator is unconditional: give no condition")
-        if condition.ndim != 1 or len(condition) == 0 or condition.dtype != torch.int64:
-            raise ConfigError(f"a condition is int64 of shape (B,), at least one class, got {condition.dtype} {tuple(condition.shape)}")
-        wrong = condition[(condition < 0) | (condition >= classes)]
-        if len(wrong):
-            raise ConfigError(f"class {int(wrong[0])} is outside [0, {classes})")
-        return condition.to(self.device)
+        found, count = checked_condition(self.config.condition, condition, samples=samples)
+        return found.to(self.device), count
 
-    def training_classes(self, tokens: Tokens, condition: Tensor | None) -> Tensor:
-        """(B,) int64: the classes of a training batch, checked.
+    def training_batch(self, tokens: Tokens | Latents, condition: ConditionLike) -> tuple[Tokens | Latents, Condition]:
+        """A training batch, checked and on the model's device.
 
         Raises:
-            TokenError: if the tokens have another layout, or an id is out of range.
-            ConfigError: if a class-conditional model gets no classes, or not one per sample.
+            TokenError: if the tokens have another layout, or an index is out of range.
+            ConditionError: if the condition does not fit, or is missing where the generator has one.
         """
-        if tokens.layout != self.layout:
+        if not self.layout.accepts(tokens.layout):
             raise TokenError(f"these tokens have another layout than this generator: {tokens.layout} instead of {self.layout}")
-        tokens.validate()
-        if condition is None and self.config.num_classes:
-            raise ConfigError(f"this generator has {self.config.num_classes} classes: give one class per sample")
-        if condition is not None and len(condition) != len(tokens):
-            raise ConfigError(f"{len(condition)} classes for {len(tokens)} samples")
-        return self.condition_classes(condition, num_samples=len(tokens) if condition is None else None)
+        needed = None if not isinstance(self.config.condition, NoCondition) and condition is None else len(tokens)
+        found, _ = self.checked_condition(condition, samples=needed)
+        return tokens.validate().to(self.device), found
 
-    def drop_classes(self, classes: Tensor, probability: float, noise: Noise) -> Tensor:
-        """(B,) int64: classes, each replaced by "no condition" with some probability; one uniform draw (B,)."""
-        return classes.masked_fill(noise.uniform(len(classes)).to(classes.device) < probability, self.config.num_classes)
+    def dropped(self, samples: int, noise: Noise) -> Tensor:
+        """(B,) bool: the samples of a training batch whose condition is hidden; one uniform draw (B,) where it may be."""
+        config = self.config.condition
+        if isinstance(config, NoCondition):
+            return torch.zeros(samples, dtype=torch.bool, device=self.device)
+        return noise.uniform(samples).to(self.device) < config.dropout

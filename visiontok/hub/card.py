@@ -48,7 +48,7 @@ class ModelCard(Config):
 
     Attributes:
         name: by which it can be loaded; None for the folder or repository that it is saved to.
-        license: SPDX identifier in lower case, as hubs want it.
+        license: SPDX identifier in lower case, as hubs require.
         summary: one paragraph.
         trained_on: data and recipe, in words.
         limitations: what it is not good for.
@@ -159,46 +159,84 @@ def _yaml(matter: Mapping[str, Any]) -> str:
 
 
 def _facts(model: AnyModel) -> dict[str, Any]:
+    """What `visiontok list` and `info` show. Models of sound of any length have a number of tokens per second, not per sample."""
     layout = model.layout
     sizes = [] if layout.is_continuous else sorted({int(size) for size in layout.vocab_sizes})
-    return {
-        "tokens": layout.length if sizes else None,
+    timed = layout.is_variable and layout.rate is not None
+    codebooks = {segment.codebooks for segment in layout.segments}
+    facts = {
+        "tokens": layout.length if sizes and not timed else None,
         "vocab_size": sizes[0] if len(sizes) == 1 else None,
-        "bits": round(layout.bits, 3) if sizes else None,
-        "signal": _signal(layout),
+        "codebooks": max(codebooks) if len(codebooks) == 1 and max(codebooks) > 1 else None,
+        "frame_rate": _frame_rate(layout),
+        "bits": round(layout.bits, 3) if sizes and not timed else None,
+        "bits_per_second": round(layout.bits_per_second, 3) if sizes and timed else None,
+        "signal": _signal(model),
+        "tokenizer": None if isinstance(model, Tokenizer) or model.config.tokenizer is None else model.config.tokenizer.name,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
+    return {name: value for name, value in facts.items() if value is not None}
 
 
-def _signal(layout: TokenLayout) -> dict[str, Any]:
-    """The fields of `registry.SignalFacts` that the layout tells."""
+def _frame_rate(layout: TokenLayout) -> float | None:
+    """Positions per second, where all segments have the same number."""
+    if layout.rate is None:
+        return None
+    rates = {layout.positions_per_second(segment.name) for segment in layout.segments if segment.stride is not None}
+    return rates.pop() if len(rates) == 1 else None
+
+
+def _signal(model: AnyModel) -> dict[str, Any]:
+    """The fields of `registry.SignalFacts` that the model tells."""
+    layout = model.layout
     facts: dict[str, Any] = {"modality": layout.modality}
     if layout.modality in ("image", "video"):
         facts["size"] = list(layout.signal_shape[-2:])
     if layout.modality == "video":
         facts["num_frames"] = layout.signal_shape[0]
-    return facts
+        facts["fps"] = layout.rate
+    if layout.modality == "audio" and layout.rate is not None:
+        facts["sample_rate"] = round(layout.rate)
+    if isinstance(model, Tokenizer) and layout.modality in ("audio", "features"):
+        facts["channels"] = model.preprocessing.spec.channels
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def _snippet(name: str, model: AnyModel) -> str:
     load = f'import visiontok\n\nmodel = visiontok.from_pretrained("{name}")\n'
-    if isinstance(model, TextTokenizer):
-        load += 'model.attach_text_encoder()\ntext = "what the image shows"\n'
-        return load + 'tokens = model.encode("image.png", text=text)\nreconstruction = model.decode(tokens, text=text)\n'
     if isinstance(model, Tokenizer):
-        return load + 'tokens = model.encode("image.png")\nreconstruction = model.decode(tokens)\n'
-    if model.config.num_classes:
+        spec = model.preprocessing.spec
+        reads_text = isinstance(model, TextTokenizer)
+        if spec.is_rgb and spec.modality == "image":
+            signal = '"image.png"'
+        else:
+            signal, load = "signal", load + f"signal = ...  # {spec.shape}, for example as a tensor\n"
+        if reads_text:
+            load += 'model.attach_text_encoder()\ntext = "what the image shows"\n'
+        options = ", text=text" if reads_text else ""
+        load += f"tokens = model.encode({signal}{options})\n"
+        return load + (f"reconstruction = model.decode(tokens{options})\n" if model.can_decode else "")
+    condition = model.config.condition.type
+    if condition == "none":
+        return load + "tokens = model.generate(num_samples=4)\n"
+    if condition == "classes":
         return "import torch\n" + load + "tokens = model.generate(torch.tensor([0, 1, 2]))  # classes\n"
-    return load + "tokens = model.generate(num_samples=4)\n"
+    value = {"text": "text=...", "tokens": "tokens=..."}[condition]
+    return "from visiontok.generators.condition import Condition\n\n" + load + f"tokens = model.generate(Condition({value}))\n"
 
 
-def _tokens(known: dict[str, Any], layout: TokenLayout) -> str:
+def _tokens(known: Mapping[str, Any], layout: TokenLayout) -> str:
     shapes = "; ".join(f"{segment.name}: {' x '.join(map(str, segment.shape))}" for segment in layout.segments)
-    covers = " x ".join(map(str, layout.signal_shape))
-    if known["tokens"] is None:
-        return f"Continuous latents ({shapes}) for a signal of {covers}. {known['parameters']:,} parameters."
-    vocabulary = f" from a vocabulary of {known['vocab_size']}" if known["vocab_size"] else ""
-    return f"{known['tokens']} tokens{vocabulary}, {known['bits']:g} bits, for a signal of {covers} ({shapes}). {known['parameters']:,} parameters."
+    covers = f"for a signal of {' x '.join(map(str, layout.signal_shape))} ({shapes})"
+    parameters = f"{known['parameters']:,} parameters." + (f" Trained on the tokens of {known['tokenizer']}." if "tokenizer" in known else "")
+    if layout.is_continuous:
+        return f"Continuous latents {covers}. {parameters}"
+    vocabulary = f" from a vocabulary of {known['vocab_size']}" if "vocab_size" in known else ""
+    if "bits_per_second" in known:
+        rate = f"{known['frame_rate']:g} positions per second" if "frame_rate" in known else "Positions at several rates"
+        codebooks = f" of {known['codebooks']} tokens" if "codebooks" in known else ""
+        return f"{rate}{codebooks}{vocabulary}, {known['bits_per_second']:g} bits per second. {parameters}"
+    return f"{known['tokens']} tokens{vocabulary}, {known['bits']:g} bits, {covers}. {parameters}"
 
 
 def _table(results: Sequence[CardResult]) -> str:

@@ -108,7 +108,7 @@ def _explain(error: BaseException, repository: str, what: str, local_files_only:
     address = f"{endpoint()}/{name}"
     login = "log in with `hf auth login` or pass token="
     if isinstance(error, HFValidationError):
-        return HubError(f"{name!r} is not the id of a repository; expected owner/name: {error}")
+        return HubError(f"{name!r} is not a repository name; expected owner/name: {error}")
     if isinstance(error, LocalEntryNotFoundError):
         if local_files_only or constants.HF_HUB_OFFLINE:
             return FileAbsentError(
@@ -130,7 +130,7 @@ def _explain(error: BaseException, repository: str, what: str, local_files_only:
     if status == 404:  # from mirrors that do not say what is missing
         return FileAbsentError(f"{endpoint()} holds no {what} of {repository}")
     if status == 401:
-        return HubError(f"{endpoint()} wants a valid access token for {repository}: {login}")
+        return HubError(f"{endpoint()} requires a valid access token for {repository}: {login}")
     if status == 403:
         return HubError(f"access to {repository} is forbidden with this token ({_short(error)}); check its permissions")
     return HubError(f"{what} of {repository} could not be transferred ({_short(error)}); try again")

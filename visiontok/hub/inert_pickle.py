@@ -23,7 +23,7 @@ ARGUMENTS = ("argparse.Namespace", "ruamel.yaml.")
 """Beginnings of the names of what is never built: how training scripts save their arguments."""
 
 LARGEST_PICKLE = 256 * 2**20
-"""Bytes of opcodes, without the tensors' numbers, which lie beside them."""
+"""Bytes of opcodes, without the tensors' elements, which are stored beside them."""
 
 LARGEST_EXPANDED = 2**24
 """Elements of a tensor whose strides repeat elements of its storage."""
@@ -78,7 +78,7 @@ class Inert:
 
 @dataclass(frozen=True)
 class Storage:
-    """Numbers of one tensor or of several, as they lie in the file."""
+    """Elements of one tensor or of several, as the file stores them."""
 
     key: str
     dtype: torch.dtype
@@ -116,7 +116,7 @@ class OpcodeReader:
         Args:
             path: of the archive, for messages.
             file: the archive.
-            record: the pickle within it, ".../data.pkl"; its tensors' numbers lie beside it in ".../data/".
+            record: the pickle within it, ".../data.pkl"; its tensors' elements are in ".../data/".
 
         Raises:
             ValueError: if it is compressed, too large, or of another byte order.
@@ -130,7 +130,7 @@ class OpcodeReader:
         self.storages: dict[Storage, Tensor] = {}
         byteorder = f"{record.rpartition('/')[0]}/byteorder"
         if byteorder in file.namelist() and file.read(byteorder) != b"little":
-            raise ValueError("its numbers are big-endian")
+            raise ValueError("its elements are big-endian")
 
     def run(self) -> Any:
         """The value that the pickle describes."""
@@ -197,9 +197,9 @@ class OpcodeReader:
 
     def _tensor(self, storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
         if storage not in self.storages:
-            numbers = bytearray(self._stored(f"{self.record.removesuffix('.pkl')}/{storage.key}"))
+            content = bytearray(self._stored(f"{self.record.removesuffix('.pkl')}/{storage.key}"))
             empty = torch.empty(0, dtype=storage.dtype)
-            self.storages[storage] = torch.frombuffer(numbers, dtype=storage.dtype) if numbers else empty
+            self.storages[storage] = torch.frombuffer(content, dtype=storage.dtype) if content else empty
         flat = self.storages[storage]
         if math.prod(size) > max(flat.numel(), LARGEST_EXPANDED):
             raise ValueError(f"a tensor of {math.prod(size)} elements repeats the {flat.numel()} that are stored")

@@ -19,10 +19,10 @@ _LONGEST_TEXT = 10_000
 
 
 def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy in which every reference is replaced by what stands at its place.
+    """A copy in which every reference is replaced by the value that it names.
 
     Raises:
-        ConfigError: for references to nothing, to themselves, or to anything else than a place in the same configuration.
+        ConfigError: for references to nothing, to themselves, or to anything but a value of the same configuration.
     """
     try:
         resolved: dict[str, Any] = _Resolver(config).value(config, ())
@@ -59,7 +59,7 @@ class _Resolver:
 
     def target(self, path: str, trail: tuple[str, ...]) -> Any:
         if not _PATH.fullmatch(path):
-            raise ConfigError(f"the configuration refers to ${{{path}}}; only places in the same configuration are resolved, such as ${{model.size}}")
+            raise ConfigError(f"the configuration refers to ${{{path}}}; only values of the same configuration are resolved, such as ${{model.size}}")
         if path in trail:
             raise ConfigError(f"the configuration's references go in a circle: {' -> '.join((*trail, path))}")
         value: Any = self.root

@@ -61,11 +61,11 @@ def from_pretrained(
             "@revision"), or a folder that `save_pretrained` wrote. A registered name goes before a folder of that name: write "./name".
         system: for repositories and folders in an authors' own layout that the registry does not list: whose layout it is.
         kind: with `system`, which of the two where the authors released a tokenizer and a generator; by default the weights' names tell.
-        cache_dir: where downloads are kept; None for huggingface_hub's cache. For a released model whose files do not lie on the hub, the
+        cache_dir: where downloads are kept; None for huggingface_hub's cache. For a released model whose files are not on the hub, the
             folder into which you put them.
         local_files_only: use the cache only.
         token: access token; None for the stored one.
-        device, dtype: where and in which precision the model is wanted; None keeps float32.
+        device, dtype: to which the model is moved; None keeps float32.
 
     Raises:
         UnknownNameError: with close matches.
@@ -87,12 +87,12 @@ def from_pretrained(
 
 
 def _locate(name: str | Path, hub: Mapping[str, Any]) -> tuple[Source, tuple[registry.Family, registry.Checkpoint] | None]:
-    """Where a model's files lie, and its registry entry if it was released by its authors."""
+    """Where a model's files are, and its registry entry if it was released by its authors."""
     text, folder = str(name), Path(name).expanduser()
     base, _, revision = text.partition("@")
     if isinstance(name, str) and base in registry.bundled():
         if revision:
-            raise HubError(f"{base} is bundled and has no revisions; leave out @{revision}")
+            raise HubError(f"{base} is bundled and has no revisions; omit @{revision}")
         return Folder(registry.bundled()[base].folder), None
     if isinstance(name, str) and base in registry.checkpoints():
         family, entry = registry.checkpoints()[base]

@@ -70,7 +70,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """A configuration file, JSON or YAML by its suffix.
 
     Raises:
-        ConfigError: naming the file and the place where it cannot be read.
+        ConfigError: naming the file and the line where it cannot be read.
     """
     try:
         text = path.read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ class FileAbsentError(HubError):
 
 
 class Source(Protocol):
-    """A place that holds the files of one model; its `str` names it in messages."""
+    """Holds the files of one model; its `str` names it in messages."""
 
     def get(self, filename: str) -> Path:
         """The local path of a file.

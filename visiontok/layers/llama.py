@@ -104,7 +104,7 @@ class LlamaBlock(nn.Module):
 
         Args:
             x: the new tokens of every sequence.
-            rope: (T, head_dim / 2, 2) rows of a `rope_table` for these tokens; None for no rotation.
+            rope: (T, head_dim / 2, 2) rows of a `rope_table` for these tokens, or (B or 1, 1, T, head_dim / 2, 2); None for no rotation.
             mask: (1 or B, 1, T, S) bool, True where a token may look; None for everywhere. S counts the cached tokens too.
             cache: keys and values of the tokens before; the new ones are added to it.
         """

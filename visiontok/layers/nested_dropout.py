@@ -14,18 +14,17 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError
-
-Positive = Annotated[int, Field(gt=0)]
+from visiontok.base.noise import NoiseLike, as_noise, integers
 
 
 class LengthSchedule(Config):
     """How many tokens a sample keeps at a training step."""
 
     @abstractmethod
-    def draw(self, samples: int, longest: int, *, device: torch.device | str = "cpu", generator: torch.Generator | None = None) -> Tensor:
-        """Lengths (samples,) int64 from 1 to `longest`; without a generator from torch's global state.
+    def draw(self, samples: int, longest: int, *, device: torch.device | str = "cpu", noise: NoiseLike = None) -> Tensor:
+        """Lengths (samples,) int64 from 1 to `longest`, on `device`; one draw of the noise per sample.
 
         Raises:
             ConfigError: if the schedule names lengths that a sample of `longest` tokens does not have.
@@ -33,17 +32,17 @@ class LengthSchedule(Config):
 
 
 class UniformLengths(LengthSchedule):
-    """Every `step`-th length from `shortest` to the longest, equally often: {2, 4, 6, ...} with both of them 2."""
+    """Every `step`-th length from `shortest` to the longest, equally often: {2, 4, 6, ...} where both are 2."""
 
     schedule: Literal["uniform"] = "uniform"
     shortest: Positive = 1
     step: Positive = 1
 
-    def draw(self, samples: int, longest: int, *, device: torch.device | str = "cpu", generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, samples: int, longest: int, *, device: torch.device | str = "cpu", noise: NoiseLike = None) -> Tensor:
         if self.shortest > longest:
             raise ConfigError(f"nested dropout: shortest is {self.shortest}, but there are only {longest} tokens")
         lengths = (longest - self.shortest) // self.step + 1
-        return self.shortest + self.step * torch.randint(lengths, (samples,), device=device, generator=generator)
+        return self.shortest + self.step * integers(as_noise(noise, torch.device(device)), lengths, samples)
 
 
 class PowerLengths(LengthSchedule):
@@ -57,11 +56,12 @@ class PowerLengths(LengthSchedule):
     schedule: Literal["powers_of_two"] = "powers_of_two"
     draws: Literal["powers", "rounded"] = "powers"
 
-    def draw(self, samples: int, longest: int, *, device: torch.device | str = "cpu", generator: torch.Generator | None = None) -> Tensor:
-        powers = torch.tensor([*(2**exponent for exponent in range((longest - 1).bit_length())), longest], device=device)
+    def draw(self, samples: int, longest: int, *, device: torch.device | str = "cpu", noise: NoiseLike = None) -> Tensor:
+        source, exponents = as_noise(noise, torch.device(device)), range((longest - 1).bit_length())
+        powers = torch.tensor([*(2**exponent for exponent in exponents), longest], dtype=torch.int64, device=device)
         if self.draws == "powers":
-            return powers[torch.randint(len(powers), (samples,), device=device, generator=generator)]
-        return powers[torch.searchsorted(powers, torch.randint(1, longest + 1, (samples,), device=device, generator=generator))]
+            return powers[integers(source, len(powers), samples)]
+        return powers[torch.searchsorted(powers, 1 + integers(source, longest, samples))]
 
 
 class ListedLengths(LengthSchedule):
@@ -82,11 +82,13 @@ class ListedLengths(LengthSchedule):
             raise ValueError(f"{len(self.weights)} weights for {len(self.lengths)} lengths")
         return self
 
-    def draw(self, samples: int, longest: int, *, device: torch.device | str = "cpu", generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, samples: int, longest: int, *, device: torch.device | str = "cpu", noise: NoiseLike = None) -> Tensor:
         if max(self.lengths) > longest:
             raise ConfigError(f"nested dropout: a length of {max(self.lengths)} is listed, but there are only {longest} tokens")
-        weights = torch.tensor(self.weights or (1.0,) * len(self.lengths), device=device)
-        return torch.tensor(self.lengths, device=device)[torch.multinomial(weights, samples, replacement=True, generator=generator)]
+        weights = torch.tensor(self.weights or (1.0,) * len(self.lengths), dtype=torch.float64, device=device)
+        shares = (weights.cumsum(dim=0) / weights.sum()).to(torch.float32)
+        chosen = torch.searchsorted(shares, as_noise(noise, torch.device(device)).uniform(samples), right=True)
+        return torch.tensor(self.lengths, dtype=torch.int64, device=device)[chosen.clamp_max(len(self.lengths) - 1)]
 
 
 NestedDropout = Annotated[UniformLengths | PowerLengths | ListedLengths, Field(discriminator="schedule")]

@@ -26,6 +26,6 @@ def sincos_positions(height: int, width: int, dim: int, *, period: float = 10_00
     if dim % 4:
         raise ValueError(f"fixed positions need a dim that is a multiple of 4, got {dim}")
     frequencies = period ** -(torch.arange(dim // 4, dtype=torch.float32) / (dim // 4))
-    rows, columns = (torch.arange(count)[:, None] * frequencies for count in (height, width))
+    rows, columns = (torch.arange(count, dtype=torch.float32)[:, None] * frequencies for count in (height, width))
     of_row, of_column = (torch.cat([angles.sin(), angles.cos()], dim=1) for angles in (rows, columns))
     return torch.cat([of_row.repeat_interleave(width, dim=0), of_column.repeat(height, 1)], dim=1)

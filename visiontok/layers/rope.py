@@ -10,7 +10,7 @@ from torch import Tensor
 
 def grid_positions(shape: Sequence[int]) -> Tensor:
     """(N, A) int64: the row-major positions of a grid with A axes."""
-    return torch.cartesian_prod(*(torch.arange(size) for size in shape)).view(-1, len(shape))
+    return torch.cartesian_prod(*(torch.arange(size, dtype=torch.int64) for size in shape)).view(-1, len(shape))
 
 
 def rope_table(positions: Tensor, head_dim: int, *, base: float = 10000.0, zero_rows: int = 0) -> Tensor:
@@ -32,7 +32,7 @@ def rope_table(positions: Tensor, head_dim: int, *, base: float = 10000.0, zero_
     if head_dim % (2 * axes):
         raise ValueError(f"rotary positions over {axes} axes need a head dim that is a multiple of {2 * axes}, got {head_dim}")
     per_axis = head_dim // axes
-    frequencies = 1.0 / base ** (torch.arange(0, per_axis, 2, device=positions.device).float() / per_axis)
+    frequencies = 1.0 / base ** (torch.arange(0, per_axis, 2, dtype=torch.float32, device=positions.device) / per_axis)
     angles = (positions[:, :, None] * frequencies).flatten(1)
     rows = torch.stack([angles.cos(), angles.sin()], dim=-1)
     return torch.cat([rows.new_zeros(zero_rows, *rows.shape[1:]), rows])
@@ -43,7 +43,7 @@ def apply_rope(x: Tensor, rows: Tensor) -> Tensor:
 
     Args:
         x: (B, H, T, head_dim) queries or keys.
-        rows: (T, head_dim / 2, 2) rows of a `rope_table`.
+        rows: (T, head_dim / 2, 2) rows of a `rope_table`, or (B or 1, 1, T, head_dim / 2, 2) where samples differ.
     """
     first, second = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     cos, sin = rows.unbind(-1)

@@ -30,7 +30,9 @@ class TimestepEmbedding(nn.Module):
         """(B,) -> (B, D)."""
         # Not a buffer: in half precision the frequencies would be wrong by whole turns.
         # In this order: angles reach thousands, where the last digit of a frequency shows.
-        frequencies = torch.exp(-math.log(self.period) * torch.arange(self.num_frequencies, device=times.device) / self.num_frequencies)
+        frequencies = torch.exp(
+            -math.log(self.period) * torch.arange(self.num_frequencies, dtype=torch.float32, device=times.device) / self.num_frequencies
+        )
         angles = times.float()[:, None] * (self.time_scale * frequencies)
         waves = torch.cat([angles.cos(), angles.sin()], dim=-1)
         return self.fc2(silu(self.fc1(waves.to(self.fc1.weight.dtype))))

@@ -73,5 +73,5 @@ class TransformerBlock(nn.Module):
         if scale is not None:
             x = x * scale
         if self.drop_path and self.training:
-            x = x * (torch.rand(len(x), 1, 1, device=x.device) >= self.drop_path) / (1 - self.drop_path)
+            x = x * (torch.rand(len(x), 1, 1, dtype=torch.float32, device=x.device) >= self.drop_path) / (1 - self.drop_path)
         return x

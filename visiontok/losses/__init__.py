@@ -1,25 +1,30 @@
 """Losses: functions and small modules that know no family."""
 
+from typing import Annotated, TypeAlias
+
+from pydantic import Field
+
 from visiontok.losses.objectives import (
-    GanConfig,
+    ModelLossesConfig,
+    ModelLossesObjective,
     Objective,
-    ObjectiveConfig,
-    OwnTermsConfig,
-    OwnTermsObjective,
-    ProxyCodesConfig,
-    ProxyCodesObjective,
-    ReconstructionConfig,
-    ReconstructionObjective,
+    TeacherCodesConfig,
+    TeacherCodesObjective,
 )
+from visiontok.losses.reconstruction import AdaptiveWeightConfig, GanConfig, ReconstructionConfig, ReconstructionObjective
+
+ObjectiveConfig: TypeAlias = Annotated[ReconstructionConfig | TeacherCodesConfig | ModelLossesConfig, Field(discriminator="name")]
+"""What a recipe may name as its objective."""
 
 __all__ = [
+    "AdaptiveWeightConfig",
     "GanConfig",
+    "ModelLossesConfig",
+    "ModelLossesObjective",
     "Objective",
     "ObjectiveConfig",
-    "OwnTermsConfig",
-    "OwnTermsObjective",
-    "ProxyCodesConfig",
-    "ProxyCodesObjective",
     "ReconstructionConfig",
     "ReconstructionObjective",
+    "TeacherCodesConfig",
+    "TeacherCodesObjective",
 ]

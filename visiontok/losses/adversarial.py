@@ -1,13 +1,16 @@
-"""GAN losses (hinge, non-saturating) and the LeCam regularization (Tseng et al. 2021). All means are taken in float32."""
+"""GAN losses, their adaptive weight (Esser et al. 2021) and the LeCam regularization (Tseng et al. 2021). All means are taken in float32."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn import functional as F
+
+from visiontok.base.errors import ConfigError
 
 
 def generator_hinge(fake_logits: Tensor) -> Tensor:
@@ -25,13 +28,46 @@ def discriminator_hinge(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     return 0.5 * (F.relu(1 - real_logits.float()).mean() + F.relu(1 + fake_logits.float()).mean())
 
 
+def discriminator_logistic(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """(mean -log sigmoid D(real) + mean -log sigmoid -D(fake)) / 2, the "vanilla" loss of VQGANs; scalar."""
+    return 0.5 * (F.softplus(-real_logits.float()).mean() + F.softplus(fake_logits.float()).mean())
+
+
 GENERATOR_LOSSES: Mapping[str, Callable[[Tensor], Tensor]] = {"hinge": generator_hinge, "non_saturating": generator_non_saturating}
+DISCRIMINATOR_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"hinge": discriminator_hinge, "logistic": discriminator_logistic}
 
 
-class LeCam(nn.Module):
-    """Keep the mean logits near moving averages of the other side's: mean relu(r - F)^2 + mean relu(R - f)^2.
+def gradient_ratio(reconstruction: Tensor, generator: Tensor, last_layer: nn.Parameter, *, eps: float, maximum: float) -> Tensor:
+    """|gradient of the reconstruction| / (|gradient of the generator's loss| + eps) at one parameter, at most `maximum`; a scalar without gradient.
 
-    The averages (capitals) move after the loss is computed. Means run over the batches of all processes.
+    Multiplied by it, the generator's loss moves the parameter as much as the reconstruction does. The batches of all processes count.
+
+    Args:
+        reconstruction: loss; its graph is kept.
+        generator: loss; its graph is kept.
+        last_layer: the decoder's last weight.
+        eps: keeps the ratio finite.
+        maximum: see above.
+
+    Raises:
+        ConfigError: if the parameter is frozen, or one of the losses does not depend on it.
+    """
+    if not last_layer.requires_grad:
+        raise ConfigError("the adaptive weight reads gradients of the last layer, which is frozen; shorten `model.freeze` or leave gan.adaptive out")
+    norms = []
+    for name, loss in (("reconstruction", reconstruction), ("generator's loss", generator)):
+        (gradient,) = torch.autograd.grad(loss, last_layer, retain_graph=True, allow_unused=True)
+        if gradient is None:
+            raise ConfigError(f"the {name} does not depend on the parameter of gan.adaptive.last_layer; name the weight of the decoder's last layer")
+        norms.append(_mean_of_ranks(gradient.float()).norm())
+    return (norms[0] / (norms[1] + eps)).clamp(max=maximum).detach()
+
+
+class LeCam(nn.Module, ABC):
+    """Keep logits near moving averages of the other side's. Means run over the batches of all processes.
+
+    Args:
+        decay: of the averages R of the real and F of the generated images' mean logits.
     """
 
     real_mean: Tensor
@@ -40,17 +76,41 @@ class LeCam(nn.Module):
     def __init__(self, decay: float) -> None:
         super().__init__()
         self.decay = decay
-        self.register_buffer("real_mean", torch.zeros(1))
-        self.register_buffer("fake_mean", torch.zeros(1))
+        self.register_buffer("real_mean", torch.zeros(1, dtype=torch.float32))
+        self.register_buffer("fake_mean", torch.zeros(1, dtype=torch.float32))
 
+    @abstractmethod
     def forward(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """Logit maps of a batch -> scalar."""
-        real, fake = _mean_over_ranks(real_logits), _mean_over_ranks(fake_logits)
+        """Logit maps of a batch -> scalar; the averages move."""
+
+    def _distance(self, real: Tensor, fake: Tensor) -> Tensor:
         # Copies: the averages are overwritten before the backward pass reads them.
-        loss = F.relu(real - self.fake_mean.clone()).square().mean() + F.relu(self.real_mean.clone() - fake).square().mean()
+        return F.relu(real - self.fake_mean.clone()).square().mean() + F.relu(self.real_mean.clone() - fake).square().mean()
+
+    def _move(self, real: Tensor, fake: Tensor) -> None:
         self.real_mean.lerp_(real.detach(), 1 - self.decay)
         self.fake_mean.lerp_(fake.detach(), 1 - self.decay)
+
+
+class MeanLeCam(LeCam):
+    """Of the batch's mean logits r and f: relu(r - F)^2 + relu(R - f)^2; the averages move afterwards. TiTok's form."""
+
+    def forward(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        real, fake = _mean_over_ranks(real_logits), _mean_over_ranks(fake_logits)
+        loss = self._distance(real, fake)
+        self._move(real, fake)
         return loss
+
+
+class LogitLeCam(LeCam):
+    """Of every logit: mean relu(r - F)^2 + mean relu(R - f)^2; the averages move first. The form of Open-MAGVIT2, IBQ and RobustTok."""
+
+    def forward(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        self._move(_mean_over_ranks(real_logits), _mean_over_ranks(fake_logits))
+        return self._distance(real_logits.float(), fake_logits.float())
+
+
+LECAMS: Mapping[str, type[LeCam]] = {"means": MeanLeCam, "logits": LogitLeCam}
 
 
 def _mean_over_ranks(logits: Tensor) -> Tensor:
@@ -59,8 +119,13 @@ def _mean_over_ranks(logits: Tensor) -> Tensor:
     Its gradient is that of this process's mean; averaged over the processes, as gradients are, this gives the gradient of the whole.
     """
     mean = logits.float().mean()
+    return mean + (_mean_of_ranks(mean.detach()) - mean.detach())
+
+
+def _mean_of_ranks(tensor: Tensor) -> Tensor:
+    """The mean of every process's tensor, without gradient."""
     if not (dist.is_available() and dist.is_initialized()):
-        return mean
-    whole = mean.detach().clone()
+        return tensor.detach()
+    whole = tensor.detach().clone()
     dist.all_reduce(whole)
-    return mean + (whole / dist.get_world_size() - mean.detach())
+    return whole / dist.get_world_size()

@@ -1,80 +1,22 @@
-"""The patch discriminator of the TiTok line: blur-pooled convolutions and a fixed 16 x 16 map of logits."""
+"""What an objective asks of a discriminator."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from abc import ABC, abstractmethod
 
-import torch
-from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from visiontok.base.config import Config
-
-
-class DiscriminatorConfig(Config):
-    """Sizes.
-
-    Attributes:
-        hidden_channels: width of the first stage; later stages are 1, 2, 4, 4 ... times as wide.
-        num_stages: stages, each halving the resolution.
-    """
-
-    hidden_channels: int = Field(default=128, gt=0, multiple_of=32)
-    num_stages: int = Field(default=3, gt=0, le=3)
-
-    def build(self) -> PatchDiscriminator:
-        """The discriminator with random weights."""
-        return PatchDiscriminator(self)
+from visiontok.base.noise import NoiseLike
 
 
-class SameConv2d(nn.Conv2d):
-    """A convolution that pads as TensorFlow's "SAME": ceil(size / stride) outputs, the smaller half of the padding first."""
+class Discriminator(nn.Module, ABC):
+    """Tells real images from generated ones. Parameters that do not require gradients stay as they are."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))."""
-        return super().forward(_pad_same(x, self.kernel_size[0], self.stride[0]))
+    @abstractmethod
+    def forward(self, images: Tensor, noise: NoiseLike = None) -> Tensor:
+        """Images (B, C, H, W) in the range of the signal -> logits (B, ...), large for real ones.
 
-
-class BlurPool(nn.Module):
-    """Halve the resolution after a [1, 3, 3, 1] low-pass filter (Zhang 2019)."""
-
-    kernel: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
-        kernel = torch.outer(taps, taps)
-        self.register_buffer("kernel", (kernel / kernel.sum())[None, None])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, ceil(H / 2), ceil(W / 2))."""
-        channels = x.shape[1]
-        return F.conv2d(_pad_same(x, 4, 2), self.kernel.expand(channels, 1, 4, 4), stride=2, groups=channels)
-
-
-class PatchDiscriminator(nn.Module):
-    """Convolution stages with blur pooling, adaptive max pooling to 16 x 16, a map of logits."""
-
-    def __init__(self, config: DiscriminatorConfig) -> None:
-        super().__init__()
-        width = config.hidden_channels
-        widths = [width * mult for mult in (1, 1, 2, 4)[: config.num_stages + 1]]
-        self.block_in = nn.Sequential(SameConv2d(3, width, 5), nn.LeakyReLU(0.1))
-        self.blocks = nn.ModuleList(
-            nn.Sequential(SameConv2d(before, after, 3), BlurPool(), nn.GroupNorm(32, after), nn.LeakyReLU(0.1)) for before, after in pairwise(widths)
-        )
-        self.pool = nn.AdaptiveMaxPool2d((16, 16))
-        self.to_logits = nn.Sequential(SameConv2d(widths[-1], widths[-1], 1), nn.LeakyReLU(0.1), SameConv2d(widths[-1], 1, 5))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> logits (B, 1, 16, 16)."""
-        x = self.block_in(images)
-        for block in self.blocks:
-            x = block(x)
-        return self.to_logits(self.pool(x))
-
-
-def _pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
-    height, width = (max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[-2:])
-    return F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
+        Args:
+            images: real or generated.
+            noise: source of the draws, for discriminators that draw.
+        """

@@ -5,10 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Literal
 
-from pydantic import Field
 from torch import Tensor, nn
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
+from visiontok.base.noise import NoiseLike
+from visiontok.losses.discriminator import Discriminator
+from visiontok.losses.pixels import RGB, check_images, to_signed
+from visiontok.signals.spec import SignalSpec
 
 
 class PatchGanConfig(Config):
@@ -20,21 +23,27 @@ class PatchGanConfig(Config):
     """
 
     type: Literal["patchgan"] = "patchgan"
-    channels: int = Field(default=64, gt=0)
-    num_layers: int = Field(default=3, gt=0)
+    channels: Positive = 64
+    num_layers: Positive = 3
 
-    def build(self) -> PatchGan:
-        """The discriminator with random weights."""
-        return PatchGan(self)
+    def build(self, signal: SignalSpec = RGB) -> PatchGan:
+        """The discriminator of such signals, with random weights.
+
+        Raises:
+            ConfigError: if the signals are no images or videos.
+        """
+        check_images(signal, name="the discriminator 'patchgan'")
+        return PatchGan(self, signal=signal)
 
 
-class PatchGan(nn.Module):
+class PatchGan(Discriminator):
     """4x4 convolutions with batch norm and leaky ReLU: a logit for every patch of 70 pixels (with three halvings)."""
 
-    def __init__(self, config: PatchGanConfig) -> None:
+    def __init__(self, config: PatchGanConfig, *, signal: SignalSpec) -> None:
         super().__init__()
+        self.signal = signal
         widths = [config.channels * min(2**number, 8) for number in range(config.num_layers + 1)]
-        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        layers: list[nn.Module] = [nn.Conv2d(signal.channels, widths[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         for number, (before, after) in enumerate(pairwise(widths), start=1):
             stride = 2 if number < config.num_layers else 1
             layers += [nn.Conv2d(before, after, 4, stride=stride, padding=1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU(0.2)]
@@ -46,6 +55,6 @@ class PatchGan(nn.Module):
             elif isinstance(layer, nn.BatchNorm2d):
                 nn.init.normal_(layer.weight, 1.0, 0.02)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> logits (B, 1, h, w)."""
-        return self.layers(images * 2 - 1)
+    def forward(self, images: Tensor, noise: NoiseLike = None) -> Tensor:
+        """(B, C, H, W) -> logits (B, 1, h, w)."""
+        return self.layers(to_signed(images, self.signal))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.base.config import Config
-from visiontok.base.errors import CheckpointError, ConfigError
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from visiontok.base.errors import ConfigError
+from visiontok.losses.pixels import RGB, as_images, check_rgb, to_unit
+from visiontok.losses.weight_files import ImageNetNormalization, frozen, read_weights
+from visiontok.signals.spec import SignalSpec
 
 
 class LpipsConfig(Config):
@@ -57,32 +57,41 @@ PerceptualTerm = Annotated[LpipsConfig | ConvNextConfig, Field(discriminator="na
 
 
 class PerceptualLoss(nn.Module):
-    """The weighted mean of several perceptual distances: sum(w_i d_i) / sum(w_i)."""
+    """The weighted mean of several perceptual distances: sum(w_i d_i) / sum(w_i).
 
-    def __init__(self, terms: tuple[LpipsConfig | ConvNextConfig, ...]) -> None:
+    Args:
+        terms: which distances.
+        signal: what is compared.
+
+    Raises:
+        ConfigError: if the signal is not RGB, or has no known range.
+        CheckpointError: if weights are missing or another network's.
+    """
+
+    def __init__(self, terms: tuple[LpipsConfig | ConvNextConfig, ...], *, signal: SignalSpec = RGB) -> None:
         super().__init__()
+        for term in terms:
+            check_rgb(signal, name=f"the perceptual distance {term.name!r}")
+        self.signal = signal
         self.distances = nn.ModuleList(term.build() for term in terms)
         self.weights = [term.weight for term in terms]
 
     def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
-        """Two batches (B, 3, H, W) in [0, 1] -> scalar."""
-        distances = [weight * distance(images, reconstructions).mean() for weight, distance in zip(self.weights, self.distances, strict=True)]
+        """Two batches of images (B, 3, H, W) or videos (B, 3, T, H, W) -> scalar."""
+        pair = to_unit(as_images(images), self.signal), to_unit(as_images(reconstructions), self.signal)
+        distances = [weight * distance(*pair).mean() for weight, distance in zip(self.weights, self.distances, strict=True)]
         return torch.stack(distances).sum() / sum(self.weights)
 
 
 class ConvNextDistance(nn.Module):
     """Mean squared difference of the 1000 logits, images resized to 224 pixels."""
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, weights: Path) -> None:
         super().__init__()
         from torchvision.models import convnext_small
 
-        self.net = _frozen(convnext_small(weights=None), read_weights(weights))
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
+        self.net = frozen(convnext_small(weights=None), read_weights(weights))
+        self.normalize = ImageNetNormalization()
 
     def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
         """Two batches (B, 3, H, W) in [0, 1] -> (B,)."""
@@ -90,7 +99,7 @@ class ConvNextDistance(nn.Module):
 
     def _logits(self, images: Tensor) -> Tensor:
         resized = F.interpolate(images, size=224, mode="bilinear", align_corners=False, antialias=True)
-        return self.net((resized - self.mean) / self.std)
+        return self.net(self.normalize(resized))
 
 
 LpipsNet = Literal["alex", "vgg", "squeeze"]
@@ -119,33 +128,9 @@ class LpipsDistance(nn.Module):
             warnings.simplefilter("ignore")
             self.net = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
         slices = {f"features.{key.split('.', 1)[1]}": key for key in self.net.net.state_dict()}
-        _frozen(self.net.net, {slices[key]: tensor for key, tensor in backbone.items() if key in slices})
+        frozen(self.net.net, {slices[key]: tensor for key, tensor in backbone.items() if key in slices})
         self.net.eval().requires_grad_(False)
 
     def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
         """Two batches (B, 3, H, W) in [0, 1] -> (B,)."""
         return self.net(images, reconstructions, normalize=True).flatten()
-
-
-def read_weights(path: Path) -> dict[str, Any]:
-    """A state dict from a .pth file, without running any code from it.
-
-    Raises:
-        CheckpointError: if the file is missing or no state dict; says where such files come from.
-    """
-    if not path.is_file():
-        raise CheckpointError(
-            f"there is no weight file {path}. Download it from the torchvision model zoo yourself; visiontok fetches no weights silently."
-        )
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for damaged files
-        raise CheckpointError(f"{path} is not a readable weight file: {error}") from error
-
-
-def _frozen(net: nn.Module, state_dict: dict[str, Any]) -> nn.Module:
-    try:
-        net.load_state_dict(state_dict)
-    except RuntimeError as error:
-        raise CheckpointError(f"the weights do not belong to {type(net).__name__}: {error}") from error
-    return net.eval().requires_grad_(False)

@@ -1,74 +1,92 @@
 """Quantizers, one small class each, on shared pieces."""
 
-from visiontok.quantizers.base import Quantized, Quantizer
-from visiontok.quantizers.bernoulli import BernoulliConfig, BernoulliQuantizer
+from visiontok.quantizers.base import (
+    Bottleneck,
+    CodebookQuantizer,
+    ContinuousBottleneck,
+    NeighborQuantizer,
+    PointwiseQuantizer,
+    Quantized,
+    Quantizer,
+    expected_code,
+)
+from visiontok.quantizers.bernoulli import BernoulliQuantizer, BernoulliQuantizerConfig
 from visiontok.quantizers.binary import BinaryQuantizer, BinaryQuantizerConfig, EntropyConfig
-from visiontok.quantizers.bits import BitOrder, bits_to_ids, ids_to_bits
-from visiontok.quantizers.codebook_updates import ClusteringConfig, EmaConfig, KMeansConfig, RevivalConfig
-from visiontok.quantizers.dimension_wise import DimensionWiseConfig, DimensionWiseQuantizer
+from visiontok.quantizers.bits import BitOrder, bits_to_indices, indices_to_bits
+from visiontok.quantizers.codebook_updates import ClusteringConfig, DeadCodeResetConfig, EmaConfig, KMeansConfig
+from visiontok.quantizers.continuous import GaussianBottleneck, GaussianBottleneckConfig, IdentityBottleneck, IdentityBottleneckConfig
+from visiontok.quantizers.dimension_wise import DimensionWiseQuantizer, DimensionWiseQuantizerConfig
 from visiontok.quantizers.entropy_terms import LogFloor
-from visiontok.quantizers.finite_scalar import FiniteScalarConfig, FiniteScalarQuantizer
-from visiontok.quantizers.gaussian import GaussianBottleneck, GaussianConfig
-from visiontok.quantizers.index_backprop import IndexBackpropConfig, IndexBackpropQuantizer
-from visiontok.quantizers.levels import LevelDropoutConfig, LevelledQuantizer
+from visiontok.quantizers.finite_scalar import FiniteScalarQuantizer, FiniteScalarQuantizerConfig
+from visiontok.quantizers.gradients import rotate, straight_through
+from visiontok.quantizers.index_backprop import IndexBackpropQuantizer, IndexBackpropQuantizerConfig
+from visiontok.quantizers.levels import LevelDropoutConfig, LeveledQuantizer
 from visiontok.quantizers.multi_scale import MultiScaleQuantizer, MultiScaleQuantizerConfig
 from visiontok.quantizers.nearest import nearest_codes, nearest_k_codes
+from visiontok.quantizers.parts import PointwiseConfig
 from visiontok.quantizers.perturbation import AnnealingConfig, LatentPerturbation, PerturbationConfig
 from visiontok.quantizers.phi import PhiConfig
-from visiontok.quantizers.pointwise import PointwiseConfig
 from visiontok.quantizers.position_usage import DiversityConfig
-from visiontok.quantizers.positional_vector import PositionalVectorConfig, PositionalVectorQuantizer
+from visiontok.quantizers.positional_vector import PositionalVectorQuantizer, PositionalVectorQuantizerConfig
 from visiontok.quantizers.product import ProductQuantizer, ProductQuantizerConfig
+from visiontok.quantizers.quantized_bottleneck import QuantizedBottleneck
 from visiontok.quantizers.residual import ResidualQuantizer, ResidualQuantizerConfig
-from visiontok.quantizers.rotation import rotate
-from visiontok.quantizers.sim_vq import SimVq, SimVqConfig
-from visiontok.quantizers.straight_through import straight_through
+from visiontok.quantizers.sim_vq import SimVectorQuantizer, SimVectorQuantizerConfig
 from visiontok.quantizers.vector import VectorQuantizer, VectorQuantizerConfig
 
 __all__ = [
     "AnnealingConfig",
-    "BernoulliConfig",
     "BernoulliQuantizer",
+    "BernoulliQuantizerConfig",
     "BinaryQuantizer",
     "BinaryQuantizerConfig",
     "BitOrder",
+    "Bottleneck",
     "ClusteringConfig",
-    "DimensionWiseConfig",
+    "CodebookQuantizer",
+    "ContinuousBottleneck",
+    "DeadCodeResetConfig",
     "DimensionWiseQuantizer",
+    "DimensionWiseQuantizerConfig",
     "DiversityConfig",
     "EmaConfig",
     "EntropyConfig",
-    "FiniteScalarConfig",
     "FiniteScalarQuantizer",
+    "FiniteScalarQuantizerConfig",
     "GaussianBottleneck",
-    "GaussianConfig",
-    "IndexBackpropConfig",
+    "GaussianBottleneckConfig",
+    "IdentityBottleneck",
+    "IdentityBottleneckConfig",
     "IndexBackpropQuantizer",
+    "IndexBackpropQuantizerConfig",
     "KMeansConfig",
     "LatentPerturbation",
     "LevelDropoutConfig",
-    "LevelledQuantizer",
+    "LeveledQuantizer",
     "LogFloor",
     "MultiScaleQuantizer",
     "MultiScaleQuantizerConfig",
+    "NeighborQuantizer",
     "PerturbationConfig",
     "PhiConfig",
     "PointwiseConfig",
-    "PositionalVectorConfig",
+    "PointwiseQuantizer",
     "PositionalVectorQuantizer",
+    "PositionalVectorQuantizerConfig",
     "ProductQuantizer",
     "ProductQuantizerConfig",
     "Quantized",
+    "QuantizedBottleneck",
     "Quantizer",
     "ResidualQuantizer",
     "ResidualQuantizerConfig",
-    "RevivalConfig",
-    "SimVq",
-    "SimVqConfig",
+    "SimVectorQuantizer",
+    "SimVectorQuantizerConfig",
     "VectorQuantizer",
     "VectorQuantizerConfig",
-    "bits_to_ids",
-    "ids_to_bits",
+    "bits_to_indices",
+    "expected_code",
+    "indices_to_bits",
     "nearest_codes",
     "nearest_k_codes",
     "rotate",

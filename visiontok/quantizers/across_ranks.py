@@ -16,13 +16,20 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     return total
 
 
+def stack_over_ranks(tensor: Tensor) -> Tensor:
+    """Every rank's tensor on a new first axis, the same on all ranks."""
+    if _alone():
+        return tensor[None]
+    everyone = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    dist.all_gather(everyone, tensor)
+    return torch.stack(everyone)
+
+
 def num_rows(latents: Tensor) -> tuple[int, int]:
-    """Rows of the global batch, and the number of its first row that lies on this rank; the global batch is rank after rank."""
+    """Rows of the global batch, and the index of its first row that lies on this rank; the global batch is rank after rank."""
     if _alone():
         return len(latents), 0
-    counts = [torch.zeros(1, dtype=torch.int64, device=latents.device) for _ in range(dist.get_world_size())]
-    dist.all_gather(counts, torch.tensor([len(latents)], device=latents.device))
-    rows = [int(count) for count in counts]
+    rows = stack_over_ranks(torch.tensor([len(latents)], dtype=torch.int64, device=latents.device)).flatten().tolist()
     return sum(rows), sum(rows[: dist.get_rank()])
 
 
@@ -33,17 +40,16 @@ def rows_of_global_batch(latents: Tensor, picks: Tensor) -> Tensor:
     _, first = num_rows(latents)
     local = picks - first
     here = (local >= 0) & (local < len(latents))
-    rows = latents[local.clamp(0, len(latents) - 1)] * here[:, None]
+    rows = latents.new_zeros(len(picks), latents.shape[1])
+    rows[here] = latents[local[here]]
     return sum_over_ranks(rows)
 
 
 def rows_of_lowest_score(rows: Tensor, scores: Tensor) -> Tensor:
-    """Of every rank's candidates `rows` (M, D), for each place the one with the lowest of the ranks' `scores` (M,): (M, D), the same on all ranks."""
+    """Of every rank's candidates `rows` (M, D), for each index the one with the lowest of the ranks' `scores` (M,): (M, D), the same on all ranks."""
     if _alone():
         return rows
-    everyone = [torch.empty_like(scores) for _ in range(dist.get_world_size())]
-    dist.all_gather(everyone, scores)
-    winners = torch.stack(everyone).argmin(dim=0)  # the first rank among equals
+    winners = stack_over_ranks(scores).argmin(dim=0)  # the first rank among equals
     return sum_over_ranks(rows * (winners == dist.get_rank())[:, None])
 
 

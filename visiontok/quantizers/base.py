@@ -1,14 +1,21 @@
-"""The quantizer contract."""
+"""The quantizer contract: what stands between an encoder and a decoder, discrete or continuous."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
 from visiontok.base.errors import TokenError
+from visiontok.base.finite import check_finite
+from visiontok.base.noise import NoiseLike
+from visiontok.quantizers.masks import at_positions, valid_rows
+
+LARGEST_TABLE = 2**20
+"""Codes of the largest table that quantizers without a stored codebook list."""
 
 
 @dataclass(frozen=True)
@@ -16,11 +23,11 @@ class Quantized:
     """What a quantizer returns.
 
     Attributes:
-        latents: (..., D) what the decoder reads; gradients pass through to the quantizer's input.
-        indices: (...) or (..., C) int64 ids; None for continuous bottlenecks.
+        latents: (..., D) what the decoder reads; gradients pass through to the quantizer's input. Zero at padding.
+        indices: (...) or (..., C) int64; None for continuous bottlenecks. Zero at padding.
         losses: terms already multiplied by their weights; their sum is the quantizer's loss.
-        stats: numbers to watch, never part of the loss.
-        passed_through: whether the latents are those that were given, as in a warm-up; the ids then only say which codes are nearest.
+        stats: scalars to watch, never part of the loss.
+        passed_through: whether the latents are those that were given, as in a warm-up; the indices then only say which codes are nearest.
     """
 
     latents: Tensor
@@ -30,38 +37,126 @@ class Quantized:
     passed_through: bool = False
 
 
-class Quantizer(nn.Module, ABC):
-    """Latents in, quantized latents and ids out; knows no family, no layout and no signal."""
+class Bottleneck(nn.Module, ABC):
+    """Latents in, what the decoder reads out; knows no family, no layout and no signal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_forward_pre_hook(_refuse_non_finite)
+
+    @property
+    def is_stochastic(self) -> bool:
+        """Whether it draws in evaluation where noise is given."""
+        return False
 
     @abstractmethod
-    def forward(self, latents: Tensor) -> Quantized:
-        """Quantize latents (..., D)."""
+    def forward(self, latents: Tensor, *, mask: Tensor | None = None, noise: NoiseLike = None) -> Quantized:
+        """Quantize latents (..., D).
+
+        Args:
+            latents: (..., D).
+            mask: (...) bool, False for padding, which is kept out of losses, statistics and codebook updates; None for no padding.
+            noise: where draws come from, for those that draw: in training always, in evaluation only if it is given.
+        """
+
+
+def _refuse_non_finite(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """NaN would become an index like any other. In training the losses are looked at instead."""
+    if not module.training and inputs:
+        check_finite(inputs[0], stage="the encoder's latents")
+
+
+class ContinuousBottleneck(Bottleneck):
+    """Base of bottlenecks whose latents stay continuous: there are no indices."""
+
+    @abstractmethod
+    def mode(self, latents: Tensor) -> Tensor:
+        """What the decoder reads when nothing is drawn, in training too: latents as the encoder gives them -> (..., D)."""
+
+
+class Quantizer(Bottleneck):
+    """Base of bottlenecks that give indices."""
 
     @abstractmethod
     def lookup(self, indices: Tensor) -> Tensor:
-        """The latents (..., D) that stand behind ids (...); equals `forward(x).latents` for `forward(x).indices`."""
+        """The latents (..., D) that stand behind indices (...); equals `forward(x).latents` for `forward(x).indices`."""
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether there is one table of all codes, `codes()`: see `CodebookQuantizer`."""
+        return False
 
     @torch.no_grad()
     def search(self, latents: Tensor) -> Tensor:
-        """The ids of `forward(latents)` alone; nothing is learned from these latents."""
-        was_training = self.training
+        """The indices of `forward(latents)` alone; nothing is learned from these latents."""
+        modes = [(module, module.training) for module in self.modules()]
         try:
-            return self.eval()(latents).indices
+            indices = self.eval()(latents).indices
         finally:
-            self.train(was_training)
+            for module, training in modes:
+                module.training = training
+        assert indices is not None
+        return indices
 
-    def neighbours(self, latents: Tensor, k: int) -> Tensor:
-        """For every id of `forward(latents)`, the k ids nearest to the latent that it stands for, nearest first; rank 0 is that id itself.
+
+class NeighborQuantizer(Quantizer):
+    """Base of quantizers whose codes have neighbors."""
+
+    @abstractmethod
+    def neighbors(self, latents: Tensor, k: int) -> Tensor:
+        """For every index of `forward(latents)`, the k indices nearest to the latent that it stands for, nearest first; rank 0 is that index itself.
 
         Returns:
             (*indices.shape, k) int64.
 
         Raises:
-            TokenError: by quantizers without a codebook.
             ValueError: if there are fewer than k codes.
         """
-        raise TokenError(f"{type(self).__name__} has no codebook in which codes have neighbours")
 
-    def sample(self, latents: Tensor, generator: torch.Generator) -> Quantized:
-        """Like `forward` for quantizers that draw; deterministic quantizers have nothing to draw."""
-        return self(latents)
+
+class CodebookQuantizer(NeighborQuantizer):
+    """Base of quantizers whose indices name one of K codes each."""
+
+    @property
+    @abstractmethod
+    def codebook_size(self) -> int:
+        """K."""
+
+    @property
+    def has_codes(self) -> bool:
+        return True
+
+    def codes(self) -> Tensor:
+        """The table of all codes (K, D): row k is `lookup(k)`.
+
+        Raises:
+            TokenError: if there is none (see `has_codes`): too many codes to list, or several indices per latent.
+        """
+        if not self.has_codes:
+            raise TokenError(f"this {type(self).__name__} of {self.codebook_size} codes has no table: too many rows, or several indices a latent")
+        device = next(chain(self.parameters(), self.buffers())).device
+        return self.lookup(torch.arange(self.codebook_size, dtype=torch.int64, device=device))
+
+    def soft_lookup(self, probabilities: Tensor) -> Tensor:
+        """The expected code under probabilities (..., K): (..., D); for a one-hot distribution, `lookup`. Gradients reach both."""
+        return expected_code(probabilities, self.codes())
+
+
+class PointwiseQuantizer(CodebookQuantizer):
+    """Base of quantizers that treat every latent by itself, so that padding is simply left out."""
+
+    def forward(self, latents: Tensor, *, mask: Tensor | None = None, noise: NoiseLike = None) -> Quantized:
+        """See `quantize_rows`, whose losses and stats these are."""
+        found, shape = self.quantize_rows(valid_rows(latents, mask)), latents.shape[:-1]
+        assert found.indices is not None
+        return replace(found, latents=at_positions(found.latents, shape, mask), indices=at_positions(found.indices, shape, mask))
+
+    @abstractmethod
+    def quantize_rows(self, latents: Tensor) -> Quantized:
+        """Latents (N, D) without padding, N perhaps 0 -> latents (N, D) and indices (N,) or (N, C)."""
+
+
+def expected_code(probabilities: Tensor, codes: Tensor) -> Tensor:
+    """sum_k p_k e_k for probabilities (..., K) and codes (K, D): (..., D) in the type of the codes, added up in float32."""
+    with torch.autocast(codes.device.type, enabled=False):
+        return (probabilities.float() @ codes.float()).to(codes.dtype)

@@ -14,11 +14,13 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.base.config import Config
-from visiontok.quantizers.base import Quantized, Quantizer
-from visiontok.quantizers.bits import MAX_BITS, BitOrder, bits_to_ids, ids_to_bits
+from visiontok.base.config import Config, Positive
+from visiontok.quantizers.base import LARGEST_TABLE, PointwiseQuantizer, Quantized
+from visiontok.quantizers.bits import MAX_BITS, BitOrder, bits_to_indices, indices_to_bits
 from visiontok.quantizers.entropy_terms import MAX_GROUP_SIZE, LogFloor, entropy, mean_probabilities, sample_entropy
-from visiontok.quantizers.nearest_signs import nearest_k_sign_codes
+from visiontok.quantizers.float32 import Float32Module
+from visiontok.quantizers.masks import squared_error
+from visiontok.quantizers.nearest import nearest_k_sign_codes
 
 
 class EntropyConfig(Config):
@@ -45,12 +47,12 @@ class BinaryQuantizerConfig(Config):
 
     Attributes:
         dim: bits D per position.
-        input_dim: width of the latents where linear layers lead to the D channels and back; None without such layers.
+        input_dim: of the latents where linear layers lead to the D channels and back; None without such layers.
         normalize: put latents on the sphere of radius `scale`.
         scale: of the codes.
         codes: "cube" for signs times `scale`, "sphere" for signs times `scale / sqrt(D)`, of length `scale`.
-        bit_order: whether the first channel is the most or the least significant bit of an id.
-        chunks: bits per id where a position has several; None for one id of D bits.
+        bit_order: whether the first channel is the most or the least significant bit of an index.
+        chunks: bits per index where a position has several; None for one index of D bits.
         scale_gradient: multiply the straight-through gradient by the size of a code's entries, as BSQ's authors do.
         commitment_weight: of the squared distance of latents to their codes.
         commitment_mean: over all "elements", or over "positions" of the sum over channels.
@@ -59,8 +61,8 @@ class BinaryQuantizerConfig(Config):
     """
 
     type: Literal["binary"] = "binary"
-    dim: int = Field(gt=0)
-    input_dim: int | None = Field(default=None, gt=0)
+    dim: Positive
+    input_dim: Positive | None = None
     normalize: bool = False
     scale: float = Field(default=1.0, gt=0)
     codes: Literal["cube", "sphere"] = "cube"
@@ -74,8 +76,8 @@ class BinaryQuantizerConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> BinaryQuantizerConfig:
-        if not all(1 <= size <= MAX_BITS for size in self.id_bits) or sum(self.id_bits) != self.dim:
-            raise ValueError(f"chunks {self.id_bits} must add up to dim {self.dim}, each from 1 to {MAX_BITS} bits")
+        if not all(1 <= size <= MAX_BITS for size in self.index_bits) or sum(self.index_bits) != self.dim:
+            raise ValueError(f"chunks {self.index_bits} must add up to dim {self.dim}, each from 1 to {MAX_BITS} bits")
         if self.entropy is not None:
             size = self.entropy.group_size or self.dim
             if self.dim % size or size > MAX_GROUP_SIZE:
@@ -85,14 +87,14 @@ class BinaryQuantizerConfig(Config):
         return self
 
     @property
-    def id_bits(self) -> tuple[int, ...]:
-        """Bits of each id of a position."""
+    def index_bits(self) -> tuple[int, ...]:
+        """Bits of each index of a position."""
         return self.chunks or (self.dim,)
 
     @property
     def vocab_size(self) -> tuple[int, ...]:
-        """Number of values of each id of a position."""
-        return tuple(2**bits for bits in self.id_bits)
+        """Number of values of each index of a position."""
+        return tuple(2**bits for bits in self.index_bits)
 
     @property
     def level(self) -> float:
@@ -104,22 +106,33 @@ class BinaryQuantizerConfig(Config):
         return BinaryQuantizer(self)
 
 
-class BinaryQuantizer(Quantizer):
+class BinaryQuantizer(Float32Module, PointwiseQuantizer):
     """Signs with a straight-through gradient, commitment and entropy losses. Works in float32 whatever the model's type."""
 
     def __init__(self, config: BinaryQuantizerConfig) -> None:
         super().__init__()
         self.config = config
-        width = config.input_dim
-        self.project_in = nn.Identity() if width is None else nn.Linear(width, config.dim)
-        self.project_out = nn.Identity() if width is None else nn.Linear(config.dim, width)
+        dim = config.input_dim
+        self.project_in = nn.Identity() if dim is None else nn.Linear(dim, config.dim, dtype=torch.float32)
+        self.project_out = nn.Identity() if dim is None else nn.Linear(config.dim, dim, dtype=torch.float32)
+        self.register_buffer("_level", torch.tensor(config.level, dtype=torch.float32), persistent=False)
 
-    def forward(self, latents: Tensor) -> Quantized:
-        """Latents (..., D) -> codes (..., D), ids (...) or (..., C), losses `commitment` and `entropy`, each times its weight.
+    _level: Tensor
+
+    @property
+    def codebook_size(self) -> int:
+        return 2**self.config.dim
+
+    @property
+    def has_codes(self) -> bool:
+        return len(self.config.index_bits) == 1 and self.codebook_size <= LARGEST_TABLE
+
+    def quantize_rows(self, latents: Tensor) -> Quantized:
+        """Latents (N, D) -> codes (N, D), indices (N,) or (N, C), losses `commitment` and `entropy`, each times its weight.
 
         Zero counts as negative. Stats `sample_entropy` and `batch_entropy` are in nats.
         """
-        channels = self.project_in(latents)
+        channels = self._projected(self.project_in, latents)
         with torch.autocast(latents.device.type, enabled=False):
             z = channels.float()
             if self.config.normalize:
@@ -130,23 +143,24 @@ class BinaryQuantizer(Quantizer):
             quantized = codes
             if z.requires_grad:  # z - sg(z) is zero, so that the values are exactly the codes, whatever the gradient is multiplied by
                 quantized = torch.add(codes, z - z.detach(), alpha=self.config.level if self.config.scale_gradient else 1.0)
-        indices = bits_to_ids(bits, chunks=self.config.id_bits, order=self.config.bit_order)
-        return Quantized(self.project_out(quantized.to(channels.dtype)), indices, losses, stats)
+        indices = bits_to_indices(bits, chunks=self.config.index_bits, order=self.config.bit_order)
+        return Quantized(self._projected(self.project_out, quantized).to(latents.dtype), indices, losses, stats)
 
     def lookup(self, indices: Tensor) -> Tensor:
-        """Ids (...) or (..., C) -> codes (..., D)."""
-        codes = self._codes(ids_to_bits(indices, chunks=self.config.id_bits, order=self.config.bit_order))
-        if self.config.input_dim is None:
-            return codes
-        return self.project_out(codes.to(next(self.parameters()).dtype))
+        """Indices (...) or (..., C) -> codes (..., D)."""
+        codes = self._codes(indices_to_bits(indices, chunks=self.config.index_bits, order=self.config.bit_order))
+        return self._projected(self.project_out, codes)
 
     @torch.no_grad()
-    def neighbours(self, latents: Tensor, k: int) -> Tensor:
-        """Latents (..., D) -> the k ids nearest to each, (..., k), or (..., C, k) with each chunk by itself."""
-        chunks = self.project_in(latents).flatten(0, -2).split(list(self.config.id_bits), dim=-1)
-        found = [bits_to_ids(nearest_k_sign_codes(chunk, k), chunks=[chunk.shape[1]], order=self.config.bit_order) for chunk in chunks]
-        ids = found[0] if len(found) == 1 else torch.stack(found, dim=1)
-        return ids.unflatten(0, latents.shape[:-1])
+    def neighbors(self, latents: Tensor, k: int) -> Tensor:
+        """Latents (..., D) -> the k indices nearest to each, (..., k), or (..., C, k) with each chunk by itself."""
+        channels = self._projected(self.project_in, latents).reshape(-1, self.config.dim)
+        found = [
+            bits_to_indices(nearest_k_sign_codes(chunk, k), chunks=[chunk.shape[1]], order=self.config.bit_order)
+            for chunk in channels.split(list(self.config.index_bits), dim=-1)
+        ]
+        nearest = found[0] if len(found) == 1 else torch.stack(found, dim=1)
+        return nearest.unflatten(0, latents.shape[:-1])
 
     def sign_logits(self, latents: Tensor) -> Tensor:
         """(..., D) latents on the scale of the codes -> (N, D): x in P(c) = softmax(x.c) over signs c, for the terms of `entropy_terms`."""
@@ -166,15 +180,22 @@ class BinaryQuantizer(Quantizer):
             raise ValueError("this quantizer has no entropy terms")
         return self.config.entropy
 
+    def _projected(self, projection: nn.Module, latents: Tensor) -> Tensor:
+        """Through a linear layer in the type of its weights; the latents themselves where there is none."""
+        if not isinstance(projection, nn.Linear):
+            return latents
+        projected: Tensor = projection(latents.to(projection.weight.dtype))
+        return projected
+
     def _codes(self, bits: Tensor) -> Tensor:
-        return bits.float().mul_(2 * self.config.level).sub_(self.config.level)
+        return torch.where(bits, self._level, -self._level)
 
     def _losses(self, z: Tensor, codes: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         config = self.config
         names = ["commitment"] if config.entropy is None else ["commitment", "entropy"]
         if not (self.training or config.losses_in_eval):
             return {name: z.new_zeros(()) for name in names}, {}
-        error = F.mse_loss(z, codes)
+        error = squared_error(z, codes)
         per_position = config.dim if config.commitment_mean == "positions" else 1
         losses, stats = {"commitment": config.commitment_weight * per_position * error}, {"quantization_error": error.detach()}
         if config.entropy is not None:

@@ -1,4 +1,4 @@
-"""Bits and the ids they spell: the bits of a latent, cut into chunks, become one id per chunk. Exact for any width: int64 throughout."""
+"""Bits and the indices that they spell: the bits of a latent, cut into chunks, become one index per chunk. Exact for any number: int64 throughout."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ BitOrder = Literal["msb", "lsb"]
 """Whether the first bit of a chunk is its most or its least significant one."""
 
 MAX_BITS = 62
-"""Bits of one id at most: the number of ids, 2 ** bits, is itself an int64."""
+"""Bits of one index at most: the number of indices, 2 ** bits, is itself an int64."""
 
 
-def bits_to_ids(bits: Tensor, *, chunks: Sequence[int], order: BitOrder) -> Tensor:
-    """The ids that bits spell.
+def bits_to_indices(bits: Tensor, *, chunks: Sequence[int], order: BitOrder) -> Tensor:
+    """The indices that bits spell.
 
     Args:
         bits: (..., D) bool, or integers 0 and 1.
-        chunks: bits per id, in the order of the bits; their sum is D.
+        chunks: bits per index, in the order of the bits; their sum is D.
         order: significance of the bits within a chunk.
 
     Returns:
-        int64 ids (..., C) for C chunks, or (...) for a single chunk, each in [0, 2 ** bits of its chunk).
+        int64 indices (..., C) for C chunks, or (...) for a single chunk, each in [0, 2 ** bits of its chunk).
 
     Raises:
         ValueError: if the chunks do not add up to D, or one is empty or longer than `MAX_BITS`.
@@ -32,39 +32,39 @@ def bits_to_ids(bits: Tensor, *, chunks: Sequence[int], order: BitOrder) -> Tens
     _check(chunks)
     if bits.shape[-1] != sum(chunks):
         raise ValueError(f"chunks {tuple(chunks)} hold {sum(chunks)} bits, but there are {bits.shape[-1]} per position")
-    ids = torch.zeros(*bits.shape[:-1], len(chunks), dtype=torch.int64, device=bits.device)
-    for number, part in enumerate(bits.split(list(chunks), dim=-1)):
+    indices = torch.zeros(*bits.shape[:-1], len(chunks), dtype=torch.int64, device=bits.device)
+    for chunk, part in enumerate(bits.split(list(chunks), dim=-1)):
         digits = part.unbind(dim=-1)
         for digit in digits if order == "msb" else reversed(digits):
-            ids[..., number].mul_(2).add_(digit)
-    return ids[..., 0] if len(chunks) == 1 else ids
+            indices[..., chunk].mul_(2).add_(digit)
+    return indices[..., 0] if len(chunks) == 1 else indices
 
 
-def ids_to_bits(ids: Tensor, *, chunks: Sequence[int], order: BitOrder) -> Tensor:
-    """Inverse of `bits_to_ids`.
+def indices_to_bits(indices: Tensor, *, chunks: Sequence[int], order: BitOrder) -> Tensor:
+    """Inverse of `bits_to_indices`.
 
     Args:
-        ids: int64 (..., C) for C chunks, or (...) for a single chunk.
-        chunks: bits per id.
+        indices: int64 (..., C) for C chunks, or (...) for a single chunk.
+        chunks: bits per index.
         order: significance of the bits within a chunk.
 
     Returns:
         bool (..., D).
 
     Raises:
-        ValueError: if the last axis does not have one id per chunk, or a chunk is empty or longer than `MAX_BITS`.
+        ValueError: if the last axis does not have one index per chunk, or a chunk is empty or longer than `MAX_BITS`.
     """
     _check(chunks)
     if len(chunks) == 1:
-        ids = ids[..., None]
-    elif not ids.ndim or ids.shape[-1] != len(chunks):
-        raise ValueError(f"ids of shape {tuple(ids.shape)} must have {len(chunks)} on the last axis, one for each of the chunks {tuple(chunks)}")
-    masks = [2 ** torch.arange(size, device=ids.device) for size in chunks]
+        indices = indices[..., None]
+    elif not indices.ndim or indices.shape[-1] != len(chunks):
+        raise ValueError(f"indices of shape {tuple(indices.shape)} must have {len(chunks)} on the last axis, one per chunk of {tuple(chunks)}")
+    masks = [2 ** torch.arange(size, dtype=torch.int64, device=indices.device) for size in chunks]
     if order == "msb":
         masks = [mask.flip(0) for mask in masks]
-    return torch.cat([(number[..., None] & mask) != 0 for number, mask in zip(ids.unbind(dim=-1), masks, strict=True)], dim=-1)
+    return torch.cat([(part[..., None] & mask) != 0 for part, mask in zip(indices.unbind(dim=-1), masks, strict=True)], dim=-1)
 
 
 def _check(chunks: Sequence[int]) -> None:
     if not chunks or not all(1 <= size <= MAX_BITS for size in chunks):
-        raise ValueError(f"chunks {tuple(chunks)} must each hold 1 to {MAX_BITS} bits; spell more bits in several ids")
+        raise ValueError(f"chunks {tuple(chunks)} must each hold 1 to {MAX_BITS} bits; spell more bits in several indices")

@@ -1,7 +1,7 @@
-"""How a codebook changes other than by its gradient: initialisation by k-means, moving averages, revival of dead codes, online clustering.
+"""How a codebook changes other than by its gradient: initialization by k-means, moving averages, reset of dead codes, online clustering.
 
 Every update reads the global batch over all ranks and draws from a generator seeded by its own step counter, so that all ranks hold the same
-codebook, and a resumed run continues as an uninterrupted one.
+codebook, and a resumed run continues as an uninterrupted one. Latents are those without padding; none may be left on some of the ranks.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.quantizers.across_ranks import num_rows, rows_of_global_batch, rows_of_lowest_score, sum_over_ranks
+from visiontok.quantizers.float32 import Float32Module
 from visiontok.quantizers.nearest import nearest_codes
 
 
@@ -20,14 +21,14 @@ class KMeansConfig(Config):
     """Start the codebook from the latents instead of at random.
 
     Attributes:
-        after_steps: training steps during which latents pass unquantized, so that the encoder has something to say before it is clustered.
+        after_steps: training steps during which latents pass unquantized, so that the encoder has learned something before they are clustered.
         iterations: Lloyd iterations.
         max_samples: latents clustered at most.
     """
 
     after_steps: int = Field(default=0, ge=0)
-    iterations: int = Field(default=10, gt=0)
-    max_samples: int = Field(default=65536, gt=0)
+    iterations: Positive = 10
+    max_samples: Positive = 65536
 
 
 class EmaConfig(Config):
@@ -44,7 +45,7 @@ class EmaConfig(Config):
     unit_codes: bool = False
 
 
-class RevivalConfig(Config):
+class DeadCodeResetConfig(Config):
     """Replace codes that are hardly used by latents of the batch.
 
     Attributes:
@@ -55,7 +56,7 @@ class RevivalConfig(Config):
 
     threshold: float = Field(default=0.05, gt=0, lt=1)
     decay: float = Field(default=0.95, ge=0, lt=1)
-    every_steps: int = Field(default=10, gt=0)
+    every_steps: Positive = 10
 
 
 class ClusteringConfig(Config):
@@ -84,35 +85,36 @@ class KMeansInit(nn.Module):
 
     @torch.no_grad()
     def step(self, codebook: Tensor, latents: Tensor) -> bool:
-        """Count a training step; at the step after the warm-up, overwrite the codebook (K, D) with centres of the latents (N, D).
+        """Count a training step; at the step after the warm-up, overwrite the codebook (K, D) with centers of the latents (N, D).
 
         Returns:
             whether this was that step.
         """
         is_start = int(self.steps) == self.config.after_steps
         if is_start:
-            codebook.copy_(self._centres(len(codebook), latents))
+            codebook.copy_(self._centers(len(codebook), latents))
         self.steps += 1
         return is_start
 
-    def _centres(self, size: int, latents: Tensor) -> Tensor:
+    def _centers(self, size: int, latents: Tensor) -> Tensor:
         total, _ = num_rows(latents)
         generator = torch.Generator().manual_seed(total)
         count = min(total, self.config.max_samples)
         samples = rows_of_global_batch(latents, torch.randperm(total, generator=generator)[:count].to(latents.device))
         # Fewer latents than codes: some start twice, a little apart, and separate in use.
         picks = torch.arange(size, device=latents.device) % count
-        centres = samples[picks]
-        jitter = torch.randn(size, latents.shape[1], generator=generator).to(latents) * samples.std(dim=0) * 1e-3
-        centres = centres + jitter * (torch.arange(size, device=latents.device) >= count)[:, None]
+        centers = samples[picks]
+        jitter = torch.randn(size, latents.shape[1], generator=generator, dtype=torch.float32).to(latents)
+        jitter = jitter * samples.std(dim=0, correction=0) * 1e-3
+        centers = centers + jitter * (torch.arange(size, device=latents.device) >= count)[:, None]
         for _ in range(self.config.iterations):
-            indices = nearest_codes(samples, centres)
+            indices = nearest_codes(samples, centers)
             counts, sums = assigned(samples, indices, size)
-            centres = torch.where(counts[:, None] > 0, sums / counts[:, None].clamp_min(1), centres)
-        return centres
+            centers = torch.where(counts[:, None] > 0, sums / counts[:, None].clamp_min(1), centers)
+        return centers
 
 
-class EmaUpdate(nn.Module):
+class EmaUpdate(Float32Module):
     """Moving averages of counts and sums; the codebook is their quotient."""
 
     counts: Tensor
@@ -122,8 +124,8 @@ class EmaUpdate(nn.Module):
     def __init__(self, config: EmaConfig, *, codebook_size: int, dim: int) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("counts", torch.ones(codebook_size))
-        self.register_buffer("sums", torch.zeros(codebook_size, dim))
+        self.register_buffer("counts", torch.ones(codebook_size, dtype=torch.float32))
+        self.register_buffer("sums", torch.zeros(codebook_size, dim, dtype=torch.float32))
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
 
     @torch.no_grad()
@@ -147,16 +149,16 @@ class EmaUpdate(nn.Module):
         self.sums[codes] = rows * count
 
 
-class Revival(nn.Module):
+class DeadCodeReset(Float32Module):
     """Watch usage and replace dead codes by latents of the batch."""
 
     usage: Tensor
     steps: Tensor
 
-    def __init__(self, config: RevivalConfig, *, codebook_size: int) -> None:
+    def __init__(self, config: DeadCodeResetConfig, *, codebook_size: int) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("usage", torch.ones(codebook_size))
+        self.register_buffer("usage", torch.ones(codebook_size, dtype=torch.float32))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
@@ -176,13 +178,13 @@ class Revival(nn.Module):
         total, _ = num_rows(latents)
         generator = torch.Generator().manual_seed(int(self.steps))
         picks = torch.randint(total, (len(dead),), generator=generator).to(latents.device)
-        rows = rows_of_global_batch(latents, picks).to(codebook.dtype)
+        rows = rows_of_global_batch(latents, picks)
         codebook[dead] = rows
         self.usage[dead] = 1.0
         return dead, rows
 
 
-class ClusteringUpdate(nn.Module):
+class ClusteringUpdate(Float32Module):
     """Watch usage and move rarely used codes to their closest latents, at every step; codes in steady use stay where they are."""
 
     usage: Tensor
@@ -190,7 +192,7 @@ class ClusteringUpdate(nn.Module):
     def __init__(self, config: ClusteringConfig, *, codebook_size: int) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("usage", torch.zeros(codebook_size))
+        self.register_buffer("usage", torch.zeros(codebook_size, dtype=torch.float32))
 
     @torch.no_grad()
     def step(self, codebook: Tensor, latents: Tensor, indices: Tensor, *, codes: Tensor, searched: Tensor) -> None:
@@ -206,10 +208,12 @@ class ClusteringUpdate(nn.Module):
         """
         counts = sum_over_ranks(torch.bincount(indices, minlength=len(codebook)).to(self.usage))
         self.usage.lerp_(counts / counts.sum(), 1 - self.config.decay)
-        closest = nearest_codes(codes, searched)
-        distances = (codes - searched[closest]).square().sum(dim=1)
+        rows, distances = torch.zeros_like(codes), torch.full_like(codes[:, 0], torch.inf)
+        if len(latents):
+            closest = nearest_codes(codes, searched)
+            rows, distances = latents[closest], (codes - searched[closest]).square().sum(dim=1)
         shares = torch.exp(-10 * len(codebook) / (1 - self.config.decay) * self.usage - 1e-3)
-        codebook.lerp_(rows_of_lowest_score(latents[closest], distances).to(codebook.dtype), shares[:, None].to(codebook.dtype))
+        codebook.lerp_(rows_of_lowest_score(rows, distances), shares[:, None])
 
 
 def assigned(latents: Tensor, indices: Tensor, codebook_size: int) -> tuple[Tensor, Tensor]:

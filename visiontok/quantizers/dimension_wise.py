@@ -13,9 +13,12 @@ from pydantic import Field
 from torch import Tensor
 
 from visiontok.base.config import Config
-from visiontok.quantizers.base import Quantized, Quantizer
+from visiontok.base.noise import NoiseLike
+from visiontok.quantizers.base import NeighborQuantizer, Quantized
+from visiontok.quantizers.float32 import Float32Module
+from visiontok.quantizers.gradients import straight_through
+from visiontok.quantizers.masks import at_positions, squared_error, valid_rows
 from visiontok.quantizers.nearest import nearest_k_codes
-from visiontok.quantizers.straight_through import straight_through
 
 CUT = 3.0
 """Where the normal distribution is cut off, in standard deviations; `range` of the latents is mapped to it."""
@@ -24,7 +27,7 @@ MOST_LEVELS = 512
 """Somewhat beyond this the outermost bins lie wholly outside the cut and have no mean."""
 
 
-class DimensionWiseConfig(Config):
+class DimensionWiseQuantizerConfig(Config):
     """The values that a scalar can take.
 
     Attributes:
@@ -41,51 +44,48 @@ class DimensionWiseConfig(Config):
         return DimensionWiseQuantizer(self)
 
 
-class DimensionWiseQuantizer(Quantizer):
+class DimensionWiseQuantizer(Float32Module, NeighborQuantizer):
     """Nearest reconstruction value for every scalar; the same table for all dimensions. Straight-through gradient, no loss.
 
     Works in float32 whatever the model's type.
+
+    State:
+        table: (levels,), the latents' values behind the indices, rising; it follows from the configuration and is not saved.
     """
 
-    def __init__(self, config: DimensionWiseConfig) -> None:
+    table: Tensor
+
+    def __init__(self, config: DimensionWiseQuantizerConfig) -> None:
         super().__init__()
         self.config = config
-        # The bits of float32 numbers: unlike those themselves, they stay as they are when the model goes to another type.
-        self.register_buffer("_table_bits", normal_table(config.levels, config.range).view(torch.int32), persistent=False)
+        self.register_buffer("table", normal_table(config.levels, config.range), persistent=False)
 
-    _table_bits: Tensor
-
-    @property
-    def table(self) -> Tensor:
-        """(levels,) float32: the latents' values behind the tokens, rising."""
-        return self._table_bits.view(torch.float32)
-
-    def forward(self, latents: Tensor) -> Quantized:
-        """Latents (..., D) -> table values (..., D), tokens (..., D)."""
+    def forward(self, latents: Tensor, *, mask: Tensor | None = None, noise: NoiseLike = None) -> Quantized:
+        """Latents (..., D) -> table values (..., D), indices (..., D)."""
         with torch.autocast(latents.device.type, enabled=False):
-            scalars = latents.float()
+            scalars = valid_rows(latents, mask).float()
             indices = self._nearest(scalars)
             quantized = straight_through(scalars, self.lookup(indices))
-            stats = {"quantization_error": (scalars - quantized).detach().square().mean()}
-        return Quantized(quantized.to(latents.dtype), indices, {}, stats)
+            stats = {"quantization_error": squared_error(scalars, quantized).detach()}
+        shape = latents.shape[:-1]
+        return Quantized(at_positions(quantized.to(latents.dtype), shape, mask), at_positions(indices, shape, mask), {}, stats)
 
     def lookup(self, indices: Tensor) -> Tensor:
-        """Tokens (..., D) -> table values (..., D)."""
+        """Indices (..., D) -> table values (..., D)."""
         return self.table[indices]
 
     @torch.no_grad()
-    def neighbours(self, latents: Tensor, k: int) -> Tensor:
-        """Latents (..., D) -> (..., D, k): the tokens of the values nearest to each scalar."""
+    def neighbors(self, latents: Tensor, k: int) -> Tensor:
+        """Latents (..., D) -> (..., D, k): the indices of the values nearest to each scalar."""
         scalars = latents.float().clamp(-self.config.range, self.config.range).reshape(-1, 1)
         return nearest_k_codes(scalars, self.table[:, None], k).view(*latents.shape, k)
 
     @torch.no_grad()
     def _nearest(self, scalars: Tensor) -> Tensor:
         """The nearest value of each scalar, the lower one among equals: one of the two that it lies between."""
-        table = self.table
-        above = torch.searchsorted(table, scalars.contiguous()).clamp(1, self.config.levels - 1)
+        above = torch.searchsorted(self.table, scalars.contiguous()).clamp(1, self.config.levels - 1)
         below = above - 1
-        to_below, to_above = (scalars.clamp(-self.config.range, self.config.range) - table[side] for side in (below, above))
+        to_below, to_above = (scalars.clamp(-self.config.range, self.config.range) - self.table[side] for side in (below, above))
         return torch.where(to_below.abs() <= to_above.abs(), below, above)
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from visiontok.base.config import Config
 
-CHUNK_NUMBERS = {"cpu": 2**20, "cuda": 2**24}
+CHUNK_SIZES = {"cpu": 2**20, "cuda": 2**24}
 """Probabilities (float32) per chunk; what a chunk held is computed again in the backward pass."""
 
 MAX_GROUP_SIZE = 24
@@ -59,13 +59,13 @@ def sample_entropy(logits: Tensor, *, group_size: int, floor: LogFloor) -> Tenso
     """
     if floor.eps == 0:  # entropies of independent signs add up
         odds = 2 * logits.abs()
-        return (F.softplus(-odds) + odds * torch.sigmoid(-odds)).sum() / len(logits)
+        return (F.softplus(-odds) + odds * torch.sigmoid(-odds)).sum() / max(len(logits), 1)
 
     def chunk(rows: Tensor) -> Tensor:
         high, low = _half_probabilities(rows)
         return entropy((high[..., :, None] * low[..., None, :]).flatten(-2), floor).sum()
 
-    return _sum_over_chunks(chunk, _grouped(logits, group_size), numbers_per_group=2**group_size) / len(logits)
+    return _sum_over_chunks(chunk, _grouped(logits, group_size), scores_per_group=2**group_size) / max(len(logits), 1)
 
 
 def mean_probabilities(logits: Tensor, *, group_size: int) -> Tensor:
@@ -76,7 +76,7 @@ def mean_probabilities(logits: Tensor, *, group_size: int) -> Tensor:
         group_size: g.
 
     Returns:
-        (D / g, 2^g); the first sign of a group is the most significant bit of a code's number.
+        (D / g, 2^g); the first sign of a group is the most significant bit of a code's index.
     """
 
     def chunk(rows: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ def mean_probabilities(logits: Tensor, *, group_size: int) -> Tensor:
         return torch.einsum("nga,ngb->gab", high, low)
 
     half = -(-group_size // 2)
-    return _sum_over_chunks(chunk, _grouped(logits, group_size), numbers_per_group=2**half).flatten(1) / len(logits)
+    return _sum_over_chunks(chunk, _grouped(logits, group_size), scores_per_group=2**half).flatten(1) / max(len(logits), 1)
 
 
 def _grouped(logits: Tensor, group_size: int) -> Tensor:
@@ -101,15 +101,15 @@ def _half_probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
 def _all_codes(logits: Tensor) -> Tensor:
     """(g, 2^g) signs of every code, the first one most significant, for logits (..., g)."""
     size = logits.shape[-1]
-    numbers = torch.arange(2**size, device=logits.device)
+    codes = torch.arange(2**size, device=logits.device)
     shifts = torch.arange(size - 1, -1, -1, device=logits.device)
-    return (numbers >> shifts[:, None] & 1).to(logits.dtype) * 2 - 1
+    return (codes >> shifts[:, None] & 1).to(logits.dtype) * 2 - 1
 
 
-def _sum_over_chunks(function: Callable[[Tensor], Tensor], logits: Tensor, *, numbers_per_group: int) -> Tensor:
+def _sum_over_chunks(function: Callable[[Tensor], Tensor], logits: Tensor, *, scores_per_group: int) -> Tensor:
     """The sum of `function` over chunks of logits (N, G, g), whose inner results are not kept for the backward pass."""
-    numbers = CHUNK_NUMBERS.get(logits.device.type, CHUNK_NUMBERS["cuda"])
-    rows = max(numbers // (logits.shape[1] * numbers_per_group), 1)
+    size = CHUNK_SIZES.get(logits.device.type, CHUNK_SIZES["cuda"])
+    rows = max(size // (logits.shape[1] * scores_per_group), 1)
     parts: Iterator[Tensor] = (_Recomputed.apply(function, part) for part in logits.split(rows))
     total = next(parts)
     for part in parts:

@@ -9,13 +9,15 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.base.config import Config
-from visiontok.quantizers.base import Quantized, Quantizer
+from visiontok.base.config import Config, Positive
+from visiontok.quantizers.base import PointwiseQuantizer, Quantized
+from visiontok.quantizers.float32 import Float32Module
+from visiontok.quantizers.masks import squared_error
 from visiontok.quantizers.nearest import nearest_codes, nearest_k_codes
 from visiontok.quantizers.soft_assignment import CodebookEntropyConfig, assignment_entropies, expected_codes
 
 
-class IndexBackpropConfig(Config):
+class IndexBackpropQuantizerConfig(Config):
     """A codebook and its losses.
 
     Attributes:
@@ -28,8 +30,8 @@ class IndexBackpropConfig(Config):
     """
 
     type: Literal["ibq"] = "ibq"
-    codebook_size: int = Field(gt=0)
-    dim: int = Field(gt=0)
+    codebook_size: Positive
+    dim: Positive
     index_weight: float = Field(default=1.0, ge=0)
     commitment_weight: float = Field(default=1.0, ge=0)
     codebook_weight: float = Field(default=0.25, ge=0)
@@ -40,7 +42,7 @@ class IndexBackpropConfig(Config):
         return IndexBackpropQuantizer(self)
 
 
-class IndexBackpropQuantizer(Quantizer):
+class IndexBackpropQuantizer(Float32Module, PointwiseQuantizer):
     """The code with the largest dot product (not the nearest: long codes win); its gradient is that of the softmax's expectation, equation 5.
 
     Works in float32 whatever the model's type. Without gradients only the search runs. Neither pass holds the N x K scores.
@@ -49,19 +51,23 @@ class IndexBackpropQuantizer(Quantizer):
         codebook: (K, D), standard normal at first.
     """
 
-    def __init__(self, config: IndexBackpropConfig) -> None:
+    def __init__(self, config: IndexBackpropQuantizerConfig) -> None:
         super().__init__()
         self.config = config
-        self.codebook = nn.Parameter(torch.randn(config.codebook_size, config.dim))
+        self.codebook = nn.Parameter(torch.randn(config.codebook_size, config.dim, dtype=torch.float32))
 
-    def forward(self, latents: Tensor) -> Quantized:
-        """Latents (..., D) -> codes (..., D), ids (...), losses `index`, `commitment`, `codebook`, each times its weight.
+    @property
+    def codebook_size(self) -> int:
+        return self.config.codebook_size
+
+    def quantize_rows(self, latents: Tensor) -> Quantized:
+        """Latents (N, D) -> codes (N, D), indices (N,), losses `index`, `commitment`, `codebook`, each times its weight.
 
         In training with `entropy` configured also that loss, and its two terms in nats among the stats.
         """
         config = self.config
         with torch.autocast(latents.device.type, enabled=False):
-            z = latents.float().flatten(0, -2)
+            z = latents.float()
             codebook = self.codebook.float()
             indices = nearest_codes(z.detach(), codebook.detach(), score="product")
             codes = F.embedding(indices, codebook)
@@ -70,22 +76,23 @@ class IndexBackpropQuantizer(Quantizer):
                 expected = expected_codes(z, codebook)
                 quantized = codes + (expected - expected.detach())  # a zero: the values are exactly the codes
             losses = {
-                "index": config.index_weight * F.mse_loss(quantized, z),
-                "commitment": config.commitment_weight * F.mse_loss(z, codes.detach()),
-                "codebook": config.codebook_weight * F.mse_loss(codes, z.detach()),
+                "index": config.index_weight * squared_error(quantized, z),
+                "commitment": config.commitment_weight * squared_error(z, codes.detach()),
+                "codebook": config.codebook_weight * squared_error(codes, z.detach()),
             }
-            stats = {"quantization_error": F.mse_loss(z, codes).detach()}
+            stats = {"quantization_error": squared_error(z, codes).detach()}
             if self.training and config.entropy is not None:
                 sample, batch = assignment_entropies(z, codebook, scale=1 / config.entropy.temperature, score="product")
                 losses["entropy"] = config.entropy.loss(sample, batch)
                 stats |= {"sample_entropy": sample.detach(), "batch_entropy": batch.detach()}
-        return Quantized(quantized.to(latents.dtype).view(latents.shape), indices.view(latents.shape[:-1]), losses, stats)
+        return Quantized(quantized.to(latents.dtype), indices, losses, stats)
 
     def lookup(self, indices: Tensor) -> Tensor:
-        """Ids (...) -> codes (..., D)."""
+        """Indices (...) -> codes (..., D)."""
         return F.embedding(indices, self.codebook)
 
-    def neighbours(self, latents: Tensor, k: int) -> Tensor:
+    @torch.no_grad()
+    def neighbors(self, latents: Tensor, k: int) -> Tensor:
         """Latents (..., D) -> the k codes with the largest dot products (..., k)."""
-        z = latents.detach().float().flatten(0, -2)
+        z = latents.float().reshape(-1, latents.shape[-1])
         return nearest_k_codes(z, self.codebook.detach(), k, score="product").view(*latents.shape[:-1], k)

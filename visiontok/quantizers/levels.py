@@ -8,8 +8,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from visiontok.base.config import Config
-from visiontok.quantizers.base import Quantized, Quantizer
+from visiontok.base.config import Config, Positive
+from visiontok.base.noise import NoiseLike, as_noise, integers
+from visiontok.quantizers.base import NeighborQuantizer, Quantized
+from visiontok.quantizers.masks import first_samples
 
 
 class LevelDropoutConfig(Config):
@@ -17,14 +19,14 @@ class LevelDropoutConfig(Config):
 
     Attributes:
         share: of a batch that is cut, its first samples.
-        min_levels: they keep at least; how many is drawn evenly from there to all of them.
+        min_levels: they keep at least; how many is drawn uniformly from there to all of them.
     """
 
     share: float = Field(gt=0, lt=1)
-    min_levels: int = Field(default=1, gt=0)
+    min_levels: Positive = 1
 
 
-class LevelledQuantizer(Quantizer):
+class LeveledQuantizer(NeighborQuantizer):
     """Base of residual quantizers: what they return is a sum over levels, of which a sample may keep the first few.
 
     Attributes:
@@ -35,21 +37,24 @@ class LevelledQuantizer(Quantizer):
     num_levels: int
     dropout: LevelDropoutConfig | None
 
-    def forward(self, latents: Tensor) -> Quantized:
+    def forward(self, latents: Tensor, *, mask: Tensor | None = None, noise: NoiseLike = None) -> Quantized:
         """Quantize latents (B, ..., D), in training with the dropout of levels."""
-        return self.quantize(latents, self.draw_kept(len(latents), latents.device))
+        return self.quantize(latents, self.draw_kept(latents, mask=mask, noise=noise), mask=mask)
 
     @abstractmethod
-    def quantize(self, latents: Tensor, kept: Tensor) -> Quantized:
-        """Latents (B, ..., D) of which sample b keeps its first kept[b] levels, kept (B,) int64. The ids are those of all levels."""
+    def quantize(self, latents: Tensor, kept: Tensor, *, mask: Tensor | None = None) -> Quantized:
+        """Latents (B, ..., D) of which sample b keeps its first kept[b] levels, kept (B,) int64. The indices are those of all levels."""
 
-    def draw_kept(self, batch: int, device: torch.device) -> Tensor:
-        """(B,) int64: how many levels each sample of a batch keeps, drawn from torch's global state; all of them outside training."""
-        kept = torch.full((batch,), self.num_levels, device=device)
-        if self.training and self.dropout is not None:
-            cut = int(batch * self.dropout.share)
-            kept[:cut] = torch.randint(self.dropout.min_levels, self.num_levels + 1, (cut,)).to(device)
-        return kept
+    def draw_kept(self, latents: Tensor, *, mask: Tensor | None = None, noise: NoiseLike = None) -> Tensor:
+        """(B,) int64: how many levels each sample of latents (B, ..., D) keeps; all of them outside training.
+
+        Draws one integer a sample, below S - min_levels + 1: how many more than `min_levels` it keeps, if it is one of those that are cut.
+        """
+        kept = torch.full((len(latents),), self.num_levels, dtype=torch.int64, device=latents.device)
+        if not self.training or self.dropout is None:
+            return kept
+        drawn = integers(as_noise(noise, latents.device), self.num_levels - self.dropout.min_levels + 1, len(latents))
+        return torch.where(first_samples(latents, mask, share=self.dropout.share), self.dropout.min_levels + drawn, kept)
 
 
 def check_min_levels(dropout: LevelDropoutConfig | None, num_levels: int) -> None:

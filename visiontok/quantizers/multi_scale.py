@@ -1,11 +1,12 @@
 """Multi-scale residual quantization (VAR, Tian et al. 2024, arXiv 2404.02905; ImageFolder, Li et al. 2024, arXiv 2410.01756).
 
-A square of latents is quantized coarse to fine: each scale quantizes a smaller picture of what the scales before it left, and adds its codes,
+A square of latents is quantized coarse to fine: each scale quantizes what the scales before it left at a smaller size, and adds its codes,
 enlarged and passed through a convolution phi, to the sum that the decoder reads.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
@@ -13,15 +14,14 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from visiontok.base.config import Config
-from visiontok.quantizers.base import Quantized, Quantizer
+from visiontok.base.config import Config, Positive
+from visiontok.quantizers.base import CodebookQuantizer, Quantized
 from visiontok.quantizers.binary import BinaryQuantizer, BinaryQuantizerConfig
-from visiontok.quantizers.levels import LevelDropoutConfig, LevelledQuantizer, check_min_levels
+from visiontok.quantizers.gradients import straight_through
+from visiontok.quantizers.levels import LevelDropoutConfig, LeveledQuantizer, check_min_levels
+from visiontok.quantizers.masks import at_positions, whole_samples
 from visiontok.quantizers.phi import PhiConfig
-from visiontok.quantizers.straight_through import straight_through
 from visiontok.quantizers.vector import VectorQuantizerConfig
-
-Side = Annotated[int, Field(gt=0)]
 
 
 class MultiScaleQuantizerConfig(Config):
@@ -43,7 +43,7 @@ class MultiScaleQuantizerConfig(Config):
     """
 
     type: Literal["multi_scale"] = "multi_scale"
-    scales: tuple[Side, ...] = Field(min_length=1)
+    scales: tuple[Positive, ...] = Field(min_length=1)
     quantizer: Annotated[VectorQuantizerConfig | BinaryQuantizerConfig, Field(discriminator="type")]
     amplitude_ratio: float = Field(default=1.0, gt=0)
     phi: PhiConfig | None = PhiConfig()
@@ -61,20 +61,20 @@ class MultiScaleQuantizerConfig(Config):
         if max(self.scales) > self.scales[-1]:
             raise ValueError(f"scales {self.scales}: the last one is that of the latents, so none can be larger")
         inner = self.quantizer
-        if isinstance(inner, VectorQuantizerConfig) and (inner.ema or inner.kmeans or inner.revival or inner.clustering):
-            raise ValueError("codes of several scales learn from the sum alone: use a quantizer without kmeans, ema, revival and clustering")
+        if isinstance(inner, VectorQuantizerConfig) and (inner.ema or inner.kmeans or inner.dead_code_reset or inner.clustering):
+            raise ValueError("codes of several scales learn from the sum alone: use a quantizer without kmeans, ema, dead_code_reset and clustering")
         if isinstance(inner, BinaryQuantizerConfig) and (inner.chunks is not None or inner.input_dim is not None):
-            raise ValueError("every scale has one id per position, of its latents as they are: use a binary quantizer without chunks and input_dim")
+            raise ValueError("a scale has one index per position, of its latents as they are: use a binary quantizer without chunks and input_dim")
         return self
 
     @property
     def dim(self) -> int:
-        """Width D of the latents."""
+        """D of the latents."""
         return self.quantizer.dim
 
     @property
     def num_positions(self) -> int:
-        """Ids of all scales together."""
+        """Indices of all scales together."""
         return sum(side**2 for side in self.scales)
 
     def build(self) -> MultiScaleQuantizer:
@@ -82,8 +82,10 @@ class MultiScaleQuantizerConfig(Config):
         return MultiScaleQuantizer(self)
 
 
-class MultiScaleQuantizer(LevelledQuantizer):
-    """Latents (B, H, H, D) -> sum over scales (B, H, H, D), ids (B, M): those of each scale, row-major, coarse to fine.
+class MultiScaleQuantizer(LeveledQuantizer):
+    """Latents (B, H, H, D) -> sum over scales (B, H, H, D), indices (B, M): those of each scale, row-major, coarse to fine.
+
+    A mask covers whole samples: those of coarse scales are of all positions together.
 
     State:
         quantizer: of all scales.
@@ -93,26 +95,36 @@ class MultiScaleQuantizer(LevelledQuantizer):
     def __init__(self, config: MultiScaleQuantizerConfig) -> None:
         super().__init__()
         self.config, self.num_levels, self.dropout = config, len(config.scales), config.dropout
-        self.quantizer: Quantizer = config.quantizer.build()
+        self.quantizer: CodebookQuantizer = config.quantizer.build()
         self.phi = None if config.phi is None else config.phi.build(channels=config.quantizer.dim, num_scales=self.num_levels)
 
-    def quantize(self, latents: Tensor, kept: Tensor) -> Quantized:
+    def quantize(self, latents: Tensor, kept: Tensor, *, mask: Tensor | None = None) -> Quantized:
         """Latents (B, H, H, D) of which sample b keeps kept[b] scales -> see the class. Losses: `commitment`, `codebook`; in training `entropy`.
 
         Raises:
-            ValueError: if the latents are not a square of the last scale's side.
+            ValueError: if the latents are not a square of the last scale's side, or the mask is not the same throughout a sample.
         """
         self._check_square(latents)
+        if mask is None:
+            return self._quantize_samples(latents, kept)
+        samples = whole_samples(latents, mask)
+        found = self._quantize_samples(latents[samples], kept[samples])
+        assert found.indices is not None
+        batch = samples.shape
+        return replace(found, latents=at_positions(found.latents, batch, samples), indices=at_positions(found.indices, batch, samples))
+
+    def _quantize_samples(self, latents: Tensor, kept: Tensor) -> Quantized:
+        """Latents (B, H, H, D), B perhaps 0."""
         config = self.config
         with torch.autocast(latents.device.type, enabled=False):
             z = self._normalized(latents.float())
             rest, total, indices = z.detach(), torch.zeros_like(z), []
             losses = {"commitment": z.new_zeros(()), "codebook": z.new_zeros(())}
             for scale in range(self.num_levels):
-                ids = self.quantizer.search(self._smaller(rest, scale))
-                codes = self._enlarged(ids, scale)
+                found = self.quantizer.search(self._smaller(rest, scale))
+                codes = self._enlarged(found, scale)
                 keeps = (scale < kept).to(z.dtype)[:, None, None, None]
-                per_kept = 1 / (keeps.mean() * self.num_levels)
+                per_kept = len(z) / (keeps.sum().clamp_min(1) * self.num_levels)
                 if self.training and isinstance(self.quantizer, BinaryQuantizer) and self.quantizer.config.entropy is not None:
                     term = self._entropy(z - total.detach(), scale, scale < kept) * per_kept
                     losses["entropy"] = losses.get("entropy", 0) + term
@@ -120,29 +132,30 @@ class MultiScaleQuantizer(LevelledQuantizer):
                 total = total + codes * keeps
                 losses["commitment"] = losses["commitment"] + config.commitment_weight * per_kept * _mse(z, total.detach(), keeps)
                 losses["codebook"] = losses["codebook"] + config.codebook_weight * per_kept * _mse(total, z.detach(), keeps)
-                indices.append(ids.flatten(1))
+                indices.append(found.flatten(1))
             quantized = straight_through(z, total)
-        stats = {"quantization_error": rest.square().mean()}
+            stats = {"quantization_error": _mse(rest, torch.zeros_like(rest), torch.ones_like(rest))}
         return Quantized(quantized.to(latents.dtype), torch.cat(indices, dim=1), losses, stats)
 
     def lookup(self, indices: Tensor) -> Tensor:
-        """Ids (B, M) -> the sum of all scales (B, H, H, D)."""
+        """Indices (B, M) -> the sum of all scales (B, H, H, D)."""
         return self.partial_sums(indices)[-1]
 
     def partial_sums(self, indices: Tensor) -> list[Tensor]:
-        """The sums (B, H, H, D) of the first 1, 2, ... scales whose ids (B, m) are given: those of whole scales, from the coarsest on.
+        """The sums (B, H, H, D) of the first 1, 2, ... scales whose indices (B, m) are given: those of whole scales, from the coarsest on.
 
         Raises:
-            ValueError: if m ids are not those of whole scales.
+            ValueError: if m indices are not those of whole scales.
         """
         sums: list[Tensor] = []
-        for scale, ids in enumerate(self._by_scale(indices)):
-            codes = self._enlarged(ids, scale)
-            sums.append(sums[-1] + codes if sums else codes)
+        with torch.autocast(indices.device.type, enabled=False):
+            for scale, part in enumerate(self._by_scale(indices)):
+                codes = self._enlarged(part, scale)
+                sums.append(sums[-1] + codes if sums else codes)
         return sums
 
     def next_scale_inputs(self, indices: Tensor) -> Tensor:
-        """What a next-scale generator reads (VAR, section 3.2): ids (B, M) -> (B, M - scales[0] ** 2, D).
+        """What a next-scale generator reads (VAR, section 3.2): indices (B, M) -> (B, M - scales[0] ** 2, D).
 
         For each scale but the first, the sum of the scales before it at its own size, row-major.
         """
@@ -150,14 +163,15 @@ class MultiScaleQuantizer(LevelledQuantizer):
         return torch.cat([self._smaller(partial, scale).flatten(1, 2) for scale, partial in enumerate(sums, start=1)], dim=1)
 
     @torch.no_grad()
-    def neighbours(self, latents: Tensor, k: int) -> Tensor:
+    def neighbors(self, latents: Tensor, k: int) -> Tensor:
         """Latents (B, H, H, D) -> at each scale the k codes nearest to what the scales before it left, (B, M, k)."""
         self._check_square(latents)
         rest, found = self._normalized(latents.float()), []
-        for scale in range(self.num_levels):
-            nearest = self.quantizer.neighbours(self._smaller(rest, scale), k)
-            rest = rest - self._enlarged(nearest[..., 0], scale)
-            found.append(nearest.flatten(1, 2))
+        with torch.autocast(latents.device.type, enabled=False):
+            for scale in range(self.num_levels):
+                nearest = self.quantizer.neighbors(self._smaller(rest, scale), k)
+                rest = rest - self._enlarged(nearest[..., 0], scale)
+                found.append(nearest.flatten(1, 2))
         return torch.cat(found, dim=1)
 
     def _normalized(self, latents: Tensor) -> Tensor:
@@ -167,21 +181,21 @@ class MultiScaleQuantizer(LevelledQuantizer):
         """(B, H, H, D) at the size of a scale, (B, p, p, D)."""
         return _resized(latents, self.config.scales[scale], self.config.downsample)
 
-    def _enlarged(self, ids: Tensor, scale: int) -> Tensor:
-        """What the ids (B, p, p) of a scale add to the sum, (B, H, H, D)."""
-        codes = self.quantizer.lookup(ids) * self.config.amplitude_ratio**scale
+    def _enlarged(self, indices: Tensor, scale: int) -> Tensor:
+        """What the indices (B, p, p) of a scale add to the sum, (B, H, H, D)."""
+        codes = self.quantizer.lookup(indices) * self.config.amplitude_ratio**scale
         codes = _resized(codes, self.config.scales[-1], self.config.upsample)
         return codes if self.phi is None else self.phi(codes, scale)
 
     def _entropy(self, rest: Tensor, scale: int, keeps: Tensor) -> Tensor:
         """The entropy loss of a scale, over what (B, H, H, D) the scales before it left, at full size."""
         assert isinstance(self.quantizer, BinaryQuantizer)
-        rows = rest[keeps] if self.config.entropy_samples == "kept" else rest[keeps.long()]
-        loss, _ = self.quantizer.entropy_loss(rows * self.config.amplitude_ratio**scale)
+        chosen = torch.nonzero(keeps).flatten() if self.config.entropy_samples == "kept" else keeps.long().clamp_max(len(rest) - 1)
+        loss, _ = self.quantizer.entropy_loss(rest[chosen] * self.config.amplitude_ratio**scale)
         return loss
 
     def _by_scale(self, indices: Tensor) -> list[Tensor]:
-        """Ids (B, m) of the first scales -> each scale's (B, p, p)."""
+        """Indices (B, m) of the first scales -> each scale's (B, p, p)."""
         found, start = [], 0
         for side in self.config.scales:
             if start == indices.shape[1]:
@@ -189,8 +203,8 @@ class MultiScaleQuantizer(LevelledQuantizer):
             found.append(indices[:, start : start + side**2])
             start += side**2
         if not found or start != indices.shape[1]:
-            raise ValueError(f"{indices.shape[1]} ids are not those of whole scales; scales {self.config.scales} have {self.config.num_positions}")
-        return [ids.unflatten(1, (side, side)) for ids, side in zip(found, self.config.scales, strict=False)]
+            raise ValueError(f"{indices.shape[1]} indices are not whole scales; scales {self.config.scales} have {self.config.num_positions}")
+        return [part.unflatten(1, (side, side)) for part, side in zip(found, self.config.scales, strict=False)]
 
     def _check_square(self, latents: Tensor) -> None:
         side = self.config.scales[-1]
@@ -202,9 +216,11 @@ def _resized(values: Tensor, side: int, mode: str) -> Tensor:
     """(B, p, p, D) -> (B, side, side, D), by no antialiasing other than that of "area"."""
     if values.shape[1] == side:
         return values
+    if not len(values):
+        return values.new_zeros(0, side, side, values.shape[-1])
     return F.interpolate(values.permute(0, 3, 1, 2), size=(side, side), mode=mode).permute(0, 2, 3, 1)
 
 
 def _mse(values: Tensor, target: Tensor, keeps: Tensor) -> Tensor:
     """The mean over all elements of the squared distances of those samples that keep the scale."""
-    return ((values - target).square() * keeps).mean()
+    return ((values - target).square() * keeps).sum() / max(values.numel(), 1)

@@ -1,23 +1,27 @@
 """Latent perturbation (RobustTok, Qiu et al. 2025, arXiv 2503.08354): codes give way to near ones, as they do when a generator samples wrongly.
 
-It works on any quantizer that knows the neighbours of its codes, whatever the tokenizer around it.
+It works on any quantizer whose codes have neighbors, whatever the tokenizer around it.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from visiontok.base.config import Config
-from visiontok.quantizers.base import Quantized, Quantizer
+from visiontok.base.config import Config, Positive
+from visiontok.base.errors import ConfigError
+from visiontok.base.noise import NoiseLike, as_noise, integers
+from visiontok.quantizers.base import Bottleneck, NeighborQuantizer, Quantized
+from visiontok.quantizers.masks import checked, first_samples
 
 
 class AnnealingConfig(Config):
-    """How the perturbation weakens: full to `start`, then evenly down to `end_ratio` at `end`, and that from there on.
+    """How the perturbation weakens: full to `start`, then linearly down to `end_ratio` at `end`, and that from there on.
 
     Attributes:
         start, end: in units of `steps_per_unit` steps.
@@ -26,9 +30,9 @@ class AnnealingConfig(Config):
     """
 
     start: int = Field(ge=0)
-    end: int = Field(gt=0)
+    end: Positive
     end_ratio: float = Field(default=0.5, ge=0, le=1)
-    steps_per_unit: int = Field(default=1, gt=0)
+    steps_per_unit: Positive = 1
 
     @model_validator(mode="after")
     def _check(self) -> AnnealingConfig:
@@ -50,15 +54,15 @@ class PerturbationConfig(Config):
     """How much is perturbed.
 
     Attributes:
-        alpha: share of the tokens of an image that are drawn anew.
-        beta: share of the images of a batch that are perturbed, its first ones.
-        delta: they are drawn evenly from this many nearest codes, the right one included.
+        alpha: share of the tokens of a sample that are drawn anew.
+        beta: share of the samples of a batch that are perturbed, its first ones.
+        delta: they are drawn uniformly from this many nearest codes, the right one included.
         annealing: of alpha and delta over training; None keeps them.
     """
 
     alpha: float = Field(ge=0, le=1)
     beta: float = Field(default=1.0, ge=0, le=1)
-    delta: int = Field(gt=0)
+    delta: Positive
     annealing: AnnealingConfig | None = None
 
     def at(self, step: int) -> PerturbationConfig:
@@ -70,76 +74,93 @@ class PerturbationConfig(Config):
 
 
 class LatentPerturbation:
-    """Perturbs what a quantizer returns in training. Its parameters, its ids in evaluation and its saved state stay what they are.
+    """Perturbs what a quantizer returns in training. Its parameters, its indices in evaluation and its saved state stay what they are.
 
     Args:
         config: how much.
 
     Attributes:
-        step: of training, which the annealing goes by; whoever trains sets it.
+        step: of training, for passes of a quantizer that it is attached to; whoever trains sets it.
     """
 
     def __init__(self, config: PerturbationConfig) -> None:
         self.config = config
         self.step = 0
 
-    def attach(self, quantizer: Quantizer) -> RemovableHandle:
-        """Perturb every training pass of the quantizer until the handle's `remove()`."""
-        return quantizer.register_forward_hook(self._after_forward)
+    def attach(self, quantizer: Bottleneck) -> RemovableHandle:
+        """Perturb every training pass of the quantizer until the handle's `remove()`.
+
+        Raises:
+            ConfigError: if its codes have no neighbors.
+        """
+        if not isinstance(quantizer, NeighborQuantizer):
+            raise ConfigError(f"a {type(quantizer).__name__} cannot be perturbed: its codes have no neighbors")
+        return quantizer.register_forward_hook(self._after_forward, with_kwargs=True)
 
     def __call__(
-        self, quantizer: Quantizer, latents: Tensor, quantized: Quantized, *, chances: Tensor | None = None, ranks: Tensor | None = None
+        self,
+        quantizer: NeighborQuantizer,
+        latents: Tensor,
+        quantized: Quantized,
+        *,
+        step: int,
+        mask: Tensor | None = None,
+        noise: NoiseLike = None,
     ) -> Quantized:
-        """What the decoder and the losses on images read instead of `quantized`; the losses of the quantizer stay.
+        """What the decoder and the losses on samples read instead of `quantized`; the losses of the quantizer stay.
+
+        Draws one uniform number for every index of the batch, then one integer below delta: where the first is at most alpha, the second is the
+        rank of the code that takes the place of the nearest.
 
         Args:
             quantizer: that made `quantized`.
             latents: (B, ..., D) that it read.
             quantized: what it made of them.
-            chances: as many numbers in [0, 1) as there are ids; None draws them, from torch's global state.
-            ranks: as many ranks in [0, delta); None draws them, after the chances.
+            step: of training, which the annealing goes by.
+            mask: (B, ...) bool, False for padding, which stays as it is.
+            noise: where the draws come from.
 
         Returns:
-            Latents with the values of the drawn codes and the gradient of the right ones, and the drawn ids; in a quantizer's warm-up, whose latents
-            are no codes, `quantized` itself.
+            Latents with the values of the drawn codes and the gradient of the right ones, and the drawn indices; in a quantizer's warm-up, whose
+            latents are no codes, `quantized` itself.
 
         Raises:
-            TokenError: by quantizers without a codebook.
             ValueError: if there are fewer than delta codes.
         """
-        now = self.config.at(self.step)
-        count = int(len(latents) * now.beta)
-        if count == 0 or now.alpha == 0 or quantized.indices is None or quantized.passed_through:
+        now, clean = self.config.at(step), quantized.indices
+        rows = torch.nonzero(first_samples(latents, mask, share=now.beta)).flatten()
+        if len(rows) == 0 or now.alpha == 0 or clean is None or quantized.passed_through:
             return quantized
-        clean = quantized.indices
-        chances = torch.rand(clean.shape, device=clean.device) if chances is None else chances.view(clean.shape)
-        ranks = torch.randint(now.delta, clean.shape, device=clean.device) if ranks is None else ranks.view(clean.shape)
-        ranks = torch.where(chances <= now.alpha, ranks, 0)
-        drawn = perturbed_indices(quantizer, latents[:count], ranks[:count], delta=now.delta)
-        indices = torch.cat([drawn, clean[count:]])
+        noise = as_noise(noise, clean.device)
+        chances, ranks = noise.uniform(*clean.shape), integers(noise, now.delta, *clean.shape)
+        ranks = torch.where(chances <= now.alpha, ranks, 0)[rows]
+        drawn = indices_at_ranks(quantizer, latents[rows], ranks, delta=now.delta)
         with torch.no_grad():
-            shift = quantizer.lookup(drawn) - quantized.latents[:count]
-        moved = quantized.latents[:count] + shift.to(quantized.latents.dtype)
-        return replace(quantized, latents=torch.cat([moved, quantized.latents[count:]]), indices=indices)
+            shift = (quantizer.lookup(drawn) - quantized.latents[rows]).to(quantized.latents.dtype)
+        valid = None if mask is None else checked(mask, latents)[rows]
+        if valid is not None and not bool(valid.all()):
+            drawn = torch.where(valid.view(*valid.shape, *[1] * (drawn.ndim - valid.ndim)), drawn, clean[rows])
+            shift = shift.masked_fill(~valid[..., None], 0.0)
+        return replace(quantized, latents=quantized.latents.index_add(0, rows, shift), indices=clean.index_copy(0, rows, drawn))
 
-    def _after_forward(self, quantizer: nn.Module, inputs: tuple[Tensor], output: Quantized) -> Quantized:
+    def _after_forward(self, quantizer: nn.Module, inputs: tuple[Tensor], options: dict[str, Any], output: Quantized) -> Quantized:
         if not quantizer.training:
             return output
-        assert isinstance(quantizer, Quantizer)
-        return self(quantizer, inputs[0], output)
+        assert isinstance(quantizer, NeighborQuantizer)
+        return self(quantizer, inputs[0], output, step=self.step, mask=options.get("mask"), noise=options.get("noise"))
 
 
 @torch.no_grad()
-def perturbed_indices(quantizer: Quantizer, latents: Tensor, ranks: Tensor, *, delta: int) -> Tensor:
-    """The ids that stand at `ranks` among the delta nearest codes of each latent.
+def indices_at_ranks(quantizer: NeighborQuantizer, latents: Tensor, ranks: Tensor, *, delta: int) -> Tensor:
+    """The indices that stand at `ranks` among the delta nearest codes of each latent.
 
     Args:
         quantizer: whose codes they are.
         latents: (B, ..., D).
-        ranks: int64 in [0, delta), shaped like the ids.
-        delta: neighbours that are looked for.
+        ranks: int64 in [0, delta), shaped like the indices.
+        delta: neighbors that are looked for.
 
     Returns:
-        ids, shaped like `ranks`.
+        indices, shaped like `ranks`.
     """
-    return quantizer.neighbours(latents, delta).gather(-1, ranks[..., None]).squeeze(-1)
+    return quantizer.neighbors(latents, delta).gather(-1, ranks[..., None]).squeeze(-1)

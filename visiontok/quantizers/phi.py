@@ -1,8 +1,9 @@
-"""The convolutions phi of multi-scale quantizers: they mend what enlarging the codes of a coarse scale smears."""
+"""The convolutions phi of multi-scale quantizers: they repair what enlarging the codes of a coarse scale blurs."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -13,7 +14,7 @@ class PhiConfig(Config):
     """Convolutions that scales share.
 
     Attributes:
-        num_convs: spread evenly over the scales; 0 gives each scale its own.
+        num_convs: spread uniformly over the scales; 0 gives each scale its own.
         strength: share of the convolution in phi(h) = (1 - strength) h + strength conv(h).
     """
 
@@ -36,7 +37,7 @@ class Phi(nn.Module):
         super().__init__()
         self.strength = config.strength
         count = config.num_convs or num_scales
-        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(count))
+        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1, dtype=torch.float32) for _ in range(count))
         self.conv_of = convolution_of_scales(count, num_scales)
 
     def forward(self, codes: Tensor, scale: int) -> Tensor:

@@ -8,12 +8,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from visiontok.base.config import Config
-from visiontok.quantizers.base import Quantized, Quantizer
-from visiontok.quantizers.levels import LevelledQuantizer
-from visiontok.quantizers.losses import mean_of
+from visiontok.base.config import Config, Positive
+from visiontok.base.noise import NoiseLike
+from visiontok.quantizers.base import NeighborQuantizer, Quantized
+from visiontok.quantizers.levels import LeveledQuantizer
 from visiontok.quantizers.multi_scale import MultiScaleQuantizerConfig
-from visiontok.quantizers.pointwise import PointwiseConfig
+from visiontok.quantizers.parts import PointwiseConfig, mean_of
 from visiontok.quantizers.residual import ResidualQuantizerConfig
 
 
@@ -21,17 +21,17 @@ class ProductQuantizerConfig(Config):
     """Groups of one kind.
 
     Attributes:
-        num_groups: P; latents are P times as wide as the quantizer of a group says.
+        num_groups: P; latents have P times the dimension of a group's quantizer.
         quantizer: of every group; it may itself have levels or scales.
     """
 
     type: Literal["product"] = "product"
-    num_groups: int = Field(gt=0)
+    num_groups: Positive
     quantizer: PointwiseConfig | Annotated[ResidualQuantizerConfig | MultiScaleQuantizerConfig, Field(discriminator="type")]
 
     @property
     def dim(self) -> int:
-        """Width P D of the latents."""
+        """P D of the latents."""
         return self.num_groups * self.quantizer.dim
 
     def build(self) -> ProductQuantizer:
@@ -39,8 +39,8 @@ class ProductQuantizerConfig(Config):
         return ProductQuantizer(self)
 
 
-class ProductQuantizer(Quantizer):
-    """Latents (..., P D) -> codes (..., P D), ids (..., P): those of a group's quantizer, groups innermost. Each loss is the mean over groups.
+class ProductQuantizer(NeighborQuantizer):
+    """Latents (..., P D) -> codes (..., P D), indices (..., P): those of a group's quantizer, groups innermost. Each loss is the mean over groups.
 
     State:
         groups: P quantizers.
@@ -51,17 +51,17 @@ class ProductQuantizer(Quantizer):
         self.config = config
         self.groups = nn.ModuleList(config.quantizer.build() for _ in range(config.num_groups))
 
-    def forward(self, latents: Tensor) -> Quantized:
+    def forward(self, latents: Tensor, *, mask: Tensor | None = None, noise: NoiseLike = None) -> Quantized:
         """Quantize each group; where groups drop levels in training, all keep the same number."""
         first = self.groups[0]
-        kept = first.draw_kept(len(latents), latents.device) if isinstance(first, LevelledQuantizer) else None
-        return self.quantize(latents, kept)
+        kept = first.draw_kept(latents, mask=mask, noise=noise) if isinstance(first, LeveledQuantizer) else None
+        return self.quantize(latents, kept, mask=mask)
 
-    def quantize(self, latents: Tensor, kept: Tensor | None = None) -> Quantized:
-        """Quantize with levels kept as told; see `LevelledQuantizer.quantize`. `kept` is for groups with levels only."""
+    def quantize(self, latents: Tensor, kept: Tensor | None = None, *, mask: Tensor | None = None) -> Quantized:
+        """Quantize with levels kept as given; see `LeveledQuantizer.quantize`. `kept` is for groups with levels only."""
         parts = latents.chunk(len(self.groups), dim=-1)
         found = [
-            group(part) if kept is None or not isinstance(group, LevelledQuantizer) else group.quantize(part, kept)
+            group(part, mask=mask) if kept is None or not isinstance(group, LeveledQuantizer) else group.quantize(part, kept, mask=mask)
             for group, part in zip(self._groups(), parts, strict=True)
         ]
         return Quantized(
@@ -73,13 +73,13 @@ class ProductQuantizer(Quantizer):
         )
 
     def lookup(self, indices: Tensor) -> Tensor:
-        """Ids (..., P) -> codes (..., P D)."""
-        return torch.cat([group.lookup(ids) for group, ids in zip(self._groups(), indices.unbind(dim=-1), strict=True)], dim=-1)
+        """Indices (..., P) -> codes (..., P D)."""
+        return torch.cat([group.lookup(part) for group, part in zip(self._groups(), indices.unbind(dim=-1), strict=True)], dim=-1)
 
-    def neighbours(self, latents: Tensor, k: int) -> Tensor:
-        """Latents (..., P D) -> the k nearest ids within each group, (..., P, k)."""
+    def neighbors(self, latents: Tensor, k: int) -> Tensor:
+        """Latents (..., P D) -> the k nearest indices within each group, (..., P, k)."""
         parts = latents.chunk(len(self.groups), dim=-1)
-        return torch.stack([group.neighbours(part, k) for group, part in zip(self._groups(), parts, strict=True)], dim=-2)
+        return torch.stack([group.neighbors(part, k) for group, part in zip(self._groups(), parts, strict=True)], dim=-2)
 
-    def _groups(self) -> list[Quantizer]:
-        return cast("list[Quantizer]", list(self.groups))
+    def _groups(self) -> list[NeighborQuantizer]:
+        return cast("list[NeighborQuantizer]", list(self.groups))

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Literal, cast
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
-from visiontok.base.config import Config
-from visiontok.quantizers.base import Quantized, Quantizer
+from visiontok.base.config import Config, Positive
+from visiontok.quantizers.base import CodebookQuantizer, Quantized
 from visiontok.quantizers.gradients import GRADIENTS, Gradient
-from visiontok.quantizers.levels import LevelDropoutConfig, LevelledQuantizer, check_min_levels
-from visiontok.quantizers.losses import mean_of
-from visiontok.quantizers.pointwise import PointwiseConfig
+from visiontok.quantizers.levels import LevelDropoutConfig, LeveledQuantizer, check_min_levels
+from visiontok.quantizers.masks import squared_error, valid_rows, without_padding
+from visiontok.quantizers.parts import PointwiseConfig, mean_of
 
 
 class ResidualQuantizerConfig(Config):
@@ -28,7 +28,7 @@ class ResidualQuantizerConfig(Config):
     """
 
     type: Literal["residual"] = "residual"
-    num_levels: int = Field(gt=0)
+    num_levels: Positive
     quantizer: PointwiseConfig
     shared: bool = False
     gradient: Gradient = "straight_through"
@@ -41,7 +41,7 @@ class ResidualQuantizerConfig(Config):
 
     @property
     def dim(self) -> int:
-        """Width D of the latents."""
+        """D of the latents."""
         return self.quantizer.dim
 
     def build(self) -> ResidualQuantizer:
@@ -49,8 +49,8 @@ class ResidualQuantizerConfig(Config):
         return ResidualQuantizer(self)
 
 
-class ResidualQuantizer(LevelledQuantizer):
-    """Latents (B, ..., D) -> the sum of one code per level, ids (B, ..., S). Each loss is the mean over the levels.
+class ResidualQuantizer(LeveledQuantizer):
+    """Latents (B, ..., D) -> the sum of one code per level, indices (B, ..., S). Each loss is the mean over the levels.
 
     State:
         levels: S quantizers, or one that all levels share.
@@ -61,40 +61,41 @@ class ResidualQuantizer(LevelledQuantizer):
         self.config, self.num_levels, self.dropout = config, config.num_levels, config.dropout
         self.levels = nn.ModuleList(config.quantizer.build() for _ in range(1 if config.shared else config.num_levels))
 
-    def quantize(self, latents: Tensor, kept: Tensor) -> Quantized:
-        """Latents (B, ..., D) of which sample b keeps its first kept[b] levels -> codes (B, ..., D), ids (B, ..., S) of all levels."""
+    def quantize(self, latents: Tensor, kept: Tensor, *, mask: Tensor | None = None) -> Quantized:
+        """Latents (B, ..., D) of which sample b keeps its first kept[b] levels -> codes (B, ..., D), indices (B, ..., S) of all levels."""
         cuts = bool((kept < self.num_levels).any())
-        z = latents.float()
+        z = without_padding(latents, mask).float()
         residual, total = z, torch.zeros_like(z)
         found = []
-        for place, level in enumerate(self._levels()):
-            quantized = level(residual)
+        for index, level in enumerate(self._levels()):
+            quantized = level(residual, mask=mask)
             codes = quantized.latents.detach()
             residual = residual - codes
             if cuts:
-                codes = codes * (place < kept).view(-1, *[1] * (z.ndim - 1))
+                codes = codes * (index < kept).view(-1, *[1] * (z.ndim - 1))
             total = total + codes
             found.append(quantized)
-        losses, stats = mean_of([part.losses for part in found]), {"quantization_error": residual.detach().square().mean()}
+        rest = valid_rows(residual.detach(), mask)
+        losses, stats = mean_of([part.losses for part in found]), {"quantization_error": squared_error(rest, torch.zeros_like(rest))}
         indices = torch.stack([part.indices for part in found if part.indices is not None], dim=-1)
         warming_up = any(part.passed_through for part in found)
         return Quantized(GRADIENTS[self.config.gradient](z, total).to(latents.dtype), indices, losses, stats, passed_through=warming_up)
 
     def lookup(self, indices: Tensor) -> Tensor:
-        """Ids (..., s) of the first s <= S levels -> the sum of their codes (..., D)."""
-        codes = [level.lookup(indices[..., place]) for place, level in enumerate(self._levels()[: indices.shape[-1]])]
+        """Indices (..., s) of the first s <= S levels -> the sum of their codes (..., D)."""
+        codes = [level.lookup(indices[..., index]) for index, level in enumerate(self._levels()[: indices.shape[-1]])]
         return torch.stack(codes).sum(dim=0)
 
     @torch.no_grad()
-    def neighbours(self, latents: Tensor, k: int) -> Tensor:
+    def neighbors(self, latents: Tensor, k: int) -> Tensor:
         """Latents (..., D) -> at each level the k codes nearest to what the levels before it left, (..., S, k)."""
         residual, found = latents.float(), []
         for level in self._levels():
-            found.append(level.neighbours(residual, k))
+            found.append(level.neighbors(residual, k))
             residual = residual - level.lookup(found[-1][..., 0])
         return torch.stack(found, dim=-2)
 
-    def _levels(self) -> list[Quantizer]:
+    def _levels(self) -> list[CodebookQuantizer]:
         """One quantizer per level, a shared one S times."""
-        levels = cast("list[Quantizer]", list(self.levels))
+        levels = cast("list[CodebookQuantizer]", list(self.levels))
         return levels * self.num_levels if self.config.shared else levels

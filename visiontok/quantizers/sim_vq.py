@@ -9,13 +9,15 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.base.config import Config
-from visiontok.quantizers.base import Quantized, Quantizer
+from visiontok.base.config import Config, Positive
+from visiontok.quantizers.base import PointwiseQuantizer, Quantized
+from visiontok.quantizers.float32 import Float32Module
 from visiontok.quantizers.gradients import GRADIENTS, Gradient
+from visiontok.quantizers.masks import squared_error
 from visiontok.quantizers.nearest import nearest_codes, nearest_k_codes
 
 
-class SimVqConfig(Config):
+class SimVectorQuantizerConfig(Config):
     """A codebook that learns as a whole.
 
     Attributes:
@@ -27,18 +29,18 @@ class SimVqConfig(Config):
     """
 
     type: Literal["sim_vq"] = "sim_vq"
-    codebook_size: int = Field(gt=0)
-    dim: int = Field(gt=0)
+    codebook_size: Positive
+    dim: Positive
     gradient: Gradient = "straight_through"
     commitment_weight: float = Field(default=0.25, ge=0)
     codebook_weight: float = Field(default=1.0, ge=0)
 
-    def build(self) -> SimVq:
+    def build(self) -> SimVectorQuantizer:
         """The quantizer with a random codebook."""
-        return SimVq(self)
+        return SimVectorQuantizer(self)
 
 
-class SimVq(Quantizer):
+class SimVectorQuantizer(Float32Module, PointwiseQuantizer):
     """Nearest row of (basis W' + b), estimated gradient, commitment and codebook losses. Works in float32 whatever the model's type.
 
     State:
@@ -48,38 +50,47 @@ class SimVq(Quantizer):
 
     basis: Tensor
 
-    def __init__(self, config: SimVqConfig) -> None:
+    def __init__(self, config: SimVectorQuantizerConfig) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("basis", torch.randn(config.codebook_size, config.dim) * config.dim**-0.5)
-        self.projection = nn.Linear(config.dim, config.dim)
+        self.register_buffer("basis", torch.randn(config.codebook_size, config.dim, dtype=torch.float32) * config.dim**-0.5)
+        self.projection = nn.Linear(config.dim, config.dim, dtype=torch.float32)
 
-    def forward(self, latents: Tensor) -> Quantized:
-        """Latents (..., D) -> codes (..., D), ids (...), losses `commitment` and `codebook`, each times its weight."""
-        indices = self.search(latents)
+    @property
+    def codebook_size(self) -> int:
+        return self.config.codebook_size
+
+    def quantize_rows(self, latents: Tensor) -> Quantized:
+        """Latents (N, D) -> codes (N, D), indices (N,), losses `commitment` and `codebook`, each times its weight."""
         with torch.autocast(latents.device.type, enabled=False):
-            z, codes = latents.float(), self.lookup(indices).float()
+            z = latents.float()
+            indices = nearest_codes(z.detach(), self.codes().detach())
+            codes = self.lookup(indices)
             losses = {
-                "commitment": self.config.commitment_weight * F.mse_loss(z, codes.detach()),
-                "codebook": self.config.codebook_weight * F.mse_loss(codes, z.detach()),
+                "commitment": self.config.commitment_weight * squared_error(z, codes.detach()),
+                "codebook": self.config.codebook_weight * squared_error(codes, z.detach()),
             }
             quantized = GRADIENTS[self.config.gradient](z, codes)
-        return Quantized(quantized.to(latents.dtype), indices, losses, {"quantization_error": F.mse_loss(z, codes).detach()})
+        return Quantized(quantized.to(latents.dtype), indices, losses, {"quantization_error": squared_error(z, codes).detach()})
 
     @torch.no_grad()
     def search(self, latents: Tensor) -> Tensor:
-        """Latents (..., D) -> ids (...)."""
-        return nearest_codes(latents.flatten(0, -2), self._codes()).view(latents.shape[:-1])
+        """Latents (..., D) -> indices (...)."""
+        return nearest_codes(latents.reshape(-1, latents.shape[-1]), self.codes()).view(latents.shape[:-1])
 
     def lookup(self, indices: Tensor) -> Tensor:
-        """Ids (...) -> codes (..., D)."""
-        return self.projection(F.embedding(indices, self.basis))
+        """Indices (...) -> codes (..., D)."""
+        return self._projected(F.embedding(indices, self.basis))
+
+    def codes(self) -> Tensor:
+        """All codes (K, D)."""
+        return self._projected(self.basis)
 
     @torch.no_grad()
-    def neighbours(self, latents: Tensor, k: int) -> Tensor:
+    def neighbors(self, latents: Tensor, k: int) -> Tensor:
         """Latents (..., D) -> their k nearest codes (..., k)."""
-        return nearest_k_codes(latents.flatten(0, -2), self._codes(), k).view(*latents.shape[:-1], k)
+        return nearest_k_codes(latents.reshape(-1, latents.shape[-1]), self.codes(), k).view(*latents.shape[:-1], k)
 
-    def _codes(self) -> Tensor:
-        """All codes (K, D)."""
-        return self.projection(self.basis)
+    def _projected(self, rows: Tensor) -> Tensor:
+        with torch.autocast(rows.device.type, enabled=False):
+            return F.linear(rows.float(), self.projection.weight.float(), self.projection.bias.float())

@@ -73,8 +73,8 @@ def assignment_entropies(latents: Tensor, codebook: Tensor, *, scale: float, sco
         return -(p * log_p).sum(), p.sum(dim=0)
 
     tiles = _tiles(tile, latents, codebook, score_offsets(codebook, score))
-    mean_p = torch.stack([total for _, total in tiles]).sum(dim=0) / len(latents)
-    sample_entropy = torch.stack([total for total, _ in tiles]).sum() / len(latents)
+    mean_p = torch.stack([total for _, total in tiles]).sum(dim=0) / max(len(latents), 1)
+    sample_entropy = torch.stack([total for total, _ in tiles]).sum() / max(len(latents), 1)
     return sample_entropy, -(mean_p * (mean_p + LOG_FLOOR).log()).sum()
 
 

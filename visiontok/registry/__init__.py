@@ -1,7 +1,7 @@
-"""The model zoo's index: which families exist, which checkpoints were released or are bundled, where they lie and what was published about them.
+"""The model zoo's index: which families exist, which checkpoints were released or are bundled, where they are and what was published about them.
 
 The registry is data: one JSON table beside each family's module (`tokenizers/image/titok/checkpoints.json` beside `model.py`), and one folder in hub
-layout per bundled model. Reading it imports neither the family nor torch. A family's module follows from where its table lies, so that no
+layout per bundled model. Reading it imports neither the family nor torch. A family's module follows from its table's path, so that no
 table and no hub configuration can name code.
 """
 

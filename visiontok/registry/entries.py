@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.modality import AXES
 
 Kind = Literal["tokenizer", "generator"]
 KINDS: tuple[Kind, ...] = ("tokenizer", "generator")
-MODALITIES = ("image", "video", "audio", "features")
+MODALITIES = tuple(AXES)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class WeightPart:
 
     Attributes:
         names: the file within its repository; several are alternatives in order of preference.
-        repo: where it lies; None for the checkpoint's own repository.
+        repo: that holds it; None for the checkpoint's own repository.
         revision: None for the checkpoint's in its own repository and "main" in another.
         key: where the file wraps several state dicts ("ema", "model"), the one that the published figures belong to.
         prefix: put before the names of its tensors, for example "vit.".
@@ -101,11 +102,11 @@ class Checkpoint:
 
     Attributes:
         name: by which `from_pretrained` knows it, for example "titok-l32".
-        repo: hub repository, "owner/name"; empty for files that do not lie on the hub.
+        repo: hub repository, "owner/name"; empty for files that are not on the hub.
         files: the weight files that make it; none where another library's `from_pretrained` finds them.
         reference_config: the authors' configuration, complete, with the flags that the released file omits; it overrides the file.
         weights_license, code_license: SPDX identifiers, or "unknown".
-        page: where files that do not lie on the hub can be downloaded by hand.
+        page: where files that are not on the hub can be downloaded by hand.
         revision: branch, tag or commit.
         config_file: the authors' configuration in the repository; None where there is none.
         subfolder: of the repository that holds the model, for families that are read through another library's `from_pretrained`.
@@ -156,7 +157,7 @@ class Family:
         kind: tokenizer or generator.
         modalities: one or several of `MODALITIES`.
         class_name: the class within the module beside the table.
-        module: dotted module, derived from where the table lies.
+        module: dotted module, derived from the table's path.
         title: as papers write it.
         summary: one line.
         verified: what was checked against the reference implementation, in short; the checkpoints' own statements say it in full.
@@ -194,7 +195,7 @@ class BundledModel:
     Attributes:
         name: by which `from_pretrained` knows it; its folder's name.
         family: what it is an instance of.
-        folder: where config.json, model.safetensors and README.md lie.
+        folder: of config.json, model.safetensors and README.md.
         signal: what it was trained on.
         card: the facts in the front matter of its model card: license, summary, tokens, bits, vocab_size, signal, parameters, results ...
     """
@@ -210,7 +211,7 @@ def read_family(table: Path, package: Path) -> Family:
     """The family whose `checkpoints.json` this is.
 
     Args:
-        table: lies beside the family's `model.py`.
+        table: beside the family's `model.py`.
         package: the folder of visiontok.
 
     Raises:

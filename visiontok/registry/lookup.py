@@ -28,7 +28,7 @@ def families() -> Mapping[str, Family]:
 
 
 def read_families(package: Path) -> list[Family]:
-    """The families whose tables lie in the package."""
+    """The families whose tables are in the package."""
     tables = sorted([*package.glob("tokenizers/*/*/checkpoints.json"), *package.glob("generators/*/checkpoints.json")])
     return [read_family(table, package) for table in tables]
 
@@ -118,7 +118,7 @@ def recognize(config: Mapping[str, Any]) -> Family | None:
 
 
 def find_repository(repo: str) -> list[tuple[Family, Checkpoint]]:
-    """The released checkpoints that lie in a hub repository; none for one that the registry does not list."""
+    """The released checkpoints of a hub repository; none for one that the registry does not list."""
     return [(family, entry) for family, entry in checkpoints().values() if entry.repo == repo]
 
 

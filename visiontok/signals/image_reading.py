@@ -1,4 +1,4 @@
-"""Reading pictures safely: every mode that files come in becomes 8-bit sRGB with right colours, or an error that names the file."""
+"""Reading images safely: every mode that files come in becomes 8-bit sRGB with right colors, or an error that names the file."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from PIL import Image, ImageCms
 from visiontok.base.errors import SignalError
 
 MAX_PIXELS = 89_478_485
-"""The largest picture that is decoded: a quarter of a GiB of 24-bit pixels, where Pillow begins to warn of decompression bombs."""
+"""The largest image that is decoded: a quarter of a GiB of 24-bit pixels, where Pillow begins to warn of decompression bombs."""
 
 MAX_BYTES = 2**30
 """The largest file that is read at all."""
 
 MIN_SIDE = 2
-"""A side of one pixel is a tracking pixel or a damaged header, not a picture."""
+"""A side of one pixel is a tracking pixel or a damaged header, not an image."""
 
-# What is opened. Left out on purpose: formats that start other programs (EPS), nest pictures of undeclared size (ICO), or lack a signature (TGA).
+# What is opened. Not opened on purpose: formats that start other programs (EPS), nest images of undeclared size (ICO), or lack a signature (TGA).
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 
 _ORIENTATION, _TIFF_BITS, _TIFF_PHOTOMETRIC = 0x0112, 0x0102, 0x0106
@@ -36,23 +36,23 @@ _UPRIGHT = {
 
 
 def read_image(source: Image.Image | np.ndarray | str | Path | bytes, *, name: str | None = None) -> Image.Image:
-    """Any picture as an upright 8-bit RGB image in sRGB.
+    """Any image as an upright 8-bit RGB image in sRGB.
 
-    EXIF orientation is applied; 16-bit values are scaled; an embedded colour profile is converted to sRGB (one that cannot be used is ignored, as
+    EXIF orientation is applied; 16-bit values are scaled; an embedded color profile is converted to sRGB (one that cannot be used is ignored, as
     viewers do); transparency is laid on white; of an animation or a file of several pages the first frame is taken.
 
     Args:
         source: a path, the bytes of a file, a PIL image, or a uint8 array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
-        name: what errors call the picture; by default the path or the kind of the source.
+        name: what errors call the image; by default the path or the kind of the source.
 
     Raises:
-        SignalError: if there is no such file, it is empty, not a picture, truncated, corrupt, above `MAX_PIXELS`, below `MIN_SIDE`, or holds values
+        SignalError: if there is no such file, it is empty, not an image, truncated, corrupt, above `MAX_PIXELS`, below `MIN_SIDE`, or holds values
             without a defined range (32-bit integers, floats).
     """
     if isinstance(source, str | Path):
         return _decode(_read_bytes(Path(source), name or str(source)), name or str(source))
     if isinstance(source, bytes):
-        return _decode(source, name or f"the picture of {len(source)} bytes")
+        return _decode(source, name or f"the image of {len(source)} bytes")
     if isinstance(source, np.ndarray):
         return _convert(_from_array(source, name or "the array"), name or "the array")
     if isinstance(source, Image.Image):
@@ -63,11 +63,11 @@ def read_image(source: Image.Image | np.ndarray | str | Path | bytes, *, name: s
 def _read_bytes(path: Path, name: str) -> bytes:
     try:
         if path.is_dir():
-            raise SignalError(f"{name} is a folder; expected a picture file")
+            raise SignalError(f"{name} is a folder; expected an image file")
         if path.exists() and not path.is_file():
             raise SignalError(f"{name} is not a regular file")
         if path.stat().st_size > MAX_BYTES:
-            raise SignalError(f"{name} has {path.stat().st_size / 2**30:.1f} GiB; pictures above {MAX_BYTES / 2**30:.0f} GiB are not read")
+            raise SignalError(f"{name} has {path.stat().st_size / 2**30:.1f} GiB; images above {MAX_BYTES / 2**30:.0f} GiB are not read")
         return path.read_bytes()
     except FileNotFoundError as error:
         raise SignalError(f"there is no file {name}") from error
@@ -81,13 +81,13 @@ def _decode(data: bytes, name: str) -> Image.Image:
     image = _open(data, name)
     _check_size(image, name)
     if image.format == "PNG":
-        # Pillow decodes without looking at the check sums, so that a damaged byte could pass as another colour.
+        # Pillow decodes without looking at the check sums, so that a damaged byte could pass as another color.
         try:
             image.verify()
         except Exception as error:
             raise SignalError(f"{name} is truncated or corrupt: {error}") from error
         image = _open(data, name)
-        _scale_colour_key(image, bit_depth=data[24])
+        _scale_color_key(image, bit_depth=data[24])
     return _convert(image, name)
 
 
@@ -98,7 +98,7 @@ def _open(data: bytes, name: str) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise SignalError(f"{name} is too large to decode: it has more than {MAX_PIXELS} pixels (decompression bomb?)") from error
     except Exception as error:  # a parser can raise anything on damaged bytes
-        raise SignalError(f"{name} is not a picture of a known format ({', '.join(_FORMATS)}), or its header is damaged") from error
+        raise SignalError(f"{name} is not an image of a known format ({', '.join(_FORMATS)}), or its header is damaged") from error
 
 
 def _check_size(image: Image.Image, name: str) -> None:
@@ -109,8 +109,8 @@ def _check_size(image: Image.Image, name: str) -> None:
         raise SignalError(f"{name} has {width} x {height} pixels, more than the {MAX_PIXELS} that are decoded: make it smaller first")
 
 
-def _scale_colour_key(image: Image.Image, *, bit_depth: int) -> None:
-    """Pillow scales a PNG's samples to 8 bits but leaves the transparent colour as it stands in the file."""
+def _scale_color_key(image: Image.Image, *, bit_depth: int) -> None:
+    """Pillow scales a PNG's samples to 8 bits but leaves the transparent color as it stands in the file."""
     key = image.info.get("transparency")
     if image.mode in ("1", "L") and isinstance(key, int):
         image.info["transparency"] = key * 255 // (2**bit_depth - 1)
@@ -125,8 +125,8 @@ def _convert(image: Image.Image, name: str) -> Image.Image:
     except Exception as error:  # a decoder can raise anything on damaged bytes
         raise SignalError(f"{name} is truncated or corrupt: {error}") from error
     profile, orientation = image.info.get("icc_profile"), _orientation(image)
-    colours, alpha = _split_alpha(_to_8_bits(image, name))
-    rgb = _to_srgb(colours, profile)
+    colors, alpha = _split_alpha(_to_8_bits(image, name))
+    rgb = _to_srgb(colors, profile)
     if alpha is not None:
         rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
     if orientation in _UPRIGHT:
@@ -144,7 +144,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _to_8_bits(image: Image.Image, name: str) -> Image.Image:
-    """Grey of 9 to 16 bits becomes 8-bit grey (with alpha where a colour key marks transparency); other modes pass."""
+    """Gray of 9 to 16 bits becomes 8-bit gray (with alpha where a color key marks transparency); other modes pass."""
     sixteen_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
     if not sixteen_bit:
         if image.mode in ("I", "F"):
@@ -153,17 +153,17 @@ def _to_8_bits(image: Image.Image, name: str) -> Image.Image:
         return image
     tags = getattr(image, "tag_v2", {})
     values = np.asarray(image).astype(np.float32)
-    grey = values * (255 / (2 ** tags.get(_TIFF_BITS, (16,))[0] - 1))
+    gray = values * (255 / (2 ** tags.get(_TIFF_BITS, (16,))[0] - 1))
     if tags.get(_TIFF_PHOTOMETRIC) == 0:  # white is zero
-        grey = 255 - grey
-    result = Image.fromarray(np.rint(grey).astype(np.uint8))
+        gray = 255 - gray
+    result = Image.fromarray(np.rint(gray).astype(np.uint8))
     if "transparency" in image.info:
         result.putalpha(Image.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8)))
     return result
 
 
 def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Colours in mode L, RGB or CMYK, and the alpha channel where there is one."""
+    """Colors in mode L, RGB or CMYK, and the alpha channel where there is one."""
     if image.has_transparency_data:
         wide = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
         return wide.convert(wide.mode[:-1]), wide.getchannel("A")
@@ -184,7 +184,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
                 converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
                 return image.convert("RGB") if converted is None else converted
         except (ImageCms.PyCMSError, OSError, ValueError):
-            pass  # a profile that cannot be used says nothing about the colours; viewers ignore it too
+            pass  # a profile that cannot be used is ignored, as viewers do
     return image.convert("RGB")
 
 

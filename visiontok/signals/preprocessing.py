@@ -64,7 +64,7 @@ class Preprocessing(Config, ABC):
     def pad(self, values: Tensor) -> Tensor:
         """Signals (B, C, *axes) extended at their ends to a size that the network takes: sound by silence, anything else by its last values."""
         size = values.shape[2:]
-        amounts = [(0, wanted - own) for wanted, own in zip(self.padded_size(size), size, strict=True)]
+        amounts = [(0, padded - own) for padded, own in zip(self.padded_size(size), size, strict=True)]
         if not any(most for _, most in amounts):
             return values
         flat = [amount for pair in reversed(amounts) for amount in pair]

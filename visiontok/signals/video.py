@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from visiontok.base.config import Positive
 from visiontok.base.errors import SignalError
 from visiontok.signals.batch import SignalBatch
 from visiontok.signals.image import ImagePreprocessing
@@ -29,9 +31,9 @@ class VideoPreprocessing(Preprocessing):
     """
 
     frames: ImagePreprocessing
-    num_frames: Annotated[int, Field(gt=0)] = 8
+    num_frames: Positive = 8
     fixed_length: bool = False
-    frames_multiple_of: Annotated[int, Field(gt=0)] = 1
+    frames_multiple_of: Positive = 1
     first_frame_alone: bool = False
     rate: Annotated[float, Field(gt=0)] | None = None
 
@@ -60,6 +62,8 @@ class VideoPreprocessing(Preprocessing):
     def __call__(self, signal: SignalLike | Sequence[SignalLike]) -> SignalBatch:
         """A batch (B, C, T, H, W) from such a batch, a clip (C, T, H, W), images (clips of one frame), or a list of clips and images.
 
+        Arrays of bytes are clips (T, H, W, C), as readers of video files give them.
+
         Raises:
             SignalError: naming what was found and what is expected.
         """
@@ -69,6 +73,9 @@ class VideoPreprocessing(Preprocessing):
 
     def _clip(self, item: SignalLike, name: str) -> Tensor:
         """(C, T, H, W)."""
+        if isinstance(item, np.ndarray) and item.ndim == 4:
+            channels_first = item.transpose(3, 0, 1, 2) if item.dtype == np.uint8 else item
+            item = torch.from_numpy(np.ascontiguousarray(channels_first))
         if isinstance(item, Tensor) and item.ndim == 4:
             checked = checked_values(item[None], self.spec, name)[0]
             clip = self.frames(checked.transpose(0, 1)).values.transpose(0, 1)

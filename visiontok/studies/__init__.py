@@ -1,4 +1,4 @@
-"""Studies: a claim, the trainings that it is about, and what measurements over several seeds say of it."""
+"""Studies: claims about tokenizers, tested by training and evaluation over several seeds."""
 
 from visiontok.studies.definition import Study, list_studies, load_study
 from visiontok.studies.result import Finding, RunValues, StudyResult

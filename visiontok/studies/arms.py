@@ -1,4 +1,4 @@
-"""One run of a study: train a tokenizer and perhaps a generator, measure both, write the numbers down."""
+"""One run of a study: train and evaluate a tokenizer and, where the study has one, a generator; save the results."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from rich.console import Console
 from torch import Tensor
 
 from visiontok.base.errors import EvaluationError
+from visiontok.core.identity import identify
 from visiontok.core.model import weights_sha256
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import open_source
-from visiontok.data.tokenizing import identify, tokenize_source
+from visiontok.data.tokenizing import tokenize_source
 from visiontok.evaluation import GenerationSuite, Result, evaluate_samples, evaluate_suite
 from visiontok.evaluation.generation.sampling import classes_in_order
 from visiontok.evaluation.reconstruction.quantizing import latent_rms
@@ -25,7 +26,7 @@ from visiontok.evaluation.results.identity import Clock
 from visiontok.generators.base import Generator
 from visiontok.generators.decoding import SampleNoise
 from visiontok.hub import from_pretrained
-from visiontok.quantizers import DimensionWiseConfig
+from visiontok.quantizers import DimensionWiseQuantizerConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.studies.definition import GENERATED, Quantized, Study, Trained
 from visiontok.studies.result import RunValues
@@ -33,17 +34,18 @@ from visiontok.tokenizers.image.tokenbridge.model import TokenBridge
 from visiontok.training import TokenizerRecipe, load_recipe, train
 from visiontok.training.recipe import Recipe
 
-NUMBERS = "run.json"
+RESULT = "run.json"
 
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One data set, one arm, one seed, and the folder of what is trained for it.
+    """One data set, one arm and one seed, with a folder for its models.
 
     Attributes:
-        study: whose.
-        data, arm, seed: which.
-        root: of all runs of the study.
+        study: that the run belongs to.
+        data, arm: their names in the study.
+        seed: of the trainings and the samples.
+        root: folder of all runs of the study.
     """
 
     study: Study
@@ -54,52 +56,52 @@ class StudyRun:
 
     @property
     def folder(self) -> Path:
-        """Of this run: `tokenizer/`, `tokens/`, `generator/`, `run.json`."""
+        """Holds `tokenizer/`, `tokens/`, `generator/` and `run.json`."""
         return self.root / self.data / self.arm / f"seed-{self.seed}"
 
     def finished(self) -> RunValues | None:
-        """Its numbers, if it ran to its end.
+        """Its result; None where it is not complete.
 
         Raises:
-            EvaluationError: if they are those of another definition.
+            EvaluationError: if the result belongs to another definition of the study.
         """
-        path = self.folder / NUMBERS
+        path = self.folder / RESULT
         if not path.is_file():
             return None
         values = RunValues.load(path)
         if values.definition != self.definition():
-            raise EvaluationError(f"{path} is of a study that was defined otherwise; remove {self.folder}, or keep the runs in another folder")
+            raise EvaluationError(f"{path} has other recipes or suites than this study: remove {self.folder}, or choose another folder for the runs")
         return values
 
     def definition(self) -> str:
-        """SHA-256 of recipes and suites."""
+        """SHA-256 of the recipes and suites."""
         data, arm = self.study.data[self.data], self.study.arms[self.arm]
-        parts: list[Any] = [_mathematics(self._tokenizer_recipe()), data.reconstruction.to_dict()]
+        parts: list[Any] = [_defining_values(self._tokenizer_recipe()), data.reconstruction.to_dict()]
         if isinstance(arm, Quantized):
             parts.append(arm.to_dict())
         if self.study.generator is not None and data.generation is not None:
-            parts += [_mathematics(self._generator_recipe(self.study.generator)), data.generation.to_dict()]
+            parts += [_defining_values(self._generator_recipe(self.study.generator)), data.generation.to_dict()]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    def carry_out(self, console: Console) -> RunValues:
-        """Train, going on from checkpoints that are there, and measure.
+    def execute(self, console: Console) -> RunValues:
+        """Train, resuming from existing checkpoints, and evaluate.
 
         Raises:
-            VisiontokError: whatever the trainer or a measurement refuses.
+            VisiontokError: from training or evaluation.
             KeyboardInterrupt: if a training was interrupted; it has saved a checkpoint.
         """
         clock = Clock()
         data = self.study.data[self.data]
         tokenizer = self._tokenizer(console)
         weights = {"tokenizer": weights_sha256(tokenizer.state_dict())}
-        measured = evaluate_suite(data.reconstruction, tokenizer, name=self.arm)
-        values = {value.label: value for value in measured.values}
+        evaluated = evaluate_suite(data.reconstruction, tokenizer, name=self.arm)
+        values = {value.label: value for value in evaluated.values}
         if self.study.generator is not None and data.generation is not None:
             generator = self._generator(self.study.generator, tokenizer, console)
             weights["generator"] = weights_sha256(generator.state_dict())
-            drawn = self._measure_generated(data.generation, generator, tokenizer)
-            values |= {GENERATED + value.label: value for value in drawn.values}
-        numbers = RunValues(
+            generated = self._evaluate_generated(data.generation, generator, tokenizer)
+            values |= {GENERATED + value.label: value for value in generated.values}
+        result = RunValues(
             data=self.data,
             arm=self.arm,
             seed=self.seed,
@@ -107,12 +109,12 @@ class StudyRun:
             weights_sha256=weights,
             values={name: value.value for name, value in values.items()},
             units={name: value.unit for name, value in values.items() if value.unit},
-            omitted=measured.omitted,
-            environment=measured.environment,
+            omitted=evaluated.omitted,
+            environment=evaluated.environment,
             seconds=clock.run(1).seconds,
         )
-        numbers.save(self.folder / NUMBERS)
-        return numbers
+        result.save(self.folder / RESULT)
+        return result
 
     def _tokenizer(self, console: Console) -> Tokenizer[Any]:
         arm = self.study.arms[self.arm]
@@ -123,9 +125,9 @@ class StudyRun:
             return tokenizer
         side = tokenizer.preprocessing.size if isinstance(tokenizer.preprocessing, ImagePreprocessing) else None
         if side is None:
-            raise EvaluationError(f"the arm {arm.quantizes} has no picture size of its own, at which the range of its latents could be measured")
+            raise EvaluationError(f"the arm {arm.quantizes} has no fixed image size, which is required to compute the range of its latents")
         rms = latent_rms(tokenizer, open_source(recipe.data.source), size=side, batch_size=64, progress=lambda done, total: None)
-        return TokenBridge.quantizing(tokenizer, DimensionWiseConfig(levels=arm.levels, range=arm.spread * rms))
+        return TokenBridge.quantizing(tokenizer, DimensionWiseQuantizerConfig(levels=arm.levels, range=arm.spread * rms))
 
     def _generator(self, trained: Trained, tokenizer: Tokenizer[Any], console: Console) -> Generator[Any]:
         source = open_source(self._tokenizer_recipe().data.source)
@@ -135,19 +137,19 @@ class StudyRun:
         return generator
 
     @torch.no_grad()
-    def _measure_generated(self, suite: GenerationSuite, generator: Generator[Any], tokenizer: Tokenizer[Any]) -> Result:
-        assert suite.num_samples is not None  # the study says how many
-        classes = torch.tensor(classes_in_order(suite.num_samples, generator.config.num_classes, suite.class_order, seed=self.seed))
+    def _evaluate_generated(self, suite: GenerationSuite, generator: Generator[Any], tokenizer: Tokenizer[Any]) -> Result:
+        assert suite.num_samples is not None  # checked by the study
+        classes = torch.tensor(classes_in_order(suite.num_samples, generator.num_classes, suite.class_order, seed=self.seed))
 
         def samples() -> Iterator[tuple[Tensor, Tensor]]:
             for rows in torch.arange(len(classes)).split(suite.batch_size):
-                tokens = generator.generate(classes[rows], generator=SampleNoise(self.seed, rows.tolist()))
+                tokens = generator.generate(classes[rows], noise=SampleNoise(self.seed, rows.tolist()))
                 yield tokenizer.decode(tokens), classes[rows]
 
         return evaluate_samples(suite, samples())
 
     def _tokenizer_recipe(self) -> TokenizerRecipe:
-        """Of a quantized arm, that of the arm that it quantizes, in that arm's folder."""
+        """For a quantized arm, that of the arm that it quantizes, with that arm's folder."""
         name, arm = self.arm, self.study.arms[self.arm]
         if isinstance(arm, Quantized):
             name, arm = arm.quantizes, self.study.arms[arm.quantizes]
@@ -155,7 +157,7 @@ class StudyRun:
         output = self.root / self.data / name / f"seed-{self.seed}" / "tokenizer"
         recipe = load_recipe(arm.recipe, [*self.study.data[self.data].overrides, *arm.overrides, f"seed={self.seed}", f"output={output}"])
         if not isinstance(recipe, TokenizerRecipe):
-            raise EvaluationError(f"the arm {name} trains a generator; an arm is a tokenizer, name the recipe under `generator`")
+            raise EvaluationError(f"the arm {name} trains a generator; arms are tokenizers: name the recipe under `generator`")
         return recipe
 
     def _generator_recipe(self, trained: Trained) -> Recipe:
@@ -170,9 +172,9 @@ def _train(recipe: Recipe, console: Console) -> Path:
     return result.final
 
 
-def _mathematics(recipe: Recipe) -> dict[str, Any]:
-    """A recipe without its folders, and without what changes no number."""
-    values = {key: value for key, value in recipe.to_dict().items() if key not in ("output", "tokenizer", "checkpoints", "logging", "pictures")}
+def _defining_values(recipe: Recipe) -> dict[str, Any]:
+    """A recipe without its folders and the settings that change no result."""
+    values = {key: value for key, value in recipe.to_dict().items() if key not in ("output", "tokenizer", "checkpoints", "logging", "sample_images")}
     if "tokens" in values["data"]:
         values.pop("data")
     return values

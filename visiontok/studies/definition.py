@@ -1,4 +1,4 @@
-"""What a study is: a YAML file and the model that checks it."""
+"""The definition of a study: a YAML file and the model that validates it."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from visiontok.quantizers.dimension_wise import MOST_LEVELS
 from visiontok.registry import unknown
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-"""Of a folder too."""
+"""Also the name of a folder."""
 
 GENERATED = "generated "
-"""Stands before the names of what is measured of generated pictures."""
+"""Prefix of the names of metrics of generated samples."""
 
 
 class Trained(Config):
-    """A recipe, by name or path, and what an arm changes in it."""
+    """A recipe, by name or path, and overrides of it."""
 
     recipe: str
     overrides: tuple[str, ...] = ()
 
 
 class Quantized(Config):
-    """Another arm's continuous tokenizer, quantized dimension by dimension without further training.
+    """The continuous tokenizer of another arm, quantized dimension by dimension without training.
 
     Attributes:
         quantizes: name of that arm.
         levels: values per dimension.
-        spread: latents beyond that many root mean squares of the training data's latents become the outermost value; 5 is the published
-            range where latents have unit variance.
+        spread: range of the values, in root mean squares of the latents of the training data; 5 is the published range for latents of unit
+            variance.
     """
 
     quantizes: str
@@ -48,9 +48,9 @@ class StudyData(Config):
     """One data set.
 
     Attributes:
-        overrides: that make every tokenizer's recipe train on it.
-        reconstruction: what is measured of tokenizers.
-        generation: what is measured of generators; only with the study's `generator`.
+        overrides: of every tokenizer's recipe, to train on it.
+        reconstruction: suite for tokenizers.
+        generation: suite for generators; required with the study's `generator`, and only then.
     """
 
     overrides: tuple[str, ...]
@@ -59,7 +59,7 @@ class StudyData(Config):
 
 
 class Difference(Config):
-    """Second arm minus first in one metric, seed by seed; the interval is over resampled seeds."""
+    """The second arm minus the first in one metric, paired by seed; the interval is over resampled seeds."""
 
     type: Literal["difference"]
     question: str
@@ -68,7 +68,7 @@ class Difference(Config):
 
 
 class Correlation(Config):
-    """Do two metrics order all trained tokenizers alike? Spearman's and Kendall's coefficients; the interval is over resampled tokenizers."""
+    """Spearman's and Kendall's rank correlation of two metrics over all tokenizers; the interval is over resampled tokenizers."""
 
     type: Literal["correlation"]
     question: str
@@ -76,7 +76,7 @@ class Correlation(Config):
 
 
 class Trend(Config):
-    """Spearman's correlation of a metric with the number of tokens that are kept, within each run; the interval is over resampled seeds."""
+    """Spearman's rank correlation of a metric with the number of tokens kept, within each run; the interval is over resampled seeds."""
 
     type: Literal["trend"]
     question: str
@@ -85,7 +85,7 @@ class Trend(Config):
 
 
 class Mean(Config):
-    """A metric of one arm, held against a number; the interval is over resampled seeds."""
+    """The mean of a metric of one arm, compared with the number `against`; the interval is over resampled seeds."""
 
     type: Literal["mean"]
     question: str
@@ -98,20 +98,20 @@ Comparison = Annotated[Difference | Correlation | Trend | Mean, Field(discrimina
 
 
 class Study(Config):
-    """Every arm is trained on every data set with every seed, measured, and compared.
+    """Every arm, trained and evaluated on every data set with every seed, and comparisons of the results.
 
     Attributes:
-        title: of the page.
+        title: heading of its page.
         question: the claim, in words, with its source.
-        setting: what was trained and measured, in words.
+        setting: models, data and training, in words.
         seeds: of tokenizers, generators and samples.
         data: data sets by name.
         arms: tokenizers by name.
         generator: trained on the tokens of every arm; None for studies of tokenizers alone.
-        shown: metrics that the page tabulates, those of generated pictures with "generated " before their name. Here and in comparisons, a
-            metric over features may be named without its extractor, "FD" for "FD[digit-classifier]", where a data set has one extractor.
-        comparisons: what is asked of the measurements.
-        bootstrap: of all intervals.
+        shown: metrics that the page tabulates; "generated " precedes the names of metrics of generated samples. Here and in comparisons, a
+            metric of features may be named without its extractor ("FD" for "FD[digit-classifier]") where a data set has one extractor.
+        comparisons: of the results.
+        bootstrap: for all intervals.
     """
 
     title: str
@@ -129,24 +129,24 @@ class Study(Config):
     def _check(self) -> Study:
         for name, arm in self.arms.items():
             if isinstance(arm, Quantized) and not isinstance(self.arms.get(arm.quantizes), Trained):
-                raise ValueError(f"the arm {name} quantizes {arm.quantizes!r}, which is no trained arm of this study")
+                raise ValueError(f"the arm {name} quantizes {arm.quantizes!r}; expected a trained arm of this study")
         for comparison in self.comparisons:
             named = comparison.arms if isinstance(comparison, Difference) else (comparison.arm,) if isinstance(comparison, Trend | Mean) else ()
-            for wanted in named:
-                if wanted not in self.arms:
-                    raise ValueError(f"{comparison.question!r} names the arm {wanted!r}; there are {', '.join(self.arms)}")
+            for arm_name in named:
+                if arm_name not in self.arms:
+                    raise ValueError(f"{comparison.question!r} names the arm {arm_name!r}; expected one of {', '.join(self.arms)}")
         for name, data in self.data.items():
             if (data.generation is None) != (self.generator is None):
-                raise ValueError(f"the data set {name} and the study must both have generation, or neither: one says what is measured of the other")
+                raise ValueError(f"data.{name}.generation is required with the study's `generator`, and only then")
             if data.generation is not None and data.generation.num_samples is None:
-                raise ValueError(f"data.{name}.generation.num_samples is missing: how many pictures are to be sampled?")
+                raise ValueError(f"data.{name}.generation.num_samples is required: the number of samples")
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds {self.seeds} names one twice")
+            raise ValueError(f"seeds {self.seeds} are not unique")
         return self
 
 
 def list_studies() -> list[str]:
-    """Names of the studies that come with the library."""
+    """Names of the bundled studies."""
     return sorted(path.stem for path in (suites_folder() / "studies").glob("*.yaml"))
 
 

@@ -1,4 +1,4 @@
-"""The page of all studies, written from their results."""
+"""The page of all studies, from their results."""
 
 from __future__ import annotations
 
@@ -11,36 +11,34 @@ from visiontok.studies.tables import study_tables
 
 _INTRODUCTION = """# Studies
 
-Claims of papers, held against measurement at small scale. A study trains several tokenizers ("arms") with several seeds, measures them, and
-where the claim is about generators trains one on the tokens of each; then it compares. Everything below the line is written by
-`visiontok study` from the files in `eval/results/studies/`, whatever they say. Small models on small pictures can contradict a paper
-without refuting it, and agree without proving it.
+A study tests a claim of a paper at small scale. It trains several tokenizers ("arms") with several seeds, evaluates them, trains a generator on
+the tokens of each where the claim is about generators, and compares the results. `visiontok study` writes everything below the line from the
+files in `eval/results/studies/`. Results of small models on small images neither prove nor refute a claim about large ones.
 
 ```bash
 visiontok study
 ```
 
-lists the studies. One is run by its name; the folder of its runs keeps every training, so that a run that is stopped goes on where it was
-and a finished one is not repeated:
+lists the studies. A study is run by name. Complete runs in the folder of runs are reused, and stopped runs resume from their checkpoints:
 
 ```bash long
 visiontok study latent-perturbation --page docs/studies.md
 visiontok study latent-perturbation --seeds 5,6 -o my-results
 ```
 
-A study is a YAML file (those that come along lie in `eval/suites/studies/`), and `visiontok study my.yaml` runs your own. Seed, data, recipes
-and machine determine every number; on another machine the last digits differ.
+A study is a YAML file: the bundled ones are in `eval/suites/studies/`, and `visiontok study my.yaml` runs any other. Seeds, data, recipes and
+machine determine every value; on another machine the last digits differ.
 """
 
 
 def studies_page(results: Path) -> str:
-    """The page over all results in a folder, by name."""
+    """The page of all results in a folder, by name."""
     found = [StudyResult.load(path) for path in sorted(results.glob("*.json"))]
     return "\n---\n\n".join([_INTRODUCTION, *("\n".join(_study(result)) + "\n" for result in found)])
 
 
 def write_page(results: Path, page: Path) -> None:
-    """Write `studies_page`, whole or not at all."""
+    """Write `studies_page` atomically."""
     with replacing(page) as temporary:
         temporary.write_text(studies_page(results), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""A study's report: one HTML page with its findings, its numbers, and what its models do."""
+"""The report of a study: one HTML page with findings, metrics and sample images."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from visiontok.evaluation.results.report.sections import ImageArray
 from visiontok.studies.definition import Correlation, Quantized, Trend
 from visiontok.studies.result import RunValues, StudyResult
 from visiontok.studies.run import runs_of
-from visiontok.studies.statistics import full_name, measured_lengths
+from visiontok.studies.statistics import full_name, values_by_length
 from visiontok.studies.tables import study_tables
 
 
 def write_study(path: Path, result: StudyResult, *, root: Path) -> None:
-    """Write the report, whole or not at all.
+    """Write the report atomically.
 
     Args:
         path: of the HTML file.
-        result: what it shows.
-        root: folder of the runs, from which the pictures come.
+        result: of the study.
+        root: folder of the runs, for sample images.
     """
     sections: list[Section] = [
-        Text("What was done", [result.study.setting]),
+        Text("Setting", [result.study.setting]),
         *study_tables(result),
         *_plots(result),
-        *_pictures(result, root),
-        Folded("Every run", [_every_run(result, data) for data in result.study.data]),
+        *_sample_images(result, root),
+        Folded("All runs", [_every_run(result, data) for data in result.study.data]),
     ]
     environment = result.runs[0].environment
     write_report(path, result.study.title, sections, summary=result.study.question, facts={**environment.versions, **environment.hardware})
 
 
 def _plots(result: StudyResult) -> Iterator[LinePlot | PointPlot]:
-    """Every correlation as points, one series per arm; every trend as a line per seed over the number of tokens."""
+    """Correlations as points, one series per arm; trends over the number of tokens, one line per seed."""
     for comparison in result.study.comparisons:
         for data in result.study.data:
             runs = [run for run in result.runs if run.data == data]
@@ -52,36 +52,36 @@ def _plots(result: StudyResult) -> Iterator[LinePlot | PointPlot]:
 
 
 def _points(runs: Sequence[RunValues], metrics: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
-    """Two metrics of those runs that have both."""
+    """Two metrics of the runs that have both."""
     points = [(run.value(metrics[0]), run.value(metrics[1])) for run in runs]
     first, second = np.asarray([point for point in points if None not in point], dtype=np.float64).reshape(-1, 2).T
     return first, second
 
 
 def _over_lengths(run: RunValues, metric: str, lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of tokens at which a run has the metric, and its values there."""
-    known = measured_lengths(run, metric, lengths)
+    """The numbers of tokens at which a run has the metric, and its values."""
+    known = values_by_length(run, metric, lengths)
     return np.asarray([*known], dtype=np.float64), np.asarray([*known.values()], dtype=np.float64)
 
 
-def _pictures(result: StudyResult, root: Path) -> Iterator[ImageGrid]:
-    """The last sample pictures of the first seed's trainings."""
-    kinds = {"tokenizer": "Originals above reconstructions", "generator": "Generated pictures, class after class"}
-    for kind, words in kinds.items():
+def _sample_images(result: StudyResult, root: Path) -> Iterator[ImageGrid]:
+    """The last sample images of the trainings with the first seed."""
+    kinds = {"tokenizer": "Originals above reconstructions", "generator": "Generated images, class by class"}
+    for kind, title in kinds.items():
         rows = []
         for run in runs_of(result.study, root):
             if run.seed != result.study.seeds[0] or isinstance(result.study.arms[run.arm], Quantized):
                 continue
-            found = sorted((run.folder / kind / "pictures").glob("step-*.png"))
+            found = sorted((run.folder / kind / "samples").glob("step-*.png"))
             if found:
                 rows.append(ImageRow(f"{run.data}, {run.arm}", [_read(found[-1])]))
         if rows:
-            yield ImageGrid(words, rows, width=360, note=f"Of the run with seed {result.study.seeds[0]}, as training drew them.")
+            yield ImageGrid(title, rows, width=360, note=f"Sample images of training with seed {result.study.seeds[0]}.")
 
 
 def _read(path: Path) -> ImageArray:
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB"))
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def _every_run(result: StudyResult, data: str) -> Table:

@@ -1,4 +1,4 @@
-"""What a study leaves behind."""
+"""The results of a study."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from visiontok.studies.definition import Study
 
 
 class RunValues(Config):
-    """One arm on one data set with one seed.
+    """Metrics of one arm on one data set with one seed.
 
     Attributes:
-        data, arm, seed: which.
-        definition: fingerprint of everything that the numbers follow from but the libraries and the machine.
+        data, arm, seed: of the run.
+        definition: SHA-256 of its recipes and suites; with the libraries and the machine, they determine the values.
         weights_sha256: of the tokenizer, and of the generator where there is one.
-        values: by the metric's full name; None where one is not defined.
-        units: of those metrics that have one.
+        values: by the metric's full name; None where it is not defined.
+        units: of the metrics that have one.
         omitted: metric -> why this tokenizer has none.
         environment: versions and hardware.
-        seconds: training, sampling and measuring, without what an earlier, interrupted process did.
+        seconds: of training, sampling and evaluation in the process that completed the run.
     """
 
     data: str
@@ -41,35 +41,35 @@ class RunValues(Config):
     seconds: float
 
     def label(self, metric: str) -> str | None:
-        """The full name of a metric, which may be given without its extractor; None where this run has no such value, or several."""
+        """The full name of a metric that may be given without its extractor; None where this run has none, or several."""
         if metric in self.values:
             return metric
         labels = [label for label in self.values if label.startswith(f"{metric}[")]
         return labels[0] if len(labels) == 1 else None
 
     def value(self, metric: str) -> float | None:
-        """The number; None where there is none."""
+        """The value of a metric; None where there is none."""
         return self.values.get(self.label(metric) or metric)
 
     def save(self, path: Path) -> None:
-        """Write JSON that `load` reads, whole or not at all."""
+        """Write JSON, atomically; `load` reads it."""
         _write(self, path)
 
 
 class Finding(Config):
-    """What the measurements say to one question on one data set.
+    """The result of one comparison on one data set.
 
     Attributes:
         question: in words.
         data: name of the data set.
-        statistic: what the value is.
-        value: None where it is not defined, for example among equal numbers.
+        statistic: name of the value.
+        value: None where it is not defined, for example between equal values.
         unit: of the value.
         interval: None where there are too few runs.
-        count: how many seeds or tokenizers it rests on, whichever `over` says.
+        count: number of seeds or tokenizers, whichever `over` says.
         over: what was resampled.
         single: the values by seed, where there is one for each.
-        against: what the interval is held against.
+        against: the number that the interval is compared with.
     """
 
     question: str
@@ -85,12 +85,12 @@ class Finding(Config):
 
     @property
     def reading(self) -> str:
-        """Whether zero, or what else it is held against, is ruled out at the interval's confidence."""
+        """Whether the interval lies above or below `against`, or contains it."""
         if self.interval is None:
             return "not tested"
         against = f"{self.against:g}" if self.against else "zero"
         if self.interval.low <= self.against <= self.interval.high:
-            return f"may be {against}"
+            return f"includes {against}"
         return f"above {against}" if self.interval.low > self.against else f"below {against}"
 
 
@@ -98,12 +98,12 @@ class StudyResult(Config):
     """All runs of a study and its findings.
 
     Attributes:
-        format: version of this layout.
+        format: version of this format.
         name: of the study.
-        study: complete.
-        runs: in the order of data sets, arms and seeds.
+        study: its definition.
+        runs: in the order in which they were executed.
         findings: in the order of the comparisons.
-        run: when it was put together.
+        run: time and duration.
     """
 
     format: Literal[1] = 1
@@ -114,7 +114,7 @@ class StudyResult(Config):
     run: Run
 
     def save(self, path: Path) -> None:
-        """Write JSON that `load` reads, whole or not at all."""
+        """Write JSON, atomically; `load` reads it."""
         _write(self, path)
 
 

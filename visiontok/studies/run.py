@@ -1,4 +1,4 @@
-"""`run_study`: every run in turn, then the findings."""
+"""`run_study`: all runs of a study, and its findings."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from visiontok.studies.statistics import findings
 
 
 def run_study(study: Study, *, name: str, root: str | Path, seeds: Sequence[int] = (), console: Console | None = None) -> StudyResult:
-    """Train and measure what is not yet there, on the CPU, and compare.
+    """Train and evaluate on the CPU, and compare.
 
-    Each run is trained in its own folder; one that is finished is not repeated, and one that was stopped goes on from its checkpoint.
+    Each run has its own folder. Complete runs are reused, and a stopped run resumes from its checkpoint.
 
     Args:
-        study: what to do.
+        study: its definition.
         name: of the study.
         root: folder of the runs.
-        seeds: other seeds than the study's; none for the study's own.
-        console: where progress goes; None for stderr.
+        seeds: instead of the study's; empty for the study's own.
+        console: for progress; None for stderr.
 
     Raises:
-        VisiontokError: whatever the trainer or a measurement refuses, or if a finished run belongs to another definition.
+        VisiontokError: from training or evaluation, or if a complete run belongs to another definition.
         KeyboardInterrupt: if a training was interrupted.
     """
     clock = Clock()
@@ -39,17 +39,17 @@ def run_study(study: Study, *, name: str, root: str | Path, seeds: Sequence[int]
     results = []
     for number, run in enumerate(runs, 1):
         values = run.finished()
-        state = "finished before" if values else "training and measuring"
+        state = "complete" if values else "training and evaluating"
         console.print(f"[{number}/{len(runs)}] {run.data}, {run.arm}, seed {run.seed}: {state}", highlight=False, markup=False, soft_wrap=True)
-        results.append(values or run.carry_out(console))
+        results.append(values or run.execute(console))
     return StudyResult(name=name, study=study, runs=tuple(results), findings=tuple(findings(study, results)), run=clock.run(1))
 
 
 def runs_of(study: Study, root: str | Path) -> list[StudyRun]:
-    """In the order in which they are carried out: seed by seed, so that whatever is finished early can be compared.
+    """In the order in which they are executed: seed by seed, so that complete seeds can be compared early.
 
     Raises:
-        ConfigError: if a recipe that an arm names cannot be read.
+        ConfigError: if the recipe of an arm cannot be read.
     """
     runs = [StudyRun(study, data, arm, seed, Path(root)) for seed in study.seeds for data in study.data for arm in study.arms]
     for run in runs[: len(study.data) * len(study.arms)]:

@@ -1,4 +1,4 @@
-"""From the runs of a study to its findings."""
+"""The findings of a study, from its runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COEFFICIENTS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 
 
 def findings(study: Study, runs: Sequence[RunValues]) -> list[Finding]:
-    """What the runs say to every comparison, data set by data set."""
+    """The result of every comparison on every data set."""
     return [
         finding
         for comparison in study.comparisons
@@ -29,12 +29,12 @@ def findings(study: Study, runs: Sequence[RunValues]) -> list[Finding]:
 
 
 def full_name(metric: str, runs: Sequence[RunValues]) -> str:
-    """With its extractor, as the runs call it."""
+    """The metric's name with its extractor, as in the runs."""
     return next((label for run in runs if (label := run.label(metric)) is not None), metric)
 
 
-def measured_lengths(run: RunValues, metric: str, lengths: Sequence[int]) -> dict[int, float]:
-    """Number of tokens kept -> what a run has of the metric there."""
+def values_by_length(run: RunValues, metric: str, lengths: Sequence[int]) -> dict[int, float]:
+    """Number of tokens kept -> value of the metric, where the run has one."""
     values = {length: run.value(f"{metric} at {length} tokens") for length in lengths}
     return {length: value for length, value in values.items() if value is not None}
 
@@ -61,7 +61,7 @@ def _difference(comparison: Difference, data: str, runs: Sequence[RunValues], bo
 def _trend(comparison: Trend, data: str, runs: Sequence[RunValues], lengths: Sequence[int], bootstrap: BootstrapConfig) -> Finding:
     single = {}
     for run in runs:
-        known = measured_lengths(run, comparison.metric, lengths)
+        known = values_by_length(run, comparison.metric, lengths)
         if run.arm == comparison.arm and len(known) > 1:
             single[run.seed] = float(spearmanr([*known], [*known.values()]).statistic)
     statistic = f"Spearman's rank correlation of {comparison.metric} with the number of tokens, {comparison.arm}"
@@ -77,7 +77,7 @@ def _mean(comparison: Mean, data: str, runs: Sequence[RunValues], bootstrap: Boo
 
 
 def _over_seeds(question: str, data: str, statistic: str, single: dict[int, float], bootstrap: BootstrapConfig, *, unit: str = "") -> Finding:
-    """The mean of one value per seed."""
+    """The mean over seeds, with its interval."""
     values = np.asarray([*single.values()], dtype=np.float64)
     return Finding(
         question=question,
@@ -93,7 +93,7 @@ def _over_seeds(question: str, data: str, statistic: str, single: dict[int, floa
 
 
 def _correlation(comparison: Correlation, data: str, runs: Sequence[RunValues], bootstrap: BootstrapConfig) -> list[Finding]:
-    """Every run with both metrics is a point."""
+    """Over the runs that have both metrics."""
     rows = [tuple(run.value(metric) for metric in comparison.metrics) for run in runs]
     points = np.asarray([row for row in rows if None not in row], dtype=np.float64).reshape(-1, 2)
     first, second = (full_name(metric, runs) for metric in comparison.metrics)
@@ -115,14 +115,14 @@ def _correlation(comparison: Correlation, data: str, runs: Sequence[RunValues], 
 
 
 def _defined(coefficient: Callable[[np.ndarray, np.ndarray], float], points: np.ndarray) -> float | None:
-    """None where either side has fewer than two different values: nothing is ordered then."""
+    """None where either side has fewer than two different values, so that there is no order."""
     if any(len(np.unique(column)) < 2 for column in points.T):
         return None
     return coefficient(*points.T)
 
 
 def _resampled(coefficient: Callable[[np.ndarray, np.ndarray], float], points: np.ndarray, config: BootstrapConfig) -> Interval:
-    """Percentile bootstrap over the points; resamples in which nothing is ordered are left out."""
+    """Percentile bootstrap over the points; resamples without an order are ignored."""
     draw = np.random.default_rng(config.seed)
     drawn = [_defined(coefficient, points[draw.integers(0, len(points), len(points))]) for _ in range(config.resamples)]
     tail = (1 - config.confidence) / 2

@@ -1,4 +1,4 @@
-"""The numbers of a study as tables, for its report and for the page of all studies."""
+"""The results of a study as tables, for its report and for the page of all studies."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from visiontok.studies.statistics import full_name
 
 
 def study_tables(result: StudyResult) -> Iterator[Table]:
-    """The findings, and the means of every arm on every data set."""
+    """The findings, and the mean of every arm on every data set."""
     confidence = f"{result.study.bootstrap.confidence:.0%}"
     rows = [Row((found.question, found.data, shown(found), found.reading, found.statistic, runs_of(found))) for found in result.findings]
-    note = f"In brackets: {confidence} intervals by bootstrap over what the last column counts. Nothing is corrected for the number of questions."
+    note = f"In brackets: {confidence} bootstrap intervals over the units of the last column, without correction for multiple comparisons."
     yield Table("Findings", ("question", "data", "value", "reading", "statistic", "over"), rows, note=note)
     for data in result.study.data:
         yield _means(result, data, [run for run in result.runs if run.data == data])
@@ -31,7 +31,7 @@ def shown(finding: Finding) -> str:
 
 
 def runs_of(finding: Finding) -> str:
-    """What was resampled, and how many."""
+    """The number of resampled units, with their name."""
     return f"{finding.count} {finding.over if finding.count != 1 else finding.over.removesuffix('s')}"
 
 
@@ -44,7 +44,7 @@ def _means(result: StudyResult, data: str, runs: list[RunValues]) -> Table:
     units = runs[0].units
     columns = ("arm", *(f"{name} ({units[name]})" if name in units else name for name in names))
     seeds = len({run.seed for run in runs})
-    note = f"Means over {seeds} seeds, and the standard deviation between seeds." if seeds > 1 else "Of one seed."
+    note = f"Mean and standard deviation over {seeds} seeds." if seeds > 1 else "A single seed."
     return Table(data, columns, rows, note=note)
 
 

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from typing_extensions import Self
 
 from visiontok.base.errors import TokenError
+from visiontok.base.npz import read_npz, write_npz
 from visiontok.tokens.layout import TokenLayout
 
 PAD = -1
 """The value of `indices` and `positions` beyond a sample's length: never a valid code, so that it cannot be decoded by mistake."""
+
+
+MAX_LENGTH = 2**26
+"""The most positions per sample that a file may declare."""
+
+_EXTRAS = "extras."
 
 
 class SampleBatch(ABC):
@@ -31,6 +41,7 @@ class SampleBatch(ABC):
             signal that was encoded, where a tokenizer takes any.
     """
 
+    _data_name: ClassVar[str]
     layout: TokenLayout
     lengths: Tensor | None
     positions: Tensor | None
@@ -83,7 +94,7 @@ class SampleBatch(ABC):
             extents=None if self.extents is None else self.extents[rows],
             extras={name: value[rows] for name, value in self.extras.items()},
         )
-        return part if self.extents is None else part._tight()
+        return part._tight()
 
     # What each sample holds.
 
@@ -97,10 +108,9 @@ class SampleBatch(ABC):
     @property
     def full_lengths(self) -> Tensor:
         """(B,) int64: positions of each sample's extent, held or not."""
-        full = torch.full((len(self),), self.layout.length, dtype=torch.int64, device=self.data.device)
-        for rows, layout in self._extent_groups():
-            full[rows] = layout.length
-        return full
+        if self.extents is None:
+            return torch.full((len(self),), self.layout.length, dtype=torch.int64, device=self.data.device)
+        return torch.from_numpy(self.layout.lengths_at(self.extents.cpu().numpy())).to(self.data.device)
 
     @property
     def mask(self) -> Tensor:
@@ -150,21 +160,21 @@ class SampleBatch(ABC):
         """
         if self.layout.prefixes == "none":
             raise TokenError("prefixes of these tokens do not decode: the tokenizer was not trained with ordered tokens")
-        asked = torch.as_tensor(num_tokens, dtype=torch.int64, device=self.data.device)
-        if asked.ndim == 0:
-            asked = asked.expand(len(self))
+        requested = torch.as_tensor(num_tokens, dtype=torch.int64, device=self.data.device)
+        if requested.ndim == 0:
+            requested = requested.expand(len(self))
         held = self.sample_lengths
-        if asked.shape != held.shape:
-            raise TokenError(f"num_tokens must be a number or have shape ({len(self)},), got {tuple(asked.shape)}")
-        wrong = torch.nonzero((asked < 1) | (asked > held)).flatten()
+        if requested.shape != held.shape:
+            raise TokenError(f"num_tokens must be a number or have shape ({len(self)},), got {tuple(requested.shape)}")
+        wrong = torch.nonzero((requested < 1) | (requested > held)).flatten()
         if len(wrong):
             row = int(wrong[0])
-            raise TokenError(f"sample {row} holds {int(held[row])} tokens, so a prefix of {int(asked[row])} cannot be taken (at least 1)")
+            raise TokenError(f"sample {row} holds {int(held[row])} tokens, so a prefix of {int(requested[row])} cannot be taken (at least 1)")
         if isinstance(self.layout.prefixes, tuple):
-            for row, count in enumerate(asked.tolist()):
+            for row, count in enumerate(requested.tolist()):
                 if count not in self.layout.prefixes and count != int(held[row]):
                     raise TokenError(f"a prefix of {count} tokens does not decode; these do: {', '.join(map(str, self.layout.prefixes))}")
-        return self._cut(asked)
+        return self._cut(requested)
 
     def levels(self, count: int) -> Self:
         """The first `count` codebook levels of every sample: as if the tokenizer had written no more.
@@ -229,7 +239,7 @@ class SampleBatch(ABC):
                 raise TokenError(f"batch {number} has the extras {sorted(batch.extras)}, batch 0 has {sorted(first.extras)}")
         layout = first.layout.at([max(sizes) for sizes in zip(*(batch.layout.extents for batch in batches), strict=True)])
         width = max(batch.data.shape[1] for batch in batches)
-        placed = any(batch.positions is not None for batch in batches)
+        with_positions = any(batch.positions is not None for batch in batches)
         differ = any(batch.extents is not None or batch.layout.extents != layout.extents for batch in batches)
         lengths = torch.cat([batch.sample_lengths for batch in batches])
         shorter = layout.ragged or layout.prefixes != "none" or differ
@@ -237,18 +247,20 @@ class SampleBatch(ABC):
             torch.cat([_widen(batch.data, width, batch._blank) for batch in batches]),
             layout=layout,
             lengths=lengths if shorter else None,
-            positions=torch.cat([_widen(batch.columns.masked_fill(~batch.mask, PAD), width, PAD) for batch in batches]) if placed else None,
+            positions=torch.cat([_widen(batch.columns.masked_fill(~batch.mask, PAD), width, PAD) for batch in batches]) if with_positions else None,
             extents=torch.cat([batch.sample_extents for batch in batches]) if differ else None,
-            extras={name: _joined_extra([batch.extras[name] for batch in batches]) for name in first.extras},
+            extras={name: cat_padded([batch.extras[name] for batch in batches]) for name in first.extras},
         )
         return joined._cut(lengths)._tight()
 
     def _tight(self) -> Self:
-        """With a layout no larger than the samples', and without extents where all are alike."""
-        if self.extents is None or not len(self):
+        """No wider than the samples, with a layout no larger than theirs, and without lengths or extents where all are alike."""
+        if (self.extents is None and self.lengths is None) or not len(self):
             return self
-        layout = self.layout.at(self.extents.amax(dim=0).tolist())
-        alike = bool((self.extents == self.extents[:1]).all())
+        layout, alike = self.layout, True
+        if self.extents is not None:
+            layout = layout.at(self.extents.amax(dim=0).tolist())
+            alike = bool((self.extents == self.extents[:1]).all())
         longest = int(self.sample_lengths.max())
         even = bool((self.sample_lengths == longest).all())
         return self.with_data(
@@ -276,6 +288,69 @@ class SampleBatch(ABC):
         """The same batch on the CPU."""
         return self.to("cpu")
 
+    # Files.
+
+    def save(self, path: str | Path) -> None:
+        """Write an .npz file, which `load` reads."""
+        write_npz(path, self.to_arrays())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read and validate a file that `save` wrote.
+
+        Raises:
+            TokenError: if it is no such file, is damaged, or what it holds does not fit its layout.
+            FileNotFoundError: if there is none.
+        """
+        try:
+            return cls.from_arrays(read_npz(path))
+        except TokenError as error:
+            raise TokenError(f"{path}: {error}") from error
+        except ValueError as error:
+            raise TokenError(str(error)) from error
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """The batch as NumPy arrays: `indices` or `values` (float32), `layout` as JSON text, `extras.NAME`, and `lengths`, `positions` and
+        `extents` where there are any. Extras keep their types, but bfloat16, which NumPy lacks, becomes float32."""
+        optional = {name: getattr(self, name) for name in ("lengths", "positions", "extents")}
+        extras = {f"{_EXTRAS}{name}": value.float() if value.dtype == torch.bfloat16 else value for name, value in self.extras.items()}
+        data = self.data.float() if self.data.is_floating_point() else self.data
+        tensors = {self._data_name: data, **{name: value for name, value in optional.items() if value is not None}, **extras}
+        arrays = {name: value.detach().cpu().numpy() for name, value in tensors.items()}
+        return {"layout": np.asarray(self.layout.model_dump_json()), **arrays}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        """The inverse of `to_arrays`; other arrays are ignored.
+
+        Raises:
+            TokenError: if one is missing, or they do not fit each other.
+        """
+        missing = {"layout", cls._data_name} - set(arrays)
+        if missing:
+            raise TokenError(f"the array {sorted(missing)[0]!r} is missing; there are {sorted(arrays)}")
+        try:
+            layout = TokenLayout.parse(json.loads(str(arrays["layout"])), source="the layout")
+            tensors = {
+                name: torch.from_numpy(array)
+                for name, array in arrays.items()
+                if name.startswith(_EXTRAS) or name in (cls._data_name, "lengths", "positions", "extents")
+            }
+        except (ValueError, TypeError) as error:
+            raise TokenError(f"the arrays are not those of a batch of tokens: {error}") from error
+        if layout.length > MAX_LENGTH:
+            raise TokenError(f"the layout has {layout.length} positions per sample; more than {MAX_LENGTH} are not read")
+        extras = {name.removeprefix(_EXTRAS): tensors.pop(name) for name in list(tensors) if name.startswith(_EXTRAS)}
+        return cls(**tensors, layout=layout, extras=extras).validate()  # type: ignore[call-arg]
+
+    @abstractmethod
+    def validate(self) -> Self:
+        """Check what a batch holds; returns self.
+
+        Raises:
+            TokenError: naming the sample.
+        """
+
     # Checks of values.
 
     def _check_samples(self) -> None:
@@ -289,10 +364,12 @@ class SampleBatch(ABC):
         if len(wrong):
             raise TokenError(f"sample {int(wrong[0])} has length {int(lengths[wrong[0]])}, outside [0, {self.data.shape[1]}]")
         if self.extents is not None:
-            most = torch.tensor(self.layout.extents, device=self.extents.device)
-            wrong = torch.nonzero((self.extents > most).any(dim=1)).flatten()
+            most = torch.tensor(self.layout.extents, dtype=torch.int64, device=self.extents.device)
+            least = torch.where(torch.tensor(self.layout.has_free_axis, device=most.device), 1, most)
+            wrong = torch.nonzero(((self.extents > most) | (self.extents < least)).any(dim=1)).flatten()
             if len(wrong):
-                raise TokenError(f"sample {int(wrong[0])} has extents {self.extents[wrong[0]].tolist()}, beyond the layout's {self.layout.extents}")
+                row = int(wrong[0])
+                raise TokenError(f"sample {row} has extents {self.extents[row].tolist()}, which are none of a layout with {self.layout.extents}")
             full = self.full_lengths
             shorter = self.layout.ragged or self.layout.prefixes != "none"
             wrong = torch.nonzero((lengths > full) | ((lengths < full) & (not shorter))).flatten()
@@ -326,7 +403,8 @@ def _level_mask(length: int, codebooks: int, kept: Sequence[Any], name: str, cou
     return codebook < count if codebooks > 1 else torch.ones(length, dtype=torch.bool)
 
 
-def _joined_extra(values: Sequence[Tensor]) -> Tensor:
+def cat_padded(values: Sequence[Tensor]) -> Tensor:
+    """Tensors (n, ...) of one number of axes behind each other, padded with zeros to the largest."""
     shape = [max(sizes) for sizes in zip(*(value.shape[1:] for value in values), strict=True)]
     padded = []
     for value in values:

@@ -10,12 +10,11 @@ from typing import Annotated, Any, Literal, TypeAlias
 import numpy as np
 from pydantic import Field, model_validator
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.errors import TokenError
 from visiontok.base.modality import AXES, Modality
 from visiontok.tokens.packing import bit_width
 
-Positive = Annotated[int, Field(gt=0)]
 VocabSize = Annotated[int, Field(gt=0, lt=2**63)]  # indices are int64
 Counts: TypeAlias = Literal["none", "any"] | tuple[Positive, ...]
 """Which shorter forms decode: none, any number, or the listed numbers."""
@@ -87,8 +86,8 @@ class TokenLayout(Config):
         prefixes: which numbers of first tokens of a sample decode by themselves: none but all, any, or the listed ones (scale boundaries).
         levels: which numbers of first codebook levels decode by themselves; see `num_levels`.
         ragged: whether samples may hold fewer tokens than their extent has (kept subsets, lists of varying length).
-        order: the order in which a generator visits storage positions, as a rule (see `generation_order`) or as a permutation of them. A sample
-            that holds only some positions visits them in the same order.
+        order: the order in which a generator writes storage positions, as a rule (see `generation_order`) or as a permutation of them. A sample
+            that holds only some positions writes them in the same order.
     """
 
     modality: Modality
@@ -143,6 +142,11 @@ class TokenLayout(Config):
         return any(segment.free_axes for segment in self.segments)
 
     @property
+    def has_free_axis(self) -> tuple[bool, ...]:
+        """(E,): whether each of `extents` depends on the signal."""
+        return tuple(axis in segment.free_axes for segment in self.segments for axis in range(len(segment.shape)))
+
+    @property
     def extents(self) -> tuple[int, ...]:
         """(E,): the positions along every axis of every segment, segment after segment."""
         return tuple(size for segment in self.segments for size in segment.shape)
@@ -156,14 +160,14 @@ class TokenLayout(Config):
         Raises:
             TokenError: if there are not E of them, one is below 1, or one differs on an axis that is not free.
         """
-        wanted = tuple(int(size) for size in extents)
-        if wanted == self.extents:
+        requested = tuple(int(size) for size in extents)
+        if requested == self.extents:
             return self
-        if len(wanted) != len(self.extents):
-            raise TokenError(f"extents {wanted} do not have one number for each of the {len(self.extents)} axes of {self.extents}")
+        if len(requested) != len(self.extents):
+            raise TokenError(f"extents {requested} do not have one number for each of the {len(self.extents)} axes of {self.extents}")
         segments, used = [], 0
         for segment in self.segments:
-            shape = wanted[used : used + len(segment.shape)]
+            shape = requested[used : used + len(segment.shape)]
             used += len(shape)
             for axis, (size, own) in enumerate(zip(shape, segment.shape, strict=True)):
                 if size < 1 or (size != own and axis not in segment.free_axes):
@@ -186,6 +190,15 @@ class TokenLayout(Config):
 
     def _changed(self, changes: Mapping[str, Any]) -> TokenLayout:
         return TokenLayout(**{**{name: getattr(self, name) for name in type(self).model_fields}, **changes})
+
+    def lengths_at(self, extents: np.ndarray) -> np.ndarray:
+        """(N,) int64: tokens of full samples at extents (N, E)."""
+        lengths, first = np.zeros(len(extents), dtype=np.int64), 0
+        for segment in self.segments:
+            last = first + len(segment.shape)
+            lengths += extents[:, first:last].prod(axis=1) * segment.codebooks
+            first = last
+        return lengths
 
     def at_length(self, length: int) -> TokenLayout:
         """The layout of that many tokens, where the number alone says the extents: layouts whose segments grow together along one axis.
@@ -335,11 +348,11 @@ class TokenLayout(Config):
 
     @cached_property
     def generation_order(self) -> np.ndarray:
-        """(L,) int64: the storage position that every generation step visits.
+        """(L,) int64: the storage position of every generation step.
 
-        `raster` is storage order, `reverse` its reverse. `by-scale` visits segments in turn, each codebook by codebook. `depth-first` and
-        `interleaved` follow the first axis (time): depth-first visits a coarse position, then at once the finer ones that begin with it, and so
-        on; interleaved visits all of a coarse position's span segment by segment.
+        `raster` is storage order, `reverse` its reverse. `by-scale` takes segments in turn, each codebook by codebook. `depth-first` and
+        `interleaved` follow the first axis (time): depth-first takes a coarse position, then at once the finer ones that begin with it, and so
+        on; interleaved takes all of a coarse position's span segment by segment.
         """
         if isinstance(self.order, tuple):
             return np.asarray(self.order, dtype=np.int64)

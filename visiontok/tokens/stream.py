@@ -158,7 +158,7 @@ class TokenStream:
         if len(gaps):
             row, column = (int(value) for value in gaps[0])
             raise TokenError(
-                f"sample {row} leaves out storage position {column}: a stream of ids cannot say which positions are kept. "
+                f"sample {row} does not hold storage position {column}: a stream of ids cannot say which positions are kept. "
                 "Keep prefixes, or write the positions beside the stream"
             )
 
@@ -247,5 +247,5 @@ def undelay_codebooks(delayed: Tensor, fill: int) -> Tensor:
     if len(wrong):
         row, step, codebook = (int(value) for value in wrong[0])
         expected = "a code" if 0 <= step - codebook < steps else f"the fill {fill}"
-        raise TokenError(f"id {int(delayed[row, step, codebook])} of sample {row}, step {step}, codebook {codebook}: expected {expected}")
+        raise TokenError(f"code {int(delayed[row, step, codebook])} of sample {row}, step {step}, codebook {codebook}: expected {expected}")
     return torch.stack([delayed[:, codebook : codebook + steps, codebook] for codebook in range(codebooks)], dim=2)

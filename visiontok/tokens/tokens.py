@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ class Tokens(SampleBatch):
         layout, lengths, positions, extents, extras: see `SampleBatch`.
     """
 
+    _data_name: ClassVar[str] = "indices"
     indices: Tensor
     layout: TokenLayout
     lengths: Tensor | None = None
@@ -78,7 +79,7 @@ class Tokens(SampleBatch):
         shape = part.shape if part.codebooks == 1 else (*part.shape, part.codebooks)
         return self.indices[:, self.layout.slice(segment)].reshape(len(self), *shape)
 
-    def validate(self) -> Tokens:
+    def validate(self) -> Self:
         """Check every index against its vocabulary; returns self.
 
         Raises:
@@ -212,6 +213,7 @@ class Latents(SampleBatch):
         lengths, positions, extents, extras: see `SampleBatch`.
     """
 
+    _data_name: ClassVar[str] = "values"
     values: Tensor
     layout: TokenLayout
     lengths: Tensor | None = None
@@ -223,8 +225,9 @@ class Latents(SampleBatch):
         if not self.layout.is_continuous:
             raise TokenError("the layout holds tokens: use Tokens")
         channels = self.layout.segments[0].channels
-        if self.values.ndim != 3 or self.values.shape[2] != channels:
-            raise TokenError(f"latents must have shape (B, {self.layout.length}, {channels}), got {tuple(self.values.shape)}")
+        if self.values.ndim != 3 or self.values.shape[2] != channels or not self.values.is_floating_point():
+            found = f"{self.values.dtype} {tuple(self.values.shape)}"
+            raise TokenError(f"latents must be floats of shape (B, {self.layout.length}, {channels}), got {found}")
         self._check_shapes("latents")
 
     @property
@@ -254,7 +257,7 @@ class Latents(SampleBatch):
             )
         return self.values[:, self.layout.slice(segment)].unflatten(1, self.layout.segment(segment).shape)
 
-    def validate(self) -> Latents:
+    def validate(self) -> Self:
         """Check lengths, extents and positions, and that every value is finite; returns self.
 
         Raises:

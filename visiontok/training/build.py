@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
 from visiontok.base.errors import ConfigError
-from visiontok.core.text_tokenizer import TextTokenizer
+from visiontok.core.identity import TokenizerIdentity, check_same_tokenizer, identify
+from visiontok.core.text_tokenizer import TextTokenizer, encodes_with_text
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.data import Batch, EvalLoader, ImageSource, Texts, TrainLoader, open_source
+from visiontok.data import DataBatch, EvalLoader, LoaderConfig, Source, Texts, TextsConfig, TrainLoader, open_source
 from visiontok.data.token_dataset import TokenDataset
+from visiontok.encoders.text import TextConfig
 from visiontok.generators.base import Generator
+from visiontok.generators.condition import TextCondition
 from visiontok.hub import from_pretrained
-from visiontok.losses import ProxyCodesConfig
+from visiontok.losses import TeacherCodesConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokens import TokenLayout
 from visiontok.training.generator_task import GeneratorTask
 from visiontok.training.recipe import GeneratorRecipe, Recipe, TokenizerRecipe
 from visiontok.training.starting_model import starting_model
-from visiontok.training.targets import Pixels, Target, TeacherIds
+from visiontok.training.targets import Signal, Target, TeacherCodes
 from visiontok.training.task import Task
 from visiontok.training.texts import EmbeddedTexts
 from visiontok.training.token_loaders import EncodingLoader, TokenSetLoader
@@ -36,82 +40,111 @@ def build_task(recipe: Recipe, accelerator: Accelerator) -> Task[Any]:
         return _tokenizer_task(recipe, accelerator)
     if isinstance(recipe, GeneratorRecipe):
         return _generator_task(recipe, accelerator)
-    raise ConfigError(f"{type(recipe).__name__} says nothing about what to train; use a TokenizerRecipe or a GeneratorRecipe")
+    raise ConfigError(f"a {type(recipe).__name__} does not say what to train; use a TokenizerRecipe or a GeneratorRecipe")
 
 
 def _tokenizer_task(recipe: TokenizerRecipe, accelerator: Accelerator) -> TokenizerTask:
     source = open_source(recipe.data.source)
     tokenizer = starting_model(recipe.model, kind="tokenizer")
     assert isinstance(tokenizer, Tokenizer)
-    config = recipe.data.loader(image_size=_image_size(tokenizer), batch_size=recipe.batch_size, seed=recipe.seed)
-    target: Target = Pixels()
-    if isinstance(recipe.objective, ProxyCodesConfig):
-        target = TeacherIds(_frozen_tokenizer(recipe.objective.teacher, accelerator))
+    config = recipe.data.loader(tokenizer.preprocessing, batch_size=recipe.batch_size, seed=recipe.seed)
+    target: Target = Signal()
+    if isinstance(recipe.objective, TeacherCodesConfig):
+        target = TeacherCodes(_frozen_tokenizer(recipe.objective.teacher, accelerator))
+    if isinstance(tokenizer, TextTokenizer) != (recipe.text is not None):
+        raise ConfigError(
+            "`text` says which text goes with a signal: set text.source to captions or class_names for a tokenizer that reads one, as this does"
+            if recipe.text is None
+            else f"text.source is {recipe.text.source}, but the tokenizer of this recipe reads no text: remove `text`"
+        )
     return TokenizerTask(
         recipe,
         tokenizer=tokenizer,
-        objective=recipe.objective.build(),
+        objective=recipe.objective.build(tokenizer.spec),
         target=target,
-        loader=TrainLoader(source, config, rank=accelerator.process_index, world_size=accelerator.num_processes),
-        texts=_texts(recipe, tokenizer, source, accelerator),
-        examples=_examples(source, size=config.image_size, count=recipe.pictures.count) if recipe.pictures.every else None,
+        loader=TrainLoader(source, config, preprocessing=tokenizer.preprocessing, **_share(accelerator)),
+        texts=None if tokenizer.text is None or recipe.text is None else _texts(recipe.text, source.class_names, tokenizer.text, accelerator),
+        examples=_examples(source, tokenizer, config, count=recipe.sample_images.count) if recipe.sample_images.every else None,
         accelerator=accelerator,
     )
 
 
-def _texts(recipe: TokenizerRecipe, tokenizer: Tokenizer[Any], source: ImageSource, accelerator: Accelerator) -> EmbeddedTexts | None:
-    if isinstance(tokenizer, TextTokenizer) != (recipe.text is not None):
-        raise ConfigError(
-            "`text` says which text goes with a picture: set text.source to captions or class_names for a tokenizer that reads one, as this does"
-            if recipe.text is None
-            else "the recipe sets `text`, but its tokenizer reads none; leave it out"
-        )
-    if not isinstance(tokenizer, TextTokenizer) or recipe.text is None:
-        return None
-    return EmbeddedTexts(Texts(recipe.text, source.class_names), tokenizer.text.build().to(accelerator.device))
-
-
 def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> GeneratorTask:
     tokenizer = None if recipe.tokenizer is None else _frozen_tokenizer(recipe.tokenizer, accelerator)
-    if isinstance(tokenizer, TextTokenizer) and recipe.pictures.every:
-        raise ConfigError(f"{recipe.tokenizer} decodes with a text, which generated tokens do not bring: set pictures.every=0")
+    if isinstance(tokenizer, TextTokenizer) and recipe.sample_images.every:
+        raise ConfigError(f"{recipe.tokenizer} decodes with a text, which generated tokens do not bring: set sample_images.every=0")
+    given = None if tokenizer is None else identify(tokenizer, str(recipe.tokenizer))
     loader: TokenSetLoader | EncodingLoader
     if recipe.data.tokens is not None:
         dataset = TokenDataset(recipe.data.tokens)
         layout, class_names = dataset.layout, dataset.header.class_names
         num_classes = len(class_names) or (0 if dataset.labels is None else int(dataset.labels.max()) + 1)
-        loader = TokenSetLoader(
-            dataset, batch_size=recipe.batch_size, seed=recipe.seed, rank=accelerator.process_index, world_size=accelerator.num_processes
-        )
+        made_by = dataset.header.tokenizer
+        what = f"the token set {recipe.data.tokens}"
+        check_same_tokenizer(made_by, given, what=what, allow_other=recipe.allow_other_tokenizer)
+        rank, world_size = accelerator.process_index, accelerator.num_processes
+        loader = TokenSetLoader(dataset, batch_size=recipe.batch_size, seed=recipe.seed, rank=rank, world_size=world_size)
     else:
-        assert recipe.data.images is not None
+        assert recipe.data.signals is not None
         assert tokenizer is not None
-        source = open_source(recipe.data.images.source)
-        config = recipe.data.images.loader(image_size=_image_size(tokenizer), batch_size=recipe.batch_size, seed=recipe.seed)
-        images = TrainLoader(source, config, rank=accelerator.process_index, world_size=accelerator.num_processes)
-        loader = EncodingLoader(images, tokenizer, image_size=config.image_size, rank=accelerator.process_index)
-        layout, class_names = loader.layout, source.class_names or ()
+        assert given is not None
+        source = open_source(recipe.data.signals.source)
+        config = recipe.data.signals.loader(tokenizer.preprocessing, batch_size=recipe.batch_size, seed=recipe.seed)
+        signals = TrainLoader(source, config, preprocessing=tokenizer.preprocessing, **_share(accelerator))
+        read = (
+            _texts(recipe.text or TextsConfig(source="captions"), source.class_names, tokenizer.text, accelerator)
+            if encodes_with_text(tokenizer)
+            else None
+        )
+        size = _size(tokenizer, config)
+        loader = EncodingLoader(signals, tokenizer, size=size, rank=accelerator.process_index, encoder_texts=read)
+        layout, class_names, made_by, what = loader.layout, source.class_names or (), given, f"the tokens of {recipe.tokenizer}"
         num_classes = len(class_names)
-    model = starting_model(recipe.model, kind="generator", defaults=_what_the_data_says(recipe, layout, num_classes, class_names))
+    defaults = _what_the_data_says(recipe, layout, num_classes, class_names, made_by)
+    model = starting_model(recipe.model, kind="generator", defaults=defaults)
     assert isinstance(model, Generator)
+    check_same_tokenizer(made_by, model.config.tokenizer, what=what, allow_other=recipe.allow_other_tokenizer)
     _check_layouts(layout, model, tokenizer)
+    if isinstance(model.config.condition, TextCondition):
+        loader.texts = _texts(recipe.text or TextsConfig(source="captions"), class_names, model.config.condition.text, accelerator)
     return GeneratorTask(recipe, model=model, loader=loader, tokenizer=tokenizer, accelerator=accelerator)
 
 
-def _image_size(tokenizer: Tokenizer[Any]) -> int | None:
-    """The side of the images that the tokenizer is made for."""
-    preprocessing = tokenizer.preprocessing
-    return preprocessing.size if isinstance(preprocessing, ImagePreprocessing) else None
+def _texts(config: TextsConfig, class_names: tuple[str, ...] | None, text: TextConfig, accelerator: Accelerator) -> EmbeddedTexts:
+    return EmbeddedTexts(Texts(config, class_names), text.build().to(accelerator.device))
 
 
-def _what_the_data_says(recipe: GeneratorRecipe, layout: TokenLayout, num_classes: int, class_names: tuple[str, ...]) -> dict[str, Any]:
+def _share(accelerator: Accelerator) -> dict[str, int]:
+    """This process's part of every global batch."""
+    return {"rank": accelerator.process_index, "world_size": accelerator.num_processes}
+
+
+def _size(tokenizer: Tokenizer[Any], config: LoaderConfig) -> tuple[int, ...] | None:
+    """Of the signals that a loader cuts; None for the tokenizer's usual size."""
+    axes = tokenizer.preprocessing.spec.axes
+    if isinstance(config.size, int):
+        usual = tokenizer.preprocessing.usual_size
+        return tuple(usual[axis] if name == "frames" else config.size for axis, name in enumerate(axes))
+    return config.size
+
+
+def _what_the_data_says(
+    recipe: GeneratorRecipe, layout: TokenLayout, num_classes: int, class_names: tuple[str, ...], made_by: TokenizerIdentity
+) -> dict[str, Any]:
     """The fields of a generator's configuration that follow from its data; names only where they fit the recipe's number of classes."""
-    wanted = recipe.model.config.get("num_classes", num_classes)
-    return {"layout": layout.to_dict(), "num_classes": num_classes, "class_names": class_names if wanted == len(class_names) else ()}
+    asked = recipe.model.config.get("condition", {})
+    condition: dict[str, Any] = {"type": asked.get("type", "classes" if num_classes else "none")}
+    if condition["type"] == "classes":
+        condition["num_classes"] = num_classes
+        if asked.get("num_classes", num_classes) == len(class_names):
+            condition["names"] = class_names
+    # Of a folder on this machine only its last part: the configuration is shared.
+    identity = made_by.replace(name=Path(made_by.name).name if Path(made_by.name).exists() else made_by.name)
+    return {"layout": layout.to_dict(), "condition": condition, "tokenizer": identity.to_dict()}
 
 
 def _check_layouts(layout: TokenLayout, model: Generator[Any], tokenizer: Tokenizer[Any] | None) -> None:
-    if model.layout != layout:
+    if not model.layout.accepts(layout):
         raise ConfigError(f"the generator models another layout than the data has: {model.layout} instead of {layout}")
     if tokenizer is not None and not tokenizer.layout.accepts(layout):
         raise ConfigError(f"the recipe's tokenizer has another layout than the data: {tokenizer.layout} instead of {layout}")
@@ -124,9 +157,12 @@ def _frozen_tokenizer(name: str, accelerator: Accelerator) -> Tokenizer[Any]:
     return tokenizer.requires_grad_(False)
 
 
-def _examples(source: ImageSource, *, size: int, count: int) -> Batch | None:
-    """Pictures from all over the source, as evaluation sees them; None if none of them can be read."""
+def _examples(source: Source, tokenizer: Tokenizer[Any], config: LoaderConfig, *, count: int) -> DataBatch | None:
+    """Samples from all over the source, cut at their centers to the size of training; None if none of them can be read."""
     spread = range(0, len(source), max(1, len(source) // count))[:count]
-    for batch in EvalLoader(source, preprocessing=ImagePreprocessing(size=size), batch_size=count).batches(spread):
+    preprocessing = tokenizer.preprocessing
+    if isinstance(preprocessing, ImagePreprocessing) and isinstance(config.size, int):
+        preprocessing = preprocessing.replace(size=config.size)
+    for batch in EvalLoader(source, preprocessing=preprocessing, batch_size=count).batches(spread):
         return batch
     return None

@@ -11,28 +11,29 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.noise import SampleNoise
 from visiontok.core.model import evaluating
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import SkipReport
 from visiontok.generators.base import Generator
-from visiontok.generators.decoding import SampleNoise
+from visiontok.generators.condition import ClassCondition, Condition
 from visiontok.hub import ModelCard, save_pretrained
+from visiontok.signals.image_writing import as_rgb, image_grid
 from visiontok.training.ema import averaged_copy, update_average
-from visiontok.training.pictures import grid
 from visiontok.training.recipe import GeneratorRecipe
 from visiontok.training.task import Task
-from visiontok.training.token_loaders import EncodingLoader, LabelledTokens, TokenSetLoader
+from visiontok.training.token_loaders import ConditionedTokens, EncodingLoader, TokenSetLoader
 from visiontok.training.updater import Terms, Updater
 
 
-class GeneratorTask(Task[LabelledTokens]):
+class GeneratorTask(Task[ConditionedTokens]):
     """A generator and its tokens.
 
     Args:
         recipe: the numbers.
         model: in training mode.
         loader: this process's share of the global batches, from a given step on.
-        tokenizer: turns samples into pictures; None for no pictures.
+        tokenizer: decodes samples; None for no sample images.
         accelerator: device, precision and processes.
     """
 
@@ -53,18 +54,18 @@ class GeneratorTask(Task[LabelledTokens]):
         self.average = averaged_copy(self.model) if recipe.ema else None
         self.updater = Updater(self.model, optimizer=recipe.optimizer, schedule=recipe.schedule, steps=recipe.steps, accelerator=accelerator)
 
-    def batches(self, start: int) -> Iterator[LabelledTokens]:
+    def batches(self, start: int) -> Iterator[ConditionedTokens]:
         return self.loader.batches(start)
 
-    def step(self, batch: LabelledTokens, step: int) -> dict[str, float]:
+    def step(self, batch: ConditionedTokens, step: int) -> dict[str, float]:
         tokens = batch.tokens.to(self.accelerator.device)
-        labels = self._classes(batch)
+        condition = self._condition(batch)
         size = len(tokens) // self.recipe.accumulate
 
         def terms(rows: slice) -> Terms:
-            # What is drawn for a sample depends on the seed, the step and its place in the global batch, not on who computes it.
+            # What is drawn for a sample follows from the seed, the step and its index in the global batch, not from the process that holds it.
             noise = SampleNoise((self.recipe.seed, step), batch.rows[rows])
-            numbers = self.updater.module(tokens[rows], None if labels is None else labels[rows], generator=noise)
+            numbers = self.updater.module(tokens[rows], None if condition is None else condition[rows], step=step, noise=noise)
             return Terms({"loss": numbers["loss"]}, {name: value for name, value in numbers.items() if name != "loss"})
 
         report = self.updater.update([slice(first, first + size) for first in range(0, len(tokens), size)], terms, step=step)
@@ -85,30 +86,29 @@ class GeneratorTask(Task[LabelledTokens]):
     def skipped(self) -> SkipReport:
         return self.loader.loader.report if isinstance(self.loader, EncodingLoader) else SkipReport()
 
-    def picture(self) -> Tensor | None:
-        """One sample per class in turn, from noise that is the same every time."""
-        if self.tokenizer is None:
+    def sample_image(self) -> Tensor | None:
+        """One sample per class in turn, from noise that is the same every time; unconditional samples where the condition is no class."""
+        if self.tokenizer is None or not self.tokenizer.can_decode or self.tokenizer.decoder_extras:
             return None
-        model, count = self._final(), self.recipe.pictures.count
-        classes = self.model.config.num_classes
+        model, count = self._final(), self.recipe.sample_images.count
         noise = SampleNoise(self.recipe.seed, range(count))
+        classes = model.num_classes
+        condition = torch.arange(count, device=self.accelerator.device) % classes if classes else None
         with evaluating(model):
-            if classes:
-                condition = torch.arange(count, device=self.accelerator.device) % classes
-                samples = model.generate(condition, generator=noise)
-            else:
-                samples = model.generate(num_samples=count, generator=noise)
-            return grid(self.tokenizer.decode(samples), columns=min(count, classes or 8, 16))
+            samples = model.generate(condition, num_samples=None if classes else count, noise=noise)
+            images = as_rgb(self.tokenizer.decode(samples), self.tokenizer.spec)
+        return None if images is None else image_grid(images, columns=min(count, classes or 8, 16))
 
     def export(self, folder: Path) -> None:
         save_pretrained(self._final(), folder, card=ModelCard(trained_on=self.recipe.in_words()))
 
-    def _classes(self, batch: LabelledTokens) -> Tensor | None:
-        if self.model.config.num_classes == 0:
-            return None
-        if batch.labels is None:
-            raise ConfigError("the generator has classes, but not every sample has a label; set model.config.num_classes=0 to train without classes")
-        return batch.labels.to(self.accelerator.device)
+    def _condition(self, batch: ConditionedTokens) -> Condition | None:
+        config = self.model.config.condition
+        if isinstance(config, ClassCondition):
+            if batch.labels is None:
+                raise ConfigError("the generator has classes, but not every sample has a label: set model.config.condition.type=none, or label them")
+            return Condition(classes=batch.labels.to(self.accelerator.device))
+        return None if batch.text is None else Condition(text=batch.text.to(self.accelerator.device))
 
     def _final(self) -> Generator[Any]:
         """The model that is shown and exported."""

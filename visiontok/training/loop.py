@@ -13,16 +13,16 @@ import torch
 from accelerate import Accelerator
 
 from visiontok.base.errors import TrainingError
+from visiontok.signals.image_writing import save_image
 from visiontok.training.checkpoint import checkpoint_folder, save_checkpoint
 from visiontok.training.interrupts import StopRequest
 from visiontok.training.logging import MetricsWriter
-from visiontok.training.pictures import save_picture
 from visiontok.training.progress import ProgressDisplay
 from visiontok.training.randomness import seed_step
 from visiontok.training.recipe import Recipe
 from visiontok.training.run_folder import RunFolder
 from visiontok.training.task import Task
-from visiontok.training.updater import NonFiniteError
+from visiontok.training.updater import NonFiniteTermError
 from visiontok.training.usage_curve import draw_usage
 
 
@@ -69,7 +69,7 @@ def run_steps(
         seed_step(recipe.seed, step, accelerator.process_index)
         try:
             meter.add(task.step(batch, step), samples=task.batch_size)
-        except NonFiniteError as error:
+        except NonFiniteTermError as error:
             raise TrainingError(_advice(error, step, checkpoint)) from error
         done = step + 1
         display.step(done)
@@ -84,10 +84,10 @@ def run_steps(
             for writer in writers:
                 writer.write(done, {**means, **watched, f"{task.unit}_per_second": per_second})
 
-        if accelerator.is_main_process and recipe.pictures.due(done, recipe.steps):
-            picture = task.picture()
-            if picture is not None:
-                save_picture(picture, folder.pictures / f"step-{done:08d}.png")
+        if accelerator.is_main_process and recipe.sample_images.due(done, recipe.steps):
+            image = task.sample_image()
+            if image is not None:
+                save_image(image, folder.samples / f"step-{done:08d}.png")
             draw_usage(folder.metrics, folder.usage)
 
         if done % recipe.checkpoints.every == 0 or done == recipe.steps or interrupted is not None:
@@ -118,7 +118,7 @@ def _agree(signal: int | None, accelerator: Accelerator) -> int | None:
     return int(received) or None
 
 
-def _advice(error: NonFiniteError, step: int, checkpoint: Path | None) -> str:
+def _advice(error: NonFiniteTermError, step: int, checkpoint: Path | None) -> str:
     saved = f"the last good checkpoint is {checkpoint}" if checkpoint is not None else "no checkpoint was written yet"
     return (
         f"step {step + 1}: {error}. Nothing was updated with it; {saved}. "

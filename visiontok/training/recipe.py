@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError
 from visiontok.base.resources import configs_folder
 from visiontok.base.yaml_files import read_yaml
@@ -16,13 +16,12 @@ from visiontok.data import CenterCrop, DataConfig, LoaderConfig, TextsConfig, pa
 from visiontok.data.crops import Crop
 from visiontok.losses import ObjectiveConfig, ReconstructionConfig
 from visiontok.quantizers import PerturbationConfig
+from visiontok.signals import ImagePreprocessing, Preprocessing
 from visiontok.training.ema import EmaConfig
 from visiontok.training.logging import LoggingConfig
 from visiontok.training.optimizer import OptimizerConfig
 from visiontok.training.schedule import ScheduleConfig
 from visiontok.training.starting_model import ModelConfig
-
-Positive = Annotated[int, Field(gt=0)]
 
 
 class CheckpointsConfig(Config):
@@ -37,61 +36,64 @@ class CheckpointsConfig(Config):
     keep_last: Positive = 2
 
 
-class PicturesConfig(Config):
-    """Sample pictures.
+class SampleImagesConfig(Config):
+    """Grids of samples: reconstructions above their originals, or generated samples.
 
     Attributes:
-        every: steps between two pictures; 0 for none. The last step always has one.
-        count: images per picture.
+        every: steps between two grids; 0 for none. The last step always has one.
+        count: samples per grid.
     """
 
     every: Annotated[int, Field(ge=0)] = 1000
     count: Positive = 16
 
     def due(self, step: int, steps: int) -> bool:
-        """Whether a picture is due after `step` of `steps` steps."""
+        """Whether a grid is due after `step` of `steps` steps."""
         return self.every > 0 and (step % self.every == 0 or step == steps)
 
 
-class ImagesConfig(Config):
-    """Images to train on.
+class SignalsConfig(Config):
+    """Signals to train on.
 
     Attributes:
         source: a source and its options, or the short form `digits:train`, `folder:/path`.
-        image_size: side of the square; None for the tokenizer's own.
+        size: what is cut out of every signal: one number for the side of the square of images and frames, or the samples of sound; or one number per
+            axis. None for the tokenizer's own size, or, where it takes any, for whole signals.
         crop: `center`, `random` or `random_scale`, or one of them with options.
-        flip: mirror half of the samples.
-        permute_colours: exchange red, green and blue in an order drawn for every sample.
+        flip: mirror half of the samples (images and video).
+        permute_colors: exchange red, green and blue in an order drawn for every sample.
         interpolation: of every resize, always with antialiasing.
         num_workers: processes that prepare batches; 0 prepares them in the training process.
-        cache_bytes: decoded pictures kept in memory, over all workers.
+        cache_bytes: decoded signals kept in memory, over all workers.
     """
 
     source: Annotated[DataConfig, BeforeValidator(lambda value: parse_source(value) if isinstance(value, str) else value)]
-    image_size: Positive | None = None
+    size: Positive | tuple[Positive, ...] | None = None
     crop: Crop = CenterCrop()
     flip: bool = False
-    permute_colours: bool = False
+    permute_colors: bool = False
     interpolation: Literal["bicubic", "bilinear", "lanczos"] = "bicubic"
     num_workers: Annotated[int, Field(ge=0)] = 0
     cache_bytes: Annotated[int, Field(ge=0)] = 2**28
 
-    def loader(self, *, image_size: int | None, batch_size: int, seed: int) -> LoaderConfig:
+    def loader(self, preprocessing: Preprocessing, *, batch_size: int, seed: int) -> LoaderConfig:
         """The loader's configuration.
 
         Args:
-            image_size: of the tokenizer; None for tokenizers that take any size.
+            preprocessing: of the tokenizer.
             batch_size: samples per step, over all processes.
             seed: of the order and of the augmentation.
 
         Raises:
-            ConfigError: if neither the recipe nor the tokenizer names a size.
+            ConfigError: if neither the recipe nor the tokenizer names a size of images.
         """
-        size = self.image_size or image_size
-        if size is None:
-            raise ConfigError("this tokenizer takes images of any size: name the one to train at, for example data.image_size=256")
-        options = self.model_dump(exclude={"source", "image_size"})
-        return LoaderConfig.parse({**options, "image_size": size, "batch_size": batch_size, "seed": seed})
+        size = self.size
+        if size is None and isinstance(preprocessing, ImagePreprocessing):
+            size = preprocessing.size
+            if size is None:
+                raise ConfigError("this tokenizer takes images of any size: name the one to train at, for example data.size=256")
+        options = self.model_dump(exclude={"source", "size"})
+        return LoaderConfig.parse({**options, "size": size, "batch_size": batch_size, "seed": seed})
 
     def in_words(self) -> str:
         """`digits (split train)`; of paths only the last part, for cards that others read."""
@@ -101,20 +103,20 @@ class ImagesConfig(Config):
 
 
 class TokensConfig(Config):
-    """Tokens to train a generator on: a set that `visiontok tokenize` wrote, or images that the recipe's `tokenizer` encodes at every step.
+    """Tokens to train a generator on: a set that `visiontok tokenize` wrote, or signals that the recipe's `tokenizer` encodes at every step.
 
     Attributes:
         tokens: folder of a token set.
-        images: what to encode instead; slower, but with fresh crops and flips in every epoch.
+        signals: what to encode instead; slower, but with fresh crops and flips in every epoch.
     """
 
     tokens: Path | None = None
-    images: ImagesConfig | None = None
+    signals: SignalsConfig | None = None
 
     @model_validator(mode="after")
     def _check(self) -> TokensConfig:
-        if (self.tokens is None) == (self.images is None):
-            raise ValueError("give `tokens` (folder of a token set) or `images` (to encode at every step), one of the two")
+        if (self.tokens is None) == (self.signals is None):
+            raise ValueError("give `tokens` (folder of a token set) or `signals` (to encode at every step), one of the two")
         return self
 
 
@@ -124,12 +126,12 @@ class Recipe(Config):
     Attributes:
         seed: of the initial weights, the order of the samples and every draw.
         output: folder of the run.
-        steps: length of the run in optimiser steps.
+        steps: length of the run in optimizer steps.
         batch_size: samples per step, over all processes and micro-batches.
         accumulate: micro-batches per step and process.
         precision: of the forward pass; weights, their average and the optimizer stay in float32.
         threads: CPU threads of a process; None leaves torch's choice alone. Another number rounds differently.
-        model, optimizer, schedule, ema, checkpoints, logging, pictures: see their classes; `ema: null` keeps no average.
+        model, optimizer, schedule, ema, checkpoints, logging, sample_images: see their classes; `ema: null` keeps no average.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -145,11 +147,11 @@ class Recipe(Config):
     ema: EmaConfig | None = EmaConfig()
     checkpoints: CheckpointsConfig = CheckpointsConfig()
     logging: LoggingConfig = LoggingConfig()
-    pictures: PicturesConfig = PicturesConfig()
+    sample_images: SampleImagesConfig = SampleImagesConfig()
 
     @property
     def final_weights(self) -> str:
-        """Which weights are shown in pictures and exported."""
+        """Which weights are sampled from and exported."""
         return "model" if self.ema is None else "ema"
 
     def _length(self) -> str:
@@ -173,15 +175,15 @@ class TokenizerRecipe(Recipe):
     """How to train a tokenizer.
 
     Attributes:
-        data: images.
+        data: signals.
         objective: what the tokenizer is trained for; see `visiontok.losses`.
         discriminator_optimizer: of the objective's discriminator, where it has one.
         perturbation: of the codes that the decoder reads in training, for any tokenizer with a codebook; None for none.
-        text: what text goes with a picture, for tokenizers that read one; None for the others.
+        text: what text goes with a signal, for tokenizers that read one; None for the others.
     """
 
     kind: Literal["tokenizer"]
-    data: ImagesConfig
+    data: SignalsConfig
     objective: ObjectiveConfig = ReconstructionConfig()
     discriminator_optimizer: OptimizerConfig = OptimizerConfig()
     perturbation: PerturbationConfig | None = None
@@ -189,31 +191,35 @@ class TokenizerRecipe(Recipe):
 
     def in_words(self) -> str:
         """What the model was trained on, for its card."""
-        return f"{self._length()} images from {self.data.in_words()}."
+        return f"{self._length()} samples of {self.data.in_words()}."
 
 
 class GeneratorRecipe(Recipe):
-    """How to train a generator. Where its configuration leaves `layout`, `num_classes` and `class_names` out, they come from the data.
+    """How to train a generator. What its configuration leaves out of `layout`, `condition` and `tokenizer` comes from the data.
 
     Attributes:
         data: tokens.
-        tokenizer: released name, hub repository or folder; encodes `data.images`, and turns samples into pictures. None for no pictures.
+        tokenizer: released name, hub repository or folder; encodes `data.signals`, and decodes samples. None for no sample images.
+        text: what text goes with a signal, for tokenizers whose encoder reads one, and for generators conditioned on texts; None takes captions.
+        allow_other_tokenizer: train on tokens of another tokenizer than `tokenizer`, or than the generator was trained on before.
     """
 
     kind: Literal["generator"]
     data: TokensConfig
     tokenizer: str | None = None
+    text: TextsConfig | None = None
+    allow_other_tokenizer: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> GeneratorRecipe:
-        if self.data.images is not None and self.tokenizer is None:
-            raise ValueError("data.images must be encoded: name the `tokenizer`")
+        if self.data.signals is not None and self.tokenizer is None:
+            raise ValueError("data.signals must be encoded: name the `tokenizer`")
         return self
 
     def in_words(self) -> str:
         """What the model was trained on, for its card."""
-        if self.data.images is not None:
-            return f"{self._length()} images from {self.data.images.in_words()}, as tokens."
+        if self.data.signals is not None:
+            return f"{self._length()} samples of {self.data.signals.in_words()}, as tokens."
         return f"{self._length()} samples of the token set {Path(self.data.tokens or '').name}."
 
 

@@ -3,8 +3,8 @@
 config.json            the recipe, the versions of the libraries, and which weights are shown and exported
 metrics.jsonl          one line per logged step
 checkpoints/           see `checkpoint.py`
-pictures/  tensorboard/
-usage.png              the curve of codebook usage, drawn whenever sample pictures are
+samples/  tensorboard/
+usage.png              the curve of codebook usage, drawn whenever sample images are
 final/                 the trained model, in the layout that `from_pretrained` reads
 """
 
@@ -21,7 +21,7 @@ from visiontok.base.errors import TrainingError
 from visiontok.base.files import replacing
 from visiontok.training.checkpoint import Checkpoint, list_checkpoints, set_aside
 
-_FREE_SECTIONS = ("output", "steps", "threads", "checkpoints", "logging", "pictures")
+_FREE_SECTIONS = ("output", "steps", "threads", "checkpoints", "logging", "sample_images")
 _FREE_KEYS = ("num_workers", "cache_bytes")
 """What a resumed run may change: it leaves the mathematics of the steps alone, but for `steps`, which may be the length of a cosine."""
 
@@ -54,7 +54,7 @@ class RunFolder:
         self.checkpoints = root / "checkpoints"
         self.metrics = root / "metrics.jsonl"
         self.tensorboard = root / "tensorboard"
-        self.pictures = root / "pictures"
+        self.samples = root / "samples"
         self.usage = root / "usage.png"
         self.final = root / "final"
 
@@ -140,7 +140,7 @@ class RunFolder:
 
     def _clear(self) -> None:
         """Remove what a run writes, and nothing else."""
-        for folder in (self.checkpoints, self.tensorboard, self.pictures, self.final):
+        for folder in (self.checkpoints, self.tensorboard, self.samples, self.final):
             shutil.rmtree(folder, ignore_errors=True)
         for file in (self.metrics, self.usage, self.config):
             file.unlink(missing_ok=True)

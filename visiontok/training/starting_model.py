@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, merge
 from visiontok.base.errors import ConfigError
 from visiontok.core.keymap import check_state_dict
+from visiontok.core.model import StartsFromBackbone
 from visiontok.hub import create, from_pretrained
 from visiontok.hub.card import AnyModel
+from visiontok.losses.weight_files import read_weights
 from visiontok.registry import Family, Kind, family_of, find_family
 
 
@@ -36,6 +39,7 @@ class ModelConfig(Config):
         family: registry name of the family of a new model.
         config: the family's configuration.
         init_parts: existing weights to put into parts of the new model.
+        init_backbone: file with the published weights of a backbone, such as DINOv2's, for families whose networks start from one.
         init_from: released name, hub repository or folder whose configuration and weights to start from, instead of a new model.
         freeze: parts (prefixes of parameter names) that stay as they are.
     """
@@ -43,6 +47,7 @@ class ModelConfig(Config):
     family: str | None = None
     config: dict[str, Any] = Field(default_factory=dict)
     init_parts: tuple[PartsConfig, ...] = ()
+    init_backbone: Path | None = None
     init_from: str | None = None
     freeze: tuple[str, ...] = ()
 
@@ -50,8 +55,8 @@ class ModelConfig(Config):
     def _check(self) -> ModelConfig:
         if (self.family is None) == (self.init_from is None):
             raise ValueError("give `family` with its `config` for a new model, or `init_from` for existing weights, one of the two")
-        if self.init_from is not None and (self.config or self.init_parts):
-            raise ValueError("`init_from` brings its own configuration and weights; leave `config` and `init_parts` out")
+        if self.init_from is not None and (self.config or self.init_parts or self.init_backbone):
+            raise ValueError("`init_from` brings its own configuration and weights; leave `config`, `init_parts` and `init_backbone` out")
         return self
 
 
@@ -64,7 +69,7 @@ def starting_model(config: ModelConfig, *, kind: Kind, defaults: Mapping[str, An
         defaults: fields of a new model's configuration that follow from the data; the recipe's own win.
 
     Raises:
-        ConfigError: for a family of the other kind, an invalid configuration, or a part that does not exist.
+        ConfigError: for a family of the other kind, an invalid configuration, a part that does not exist, or a backbone that nothing starts from.
         CheckpointError: if weights are missing or do not fit.
     """
     if config.init_from is not None:
@@ -73,7 +78,11 @@ def starting_model(config: ModelConfig, *, kind: Kind, defaults: Mapping[str, An
     else:
         family = find_family(str(config.family))
         _check_kind(family, kind, family.name)
-        model = create(family.name, **{**(defaults or {}), **config.config})
+        model = create(family.name, **merge(defaults or {}, config.config))
+    if config.init_backbone is not None:
+        if not isinstance(model, StartsFromBackbone):
+            raise ConfigError(f"model.init_backbone: no network of a {config.family} starts from a backbone; remove the key")
+        model.load_backbone(read_weights(config.init_backbone))
     for entry in config.init_parts:
         source = from_pretrained(entry.source)
         for ours, theirs in entry.parts.items():

@@ -1,4 +1,4 @@
-"""What a tokenizer's decoder is asked to predict for an image."""
+"""What a tokenizer's decoder is asked to predict for a signal."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from visiontok.tokens import Tokens
 
 
 class Target(ABC):
-    """Pairs what the decoder should give with how that looks."""
+    """Pairs what the decoder should give with the signal that it stands for."""
 
     @abstractmethod
-    def of(self, images: Tensor) -> Tensor:
-        """The target for images (B, 3, H, W) in [0, 1]."""
+    def of(self, signals: Tensor) -> Tensor:
+        """The target for signals (B, C, *axes)."""
 
     @abstractmethod
-    def picture(self, prediction: Tensor) -> Tensor:
-        """What a prediction looks like: (B, 3, H, W)."""
+    def signal(self, prediction: Tensor) -> Tensor:
+        """What a prediction stands for: (B, C, *axes)."""
 
 
-class Pixels(Target):
-    """The image itself."""
+class Signal(Target):
+    """The signal itself."""
 
-    def of(self, images: Tensor) -> Tensor:
-        return images
+    def of(self, signals: Tensor) -> Tensor:
+        return signals
 
-    def picture(self, prediction: Tensor) -> Tensor:
+    def signal(self, prediction: Tensor) -> Tensor:
         return prediction
 
 
-class TeacherIds(Target):
-    """The ids (B, h, w) that a frozen teacher gives the image; predictions are logits (B, K, h, w) over them.
+class TeacherCodes(Target):
+    """The codes (B, h, w) that a frozen teacher gives the signal; predictions are logits (B, K, h, w) over them.
 
     Raises:
         ConfigError: if the teacher has no codebook.
@@ -47,12 +47,13 @@ class TeacherIds(Target):
             raise ConfigError("the teacher of an objective on codes must have a codebook; this one has continuous latents")
         self.teacher = teacher.eval().requires_grad_(False)
 
-    def of(self, images: Tensor) -> Tensor:
-        with torch.autocast(images.device.type, enabled=False):  # the same ids in every precision
-            tokens = self.teacher.encode(images)
+    def of(self, signals: Tensor) -> Tensor:
+        with torch.autocast(signals.device.type, enabled=False):  # the same codes in every precision
+            tokens = self.teacher.encode(signals)
         assert isinstance(tokens, Tokens)
         return tokens.view()
 
-    def picture(self, prediction: Tensor) -> Tensor:
-        ids = prediction.argmax(dim=1)
-        return self.teacher.decode(Tokens(ids.flatten(1), self.teacher.layout.at(ids.shape[1:])))
+    def signal(self, prediction: Tensor) -> Tensor:
+        codes = prediction.argmax(dim=1)
+        layout = self.teacher.layout
+        return self.teacher.decode(Tokens(codes.flatten(1), layout.at(codes.shape[1:]) if layout.is_variable else layout))

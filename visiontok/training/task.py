@@ -34,7 +34,7 @@ class Task(ABC, Generic[BatchT]):
         """Compute, check and apply the updates of one step; returns numbers that are equal on every process.
 
         Raises:
-            NonFiniteError: on every process, before the weights change.
+            NonFiniteTermError: on every process, before the weights change.
         """
 
     def watch(self, step: int) -> tuple[dict[str, float], list[str]]:
@@ -54,7 +54,7 @@ class Task(ABC, Generic[BatchT]):
         """Samples that could not be used so far, on this process."""
 
     @abstractmethod
-    def picture(self) -> Tensor | None:
+    def sample_image(self) -> Tensor | None:
         """A sample picture (3, H, W) in [0, 1] of where the model stands; None for tasks that have none."""
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Batches of tokens: from a stored set, or from images that a tokenizer encodes at every step."""
+"""Batches of tokens: from a stored set, or from signals that a tokenizer encodes at every step."""
 
 from __future__ import annotations
 
@@ -7,70 +7,92 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from visiontok.base.errors import ConfigError
+from visiontok.core.text_tokenizer import encodes_with_text
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.data import BatchPlan, TrainLoader
+from visiontok.data import BatchPlan, DataBatch, TrainLoader
 from visiontok.data.token_dataset import TokenDataset
-from visiontok.tokens import Tokens
+from visiontok.signals import SignalBatch
+from visiontok.tokens import Latents, Tokens
+from visiontok.training.texts import EmbeddedTexts
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledTokens:
+class ConditionedTokens:
     """A process's share of a global batch.
 
     Attributes:
         tokens: B samples.
         labels: (B,) int64; None where samples have none.
-        rows: the places of these samples in the global batch.
+        text: (B, T, E) embeddings; None where the generator reads none.
+        rows: the indices of these samples in the global batch.
     """
 
-    tokens: Tokens
+    tokens: Tokens | Latents
     labels: Tensor | None
+    text: Tensor | None
     rows: range
 
 
 class TokenSetLoader:
     """Share `rank` of `world_size` of every global batch of a stored set; samples are a function of (seed, step) alone."""
 
-    def __init__(self, dataset: TokenDataset, *, batch_size: int, seed: int, rank: int, world_size: int) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: TokenDataset, *, batch_size: int, seed: int, rank: int, world_size: int, texts: EmbeddedTexts | None = None) -> None:
+        self.dataset, self.texts = dataset, texts
         self.plan = BatchPlan(len(dataset), batch_size, seed=seed)
         share = batch_size // world_size
         self.rows = range(rank * share, (rank + 1) * share)
 
-    def batches(self, start: int) -> Iterator[LabelledTokens]:
+    def batches(self, start: int) -> Iterator[ConditionedTokens]:
         """The batches of steps start, start + 1, ... without end."""
         for step in count(start):
             slots = self.plan.slots(step)
             batch = self.dataset.batch(slots[row][1] for row in self.rows)
-            yield LabelledTokens(tokens=batch.tokens, labels=batch.labels, rows=self.rows)
+            text = None if self.texts is None else self.texts.of_tokens(batch)
+            yield ConditionedTokens(tokens=batch.tokens, labels=batch.labels, text=text, rows=self.rows)
 
 
 class EncodingLoader:
-    """The batches of an image loader, encoded by a frozen tokenizer.
+    """The batches of a loader of signals, encoded by a frozen tokenizer.
 
     Attributes:
-        layout: of the tokens of images of this size.
-
-    Raises:
-        ConfigError: if the tokenizer has no codebook.
+        layout: of the tokens of signals of the loader's size.
     """
 
-    def __init__(self, loader: TrainLoader, tokenizer: Tokenizer[Any], *, image_size: int, rank: int) -> None:
-        self.loader, self.tokenizer, self.rank = loader, tokenizer, rank
-        self.layout = self._encode(torch.zeros(1, 3, image_size, image_size)).layout
+    def __init__(
+        self,
+        loader: TrainLoader,
+        tokenizer: Tokenizer[Any],
+        *,
+        size: tuple[int, ...] | None,
+        rank: int,
+        encoder_texts: EmbeddedTexts | None = None,
+        texts: EmbeddedTexts | None = None,
+    ) -> None:
+        """Encode what the loader gives.
 
-    def batches(self, start: int) -> Iterator[LabelledTokens]:
+        Args:
+            loader: of the signals.
+            tokenizer: frozen.
+            size: of the signals; None for the tokenizer's usual size.
+            rank: of this process.
+            encoder_texts: what the tokenizer's encoder reads beside them.
+            texts: what the generator is conditioned on.
+        """
+        self.loader, self.tokenizer, self.rank = loader, tokenizer, rank
+        self.encoder_texts, self.texts = encoder_texts, texts
+        blank = SignalBatch.of(tokenizer.preprocessing.blank(size))
+        text = "" if encodes_with_text(tokenizer) else None
+        self.layout = tokenizer.encode(blank, text=text).layout
+
+    def batches(self, start: int) -> Iterator[ConditionedTokens]:
         """The batches of steps start, start + 1, ... without end."""
         for batch in self.loader.batches(start):
             rows = range(self.rank * len(batch), (self.rank + 1) * len(batch))
-            yield LabelledTokens(tokens=self._encode(batch.images), labels=batch.labels, rows=rows)
+            text = None if self.texts is None else self.texts.of(batch)
+            yield ConditionedTokens(tokens=self._encode(batch), labels=batch.labels, text=text, rows=rows)
 
-    def _encode(self, images: Tensor) -> Tokens:
-        tokens = self.tokenizer.encode(images)
-        if not isinstance(tokens, Tokens):
-            raise ConfigError("a generator of ids needs a tokenizer with a codebook; this one has continuous latents")
-        return tokens
+    def _encode(self, batch: DataBatch) -> Tokens | Latents:
+        text = None if self.encoder_texts is None else self.encoder_texts.of(batch)
+        return self.tokenizer.encode(batch.signals, text=text)

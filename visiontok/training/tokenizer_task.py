@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from visiontok.base.errors import ConfigError
+from visiontok.base.noise import SampleNoise
 from visiontok.core.model import evaluating
 from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
-from visiontok.data import Batch, SkipReport, TrainLoader
+from visiontok.data import DataBatch, SkipReport, TrainLoader
 from visiontok.hub import ModelCard, save_pretrained
 from visiontok.losses import Objective
 from visiontok.quantizers import LatentPerturbation
+from visiontok.signals.image_writing import as_rgb, originals_above_reconstructions
 from visiontok.tokens import Tokens
 from visiontok.training.ema import averaged_copy, update_average
-from visiontok.training.pictures import originals_above_reconstructions
 from visiontok.training.recipe import TokenizerRecipe
 from visiontok.training.targets import Target
 from visiontok.training.task import Task
@@ -26,21 +29,30 @@ from visiontok.training.updater import Terms, Updater
 from visiontok.training.usage import UsageWindow
 
 
-class TokenizerTask(Task[Batch]):
-    """A tokenizer, its objective and its images.
+@dataclass(frozen=True, eq=False)
+class _Inputs:
+    """A micro-batch: signals (B, C, *axes), text embeddings (B, T, E) or None, and one stream of draws per sample."""
+
+    signals: Tensor
+    text: Tensor | None
+    noise: SampleNoise
+
+
+class TokenizerTask(Task[DataBatch]):
+    """A tokenizer, its objective and its signals.
 
     Args:
         recipe: the numbers.
         tokenizer: in training mode, frozen parts frozen.
         objective: weighted loss terms, perhaps with a discriminator.
-        target: what the decoder should predict for an image, and how a prediction looks.
+        target: what the decoder should predict for a signal, and the signal that a prediction stands for.
         loader: this process's share of the global batches, from a given step on.
         texts: gives a batch's text embeddings, for tokenizers that read a text; None for the others.
-        examples: for the sample pictures; None for no pictures.
+        examples: whose reconstructions are shown; None for none.
         accelerator: device, precision and processes.
     """
 
-    unit: ClassVar[str] = "images"
+    unit: ClassVar[str] = "samples"
 
     def __init__(
         self,
@@ -51,7 +63,7 @@ class TokenizerTask(Task[Batch]):
         target: Target,
         loader: TrainLoader,
         texts: EmbeddedTexts | None,
-        examples: Batch | None,
+        examples: DataBatch | None,
         accelerator: Accelerator,
     ) -> None:
         self.recipe, self.target, self.loader, self.accelerator = recipe, target, loader, accelerator
@@ -63,6 +75,7 @@ class TokenizerTask(Task[Batch]):
         if self.perturbation is not None:  # after the average is copied, which decodes what it encodes
             self.perturbation.attach(self.tokenizer.quantizer)
         self.objective = objective.to(accelerator.device)
+        self.objective.attach(self.tokenizer)
         run = {"schedule": recipe.schedule, "steps": recipe.steps, "accelerator": accelerator}
         self.updater = Updater(self.tokenizer, optimizer=recipe.optimizer, **run)
         self.discriminator_updater = None
@@ -71,30 +84,31 @@ class TokenizerTask(Task[Batch]):
             self.discriminator_updater = Updater(wrapped, name="discriminator_", optimizer=recipe.discriminator_optimizer, **run)
         self.usage = UsageWindow(tokenizer.layout, window=recipe.logging.usage_window, device=accelerator.device)
 
-    def batches(self, start: int) -> Iterator[Batch]:
+    def batches(self, start: int) -> Iterator[DataBatch]:
         return self.loader.batches(start)
 
-    def step(self, batch: Batch, step: int) -> dict[str, float]:
-        micro_batches = list(zip(*(part.chunk(self.recipe.accumulate) for part in self._inputs(batch)), strict=True))
+    def step(self, batch: DataBatch, step: int) -> dict[str, float]:
+        micro_batches = self._inputs(batch, step)
         if self.perturbation is not None:
             self.perturbation.step = step
         predictions: list[Tensor] = []  # of the tokenizer before its update, for the discriminator
 
-        def tokenizer_terms(inputs: tuple[Tensor, ...]) -> Terms:
-            images = inputs[0]
-            output: TokenizerOutput = self.updater.module(images, text=inputs[1] if len(inputs) > 1 else None, step=step)
-            assert output.reconstruction is not None
-            prediction = output.reconstruction.float()
-            predictions.append(prediction.detach())
+        def tokenizer_terms(inputs: _Inputs) -> Terms:
+            output: TokenizerOutput = self.updater.module(inputs.signals, text=inputs.text, step=step, noise=inputs.noise)
             if isinstance(output.tokens, Tokens):
                 self.usage.update(output.tokens, step)
-            target = self.target.of(images) if output.target is None else output.target
-            return Terms(self.objective.generator_terms(prediction, target, output.losses, step=step), output.stats)
+            if output.reconstruction is None:
+                return Terms(output.losses, output.stats)
+            prediction = output.reconstruction.float()
+            predictions.append(prediction.detach())
+            target = self.target.of(inputs.signals) if output.target is None else output.target
+            terms = self.objective.generator_terms(prediction, target, output.losses, step=step, latents=output.latents)
+            return Terms(terms, {**output.stats, **self.objective.stats})
 
         report = self.updater.update(micro_batches, tokenizer_terms, step=step)
         if self.discriminator_updater is not None:
-            images = [inputs[0] for inputs in micro_batches]
-            report |= self._update_discriminator(self.discriminator_updater, images, predictions, step)
+            signals = [inputs.signals for inputs in micro_batches]
+            report |= self._update_discriminator(self.discriminator_updater, signals, predictions, step)
         if self.average is not None and self.recipe.ema is not None:
             update_average(self.average, self.tokenizer, decay=self.recipe.ema.decay, step=step)
         return report
@@ -106,7 +120,7 @@ class TokenizerTask(Task[Batch]):
             if share < alarm and self.usage.is_full(step):
                 warnings.append(
                     f"only {share:.1%} of codebook {name!r} was used in the last {self.usage.window} steps (alarm at {alarm:.1%}): it is "
-                    "collapsing. A k-means start, revival of dead codes or a lower learning rate help."
+                    "collapsing. A k-means start, dead-code reset or a lower learning rate help."
                 )
         return numbers, warnings
 
@@ -136,31 +150,51 @@ class TokenizerTask(Task[Batch]):
     def skipped(self) -> SkipReport:
         return self.loader.report
 
-    def picture(self) -> Tensor | None:
+    def sample_image(self) -> Tensor | None:
         if self.examples is None:
             return None
         model = self._final()
         with evaluating(model):
-            inputs = self._inputs(self.examples)
-            return originals_above_reconstructions(inputs[0], self.target.picture(model(*inputs).reconstruction.float()))
+            (inputs,) = self._inputs(self.examples, 0, parts=1)
+            output = model(inputs.signals, text=inputs.text)
+            if output.reconstruction is None:
+                return None
+            originals = as_rgb(inputs.signals, model.preprocessing.spec)
+            decoded = as_rgb(self.target.signal(output.reconstruction.float()), model.spec)
+            return None if originals is None or decoded is None else originals_above_reconstructions(originals, decoded)
 
     def export(self, folder: Path) -> None:
         save_pretrained(self._final(), folder, card=ModelCard(trained_on=self.recipe.in_words()))
 
-    def _inputs(self, batch: Batch) -> tuple[Tensor, ...]:
-        """What the tokenizer's forward pass takes: images (B, 3, H, W), and for tokenizers that read a text its embeddings (B, T, E)."""
-        images = batch.images.to(self.accelerator.device)
-        return (images,) if self.texts is None else (images, self.texts.of(batch))
+    def _inputs(self, batch: DataBatch, step: int, *, parts: int | None = None) -> list[_Inputs]:
+        """What the tokenizer's forward pass takes, micro-batch by micro-batch.
+
+        What is drawn for a sample follows from the seed, the step and its index in the global batch, not from the process that holds it.
+        """
+        if not batch.signals.is_even and self.tokenizer.preprocessing.spec.modality != "audio":
+            sizes = sorted({tuple(size) for size in batch.signals.sizes.tolist()})
+            raise ConfigError(f"signals of different sizes {sizes} meet in a training batch: set data.size")
+        signals = self.tokenizer.preprocessing.pad(batch.signals.values.to(self.accelerator.device))
+        texts = None if self.texts is None else self.texts.of(batch)
+        first, count = self.accelerator.process_index * len(batch), len(batch) // (parts or self.recipe.accumulate)
+        return [
+            _Inputs(
+                signals[start : start + count],
+                None if texts is None else texts[start : start + count],
+                SampleNoise((self.recipe.seed, step), range(first + start, first + start + count)),
+            )
+            for start in range(0, len(batch), count)
+        ]
 
     def _final(self) -> Tokenizer[Any]:
         """The model that is shown and exported."""
         return self.tokenizer if self.average is None else self.average
 
-    def _update_discriminator(self, updater: Updater, images: list[Tensor], predictions: list[Tensor], step: int) -> dict[str, float]:
+    def _update_discriminator(self, updater: Updater, signals: list[Tensor], predictions: list[Tensor], step: int) -> dict[str, float]:
         def discriminator_terms(pair: tuple[Tensor, Tensor]) -> Terms:
             return Terms(updater.module(*pair, step=step))
 
-        return updater.update(list(zip(predictions, images, strict=True)), discriminator_terms, step=step)
+        return updater.update(list(zip(predictions, signals, strict=True)), discriminator_terms, step=step)
 
 
 class _DiscriminatorLoss(nn.Module):

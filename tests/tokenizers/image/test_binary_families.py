@@ -1,4 +1,4 @@
-"""The families whose ids are bits: BSQ-ViT and Open-MAGVIT2's tokenizer."""
+"""The families whose tokens are bits: BSQ-ViT and Open-MAGVIT2's tokenizer."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def test_training_lowers_the_loss(family: str) -> None:
     tokenizer = model(family).train()
     objective = ReconstructionConfig(quantizer_weight=0.1).build()
     optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=3e-3)
-    colours = torch.nn.functional.interpolate(images(4, 2), scale_factor=8.0)  # four squares of one colour each
+    colors = torch.nn.functional.interpolate(images(4, 2), scale_factor=8.0)  # four squares of one color each
     distances = []
     for step in range(40):
-        output = tokenizer(colours)
-        terms = objective.generator_terms(output.reconstruction, colours, output.losses, step=step)
+        output = tokenizer(colors)
+        terms = objective.generator_terms(output.reconstruction, colors, output.losses, step=step)
         optimizer.zero_grad()
         sum(terms.values()).backward()
         optimizer.step()
@@ -70,7 +70,7 @@ def test_bfloat16_encodes_and_decodes(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", CONFIGS)
-def test_the_same_bits_in_several_ids_decode_alike(family: str) -> None:
+def test_the_same_bits_in_several_indices_decode_alike(family: str) -> None:
     quantizer = CONFIGS[family]["quantizer"]
     whole, split = model(family), model(family, quantizer={**quantizer, "chunks": [2, 4]})
     tokens = split.encode(images())
@@ -89,13 +89,13 @@ def test_open_magvit2_takes_any_multiple_of_its_stride_but_one_position() -> Non
 
 
 def test_sizes_that_do_not_fit_each_other_are_refused() -> None:
-    with pytest.raises(ConfigError, match="7 bits cannot stand for 6"):
+    with pytest.raises(ConfigError, match="7 bits"):
         model("open-magvit2", quantizer={"dim": 7})
     with pytest.raises(ConfigError, match="must be equal"):
         model("bsq-vit", decoder={**VIT, "patch_size": 8})
 
 
-def test_thirty_six_bits_become_two_ids_or_the_authors_groups() -> None:
+def test_thirty_six_bits_become_two_indices_or_the_authors_groups() -> None:
     config = {"embed_dim": 36, "l2_norm": True, "post_q_l2_norm": True, "persample_entropy_compute": "analytical", "vitconfig": VITCONFIG}
     for group, chunks in ((1, (18, 18)), (9, (9, 9, 9, 9))):
         assert BsqVit.config_from_reference({**config, "embed_group_size": group}, {}).quantizer.chunks == chunks

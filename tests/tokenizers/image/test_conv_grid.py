@@ -1,4 +1,4 @@
-"""The grid of ids with any quantizer."""
+"""The grid of tokens with any quantizer."""
 
 from __future__ import annotations
 

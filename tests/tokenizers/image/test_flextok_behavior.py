@@ -1,4 +1,4 @@
-"""What FlexTok promises beside parity: any length in one batch, reproducible pictures, configurations that cannot run code, training."""
+"""What FlexTok promises beside parity: any length in one batch, reproducible images, configurations that cannot run code, training."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from decoding_checks import assert_lengths_share_a_batch, assert_noise_follows_from_tokens_or_generator
+from decoding_checks import assert_lengths_share_a_batch, assert_noise_follows_from_tokens_or_is_given
 
 import visiontok
 from visiontok import Psnr
 from visiontok.base.errors import CheckpointError, ConfigError
+from visiontok.base.noise import RecordedNoise
 from visiontok.decoders.flow.guidance import AdaptiveProjected, ClassifierFree
-from visiontok.tokenizers.image.flextok.model import FlexTok, FlexTokConfig, FlowSampling
+from visiontok.decoders.flow.sampling import FlowSampling
+from visiontok.tokenizers.image.flextok.model import FlexTok, FlexTokConfig
+from visiontok.tokenizers.shared.flow_tokenizer import FlowOptions
 
 TRUNK = {"dim": 16, "depth": 2, "num_heads": 2}
 SIZES = {
@@ -48,7 +51,7 @@ def images(count: int = 3) -> torch.Tensor:
 
 @pytest.mark.parametrize("sampling", [FlowSampling(steps=3, guidance=None), FlowSampling(steps=3, guidance=ClassifierFree(scale=3.0)), GUIDED])
 def test_lengths_share_a_batch(model, sampling):
-    assert_lengths_share_a_batch(model, images(), torch.tensor([1, 8, 5]), sampling=sampling)
+    assert_lengths_share_a_batch(model, images(), torch.tensor([1, 8, 5]), FlowOptions(sampling=sampling))
 
 
 def test_one_register_stands_for_all_beyond_the_prefix(model):
@@ -64,7 +67,7 @@ def test_one_register_stands_for_all_beyond_the_prefix(model):
 
 
 def test_tokens_come_in_order(model):
-    """A register's id does not depend on the registers after it."""
+    """A register's token does not depend on the registers after it."""
     shorter = visiontok.create("flextok", **{**SIZES, "num_registers": 5}).eval()
     state = {
         name: tensor[:5] if name in ("encoder.registers", "decoder.register_positions") else tensor for name, tensor in model.state_dict().items()
@@ -74,12 +77,10 @@ def test_tokens_come_in_order(model):
 
 
 def test_decoding_is_reproducible_and_takes_noise(model):
-    tokens, noise = model.encode(images()), torch.randn(3, 16, 16, 3)
-    assert_noise_follows_from_tokens_or_generator(model, images(), noise)
-    assert torch.equal(model.decode(tokens, noise=noise), model.decode(tokens, noise=noise))
+    assert_noise_follows_from_tokens_or_is_given(model, images(), torch.randn(3, 16, 16, 3, generator=torch.Generator().manual_seed(2)))
 
 
-def test_a_target_finds_a_length_for_every_picture(model):
+def test_a_target_finds_a_length_for_every_image(model):
     tokens = model.encode(images(), target=Psnr(5.0))
     assert tokens.sample_lengths.shape == (3,)
     assert bool(Psnr(5.0).reached(images(), model.decode(tokens))[tokens.sample_lengths < 8].all())
@@ -89,8 +90,8 @@ def test_guidance_of_one_is_none(model):
     tokens = model.encode(images(), num_tokens=4)
     plain = model.decode(tokens)
     for rule in (ClassifierFree(scale=1.0), AdaptiveProjected(scale=1.0)):
-        torch.testing.assert_close(model.decode(tokens, sampling=FlowSampling(steps=3, guidance=rule)), plain)
-    assert not torch.allclose(model.decode(tokens, sampling=GUIDED), plain)
+        torch.testing.assert_close(model.decode_with(tokens, FlowOptions(sampling=FlowSampling(steps=3, guidance=rule))), plain)
+    assert not torch.allclose(model.decode_with(tokens, FlowOptions(sampling=GUIDED)), plain)
 
 
 def test_configuration_round_trip(model, tmp_path):
@@ -193,7 +194,7 @@ def test_the_autoencoder_is_not_trained():
     with torch.no_grad():
         posterior = model.vae.encode_latents(images())
     torch.testing.assert_close(model.features(images()), model.vae.quantizer.posterior(posterior)[0])
-    drawn = model.features(images(), noise=torch.ones(3, *model.config.grid))
+    drawn = model.features(images(), noise=RecordedNoise(normal=[torch.ones(3, *model.config.grid)]))
     assert not torch.allclose(drawn, model.features(images()))
 
 

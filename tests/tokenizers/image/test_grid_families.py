@@ -1,4 +1,4 @@
-"""What the families with a grid of ids share: LlamaGen's tokenizer, IBQ, ELM's binary autoencoder."""
+"""What the families with a grid of tokens share: LlamaGen's tokenizer, IBQ, ELM's binary autoencoder."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ def test_training_lowers_the_loss(family: str) -> None:
     tokenizer = model(family).train()
     objective = ReconstructionConfig().build()
     optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=3e-3)
-    colours = torch.nn.functional.interpolate(images(4, 2, 2), scale_factor=8.0)  # four squares of one colour each
+    colors = torch.nn.functional.interpolate(images(4, 2, 2), scale_factor=8.0)  # four squares of one color each
     distances = []
     for step in range(30):
-        output = tokenizer(colours)
-        terms = objective.generator_terms(output.reconstruction, colours, output.losses, step=step)
+        output = tokenizer(colors)
+        terms = objective.generator_terms(output.reconstruction, colors, output.losses, step=step)
         optimizer.zero_grad()
         sum(terms.values()).backward()
         optimizer.step()
@@ -100,9 +100,9 @@ def test_elms_latents_are_as_wide_as_the_nets() -> None:
         ElmBaeConfig.parse({"quantizer": {"dim": 16, "chunks": [4]}})
 
 
-def test_bits_are_drawn_only_when_a_generator_is_given() -> None:
+def test_bits_are_drawn_only_when_noise_is_given() -> None:
     tokenizer = model("elm-bae")
-    first, second = (tokenizer.encode(images(), generator=torch.Generator().manual_seed(5)).indices for _ in range(2))
+    first, second = (tokenizer.encode(images(), noise=torch.Generator().manual_seed(5)).indices for _ in range(2))
     assert torch.equal(first, second)
     assert not torch.equal(first, tokenizer.encode(images()).indices)
 

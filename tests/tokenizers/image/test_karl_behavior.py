@@ -51,7 +51,7 @@ def images(count: int = 4) -> torch.Tensor:
 def test_counts_vary_and_decode_in_one_batch(base: str):
     karl = model(base=BASES[base])
     karl.keeps = lambda halting: torch.arange(8) % torch.arange(1, 5)[:, None] == 0
-    tokens = karl.encode(images(), max_loss=0.05)
+    tokens = karl.encode(images(), target=MeanAbsoluteError(0.05))
     assert isinstance(tokens, Tokens)
     assert tokens.sample_lengths.tolist() == [8, 4, 3, 2]
     assert tokens.positions[2].tolist() == [0, 3, 6, -1, -1, -1, -1, -1]
@@ -67,9 +67,9 @@ def test_counts_vary_and_decode_in_one_batch(base: str):
 
 def test_an_image_does_not_depend_on_its_batch():
     karl = model()
-    tokens = karl.encode(images(), max_loss=0.05)
+    tokens = karl.encode(images(), target=MeanAbsoluteError(0.05))
     for i in range(4):
-        one = karl.encode(images()[i : i + 1], max_loss=0.05)
+        one = karl.encode(images()[i : i + 1], target=MeanAbsoluteError(0.05))
         count = int(tokens.sample_lengths[i])
         assert one.indices[0].tolist() == tokens.indices[i, :count].tolist()
         assert one.positions[0].tolist() == tokens.positions[i, :count].tolist()
@@ -80,38 +80,36 @@ def test_dropped_tokens_are_never_seen():
     latents = torch.randn(1, 8, 6)
     kept = torch.tensor([[True, False, True, True, False, False, True, False]])
     masked = karl.predict(latents, kept=kept)
-    places = torch.nonzero(kept[0]).T
-    torch.testing.assert_close(karl.predict(latents[:, places[0]], positions=places), masked, rtol=0, atol=1e-5)
+    positions = torch.nonzero(kept[0]).T
+    torch.testing.assert_close(karl.predict(latents[:, positions[0]], positions=positions), masked, rtol=0, atol=1e-5)
     torch.testing.assert_close(karl.predict(latents * 100 * ~kept[..., None] + latents * kept[..., None], kept=kept), masked, rtol=0, atol=1e-5)
 
 
-def test_a_number_of_tokens_is_exact_and_with_a_wish_an_upper_bound():
+def test_a_number_of_tokens_is_exact_and_with_a_target_an_upper_bound():
     karl = model()
     assert karl.encode(images(), num_tokens=5).sample_lengths.tolist() == [5] * 4
     mixed = karl.encode(images(), num_tokens=torch.tensor([3, 8, 1, 3]))
     assert mixed.sample_lengths.tolist() == [3, 8, 1, 3]
     assert mixed.indices[0, :3].tolist() == karl.encode(images()[:1], num_tokens=3).indices[0].tolist()
-    assert int(karl.encode(images(), num_tokens=4, max_loss=0.05).sample_lengths.max()) <= 4
-    with pytest.raises(TokenError, match="cannot write 9 tokens"):
+    assert int(karl.encode(images(), num_tokens=4, target=MeanAbsoluteError(0.05)).sample_lengths.max()) <= 4
+    with pytest.raises(TokenError, match="9"):
         karl.encode(images(), num_tokens=9)
 
 
-def test_a_wish_means_the_next_larger_one_that_was_learned():
+def test_a_target_error_means_the_next_larger_one_that_was_learned():
     karl = model()
     asked: list[int] = []
     karl.encoder.register_forward_pre_hook(lambda _module, inputs: asked.extend(inputs[2].tolist()))
-    karl.encode(images(1), max_loss=0.0)
-    karl.encode(images(1), max_loss=0.05)
-    karl.encode(images(2), max_loss=torch.tensor([0.051, 5.0]))
-    karl.encode(images(1), target=MeanAbsoluteError(0.05))
+    for error in (0.0, 0.05):
+        karl.encode(images(1), target=MeanAbsoluteError(error))
+    karl.encode(images(2), target=MeanAbsoluteError(torch.tensor([0.051, 5.0])))
     karl.encode(images(1))
-    assert [QUALITIES[row] for row in asked] == [0.005, 0.05, 0.06, 0.38, 0.05, 0.05]
+    assert [QUALITIES[row] for row in asked] == [0.005, 0.05, 0.06, 0.38, 0.05]
 
 
-@pytest.mark.parametrize("wish", [-0.1, float("nan"), torch.full((3,), 0.1)])
-def test_a_wish_that_says_nothing_is_refused(wish: object):
-    with pytest.raises(TokenError, match="max_loss must be"):
-        model().encode(images(), max_loss=wish)
+def test_a_target_error_per_image_needs_as_many_as_there_are_images():
+    with pytest.raises(TokenError, match="3"):
+        model().encode(images(), target=MeanAbsoluteError(torch.full((3,), 0.1)))
 
 
 def test_an_image_may_need_no_token_at_all():
@@ -131,20 +129,19 @@ def test_other_targets_are_searched_for():
     impossible = karl.encode(images(), target=Psnr(90))
     assert easy.sample_lengths.max() < 8
     assert impossible.sample_lengths.tolist() == [8] * 4
-    with pytest.raises(TokenError, match="max_loss or target"):
-        karl.encode(images(), max_loss=0.1, target=Psnr(20))
-    with pytest.raises(TokenError, match="not trained with ordered tokens"):
+    assert karl.encode(images(), num_tokens=3, target=Psnr(90)).sample_lengths.tolist() == [3] * 4
+    with pytest.raises(TokenError):
         easy.prefix(1)
 
 
-def test_continuous_latents_keep_their_places():
+def test_continuous_latents_keep_their_positions():
     karl = model(quantizer={"type": "continuous", "dim": 6})
-    latents = karl.encode(images(), max_loss=0.05)
+    latents = karl.encode(images(), target=MeanAbsoluteError(0.05))
     assert isinstance(latents, Latents)
-    kept = latents.values.any(dim=-1)
+    kept = (latents.positions[:, :, None] == torch.arange(8)).any(dim=1)
     assert 0 < int(kept.sum()) < kept.numel()
     features = karl.base.features(images())
-    raw, halting = karl.distil(images(), features, torch.full((4,), 0.05), num_tokens=8)
+    raw, halting = karl.distill(images(), features, torch.full((4,), 0.05), num_tokens=8)
     assert torch.equal(kept, karl.keeps(halting))
     expected = karl.base.pixels(karl.predict(raw, kept=kept)).clamp(0, 1)
     torch.testing.assert_close(karl.decode(latents), expected, rtol=0, atol=1e-5)
@@ -154,14 +151,14 @@ def test_a_vae_base_is_sampled_only_when_asked():
     karl = model(base=BASES["kl_vae"], quantizer={"type": "continuous", "dim": 6})
     same = [karl.encode(images()).values for _ in range(2)]
     assert torch.equal(*same)
-    drawn = [karl.encode(images(), generator=torch.Generator().manual_seed(3)).values for _ in range(2)]
+    drawn = [karl.encode(images(), noise=torch.Generator().manual_seed(3)).values for _ in range(2)]
     assert torch.equal(*drawn)
     assert not torch.equal(drawn[0], same[0])
 
 
 @pytest.mark.parametrize("base", BASES)
 def test_training_lowers_every_part_of_the_loss(base: str):
-    karl = model(base=BASES[base], quantizer={**KARL["quantizer"], "revival": {}}).train()
+    karl = model(base=BASES[base], quantizer={**KARL["quantizer"], "dead_code_reset": {}}).train()
     karl.base.requires_grad_(False)
     optimizer = torch.optim.AdamW([parameter for parameter in karl.parameters() if parameter.requires_grad], lr=4e-3)
     totals = []
@@ -195,9 +192,9 @@ def test_training_asks_less_often_for_what_it_already_reaches():
     after = karl.quality_odds
     assert float(after.sum()) == pytest.approx(1)
     reached = torch.tensor(QUALITIES) >= 0.021
-    wished = before > 0
-    assert bool((after[wished & reached] < before[wished & reached]).all())
-    assert bool((after[wished & ~reached] > before[wished & ~reached]).all())
+    requested = before > 0
+    assert bool((after[requested & reached] < before[requested & reached]).all())
+    assert bool((after[requested & ~reached] > before[requested & ~reached]).all())
 
 
 def test_the_second_stage_compares_the_pixels_of_both_passes():
@@ -221,22 +218,13 @@ def test_saved_and_loaded(tmp_path):
     assert torch.equal(tokens.positions, again.positions)
 
 
-def test_another_default_shares_the_weights():
-    karl = model()
-    other = karl.with_max_loss(0.3)
-    assert other.config.default_max_loss == 0.3
-    assert karl.config.default_max_loss == 0.05
-    assert other.encoder is karl.encoder
-    assert torch.equal(other.encode(images()).indices, karl.encode(images(), max_loss=0.3).indices)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"max_latent_tokens": 8}, "12 tokens are asked for"),
-        ({"base": {"type": "patches", "patch_size": 2}}, "must be a position of the base, 2 pixels"),
-        ({"image_size": 18}, "do not divide"),
-        ({"encoder": {**KARL["encoder"], "dim": 48}}, "no room"),
+        ({"max_latent_tokens": 8}, "max_latent_tokens"),
+        ({"base": {"type": "patches", "patch_size": 2}}, "2 pixels"),
+        ({"image_size": 18}, "18"),
+        ({"encoder": {**KARL["encoder"], "dim": 48}}, "48"),
         ({"halting_threshold": 1.5}, "halting_threshold"),
     ],
 )
@@ -246,14 +234,14 @@ def test_sizes_that_do_not_fit_are_refused(changes: dict, message: str):
 
 
 def test_unknown_bases_of_the_authors_are_refused():
-    with pytest.raises(ConfigError, match="vqgan, vae"):
-        Karl.config_from_reference({"base_tokenizer": {"id": "dct", "ddconfig": {}}, "karl": {}}, {})
+    with pytest.raises(ConfigError, match="'dct'"):
+        Karl.config_from_reference({"base_tokenizer": {"id": "dct", "ddconfig": {"ch": 8}}, "karl": {"encoder_width": 8}}, {})
 
 
 def test_files_beside_the_hub_are_asked_for(tmp_path):
-    with pytest.raises(HubError, match=r"does not lie on the hub: download imagenet/karl_small_vqgan.*cache_dir"):
+    with pytest.raises(HubError, match=r"imagenet/karl_small_vqgan.*cache_dir"):
         visiontok.from_pretrained("karl-small-vqgan-in1k")
-    with pytest.raises(HubError, match="does not lie on the hub"):
+    with pytest.raises(HubError, match="karl_small_vqgan"):
         visiontok.from_pretrained("karl-small-vqgan-in1k", cache_dir=tmp_path)
 
 

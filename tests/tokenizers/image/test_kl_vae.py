@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import visiontok
 from visiontok.base.errors import CheckpointError, ConfigError, DependencyError
+from visiontok.base.noise import RecordedNoise
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 from visiontok.tokens import Latents
 
@@ -41,7 +42,7 @@ def test_it_gives_what_diffusers_gives(theirs: AutoencoderKL):
     torch.testing.assert_close(latents.view().permute(0, 3, 1, 2), (posterior.mode() - 0.25) * 0.5)
     torch.testing.assert_close(ours.decode(latents), ((theirs.decode(posterior.mode()).sample + 1) / 2).clamp(0, 1))
     noise = torch.randn(posterior.mean.shape)
-    drawn = ours.quantizer.with_noise(ours.encode_latents(images()), noise.permute(0, 2, 3, 1))
+    drawn = ours.quantizer(ours.encode_latents(images()), noise=RecordedNoise(normal=[noise.permute(0, 2, 3, 1)]))
     torch.testing.assert_close(ours.quantizer.restore(drawn.latents).permute(0, 3, 1, 2), posterior.mean + posterior.std * noise)
     torch.testing.assert_close(drawn.stats["kl"], posterior.kl().mean())
 
@@ -66,9 +67,9 @@ def test_a_diffusers_folder_loads_without_being_told_what_it_is(theirs: Autoenco
     assert torch.equal(saved.encode(images()).values, ours.encode(images()).values)
 
 
-def test_the_generator_draws_and_its_absence_gives_the_mode():
+def test_noise_draws_and_its_absence_gives_the_mode():
     vae = KlVae(CONFIG).eval()
-    first, second = (vae.encode(images(), generator=torch.Generator().manual_seed(4)).values for _ in range(2))
+    first, second = (vae.encode(images(), noise=torch.Generator().manual_seed(4)).values for _ in range(2))
     assert torch.equal(first, second)
     assert not torch.equal(first, vae.encode(images()).values)
     assert torch.equal(vae.encode(images()).values, vae.encode(images()).values)
@@ -84,12 +85,12 @@ def test_any_multiple_of_the_stride_keeps_its_shape():
 def test_training_lowers_the_loss():
     torch.manual_seed(0)
     vae = KlVae(CONFIG).train()
-    colours = torch.rand(4, 3, 1, 1).expand(-1, -1, 16, 16)
+    colors = torch.rand(4, 3, 1, 1).expand(-1, -1, 16, 16)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=1e-2)
     totals = []
     for _ in range(40):
-        output = vae(colours)
-        loss = F.mse_loss(output.reconstruction, colours) + output.losses["kl"]
+        output = vae(colors)
+        loss = F.mse_loss(output.reconstruction, colors) + output.losses["kl"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

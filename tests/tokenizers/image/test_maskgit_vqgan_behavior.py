@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from visiontok.base.errors import ConfigError, SignalError
+from visiontok.base.errors import ConfigError
 from visiontok.tokenizers.image.maskgit_vqgan.model import MaskGitVqgan, MaskGitVqganConfig
 
 CONFIG = MaskGitVqganConfig(
@@ -21,15 +21,19 @@ def test_any_multiple_of_the_stride_keeps_its_shape():
     assert model.decode(tokens).shape == (2, 3, 16, 24)
 
 
-def test_sides_are_cropped_to_the_stride_and_files_become_squares(tmp_path):
+def test_odd_sizes_come_back_and_files_become_squares(tmp_path):
     from PIL import Image
 
     model = MaskGitVqgan(CONFIG).eval()
-    assert model.encode(torch.rand(1, 3, 19, 34)).view().shape == (1, 4, 8)
+    images = torch.rand(1, 3, 19, 34, generator=torch.Generator().manual_seed(0))
+    tokens = model.encode(images)
+    assert tokens.view().shape == (1, 5, 9)
+    assert model.decode(tokens).shape == (1, 3, 19, 34)
+    padded = model.decode(model.encode(torch.nn.functional.pad(images, (0, 2, 0, 1), mode="replicate")))
+    assert torch.equal(model.decode(tokens), padded[:, :, :19, :34])
+    assert model.decode(model.encode(torch.rand(1, 3, 5, 1))).shape == (1, 3, 5, 1)
     Image.new("RGB", (50, 90)).save(tmp_path / "tall.png")
     assert model.encode(tmp_path / "tall.png").view().shape == (1, 8, 8)
-    with pytest.raises(SignalError, match="stride"):
-        model.encode(torch.rand(1, 3, 3, 16))
 
 
 def test_a_usual_shortcut_passes_the_input_on():

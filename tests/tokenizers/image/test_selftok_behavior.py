@@ -1,4 +1,4 @@
-"""What Selftok promises beside parity: any prefix, reproducible pictures, an autoencoder that comes later, training of both decoders."""
+"""What Selftok promises beside parity: any prefix, reproducible images, an autoencoder that comes later, training of both decoders."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from decoding_checks import assert_lengths_share_a_batch, assert_noise_follows_from_tokens_or_generator
+from decoding_checks import assert_lengths_share_a_batch, assert_noise_follows_from_tokens_or_is_given
 
 import visiontok
 from visiontok.base.errors import CheckpointError, ConfigError, TokenError
+from visiontok.decoders.flow.guidance import ClassifierFree
+from visiontok.decoders.flow.sampling import FlowSampling
 from visiontok.registry import checkpoints
 from visiontok.tokenizers.image.selftok.model import Selftok, SelftokConfig
+from visiontok.tokenizers.shared.flow_tokenizer import FlowOptions
 
 FLOW = {"type": "flow", "visible": {"stages": [400, 1000], "tokens_per_stage": [5, 3]}, "steps": 4}
 SIZES = {
@@ -53,7 +56,7 @@ def test_lengths_share_a_batch(model):
     assert not torch.allclose(mixed[0], model.decode(model.encode(images()))[0])
 
 
-def test_hidden_tokens_say_nothing(model):
+def test_hidden_tokens_are_ignored(model):
     """A step sees the first tokens alone, whatever the others are, in a batch of one length and of several."""
     decoder, codes = model.decoder, torch.randn(2, 8, 4)
     noise, times = torch.randn(2, *model.config.grid), torch.tensor([0.9, 0.1])
@@ -66,11 +69,16 @@ def test_hidden_tokens_say_nothing(model):
 
 
 def test_decoding_is_reproducible_and_takes_noise(model):
-    tokens, noise = model.encode(images()), torch.randn(3, 8, 8, 3)
-    assert_noise_follows_from_tokens_or_generator(model, images(), noise)
-    assert not torch.equal(model.decode(tokens, noise=noise), model.decode(tokens, noise=noise, steps=2))
-    with pytest.raises(ValueError, match="at least one step"):
-        model.decode(tokens, steps=0)
+    assert_noise_follows_from_tokens_or_is_given(model, images(), torch.randn(3, 8, 8, 3, generator=torch.Generator().manual_seed(2)))
+
+
+def test_steps_and_guidance_can_be_chosen_for_one_call(model):
+    tokens = model.encode(images())
+    plain = model.decode(tokens)
+    assert not torch.equal(model.decode_with(tokens, FlowOptions(sampling=FlowSampling(steps=2))), plain)
+    guided = [model.decode_with(tokens, FlowOptions(sampling=FlowSampling(steps=4, guidance=ClassifierFree(scale=scale)))) for scale in (1.0, 3.0)]
+    torch.testing.assert_close(guided[0], plain)
+    assert not torch.allclose(guided[1], plain, atol=1e-3)
 
 
 def test_half_the_precision_decodes_about_the_same():
@@ -81,20 +89,19 @@ def test_half_the_precision_decodes_about_the_same():
 
 
 def test_generators_are_to_write_the_last_token_first(model):
-    assert model.layout.order == (7, 6, 5, 4, 3, 2, 1, 0)
+    assert model.layout.generation_order.tolist() == [7, 6, 5, 4, 3, 2, 1, 0]
 
 
 def test_the_renderer_needs_every_token_and_no_noise():
     model = make(**ONE_STEP)
     tokens = model.encode(images())
     assert torch.equal(model.decode(tokens), model(images()).reconstruction.clamp(0, 1))
-    with pytest.raises(TokenError, match="ordered"):
+    assert not model.is_stochastic
+    assert torch.equal(model.decode(tokens, noise=torch.Generator().manual_seed(0)), model.decode(tokens))
+    with pytest.raises(TokenError):
         tokens.prefix(4)
-    for surplus in ({"steps": 3}, {"noise": torch.randn(3, 8, 8, 3)}, {"generator": torch.Generator()}):
-        with pytest.raises(TokenError, match="one step"):
-            model.decode(tokens, **surplus)
-    with pytest.raises(TokenError, match="one step"):
-        model.decode_prefix(torch.randn(1, 4, 4), torch.tensor([4]))
+    with pytest.raises(TokenError, match="steps"):
+        model.decode_with(tokens, FlowOptions(sampling=FlowSampling(steps=3)))
 
 
 def test_an_autoencoder_can_come_later(tmp_path):

@@ -54,27 +54,31 @@ def test_other_image_sizes_are_resized_and_cropped():
 
 def test_wrong_signals_are_refused_by_name():
     tokenizer = model()
-    for signal, message in ((images() * 2 - 1, r"\[-1, 1\]"), (torch.zeros(2, 1, 32, 32), "RGB"), ("no/such/file.png", "no/such/file.png")):
+    for signal, message in (
+        (images() * 2 - 1, r"\[-1, 1\]"),
+        (torch.zeros(2, 1, 32, 32), r"\(2, 1, 32, 32\)"),
+        ("no/such/file.png", "no/such/file.png"),
+    ):
         with pytest.raises(SignalError, match=message):
             tokenizer.encode(signal)
 
 
 def test_tokens_of_another_tokenizer_are_refused():
     other = TokenLayout(modality="image", segments=(Segment(name="latents", shape=(6,), vocab_size=99),), signal_shape=(32, 32))
-    with pytest.raises(TokenError, match="another tokenizer"):
+    with pytest.raises(TokenError, match="99"):
         model().decode(Tokens(torch.zeros(1, 6, dtype=torch.int64), other))
 
 
-def test_an_id_out_of_range_is_named():
+def test_an_index_out_of_range_is_named():
     tokenizer = model()
     indices = torch.zeros(2, 6, dtype=torch.int64)
     indices[1, 4] = 32
-    with pytest.raises(TokenError, match=r"id 32 of sample 1 at segment 'latents', position \(4\)"):
+    with pytest.raises(TokenError, match=r"32 of sample 1 .*'latents', position \(4\)"):
         tokenizer.decode(Tokens(indices, tokenizer.layout))
 
 
 def test_prefixes_are_refused_since_titok_is_not_ordered():
-    with pytest.raises(TokenError, match="not trained with ordered tokens"):
+    with pytest.raises(TokenError):
         model().encode(images()).prefix(3)
 
 
@@ -84,29 +88,30 @@ def test_a_continuous_titok_gives_latents_deterministically_or_sampled():
     latents = tokenizer.encode(images())
     assert isinstance(latents, Latents)
     assert torch.equal(latents.values, tokenizer.encode(images()).values)
-    first, second = (tokenizer.encode(images(), generator=torch.Generator().manual_seed(3)).values for _ in range(2))
+    first, second = (tokenizer.encode(images(), noise=torch.Generator().manual_seed(3)).values for _ in range(2))
     assert torch.equal(first, second)
     assert not torch.equal(first, latents.values)
     assert tokenizer.decode(latents).shape == (2, 3, 32, 32)
 
 
-def test_a_first_stage_model_says_that_it_has_no_pixels():
-    tokenizer = model(head="codes", num_proxy_codes=64)
+def test_a_first_stage_model_has_no_pixels():
+    tokenizer = model(head="codes", num_teacher_codes=64)
     assert tokenizer(images()).reconstruction.shape == (2, 64, 4, 4)
-    with pytest.raises(TokenError, match="first-stage"):
+    assert not tokenizer.can_decode
+    with pytest.raises(TokenError, match="TiTok"):
         tokenizer.decode(tokenizer.encode(images()))
 
 
 def test_a_second_stage_model_decodes_through_the_vqgan():
     pixel_decoder = {"channels": 32, "channel_mult": [1, 1, 1, 1], "num_res_blocks": 1, "latent_channels": 16}
-    tokenizer = model(head="codes", num_proxy_codes=64, pixel_decoder=pixel_decoder)
+    tokenizer = model(head="codes", num_teacher_codes=64, pixel_decoder=pixel_decoder)
     assert tokenizer.decode(tokenizer.encode(images())).shape == (2, 3, 32, 32)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image_size": 30}, "do not divide"),
+        ({"image_size": 30}, "30"),
         ({"pixel_decoder": {}}, "pixel_decoder"),
         ({"head": "codes", "quantizer": {"type": "gaussian", "dim": 5}}, "gaussian"),
         ({"num_tokens": 6}, "unknown key"),

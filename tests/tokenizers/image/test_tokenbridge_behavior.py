@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional as F
 
 import visiontok
-from visiontok.base.errors import ConfigError
-from visiontok.quantizers import DimensionWiseConfig
+from visiontok.base.errors import ConfigError, TokenError
+from visiontok.quantizers import DimensionWiseQuantizerConfig
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 from visiontok.tokenizers.image.titok.model import TiTok, TiTokConfig
 from visiontok.tokenizers.image.titok.reference import VIT_SIZES
@@ -14,6 +14,17 @@ from visiontok.tokenizers.image.tokenbridge.model import TokenBridge, TokenBridg
 
 VAE = KlVaeConfig.parse({"image_size": 16, "channels": [8, 16], "num_res_blocks": 1, "norm_groups": 4, "bottleneck": {"dim": 3}})
 VIT = {**VIT_SIZES["tiny"], "patch_size": 8}
+KARL = {
+    "image_size": 16,
+    "num_latent_tokens": 8,
+    "max_latent_tokens": 12,
+    "training_lengths": [2, 4],
+    "position_side": 4,
+    "base": {"type": "patches", "patch_size": 4},
+    "encoder": {"dim": 64, "depth": 1, "num_heads": 2, "patch_size": 4},
+    "decoder": {"dim": 32, "depth": 1, "num_heads": 2, "patch_size": 4},
+    "halting_dim": 16,
+}
 TITOK = {"image_size": 16, "num_latent_tokens": 5, "encoder": VIT, "decoder": VIT}
 
 
@@ -29,9 +40,9 @@ def images(count: int = 2) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("kind", "shape"), [("kl-vae", (8, 8, 3)), ("titok", (5, 4)), ("titok-1d", (5, 1))])
-def test_any_continuous_tokenizer_gets_one_id_per_dimension(kind, shape, tmp_path):
+def test_any_continuous_tokenizer_gets_one_token_per_dimension(kind, shape, tmp_path):
     continuous = base(kind)
-    model = TokenBridge.quantizing(continuous, DimensionWiseConfig(levels=32, range=4.0))
+    model = TokenBridge.quantizing(continuous, DimensionWiseQuantizerConfig(levels=32, range=4.0))
     tokens = model.encode(images())
     assert tokens.indices.shape == (2, torch.Size(shape).numel())
     assert (tokens.layout.segments[0].shape, tokens.layout.segments[0].codebooks) == (shape[:-1], shape[-1])
@@ -47,36 +58,80 @@ def test_many_levels_come_near_the_continuous_reconstruction(kind):
     latents = continuous.encode(images())
     whole, errors = continuous.decode(latents), []
     for levels in (4, 32, 256):
-        model = TokenBridge.quantizing(continuous, DimensionWiseConfig(levels=levels, range=2 * float(latents.values.abs().max())))
+        model = TokenBridge.quantizing(continuous, DimensionWiseQuantizerConfig(levels=levels, range=2 * float(latents.values.abs().max())))
         errors.append(F.mse_loss(model.decode(model.encode(images())), whole).item())
     assert errors[2] < errors[1] < errors[0]
     assert errors[2] < 1e-4
 
 
-def test_a_generator_draws_from_the_posterior():
-    model = TokenBridge.quantizing(base("kl-vae"), DimensionWiseConfig(levels=64, range=4.0))
-    first, second = (model.encode(images(), generator=torch.Generator().manual_seed(4)).indices for _ in range(2))
+def test_noise_draws_from_the_posterior():
+    model = TokenBridge.quantizing(base("kl-vae"), DimensionWiseQuantizerConfig(levels=64, range=4.0))
+    first, second = (model.encode(images(), noise=torch.Generator().manual_seed(4)).indices for _ in range(2))
     assert torch.equal(first, second)
     assert not torch.equal(first, model.encode(images()).indices)
 
 
+def test_dropped_latents_stay_dropped(tmp_path):
+    """KARL keeps other positions of every image."""
+    torch.manual_seed(0)
+    quantizer = {"type": "continuous", "dim": 6}
+    karl = visiontok.create("karl", **KARL, quantizer=quantizer).eval()
+    with torch.no_grad():
+        karl.encoder.halting[2].bias.fill_(1.1)  # about half of the tokens halt by chance
+        karl.encoder.halting[2].weight.mul_(20)
+    model = TokenBridge.quantizing(karl, DimensionWiseQuantizerConfig(levels=256, range=4.0))
+    latents, tokens = karl.encode(images(4)), model.encode(images(4))
+    assert 0 < int(latents.mask.sum()) < latents.mask.numel()
+    assert tokens.sample_lengths.tolist() == (6 * latents.sample_lengths).tolist()
+    decoded = karl.decode(latents)
+    assert float((model.decode(tokens) - decoded).square().mean()) < 1e-3
+    assert torch.equal(model.decode(tokens[2:3]), model.decode(tokens)[2:3])
+    loaded = visiontok.from_pretrained(visiontok.save_pretrained(model, tmp_path / "model"))
+    assert torch.equal(loaded.encode(images(4)).indices, tokens.indices)
+
+
+def test_prefixes_are_those_of_whole_positions_and_without_a_decoder_nothing_decodes():
+    mqt = visiontok.create("mqt", query_side=3, feature_side=4, feature_dim=16, output_dim=8, num_heads=2).eval()
+    model = TokenBridge.quantizing(mqt, DimensionWiseQuantizerConfig(levels=16))
+    features = torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(1))
+    assert list(model.lengths_supported) == [8 * count for count in range(1, 10)]
+    short = model.encode(features, num_tokens=16)
+    assert torch.equal(short.indices, model.encode(features).prefix(16).indices)
+    assert not model.can_decode
+    with pytest.raises(TokenError):
+        model.encode(features, num_tokens=9)
+
+
+def test_tokenizers_that_read_a_text_are_refused():
+    text = {"length": 3, "dim": 8}
+    textok = visiontok.create("textok", **{**TITOK, "text": text}).eval()
+    with pytest.raises(ConfigError, match="text"):
+        TokenBridge.quantizing(textok, DimensionWiseQuantizerConfig())
+
+
+@pytest.mark.parametrize("base", [{"family": "no-such", "config": {}}, {"family": "kl-vae", "config": {"stray": 1}}])
+def test_bases_that_there_are_not(base):
+    with pytest.raises(ConfigError, match=r"no-such|stray"):
+        TokenBridgeConfig.parse({"base": base})
+
+
 def test_discrete_tokenizers_are_refused():
     vq = TiTokConfig.parse({**TITOK, "quantizer": {"type": "vq", "codebook_size": 8, "dim": 4}})
-    with pytest.raises(ConfigError, match="discrete already"):
-        TokenBridge.quantizing(TiTok(vq), DimensionWiseConfig())
-    with pytest.raises(ConfigError, match="cannot be quantized"):
-        TokenBridge.quantizing(TokenBridge.quantizing(base("kl-vae"), DimensionWiseConfig()), DimensionWiseConfig())
+    with pytest.raises(ConfigError, match="VectorQuantizer"):
+        TokenBridge.quantizing(TiTok(vq), DimensionWiseQuantizerConfig())
+    with pytest.raises(ConfigError, match="QuantizedBottleneck"):
+        TokenBridge.quantizing(TokenBridge.quantizing(base("kl-vae"), DimensionWiseQuantizerConfig()), DimensionWiseQuantizerConfig())
 
 
 def test_the_decoder_can_learn_to_read_coarse_latents():
     torch.manual_seed(0)
-    model = TokenBridge.quantizing(base("kl-vae"), DimensionWiseConfig(levels=4, range=4.0)).train()
-    colours = torch.rand(4, 3, 1, 1).expand(-1, -1, 16, 16)
+    model = TokenBridge.quantizing(base("kl-vae"), DimensionWiseQuantizerConfig(levels=4, range=4.0)).train()
+    colors = torch.rand(4, 3, 1, 1).expand(-1, -1, 16, 16)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     totals = []
     for _ in range(40):
-        output = model(colours)
-        loss = F.mse_loss(output.reconstruction, colours) + output.losses["kl"]
+        output = model(colors)
+        loss = F.mse_loss(output.reconstruction, colors) + output.losses["kl"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -8,11 +8,24 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from visiontok.base.config import Config, Positive
 from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.decoders.flow.guidance import Guidance
 
 Velocity: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(samples (B, ...), the time (1,) that they share) -> their velocity (B, ...)."""
+
+
+class FlowSampling(Config):
+    """How tokens are decoded along a flow.
+
+    Attributes:
+        steps: of the flow; each is one pass of the decoder, and with guidance a second one without tokens.
+        guidance: how the velocities with and without tokens are combined; None for the velocity with tokens alone.
+    """
+
+    steps: Positive = 20
+    guidance: Guidance | None = None
 
 
 def euler(velocity: Velocity, noise: Tensor, *, steps: int) -> Tensor:

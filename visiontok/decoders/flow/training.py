@@ -50,7 +50,7 @@ class LogitNormalTimes(TimeSchedule):
     def draw(self, samples: int, noise: Noise) -> Tensor:
         if self.stratified:
             uniform = noise.uniform(samples)
-            unit = torch.special.ndtri((torch.arange(samples, device=uniform.device) + uniform) / samples)
+            unit = torch.special.ndtri((torch.arange(samples, dtype=uniform.dtype, device=uniform.device) + uniform) / samples)
         else:
             unit = noise.normal(samples)
         return (self.mean + self.deviation * unit).sigmoid()
@@ -61,7 +61,7 @@ FlowTimes = Annotated[ModeTimes | LogitNormalTimes, Field(discriminator="times")
 
 
 def mix(data: Tensor, noise: Tensor, times: Tensor) -> Tensor:
-    """What stands at `times` (B,) on the straight way from the data (B, ...) at 0 to the noise at 1."""
+    """The point at `times` (B,) on the straight line from the data (B, ...) at 0 to the noise at 1."""
     share = times.view(-1, *[1] * (data.ndim - 1)).to(data.dtype)
     return share * noise + (1 - share) * data
 

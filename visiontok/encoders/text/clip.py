@@ -30,7 +30,7 @@ class ClipTextConfig(Config):
 
         Raises:
             HubError: if the source cannot be had.
-            ConfigError: if it has another width, or reads fewer positions.
+            ConfigError: if it has another number of channels, or reads fewer positions.
         """
         network = load_from_transformers("CLIPTextModel", self.source)
         encoder = ClipText(network, load_from_transformers("CLIPTokenizer", self.source), length=length)
@@ -58,15 +58,15 @@ class ClipText(TextEncoder):
         self.length, self.dim = length, network.config.hidden_size
         self._network, self._tokenizer = network.eval().requires_grad_(False), tokenizer
 
-    def ids(self, texts: Sequence[str]) -> Tensor:
-        """(B, T) int64, filled up with 0. Case and runs of spaces are ignored; HTML entities become the characters they stand for."""
+    def token_ids(self, texts: Sequence[str]) -> Tensor:
+        """(B, T) int64, filled up with 0. Case and runs of spaces are ignored; HTML entities become the characters that they mean."""
         cleaned = [" ".join(html.unescape(html.unescape(text)).split()).lower() for text in texts]
         rows = self._tokenizer(cleaned, truncation=True, max_length=self.length)["input_ids"]
-        return torch.tensor([row + [0] * (self.length - len(row)) for row in rows])
+        return torch.tensor([row + [0] * (self.length - len(row)) for row in rows], dtype=torch.int64)
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        return self._network(input_ids=self.ids(texts).to(self._network.device)).last_hidden_state.float()
+        return self._network(input_ids=self.token_ids(texts).to(self._network.device)).last_hidden_state.float()
 
     def to(self, device: torch.device | str) -> Self:
         self._network.to(device)

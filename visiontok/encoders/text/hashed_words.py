@@ -38,7 +38,7 @@ class HashedWords(TextEncoder):
         self.length, self.dim = length, dim
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        embeddings = torch.zeros(len(texts), self.length, self.dim)
+        embeddings = torch.zeros(len(texts), self.length, self.dim, dtype=torch.float32)
         for row, text in zip(embeddings, texts, strict=True):
             for index, word in enumerate(re.findall(r"\w+", text.lower())[: self.length]):
                 row[index] = self._vector(word)
@@ -46,4 +46,4 @@ class HashedWords(TextEncoder):
 
     def _vector(self, word: str) -> Tensor:
         seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big") >> 1
-        return torch.randn(self.dim, generator=torch.Generator().manual_seed(seed))
+        return torch.randn(self.dim, dtype=torch.float32, generator=torch.Generator().manual_seed(seed))

@@ -29,7 +29,7 @@ class T5TextConfig(Config):
 
         Raises:
             HubError: if the source cannot be had.
-            ConfigError: if it has another width.
+            ConfigError: if it has another number of channels.
         """
         network = load_from_transformers("T5EncoderModel", self.source)
         encoder = T5Text(network, load_from_transformers("AutoTokenizer", self.source), length=length)

@@ -16,7 +16,7 @@ from visiontok.base.optional import import_optional
 from visiontok.evaluation.features.base import FeatureExtractor, described, load_into
 from visiontok.evaluation.features.protocol.resizes import resize_images
 from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, read_weights
-from visiontok.losses.perceptual import IMAGENET_MEAN, IMAGENET_STD
+from visiontok.losses.weight_files import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer

@@ -244,8 +244,8 @@ class GenerationRun:
             lambda start: loader.batches(start, len(source)), name="reference", start=0, parts=parts, skips=loader.report, state=state
         ):
             if loaded is not None:
-                self._real.update(loaded.facts.indices, loaded.signals)
-                self._running.update(EvaluatedBatch(loaded.facts.indices, reference=loaded.signals))
+                self._real.update(loaded.indices, loaded.signals)
+                self._running.update(EvaluatedBatch(loaded.indices, reference=loaded.signals))
             if position:
                 progress(position)
         return self._real.identity(suite.reference, source, loader.report)

@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import Field, JsonValue
 from torch import Tensor
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError, EvaluationError
 from visiontok.base.files import replacing
 from visiontok.base.noise import SampleNoise
@@ -41,7 +41,7 @@ class SamplePlan(Config):
         sampling: numbers of the sampler, such as guidance and temperature.
     """
 
-    num_samples: int = Field(gt=0)
+    num_samples: Positive
     class_order: ClassOrder = "cycle"
     seed: int = Field(default=0, ge=0)
     generator: ModelIdentity
@@ -90,7 +90,7 @@ def write_samples(
         EvaluationError: if the output was begun with another plan, or several processes are to write one file.
         ConfigError: if the classes cannot be shared as the plan says.
     """
-    num_classes = generator.config.num_classes
+    num_classes = generator.num_classes
     classes = classes_in_order(plan.num_samples, num_classes, plan.class_order, seed=plan.seed) if num_classes else None
     rank, world_size = rank_and_world_size()
     store = _ArrayStore(Path(output), plan, classes) if Path(output).suffix == ".npz" else _FolderStore(Path(output), plan, classes)
@@ -104,7 +104,7 @@ def write_samples(
         rows = missing[start : start + batch_size]
         condition = None if classes is None else torch.tensor([classes[row] for row in rows])
         count = len(rows) if classes is None else None
-        tokens = generator.generate(condition, num_samples=count, generator=SampleNoise(plan.seed, rows), sampler=sampler)
+        tokens = generator.generate(condition, num_samples=count, noise=SampleNoise(plan.seed, rows), sampler=sampler)
         store.write(rows, to_uint8(tokenizer.decode(tokens).float()).cpu())
     progress(len(share), len(share))
     store.finish()

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torchvision.models import vgg16
 
 from visiontok.base.errors import CheckpointError
-from visiontok.losses.perceptual import IMAGENET_MEAN, IMAGENET_STD
+from visiontok.losses.weight_files import IMAGENET_MEAN, IMAGENET_STD
 
 STAGES = (range(0, 4), range(5, 9), range(10, 16), range(17, 23), range(24, 30))
 """Layers of torchvision's VGG-16 between its poolings, each stage up to its last rectification."""

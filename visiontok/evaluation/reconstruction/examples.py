@@ -82,7 +82,7 @@ def show_examples(run: ReconstructionRun, result: Result, per_sample: PerSampleR
                 decoded = None if reconstructions is None else signal_image(next(iter(reconstructions)), spec)
                 if decoded is not None:
                     shown[length] = decoded
-            samples.append(Example(group, loaded.facts.keys[0], value, original, shown, found[None][0]))
+            samples.append(Example(group, loaded.keys[0], value, original, shown, found[None][0]))
     return Examples(ranking, tuple(samples))
 
 

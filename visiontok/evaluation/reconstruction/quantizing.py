@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,19 @@ from torch import Tensor
 
 from visiontok.base.errors import EvaluationError
 from visiontok.base.files import replacing
+from visiontok.core.quantized_latents import to_latents, to_tokens
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.data import ImageSource
+from visiontok.data import Source
 from visiontok.evaluation.features.protocol import to_uint8
 from visiontok.evaluation.loading import SignalLoader
 from visiontok.evaluation.metrics.code_counts import CodeCounts
+from visiontok.evaluation.metrics.entropy import plugin_entropy
 from visiontok.evaluation.metrics.fidelity import psnr
-from visiontok.evaluation.metrics.rates import entropy_bits
 from visiontok.evaluation.metrics.ssim import ssim
 from visiontok.evaluation.run_state import ProgressCallback
+from visiontok.quantizers.dimension_wise import DimensionWiseQuantizerConfig
 from visiontok.signals import ImagePreprocessing
-from visiontok.tokens import Latents, Tokens
+from visiontok.tokens import Latents
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class OperatingPoint:
 
 
 @torch.no_grad()
-def latent_rms(tokenizer: Tokenizer[Any], source: ImageSource, *, size: int, batch_size: int, progress: ProgressCallback) -> float:
+def latent_rms(tokenizer: Tokenizer[Any], source: Source, *, size: int, batch_size: int, progress: ProgressCallback) -> float:
     """Root mean square of the latents over all images, positions and dimensions: how far from zero they reach.
 
     Raises:
@@ -63,33 +65,35 @@ def latent_rms(tokenizer: Tokenizer[Any], source: ImageSource, *, size: int, bat
 @torch.no_grad()
 def evaluate_levels(
     tokenizer: Tokenizer[Any],
-    forms: Mapping[int, Tokenizer[Any]],
-    source: ImageSource,
+    source: Source,
     *,
+    levels: Sequence[int],
+    latent_range: float,
     size: int,
     batch_size: int,
     progress: ProgressCallback,
 ) -> list[OperatingPoint]:
-    """Reconstructions of a continuous tokenizer and of its quantized forms, each decoded from tokens, on the same images.
+    """Reconstructions of the continuous tokenizer and of its quantized forms, each decoded from token indices, on the same images.
 
     Args:
         tokenizer: continuous, in evaluation mode.
-        forms: number of levels -> the tokenizer with so many values per dimension of a latent.
         source: of the images.
+        levels: to be evaluated.
+        latent_range: of the latents; see `DimensionWiseQuantizerConfig`.
         size: side of the squares that images become.
         batch_size: images per call of the model.
         progress: called with the images done and their number.
 
     Returns:
-        The continuous tokenizer first, then one point for every form.
+        The continuous tokenizer first, then one point for every number of levels.
     """
-    results = {levels: _Form(form) for levels, form in forms.items()}
+    forms = [_Quantized(tokenizer, DimensionWiseQuantizerConfig(levels=count, range=latent_range)) for count in levels]
     scores = []
     for images, latents in _encoded(tokenizer, source, size, batch_size, progress):
         scores.append(_scores(images, tokenizer.decode(latents)))
-        for form in results.values():
-            form.update(images)
-    return [OperatingPoint(None, None, None, *_means(scores)), *(form.point(levels) for levels, form in results.items())]
+        for form in forms:
+            form.update(images, latents)
+    return [OperatingPoint(None, None, None, *_means(scores)), *(form.point() for form in forms)]
 
 
 def draw(points: Sequence[OperatingPoint], path: Path, *, title: str, pixels: int) -> None:
@@ -123,32 +127,30 @@ def draw(points: Sequence[OperatingPoint], path: Path, *, title: str, pixels: in
         figure.savefig(temporary, dpi=150, metadata={"Software": None})
 
 
-class _Form:
+class _Quantized:
     """One quantized form of a tokenizer, and its results."""
 
-    def __init__(self, tokenizer: Tokenizer[Any]) -> None:
-        self._tokenizer = tokenizer
-        self._counts = CodeCounts(tokenizer.layout)
-        self._bits: list[Tensor] = []
+    def __init__(self, tokenizer: Tokenizer[Any], config: DimensionWiseQuantizerConfig) -> None:
+        self._tokenizer, self._quantizer = tokenizer, config.build().to(tokenizer.device)
+        self._counts: CodeCounts | None = None
+        self._samples, self._bits = 0, 0.0
         self._scores: list[Tensor] = []
 
-    def update(self, images: Tensor) -> None:
-        tokens = self._tokenizer.encode(images)
-        assert isinstance(tokens, Tokens)
+    def update(self, images: Tensor, latents: Latents) -> None:
+        tokens = to_tokens(latents, self._quantizer)
+        self._counts = self._counts or CodeCounts(tokens.layout)
         self._counts.update(tokens)
-        self._bits.append(tokens.bits.cpu())
-        self._scores.append(_scores(images, self._tokenizer.decode(tokens)))
+        self._samples, self._bits = self._samples + len(tokens), self._bits + float(tokens.bits.sum())
+        self._scores.append(_scores(images, self._tokenizer.decode(to_latents(tokens, self._tokenizer.layout, self._quantizer))))
 
-    def point(self, levels: int) -> OperatingPoint:
-        bits = torch.cat(self._bits)
-        single = [use.counts for use in self._counts.compute() if not use.is_joint]
-        entropy = entropy_bits(single, [counts.sum() / len(bits) for counts in single])
-        return OperatingPoint(levels, float(bits.mean()), entropy, *_means(self._scores))
+    def point(self) -> OperatingPoint:
+        assert self._counts is not None
+        books = [book.counts for book in self._counts.compute() if not book.is_joint]
+        entropy = sum(plugin_entropy(counts) * float(counts.sum()) for counts in books) / self._samples
+        return OperatingPoint(self._quantizer.config.levels, self._bits / self._samples, entropy, *_means(self._scores))
 
 
-def _encoded(
-    tokenizer: Tokenizer[Any], source: ImageSource, size: int, batch_size: int, progress: ProgressCallback
-) -> Iterator[tuple[Tensor, Latents]]:
+def _encoded(tokenizer: Tokenizer[Any], source: Source, size: int, batch_size: int, progress: ProgressCallback) -> Iterator[tuple[Tensor, Latents]]:
     """The images (B, 3, size, size) as 8-bit values, and their latents."""
     done = 0
     loader = SignalLoader(source, ImagePreprocessing(size=size), batch_size=batch_size)

@@ -13,9 +13,8 @@ from visiontok.base.noise import SampleNoise
 from visiontok.core.quality import MeanAbsoluteError
 from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.data import Texts
+from visiontok.data import DataBatch, Texts
 from visiontok.evaluation.features.protocol import Protocol, to_uint8
-from visiontok.evaluation.loading import Loaded
 from visiontok.signals import SignalBatch
 from visiontok.tokens import Latents, TokenLayout, Tokens
 
@@ -46,25 +45,25 @@ class Reconstructor:
         self._tokenizer, self._name, self._protocol, self._texts = tokenizer, name, protocol, texts
         self._target = None if max_loss is None else MeanAbsoluteError(max_loss)
 
-    def __call__(self, loaded: Loaded, lengths: Sequence[int | None], *, seed: int | None) -> Reconstructed:
+    def __call__(self, loaded: DataBatch, lengths: Sequence[int | None], *, seed: int | None) -> Reconstructed:
         """Reconstruct a batch. The model sees RGB originals as they would lie in a file: in 8 bits.
 
         Raises:
             EvaluationError: if the model returns samples of another size.
             DataError: if a sample has no text.
         """
-        texts = None if self._texts is None else self._texts.of(loaded.facts)
+        texts = None if self._texts is None else self._texts.of(loaded)
         if seed is None:
             return self._reconstruct(loaded.signals, texts, lengths, draw=None)
         single = [
             self._reconstruct(loaded.signals[row : row + 1], texts and texts[row : row + 1], lengths, draw=(seed, index))
-            for row, index in enumerate(loaded.facts.indices.tolist())
+            for row, index in enumerate(loaded.indices.tolist())
         ]
         return {length: _joined([parts[length] for parts in single]) for length in lengths}
 
-    def encode(self, loaded: Loaded) -> Tokens | Latents:
+    def encode(self, loaded: DataBatch) -> Tokens | Latents:
         """All tokens, in the reproducible form, on the CPU."""
-        texts = None if self._texts is None else self._texts.of(loaded.facts)
+        texts = None if self._texts is None else self._texts.of(loaded)
         return self._encode(loaded.signals, None, texts, None).to("cpu")
 
     def layout(self, size: Sequence[int] | None) -> TokenLayout:

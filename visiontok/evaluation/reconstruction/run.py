@@ -10,10 +10,10 @@ from visiontok.base.errors import EvaluationError
 from visiontok.core.model import evaluating
 from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.data import ImageSource, Texts, open_source, texts_of
+from visiontok.data import DataBatch, Source, Texts, open_source, texts_of
 from visiontok.evaluation.features import FeatureExtractor, all_extractors, feature_width
 from visiontok.evaluation.features.protocol import PROTOCOLS
-from visiontok.evaluation.loading import Loaded, SignalLoader
+from visiontok.evaluation.loading import SignalLoader
 from visiontok.evaluation.metrics.accumulator import Accumulator, merge_across_processes
 from visiontok.evaluation.metrics.entries.frechet import check_enough_samples
 from visiontok.evaluation.metrics.metric import EvaluatedBatch, Subject
@@ -55,7 +55,7 @@ def evaluate_suite(
     tokenizer: Tokenizer[Any],
     *,
     name: str,
-    source: ImageSource | None = None,
+    source: Source | None = None,
     extractors: Sequence[FeatureExtractor] = (),
     generator: NamedGenerator | None = None,
     progress: ProgressCallback = no_progress,
@@ -85,7 +85,7 @@ class ReconstructionRun:
         tokenizer: Tokenizer[Any],
         *,
         name: str,
-        source: ImageSource | None = None,
+        source: Source | None = None,
         extractors: Sequence[FeatureExtractor] = (),
         generator: NamedGenerator | None = None,
         num_workers: int = 0,
@@ -209,7 +209,7 @@ class ReconstructionRun:
         )
         return result, per_sample
 
-    def reconstruct(self, loaded: Loaded, lengths: Sequence[int | None] = (None,)) -> Reconstructed:
+    def reconstruct(self, loaded: DataBatch, lengths: Sequence[int | None] = (None,)) -> Reconstructed:
         """Each number of tokens (None for all) of samples from `loader`, and what they decode to; with the first of several seeds.
 
         Raises:
@@ -217,7 +217,7 @@ class ReconstructionRun:
         """
         return self._reconstructor(loaded, lengths, seed=self._seeds[0])
 
-    def _selected(self, source: ImageSource, size: Sequence[int] | None, count: int | None) -> ImageSource:
+    def _selected(self, source: Source, size: Sequence[int] | None, count: int | None) -> Source:
         """What of a source the suite evaluates."""
         if self._protocol is not None and size is not None:
             source = Cropped(source, self._protocol, size[-1])
@@ -250,8 +250,7 @@ class ReconstructionRun:
             lambda position: loader.batches(position, stop), name="training", start=start, parts=parts, skips=loader.report, state=state
         ):
             if loaded is not None:
-                facts = loaded.facts
-                running[0].update_training(EvaluatedBatch(facts.indices, loaded.signals, None, self._reconstructor.encode(loaded), facts.labels))
+                running[0].update_training(EvaluatedBatch(loaded.indices, loaded.signals, None, self._reconstructor.encode(loaded), loaded.labels))
         for other in running[1:]:
             for name, part in other.training_accumulators.items():
                 part.load_state(parts[name].state())
@@ -279,14 +278,13 @@ class ReconstructionRun:
                 progress(self._fingerprint.count, stop - start)
 
     def _reconstructed(
-        self, loaded: Generator[tuple[int, Loaded], None, None]
+        self, loaded: Generator[tuple[int, DataBatch], None, None]
     ) -> Generator[tuple[int, Mapping[Setting, EvaluatedBatch]], None, None]:
         """Position behind a batch, and what became of it at every setting."""
         try:
             for position, item in loaded:
                 batches: dict[Setting, EvaluatedBatch] = {}
-                facts = item.facts
-                original = EvaluatedBatch(facts.indices, item.signals, labels=facts.labels, objects=facts.objects, texts=facts.captions)
+                original = EvaluatedBatch(item.indices, item.signals, labels=item.labels, objects=item.objects, texts=item.captions)
                 for seed in self._seeds:
                     for length, (tokens, samples) in self._reconstructor(item, self._lengths, seed=seed).items():
                         batches[seed, length] = original.reconstructed(tokens, samples)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.data import DataConfig, TextsConfig
 from visiontok.evaluation.features import EXTRACTORS, Classifier
 from visiontok.evaluation.features.protocol import PROTOCOLS
@@ -15,7 +15,6 @@ from visiontok.evaluation.metrics.perturbation_grid import PerturbationGrid
 from visiontok.evaluation.metrics.probes import ProbeConfig
 from visiontok.evaluation.metrics.registry import check_names, needs_extractors
 
-Positive = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0)]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from visiontok.base.errors import UnknownNameError
 from visiontok.core.model import Model, weights_sha256
-from visiontok.data import DataConfig, ImageSource, SkipReport
+from visiontok.data import DataConfig, SkipReport, Source
 from visiontok.evaluation.metrics.accumulator import merge_across_processes
 from visiontok.evaluation.metrics.per_sample import PerSample
 from visiontok.evaluation.results.result import DataIdentity, ModelIdentity, Run
@@ -66,7 +66,7 @@ class Fingerprint:
         """(N,) int64, rising."""
         return self.table.compute()["indices"]
 
-    def identity(self, config: DataConfig, source: ImageSource, report: SkipReport) -> DataIdentity:
+    def identity(self, config: DataConfig, source: Source, report: SkipReport) -> DataIdentity:
         """Over all processes, whose tables are merged here.
 
         Raises:

@@ -6,6 +6,7 @@ from visiontok.generators.decoding.categorical import sample_categorical
 from visiontok.generators.decoding.filters import Filter, Temperature, TopK, TopP
 from visiontok.generators.decoding.guidance import ConstantGuidance, Guidance, LinearGuidance, PowerCosineGuidance, guide
 from visiontok.generators.decoding.iterative import IterativeSampler, IterativeSampling
+from visiontok.generators.decoding.latents import LatentSampler, LatentSampling
 from visiontok.generators.decoding.next_token import NextTokenSampler, NextTokenSampling
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "Guidance",
     "IterativeSampler",
     "IterativeSampling",
+    "LatentSampler",
+    "LatentSampling",
     "LinearGuidance",
     "NextTokenSampler",
     "NextTokenSampling",

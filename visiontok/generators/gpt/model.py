@@ -1,109 +1,129 @@
-"""`gpt`: a causal Llama-style transformer over the ids of any layout, conditioned on a class.
+"""`gpt`: a causal Llama-style transformer over the tokens or latents of any layout, conditioned on anything.
 
-The sequence is [class | id_0 ... id_{L-1}], the ids in the layout's visiting order; position k predicts id_k. The model is that of LlamaGen
-(arXiv 2406.06525), except that a layout may hold several codebooks and that positions may be learned.
+The sequence is [condition | t_0 ... t_{L-1}], the tokens in the layout's generation order; the element before t_k predicts it. The model is that of
+LlamaGen (arXiv 2406.06525), except that a layout may hold several codebooks or continuous latents, may vary in extent, and that positions may be
+learned.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from visiontok.base.config import Positive
 from visiontok.base.errors import TokenError
+from visiontok.base.finite import check_finite
+from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.generators.base import Generator, GeneratorConfig
-from visiontok.generators.decoding import NextTokenSampler, NextTokenSampling, NoiseLike, as_noise, guide
+from visiontok.generators.condition import Condition, ConditionLike, needs_dropout
+from visiontok.generators.decoding import LatentSampler, LatentSampling, NextTokenSampler, NextTokenSampling, guide
+from visiontok.generators.gpt.session import GPTSession
+from visiontok.generators.heads import CategoricalHead, FlowHead, FlowHeadConfig
+from visiontok.generators.orders import Visits, batch_visits, visits_of
 from visiontok.layers.kv_cache import KVCache
 from visiontok.layers.llama import LlamaBlock, swiglu_dim
 from visiontok.layers.norms import RMSNorm
-from visiontok.layers.rope import grid_positions, rope_table
-from visiontok.tokens import TokenLayout, Tokens, TokenStream
+from visiontok.layers.rope import rope_table
+from visiontok.tokens import Latents, TokenLayout, Tokens
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
-Size = Annotated[int, Field(gt=0)]
 
 
 class GPTConfig(GeneratorConfig):
     """Configuration of `GPT`.
 
     Attributes:
-        dim: model dimension D.
+        dim: width D.
         depth: number of blocks.
         num_heads: attention heads.
-        num_kv_heads: key-value heads; None for as many as `num_heads`.
+        num_kv_heads: key-value heads; None for as many as heads.
         multiple_of: the feed-forward width is 8 D / 3 rounded up to a multiple of this.
         norm_eps: of every RMSNorm.
-        positions: `rope` turns queries and keys by the position of their id within its segment, over as many axes as the segments have (the
-            class has a row of zeros, as in LlamaGen); `learned` adds one learned row per place in the sequence.
+        positions: `rope` turns queries and keys by the position of their token within its segment, over as many axes as the segments have (the
+            condition has rows of zeros, as in LlamaGen); `learned` adds one learned row per element of the sequence.
         rope_base: of the rotary frequencies.
-        class_dropout: probability of training without the class.
         token_dropout, residual_dropout, ffn_dropout, attention_dropout: of the embedded sequence, after the attention, after the
             feed-forward part, of the attention probabilities.
+        flow_head: for continuous layouts, the head that samples latents.
     """
 
-    dim: Size
-    depth: Size
-    num_heads: Size
-    num_kv_heads: Size | None = None
-    multiple_of: Size = 256
+    dim: Positive
+    depth: Positive
+    num_heads: Positive
+    num_kv_heads: Positive | None = None
+    multiple_of: Positive = 256
     norm_eps: Annotated[float, Field(gt=0)] = 1e-5
     positions: Literal["rope", "learned"] = "rope"
     rope_base: Annotated[float, Field(gt=1)] = 10000.0
-    class_dropout: Probability = 0.1
     token_dropout: Probability = 0.1
     residual_dropout: Probability = 0.1
     ffn_dropout: Probability = 0.1
     attention_dropout: Probability = 0.0
-    sampling: NextTokenSampling = NextTokenSampling()
+    flow_head: FlowHeadConfig = FlowHeadConfig()
+    sampling: Annotated[NextTokenSampling | LatentSampling, Field(discriminator="type")] = NextTokenSampling()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_sampling(cls, values: Any) -> Any:
+        """Sampling of the kind that the layout needs, where its type is left out."""
+        if not isinstance(values, Mapping) or "layout" not in values:
+            return values
+        layout, sampling = values["layout"], values.get("sampling", {})
+        segments = layout.segments if isinstance(layout, TokenLayout) else layout.get("segments", ())
+        continuous = any((s.channels if not isinstance(s, Mapping) else s.get("channels")) is not None for s in segments)
+        if isinstance(sampling, Mapping) and "type" not in sampling:
+            return {**values, "sampling": {"type": "latents" if continuous else "next-token", **sampling}}
+        return values
 
     @model_validator(mode="after")
     def _check_sizes(self) -> GPTConfig:
         if self.dim % self.num_heads:
-            raise ValueError(f"num_heads {self.num_heads} does not divide dim {self.dim}")
+            raise ValueError(f"num_heads {self.num_heads} must divide dim {self.dim}")
         if self.num_heads % (self.num_kv_heads or 1):
-            raise ValueError(f"num_kv_heads {self.num_kv_heads} does not divide num_heads {self.num_heads}")
-        if self.layout.ragged:
-            raise ValueError("the layout is ragged: which places a sample holds is not modelled by gpt")
+            raise ValueError(f"num_kv_heads {self.num_kv_heads} must divide num_heads {self.num_heads}")
+        if self.layout.is_continuous != isinstance(self.sampling, LatentSampling):
+            raise ValueError(
+                f"sampling of type {self.sampling.type!r} does not fit a {'continuous' if self.layout.is_continuous else 'discrete'} layout"
+            )
         if self.positions == "rope":
             axes = {len(segment.shape) for segment in self.layout.segments}
             if len(axes) > 1:
                 raise ValueError(f"segments with {sorted(axes)} axes have no common rotary positions; use positions 'learned'")
             if self.dim // self.num_heads % (2 * max(axes)):
-                raise ValueError(f"rotary positions over {max(axes)} axes need a head width that is a multiple of {2 * max(axes)}")
+                raise ValueError(f"rotary positions over {max(axes)} axes need a head dim that is a multiple of {2 * max(axes)}")
         return self
 
 
 class GPT(Generator[GPTConfig]):
-    """Class-conditional (or unconditional) next-id transformer with key-value cache and classifier-free guidance."""
+    """Next-token (or next-latent) transformer with key-value cache and classifier-free guidance."""
 
     config_class = GPTConfig
-    places: Tensor  # (L,) the storage place that every step visits
-    offsets: Tensor  # (L,) the first row of every step's codebook in the embedding table and the head
-    positions: Tensor  # (L, A) where every step's id lies within its segment, for rotary positions
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__(config)
-        layout = config.layout
-        stream = TokenStream(layout, specials=())
-        places = torch.from_numpy(layout.generation_order)
-        self.register_buffer("places", places, persistent=False)
-        self.register_buffer("offsets", stream.offsets[places], persistent=False)
-        first_rows, sizes = self.offsets.tolist(), layout.vocab_sizes[places.numpy()].tolist()
-        self._rows = [slice(first, first + size) for first, size in zip(first_rows, sizes, strict=True)]  # of the head, for every step
-        self._steps = [[step for step, other in enumerate(first_rows) if other == first] for first in dict.fromkeys(first_rows)]  # per codebook
-        self.cls_embedding = nn.Embedding(config.num_classes + 1, config.dim)  # the last row stands for no class
-        self.tok_embeddings = nn.Embedding(stream.vocab_size, config.dim)
-        self.tok_dropout = nn.Dropout(config.token_dropout)
-        self.layers = nn.ModuleList(
+        layout, dim = config.layout, config.dim
+        self.condition = config.condition.build(dim)
+        self.token_embedding: nn.Embedding | nn.Linear
+        self.head: CategoricalHead | FlowHead
+        if layout.is_continuous:
+            channels = layout.segments[0].channels or 0
+            self.token_embedding = nn.Linear(channels, dim)
+            self.head = FlowHead(config.flow_head, dim=dim, channels=channels)
+        else:
+            self.token_embedding = nn.Embedding(layout.num_codes, dim)
+            self.head = CategoricalHead(dim, layout.num_codes)
+        self.dropout = nn.Dropout(config.token_dropout)
+        self.blocks = nn.ModuleList(
             LlamaBlock(
-                config.dim,
+                dim,
                 config.num_heads,
                 num_kv_heads=config.num_kv_heads,
-                hidden_dim=swiglu_dim(config.dim, config.multiple_of),
+                hidden_dim=swiglu_dim(dim, config.multiple_of),
                 norm_eps=config.norm_eps,
                 attention_dropout=config.attention_dropout,
                 residual_dropout=config.residual_dropout,
@@ -111,141 +131,212 @@ class GPT(Generator[GPTConfig]):
             )
             for _ in range(config.depth)
         )
-        self.norm = RMSNorm(config.dim, eps=config.norm_eps)
-        self.output = nn.Linear(config.dim, stream.vocab_size, bias=False)
-        self.position_embedding = None
+        self.norm = RMSNorm(dim, eps=config.norm_eps)
+        self.position_embedding: nn.Parameter | None = None
         if config.positions == "learned":
-            self.position_embedding = nn.Parameter(torch.empty(layout.length, config.dim))
-        else:
-            self.register_buffer("positions", _positions(layout)[places], persistent=False)
-        self.reset_parameters()
+            self.position_embedding = nn.Parameter(torch.empty(self.condition.length - 1 + layout.length, dim))
+        self._reset_parameters()
 
-    def reset_parameters(self) -> None:
-        """Normal with deviation 0.02; the output head is zero, so that an untrained model gives every id the same probability."""
+    def _reset_parameters(self) -> None:
+        """Normal with deviation 0.02; the head keeps its own start, from which an untrained model gives every code the same probability."""
+        of_head = set(self.head.modules())
         for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
+            if isinstance(module, nn.Linear | nn.Embedding) and module not in of_head:
                 nn.init.normal_(module.weight, std=0.02)
-        nn.init.zeros_(self.output.weight)
         if self.position_embedding is not None:
             nn.init.normal_(self.position_embedding, std=0.02)
 
-    def loss(self, tokens: Tokens, condition: Tensor | None = None, *, generator: NoiseLike = None) -> dict[str, Tensor]:
-        """Mean cross-entropy over the ids that the batch holds, in nats. In training mode classes are dropped by one uniform draw (B,).
+    # Training.
+
+    def loss(self, tokens: Tokens | Latents, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None) -> dict[str, Tensor]:
+        """Mean over what the batch holds: of the cross-entropy in nats, or of the flow's squared error.
+
+        Draws: in training mode a uniform one (B,) that hides conditions; for latents then the times (B,) of the flow and normal noise (B, T, C).
 
         Returns:
-            "loss", and "bits_per_token", which is the same in bits.
+            "loss", and for tokens "bits_per_token", which is the same in bits.
         """
-        classes = self.training_classes(tokens, condition)
-        if self.training:
-            classes = self.drop_classes(classes, self.config.class_dropout, as_noise(generator, self.device))
-        loss = self._token_nll(tokens, classes).sum() / tokens.mask.sum()
-        return {"loss": loss, "bits_per_token": loss.detach() / math.log(2)}
+        tokens, found = self.training_batch(tokens, condition)
+        source = as_noise(noise, self.device)
+        dropped = self.dropped(len(tokens), source) if self.training else torch.zeros(len(tokens), dtype=torch.bool, device=self.device)
+        if isinstance(tokens, Tokens):
+            loss = self._nll(tokens, found, dropped).sum() / tokens.mask.sum()
+            return {"loss": loss, "bits_per_token": loss.detach() / math.log(2)}
+        assert isinstance(self.head, FlowHead)
+        hidden, values, visits = self._predictions(tokens, found, dropped)
+        # One time per sample and position, spread over the sequence from the sample's draw, so that a batch needs no more draws than samples.
+        steps = torch.arange(values.shape[1], device=self.device) / values.shape[1]
+        times = (self.config.flow_head.times.draw(len(values), source).to(self.device)[:, None] + steps) % 1
+        drawn = source.normal(*values.shape).to(values)
+        errors = self.head.loss(hidden[visits.held], values[visits.held], drawn[visits.held], times[visits.held])
+        return {"loss": errors.mean()}
 
-    def nll(self, tokens: Tokens, condition: Tensor | None = None) -> Tensor:
+    def nll(self, tokens: Tokens, condition: ConditionLike = None) -> Tensor:
         """(B,) float32: minus the log-probability of every sample in nats; divide by ln 2 for the bits that an ideal coder would need."""
-        return self._token_nll(tokens, self.training_classes(tokens, condition)).sum(dim=1)
+        checked, found = self.training_batch(tokens, condition)
+        assert isinstance(checked, Tokens)
+        return self._nll(checked, found, torch.zeros(len(checked), dtype=torch.bool, device=self.device)).sum(dim=1)
+
+    def _nll(self, tokens: Tokens, condition: Condition, dropped: Tensor) -> Tensor:
+        """(B, T) float32 in generation order; 0 beyond a sample's length."""
+        assert isinstance(self.head, CategoricalHead)
+        hidden, indices, visits = self._predictions(tokens, condition, dropped)
+        return self.head.nll(hidden, indices, visits.first, visits.sizes, visits.held)
+
+    def _predictions(self, tokens: Tokens | Latents, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor, Visits]:
+        """What predicts every token (B, T, D); the tokens in generation order (B, T) or (B, T, C), 0 where there is none; and the steps."""
+        self._check_length(tokens.layout.length)
+        visits = batch_visits(tokens)
+        index = visits.positions if isinstance(tokens, Tokens) else visits.positions[..., None].expand(-1, -1, tokens.data.shape[2])
+        data = tokens.data.gather(1, index)
+        data = data.masked_fill(~visits.held, 0) if isinstance(tokens, Tokens) else data.masked_fill(~visits.held[..., None], 0)
+        prefix, mask = self.condition(condition, dropped)
+        tail = self.embed(data[:, :-1], visits.first[:, :-1])
+        hidden = self.transform(torch.cat([prefix, tail.to(prefix.dtype)], dim=1), visits.coordinates[:, :-1], prefix_mask=mask)
+        return hidden[:, self.condition.length - 1 :], data, visits
+
+    # Generation.
+
+    @torch.no_grad()
+    def session(
+        self, condition: ConditionLike = None, *, num_samples: int | None = None, layout: TokenLayout | None = None, guided: bool = False
+    ) -> GPTSession:
+        """Reads tokens step by step; see `GPTSession`.
+
+        Args:
+            condition: of every sample.
+            num_samples: how many, where no condition is given.
+            layout: of the samples, where the generator's is variable; None for the generator's own.
+            guided: read every sample a second time without its condition.
+
+        Raises:
+            ConditionError: if the condition does not fit.
+            ConfigError: if a model that never saw samples without a condition is to do so.
+            TokenError: if the layout does not fit.
+        """
+        found, count = self.checked_condition(condition, samples=num_samples)
+        own = self._own_layout(layout)
+        if guided or found.kind == "none":
+            needs_dropout(self.config.condition)
+        return GPTSession(self, found, count, own, guided=guided)
 
     @torch.no_grad()
     def generate(
         self,
-        condition: Tensor | None = None,
+        condition: ConditionLike = None,
         *,
         num_samples: int | None = None,
-        generator: NoiseLike = None,
-        sampler: NextTokenSampler | None = None,
+        noise: NoiseLike = None,
+        sampler: NextTokenSampler | LatentSampler | None = None,
         num_tokens: int | None = None,
-        use_cache: bool = True,
-    ) -> Tokens:
-        """Sample tokens id by id: one sample per entry of `condition` (B,), or `num_samples` without a condition.
+        layout: TokenLayout | None = None,
+    ) -> Tokens | Latents:
+        """Sample token by token: one sample per entry of the condition, or `num_samples` without one.
 
         Args:
-            condition: (B,) int64 classes.
+            condition: of every sample; (B,) int64 classes may stand for themselves.
             num_samples: how many, where no condition is given.
-            generator: source of the random draws, one exponential draw (B, V) per step.
+            noise: source of the random draws, one exponential draw (B, V) per token, or a normal one (B, C) per latent.
             sampler: guidance and filters; None for the configuration's.
-            num_tokens: stop after this many ids, where prefixes of the layout decode; None for all.
-            use_cache: keep keys and values instead of reading the whole sequence again at every step; the ids are the same.
+            num_tokens: stop after so many, where such prefixes of the layout decode; None for all.
+            layout: of the samples, where the generator's is variable: `generator.layout.at(extents)`; None for the generator's own.
+
+        Raises:
+            ConditionError, ConfigError, TokenError: see `session`; if the layout has no such prefix.
         """
-        classes = self.condition_classes(condition, num_samples=num_samples)
         sampler = self.sampler() if sampler is None else sampler
-        noise = as_noise(generator, self.device)
-        length = self._checked_length(num_tokens)
-        scales = [sampler.guidance(step, self.layout.length) for step in range(length)]
-        guided = any(scale != 1 for scale in scales)
-        streams = torch.cat([classes, torch.full_like(classes, self.config.num_classes)]) if guided else classes
-        caches = self._caches(len(streams), length) if use_cache else None
-        ids = classes.new_empty(len(classes), length)
+        own = self._own_layout(layout)
+        length = self._checked_length(own, num_tokens)
+        scales = [sampler.guidance(step, own.length) for step in range(length)]
+        session = self.session(condition, num_samples=num_samples, layout=own, guided=any(scale != 1 for scale in scales))
+        source, visits = as_noise(noise, self.device), visits_of(own)
+        channels = own.segments[0].channels
+        shape = (session.samples, own.length) if channels is None else (session.samples, own.length, channels)
+        data = torch.zeros(shape, dtype=torch.int64 if channels is None else self.dtype, device=self.device)
+        hidden = session.prefill()
         for step, scale in enumerate(scales):
-            known = ids[:, :step]
-            hidden = self._hidden(streams, torch.cat([known, known]) if guided else known, caches=caches)[:, -1]
-            logits = self._logits(hidden, self._rows[step])
-            if guided:
-                conditional, unconditional = logits.chunk(2)
-                logits = guide(conditional, unconditional, scale)
-            ids[:, step] = sampler(logits, noise)
-        indices = torch.empty_like(ids)
-        indices[:, self.places[:length]] = ids
-        return Tokens(indices, self.layout)
+            conditional, unconditional = hidden if scale != 1 else (hidden[0], None)
+            if isinstance(self.head, FlowHead):
+                assert isinstance(sampler, LatentSampler)
+                drawn = self.head.sample(conditional, unconditional, source, steps=sampler.steps, guidance=scale, temperature=sampler.temperature)
+                check_finite(drawn, stage=f"the latents of generation step {step}")
+            else:
+                assert isinstance(sampler, NextTokenSampler)
+                first, size = int(visits.first[step]), int(visits.sizes[step])
+                logits = self.head.logits(conditional, first, size)
+                if unconditional is not None:
+                    logits = guide(logits, self.head.logits(unconditional, first, size), scale)
+                drawn = sampler(logits, source, codebook=session.codebook(step), step=step)
+            data[:, int(visits.positions[step])] = drawn
+            if step + 1 < length:
+                hidden = session.step(drawn)
+        return Tokens(data[:, :length], own) if channels is None else Latents(data[:, :length].float(), own)
 
-    def _token_nll(self, tokens: Tokens, classes: Tensor) -> Tensor:
-        """(B, T) float32: minus the log-probability of every id, in visiting order; 0 beyond a sample's length."""
-        if self.layout.order != "raster" and not tokens.is_full:
-            raise TokenError("samples that hold only some ids cannot be modelled where the layout has a visiting order of its own")
-        length = tokens.indices.shape[1]
-        held = tokens.mask.to(self.device)
-        ids = tokens.indices.to(self.device)[:, self.places[:length]].clamp_min(0)
-        hidden = self._hidden(classes, ids[:, :-1])
-        nll = hidden.new_zeros(ids.shape, dtype=torch.float32)
-        for all_steps in self._steps:
-            steps = [step for step in all_steps if step < length]
-            if steps:
-                logits = self._logits(hidden[:, steps], self._rows[steps[0]])
-                nll[:, steps] = F.cross_entropy(logits.transpose(1, 2), ids[:, steps], reduction="none")
-        return nll * held
+    # The network.
 
-    def _hidden(self, classes: Tensor, ids: Tensor, *, caches: list[KVCache] | None = None) -> Tensor:
-        """(B, T, D): what the head reads at every place of [class | ids], or only at those that the caches do not hold yet."""
-        start, end = caches[0].length if caches else 0, ids.shape[1] + 1
-        first = max(start - 1, 0)
-        x = self.tok_embeddings(ids[:, first:] + self.offsets[first : end - 1])
-        if start == 0:
-            x = torch.cat([self.cls_embedding(classes)[:, None], x], dim=1)
-        x = self.tok_dropout(x)
+    def embed(self, data: Tensor, first: Tensor) -> Tensor:
+        """Tokens (B, T) of codebooks that begin at rows `first`, or latents (B, T, C) -> (B, T, D)."""
+        return self.token_embedding(data + first if isinstance(self.token_embedding, nn.Embedding) else data.to(self.dtype))
+
+    def transform(self, x: Tensor, coordinates: Tensor, *, prefix_mask: Tensor | None = None, caches: list[KVCache] | None = None) -> Tensor:
+        """Embedded elements (B, T, D) of the sequence, at their start or after those in the caches -> what the head reads (B, T, D).
+
+        Args:
+            x: embedded elements.
+            coordinates: (B or 1, S, A) of all tokens up to the last of these, without the condition.
+            prefix_mask: (B, N) bool, False where the condition is padding.
+            caches: one per block; the new elements are added.
+        """
+        start = caches[0].length if caches else 0
+        end, prefix = start + x.shape[1], self.condition.length
+        x = self.dropout(x)
         rope = None
         if self.position_embedding is not None:
             x = x + self.position_embedding[start:end]
         else:
-            head_dim = self.config.dim // self.config.num_heads
-            rope = rope_table(self.positions, head_dim, base=self.config.rope_base, zero_rows=1)[start:end]
+            rope = self._rope(coordinates[:, : max(end - prefix, 0)])[:, :, start:end]
         mask = None
         if end - start > 1:
             mask = torch.ones(end, end, dtype=torch.bool, device=x.device).tril()[None, None, start:]
-        for number, layer in enumerate(self.layers):
-            x = layer(x, rope=rope, mask=mask, cache=caches[number] if caches else None)
+        if prefix_mask is not None:
+            seen = nn.functional.pad(prefix_mask, (0, end - prefix), value=True)[:, None, None]
+            itself = torch.eye(end, dtype=torch.bool, device=x.device)[None, None, start:]  # a padded element looks at something, at least
+            mask = (seen | itself) if mask is None else mask & (seen | itself)
+        for number, block in enumerate(self.blocks):
+            x = block(x, rope=rope, mask=mask, cache=caches[number] if caches else None)
         return self.norm(x)
 
-    def _logits(self, hidden: Tensor, rows: slice) -> Tensor:
-        """Logits (..., V) float32 over the ids of the codebook that has these rows of the head."""
-        return F.linear(hidden, self.output.weight[rows]).float()
+    def _rope(self, coordinates: Tensor) -> Tensor:
+        """(B or 1, 1, N + S, head_dim / 2, 2): rows of zeros for the condition, then those of the tokens."""
+        head_dim = self.config.dim // self.config.num_heads
+        samples, steps, axes = coordinates.shape
+        rows = rope_table(coordinates.reshape(samples * steps, axes), head_dim, base=self.config.rope_base).unflatten(0, (samples, steps))
+        zeros = rows.new_zeros(samples, self.condition.length, *rows.shape[2:])
+        return torch.cat([zeros, rows], dim=1)[:, None]
 
-    def _caches(self, batch: int, length: int) -> list[KVCache]:
-        config, weight = self.config, self.tok_embeddings.weight
+    def new_caches(self, batch: int, length: int) -> list[KVCache]:
+        """Empty caches for so many sequences of so many elements."""
+        config, weight = self.config, self.norm.weight
         heads, head_dim = config.num_kv_heads or config.num_heads, config.dim // config.num_heads
-        return [KVCache(batch, heads, length, head_dim, device=weight.device, dtype=weight.dtype) for _ in self.layers]
+        return [KVCache(batch, heads, length, head_dim, device=weight.device, dtype=weight.dtype) for _ in self.blocks]
 
-    def _checked_length(self, num_tokens: int | None) -> int:
-        length = self.layout.length
-        if num_tokens is None or num_tokens == length:
-            return length
-        if not self.layout.allows_prefix(num_tokens) or self.layout.order != "raster":
-            reason = "has a generation order of its own" if self.layout.allows_prefix(num_tokens) else "has no such prefix that decodes"
-            raise TokenError(f"num_tokens = {num_tokens}: the layout {reason}, so all {length} ids must be sampled")
-        if not 1 <= num_tokens < length:
-            raise TokenError(f"num_tokens = {num_tokens} is outside [1, {length}]")
+    def _own_layout(self, layout: TokenLayout | None) -> TokenLayout:
+        if layout is None:
+            return self.layout
+        if not self.layout.accepts(layout) or layout.num_levels != self.layout.num_levels:
+            raise TokenError(f"this generator was trained on {self.layout}; it cannot sample {layout}")
+        self._check_length(layout.length)
+        return layout
+
+    def _check_length(self, length: int) -> None:
+        if self.position_embedding is not None and length > self.layout.length:
+            raise TokenError(f"samples of {length} tokens are longer than the {self.layout.length} that this generator has learned positions for")
+
+    def _checked_length(self, layout: TokenLayout, num_tokens: int | None) -> int:
+        if num_tokens is None or num_tokens == layout.length:
+            return layout.length
+        if layout.order != "raster":
+            raise TokenError(f"num_tokens = {num_tokens}: the layout has the generation order {layout.order!r}, so all {layout.length} are sampled")
+        if not layout.allows_prefix(num_tokens):
+            raise TokenError(f"num_tokens = {num_tokens}: of {layout.length} tokens such a prefix does not decode (prefixes: {layout.prefixes})")
         return num_tokens
-
-
-def _positions(layout: TokenLayout) -> Tensor:
-    """(L, A): the position of every storage place within its segment; the codebooks of a position share it."""
-    parts = [grid_positions(segment.shape).repeat_interleave(segment.codebooks, dim=0) for segment in layout.segments]
-    return torch.cat(parts)

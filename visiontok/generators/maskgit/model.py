@@ -1,7 +1,7 @@
-"""`maskgit`: a bidirectional transformer that fills in masked ids (MaskGIT, arXiv 2202.04200), as TiTok uses it (arXiv 2406.07550).
+"""`maskgit`: a bidirectional transformer that fills in masked tokens (MaskGIT, arXiv 2202.04200), as TiTok uses it (arXiv 2406.07550).
 
-Ids of the network's own table, V being the codebook size and n the number of classes: 0 .. V - 1 codes, V the mask, V + 1 .. V + n the
-classes, V + n + 1 no class. The sequence is [class | L ids].
+Rows of the network's own table, V being the codebook size and n the number of classes: 0 .. V - 1 codes, V the mask, V + 1 .. V + n the
+classes, V + n + 1 no class. The sequence is [class | L tokens].
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.base.errors import ConfigError, TokenError
-from visiontok.core.keymap import KeyMap
+from visiontok.base.errors import TokenError
+from visiontok.base.noise import Noise, NoiseLike, as_noise
 from visiontok.generators.base import Generator, GeneratorConfig
-from visiontok.generators.decoding import IterativeSampler, IterativeSampling, Noise, NoiseLike, as_noise, guide
+from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, NoCondition, needs_dropout
+from visiontok.generators.decoding import IterativeSampler, IterativeSampling, guide
 from visiontok.generators.maskgit.backbones import BertConfig, UViTConfig
-from visiontok.tokens import Tokens
+from visiontok.generators.maskgit.reference import CONFIG_KEYS, KEY_MAP, read_config
+from visiontok.tokens import Latents, Tokens
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -30,13 +32,11 @@ class MaskGITConfig(GeneratorConfig):
 
     Attributes:
         backbone: the network and its sizes.
-        class_dropout: probability of training without the class.
         label_smoothing: of the cross-entropy.
-        unmasked_weight: weight of the places that were not masked, in the loss; masked ones weigh 1.
+        unmasked_weight: weight of the positions that were not masked, in the loss; masked ones weigh 1.
     """
 
     backbone: Annotated[BertConfig | UViTConfig, Field(discriminator="type")]
-    class_dropout: Share = 0.1
     label_smoothing: Share = 0.1
     unmasked_weight: Annotated[float, Field(ge=0)] = 0.1
     sampling: IterativeSampling = IterativeSampling()
@@ -44,49 +44,25 @@ class MaskGITConfig(GeneratorConfig):
     @model_validator(mode="after")
     def _check_codebook(self) -> MaskGITConfig:
         if len(self.layout.segments) > 1 or self.layout.segments[0].codebooks > 1:
-            raise ValueError("maskgit ranks all ids of a sample against each other, so it needs a layout of one segment with one codebook")
-        if self.layout.ragged:
-            raise ValueError("the layout is ragged: which places a sample holds is not modelled by maskgit")
+            raise ValueError("maskgit ranks all tokens of a sample against each other, so it needs a layout of one segment with one codebook")
+        if self.layout.ragged or self.layout.is_variable or self.layout.is_continuous:
+            raise ValueError("maskgit fills in all tokens of a fixed number: the layout is ragged, variable or continuous")
+        if not isinstance(self.condition, NoCondition | ClassCondition):
+            raise ValueError(f"maskgit has a class token; it cannot be conditioned on {self.condition.type}")
         return self
 
 
 class MaskGIT(Generator[MaskGITConfig]):
-    """Class-conditional (or unconditional) masked-id transformer with iterative decoding."""
+    """Class-conditional (or unconditional) masked-token transformer with iterative decoding."""
 
     config_class = MaskGITConfig
-    reference_keys = KeyMap(
-        {
-            "model.embeddings.word_embeddings.weight": "backbone.embeddings.weight",
-            "model.embeddings.position_embeddings.weight": "backbone.pos_embed",
-            "model.embeddings.token_type_embeddings.weight": "backbone.token_type_embed",
-            "model.embeddings.LayerNorm.{*}": "backbone.norm.{*}",
-            "model.embeddings.position_ids": None,  # a constant that older versions stored
-            "model.encoder.layer.{}.attention.self.{}.{*}": "backbone.blocks.{}.attn.{}.{*}",
-            "model.encoder.layer.{}.attention.output.dense.{*}": "backbone.blocks.{}.attn.proj.{*}",
-            "model.encoder.layer.{}.attention.output.LayerNorm.{*}": "backbone.blocks.{}.norm1.{*}",
-            "model.encoder.layer.{}.intermediate.dense.{*}": "backbone.blocks.{}.mlp.fc1.{*}",
-            "model.encoder.layer.{}.output.dense.{*}": "backbone.blocks.{}.mlp.fc2.{*}",
-            "model.encoder.layer.{}.output.LayerNorm.{*}": "backbone.blocks.{}.norm2.{*}",
-            "model.lm_head.{*}": "lm_head.{*}",
-            "embeddings.weight": "backbone.embeddings.weight",
-            "pos_embed": "backbone.pos_embed",
-            "in_blocks.{*}": "backbone.in_blocks.{*}",
-            "mid_block.{*}": "backbone.mid_block.{*}",
-            "out_blocks.{}.skip_linear.{*}": "backbone.skip_linears.{}.{*}",
-            "out_blocks.{*}": "backbone.out_blocks.{*}",
-            "norm.{*}": "backbone.norm.{*}",
-            "lm_head.{*}": "lm_head.{*}",
-        },
-        joined={
-            "backbone.blocks.{}.attn.qkv.{*}": tuple(f"backbone.blocks.{{}}.attn.{part}.{{*}}" for part in ("query", "key", "value")),
-        },
-    )
+    reference_keys = KEY_MAP
 
     def __init__(self, config: MaskGITConfig) -> None:
         super().__init__(config)
         self.vocab_size = config.layout.segments[0].vocab_sizes[0]
         self.mask_id = self.vocab_size
-        self.backbone = config.backbone.build(self.vocab_size + config.num_classes + 2, config.layout.length + 1)
+        self.backbone = config.backbone.build(self.vocab_size + self.num_classes + 2, config.layout.length + 1)
         self.lm_head = nn.Linear(config.backbone.dim, self.vocab_size)
         self.reset_parameters()
 
@@ -99,7 +75,7 @@ class MaskGIT(Generator[MaskGITConfig]):
                 nn.init.zeros_(parameter)
 
     def logits(self, ids: Tensor, classes: Tensor) -> Tensor:
-        """(B, L, V) float32 for every place.
+        """(B, L, V) float32 for every position.
 
         Args:
             ids: (B, L) int64 codes, or `mask_id`.
@@ -112,15 +88,15 @@ class MaskGIT(Generator[MaskGITConfig]):
         """(B, L, V): `guide` between the logits with and without the class; one pass over a doubled batch, or a plain one at scale 1."""
         if scale == 1:
             return self.logits(ids, classes)
-        streams = torch.cat([classes, torch.full_like(classes, self.config.num_classes)])
+        streams = torch.cat([classes, torch.full_like(classes, self.num_classes)])
         conditional, unconditional = self.logits(torch.cat([ids, ids]), streams).chunk(2)
         return guide(conditional, unconditional, scale)
 
     def mask_tokens(self, ids: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Mask a random share of every sample by the arccos schedule, at least one place; two uniform draws, (B,) and (B, L).
+        """Mask a random share of every sample by the arccos schedule, at least one position; two uniform draws, (B,) and (B, L).
 
         Returns:
-            the ids (B, L) with `mask_id` at the masked places; (B, L) bool, True at these places.
+            the codes (B, L) with `mask_id` at the masked positions; (B, L) bool, True at these positions.
         """
         batch, length = ids.shape
         ratio = (torch.acos(noise.uniform(batch)) / (torch.pi / 2)).clamp(1e-6, 1)
@@ -128,99 +104,59 @@ class MaskGIT(Generator[MaskGITConfig]):
         mask = (noise.uniform(batch, length).argsort(dim=-1) < count[:, None]).to(ids.device)
         return ids.masked_fill(mask, self.mask_id), mask
 
-    def loss(self, tokens: Tokens, condition: Tensor | None = None, *, generator: NoiseLike = None) -> dict[str, Tensor]:
-        """Weighted mean of the smoothed cross-entropy over all places, in nats.
+    def loss(self, tokens: Tokens | Latents, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None) -> dict[str, Tensor]:
+        """Weighted mean of the smoothed cross-entropy over all positions, in nats.
 
-        The draws are those of `mask_tokens`, then, in training mode, a uniform one (B,) that drops classes.
+        The draws are those of `mask_tokens`, then, in training mode, a uniform one (B,) that hides classes.
 
         Returns:
-            "loss", and "masked_accuracy", the share of a sample's masked places whose most likely id is right, averaged over samples.
+            "loss", and "masked_accuracy", the share of a sample's masked positions whose most likely code is right, averaged over samples.
         """
-        classes = self.training_classes(tokens, condition)
+        tokens, found = self.training_batch(tokens, condition)
+        assert isinstance(tokens, Tokens)
         if not tokens.is_full:
-            raise TokenError("maskgit models samples that hold every id of the layout")
-        noise = as_noise(generator, self.device)
-        ids = tokens.indices.to(self.device)
-        masked, mask = self.mask_tokens(ids, noise)
+            raise TokenError("maskgit models samples that hold every token of the layout")
+        source, classes = as_noise(noise, self.device), self._classes(found, len(tokens))
+        indices = tokens.indices
+        masked, mask = self.mask_tokens(indices, source)
         if self.training:
-            classes = self.drop_classes(classes, self.config.class_dropout, noise)
+            classes = classes.masked_fill(self.dropped(len(tokens), source), self.num_classes)
         logits = self.logits(masked, classes)
-        nats = F.cross_entropy(logits.transpose(1, 2), ids, reduction="none", label_smoothing=self.config.label_smoothing)
-        weight = torch.where(mask, 1.0, self.config.unmasked_weight)
-        right = ((logits.argmax(dim=-1) == ids) & mask).sum(dim=1) / mask.sum(dim=1)
+        nats = F.cross_entropy(logits.transpose(1, 2), indices, reduction="none", label_smoothing=self.config.label_smoothing)
+        weight = torch.where(mask, 1.0, self.config.unmasked_weight).to(nats.dtype)
+        right = ((logits.argmax(dim=-1) == indices) & mask).sum(dim=1) / mask.sum(dim=1)
         return {"loss": (nats * weight).sum() / (weight.sum() + 1e-8), "masked_accuracy": right.mean()}
 
     @torch.no_grad()
     def generate(
-        self, condition: Tensor | None = None, *, num_samples: int | None = None, generator: NoiseLike = None, sampler: IterativeSampler | None = None
+        self,
+        condition: ConditionLike = None,
+        *,
+        num_samples: int | None = None,
+        noise: NoiseLike = None,
+        sampler: IterativeSampler | None = None,
     ) -> Tokens:
-        """Sample tokens, all places at once, in the sampler's number of steps; see `Generator.generate`."""
-        classes = self.condition_classes(condition, num_samples=num_samples)
+        """Sample tokens, all positions at once, in the sampler's number of steps; see `Generator.generate`."""
+        found, count = self.checked_condition(condition, samples=num_samples)
         sampler = self.sampler() if sampler is None else sampler
-        ids = torch.full((len(classes), self.layout.length), self.mask_id, device=self.device)
-        predict = partial(self.guided_logits, classes)
-        return Tokens(sampler(predict, ids, self.mask_id, as_noise(generator, self.device)), self.layout)
+        if found.kind == "none" or any(sampler.guidance(step, sampler.num_steps) != 1 for step in range(sampler.num_steps)):
+            needs_dropout(self.config.condition)
+        indices = torch.full((count, self.layout.length), self.mask_id, dtype=torch.int64, device=self.device)
+        predict = partial(self.guided_logits, self._classes(found, count))
+        return Tokens(sampler(predict, indices, self.mask_id, as_noise(noise, self.device)), self.layout)
+
+    def _classes(self, condition: Condition, samples: int) -> Tensor:
+        """(B,) int64; `num_classes` stands for none."""
+        if condition.classes is None:
+            return torch.full((samples,), self.num_classes, dtype=torch.int64, device=self.device)
+        return condition.classes
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> MaskGITConfig:
         """Our configuration from the authors'; the weights are not needed.
 
         Raises:
-            ConfigError: if a size is missing or out of range.
+            ConfigError: if a key is unknown, or a size missing or out of range.
         """
-        try:
-            return _config_from_reference(config)
-        except KeyError as error:
-            raise ConfigError(f"the reference configuration of a maskgit generator lacks {error}") from error
-
-
-def sampling_from_reference(values: Mapping[str, Any]) -> IterativeSampling:
-    """The arguments of the authors' `generate` as our numbers; what they leave out has our default."""
-    names = {
-        "num_sample_steps": "num_steps",
-        "guidance_scale": "guidance",
-        "guidance_decay": "guidance_schedule",
-        "guidance_scale_pow": "guidance_power",
-        "randomize_temperature": "temperature",
-        "softmax_temperature_annealing": "annealing",
-    }
-    return IterativeSampling.parse({names.get(name, name): value for name, value in values.items()}, source="reference sampler")
-
-
-_SAMPLER_KEYS = {
-    "num_steps": "num_sample_steps",
-    "guidance_scale": "guidance_scale",
-    "guidance_decay": "guidance_decay",
-    "randomize_temperature": "randomize_temperature",
-}
-"""Keys of the authors' generator configuration, and the arguments of their `generate` that they stand for."""
-
-
-def _config_from_reference(config: Mapping[str, Any]) -> MaskGITConfig:
-    generator, losses = config["model"]["generator"], config.get("losses", {})
-    size = config.get("dataset", {}).get("preprocessing", {}).get("crop_size", 256)
-    segment = {"name": "latents", "shape": [generator["image_seq_len"]], "vocab_size": config["model"]["vq_model"]["codebook_size"]}
-    values = {
-        "layout": {"modality": "image", "segments": [segment], "signal_shape": [size, size]},
-        "num_classes": generator["condition_num_classes"],
-        "backbone": _backbone_from_reference(generator),
-        "class_dropout": generator["class_label_dropout"],
-        "sampling": sampling_from_reference({name: generator[key] for key, name in _SAMPLER_KEYS.items() if key in generator}),
-        "label_smoothing": losses.get("label_smoothing", 0.1),
-        "unmasked_weight": losses.get("loss_weight_unmasked_token", 0.1),
-    }
-    return MaskGITConfig.parse(values, source="reference configuration")
-
-
-def _backbone_from_reference(generator: Mapping[str, Any]) -> dict[str, Any]:
-    sizes = {
-        "dim": generator["hidden_size"],
-        "depth": generator["num_hidden_layers"],
-        "num_heads": generator["num_attention_heads"],
-        "mlp_dim": generator["intermediate_size"],
-    }
-    if generator["model_type"] == "UViT":
-        return {"type": "uvit", **sizes}  # their code never uses its dropout rates
-    if generator["model_type"] == "ViT":
-        return {"type": "bert", **sizes, "dropout": generator["dropout"], "attention_dropout": generator["attn_drop"]}
-    raise ConfigError(f"model_type {generator['model_type']!r} is unknown; maskgit generators are 'ViT' or 'UViT'")
+        with CONFIG_KEYS.reading(config, source="the reference configuration of a maskgit generator"):
+            return MaskGITConfig.parse(read_config(config), source="reference configuration")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from visiontok.base.config import Positive
 from visiontok.tokenizers.shared.library_vq import LibraryConfig, LibraryVq
-
-Positive = Annotated[int, Field(gt=0)]
 
 
 class Emu3VqConfig(LibraryConfig):
@@ -50,7 +49,7 @@ class Emu3VqConfig(LibraryConfig):
 
     @property
     def stride(self) -> int:
-        """Pixels per id along a side."""
+        """Pixels per token along a side."""
         return int(2 ** (len(self.channel_multiplier) - 1))
 
 

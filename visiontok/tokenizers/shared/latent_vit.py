@@ -1,4 +1,4 @@
-"""What TiTok and the tokenizers built on it have in common: a ViT writes a picture into N latents, another reads them."""
+"""What TiTok and the tokenizers built on it have in common: a ViT writes an image into N latents, another reads them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.layers.nested_dropout import NestedDropout
 from visiontok.layers.vit import ViTConfig
-from visiontok.quantizers.gaussian import GaussianConfig
+from visiontok.quantizers.continuous import GaussianBottleneckConfig
 from visiontok.quantizers.vector import VectorQuantizerConfig
 from visiontok.tokens import Segment, TokenLayout
 
@@ -26,11 +26,11 @@ class LatentViTConfig(Config):
             all of them, as published.
     """
 
-    image_size: int = Field(default=256, gt=0)
-    num_latent_tokens: int = Field(default=32, gt=0)
+    image_size: Positive = 256
+    num_latent_tokens: Positive = 32
     encoder: ViTConfig
     decoder: ViTConfig
-    quantizer: Annotated[VectorQuantizerConfig | GaussianConfig, Field(discriminator="type")]
+    quantizer: Annotated[VectorQuantizerConfig | GaussianBottleneckConfig, Field(discriminator="type")]
     nested_dropout: NestedDropout | None = None
 
     @model_validator(mode="after")
@@ -38,21 +38,19 @@ class LatentViTConfig(Config):
         for name, vit in (("encoder", self.encoder), ("decoder", self.decoder)):
             if self.image_size % vit.patch_size:
                 raise ValueError(f"{name}: patches of {vit.patch_size} pixels do not divide an image of {self.image_size}")
-        if isinstance(self.quantizer, GaussianConfig) and self.nested_dropout is not None:
-            raise ValueError("nested_dropout orders ids; continuous latents have none")
         return self
 
     @property
     def encoder_channels(self) -> int:
         """What the encoder gives per latent: the latent itself, or mean and log-variance of its posterior."""
-        return self.quantizer.dim * (2 if isinstance(self.quantizer, GaussianConfig) else 1)
+        return self.quantizer.dim * (2 if isinstance(self.quantizer, GaussianBottleneckConfig) else 1)
 
     @property
     def layout(self) -> TokenLayout:
-        """N ids, or N continuous latents."""
+        """N tokens, or N continuous latents."""
         segment = (
             Segment(name="latents", shape=(self.num_latent_tokens,), channels=self.quantizer.dim)
-            if isinstance(self.quantizer, GaussianConfig)
+            if isinstance(self.quantizer, GaussianBottleneckConfig)
             else Segment(name="latents", shape=(self.num_latent_tokens,), vocab_size=self.quantizer.codebook_size)
         )
         signal_shape = (self.image_size, self.image_size)

@@ -1,4 +1,4 @@
-"""Image tokenizers of other libraries whose ids lie on a grid: pixels in [-1, 1], a convolutional encoder, perhaps a decoder."""
+"""Image tokenizers of other libraries whose tokens lie on a grid: pixels in [-1, 1], a convolutional encoder, perhaps a decoder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from visiontok.tokenizers.shared.library_vq import LibraryVq
 
 
 class LibraryGridVq(LibraryVq[ConfigT]):
-    """One id for every `stride` x `stride` pixels; takes images of any multiple of the stride."""
+    """One token for every `stride` x `stride` pixels; takes images of any size."""
 
     encoder: nn.Module
     quant_conv: nn.Module

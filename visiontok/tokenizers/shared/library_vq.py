@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from visiontok.base.config import Config
-from visiontok.base.errors import ConfigError, TokenError
+from visiontok.base.errors import ConfigError
 from visiontok.base.optional import import_optional_class
 from visiontok.core.keymap import KeyMap
 from visiontok.core.model import ConfigT
@@ -33,7 +33,7 @@ KEY_MAP = KeyMap(
 
 
 class LibraryConfig(Config):
-    """A configuration whose fields have the names of the library's own; a family's subclass adds what the library does not say."""
+    """A configuration whose fields have the names of the library's own; a family's subclass adds what the library does not have."""
 
     def library_arguments(self) -> dict[str, Any]:
         """What the library's configuration class, or diffusers' constructor, takes."""
@@ -137,23 +137,13 @@ class LibraryVq(Tokenizer[ConfigT]):
 
     @classmethod
     def ignored_settings(cls) -> frozenset[str]:
-        """Entries of the library's configuration that say nothing about the tokenizer."""
+        """Entries of the library's configuration that are not about the tokenizer."""
         return frozenset()
-
-    def decode_latents(self, latents: Tensor) -> Tensor:
-        """Codes (B, *shape, D) -> signal; families with a decoder override this.
-
-        Raises:
-            TokenError: by encode-only tokenizers.
-        """
-        raise TokenError(
-            f"{self.library}'s {self.network_class} only encodes: it has no decoder to pixels, so its ids can be read by models but not be shown"
-        )
 
     @property
     @abstractmethod
     def stride(self) -> int:
-        """Pixels per id along a side."""
+        """Pixels per token along a side."""
 
 
 def read_part(network_class: Any, name: str, within: str, hub: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
@@ -170,6 +160,6 @@ def read_part(network_class: Any, name: str, within: str, hub: Mapping[str, Any]
 
 
 def problems_of(report: Mapping[str, Any]) -> list[str]:
-    """What a library's report of loading says is missing or wrong; tensors of other parts are not."""
+    """What a library's report of loading lists as missing or wrong; tensors of other parts are not."""
     kinds = ("missing_keys", "mismatched_keys", "error_msgs")
     return [f"{kind.replace('_', ' ')}: {', '.join(sorted(map(str, report[kind]))[:20])}" for kind in kinds if report.get(kind)]

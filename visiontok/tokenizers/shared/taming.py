@@ -10,15 +10,15 @@ from typing import Annotated, TypeVar
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.decoders.conv import ConvDecoder
 from visiontok.encoders.conv import ConvEncoder
 from visiontok.layers.conv import TamingNetConfig
 from visiontok.quantizers.binary import BinaryQuantizerConfig
-from visiontok.quantizers.finite_scalar import FiniteScalarConfig
-from visiontok.quantizers.index_backprop import IndexBackpropConfig
-from visiontok.quantizers.sim_vq import SimVqConfig
+from visiontok.quantizers.finite_scalar import FiniteScalarQuantizerConfig
+from visiontok.quantizers.index_backprop import IndexBackpropQuantizerConfig
+from visiontok.quantizers.sim_vq import SimVectorQuantizerConfig
 from visiontok.quantizers.vector import VectorQuantizerConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.shared.grid import grid_layout
@@ -29,15 +29,16 @@ class TamingConfig(Config):
 
     Attributes:
         image_size: side that files are resized and cropped to; tensors of any multiple of the stride are taken as they are.
-        encoder, decoder: the two nets; `latent_channels` is the width on the far side of the 1x1 convolutions.
-        quantizer: its `dim` is the width on their near side.
+        encoder, decoder: the two nets; `latent_channels` are the channels between net and 1x1 convolution.
+        quantizer: its `dim` are the channels between the 1x1 convolutions.
     """
 
-    image_size: int = Field(default=256, gt=0)
+    image_size: Positive = 256
     encoder: TamingNetConfig
     decoder: TamingNetConfig
     quantizer: Annotated[
-        VectorQuantizerConfig | SimVqConfig | IndexBackpropConfig | FiniteScalarConfig | BinaryQuantizerConfig, Field(discriminator="type")
+        VectorQuantizerConfig | SimVectorQuantizerConfig | IndexBackpropQuantizerConfig | FiniteScalarQuantizerConfig | BinaryQuantizerConfig,
+        Field(discriminator="type"),
     ]
 
     @model_validator(mode="after")
@@ -52,7 +53,7 @@ class TamingConfig(Config):
 
     @property
     def vocab_size(self) -> int | tuple[int, ...]:
-        """Number of ids; a tuple where a position may have several."""
+        """Number of codes; a tuple where a position may have several token indices."""
         return self.quantizer.vocab_size if isinstance(self.quantizer, BinaryQuantizerConfig) else self.quantizer.codebook_size
 
 

@@ -19,7 +19,7 @@ from visiontok.evaluation.metrics.entries.frechet import distance_of_sides
 from visiontok.evaluation.metrics.metric import Aggregate, EvaluatedBatch, StreamMetric, Subject, Value
 from visiontok.evaluation.metrics.moments import Moments
 from visiontok.evaluation.metrics.needs import suitable
-from visiontok.quantizers import Quantizer
+from visiontok.quantizers import NeighborQuantizer
 
 
 def _why_not(subject: Subject) -> str | None:
@@ -28,7 +28,7 @@ def _why_not(subject: Subject) -> str | None:
         return "there is no tokenizer that decodes perturbed tokens"
     if isinstance(tokenizer, TextTokenizer):
         return "it reads a text with every sample, which perturbed tokens do not bring"
-    if type(tokenizer.quantizer).neighbours is Quantizer.neighbours:
+    if not isinstance(tokenizer.quantizer, NeighborQuantizer):
         return f"codes of a {type(tokenizer.quantizer).__name__} have no neighbors"
     assert subject.layout is not None
     smallest, most = int(subject.layout.vocab_sizes.min()), max(subject.perturbations.deltas)
@@ -50,10 +50,11 @@ def _compute(accumulators: Mapping[str, Any], batch: EvaluatedBatch, subject: Su
     tokenizer, tokens, grid = subject.tokenizer, batch.token_indices, subject.perturbations
     assert tokenizer is not None
     assert batch.reference is not None
+    assert isinstance(tokenizer.quantizer, NeighborQuantizer)
     for extractor in suitable(subject):
         accumulators[f"reference.{extractor.name}"].update(batch.features(extractor, "reference"))
     latents = tokenizer.encode_latents(tokenizer.prepare(batch.reference.values).values)
-    near = tokenizer.quantizer.neighbours(latents, max(grid.deltas)).reshape(len(tokens), tokens.indices.shape[1], -1)
+    near = tokenizer.quantizer.neighbors(latents, max(grid.deltas)).reshape(len(tokens), tokens.indices.shape[1], -1)
     for setting, (alpha, delta) in enumerate(grid.settings):
         ranks = _ranks(batch.indices, tokens.indices.shape[1], alpha=alpha, delta=delta, seed=grid.seed)
         perturbed = tokens.with_data(near.gather(2, ranks.to(near.device)[..., None]).squeeze(2))

@@ -39,7 +39,7 @@ def _embeddings(tokens: Tokens | Latents, tokenizer: Tokenizer[Any]) -> tuple[Te
         return tokens.values, tokens.mask
     if not tokens.is_full:
         return tokenizer.codes_of(tokens), tokens.mask
-    codes = tokenizer.quantizer.lookup(tokenizer.unwrap(tokens)).flatten(1, -2)
+    codes = tokenizer.lookup(tokenizer.unwrap(tokens)).flatten(1, -2)
     return codes, torch.ones(codes.shape[:2], dtype=torch.bool)
 
 

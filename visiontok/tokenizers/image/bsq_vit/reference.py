@@ -46,11 +46,38 @@ CONFIG_KEYS = ReferenceKeys(
     ),
     ignored={
         "beta": "the authors' code overwrites it, see `COMMITMENT_WEIGHT`",
-        "cb_entropy_compute": "the authors' code takes the entropy of the batch over groups, whatever it says",
+        "cb_entropy_compute": "the authors' code takes the entropy of the batch over groups, whatever its value",
         "vitconfig.drop_rate": "0 in every release",
         "dvitconfig.drop_rate": "0 in every release",
     },
 )  # fmt: skip
+
+FILE_KEYS = ReferenceKeys(
+    read=("model.params.{*}", "data.zero_mean"),
+    ignored={
+        "model.target": "names a class of the authors' code, which is never imported",
+        "model.grad_checkpointing": "recomputes activations to save memory",
+        "loss.target": "names a class of the authors' code, which is never imported",
+        **{f"loss.params.{key}": "of training against StyleGAN's discriminator with a gradient penalty, which is not built" for key in (
+            "disc_type", "disc_input_size", "disc_loss", "disc_reg_freq", "disc_conditional", "disc_in_channels", "disc_start", "disc_weight",
+            "disc_channel_base", "codebook_weight", "codebook_rampup_multiplier", "codebook_rampup_steps", "perceptual_weight",
+            "use_adaptive_disc_weight",
+        )},
+        **{f"optimizer.{key}": "a recipe's `optimizer`, `schedule` and `precision` say it" for key in (
+            "target", "disable_amp", "use_bf16", "base_lr", "max_iter", "grad_clip_norm", "grad_clip_per_layer", "params.weight_decay",
+            "params.betas",
+            "params.eps", "lr_scheduler_config.target", *(f"lr_scheduler_config.params.{name}" for name in (
+                "warm_up_steps", "max_decay_steps", "lr_start", "lr_max", "lr_min",
+            )),
+        )},
+        **{f"data.{key}": "data of training; set by a recipe's `data`" for key in (
+            "image_size", "batch_size", "num_workers", "use_hflip_aug", "train.{*}", "val.{*}",
+        )},
+        "evaluation.{*}": "of the authors' evaluation; set by a suite",
+        "wandb.{*}": "names of the authors' runs",
+    },
+)  # fmt: skip
+"""Of the files in the authors' repository, where `model.params` holds the arguments of the model."""
 
 KEY_MAP = KeyMap(
     {
@@ -97,6 +124,7 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: if it has unknown keys, lacks one, or has values that this model cannot have.
     """
     if "model" in config:
+        FILE_KEYS.check(config, source=SOURCE)
         zero_mean = config.get("data", {}).get("zero_mean", False)
         config = {**config["model"].get("params", {}), "clamp_range": (-1, 1) if zero_mean else (0, 1)}
     with CONFIG_KEYS.reading(config, source=SOURCE):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
 
+from visiontok.base.config import Positive
 from visiontok.tokenizers.shared.library_grid import LibraryGridVq
 from visiontok.tokenizers.shared.library_vq import LibraryConfig
-
-Positive = Annotated[int, Field(gt=0)]
 
 RESCALE = 0.0078 * 255
 """transformers' image processor multiplies 8-bit values by 0.0078, not by 2 / 255, before it subtracts 1."""
@@ -34,9 +33,10 @@ class ChameleonVqConfig(LibraryConfig):
 
 
 class ChameleonVq(LibraryGridVq[ChameleonVqConfig]):
-    """Convolutional encoder and codebook; `decode` is an error that says so."""
+    """Convolutional encoder and codebook. It only encodes."""
 
     config_class = ChameleonVqConfig
+    can_decode = False
     library: ClassVar = "transformers"
     network_class: ClassVar = "ChameleonVQVAE"
     network_config_class: ClassVar = "ChameleonVQVAEConfig"

@@ -1,4 +1,4 @@
-"""A grid of ids between the first VQGAN's nets, with any quantizer: for comparing quantizers when everything else stays equal."""
+"""A grid of tokens between the first VQGAN's nets, with any quantizer: for comparing quantizers when everything else stays equal."""
 
 from __future__ import annotations
 

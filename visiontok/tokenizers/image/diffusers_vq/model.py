@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
+from visiontok.base.config import Positive
 from visiontok.tokenizers.shared.library_grid import LibraryGridVq
 from visiontok.tokenizers.shared.library_vq import LibraryConfig
 
-Positive = Annotated[int, Field(gt=0)]
 DownBlock = Literal["DownEncoderBlock2D", "AttnDownEncoderBlock2D"]
 UpBlock = Literal["UpDecoderBlock2D", "AttnUpDecoderBlock2D"]
 
@@ -52,7 +52,7 @@ class DiffusersVqConfig(LibraryConfig):
 
 
 class DiffusersVq(LibraryGridVq[DiffusersVqConfig]):
-    """Nearest code without normalisation; with `norm_type` "spatial" the decoder's norms read the codes too."""
+    """Nearest code without normalization; with `norm_type` "spatial" the decoder's norms read the codes too."""
 
     config_class = DiffusersVqConfig
     library: ClassVar = "diffusers"

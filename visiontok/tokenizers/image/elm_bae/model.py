@@ -5,35 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor
 from typing_extensions import Self
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.core.model import load_weights
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.decoders.conv import ConvDecoder
 from visiontok.encoders.conv import ConvEncoder
 from visiontok.layers.conv import TamingNetConfig
-from visiontok.quantizers.bernoulli import BernoulliConfig
+from visiontok.quantizers.bernoulli import BernoulliQuantizerConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.elm_bae.reference import convert_weights, read_config
 from visiontok.tokenizers.shared.grid import grid_layout
 
 
 class ElmBaeConfig(Config):
-    """Sizes of the model; the defaults are the released ones with two ids of 10 bits per position.
+    """Sizes of the model; the defaults are the released ones with two token indices of 10 bits per position.
 
     Attributes:
         image_size: side that files are resized and cropped to; tensors of any multiple of the stride are taken as they are.
         encoder, decoder: the two nets; their `latent_channels` equal the quantizer's `dim`.
-        quantizer: the bits; every chunk of them is one id.
+        quantizer: the bits; every chunk of them is one token index.
     """
 
-    image_size: int = Field(default=256, gt=0)
+    image_size: Positive = 256
     encoder: TamingNetConfig = TamingNetConfig(attention_levels=(4,), last_activation=False)
     decoder: TamingNetConfig = TamingNetConfig(attention_levels=(4,), last_activation=False, norm_latents=True)
-    quantizer: BernoulliConfig = BernoulliConfig(dim=256, chunks=(10, 10))
+    quantizer: BernoulliQuantizerConfig = BernoulliQuantizerConfig(dim=256, chunks=(10, 10))
 
     @model_validator(mode="after")
     def _check(self) -> ElmBaeConfig:
@@ -50,7 +50,7 @@ class ElmBaeConfig(Config):
 class ElmBae(Tokenizer[ElmBaeConfig]):
     """Convolutional encoder, bits, convolutional decoder. Images in [0, 1] inside too.
 
-    `encode` thresholds the bits and is reproducible; with a generator it draws them, as the authors do wherever they encode.
+    `encode` thresholds the bits and is reproducible; with noise it draws them, as the authors do wherever they encode.
     """
 
     config_class = ElmBaeConfig

@@ -1,4 +1,4 @@
-"""Emu3's tokenizer for images: an image is a clip that stands still for one step of the temporal stride."""
+"""Emu3's tokenizer for images: an image is a clip of equal frames, one step of the temporal stride long."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from visiontok.tokenizers.shared.grid import grid_layout
 
 
 class Emu3Vq(Emu3Networks):
-    """One id for every `stride` x `stride` pixels."""
+    """One token for every `stride` x `stride` pixels."""
 
     def __init__(self, config: Emu3VqConfig) -> None:
         super().__init__(config)

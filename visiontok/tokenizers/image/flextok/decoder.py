@@ -7,13 +7,18 @@ products. The result is the same; a prefix of 16 out of 256 costs 17 tokens inst
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from visiontok.base.noise import Noise
+from visiontok.decoders.flow.decoder import FlowDecoder
+from visiontok.decoders.flow.sampling import FlowSampling, Velocity
+from visiontok.decoders.flow.training import TimeSchedule
 from visiontok.layers.modulated import Modulation, modulate
-from visiontok.layers.nested_dropout import prefix_mask
+from visiontok.layers.nested_dropout import LengthSchedule, prefix_mask
 from visiontok.layers.patches import patchify, sincos_positions, unpatchify
 from visiontok.layers.timesteps import TimestepEmbedding
 from visiontok.layers.vit import token_table
@@ -33,7 +38,7 @@ class FlowCondition(NamedTuple):
     mask: Tensor | None
 
 
-class RegisterFlowDecoder(nn.Module):
+class RegisterFlowDecoder(FlowDecoder):
     """The sequence [noisy patches | registers] through a transformer modulated by the time; the patches' outputs become the velocity.
 
     Args:
@@ -45,6 +50,8 @@ class RegisterFlowDecoder(nn.Module):
         latent_dim: channels of a latent.
         time_features: cosines and sines of the time.
         time_scale: see `TimestepEmbedding`.
+        nested_dropout: how many registers a training step shows.
+        sampling, flow_times, null_probability: see `FlowDecoder`.
     """
 
     patch_positions: Tensor
@@ -60,8 +67,13 @@ class RegisterFlowDecoder(nn.Module):
         latent_dim: int,
         time_features: int,
         time_scale: float,
+        nested_dropout: LengthSchedule,
+        sampling: FlowSampling,
+        flow_times: TimeSchedule,
+        null_probability: float,
     ) -> None:
-        super().__init__()
+        super().__init__(sampling=sampling, flow_times=flow_times, null_probability=null_probability)
+        self.nested_dropout = nested_dropout
         dim, self.side, self.patch_size, self.num_registers = config.dim, grid_size // patch_size, patch_size, num_registers
         self.from_latents = nn.Linear(latent_dim, dim)
         self.register_positions = token_table(num_registers, dim)
@@ -91,7 +103,7 @@ class RegisterFlowDecoder(nn.Module):
         if not self.training and bool((lengths == self.num_registers).all()):
             return FlowCondition(kept, None)
         others = torch.where(is_dropped[:, None, None], self.null_token, self.mask_token)
-        count = torch.ones(len(codes), self.side**2 + longest + 1, device=codes.device)
+        count = torch.ones(len(codes), self.side**2 + longest + 1, dtype=torch.float32, device=codes.device)
         count[:, self.side**2 : -1] = prefix_mask(lengths, longest)
         count[:, -1] = self.num_registers - lengths
         return FlowCondition(torch.cat([kept, others], dim=1), count.log()[:, None, None].to(kept.dtype))
@@ -108,6 +120,19 @@ class RegisterFlowDecoder(nn.Module):
         shift, scale = self.modulation(time)
         out = self.head(modulate(self.norm(x), shift, scale))
         return unpatchify(out.unflatten(1, (self.side, self.side)), self.patch_size)
+
+    def velocity(self, codes: Tensor, lengths: Tensor) -> Velocity:
+        return partial(self.forward, condition=self.condition(codes, lengths))
+
+    def unconditional_velocity(self, codes: Tensor) -> Velocity:
+        lengths = torch.zeros(len(codes), dtype=torch.int64, device=codes.device)
+        return partial(self.forward, condition=self.condition(codes, lengths, dropped=torch.ones_like(lengths, dtype=torch.bool)))
+
+    def training_velocity(self, noisy: Tensor, times: Tensor, codes: Tensor, noise: Noise) -> Tensor:
+        """Draws the lengths, then uniform (B,) for the samples without codes."""
+        lengths = self.nested_dropout.draw(len(codes), codes.shape[1], device=codes.device, noise=noise)
+        dropped = noise.uniform(len(codes)) < self.null_probability
+        return self(noisy, times, self.condition(codes, lengths, dropped=dropped))
 
     def _init_weights(self) -> None:
         """As published: a Xavier trunk, and a head and modulations that start at zero."""

@@ -89,11 +89,29 @@ _SETTINGS: Mapping[str, frozenset[str]] = {
 }
 """By class: arguments that our configuration has too, or that must fit another entry."""
 
-_IRRELEVANT = frozenset({
-    "_partial_", "compile_block_mask", "dtype_override", "flatten_patches", "frozen", "force_vae_encode", "intermediate_layers", "max_seq_len",
-    "n_eval", "n_min", "pad_to_multiple", "packed_call", "per_subseq_embs", "return_materialized_mask", "size_sampling_mode", "use_act_checkpoint",
-    "weight_init_style", "zero_init_query_proj", "min_corrupt_tokens_p", "apply_corrupt_tokens_p",
-})  # fmt: skip
+_IGNORED: Mapping[str, str] = {
+    "_partial_": "how the authors' code builds a function",
+    "compile_block_mask": "speed",
+    "dtype_override": "computation follows the model's dtype",
+    "flatten_patches": "a shape inside the authors' code",
+    "frozen": "set by a recipe's `model.freeze`",
+    "force_vae_encode": "images are always encoded",
+    "intermediate_layers": "features for a training loss",
+    "max_seq_len": "bounds a buffer",
+    "n_eval": "how many tokens are kept is an argument of encoding",
+    "n_min": "any number of tokens from 1 on decodes",
+    "pad_to_multiple": "speed",
+    "packed_call": "speed",
+    "per_subseq_embs": "nothing in a model with one sequence",
+    "return_materialized_mask": "speed",
+    "size_sampling_mode": "read where it is a setting; elsewhere without effect",
+    "use_act_checkpoint": "recomputes activations to save memory",
+    "weight_init_style": "initialization",
+    "zero_init_query_proj": "initialization",
+    "min_corrupt_tokens_p": "of corruption, whose share corrupt_tokens_p is 0",
+    "apply_corrupt_tokens_p": "of corruption, whose share corrupt_tokens_p is 0",
+}
+"""Arguments that decide nothing here -> the reason; besides these, the names of dictionary entries (`..._key`, `..._keys`)."""
 
 _VAE_TABLE = {
     "block_out_channels": [128, 256, 512, 512],
@@ -170,7 +188,7 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: see `read_tree`.
     """
-    if "encoder" not in config and "sizes" in config:
+    if set(config) == {"sizes"}:
         return dict(config["sizes"])
     fields, autoencoder = read_tree(config)
     return {**fields, "vae": kl_vae.read_config(autoencoder)}
@@ -244,7 +262,7 @@ def _entry(parent: Mapping[str, Any], name: str, target: str) -> dict[str, Any]:
     for key, value in entry.items():
         if key in facts and value != facts[key]:
             raise ConfigError(f"{name}.{key} is {value!r}; released FlexTok models have {facts[key]!r}, and others are not supported")
-        if key not in settings and key not in facts and key not in _IRRELEVANT and key != "_target_" and not key.endswith(("_key", "_keys")):
+        if key not in settings and key not in facts and key not in _IGNORED and key != "_target_" and not key.endswith(("_key", "_keys")):
             raise ConfigError(f"unknown key {key!r} (value {value!r}) in {name} of a FlexTok configuration")
     return {key: value for key, value in entry.items() if key in settings}
 

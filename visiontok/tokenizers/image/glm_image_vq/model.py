@@ -1,25 +1,23 @@
 """GLM-Image's semantic tokenizer (Z.ai 2026) with transformers' `GlmImageVisionModel` and `GlmImageVQVAE`. It only encodes.
 
-A vision transformer reads the image; its features are quantized. In GLM-Image a diffusion model turns the ids into pixels.
+A vision transformer reads the image; its features are quantized. In GLM-Image a diffusion model turns the tokens into pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.optional import import_optional
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.glm_image_vq.reference import KEY_MAP, read_config
 from visiontok.tokenizers.shared.grid import grid_layout
 from visiontok.tokenizers.shared.library_vq import LibraryConfig, LibraryVq, problems_of, read_part
-
-Positive = Annotated[int, Field(gt=0)]
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """CLIP's statistics."""
@@ -59,7 +57,7 @@ class GlmImageVqConfig(LibraryConfig):
     @model_validator(mode="after")
     def _check(self) -> GlmImageVqConfig:
         if self.vision.hidden_size != self.latent_channels:
-            raise ValueError(f"features of width {self.vision.hidden_size} are no latents of {self.latent_channels} channels: make them equal")
+            raise ValueError(f"vision.hidden_size {self.vision.hidden_size} must equal latent_channels {self.latent_channels}")
         if self.image_size % self.vision.patch_size:
             raise ValueError(f"patches of {self.vision.patch_size} pixels do not divide an image of {self.image_size}")
         return self
@@ -71,9 +69,10 @@ class GlmImageVqConfig(LibraryConfig):
 
 
 class GlmImageVq(LibraryVq[GlmImageVqConfig]):
-    """One id per patch; latents and codes on the unit sphere. `decode` is an error that says that there is no decoder."""
+    """One token per patch; latents and codes on the unit sphere. It only encodes."""
 
     config_class = GlmImageVqConfig
+    can_decode = False
     library: ClassVar = "transformers"
     network_class: ClassVar = "GlmImageVQVAE"
     network_config_class: ClassVar = "GlmImageVQVAEConfig"
@@ -87,8 +86,8 @@ class GlmImageVq(LibraryVq[GlmImageVqConfig]):
         vq = library.GlmImageVQVAE(settings.GlmImageVQVAEConfig(**config.library_arguments()))
         super().__init__(config, network=vq, normalize=True)
         self.encoder = library.GlmImageVisionModel(settings.GlmImageVisionConfig(**config.vision.library_arguments()))
-        self.register_buffer("_mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("_std", torch.tensor(STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("_mean", torch.tensor(MEAN, dtype=torch.float32).view(3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(STD, dtype=torch.float32).view(3, 1, 1), persistent=False)
         self.preprocessing = ImagePreprocessing(size=config.image_size, tensors_keep_size=True, multiple_of=self.stride)
         side = config.image_size // self.stride
         self.layout = grid_layout((side, side), stride=self.stride, vocab_size=config.num_embeddings)
@@ -106,8 +105,8 @@ class GlmImageVq(LibraryVq[GlmImageVqConfig]):
         grid = (height // patch, width // patch)
         normalized = (signal - self._mean) / self._std
         patches = normalized.unflatten(3, (grid[1], patch)).unflatten(2, (grid[0], patch)).permute(0, 2, 4, 1, 3, 5).flatten(0, 2).flatten(1)
-        places = torch.tensor([[1, *grid]] * batch, device=signal.device)
-        features: Tensor = self.encoder(patches, grid_thw=places).last_hidden_state
+        sizes = torch.tensor([[1, *grid]] * batch, dtype=torch.int64, device=signal.device)
+        features: Tensor = self.encoder(patches, grid_thw=sizes).last_hidden_state
         latents: Tensor = self.quant_conv(features.view(batch, *grid, -1).permute(0, 3, 1, 2))
         return latents.permute(0, 2, 3, 1)
 

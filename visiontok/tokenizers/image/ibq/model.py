@@ -9,11 +9,12 @@ from torch import Tensor
 from typing_extensions import Self
 
 from visiontok.layers.conv import TamingNetConfig
-from visiontok.quantizers.index_backprop import IndexBackpropConfig
-from visiontok.tokenizers.image.ibq.reference import ENTROPY_WEIGHT, KEY_MAP, read_config
+from visiontok.quantizers.index_backprop import IndexBackpropQuantizerConfig
+from visiontok.tokenizers.image.ibq.reference import ENTROPY_WEIGHT, KEY_MAP, SOURCE, read_config
 from visiontok.tokenizers.shared.moving_average import averaged_weights, last_weights
 from visiontok.tokenizers.shared.taming import TamingConfig, TamingTokenizer
 from visiontok.tokenizers.shared.taming_keys import as_linear
+from visiontok.tokenizers.shared.taming_objective import model_arguments
 
 
 class IbqConfig(TamingConfig):
@@ -21,7 +22,7 @@ class IbqConfig(TamingConfig):
 
     encoder: TamingNetConfig = TamingNetConfig(attention_levels=(4,), num_res_blocks=4)
     decoder: TamingNetConfig = TamingNetConfig(attention_levels=(4,), num_res_blocks=5)
-    quantizer: IndexBackpropConfig = IndexBackpropConfig(codebook_size=16384, dim=256, entropy={"weight": ENTROPY_WEIGHT})
+    quantizer: IndexBackpropQuantizerConfig = IndexBackpropQuantizerConfig(codebook_size=16384, dim=256, entropy={"weight": ENTROPY_WEIGHT})
 
 
 class Ibq(TamingTokenizer[IbqConfig]):
@@ -33,7 +34,7 @@ class Ibq(TamingTokenizer[IbqConfig]):
     @classmethod
     def from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Self:
         """Like `Model.from_reference`, with the moving averages of the weights where the configuration says `use_ema`."""
-        weights = averaged_weights(state_dict) if config.get("use_ema", False) else last_weights(state_dict)
+        weights = averaged_weights(state_dict) if model_arguments(config, source=SOURCE).get("use_ema", False) else last_weights(state_dict)
         return super().from_reference(config, weights)
 
     @classmethod

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from visiontok.base.config import Positive
 from visiontok.tokenizers.shared.library_grid import LibraryGridVq
 from visiontok.tokenizers.shared.library_vq import LibraryConfig
 
-Positive = Annotated[int, Field(gt=0)]
-
 
 class JanusVqConfig(LibraryConfig):
-    """Fields of `JanusVQVAEConfig`, by its names; `num_patches` is the number of ids along a side."""
+    """Fields of `JanusVQVAEConfig`, by its names; `num_patches` is the number of tokens along a side."""
 
     embed_dim: Positive = 8
     num_embeddings: Positive = 16384

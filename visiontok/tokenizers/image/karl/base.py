@@ -10,11 +10,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.base.config import Config
-from visiontok.base.noise import Noise
+from visiontok.base.config import Config, Positive
+from visiontok.base.noise import NoiseLike
 from visiontok.decoders.conv import ConvDecoder
 from visiontok.encoders.conv import ConvEncoder
 from visiontok.layers.conv import ConvNetConfig
+from visiontok.quantizers.base import expected_code
 from visiontok.quantizers.nearest import nearest_codes
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 
@@ -29,12 +30,12 @@ class Base(nn.Module, ABC):
     prediction_channels: int
 
     @abstractmethod
-    def features(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+    def features(self, images: Tensor, noise: NoiseLike = None) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] -> what an encoder reads of them, (B, h, w, channels).
 
         Args:
             images: the batch.
-            noise: as `noise` gives it; None for the form without randomness.
+            noise: of bases that draw; without it they give their mode.
         """
 
     @abstractmethod
@@ -49,10 +50,6 @@ class Base(nn.Module, ABC):
     def pixels(self, predicted: Tensor) -> Tensor:
         """Predictions (B, prediction_channels, h, w) -> images (B, 3, H, W), about [0, 1]."""
 
-    def noise(self, images: Tensor, noise: Noise) -> Tensor | None:
-        """What a base that draws needs for these images; None for others."""
-        return None
-
 
 class VqganBaseConfig(Config):
     """MAGE's VQGAN, which is MaskGIT's: the decoder predicts its codes.
@@ -64,7 +61,7 @@ class VqganBaseConfig(Config):
 
     type: Literal["vqgan"] = "vqgan"
     net: ConvNetConfig = ConvNetConfig()
-    codebook_size: int = Field(default=1024, gt=0)
+    codebook_size: Positive = 1024
 
     @property
     def stride(self) -> int:
@@ -89,7 +86,7 @@ class VqganBase(Base):
         self.codebook = nn.Parameter(torch.randn(config.codebook_size, config.channels))
         self.decoder = ConvDecoder(config.net)
 
-    def features(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+    def features(self, images: Tensor, noise: NoiseLike = None) -> Tensor:
         latents: Tensor = self.encoder(images)
         return latents.permute(0, 2, 3, 1)
 
@@ -104,7 +101,7 @@ class VqganBase(Base):
         return self.decoder(self._soft_codes(predicted))
 
     def _soft_codes(self, logits: Tensor) -> Tensor:
-        return torch.einsum("bkhw,kd->bdhw", logits.softmax(dim=1), self.codebook)
+        return expected_code(logits.permute(0, 2, 3, 1).softmax(dim=-1), self.codebook).permute(0, 3, 1, 2)
 
 
 class KlVaeBaseConfig(Config):
@@ -138,10 +135,9 @@ class KlVaeBase(Base):
         self.vae = KlVae(config.vae)
         self.prediction_channels = config.channels
 
-    def features(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+    def features(self, images: Tensor, noise: NoiseLike = None) -> Tensor:
         parameters = self.vae.quant_conv(self.vae.encoder(images)).permute(0, 2, 3, 1)
-        mean, _ = self.vae.quantizer.posterior(parameters)
-        return self.vae.quantizer.with_noise(parameters, torch.zeros_like(mean) if noise is None else noise).latents
+        return self.vae.quantizer.mode(parameters) if noise is None else self.vae.quantizer(parameters, noise=noise).latents
 
     def target(self, features: Tensor) -> Tensor:
         return features.detach()
@@ -153,11 +149,6 @@ class KlVaeBase(Base):
         images: Tensor = self.vae.decoder(self.vae.post_quant_conv(predicted))
         return images
 
-    def noise(self, images: Tensor, noise: Noise) -> Tensor | None:
-        stride = self.vae.config.stride
-        shape = (len(images), images.shape[2] // stride, images.shape[3] // stride, self.prediction_channels)
-        return noise.normal(*shape).to(images)
-
 
 class PatchBaseConfig(Config):
     """No tokenizer below: the decoder predicts the pixels of each patch. For small models of one's own.
@@ -167,7 +158,7 @@ class PatchBaseConfig(Config):
     """
 
     type: Literal["patches"] = "patches"
-    patch_size: int = Field(gt=0)
+    patch_size: Positive
 
     @property
     def stride(self) -> int:
@@ -189,7 +180,7 @@ class PatchBase(Base):
         super().__init__()
         self.patch_size, self.prediction_channels = config.patch_size, config.channels
 
-    def features(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+    def features(self, images: Tensor, noise: NoiseLike = None) -> Tensor:
         return F.pixel_unshuffle(images * 2 - 1, self.patch_size).permute(0, 2, 3, 1)
 
     def target(self, features: Tensor) -> Tensor:

@@ -10,11 +10,34 @@ from torch import Tensor
 
 from visiontok.base.errors import ConfigError
 from visiontok.core.keymap import KeyMap
+from visiontok.core.reference_keys import ReferenceKeys
 from visiontok.tokenizers.image.kl_vae import reference as kl_vae
 
 VAE_PREFIX = "base_tokenizer.vae."
 VAE_SCALE = 0.2325
 """What the authors' code multiplies MAR's latents with, so that their deviation is about 1."""
+
+SOURCE = "the KARL reference configuration"
+
+CONFIG_KEYS = ReferenceKeys(
+    read=(
+        "base_tokenizer.id", "base_tokenizer.embed_dim", "base_tokenizer.n_embed", "base_tokenizer.norm_groups",
+        *(f"base_tokenizer.ddconfig.{key}" for key in ("ch", "ch_mult", "num_res_blocks", "attn_resolutions", "resolution", "z_channels")),
+        *(f"karl.{net}_{key}" for net in ("encoder", "decoder") for key in ("width", "num_layers", "num_heads")),
+        *(f"karl.{key}" for key in (
+            "quantize_latent", "vq_codebook_size", "vq_token_dim", "vq_commitment_cost", "vq_use_l2_norm", "num_init_latent_tokens", "patch_size",
+            "max_rollout_iters", "max_grid_tokens", "factorize_latent",
+        )),
+    ),
+    ignored={
+        "base_tokenizer.ddconfig.double_z": "follows from the kind of the base tokenizer",
+        "base_tokenizer.ddconfig.in_channels": "3 in every release",
+        "base_tokenizer.ddconfig.out_ch": "3 in every release",
+        "base_tokenizer.ddconfig.dropout": "0 in every release",
+        "karl.dynamic_halting": "the authors' code does not read it",
+        "karl.dynamic_halting_threshold": "the authors' code does not read it: tokens halt above 0.75",
+    },
+)  # fmt: skip
 
 _BLOCK = {
     "ln_1.{}": "norm1.{}",
@@ -82,11 +105,15 @@ def read_config(config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> 
     """Fields of `KarlConfig` from the authors' `base_tokenizer` and `karl` sections.
 
     Raises:
-        ConfigError: if a section or a size is missing, or the base tokenizer is neither "vqgan" nor "vae".
+        ConfigError: if a section or a size is missing, a key is unknown, or the base tokenizer is neither "vqgan" nor "vae".
     """
-    try:
+    with CONFIG_KEYS.reading(config, source=SOURCE):
         base, karl = config["base_tokenizer"], config["karl"]
-        base_config = {"vqgan": _vqgan, "vae": _vae}[base["id"]](base)
+        if base["id"] not in ("vqgan", "vae"):
+            raise ConfigError(f"base_tokenizer.id of {SOURCE} is {base['id']!r}; known: vqgan, vae")
+        if not karl.get("factorize_latent", True):
+            raise ConfigError(f"karl.factorize_latent of {SOURCE} is false: no release quantizes latents in the width of the encoder")
+        base_config = _vqgan(base) if base["id"] == "vqgan" else _vae(base)
         sizes = {
             net: {
                 "dim": karl[f"{net}_width"],
@@ -96,8 +123,6 @@ def read_config(config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> 
             }
             for net in ("encoder", "decoder")
         }
-    except KeyError as error:
-        raise ConfigError(f"the KARL reference configuration lacks {error}, or names an unknown base tokenizer (vqgan, vae)") from error
     normalize = karl.get("vq_use_l2_norm", True)
     vq = {
         "type": "vq",

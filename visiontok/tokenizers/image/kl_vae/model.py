@@ -12,15 +12,14 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.optional import import_optional
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.quantizers.gaussian import GaussianBottleneck, GaussianConfig
+from visiontok.quantizers.continuous import GaussianBottleneck, GaussianBottleneckConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.kl_vae.reference import ATTENTION_DOWN, ATTENTION_UP, PLAIN_DOWN, PLAIN_UP, read_config, to_diffusers_names
 from visiontok.tokenizers.shared.grid import grid_layout
 
-Positive = Annotated[int, Field(gt=0)]
 Level = Annotated[int, Field(ge=0)]
 
 
@@ -29,13 +28,13 @@ class KlVaeConfig(Config):
 
     Attributes:
         image_size: side that files are resized and cropped to; tensors of any multiple of the stride are taken as they are.
-        channels: width of each level, the finest first; every level but the last halves the sides.
+        channels: of each level, the finest first; every level but the last halves the sides.
         num_res_blocks: per level of the encoder; the decoder has one more.
         norm_groups: of every GroupNorm.
-        stem_channels: width of the encoder's first convolution; None for that of the first level.
+        stem_channels: of the encoder's first convolution; None for that of the first level.
         encoder_attention, decoder_attention: levels whose residual blocks are each followed by attention, 0 being the finest.
         middle_attention: whether both nets attend between their two middle blocks.
-        quant_conv, post_quant_conv: whether 1x1 convolutions stand around the bottleneck.
+        quant_conv, post_quant_conv: whether 1x1 convolutions are around the bottleneck.
         bottleneck: the posterior; its `dim` are the latent channels, its `scale` and `shift` what consumers of the latents expect.
     """
 
@@ -49,7 +48,7 @@ class KlVaeConfig(Config):
     middle_attention: bool = True
     quant_conv: bool = True
     post_quant_conv: bool = True
-    bottleneck: GaussianConfig
+    bottleneck: GaussianBottleneckConfig
 
     @model_validator(mode="after")
     def _check(self) -> KlVaeConfig:
@@ -72,7 +71,7 @@ class KlVaeConfig(Config):
 class KlVae(Tokenizer[KlVaeConfig]):
     """Convolutional encoder, Gaussian posterior, convolutional decoder. Continuous: gives `Latents`.
 
-    `encode` gives the posterior's mode, or a sample when it is given a generator. As a front end of another model:
+    `encode` gives the posterior's mode, or a sample when noise is given. As a front end of another model:
     `vae.quantizer(vae.encode_latents(images)).latents` are the scaled latents (B, h, w, D), `vae.decode_latents(...)` the way back.
     """
 

@@ -1,14 +1,14 @@
-"""MaskGIT's VQGAN (Chang et al. 2022): a convolutional tokenizer with a grid of 16 x 16 ids; TiTok's and RAR's pixel tokenizer."""
+"""MaskGIT's VQGAN (Chang et al. 2022): a convolutional tokenizer with a grid of 16 x 16 tokens; TiTok's and RAR's pixel tokenizer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.decoders.conv import ConvDecoder
 from visiontok.encoders.conv import ConvEncoder
@@ -25,22 +25,22 @@ class MaskGitVqganConfig(Config):
     Attributes:
         image_size: side that files are resized and cropped to; tensors of any multiple of the stride are taken as they are.
         net: encoder and decoder.
-        quantizer: codebook; its width equals the net's latent channels.
+        quantizer: codebook; its `dim` equals the net's latent channels.
     """
 
-    image_size: int = Field(default=256, gt=0)
+    image_size: Positive = 256
     net: ConvNetConfig = ConvNetConfig()
     quantizer: VectorQuantizerConfig = VectorQuantizerConfig(codebook_size=1024, dim=256, commitment_weight=1.0, codebook_weight=0.25)
 
     @model_validator(mode="after")
     def _check(self) -> MaskGitVqganConfig:
         if self.quantizer.dim != self.net.latent_channels:
-            raise ValueError(f"codes of width {self.quantizer.dim} cannot stand for {self.net.latent_channels} latent_channels: make them equal")
+            raise ValueError(f"quantizer.dim {self.quantizer.dim} must equal net.latent_channels {self.net.latent_channels}")
         return self
 
 
 class MaskGitVqgan(Tokenizer[MaskGitVqganConfig]):
-    """Convolutional encoder, nearest code without normalisation, convolutional decoder. Images and reconstructions in [0, 1]."""
+    """Convolutional encoder, nearest code without normalization, convolutional decoder. Images and reconstructions in [0, 1]."""
 
     config_class = MaskGitVqganConfig
     reference_keys: ClassVar = KEY_MAP

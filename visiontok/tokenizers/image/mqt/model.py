@@ -1,7 +1,7 @@
 """MQT, the Matryoshka Query Transformer (Hu et al. 2024, arXiv 2405.19315): image features as 1 to 256 continuous tokens for a language model.
 
 Not a tokenizer of pixels: it takes the features that a CLIP gave, and what it writes is read by a language model, so there is no decoder. It
-stands here for its tokens, any prefix of which represents the picture.
+is here for its tokens, any prefix of which represents the image.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Any, ClassVar
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
+from visiontok.base.noise import NoiseLike
 from visiontok.core.tokenizer import EncodeOptions, Tokenizer
 from visiontok.layers.nested_dropout import NestedDropout, UniformLengths
-from visiontok.quantizers.continuous import ContinuousConfig
+from visiontok.quantizers.continuous import IdentityBottleneckConfig
 from visiontok.signals import FeaturePreprocessing
 from visiontok.tokenizers.image.mqt.encoder import QueryResampler
 from visiontok.tokenizers.image.mqt.reference import KEY_MAP, read_config
@@ -26,21 +27,21 @@ class MqtConfig(Config):
     """Sizes of an MQT.
 
     Attributes:
-        query_side: of the square grid on which the queries have their places; its square is the longest sequence M.
+        query_side: of the square grid of query positions; its square is the longest sequence M.
         feature_side: of the square grid of features that it reads.
-        feature_dim: width of a feature.
-        output_dim: width of a token, that of the language model.
+        feature_dim: of a feature.
+        output_dim: of a token, that of the language model.
         num_heads: attention heads; must divide `feature_dim`.
         patch_size: pixels per feature along a side.
         nested_dropout: how many tokens a training step keeps.
     """
 
-    query_side: int = Field(default=16, gt=0)
-    feature_side: int = Field(default=24, gt=0)
+    query_side: Positive = 16
+    feature_side: Positive = 24
     feature_dim: int = Field(default=1024, gt=0, multiple_of=4)
-    output_dim: int = Field(default=4096, gt=0)
-    num_heads: int = Field(default=16, gt=0)
-    patch_size: int = Field(default=14, gt=0)
+    output_dim: Positive = 4096
+    num_heads: Positive = 16
+    patch_size: Positive = 14
     nested_dropout: NestedDropout = UniformLengths(shortest=2, step=2)
 
     @model_validator(mode="after")
@@ -51,7 +52,7 @@ class MqtConfig(Config):
 
 
 class Mqt(Tokenizer[MqtConfig]):
-    """Image features -> `Latents` of any wanted length. `decode` is refused: only a language model reads them."""
+    """Image features -> `Latents` of any length up to M, which a language model reads. It only encodes."""
 
     config_class = MqtConfig
     can_decode = False
@@ -67,7 +68,7 @@ class Mqt(Tokenizer[MqtConfig]):
             output_dim=config.output_dim,
             num_heads=config.num_heads,
         )
-        self.quantizer = ContinuousConfig(dim=config.output_dim).build()
+        self.quantizer = IdentityBottleneckConfig(dim=config.output_dim).build()
         self.nested_dropout = config.nested_dropout
         self.preprocessing = FeaturePreprocessing(channels=config.feature_dim, length=config.feature_side**2)
         self.layout = TokenLayout(
@@ -87,12 +88,12 @@ class Mqt(Tokenizer[MqtConfig]):
         latents = Latents(self.encoder(signal.transpose(1, 2), longest), self.layout)
         return latents if options.lengths is None else latents.prefix(options.lengths)
 
-    def random_prefix(self, features: Tensor) -> Tensor:
-        """What a training step shows to the language model: the first m latents (B, m, output_dim), with one m for the whole batch, as published.
+    def random_prefix(self, features: Tensor, *, noise: NoiseLike = None) -> Tensor:
+        """The input of the language model at a training step: the first m latents (B, m, output_dim), with one m for the whole batch, as published.
 
-        m is drawn by `nested_dropout`, from torch's global state.
+        `nested_dropout` draws m from `noise`, one draw.
         """
-        return self.encoder(features.transpose(1, 2), int(self.nested_dropout.draw(1, self.layout.length)))
+        return self.encoder(features.transpose(1, 2), int(self.nested_dropout.draw(1, self.layout.length, noise=noise)))
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> MqtConfig:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor
 from typing_extensions import Self
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.decoders.conv import ConvDecoder
 from visiontok.encoders.conv import ConvEncoder
@@ -17,16 +17,17 @@ from visiontok.layers.conv import ConvNetConfig, Shortcut
 from visiontok.layers.resampling import Downsampling, Upsampling
 from visiontok.quantizers.binary import BinaryQuantizer, BinaryQuantizerConfig
 from visiontok.signals import ImagePreprocessing
-from visiontok.tokenizers.image.open_magvit2.reference import KEY_MAP, read_config
+from visiontok.tokenizers.image.open_magvit2.reference import KEY_MAP, SOURCE, read_config
 from visiontok.tokenizers.shared.grid import grid_layout
 from visiontok.tokenizers.shared.moving_average import averaged_weights, last_weights
+from visiontok.tokenizers.shared.taming_objective import model_arguments
 
 
 class OpenMagvit2NetConfig(ConvNetConfig):
     """No attention, learned resampling, and norms of the decoder that read the code; the defaults are the released 16 x 16 model's sizes."""
 
-    num_res_blocks: int = Field(default=4, gt=0)
-    latent_channels: int = Field(default=18, gt=0)
+    num_res_blocks: Positive = 4
+    latent_channels: Positive = 18
     shortcut: Shortcut = "input"
     downsample: Downsampling = "conv"
     upsample: Upsampling = "depth_to_space"
@@ -39,17 +40,17 @@ class OpenMagvit2Config(Config):
     Attributes:
         image_size: side that files are resized and cropped to; tensors of any multiple of the stride are taken as they are.
         net: encoder and decoder.
-        quantizer: lookup-free; as many bits as the net has latent channels. With `chunks`, a position has several ids.
+        quantizer: lookup-free; as many bits as the net has latent channels. With `chunks`, a position has several token indices.
     """
 
-    image_size: int = Field(default=256, gt=0)
+    image_size: Positive = 256
     net: OpenMagvit2NetConfig = OpenMagvit2NetConfig()
     quantizer: BinaryQuantizerConfig = BinaryQuantizerConfig(dim=18)
 
     @model_validator(mode="after")
     def _check(self) -> OpenMagvit2Config:
         if (self.quantizer.input_dim or self.quantizer.dim) != self.net.latent_channels:
-            raise ValueError(f"{self.quantizer.dim} bits cannot stand for {self.net.latent_channels} latent_channels: make them equal")
+            raise ValueError(f"{self.quantizer.dim} bits cannot represent {self.net.latent_channels} latent_channels: make them equal")
         if self.image_size % self.net.stride:
             raise ValueError(f"an image of {self.image_size} pixels is no multiple of the stride {self.net.stride}")
         return self
@@ -85,7 +86,7 @@ class OpenMagvit2(Tokenizer[OpenMagvit2Config]):
     @classmethod
     def from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Self:
         """Like `Model.from_reference`, with the moving averages of the weights where the configuration says `use_ema`."""
-        weights = averaged_weights(state_dict) if config.get("use_ema", False) else last_weights(state_dict)
+        weights = averaged_weights(state_dict) if model_arguments(config, source=SOURCE).get("use_ema", False) else last_weights(state_dict)
         return super().from_reference(config, weights)
 
     @classmethod

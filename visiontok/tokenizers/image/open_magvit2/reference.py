@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from visiontok.base.errors import ConfigError
 from visiontok.core.keymap import KeyMap
 from visiontok.core.reference_keys import ReferenceKeys
+from visiontok.losses import ReconstructionConfig
+from visiontok.tokenizers.shared.taming_objective import IGNORED_KEYS, LOSS_KEYS, model_arguments, read_objective
 
 SOURCE = "the Open-MAGVIT2 reference configuration"
 
 CONFIG_KEYS = ReferenceKeys(
     read=(
         "n_embed", "embed_dim", "sample_minimization_weight", "batch_maximization_weight", "use_ema", "token_factorization", "factorized_bits",
-        "lossconfig.params.commit_weight", "lossconfig.params.codebook_weight",
+        "lossconfig.params.commit_weight", "lossconfig.params.codebook_weight", "lossconfig.params.codebook_enlarge_ratio", *LOSS_KEYS,
         *(f"ddconfig.{key}" for key in ("z_channels", "resolution", "in_channels", "out_ch", "ch", "ch_mult", "num_res_blocks")),
     ),
     ignored={
-        "ddconfig.double_z": "the bits are the encoder's channels, whatever it says",
-        "lossconfig": "no losses are given",
-        "lossconfig.{*}": "of the authors' training; a recipe's objective says it",
-        **dict.fromkeys(
-            ("image_key", "monitor", "stage", "use_shared_epoch"), "names and stages of the authors' training"
-        ),
-        **dict.fromkeys(
-            (
-                "learning_rate", "resume_lr", "warmup_epochs", "scheduler_type", "min_learning_rate", "lr_drop_epoch", "lr_drop_rate", "lr_drop_iter",
-                "sche_type", "wpe", "wp", "wp0", "max_iter", "wp_iter",
-            ),
-            "a recipe's `schedule` says it",
-        ),
+        "ddconfig.double_z": "the bits are the encoder's channels, whatever its value",
+        "lossconfig.params.codebook_enlarge_steps": "of a weight that falls with the steps, which every release switches off by the ratio 0",
+        **IGNORED_KEYS,
     },
 )  # fmt: skip
 
@@ -58,6 +51,7 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: if it has unknown keys, lacks one, or has values that this model cannot have.
     """
+    config = model_arguments(config, source=SOURCE)
     with CONFIG_KEYS.reading(config, source=SOURCE):
         sizes, loss = config["ddconfig"], config.get("lossconfig", {}).get("params", {})
         if sizes.get("in_channels", 3) != 3 or sizes.get("out_ch", 3) != 3:
@@ -82,3 +76,21 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
         },
     }
     return {"image_size": sizes.get("resolution", 256), "net": net, "quantizer": quantizer}
+
+
+def objective_from_reference(config: Mapping[str, Any], *, vgg: Path) -> ReconstructionConfig:
+    """The objective of the authors' training, without the weights of entropy and commitment, which belong to the quantizer here.
+
+    Args:
+        config: as for `read_config`.
+        vgg: file with torchvision's VGG-16, for LPIPS.
+
+    Raises:
+        ConfigError: for unknown keys, or losses that no release was trained with.
+    """
+    arguments = model_arguments(config, source=SOURCE)
+    CONFIG_KEYS.check(arguments, source=SOURCE)
+    ratio = arguments.get("lossconfig", {}).get("params", {}).get("codebook_enlarge_ratio", 0)
+    if ratio:
+        raise ConfigError(f"lossconfig.params.codebook_enlarge_ratio of {SOURCE} is {ratio}; a weight that falls with the steps is not built")
+    return read_objective(arguments, vgg=vgg, source=SOURCE)

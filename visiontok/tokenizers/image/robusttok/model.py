@@ -14,9 +14,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.errors import TokenError
+from visiontok.core.keymap import check_state_dict
 from visiontok.core.tokenizer import DecodeOptions, Tokenizer
+from visiontok.layers.dinov2 import dino_weights
 from visiontok.layers.vit import ViTConfig
 from visiontok.quantizers.binary import BinaryQuantizerConfig
 from visiontok.quantizers.multi_scale import MultiScaleQuantizer, MultiScaleQuantizerConfig
@@ -42,10 +44,10 @@ class RobustTokConfig(Config):
         drop_path: share of samples that skip a branch of the last block in training; it rises evenly from 0 at the first.
     """
 
-    image_size: int = Field(default=256, gt=0)
+    image_size: Positive = 256
     encoder: ViTConfig
     decoder: ViTConfig
-    grid_side: int = Field(default=16, gt=0)
+    grid_side: Positive = 16
     quantizer: Annotated[VectorQuantizerConfig | MultiScaleQuantizerConfig | ProductQuantizerConfig, Field(discriminator="type")]
     layer_scale: float = Field(default=0.1, gt=0)
     drop_path: float = Field(default=0.1, ge=0, lt=1)
@@ -72,7 +74,7 @@ class RobustTokConfig(Config):
         return self.quantizer.quantizer if isinstance(self.quantizer, ProductQuantizerConfig) else self.quantizer
 
     def layout(self) -> TokenLayout:
-        """A grid of ids, or one grid per scale, with one id per branch at every position."""
+        """A grid of tokens, or one grid per scale, with one token per branch at every position."""
         branch = self.branch
         is_multi_scale = isinstance(branch, MultiScaleQuantizerConfig)
         codes = branch.quantizer if is_multi_scale else branch
@@ -113,6 +115,21 @@ class RobustTok(Tokenizer[RobustTokConfig]):
         self.preprocessing = ImagePreprocessing(size=config.image_size)
         self.layout = config.layout()
 
+    def load_backbone(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Put the weights of a DINOv2 of the same dim and depth into both ViTs, resampled to their patches and grids.
+
+        Raises:
+            CheckpointError: if they are another network's, or of other sizes.
+        """
+        for name, net, vit in (("encoder", self.encoder, self.config.encoder), ("decoder", self.decoder, self.config.decoder)):
+            side = self.config.image_size // vit.patch_size
+            own = {key: tensor for key, tensor in net.state_dict().items() if key.startswith(("trunk.", "patch_embed."))}
+            weights = dino_weights(state_dict, patch_size=vit.patch_size, grid_side=side)
+            if name == "decoder":  # it reads no images
+                weights = {key: tensor for key, tensor in weights.items() if key.startswith("trunk.")}
+            check_state_dict(own, weights, source=f"the backbone, in the {name},")
+            net.load_state_dict(weights, strict=False)
+
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, S, S) in [0, 1] -> (B, H, H, P C)."""
         return self.encoder(signal * 2 - 1)
@@ -122,16 +139,16 @@ class RobustTok(Tokenizer[RobustTokConfig]):
         return (self.decoder(latents) + 1) / 2
 
     def next_scale_inputs(self, tokens: Tokens) -> Tensor:
-        """What a next-scale generator reads of these tokens, (B, positions of all scales but the first, P C); see `MultiScaleQuantizer`.
+        """The input of a next-scale generator for these tokens, (B, positions of all scales but the first, P C); see `MultiScaleQuantizer`.
 
         Raises:
             TokenError: for models without scales.
         """
         if not isinstance(self.config.branch, MultiScaleQuantizerConfig):
             raise TokenError("this model has a single scale, so there is no next one to predict")
-        ids = tokens.indices.unflatten(1, (-1, self.config.num_branches)).unbind(dim=-1)
+        by_branch = tokens.indices.unflatten(1, (-1, self.config.num_branches)).unbind(dim=-1)
         branches = [module for module in self.quantizer.modules() if isinstance(module, MultiScaleQuantizer)]
-        return torch.cat([branch.next_scale_inputs(part) for branch, part in zip(branches, ids, strict=True)], dim=-1)
+        return torch.cat([branch.next_scale_inputs(part) for branch, part in zip(branches, by_branch, strict=True)], dim=-1)
 
     def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
         """Tokens of all scales, or of the first ones, coarse to fine; samples of different numbers of scales may share a batch."""
@@ -140,7 +157,7 @@ class RobustTok(Tokenizer[RobustTokConfig]):
         for length in tokens.sample_lengths.unique().tolist():
             rows = torch.nonzero(tokens.sample_lengths == length).flatten()
             indices = self._by_branch(tokens.indices[rows, :length])
-            images[rows] = self.decode_latents(self.quantizer.lookup(indices).to(self.dtype)).to(images.dtype)
+            images[rows] = self.decode_latents(self.lookup(indices)).to(images.dtype)
         return images
 
     def _by_branch(self, indices: Tensor) -> Tensor:
@@ -156,5 +173,5 @@ class RobustTok(Tokenizer[RobustTokConfig]):
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> RobustTokConfig:
-        """From the authors' flat configuration. Keys of their training alone are not read."""
+        """From the authors' flat configuration."""
         return RobustTokConfig.parse(read_config(config), source="the RobustTok reference configuration")

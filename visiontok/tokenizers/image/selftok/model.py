@@ -1,58 +1,62 @@
-"""Selftok (Wang et al. 2025, arXiv 2505.07538): 512 ordered tokens; how many of them the decoder sees follows from how noisy its picture still is.
+"""Selftok (Wang et al. 2025, arXiv 2505.07538): 512 ordered tokens, of which the decoder sees the fewer, the less noisy its image is.
 
-Stable Diffusion 3's autoencoder brings the picture to a grid
-of latents; learned queries read the grid and are quantized to the tokens; a rectified flow, or a renderer that was trained after it, makes the
-grid again. At pure noise the flow sees all tokens, near the end only the first: those matter always, the last only for the first outline.
+Stable Diffusion 3's autoencoder brings the image to a grid of latents; learned queries read the grid and are quantized to the tokens; a rectified
+flow, or a renderer that was trained after it, makes the grid again. At pure noise the flow sees all tokens, near the end only the first: the first
+tokens always count, the last only for the first outline.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor
-from torch.nn import functional as F
 from typing_extensions import Self
 
-from visiontok.base.config import Config
-from visiontok.base.errors import ConfigError, TokenError
-from visiontok.base.noise import Noise, NoiseLike, as_noise
+from visiontok.base.config import Config, Positive
+from visiontok.base.errors import ConfigError
+from visiontok.base.noise import NoiseLike
 from visiontok.core.model import load_weights
-from visiontok.core.tokenizer import DecodeOptions, Tokenizer, TokenizerOutput
-from visiontok.decoders.flow.sampling import euler, seeded_noise, starting_noise
-from visiontok.decoders.flow.training import FlowTimes, ModeTimes, estimate, flow_loss, mix
-from visiontok.decoders.flow.visible_tokens import VisibleTokens
-from visiontok.encoders.text import TextLike
-from visiontok.quantizers.positional_vector import PositionalVectorConfig
+from visiontok.decoders.flow.guidance import Guidance
+from visiontok.decoders.flow.sampling import FlowSampling
+from visiontok.decoders.flow.training import FlowTimes, ModeTimes
+from visiontok.quantizers.positional_vector import PositionalVectorQuantizerConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 from visiontok.tokenizers.image.selftok.decoder import JointFlowDecoder, JointOneStepDecoder
 from visiontok.tokenizers.image.selftok.encoder import DualStreamConfig, DualStreamEncoder
 from visiontok.tokenizers.image.selftok.joint_transformer import JointTransformerConfig
 from visiontok.tokenizers.image.selftok.reference import KEY_MAP, center_of_table, convert_weights, read_config
-from visiontok.tokens import Latents, Segment, TokenLayout, Tokens
+from visiontok.tokenizers.image.selftok.visible_tokens import VisibleTokens
+from visiontok.tokenizers.shared.flow_tokenizer import FlowTokenizer
+from visiontok.tokens import Segment, TokenLayout
 
 
 class FlowDecoding(Config):
     """Decode along a rectified flow.
 
     Attributes:
-        visible: how many tokens are seen at which time.
-        tokens_see_image: whether tokens attend to the noisy picture.
+        visible: how many tokens are visible at which time.
+        tokens_see_image: whether tokens attend to the noisy image.
         steps: of the flow; each is one pass of the decoder.
-        null_probability: share of the training samples whose tokens say nothing.
+        guidance: how the velocities with and without tokens are combined; None, as the authors do, for the velocity with tokens alone.
+        null_probability: share of the training samples whose tokens are not seen.
         flow_times: at which times it is trained.
     """
 
     type: Literal["flow"] = "flow"
     visible: VisibleTokens
     tokens_see_image: bool = True
-    steps: int = Field(default=50, gt=0)
+    steps: Positive = 50
+    guidance: Guidance | None = None
     null_probability: float = Field(default=0.1, ge=0, le=1)
     flow_times: FlowTimes = ModeTimes(mode_scale=0.0)
+
+    @property
+    def sampling(self) -> FlowSampling:
+        """Steps and guidance where a call gives none."""
+        return FlowSampling(steps=self.steps, guidance=self.guidance)
 
 
 class OneStepDecoding(Config):
@@ -68,7 +72,7 @@ class SelftokConfig(Config):
         image_size: side of the square image in pixels; positions are absolute, so no other size is taken.
         latent_stride: pixels per position of the grid that is tokenized, along a side.
         channels: of that grid.
-        vae: the autoencoder between pictures and the grid, never trained here. None without one: then either the grid is the picture itself, with
+        vae: the autoencoder between images and the grid, never trained here. None without one: then either the grid is the image itself, with
             values in [-1, 1] (stride 1, 3 channels), or the model waits for `attach`.
         patch_size: side of a patch on the grid.
         num_tokens: K.
@@ -76,14 +80,14 @@ class SelftokConfig(Config):
         decoding: by a flow, or in one step.
     """
 
-    image_size: int = Field(default=256, gt=0)
-    latent_stride: int = Field(default=8, gt=0)
-    channels: int = Field(default=16, gt=0)
+    image_size: Positive = 256
+    latent_stride: Positive = 8
+    channels: Positive = 16
     vae: KlVaeConfig | None = None
-    patch_size: int = Field(default=2, gt=0)
-    num_tokens: int = Field(default=512, gt=0)
+    patch_size: Positive = 2
+    num_tokens: Positive = 512
     encoder: DualStreamConfig = DualStreamConfig()
-    quantizer: PositionalVectorConfig
+    quantizer: PositionalVectorQuantizerConfig
     decoder: JointTransformerConfig = JointTransformerConfig()
     decoding: Annotated[FlowDecoding | OneStepDecoding, Field(discriminator="type")]
 
@@ -110,50 +114,50 @@ class SelftokConfig(Config):
         return side, side, self.channels
 
 
-@dataclass(frozen=True)
-class StepOptions(DecodeOptions):
-    """What a caller asks of the decoder.
-
-    Attributes:
-        steps: of the flow; None for those of the configuration.
-    """
-
-    steps: int | None = None
-
-
-class Selftok(Tokenizer[SelftokConfig]):
+class Selftok(FlowTokenizer[SelftokConfig]):
     """Autoencoder, dual-stream encoder, cosine codebook, joint transformer.
 
-    Tokens are stored as they are numbered; generators are to write them from the last to the first, as the authors' do.
+    Tokens are stored from the first to the last; generators write them from the last to the first, as the authors' do.
     """
 
     config_class = SelftokConfig
-    decoder: JointFlowDecoder | JointOneStepDecoder
+    reference_keys: ClassVar = KEY_MAP
 
     def __init__(self, config: SelftokConfig) -> None:
         super().__init__(config)
         grid_size, _, channels = config.grid
         grid = {"channels": channels, "grid_size": grid_size, "patch_size": config.patch_size}
-        codes = {"num_tokens": config.num_tokens, "latent_dim": config.quantizer.dim}
-        is_flow = isinstance(config.decoding, FlowDecoding)
         self.vae = None if config.vae is None else KlVae(config.vae).requires_grad_(False)
         self.encoder = DualStreamEncoder(config.encoder, **grid, num_queries=config.num_tokens, latent_dim=config.quantizer.dim)
         self.quantizer = config.quantizer.build()
+        codes = {"num_tokens": config.num_tokens, "latent_dim": config.quantizer.dim}
+        self.decoder: JointFlowDecoder | JointOneStepDecoder
         if isinstance(config.decoding, FlowDecoding):
-            self.decoder = JointFlowDecoder(config.decoder, **grid, **codes, tokens_see_image=config.decoding.tokens_see_image)
+            self.decoder = JointFlowDecoder(
+                config.decoder,
+                **grid,
+                **codes,
+                tokens_see_image=config.decoding.tokens_see_image,
+                visible=config.decoding.visible,
+                sampling=config.decoding.sampling,
+                flow_times=config.decoding.flow_times,
+                null_probability=config.decoding.null_probability,
+            )
         else:
             self.decoder = JointOneStepDecoder(config.decoder, **grid, **codes)
-            self.encoder.requires_grad_(False)
+        self.encoder.requires_grad_(self.decoder.trains_codes)
         self.preprocessing = ImagePreprocessing(size=config.image_size, interpolation="bilinear")
         self.layout = TokenLayout(
             modality="image",
             segments=(Segment(name="queries", shape=(config.num_tokens,), vocab_size=config.quantizer.codebook_size),),
             signal_shape=(config.image_size, config.image_size),
-            prefixes="any" if is_flow else "none",
+            prefixes="any" if isinstance(config.decoding, FlowDecoding) else "none",
             order="reverse",
         )
 
-    # Between pictures and the grid.
+    @property
+    def feature_shape(self) -> tuple[int, int, int]:
+        return self.config.grid
 
     def attach(self, vae: KlVae) -> Self:
         """Take a trained autoencoder for a model that has none, such as a released one; returns self.
@@ -165,155 +169,30 @@ class Selftok(Tokenizer[SelftokConfig]):
         self.vae = vae.requires_grad_(False).to(device=self.device, dtype=self.dtype).eval()
         return self
 
-    @torch.no_grad()
-    def features(self, signal: Tensor) -> Tensor:
-        """(B, 3, S, S) in [0, 1] -> what is tokenized (B, H, W, C): the mode of the autoencoder's posterior.
+    def features(self, signal: Tensor, *, noise: NoiseLike = None) -> Tensor:
+        """See `FlowTokenizer.features`.
 
         Raises:
             ConfigError: if the model waits for an autoencoder.
         """
-        if self.vae is None:
-            self._check_pixels()
-            return (signal * 2 - 1).permute(0, 2, 3, 1)
-        posterior = self.vae.encode_latents(signal)
-        return self.vae.quantizer.with_noise(posterior, torch.zeros(()).to(posterior)).latents
+        self._check_autoencoder()
+        return super().features(signal, noise=noise)
 
-    def pictures(self, features: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, 3, S, S), about [0, 1].
+    def images(self, features: Tensor) -> Tensor:
+        """See `FlowTokenizer.images`.
 
         Raises:
             ConfigError: if the model waits for an autoencoder.
         """
-        if self.vae is None:
-            self._check_pixels()
-            return (features.permute(0, 3, 1, 2) + 1) / 2
-        return self.vae.decode_latents(features)
+        self._check_autoencoder()
+        return super().images(features)
 
-    def _check_pixels(self) -> None:
-        if (self.config.latent_stride, self.config.channels) != (1, 3):
+    def _check_autoencoder(self) -> None:
+        if self.vae is None and (self.config.latent_stride, self.config.channels) != (1, 3):
             raise ConfigError(
                 f"this Selftok reads an autoencoder's latents of {self.config.channels} channels and holds no autoencoder: "
                 'tokenizer.attach(visiontok.from_pretrained("sd3-vae")) gives it one'
             )
-
-    # Encoding and decoding.
-
-    def encode_latents(self, signal: Tensor) -> Tensor:
-        """(B, 3, S, S) in [0, 1] -> (B, K, D), before quantization."""
-        return self.encoder(self.features(signal))
-
-    @property
-    def is_stochastic(self) -> bool:
-        """A flow starts from noise; the one-step renderer has none."""
-        return isinstance(self.config.decoding, FlowDecoding)
-
-    @torch.no_grad()
-    def decode(self, tokens: Tokens | Latents, *, steps: int | None = None, text: TextLike | None = None, noise: NoiseLike = None) -> Tensor:
-        """Tokens -> images (B, 3, S, S) clamped to [0, 1].
-
-        A flow starts from noise. Without noise given, a sample's noise follows from its first token: the same tokens, and all of their prefixes,
-        meet the same noise, whatever else is in the batch. A prefix hides the other tokens at every time.
-
-        Args:
-            tokens: what `encode` gave, perhaps shortened.
-            steps: of the flow; None for those of the configuration.
-            text: is refused; see `Tokenizer.decode`.
-            noise: one normal draw (B, H, W, C); without effect on the one-step renderer.
-
-        Raises:
-            TokenError: if the tokens have another layout, an index is out of range, or steps are given for a decoder that has none.
-        """
-        if isinstance(self.config.decoding, OneStepDecoding) and steps is not None:
-            raise TokenError(f"this Selftok decodes in one step: leave out steps={steps}")
-        text = self._text_for(text, samples=len(tokens), needed=False)
-        return self.decode_with(tokens, StepOptions(text=text, noise=noise, steps=steps))
-
-    def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
-        """Checked tokens -> images (B, 3, S, S), not clamped."""
-        assert isinstance(tokens, Tokens)
-        codes = self.codes_of(tokens)
-        if isinstance(self.decoder, JointOneStepDecoder):
-            return self.decode_latents(codes)
-        start = starting_noise(tokens.indices, self.config.grid, options.noise)
-        steps = options.steps if isinstance(options, StepOptions) else None
-        return self.pictures(self.denoise(codes, tokens.sample_lengths, start.to(codes), steps=steps))
-
-    def decode_latents(self, latents: Tensor) -> Tensor:
-        """Codes (B, K, D) -> images (B, 3, S, S), not clamped, a flow's all from one noise: codes alone do not tell the ids that seed it."""
-        if isinstance(self.decoder, JointOneStepDecoder):
-            return self.pictures(self.decoder(self.decoder.trunk.context(latents)))
-        return self.decode_prefix(latents, torch.full((len(latents),), latents.shape[1]))
-
-    def decode_prefix(self, latents: Tensor, lengths: Tensor) -> Tensor:
-        """The first codes of every sample -> images, not clamped, all from one noise."""
-        noise = seeded_noise([0] * len(latents), self.config.grid)
-        return self.pictures(self.denoise(latents, lengths, noise.to(latents)))
-
-    def denoise(self, codes: Tensor, lengths: Tensor, noise: Tensor, *, steps: int | None = None) -> Tensor:
-        """Follow the flow.
-
-        Args:
-            codes: (B, L <= K, D).
-            lengths: (B,), how many of its codes a sample keeps.
-            noise: (B, H, W, C).
-            steps: None for those of the configuration.
-
-        Returns:
-            features (B, H, W, C).
-        """
-        config, decoder = self._flow()
-        context, kept = decoder.trunk.context(codes), lengths.cpu()
-
-        def velocity(noisy: Tensor, time: Tensor) -> Tensor:
-            seen = int(config.visible.at((1000 * time).int()))  # whole thousandths, as the authors count
-            return decoder(noisy, time, context, kept.clamp_max(seen))
-
-        return euler(velocity, noise, steps=config.steps if steps is None else steps)
-
-    def _flow(self) -> tuple[FlowDecoding, JointFlowDecoder]:
-        if not isinstance(self.config.decoding, FlowDecoding) or not isinstance(self.decoder, JointFlowDecoder):
-            raise TokenError("this Selftok decodes in one step: it has no flow, and needs every token")
-        return self.config.decoding, self.decoder
-
-    # Training.
-
-    def forward(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
-        """Training pass: the quantizer's losses and `flow`, that of one noisy sample per image at a random time; for the renderer `latents` alone.
-
-        In training the reconstruction is the decoder's estimate of the features (B, H, W, C); in evaluation mode it is the decoded image. Draws in
-        training, in this order: the times, normal (B, H, W, C) for the noise, uniform (B,) for the samples without tokens.
-        """
-        data = self.features(signal)
-        if isinstance(self.decoder, JointOneStepDecoder):
-            indices = self.quantizer.search(self.encoder(data))
-            codes, losses, stats = self.quantizer.lookup(indices), {}, {}
-        else:
-            quantized = self.quantizer(self.encoder(data))
-            assert quantized.indices is not None
-            indices, codes, losses, stats = quantized.indices, quantized.latents, quantized.losses, quantized.stats
-        tokens = Tokens(indices, self.layout)
-        if not self.training:
-            reconstruction = self.decode_tokens(tokens, DecodeOptions(noise=noise))
-        elif isinstance(self.decoder, JointOneStepDecoder):
-            reconstruction = self.decoder(self.decoder.trunk.context(codes))
-            losses = {"latents": F.mse_loss(reconstruction.float(), data.float())}
-        else:
-            reconstruction, flow = self._flow_terms(data, codes, as_noise(noise, data.device))
-            losses = {**losses, "flow": flow}
-        return TokenizerOutput(reconstruction, tokens, codes, losses, stats)
-
-    def _flow_terms(self, data: Tensor, codes: Tensor, source: Noise) -> tuple[Tensor, Tensor]:
-        """The guess at the features (B, H, W, C), and the loss."""
-        config, decoder = self._flow()
-        times, noise = config.flow_times.draw(len(data), source), source.normal(*data.shape).to(data)
-        dropped = source.uniform(len(data)) < config.null_probability
-        noisy, seen = mix(data, noise, times), config.visible.at(1000 * times)
-        velocity = decoder(noisy, times, decoder.trunk.context(codes, dropped=dropped), seen.cpu())
-        return estimate(noisy, velocity, times), flow_loss(velocity, data, noise).mean()
-
-    # The authors' checkpoints.
-
-    reference_keys: ClassVar = KEY_MAP
 
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,12 +1,12 @@
 """TexTok (Zha et al. 2024, arXiv 2412.05796): text in the encoder and in the decoder, so that the tokens need to say only what the text does not.
 
-Written from the paper's description: no code and no weights of the authors are public, so there is nothing to hold this against. The paper
-says: two ViT-B of 12 layers; an encoder over patches, N latent queries and text tokens, of whose outputs only those of the queries are kept and
-projected to 8 channels; a decoder over learned patch tokens, the N latents and the same text tokens; a frozen T5 encoder whose embeddings are
-projected linearly (T5-XL for pictures of 256 pixels, T5-XXL for 512); 32 to 256 latents, continuous.
+No code and no weights of the authors are public, so this follows the paper's description and has no reference implementation. The paper says: two
+ViT-B of 12 layers; an encoder over patches, N latent queries and text tokens, of whose outputs only those of the queries are kept and projected to 8
+channels; a decoder over learned patch tokens, the N latents and the same text tokens; a frozen T5 encoder whose embeddings are projected linearly
+(T5-XL for images of 256 pixels, T5-XXL for 512); 32 to 256 latents, continuous.
 
-Chosen here, where the descriptions are silent: TA-TiTok's blocks, order of tokens, positions and pixel head; patches of 16 pixels; 128 text
-embeddings with learned positions and a projection for each side; a Gaussian posterior as the bottleneck.
+Chosen here, where the paper does not say: TA-TiTok's blocks, order of tokens, positions and pixel head; patches of 16 pixels; 128 text embeddings
+with learned positions and a projection for each side; a Gaussian posterior as the bottleneck.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import Field
 
 from visiontok.encoders.text import T5TextConfig, TextConfig
 from visiontok.layers.vit import ViTConfig
-from visiontok.quantizers.gaussian import GaussianConfig
+from visiontok.quantizers.continuous import GaussianBottleneckConfig
 from visiontok.quantizers.vector import VectorQuantizerConfig
 from visiontok.tokenizers.image.tatitok.model import TaTiTok, TaTiTokConfig
 
@@ -26,7 +26,7 @@ VIT_B = ViTConfig(dim=768, depth=12, num_heads=12, patch_size=16)
 
 
 class TexTokConfig(TaTiTokConfig):
-    """Sizes of a TexTok; the defaults are the paper's for pictures of 256 pixels, as far as it gives them.
+    """Sizes of a TexTok; the defaults are the paper's for images of 256 pixels, as far as it gives them.
 
     Attributes:
         text: the embeddings that encoder and decoder read.
@@ -34,7 +34,7 @@ class TexTokConfig(TaTiTokConfig):
 
     encoder: ViTConfig = VIT_B
     decoder: ViTConfig = VIT_B
-    quantizer: Annotated[VectorQuantizerConfig | GaussianConfig, Field(discriminator="type")] = GaussianConfig(dim=8)
+    quantizer: Annotated[VectorQuantizerConfig | GaussianBottleneckConfig, Field(discriminator="type")] = GaussianBottleneckConfig(dim=8)
     text: TextConfig = TextConfig(length=128, dim=2048, encoder=T5TextConfig())
 
 

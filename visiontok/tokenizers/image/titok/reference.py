@@ -45,11 +45,23 @@ CONFIG_KEYS = ReferenceKeys(
         "losses.label_smoothing": "of a generator",
         "losses.loss_weight_unmasked_token": "of a generator",
         "experiment.{*}": "names, folders and intervals of the authors' runs; a recipe has its own",
-        "dataset.params.{*}": "files of the authors' data; a recipe names its own",
-        "dataset.preprocessing.{*}": "crops and flips of training; a recipe's `data` says them",
-        "optimizer.{*}": "a recipe's `optimizer` and `discriminator_optimizer` say it",
-        "lr_scheduler.{*}": "a recipe's `schedule` says it",
-        "training.{*}": "length, batch size and precision of training; a recipe says them",
+        **{f"dataset.params.{key}": "files of the authors' data; a recipe names its own" for key in (
+            "train_shards_path_or_url", "eval_shards_path_or_url", "num_workers_per_gpu", "dataset_with_class_label", "dataset_with_text_label",
+            "pretokenization",
+        )},
+        **{f"dataset.preprocessing.{key}": "crops and flips of training; set by a recipe's `data`" for key in (
+            "resize_shorter_edge", "random_crop", "random_flip", "res_ratio_filtering",
+        )},
+        "optimizer.name": "adamw in every release",
+        **{f"optimizer.params.{key}": "set by a recipe's `optimizer` and `discriminator_optimizer`" for key in (
+            "learning_rate", "discriminator_learning_rate", "beta1", "beta2", "weight_decay", "epsilon",
+        )},
+        "lr_scheduler.scheduler": "set by a recipe's `schedule`",
+        **{f"lr_scheduler.params.{key}": "set by a recipe's `schedule`" for key in ("learning_rate", "warmup_steps", "end_lr")},
+        **{f"training.{key}": "length, batch size and precision of training; set by a recipe" for key in (
+            "gradient_accumulation_steps", "per_gpu_batch_size", "mixed_precision", "enable_tf32", "enable_wandb", "use_ema", "seed",
+            "max_train_steps", "num_generated_images", "max_grad_norm", "grad_checkpointing",
+        )},
     },
 )  # fmt: skip
 """Of the files in the authors' repository and of the `config.json` files of their released models."""
@@ -113,7 +125,7 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
         **sizes,
         "latent_read": "interleaved" if is_legacy else "per_token",
         "head": "codes" if is_legacy else "pixels",
-        "num_proxy_codes": pixel.get("num_embeddings", 1024),
+        "num_teacher_codes": pixel.get("num_embeddings", 1024),
         "pixel_decoder": maskgit_vqgan.read_config(vqgan)["net"] if has_pixel_decoder else None,
     }
 
@@ -188,7 +200,7 @@ def objective_from_reference(config: Mapping[str, Any], *, perceptual_weights: M
                 "start_step": losses["discriminator_start"],
                 "lecam_weight": losses["lecam_regularization_weight"],
                 "lecam_decay": losses.get("lecam_ema_decay", 0.999),
-                "discriminator": dict(config.get("discriminator", {})),
+                "discriminator": {"type": "blur_pool", **config.get("discriminator", {})},
             },
         }
     return ReconstructionConfig.parse(values, source="losses of the TiTok reference configuration")

@@ -1,56 +1,57 @@
 """TokenBridge (Wang et al. 2025): a trained continuous tokenizer whose latents are quantized afterwards, dimension by dimension.
 
-The published one stands on the KL-16 autoencoder; any other continuous image tokenizer of this library can take its place.
+The published one quantizes the KL-16 autoencoder; here any continuous tokenizer of any family can take its place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
 from visiontok.base.config import Config
-from visiontok.base.errors import ConfigError
-from visiontok.core.tokenizer import Tokenizer
-from visiontok.quantizers.dimension_wise import DimensionWiseConfig
-from visiontok.quantizers.gaussian import GaussianBottleneck
-from visiontok.quantizers.quantized_posterior import QuantizedPosterior
-from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
-from visiontok.tokenizers.image.titok.model import TiTok, TiTokConfig
+from visiontok.base.errors import ConfigError, UnknownNameError
+from visiontok.core.quantized_latents import quantized_layout, to_latents, to_tokens
+from visiontok.core.tokenizer import DecodeOptions, EncodeOptions, Tokenizer
+from visiontok.quantizers.base import ContinuousBottleneck
+from visiontok.quantizers.dimension_wise import DimensionWiseQuantizer, DimensionWiseQuantizerConfig
+from visiontok.quantizers.quantized_bottleneck import QuantizedBottleneck
+from visiontok.signals import SignalSpec
 from visiontok.tokenizers.image.tokenbridge.reference import convert_weights, read_config
-from visiontok.tokens import Tokens
+from visiontok.tokenizers.shared.families import family_name, tokenizer_class
+from visiontok.tokens import Latents, Tokens
 
 
-class KlVaeBase(Config):
-    """A KL autoencoder below."""
+class ContinuousBase(Config):
+    """The continuous tokenizer that is quantized.
 
-    family: Literal["kl-vae"] = "kl-vae"
-    config: KlVaeConfig
+    Attributes:
+        family: its registry name.
+        config: its configuration.
+    """
 
-    def build(self) -> KlVae:
+    family: str
+    config: dict[str, Any]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        """With every field of the base's configuration, so that equal models have equal configurations."""
+        if not isinstance(values, Mapping) or not isinstance(values.get("family"), str) or not isinstance(values.get("config"), Mapping):
+            return values
+        try:
+            config = tokenizer_class(values["family"]).config_class.parse(values["config"], source=f"the configuration of {values['family']}")
+        except UnknownNameError as error:
+            raise ValueError(str(error)) from error
+        return {**values, "config": config.to_dict()}
+
+    def build(self) -> Tokenizer[Any]:
         """With random weights."""
-        return KlVae(self.config)
-
-
-class TiTokBase(Config):
-    """A TiTok with continuous latents below."""
-
-    family: Literal["titok"] = "titok"
-    config: TiTokConfig
-
-    @model_validator(mode="after")
-    def _check(self) -> TiTokBase:
-        if self.config.quantizer.type != "gaussian":
-            raise ValueError(
-                f"this TiTok is discrete already (its quantizer is {self.config.quantizer.type!r}); only continuous latents are quantized"
-            )
-        return self
-
-    def build(self) -> TiTok:
-        """With random weights."""
-        return TiTok(self.config)
+        model_class = tokenizer_class(self.family)
+        return model_class(model_class.config_class.parse(self.config))
 
 
 class TokenBridgeConfig(Config):
@@ -61,51 +62,96 @@ class TokenBridgeConfig(Config):
         quantizer: number of values per dimension, and the range of the latents.
     """
 
-    base: Annotated[KlVaeBase | TiTokBase, Field(discriminator="family")]
-    quantizer: DimensionWiseConfig = DimensionWiseConfig()
+    base: ContinuousBase
+    quantizer: DimensionWiseQuantizerConfig = DimensionWiseQuantizerConfig()
 
 
 class TokenBridge(Tokenizer[TokenBridgeConfig]):
-    """A continuous tokenizer with one id for every dimension of every latent. Images and reconstructions in [0, 1].
+    """A continuous tokenizer with one token for every dimension of every latent; signals, lengths and positions are those of the base.
 
-    `encode` quantizes the posterior's mode, or a sample when it is given a generator, as the published figures were measured.
+    `encode` quantizes the posterior's mode, or a sample where noise is given, as the published figures were measured.
     """
 
     config_class = TokenBridgeConfig
 
     def __init__(self, config: TokenBridgeConfig, *, base: Tokenizer[Any] | None = None) -> None:
-        """Stand on `base` where one is given, whose configuration is that in `config`, else on a new one."""
+        """Quantize `base` where one is given, whose configuration is that in `config`, else a new one.
+
+        Raises:
+            ConfigError: if the base is discrete, or reads a text.
+        """
         super().__init__(config)
         self.base: Tokenizer[Any] = base or config.base.build()
-        assert isinstance(self.base.quantizer, GaussianBottleneck)
-        self.quantizer: QuantizedPosterior = QuantizedPosterior(self.base.quantizer, config.quantizer.build())
-        self.preprocessing = self.base.preprocessing
-        latents = self.base.layout.segments[0]
-        tokens = {**latents.to_dict(), "channels": None, "vocab_size": config.quantizer.levels, "codebooks": latents.channels}
-        self.layout = self.base.layout.replace(segments=[tokens])  # the dimensions of a latent are its codebooks
-
-    def encode_latents(self, signal: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> the base's posterior parameters (B, *shape, 2 D)."""
-        return self.base.encode_latents(signal)
-
-    def decode_latents(self, latents: Tensor) -> Tensor:
-        """Quantized latents (B, *shape, D) -> (B, 3, H, W)."""
-        return self.base.decode_latents(latents)
+        bottleneck, family = self.base.quantizer, config.base.family
+        if not self.base.layout.is_continuous or not isinstance(bottleneck, ContinuousBottleneck):
+            raise ConfigError(
+                f"this {family} is discrete already: its quantizer is a {type(bottleneck).__name__}. Only continuous latents are quantized"
+            )
+        if self.base.text is not None:
+            raise ConfigError(f"a {family} reads a text beside the signal, which TokenBridge does not pass on; quantize one without a text")
+        self.quantizer: QuantizedBottleneck = QuantizedBottleneck(bottleneck, config.quantizer.build())
+        self.preprocessing, self.can_decode = self.base.preprocessing, self.base.can_decode
+        self.nested_dropout = self.base.nested_dropout
+        self.layout = quantized_layout(self.base.layout, config.quantizer.levels)
 
     @classmethod
-    def quantizing(cls, base: Tokenizer[Any], quantizer: DimensionWiseConfig) -> TokenBridge:
+    def quantizing(cls, base: Tokenizer[Any], quantizer: DimensionWiseQuantizerConfig) -> TokenBridge:
         """A trained continuous tokenizer, quantized: its weights are shared, not copied.
 
         Raises:
-            ConfigError: if the tokenizer is discrete, or of a family that has no place here.
+            ConfigError: if the tokenizer is discrete, or reads a text.
+            UnknownNameError: if it is of no family of this library, so that the result could not be loaded again.
         """
-        families = {KlVae: "kl-vae", TiTok: "titok"}
-        if type(base) not in families:
-            known = ", ".join(families.values())
-            raise ConfigError(f"{type(base).__name__} cannot be quantized dimension by dimension; continuous tokenizers that can are {known}")
-        values = {"base": {"family": families[type(base)], "config": base.config.to_dict()}, "quantizer": quantizer.to_dict()}
+        values = {"base": {"family": family_name(base), "config": base.config.to_dict()}, "quantizer": quantizer.to_dict()}
         model = cls(TokenBridgeConfig.parse(values, source="the tokenizer to be quantized"), base=base)
         return model.to(base.device).train(base.training)
+
+    @property
+    def is_stochastic(self) -> bool:
+        return self.base.is_stochastic
+
+    @property
+    def spec(self) -> SignalSpec:
+        return self.base.spec
+
+    def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
+        return self.base.output_size(size)
+
+    def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
+        lengths = None if options.lengths is None else options.lengths // self._dims
+        latents = self.base.encode_prepared(signal, replace(options, lengths=lengths))
+        assert isinstance(latents, Latents)
+        return to_tokens(latents, self._table)
+
+    def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
+        assert isinstance(tokens, Tokens)
+        return self.base.decode_tokens(to_latents(tokens, self.base.layout, self._table), options)
+
+    def encode_latents(self, signal: Tensor) -> Tensor:
+        """What the base's bottleneck reads."""
+        return self.base.encode_latents(signal)
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Quantized latents (B, *shape, D) -> signal, not clamped."""
+        return self.base.decode_latents(latents)
+
+    def decode_prefix(self, latents: Tensor, lengths: Tensor) -> Tensor:
+        """The first latents of every sample -> signal, not clamped."""
+        return self.base.decode_prefix(latents, lengths)
+
+    def unwrap(self, tokens: Tokens) -> Tensor:
+        """(B, *shape, D) indices."""
+        segment = tokens.layout.segments[0]
+        return tokens.indices.unflatten(1, (*segment.shape, segment.codebooks))
+
+    @property
+    def _dims(self) -> int:
+        return self.layout.segments[0].codebooks
+
+    @property
+    def _table(self) -> DimensionWiseQuantizer:
+        assert isinstance(self.quantizer.quantizer, DimensionWiseQuantizer)
+        return self.quantizer.quantizer
 
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -116,7 +162,3 @@ class TokenBridge(Tokenizer[TokenBridgeConfig]):
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> TokenBridgeConfig:
         """From the sizes of the autoencoder and the quantizer's `bits` and `range`."""
         return TokenBridgeConfig.parse(read_config(config), source="the TokenBridge reference configuration")
-
-    def unwrap(self, tokens: Tokens) -> Tensor:
-        segment = tokens.layout.segments[0]
-        return tokens.indices.unflatten(1, (*segment.shape, segment.codebooks))

@@ -1,4 +1,4 @@
-"""TokenBridge's configuration and the names of its tensors: those of the KL autoencoder it stands on."""
+"""TokenBridge's configuration and the names of its tensors: those of the KL autoencoder that it quantizes."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from visiontok.tokenizers.shared.grid import grid_layout
 
 
 class Emu3VqVideo(Emu3Networks):
-    """One id for every `stride` x `stride` pixels of every `temporal_downsample_factor` frames. Clips are (B, 3, T, H, W) in [0, 1]."""
+    """One token for every `stride` x `stride` pixels of every `temporal_downsample_factor` frames. Clips are (B, 3, T, H, W) in [0, 1]."""
 
     def __init__(self, config: Emu3VqConfig) -> None:
         super().__init__(config)

@@ -1,0 +1,46 @@
+"""One categorical distribution per token, over the codes of its codebook."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class CategoricalHead(nn.Linear):
+    """A linear map to the rows of all codebooks in one table; a position uses those of its own.
+
+    Args:
+        dim: D.
+        num_codes: rows of the table, `TokenLayout.num_codes`.
+    """
+
+    def __init__(self, dim: int, num_codes: int) -> None:
+        super().__init__(dim, num_codes, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Zero, so that an untrained model gives every code the same probability."""
+        nn.init.zeros_(self.weight)
+
+    def logits(self, hidden: Tensor, first: int, size: int) -> Tensor:
+        """Logits (..., size) float32 over the codebook whose rows begin at `first`, from (..., D)."""
+        return F.linear(hidden, self.weight[first : first + size]).float()
+
+    def nll(self, hidden: Tensor, indices: Tensor, first: Tensor, sizes: Tensor, held: Tensor) -> Tensor:
+        """Minus the log-probability of every token, in nats.
+
+        Args:
+            hidden: (B, T, D).
+            indices: (B, T) int64 codes.
+            first: (B, T) int64 where each token's codebook begins.
+            sizes: (B, T) int64 codes of each token's codebook.
+            held: (B, T) bool, False where there is no token.
+
+        Returns:
+            (B, T) float32; 0 where there is no token.
+        """
+        nll = hidden.new_zeros(indices.shape, dtype=torch.float32)
+        for begin, size in torch.unique(torch.stack([first[held], sizes[held]]), dim=1).T.tolist():
+            where = held & (first == begin) & (sizes == size)
+            nll[where] = F.cross_entropy(self.logits(hidden[where], begin, size), indices[where], reduction="none")
+        return nll
