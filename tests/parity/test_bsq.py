@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import visiontok
-from visiontok.quantizers import BinaryQuantizer, BinaryQuantizerConfig, bits_to_indices, indices_to_bits
+from visiontok.quantizers import BinaryQuantizer, BinaryQuantizerConfig
 from visiontok.quantizers.entropy_terms import mean_probabilities
 
 
@@ -32,17 +32,15 @@ def test_every_stage(case: ReferenceCase):
     entry = model.quantizer.lookup(quantized.indices)
     decoded = model.decode_latents(quantized.latents)
     tokens = model.encode((image + 1) / 2)
-    bits = entry.flatten(1, 2) > 0
-    group = case.config.get("embed_group_size", 9)
-    groups = {"chunks": [group] * (bits.shape[-1] // group), "order": "msb"}
-    group_ids = bits_to_indices(bits, **groups)
-    group_codes = (indices_to_bits(group_ids, **groups).float() * 2 - 1) * model.quantizer.config.level
+    group, dim = case.config.get("embed_group_size", 9), model.quantizer.config.dim
+    grouped = model.quantizer.config.replace(chunks=[group] * (dim // group)).build()
+    group_indices = grouped(latents).indices.flatten(1, 2)
     ours = {
         "z": (F.normalize(latents, dim=-1) if case.config["l2_norm"] else latents).flatten(1, 2),
         "quant": quantized.latents.flatten(1, 2),
-        "group_indices": group_ids.view_as(case.outputs["group_indices"]),
+        "group_indices": group_indices.view_as(case.outputs["group_indices"]),
         "codebook_entry": entry.flatten(1, 2),
-        "group_codebook_entry": group_codes,
+        "group_codebook_entry": grouped.lookup(group_indices),
         "decoded_unclamped": decoded * 2 - 1,
         "reconstruction": model.decode(tokens) * 2 - 1,
         **taps.seen,
@@ -127,7 +125,7 @@ def test_quantizer_alone(case: ReferenceCase):
     (sum(trained.losses.values()) + (as_theirs(trained.latents) * case.inputs["grad_out"]).sum()).backward()
     evaluated = quantizer.eval()(channels_last(case.inputs["x"]))
     assert not any(evaluated.losses.values())
-    codebook = (indices_to_bits(torch.arange(2**config.dim), chunks=[config.dim], order="msb").float() * 2 - 1) * config.level
+    codebook = config.replace(input_dim=None).build().codes()  # theirs lists the codes before the projection
     weight = config.commitment_weight
     ours = {
         "indices": evaluated.indices,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from draws import draws_of_lengths, draws_of_times
 from reference_case import ReferenceCase, Taps, cases
 from torch import Tensor
 
@@ -11,7 +12,7 @@ import visiontok
 from visiontok.base.noise import RecordedNoise
 from visiontok.decoders.flow.guidance import AdaptiveProjected, ClassifierFree
 from visiontok.decoders.flow.sampling import FlowSampling
-from visiontok.decoders.flow.training import flow_loss, mix
+from visiontok.decoders.flow.training import flow_loss
 from visiontok.tokenizers.image.flextok.decoder import FlowCondition
 from visiontok.tokenizers.image.flextok.model import FlexTok
 from visiontok.tokenizers.shared.flow_tokenizer import FlowOptions
@@ -63,7 +64,7 @@ def test_every_stage(case: ReferenceCase):
         assert torch.equal(model.encode(given["images"] / 2 + 0.5).indices, quantized.indices)
     found |= one_pass(model, case, quantized.latents)
     found |= whole_decode(model, case, quantized.latents)
-    found |= training_loss(model, case, quantized.latents, features)
+    found |= training(model, case, features)
     case.compare(found, without_counterpart={"fsq_distance_to_rounding_boundary_min": "how safe the case's ids are, not a stage"})
 
 
@@ -110,12 +111,22 @@ def whole_decode(model: FlexTok, case: ReferenceCase, codes: Tensor) -> dict[str
     return found
 
 
-def training_loss(model: FlexTok, case: ReferenceCase, codes: Tensor, features: Tensor) -> dict[str, Tensor]:
-    given = case.inputs
-    noise = ours(given["flow_noise"])
-    noisy = mix(features, noise, given["sigmas"])
-    velocity = model.decoder(noisy, given["sigmas"], model.decoder.condition(codes, given["keep_k"]))
-    return {"rf.noised": theirs(noisy), "rf.velocity": theirs(velocity), "rf.loss_per_sample": flow_loss(velocity, features, noise)}
+def training(model: FlexTok, case: ReferenceCase, features: Tensor) -> dict[str, Tensor]:
+    """The training pass on the recorded draws: the mixture that the decoder sees, what it predicts, the loss."""
+    given, decoder, total = case.inputs, model.decoder, model.config.num_registers
+    normal = [ours(given[name]) for name in ("posterior_noise", "flow_noise") if name in given]
+    times = draws_of_times(decoder.flow_times, given["sigmas"])
+    kept, with_codes = draws_of_lengths(decoder.nested_dropout, given["keep_k"], total), torch.ones(len(features))
+    noise = RecordedNoise(normal=[*normal[:-1], *times["normal"], normal[-1]], uniform=[*times["uniform"], kept, with_codes])
+    seen = []
+    hook = decoder.register_forward_hook(lambda _module, inputs, output: seen.append((inputs[0], output)))
+    output = model.train()(given["images"] / 2 + 0.5, noise=noise)
+    hook.remove()
+    model.eval()
+    ((noisy, velocity),) = seen
+    loss = flow_loss(velocity, features, normal[-1])
+    torch.testing.assert_close(output.losses["flow"], loss.mean())
+    return {"rf.noised": theirs(noisy), "rf.velocity": theirs(velocity), "rf.loss_per_sample": loss}
 
 
 @pytest.mark.parametrize("case", cases("flextok"))

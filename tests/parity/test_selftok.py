@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import pytest
 import torch
+from draws import draws_of_times
 from reference_case import ReferenceCase, cases
 from torch import Tensor
 from torch.nn import functional as F
 
 import visiontok
+from visiontok.base.noise import RecordedNoise
 from visiontok.decoders.flow.sampling import FlowSampling, flow_times
-from visiontok.decoders.flow.training import flow_loss, mix
+from visiontok.decoders.flow.training import flow_loss
 from visiontok.layers.nested_dropout import prefix_mask
 from visiontok.layers.patches import patchify
-from visiontok.quantizers.continuous import GaussianBottleneckConfig
+from visiontok.quantizers.continuous import GaussianBottleneck
 from visiontok.quantizers.entropy_terms import LogFloor, entropy
-from visiontok.tokenizers.image.selftok.model import FlowDecoding, Selftok
+from visiontok.registry.lookup import checkpoints
+from visiontok.tokenizers.image.kl_vae.model import KlVae
+from visiontok.tokenizers.image.selftok.model import FlowDecoding, OneStepDecoding, Selftok
 from visiontok.tokenizers.image.selftok.visible_tokens import VisibleTokens
 
 NOT_KEPT = {"vq_train.cluster_size_wo_react": "a statistic of the authors' training code; nothing reads it"}
-VAE = GaussianBottleneckConfig(dim=1, scale=1.5305, shift=0.0609).build()
 
 
 def load(case: ReferenceCase) -> Selftok:
     return visiontok.from_reference("selftok", case.config, case.weights)
+
+
+def released_vae() -> GaussianBottleneck:
+    """The bottleneck of the autoencoder that Selftok is released with."""
+    _, checkpoint = checkpoints()["sd3-vae"]
+    return KlVae.config_from_reference(checkpoint.reference_config, {}).bottleneck.build()
 
 
 def ours(grid: Tensor) -> Tensor:
@@ -36,16 +45,16 @@ def theirs(grid: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("case", cases("selftok"))
 @torch.no_grad()
-def test_every_stage(case: ReferenceCase):
+def test_every_stage(case: ReferenceCase, monkeypatch: pytest.MonkeyPatch):
     model, latents = load(case), ours(case.inputs["latents"])
     found, codes = encoding(model, latents)
     if isinstance(model.config.decoding, FlowDecoding):
         found |= schedule(model, case)
         found |= one_pass(model, case, codes)
         found |= whole_decode(model, case, codes)
-        found |= flow_training(model, case, codes)
     else:
         found |= rendering(model, case, codes)
+    found |= training(load(case), case, monkeypatch)
     found |= codebook_training(model, ours(case.inputs.get("init_noise", case.inputs["latents"])))
     case.compare(found, without_counterpart=NOT_KEPT)
 
@@ -80,7 +89,6 @@ def schedule(model: Selftok, case: ReferenceCase) -> dict[str, Tensor]:
         "k_of_t_0_to_1000": visible.at(torch.arange(1001)) - 1,
         "k_at_timesteps": seen - 1,
         "mask_at_timesteps": prefix_mask(seen, model.config.num_tokens).to(torch.uint8),
-        "train.k": visible.at(1000 * times) - 1,
     }
 
 
@@ -116,21 +124,39 @@ def one_pass(model: Selftok, case: ReferenceCase, codes: Tensor) -> dict[str, Te
 def whole_decode(model: Selftok, case: ReferenceCase, codes: Tensor) -> dict[str, Tensor]:
     steps, lengths = int(case.inputs["n_steps"]), torch.full((len(codes),), codes.shape[1])
     sampled = theirs(model.decoder.decode(codes, lengths, ours(case.inputs["init_noise"]), FlowSampling(steps=steps)))
-    return {"flow.scheduled_t": flow_times(steps)[:-1], "sampled_latents": sampled, "sampled_latents_process_out": VAE.restore(sampled)}
+    return {"flow.scheduled_t": flow_times(steps)[:-1], "sampled_latents": sampled, "sampled_latents_process_out": released_vae().restore(sampled)}
 
 
-def flow_training(model: Selftok, case: ReferenceCase, codes: Tensor) -> dict[str, Tensor]:
-    data, noise, times = ours(case.inputs["latents"]), ours(case.inputs["flow_noise"]), case.inputs["timesteps"]
-    velocity = model.decoder(mix(data, noise, times), times, model.decoder.trunk.context(codes), model.config.decoding.visible.at(1000 * times))
-    return {"train.velocity": theirs(velocity), "train.loss_per_sample": flow_loss(velocity, data, noise)}
+def training(model: Selftok, case: ReferenceCase, monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
+    """The training pass on the recorded draws, without dead-code reset; the case starts at the autoencoder's latents."""
+    data, decoder = ours(case.inputs["latents"]), model.decoder
+    monkeypatch.setattr(model, "features", lambda signal: data)
+    model.quantizer.config = model.quantizer.config.replace(dead_below=0.0)
+    seen = []
+    hook = decoder.register_forward_hook(lambda _module, inputs, output: seen.append((inputs, output)))
+    if isinstance(model.config.decoding, OneStepDecoding):
+        output = model.train()(torch.empty(0))
+        found = {"renderer_x0": theirs(output.reconstruction)}
+        loss, name = F.mse_loss(output.reconstruction, data), "latents"
+    else:
+        flow_noise = ours(case.inputs["flow_noise"])
+        times = draws_of_times(decoder.flow_times, case.inputs["timesteps"])
+        noise = RecordedNoise(normal=[*times["normal"], flow_noise], uniform=[*times["uniform"], torch.ones(len(data))])
+        output = model.train()(torch.empty(0), noise=noise)
+        ((_, _, _, visible), velocity) = seen[0]
+        per_sample = flow_loss(velocity, data, flow_noise)
+        found = {"train.k": visible - 1, "train.velocity": theirs(velocity), "train.loss_per_sample": per_sample}
+        loss, name = per_sample.mean(), "flow"
+    hook.remove()
+    torch.testing.assert_close(output.losses[name], loss)
+    return found
 
 
 def rendering(model: Selftok, case: ReferenceCase, codes: Tensor) -> dict[str, Tensor]:
     rendered = theirs(model.decoder(model.decoder.trunk.context(codes)))
     one_stage = VisibleTokens(stages=(1000,), tokens_per_stage=(model.config.num_tokens,))  # stated by the authors, not read by their renderer
     return {
-        "renderer_x0": rendered,
-        "renderer_process_out": VAE.restore(rendered),
+        "renderer_process_out": released_vae().restore(rendered),
         "k_of_t_0_to_1000": one_stage.at(torch.arange(1001)) - 1,
         "flow.scheduled_t": flow_times(int(case.inputs["n_steps"]))[:-1],
     }

@@ -169,6 +169,7 @@ class ClipCodebook(Tokenizer[SmallConfig]):
     """Mono sound of any length that brings its own codebook: of a clip's blocks of four samples, those whose energies lie evenly spread."""
 
     config_class = SmallConfig
+    decoder_extras = ("codebook",)
 
     def __init__(self, config: SmallConfig) -> None:
         super().__init__(config)

@@ -29,6 +29,10 @@ class ConditionError(VisiontokError, ValueError):
     """A generator's condition is missing, of another kind, or out of range."""
 
 
+class NonFiniteError(VisiontokError, ArithmeticError):
+    """NaN or infinity where numbers become tokens, signals or weights; the message names the stage."""
+
+
 class UnknownNameError(VisiontokError, LookupError):
     """A name that no registry table holds; the message lists close matches."""
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from visiontok.base.errors import TextError, TokenError
+from visiontok.base.finite import check_finite
 from visiontok.base.noise import NoiseLike, as_noise, selected
 from visiontok.core.model import ConfigT, Model
 from visiontok.core.quality import QualityTarget, shortest_lengths
@@ -97,6 +98,7 @@ class Tokenizer(Model[ConfigT]):
         layout: the arrangement of its tokens; at one extent, where it takes signals of any size.
         preprocessing: what happens to a signal before `encode_latents`; its `spec` says what goes in.
         can_decode: whether there is a decoder to signals.
+        decoder_extras: names of the extras without which tokens do not decode, such as a clip's own codebook. Generators make none.
         text: the embeddings of a text that the decoder reads; None where it reads none.
         encoder_reads_text: whether the encoder reads them too.
         nested_dropout: how many tokens are kept at a training step, by families that learn an order of their tokens; None for all.
@@ -106,6 +108,7 @@ class Tokenizer(Model[ConfigT]):
     layout: TokenLayout
     preprocessing: Preprocessing
     can_decode: bool = True
+    decoder_extras: ClassVar[tuple[str, ...]] = ()
     text: TextConfig | None = None
     encoder_reads_text: ClassVar[bool] = False
     nested_dropout: LengthSchedule | None = None
@@ -179,8 +182,7 @@ class Tokenizer(Model[ConfigT]):
     @property
     def is_stochastic(self) -> bool:
         """Whether encoding or decoding draws where noise is given."""
-        quantizer = getattr(self, "quantizer", None)  # some have none, some several
-        return quantizer is not None and quantizer.is_stochastic
+        return any(isinstance(module, Bottleneck) and module.is_stochastic for module in self.modules())
 
     @property
     def spec(self) -> SignalSpec:
@@ -265,6 +267,8 @@ class Tokenizer(Model[ConfigT]):
             for where, values in batch.groups():
                 padded, own = self.preprocessing.pad(values), options if len(where) == len(batch) else options.rows(where)
                 tokens = self.encode_prepared(padded, own) if target is None else self.encode_to_target(padded, own)
+                if isinstance(tokens, Latents):
+                    check_finite(tokens.values, stage="the latents of encode")
                 if num_levels is not None:
                     tokens = tokens.levels(num_levels)
                 parts.append(self._with_size(tokens, batch.sizes[where]))
@@ -299,7 +303,9 @@ class Tokenizer(Model[ConfigT]):
         with products_for(self._anchor):
             for rows, group in tokens.groups():
                 own = options if len(rows) == len(tokens) else options.rows(rows.cpu())
-                values = self.spec.clamp(self.decode_tokens(group, own))
+                decoded = self.decode_tokens(group, own)
+                check_finite(decoded, stage="the decoded signal")
+                values = self.spec.clamp(decoded)
                 sizes = group.extras.get(SIGNAL_SIZE)
                 if len(rows) == len(tokens) and (sizes is None or bool((sizes == sizes[:1]).all())):
                     return values if sizes is None else cropped(values, self.output_size(sizes[0].tolist()))
@@ -312,10 +318,15 @@ class Tokenizer(Model[ConfigT]):
         """The tokens on the model's device, after a look at what they are.
 
         Raises:
-            TokenError: if the tokens have another layout or an index is out of range.
+            TokenError: if the tokens have another layout, miss an extra, or an index is out of range.
         """
         if not self.layout.accepts(tokens.layout):
             raise TokenError(f"these tokens come from another tokenizer: their layout is {tokens.layout}, this model's is {self.layout}")
+        missing = [name for name in self.decoder_extras if name not in tokens.extras]
+        if missing:
+            raise TokenError(
+                f"these tokens do not have the extras {missing} that {type(self).__name__} decodes with; they have {sorted(tokens.extras)}"
+            )
         return tokens.validate().to(self.device)
 
     def codes_of(self, tokens: Tokens) -> Tensor:

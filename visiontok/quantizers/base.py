@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from visiontok.base.errors import TokenError
+from visiontok.base.finite import check_finite
 from visiontok.base.noise import NoiseLike
 from visiontok.quantizers.masks import at_positions, valid_rows
 
@@ -39,6 +40,10 @@ class Quantized:
 class Bottleneck(nn.Module, ABC):
     """Latents in, what the decoder reads out; knows no family, no layout and no signal."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_forward_pre_hook(_refuse_non_finite)
+
     @property
     def is_stochastic(self) -> bool:
         """Whether it draws in evaluation where noise is given."""
@@ -53,6 +58,12 @@ class Bottleneck(nn.Module, ABC):
             mask: (...) bool, False for padding, which is kept out of losses, statistics and codebook updates; None for no padding.
             noise: where draws come from, for those that draw: in training always, in evaluation only if it is given.
         """
+
+
+def _refuse_non_finite(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """NaN would become an index like any other. In training the losses are looked at instead."""
+    if not module.training and inputs:
+        check_finite(inputs[0], stage="the encoder's latents")
 
 
 class ContinuousBottleneck(Bottleneck):

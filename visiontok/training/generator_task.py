@@ -88,7 +88,7 @@ class GeneratorTask(Task[ConditionedTokens]):
 
     def sample_image(self) -> Tensor | None:
         """One sample per class in turn, from noise that is the same every time; unconditional samples where the condition is no class."""
-        if self.tokenizer is None or not self.tokenizer.can_decode:
+        if self.tokenizer is None or not self.tokenizer.can_decode or self.tokenizer.decoder_extras:
             return None
         model, count = self._final(), self.recipe.sample_images.count
         noise = SampleNoise(self.recipe.seed, range(count))

@@ -22,7 +22,7 @@ from visiontok.training.randomness import seed_step
 from visiontok.training.recipe import Recipe
 from visiontok.training.run_folder import RunFolder
 from visiontok.training.task import Task
-from visiontok.training.updater import NonFiniteError
+from visiontok.training.updater import NonFiniteTermError
 from visiontok.training.usage_curve import draw_usage
 
 
@@ -69,7 +69,7 @@ def run_steps(
         seed_step(recipe.seed, step, accelerator.process_index)
         try:
             meter.add(task.step(batch, step), samples=task.batch_size)
-        except NonFiniteError as error:
+        except NonFiniteTermError as error:
             raise TrainingError(_advice(error, step, checkpoint)) from error
         done = step + 1
         display.step(done)
@@ -118,7 +118,7 @@ def _agree(signal: int | None, accelerator: Accelerator) -> int | None:
     return int(received) or None
 
 
-def _advice(error: NonFiniteError, step: int, checkpoint: Path | None) -> str:
+def _advice(error: NonFiniteTermError, step: int, checkpoint: Path | None) -> str:
     saved = f"the last good checkpoint is {checkpoint}" if checkpoint is not None else "no checkpoint was written yet"
     return (
         f"step {step + 1}: {error}. Nothing was updated with it; {saved}. "

@@ -34,7 +34,7 @@ class Task(ABC, Generic[BatchT]):
         """Compute, check and apply the updates of one step; returns numbers that are equal on every process.
 
         Raises:
-            NonFiniteError: on every process, before the weights change.
+            NonFiniteTermError: on every process, before the weights change.
         """
 
     def watch(self, step: int) -> tuple[dict[str, float], list[str]]:

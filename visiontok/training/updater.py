@@ -24,7 +24,7 @@ class Terms:
     stats: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-class NonFiniteError(Exception):
+class NonFiniteTermError(Exception):
     """A loss term, or the norm of the gradient, is NaN or infinite on some process; every process raises it, before the weights change."""
 
     def __init__(self, term: str, value: float) -> None:
@@ -70,7 +70,7 @@ class Updater:
             are no loss terms yet.
 
         Raises:
-            NonFiniteError: on every process, before the weights change.
+            NonFiniteTermError: on every process, before the weights change.
         """
         passes = []
         for number, micro_batch in enumerate(micro_batches):
@@ -84,7 +84,7 @@ class Updater:
         report = self._mean_over_everything(passes)
         for term in passes[0].losses:
             if not math.isfinite(report[term]):
-                raise NonFiniteError(f"loss term {term!r}", report[term])
+                raise NonFiniteTermError(f"loss term {term!r}", report[term])
         rate = learning_rate(self.schedule, peak=self.config.lr, step=step, steps=self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -117,7 +117,7 @@ class Updater:
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, math.inf if self.config.clip is None else self.config.clip))
         scaler = self.accelerator.scaler
         if not math.isfinite(norm) and (scaler is None or scaler.get_scale() < _SMALLEST_SCALE):  # a scaler skips the step and tries a smaller scale
-            raise NonFiniteError(f"the norm of the {self.name}gradient", norm)
+            raise NonFiniteTermError(f"the norm of the {self.name}gradient", norm)
         return norm
 
 

@@ -62,9 +62,9 @@ def test_noise_draws_from_the_posterior():
 
 def test_discrete_tokenizers_are_refused():
     vq = TiTokConfig.parse({**TITOK, "quantizer": {"type": "vq", "codebook_size": 8, "dim": 4}})
-    with pytest.raises(ConfigError, match="vq"):
+    with pytest.raises(ConfigError, match="VectorQuantizer"):
         TokenBridge.quantizing(TiTok(vq), DimensionWiseQuantizerConfig())
-    with pytest.raises(ConfigError, match="TokenBridge"):
+    with pytest.raises(ConfigError, match="tokenbridge"):
         TokenBridge.quantizing(TokenBridge.quantizing(base("kl-vae"), DimensionWiseQuantizerConfig()), DimensionWiseQuantizerConfig())
 
 
@@ -97,6 +97,19 @@ def test_a_first_level_of_another_width_than_the_stem_is_read():
 def test_reference_configurations_that_mean_something_else_are_refused(changes):
     with pytest.raises(ConfigError, match=next(iter(changes))):
         TokenBridge.config_from_reference({"bits": 6, "range": 5.0, **changes}, {})
+
+
+@pytest.mark.parametrize("family", ["no-such", "../hub", "titok.model"])
+def test_unknown_bases_are_refused(family):
+    with pytest.raises(ConfigError, match=family):
+        TokenBridgeConfig.parse({"base": {"family": family, "config": {}}})
+
+
+def test_bases_that_read_a_text_are_refused():
+    text = {"length": 3, "dim": 4}
+    tatitok = visiontok.create("tatitok", **TITOK, text=text, quantizer={"type": "gaussian", "dim": 4})
+    with pytest.raises(ConfigError, match="text"):
+        TokenBridge.quantizing(tatitok, DimensionWiseQuantizerConfig())
 
 
 def test_configurations_round_trip():

@@ -15,6 +15,9 @@ from torch.nn import functional as F
 
 from visiontok.base.errors import ConfigError
 
+LEAST_TEMPERATURE = 1e-6
+"""Below it logits overflow."""
+
 
 class Filter(Protocol):
     """Logits (..., V) in, logits (..., V) out."""
@@ -29,8 +32,8 @@ class Temperature:
     value: float
 
     def __post_init__(self) -> None:
-        if not (self.value > 0 and math.isfinite(self.value)):
-            raise ConfigError(f"temperature must be positive and finite, got {self.value}; for the most likely id use TopK(1)")
+        if not (self.value >= LEAST_TEMPERATURE and math.isfinite(self.value)):
+            raise ConfigError(f"temperature must be finite and at least {LEAST_TEMPERATURE:g}, got {self.value}; TopK(1) takes the most likely code")
 
     def __call__(self, logits: Tensor) -> Tensor:
         return logits / self.value

@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from visiontok.base.finite import check_finite
 from visiontok.base.noise import Noise
 from visiontok.generators.decoding.base import SamplingConfig
 from visiontok.generators.decoding.guidance import ConstantGuidance, Guidance, LinearGuidance, PowerCosineGuidance
@@ -50,6 +51,7 @@ class IterativeSampler:
             progress = (step + 1) / self.num_steps
             noise_scale = self.temperature * (1 - progress)
             logits = predict(ids, self.guidance(step, self.num_steps)).float()
+            check_finite(logits, stage=f"the logits of generation step {step}")
             if self.annealing:
                 logits = logits / (0.5 + 0.8 * (1 - progress))
             masked = ids == mask_id

@@ -11,7 +11,7 @@ from torch import Tensor
 from visiontok.base.noise import Noise
 from visiontok.generators.decoding.base import SamplingConfig
 from visiontok.generators.decoding.categorical import sample_categorical
-from visiontok.generators.decoding.filters import Filter, Temperature, TopK, TopP
+from visiontok.generators.decoding.filters import LEAST_TEMPERATURE, Filter, Temperature, TopK, TopP
 from visiontok.generators.decoding.guidance import ConstantGuidance, Guidance
 
 
@@ -29,11 +29,11 @@ class NextTokenSampler:
     filters: tuple[Filter, ...] = ()
     by_codebook: tuple[tuple[Filter, ...], ...] = ()
 
-    def __call__(self, logits: Tensor, noise: Noise, *, codebook: int = 0) -> Tensor:
-        """Draw codes (B,) from guided logits (B, V) of a codebook level."""
+    def __call__(self, logits: Tensor, noise: Noise, *, codebook: int = 0, step: int = 0) -> Tensor:
+        """Draw codes (B,) from guided logits (B, V) of a codebook level at a generation step."""
         for filter_logits in self.by_codebook[codebook] if self.by_codebook else self.filters:
             logits = filter_logits(logits)
-        return sample_categorical(logits, noise)
+        return sample_categorical(logits, noise, step=step)
 
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class NextTokenSampling(SamplingConfig):
 
     type: Literal["next-token"] = "next-token"
     guidance: float = 1.0
-    temperature: PerCodebook[Annotated[float, Field(gt=0)]] = 1.0
+    temperature: PerCodebook[Annotated[float, Field(ge=LEAST_TEMPERATURE)]] = 1.0
     top_k: PerCodebook[Annotated[int, Field(ge=0)]] = 0
     top_p: PerCodebook[Annotated[float, Field(ge=0, le=1)]] = 1.0
 

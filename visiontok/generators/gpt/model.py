@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from visiontok.base.config import Positive
 from visiontok.base.errors import TokenError
+from visiontok.base.finite import check_finite
 from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.generators.base import Generator, GeneratorConfig
 from visiontok.generators.condition import Condition, ConditionLike, needs_dropout
@@ -258,13 +259,14 @@ class GPT(Generator[GPTConfig]):
             if isinstance(self.head, FlowHead):
                 assert isinstance(sampler, LatentSampler)
                 drawn = self.head.sample(conditional, unconditional, source, steps=sampler.steps, guidance=scale, temperature=sampler.temperature)
+                check_finite(drawn, stage=f"the latents of generation step {step}")
             else:
                 assert isinstance(sampler, NextTokenSampler)
                 first, size = int(visits.first[step]), int(visits.sizes[step])
                 logits = self.head.logits(conditional, first, size)
                 if unconditional is not None:
                     logits = guide(logits, self.head.logits(unconditional, first, size), scale)
-                drawn = sampler(logits, source, codebook=session.codebook(step))
+                drawn = sampler(logits, source, codebook=session.codebook(step), step=step)
             data[:, int(visits.positions[step])] = drawn
             if step + 1 < length:
                 hidden = session.step(drawn)

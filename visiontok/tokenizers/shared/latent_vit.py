@@ -38,8 +38,6 @@ class LatentViTConfig(Config):
         for name, vit in (("encoder", self.encoder), ("decoder", self.decoder)):
             if self.image_size % vit.patch_size:
                 raise ValueError(f"{name}: patches of {vit.patch_size} pixels do not divide an image of {self.image_size}")
-        if isinstance(self.quantizer, GaussianBottleneckConfig) and self.nested_dropout is not None:
-            raise ValueError("nested_dropout orders ids; continuous latents have none")
         return self
 
     @property

@@ -130,7 +130,7 @@ class RegisterFlowDecoder(FlowDecoder):
 
     def training_velocity(self, noisy: Tensor, times: Tensor, codes: Tensor, noise: Noise) -> Tensor:
         """Draws the lengths, then uniform (B,) for the samples without codes."""
-        lengths = self.nested_dropout.draw(len(codes), codes.shape[1], device=codes.device)
+        lengths = self.nested_dropout.draw(len(codes), codes.shape[1], device=codes.device, noise=noise)
         dropped = noise.uniform(len(codes)) < self.null_probability
         return self(noisy, times, self.condition(codes, lengths, dropped=dropped))
 

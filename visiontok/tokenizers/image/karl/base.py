@@ -15,6 +15,7 @@ from visiontok.base.noise import NoiseLike
 from visiontok.decoders.conv import ConvDecoder
 from visiontok.encoders.conv import ConvEncoder
 from visiontok.layers.conv import ConvNetConfig
+from visiontok.quantizers.base import expected_code
 from visiontok.quantizers.nearest import nearest_codes
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 
@@ -100,7 +101,7 @@ class VqganBase(Base):
         return self.decoder(self._soft_codes(predicted))
 
     def _soft_codes(self, logits: Tensor) -> Tensor:
-        return torch.einsum("bkhw,kd->bdhw", logits.softmax(dim=1), self.codebook)
+        return expected_code(logits.permute(0, 2, 3, 1).softmax(dim=-1), self.codebook).permute(0, 3, 1, 2)
 
 
 class KlVaeBaseConfig(Config):

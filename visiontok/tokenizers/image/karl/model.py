@@ -154,9 +154,10 @@ class Karl(Tokenizer[KarlConfig]):
 
     def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
         """As many tokens as each image needs for `default_max_loss`, or exactly as many as requested, without halting."""
+        features = self.base.features(signal, options.noise)
         if options.lengths is not None:
-            return self._kept_tokens(signal, options.lengths, None, options.noise)
-        return self._kept_tokens(signal, torch.tensor([self.layout.length], dtype=torch.int64), self.config.default_max_loss, options.noise)
+            return self._encode(signal, features, options.lengths)
+        return self._encode(signal, features, self._all_tokens(len(signal)), self.config.default_max_loss)
 
     def encode_to_target(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
         """As many tokens as the target needs: for a mean absolute error found in one pass, for other targets by encoding at about log2(T) lengths.
@@ -165,18 +166,19 @@ class Karl(Tokenizer[KarlConfig]):
         """
         target = options.target
         assert target is not None
-        most = torch.tensor([self.layout.length], dtype=torch.int64) if options.lengths is None else options.lengths
+        features = self.base.features(signal, options.noise)
+        most = self._all_tokens(len(signal)) if options.lengths is None else options.lengths
         if isinstance(target, MeanAbsoluteError):
             if isinstance(target.error, Tensor) and target.error.shape not in ((), (len(signal),)):
                 raise TokenError(f"{len(target.error)} target errors for {len(signal)} images; give one for each, or one for all")
-            return self._kept_tokens(signal, most, target.error, options.noise)
+            return self._encode(signal, features, most, target.error)
 
         def reached(lengths: Tensor) -> Tensor:
-            tokens = self.encode_prepared(signal, EncodeOptions(lengths=lengths, noise=options.noise))
+            tokens = self._encode(signal, features, lengths)
             return target.reached(signal, self.spec.clamp(self.decode_tokens(tokens, DecodeOptions())))
 
         found = shortest_lengths(reached, self.lengths_supported, batch=len(signal))
-        return self.encode_prepared(signal, EncodeOptions(lengths=torch.minimum(found, most), noise=options.noise))
+        return self._encode(signal, features, torch.minimum(found, most))
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, S, S) in [0, 1] -> all T latents (B, T, D) at the default quality."""
@@ -233,16 +235,16 @@ class Karl(Tokenizer[KarlConfig]):
             signal: (B, 3, S, S) in [0, 1].
             num_tokens: of the first pass, in which none is dropped. The second has T, of which those from `num_tokens` on should be.
             quality: (B,) requested in the first pass. The second requests the error that the first one made.
-            noise: of bases that draw; without it they give their mode.
+            noise: of the base and the quantizer; without it a base that draws gives its mode.
         """
         features = self.base.features(signal, noise)
         target = self.base.target(features)
-        first = self._pass(signal, features, quality, num_tokens, halts=False)
+        first = self._pass(signal, features, quality, num_tokens, halts=False, noise=noise)
         with torch.set_grad_enabled(self.config.stage == "pixels"):
             images = self.base.pixels(first.predicted)
         lost = (signal - images.detach()).abs().flatten(1).mean(dim=1)
         self._lower_odds(lost)
-        second = self._pass(signal, features, lost, self.layout.length, halts=True)
+        second = self._pass(signal, features, lost, self.layout.length, halts=True, noise=noise)
         losses = {
             "estimate.halting.needed": _halting_loss(first.halting, halt=False),
             "tokenize.halting.needed": _halting_loss(second.halting[:, :num_tokens], halt=False),
@@ -258,21 +260,26 @@ class Karl(Tokenizer[KarlConfig]):
         tokens = self.wrap(second.quantized.latents, second.quantized.indices)  # the dropped ones too
         return TokenizerOutput(images, tokens, second.quantized.latents, losses, stats, target=signal)
 
-    def _pass(self, images: Tensor, features: Tensor, quality: Tensor, num_tokens: int, *, halts: bool) -> Pass:
+    def _pass(self, images: Tensor, features: Tensor, quality: Tensor, num_tokens: int, *, halts: bool, noise: NoiseLike = None) -> Pass:
         latents, halting = self.distill(images, features, quality, num_tokens=num_tokens)
-        quantized = self.quantizer(latents)
+        quantized = self.quantizer(latents, noise=noise)
         kept = self.keeps(halting) if halts else torch.ones_like(halting, dtype=torch.bool)
         return Pass(quantized, halting, kept, self.predict(quantized.latents, kept=kept if halts else None))
 
-    def _kept_tokens(self, prepared: Tensor, lengths: Tensor, max_loss: float | Tensor | None, noise: NoiseLike) -> Tokens | Latents:
-        """Encode; images of one number of queries together, since queries see each other. Without `max_loss` nothing halts."""
-        features = self.base.features(prepared, noise)
-        quality = torch.as_tensor(0.0 if max_loss is None else max_loss, dtype=torch.float32, device="cpu").expand(len(prepared))
-        all_latents = features.new_zeros(len(prepared), self.layout.length, self.config.quantizer.dim)
+    def _all_tokens(self, samples: int) -> Tensor:
+        return torch.full((samples,), self.layout.length, dtype=torch.int64)
+
+    def _encode(self, images: Tensor, features: Tensor, lengths: Tensor, max_loss: float | Tensor | None = None) -> Tokens | Latents:
+        """Encode with `lengths` (B,) queries; images of one number of queries together, since queries see each other.
+
+        Without `max_loss`, a number or (B,), nothing halts.
+        """
+        quality = torch.as_tensor(0.0 if max_loss is None else max_loss, dtype=torch.float32, device="cpu").expand(len(images))
+        all_latents = features.new_zeros(len(images), self.layout.length, self.config.quantizer.dim)
         all_kept = torch.zeros(all_latents.shape[:2], dtype=torch.bool, device=self.device)
         for length in lengths.unique().tolist():
-            rows = torch.nonzero(lengths.expand(len(prepared)) == length).flatten()
-            latents, halting = self.distill(prepared[rows], features[rows], quality[rows], num_tokens=length)
+            rows = torch.nonzero(lengths == length).flatten()
+            latents, halting = self.distill(images[rows], features[rows], quality[rows], num_tokens=length)
             all_latents[rows, :length] = latents
             all_kept[rows, :length] = True if max_loss is None else self.keeps(halting)
         return self._kept(self.quantizer(all_latents), all_kept)

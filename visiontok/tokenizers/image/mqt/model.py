@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from visiontok.base.config import Config
+from visiontok.base.noise import NoiseLike
 from visiontok.core.tokenizer import EncodeOptions, Tokenizer
 from visiontok.layers.nested_dropout import NestedDropout, UniformLengths
 from visiontok.quantizers.continuous import IdentityBottleneckConfig
@@ -87,12 +88,12 @@ class Mqt(Tokenizer[MqtConfig]):
         latents = Latents(self.encoder(signal.transpose(1, 2), longest), self.layout)
         return latents if options.lengths is None else latents.prefix(options.lengths)
 
-    def random_prefix(self, features: Tensor) -> Tensor:
-        """What a training step shows to the language model: the first m latents (B, m, output_dim), with one m for the whole batch, as published.
+    def random_prefix(self, features: Tensor, *, noise: NoiseLike = None) -> Tensor:
+        """The input of the language model at a training step: the first m latents (B, m, output_dim), with one m for the whole batch, as published.
 
-        m is drawn by `nested_dropout`, from torch's global state.
+        `nested_dropout` draws m from `noise`, one draw.
         """
-        return self.encoder(features.transpose(1, 2), int(self.nested_dropout.draw(1, self.layout.length)))
+        return self.encoder(features.transpose(1, 2), int(self.nested_dropout.draw(1, self.layout.length, noise=noise)))
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> MqtConfig:

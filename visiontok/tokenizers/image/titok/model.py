@@ -19,6 +19,7 @@ from visiontok.decoders.conv import ConvDecoder
 from visiontok.decoders.vit import CodeHead, LatentViTDecoder, PixelHead
 from visiontok.encoders.vit import LatentRead, LatentViTEncoder
 from visiontok.layers.conv import ConvNetConfig
+from visiontok.quantizers.base import expected_code
 from visiontok.quantizers.continuous import GaussianBottleneckConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.titok.reference import KEY_MAP, read_config, with_linear_layers
@@ -101,7 +102,7 @@ class TiTok(Tokenizer[TiTokConfig]):
         """
         if self.pixel_codebook is None:
             raise TokenError("this TiTok has no pixel decoder, so its logits cannot become VQGAN codes")
-        return torch.einsum("bkhw,kd->bdhw", logits.softmax(dim=1), self.pixel_codebook)
+        return expected_code(logits.permute(0, 2, 3, 1).softmax(dim=-1), self.pixel_codebook).permute(0, 3, 1, 2)
 
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -6,51 +6,49 @@ The published one quantizes the KL-16 autoencoder; other continuous image tokeni
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
 from visiontok.base.config import Config
-from visiontok.base.errors import ConfigError
+from visiontok.base.errors import ConfigError, UnknownNameError
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.quantizers.continuous import GaussianBottleneck
 from visiontok.quantizers.dimension_wise import DimensionWiseQuantizerConfig
 from visiontok.quantizers.quantized_bottleneck import QuantizedBottleneck
-from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
-from visiontok.tokenizers.image.titok.model import TiTok, TiTokConfig
 from visiontok.tokenizers.image.tokenbridge.reference import convert_weights, read_config
+from visiontok.tokenizers.shared.families import family_name, tokenizer_class
 from visiontok.tokens import Tokens
 
 
-class KlVaeBase(Config):
-    """A KL autoencoder below."""
+class ContinuousBase(Config):
+    """The continuous tokenizer that is quantized.
 
-    family: Literal["kl-vae"] = "kl-vae"
-    config: KlVaeConfig
+    Attributes:
+        family: its registry name; its quantizer is a Gaussian posterior.
+        config: its configuration.
+    """
 
-    def build(self) -> KlVae:
+    family: str
+    config: dict[str, Any]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        """With every field of the base's configuration, so that equal models have equal configurations."""
+        if not isinstance(values, Mapping) or not isinstance(values.get("family"), str) or not isinstance(values.get("config"), Mapping):
+            return values
+        try:
+            config = tokenizer_class(values["family"]).config_class.parse(values["config"], source=f"the configuration of {values['family']}")
+        except UnknownNameError as error:
+            raise ValueError(str(error)) from error
+        return {**values, "config": config.to_dict()}
+
+    def build(self) -> Tokenizer[Any]:
         """With random weights."""
-        return KlVae(self.config)
-
-
-class TiTokBase(Config):
-    """A TiTok with continuous latents below."""
-
-    family: Literal["titok"] = "titok"
-    config: TiTokConfig
-
-    @model_validator(mode="after")
-    def _check(self) -> TiTokBase:
-        if self.config.quantizer.type != "gaussian":
-            raise ValueError(
-                f"this TiTok is discrete already (its quantizer is {self.config.quantizer.type!r}); only continuous latents are quantized"
-            )
-        return self
-
-    def build(self) -> TiTok:
-        """With random weights."""
-        return TiTok(self.config)
+        model_class = tokenizer_class(self.family)
+        return model_class(model_class.config_class.parse(self.config))
 
 
 class TokenBridgeConfig(Config):
@@ -61,7 +59,7 @@ class TokenBridgeConfig(Config):
         quantizer: number of values per dimension, and the range of the latents.
     """
 
-    base: Annotated[KlVaeBase | TiTokBase, Field(discriminator="family")]
+    base: ContinuousBase
     quantizer: DimensionWiseQuantizerConfig = DimensionWiseQuantizerConfig()
 
 
@@ -74,11 +72,18 @@ class TokenBridge(Tokenizer[TokenBridgeConfig]):
     config_class = TokenBridgeConfig
 
     def __init__(self, config: TokenBridgeConfig, *, base: Tokenizer[Any] | None = None) -> None:
-        """Quantize `base` where one is given, whose configuration is that in `config`, else a new one."""
+        """Quantize `base` where one is given, whose configuration is that in `config`, else a new one.
+
+        Raises:
+            ConfigError: if the base is not continuous, with a Gaussian posterior, or reads a text.
+        """
         super().__init__(config)
         self.base: Tokenizer[Any] = base or config.base.build()
-        assert isinstance(self.base.quantizer, GaussianBottleneck)
-        self.quantizer: QuantizedBottleneck = QuantizedBottleneck(self.base.quantizer, config.quantizer.build())
+        bottleneck = self.base.quantizer
+        if not isinstance(bottleneck, GaussianBottleneck) or self.base.text is not None:
+            found = "reads a text" if self.base.text is not None else f"has a {type(bottleneck).__name__}"
+            raise ConfigError(f"this {config.base.family} {found}; tokenizers with a Gaussian posterior and without a text can be quantized")
+        self.quantizer: QuantizedBottleneck = QuantizedBottleneck(bottleneck, config.quantizer.build())
         self.preprocessing = self.base.preprocessing
         latents = self.base.layout.segments[0]
         tokens = {**latents.to_dict(), "channels": None, "vocab_size": config.quantizer.levels, "codebooks": latents.channels}
@@ -97,13 +102,9 @@ class TokenBridge(Tokenizer[TokenBridgeConfig]):
         """A trained continuous tokenizer, quantized: its weights are shared, not copied.
 
         Raises:
-            ConfigError: if the tokenizer is discrete, or of another family.
+            ConfigError: if the tokenizer is not continuous, with a Gaussian posterior, or reads a text.
         """
-        families = {KlVae: "kl-vae", TiTok: "titok"}
-        if type(base) not in families:
-            known = ", ".join(families.values())
-            raise ConfigError(f"{type(base).__name__} cannot be quantized dimension by dimension; continuous tokenizers that can are {known}")
-        values = {"base": {"family": families[type(base)], "config": base.config.to_dict()}, "quantizer": quantizer.to_dict()}
+        values = {"base": {"family": family_name(base), "config": base.config.to_dict()}, "quantizer": quantizer.to_dict()}
         model = cls(TokenBridgeConfig.parse(values, source="the tokenizer to be quantized"), base=base)
         return model.to(base.device).train(base.training)
 
