@@ -75,6 +75,10 @@ def quantize(
     tokenizer = load_tokenizer(model, pick_device(device))
     if not tokenizer.layout.is_continuous:
         raise ConfigError(f"{model} is discrete already; this command takes continuous tokenizers, such as kl16-256 or a diffusers AutoencoderKL")
+    if not tokenizer.can_decode or tokenizer.preprocessing.spec.modality != "image":
+        raise ConfigError(
+            f"{model} does not decode to images, which this command compares before and after; TokenBridge.quantizing quantizes it in Python"
+        )
     TokenBridge.quantizing(tokenizer, DimensionWiseQuantizerConfig())  # refused now rather than after an hour
     side = _side(tokenizer, size)
     source = _pictures(data, side, num_samples)

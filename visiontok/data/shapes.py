@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.modality import Modality
 from visiontok.data.source import Sample, Source, fingerprint
 from visiontok.signals.image_reading import read_image
@@ -54,7 +54,7 @@ class ShapesConfig(Config):
     name: Literal["shapes"] = "shapes"
     split: Literal["train", "test"] = "train"
     size: Annotated[int, Field(ge=16, le=1024)] = 64
-    num_samples: Annotated[int, Field(gt=0)] = 10_000
+    num_samples: Positive = 10_000
     seed: Annotated[int, Field(ge=0)] = 0
     min_objects: Annotated[int, Field(ge=1)] = 1
     max_objects: Annotated[int, Field(ge=1, le=16)] = 3

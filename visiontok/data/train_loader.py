@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from pydantic import Field
 from torch import Tensor
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError, DataError
 from visiontok.base.modality import AXES
 from visiontok.data.batch import DataBatch, make_batch
@@ -25,7 +25,6 @@ from visiontok.data.source import Sample, Source
 from visiontok.signals import ImagePreprocessing, Preprocessing, SignalBatch, SignalLike
 
 _MOST_REPLACEMENTS = 1000
-Positive = Annotated[int, Field(gt=0)]
 
 
 class LoaderConfig(Config):

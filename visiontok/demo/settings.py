@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 
 
 class DemoConfig(Config):
@@ -25,5 +25,5 @@ class DemoConfig(Config):
     generator: str = "demo/gpt-digits"
     tokenizer_overrides: tuple[str, ...] = ()
     generator_overrides: tuple[str, ...] = ()
-    per_class: Annotated[int, Field(gt=0)] = 35
+    per_class: Positive = 35
     photo_model: str = "vqgan-photos-f4"

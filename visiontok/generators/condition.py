@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConditionError, ConfigError
 from visiontok.encoders.text import TextConfig
 from visiontok.tokens import TokenLayout, Tokens
@@ -81,7 +81,7 @@ class ClassCondition(Config):
     """
 
     type: Literal["classes"] = "classes"
-    num_classes: Annotated[int, Field(gt=0)]
+    num_classes: Positive
     names: tuple[str, ...] = ()
     dropout: Probability = 0.1
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.layers.activations import silu
 from visiontok.layers.attention import SelfAttention
 from visiontok.layers.resampling import Downsampling, Upsampling
@@ -39,15 +39,15 @@ class ConvNetConfig(Config):
         adaptive_norm: whether the latents modulate a decoder before each level; see `AdaptiveGroupNorm`.
     """
 
-    channels: int = Field(default=128, gt=0)
+    channels: Positive = 128
     channel_mult: tuple[int, ...] = Field(default=(1, 1, 2, 2, 4), min_length=1)
-    num_res_blocks: int = Field(default=2, gt=0)
-    latent_channels: int = Field(default=256, gt=0)
+    num_res_blocks: Positive = 2
+    latent_channels: Positive = 256
     shortcut: Shortcut = "output"
-    norm_groups: int = Field(default=32, gt=0)
+    norm_groups: Positive = 32
     bias: bool = False
     mid: Literal["residual", "attention"] = "residual"
-    num_mid_blocks: int | None = Field(default=None, gt=0)
+    num_mid_blocks: Positive | None = None
     attention_levels: tuple[int, ...] = ()
     downsample: Downsampling = "mean"
     upsample: Upsampling = "nearest"

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.layers.attention import SelfAttention
 from visiontok.layers.transformer import TransformerBlock
 
@@ -22,10 +22,10 @@ class ViTConfig(Config):
         mlp_ratio: hidden dim of the feed-forward part over D.
     """
 
-    dim: int = Field(gt=0)
-    depth: int = Field(gt=0)
-    num_heads: int = Field(gt=0)
-    patch_size: int = Field(gt=0)
+    dim: Positive
+    depth: Positive
+    num_heads: Positive
+    patch_size: Positive
     mlp_ratio: float = Field(default=4.0, gt=0)
 
     def blocks(self) -> nn.Sequential:

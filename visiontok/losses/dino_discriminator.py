@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.layers.dinov2 import DinoViT, dino_weights
 from visiontok.layers.vit import ViTConfig
@@ -42,10 +42,10 @@ class DinoDiscriminatorConfig(Config):
     type: Literal["dino"] = "dino"
     weights: Path
     backbone: ViTConfig = ViTConfig(dim=384, depth=12, num_heads=6, patch_size=16)
-    image_size: int = Field(default=224, gt=0)
+    image_size: Positive = 224
     blocks: tuple[int, ...] = Field(default=(2, 5, 8, 11), min_length=1)
-    kernel_size: int = Field(default=9, gt=0)
-    virtual_batch: int = Field(default=8, gt=0)
+    kernel_size: Positive = 9
+    virtual_batch: Positive = 8
     crop_share: float = Field(default=0.5, ge=0, le=1)
 
     @model_validator(mode="after")

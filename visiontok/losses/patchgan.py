@@ -5,10 +5,9 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Literal
 
-from pydantic import Field
 from torch import Tensor, nn
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.noise import NoiseLike
 from visiontok.losses.discriminator import Discriminator
 from visiontok.losses.pixels import RGB, check_images, to_signed
@@ -24,8 +23,8 @@ class PatchGanConfig(Config):
     """
 
     type: Literal["patchgan"] = "patchgan"
-    channels: int = Field(default=64, gt=0)
-    num_layers: int = Field(default=3, gt=0)
+    channels: Positive = 64
+    num_layers: Positive = 3
 
     def build(self, signal: SignalSpec = RGB) -> PatchGan:
         """The discriminator of such signals, with random weights.

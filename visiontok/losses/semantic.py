@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn import functional as F
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError
 from visiontok.layers.dinov2 import DinoViT, dino_weights
 from visiontok.layers.vit import ViTConfig
@@ -31,7 +31,7 @@ class DinoTeacherConfig(Config):
 
     weights: Path
     backbone: ViTConfig = ViTConfig(dim=768, depth=12, num_heads=12, patch_size=16)
-    image_size: int = Field(default=256, gt=0)
+    image_size: Positive = 256
 
     @model_validator(mode="after")
     def _check(self) -> DinoTeacherConfig:
@@ -61,8 +61,8 @@ class ScaleRiseConfig(Config):
     """
 
     end: float = Field(default=100.0, gt=0)
-    units: int = Field(gt=0)
-    steps_per_unit: int = Field(default=1, gt=0)
+    units: Positive
+    steps_per_unit: Positive = 1
 
 
 class SemanticConfig(Config):

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.quantizers.base import Quantized, Quantizer
 from visiontok.quantizers.bits import MAX_BITS, bits_to_indices, indices_to_bits
@@ -28,7 +28,7 @@ class BernoulliQuantizerConfig(Config):
     """
 
     type: Literal["bernoulli"] = "bernoulli"
-    dim: int = Field(gt=0)
+    dim: Positive
     chunks: tuple[int, ...] = Field(min_length=1)
     values: Literal["unit", "signed"] = "unit"
     draws: bool = True

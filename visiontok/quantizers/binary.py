@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.quantizers.base import LARGEST_TABLE, PointwiseQuantizer, Quantized
 from visiontok.quantizers.bits import MAX_BITS, BitOrder, bits_to_indices, indices_to_bits
 from visiontok.quantizers.entropy_terms import MAX_GROUP_SIZE, LogFloor, entropy, mean_probabilities, sample_entropy
@@ -61,8 +61,8 @@ class BinaryQuantizerConfig(Config):
     """
 
     type: Literal["binary"] = "binary"
-    dim: int = Field(gt=0)
-    input_dim: int | None = Field(default=None, gt=0)
+    dim: Positive
+    input_dim: Positive | None = None
     normalize: bool = False
     scale: float = Field(default=1.0, gt=0)
     codes: Literal["cube", "sphere"] = "cube"

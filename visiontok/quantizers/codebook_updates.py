@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.quantizers.across_ranks import num_rows, rows_of_global_batch, rows_of_lowest_score, sum_over_ranks
 from visiontok.quantizers.float32 import Float32Module
 from visiontok.quantizers.nearest import nearest_codes
@@ -27,8 +27,8 @@ class KMeansConfig(Config):
     """
 
     after_steps: int = Field(default=0, ge=0)
-    iterations: int = Field(default=10, gt=0)
-    max_samples: int = Field(default=65536, gt=0)
+    iterations: Positive = 10
+    max_samples: Positive = 65536
 
 
 class EmaConfig(Config):
@@ -56,7 +56,7 @@ class DeadCodeResetConfig(Config):
 
     threshold: float = Field(default=0.05, gt=0, lt=1)
     decay: float = Field(default=0.95, ge=0, lt=1)
-    every_steps: int = Field(default=10, gt=0)
+    every_steps: Positive = 10
 
 
 class ClusteringConfig(Config):

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.quantizers.base import ContinuousBottleneck, Quantized
 from visiontok.quantizers.masks import without_padding
@@ -22,7 +22,7 @@ class IdentityBottleneckConfig(Config):
     """
 
     type: Literal["continuous"] = "continuous"
-    dim: int = Field(gt=0)
+    dim: Positive
 
     def build(self) -> IdentityBottleneck:
         """The bottleneck; it has no weights."""
@@ -49,7 +49,7 @@ class GaussianBottleneckConfig(Config):
     """
 
     type: Literal["gaussian"] = "gaussian"
-    dim: int = Field(gt=0)
+    dim: Positive
     kl_weight: float = Field(default=1e-6, ge=0)
     scale: float = Field(default=1.0, gt=0)
     shift: float = 0.0

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.noise import NoiseLike, as_noise, integers
 from visiontok.quantizers.base import NeighborQuantizer, Quantized
 from visiontok.quantizers.masks import first_samples
@@ -23,7 +23,7 @@ class LevelDropoutConfig(Config):
     """
 
     share: float = Field(gt=0, lt=1)
-    min_levels: int = Field(default=1, gt=0)
+    min_levels: Positive = 1
 
 
 class LeveledQuantizer(NeighborQuantizer):

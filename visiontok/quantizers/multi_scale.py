@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.quantizers.base import CodebookQuantizer, Quantized
 from visiontok.quantizers.binary import BinaryQuantizer, BinaryQuantizerConfig
 from visiontok.quantizers.gradients import straight_through
@@ -22,8 +22,6 @@ from visiontok.quantizers.levels import LevelDropoutConfig, LeveledQuantizer, ch
 from visiontok.quantizers.masks import at_positions, whole_samples
 from visiontok.quantizers.phi import PhiConfig
 from visiontok.quantizers.vector import VectorQuantizerConfig
-
-Side = Annotated[int, Field(gt=0)]
 
 
 class MultiScaleQuantizerConfig(Config):
@@ -45,7 +43,7 @@ class MultiScaleQuantizerConfig(Config):
     """
 
     type: Literal["multi_scale"] = "multi_scale"
-    scales: tuple[Side, ...] = Field(min_length=1)
+    scales: tuple[Positive, ...] = Field(min_length=1)
     quantizer: Annotated[VectorQuantizerConfig | BinaryQuantizerConfig, Field(discriminator="type")]
     amplitude_ratio: float = Field(default=1.0, gt=0)
     phi: PhiConfig | None = PhiConfig()

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError
 from visiontok.base.noise import NoiseLike, as_noise, integers
 from visiontok.quantizers.base import Bottleneck, NeighborQuantizer, Quantized
@@ -30,9 +30,9 @@ class AnnealingConfig(Config):
     """
 
     start: int = Field(ge=0)
-    end: int = Field(gt=0)
+    end: Positive
     end_ratio: float = Field(default=0.5, ge=0, le=1)
-    steps_per_unit: int = Field(default=1, gt=0)
+    steps_per_unit: Positive = 1
 
     @model_validator(mode="after")
     def _check(self) -> AnnealingConfig:
@@ -62,7 +62,7 @@ class PerturbationConfig(Config):
 
     alpha: float = Field(ge=0, le=1)
     beta: float = Field(default=1.0, ge=0, le=1)
-    delta: int = Field(gt=0)
+    delta: Positive
     annealing: AnnealingConfig | None = None
 
     def at(self, step: int) -> PerturbationConfig:

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.quantizers.across_ranks import sum_over_ranks
 from visiontok.quantizers.entropy_terms import LogFloor, entropy
 from visiontok.quantizers.float32 import Float32Module
@@ -30,7 +30,7 @@ class DiversityConfig(Config):
     weight: float = Field(default=1.0, ge=0)
     history: float = Field(default=0.8, ge=0, le=1)
     temperature: float = Field(default=0.1, gt=0)
-    groups: int = Field(default=64, gt=0)
+    groups: Positive = 64
     fade: tuple[float, float] = (0.1, 0.3)
     decay: float = Field(default=0.99, ge=0, lt=1)
     first_decay: float = Field(default=0.3, ge=0, lt=1)

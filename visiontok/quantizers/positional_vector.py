@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.noise import NoiseLike
 from visiontok.quantizers.across_ranks import num_rows, rows_of_global_batch, stack_over_ranks
 from visiontok.quantizers.base import CodebookQuantizer, Quantized
@@ -37,9 +37,9 @@ class PositionalVectorQuantizerConfig(Config):
     """
 
     type: Literal["positional_vq"] = "positional_vq"
-    codebook_size: int = Field(gt=0)
-    dim: int = Field(gt=0)
-    num_positions: int = Field(gt=0)
+    codebook_size: Positive
+    dim: Positive
+    num_positions: Positive
     commitment_weight: float = Field(default=1.0, ge=0)
     diversity: DiversityConfig = DiversityConfig()
     decay: float = Field(default=0.99, ge=0, lt=1)

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.noise import NoiseLike
 from visiontok.quantizers.base import NeighborQuantizer, Quantized
 from visiontok.quantizers.levels import LeveledQuantizer
@@ -26,7 +26,7 @@ class ProductQuantizerConfig(Config):
     """
 
     type: Literal["product"] = "product"
-    num_groups: int = Field(gt=0)
+    num_groups: Positive
     quantizer: PointwiseConfig | Annotated[ResidualQuantizerConfig | MultiScaleQuantizerConfig, Field(discriminator="type")]
 
     @property

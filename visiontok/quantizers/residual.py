@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal, cast
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.quantizers.base import CodebookQuantizer, Quantized
 from visiontok.quantizers.gradients import GRADIENTS, Gradient
 from visiontok.quantizers.levels import LevelDropoutConfig, LeveledQuantizer, check_min_levels
@@ -28,7 +28,7 @@ class ResidualQuantizerConfig(Config):
     """
 
     type: Literal["residual"] = "residual"
-    num_levels: int = Field(gt=0)
+    num_levels: Positive
     quantizer: PointwiseConfig
     shared: bool = False
     gradient: Gradient = "straight_through"

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.quantizers.base import PointwiseQuantizer, Quantized
 from visiontok.quantizers.float32 import Float32Module
 from visiontok.quantizers.gradients import GRADIENTS, Gradient
@@ -29,8 +29,8 @@ class SimVectorQuantizerConfig(Config):
     """
 
     type: Literal["sim_vq"] = "sim_vq"
-    codebook_size: int = Field(gt=0)
-    dim: int = Field(gt=0)
+    codebook_size: Positive
+    dim: Positive
     gradient: Gradient = "straight_through"
     commitment_weight: float = Field(default=0.25, ge=0)
     codebook_weight: float = Field(default=1.0, ge=0)

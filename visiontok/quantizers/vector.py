@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.quantizers.across_ranks import num_rows
 from visiontok.quantizers.base import PointwiseQuantizer, Quantized
 from visiontok.quantizers.codebook_updates import (
@@ -46,8 +46,8 @@ class VectorQuantizerConfig(Config):
     """
 
     type: Literal["vq"] = "vq"
-    codebook_size: int = Field(gt=0)
-    dim: int = Field(gt=0)
+    codebook_size: Positive
+    dim: Positive
     normalize_latents: bool = False
     normalize_codes: bool = False
     raw_lookup: bool = False

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
+from visiontok.base.config import Positive
 from visiontok.base.errors import SignalError
 from visiontok.signals.batch import SignalBatch
 from visiontok.signals.preprocessing import Preprocessing, SignalLike, as_items, checked_values
@@ -26,10 +25,10 @@ class AudioPreprocessing(Preprocessing):
         usual_frames: frames of a sound for probing.
     """
 
-    sample_rate: Annotated[int, Field(gt=0)]
-    channels: Annotated[int, Field(gt=0)] = 1
-    multiple_of: Annotated[int, Field(gt=0)] = 1
-    usual_frames: Annotated[int, Field(gt=0)] = 16
+    sample_rate: Positive
+    channels: Positive = 1
+    multiple_of: Positive = 1
+    usual_frames: Positive = 16
 
     @property
     def spec(self) -> SignalSpec:

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from visiontok.base.config import Positive
 from visiontok.base.errors import SignalError
 from visiontok.signals.batch import SignalBatch
 from visiontok.signals.preprocessing import Preprocessing, SignalLike, as_items, checked_values
@@ -25,8 +26,8 @@ class FeaturePreprocessing(Preprocessing):
         rate: vectors per second; None where they have no time.
     """
 
-    channels: Annotated[int, Field(gt=0)]
-    length: Annotated[int, Field(gt=0)] | None = None
+    channels: Positive
+    length: Positive | None = None
     rate: Annotated[float, Field(gt=0)] | None = None
 
     @property

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from visiontok.base.config import Positive
 from visiontok.base.errors import SignalError
 from visiontok.signals.batch import SignalBatch
 from visiontok.signals.image_reading import MAX_PIXELS, read_image
@@ -32,11 +32,11 @@ class ImagePreprocessing(Preprocessing):
         channels, low, high: of the values; three in [0, 1] unless told otherwise. Files hold RGB, so other signals come as tensors or float arrays.
     """
 
-    size: Annotated[int, Field(gt=0)] | None = None
+    size: Positive | None = None
     interpolation: Literal["bicubic", "bilinear", "lanczos"] = "bicubic"
     tensors_keep_size: bool = False
-    multiple_of: Annotated[int, Field(gt=0)] = 1
-    channels: Annotated[int, Field(gt=0)] = 3
+    multiple_of: Positive = 1
+    channels: Positive = 3
     low: float | None = 0.0
     high: float | None = 1.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.modality import AXES, Modality
 
 
@@ -20,7 +20,7 @@ class SignalSpec(Config):
     """
 
     modality: Modality
-    channels: int = Field(gt=0)
+    channels: Positive
     low: float | None = None
     high: float | None = None
     rate: float | None = Field(default=None, gt=0)

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from visiontok.base.config import Positive
 from visiontok.base.errors import SignalError
 from visiontok.signals.batch import SignalBatch
 from visiontok.signals.image import ImagePreprocessing
@@ -29,9 +30,9 @@ class VideoPreprocessing(Preprocessing):
     """
 
     frames: ImagePreprocessing
-    num_frames: Annotated[int, Field(gt=0)] = 8
+    num_frames: Positive = 8
     fixed_length: bool = False
-    frames_multiple_of: Annotated[int, Field(gt=0)] = 1
+    frames_multiple_of: Positive = 1
     first_frame_alone: bool = False
     rate: Annotated[float, Field(gt=0)] | None = None
 

@@ -10,12 +10,11 @@ from typing import Annotated, Any, Literal, TypeAlias
 import numpy as np
 from pydantic import Field, model_validator
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.errors import TokenError
 from visiontok.base.modality import AXES, Modality
 from visiontok.tokens.packing import bit_width
 
-Positive = Annotated[int, Field(gt=0)]
 VocabSize = Annotated[int, Field(gt=0, lt=2**63)]  # indices are int64
 Counts: TypeAlias = Literal["none", "any"] | tuple[Positive, ...]
 """Which shorter forms decode: none, any number, or the listed numbers."""

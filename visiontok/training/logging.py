@@ -11,7 +11,7 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError
 
 
@@ -26,10 +26,10 @@ class LoggingConfig(Config):
         usage_alarm: warn when less than this share of a codebook was used within the window; 0 never warns.
     """
 
-    every: Annotated[int, Field(gt=0)] = 10
+    every: Positive = 10
     tensorboard: bool = True
     wandb: str | None = None
-    usage_window: Annotated[int, Field(gt=0)] = 100
+    usage_window: Positive = 100
     usage_alarm: Annotated[float, Field(ge=0, le=1)] = 0.05
 
 

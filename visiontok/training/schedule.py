@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 
 
 class ScheduleConfig(Config):
@@ -25,9 +25,9 @@ class ScheduleConfig(Config):
     kind: Literal["cosine", "constant", "milestones"] = "cosine"
     warmup: Annotated[int, Field(ge=0)] = 0
     min_lr_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
-    milestones: tuple[Annotated[int, Field(gt=0)], ...] = ()
+    milestones: tuple[Positive, ...] = ()
     drop: Annotated[float, Field(gt=0, le=1)] = 0.1
-    steps: Annotated[int, Field(gt=0)] | None = None
+    steps: Positive | None = None
 
     @model_validator(mode="after")
     def _check(self) -> ScheduleConfig:

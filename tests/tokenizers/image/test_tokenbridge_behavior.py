@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 import visiontok
-from visiontok.base.errors import ConfigError
+from visiontok.base.errors import ConfigError, TokenError
 from visiontok.quantizers import DimensionWiseQuantizerConfig
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 from visiontok.tokenizers.image.titok.model import TiTok, TiTokConfig
@@ -14,6 +14,17 @@ from visiontok.tokenizers.image.tokenbridge.model import TokenBridge, TokenBridg
 
 VAE = KlVaeConfig.parse({"image_size": 16, "channels": [8, 16], "num_res_blocks": 1, "norm_groups": 4, "bottleneck": {"dim": 3}})
 VIT = {**VIT_SIZES["tiny"], "patch_size": 8}
+KARL = {
+    "image_size": 16,
+    "num_latent_tokens": 8,
+    "max_latent_tokens": 12,
+    "training_lengths": [2, 4],
+    "position_side": 4,
+    "base": {"type": "patches", "patch_size": 4},
+    "encoder": {"dim": 64, "depth": 1, "num_heads": 2, "patch_size": 4},
+    "decoder": {"dim": 32, "depth": 1, "num_heads": 2, "patch_size": 4},
+    "halting_dim": 16,
+}
 TITOK = {"image_size": 16, "num_latent_tokens": 5, "encoder": VIT, "decoder": VIT}
 
 
@@ -60,11 +71,55 @@ def test_noise_draws_from_the_posterior():
     assert not torch.equal(first, model.encode(images()).indices)
 
 
+def test_dropped_latents_stay_dropped(tmp_path):
+    """KARL keeps other positions of every image."""
+    torch.manual_seed(0)
+    quantizer = {"type": "continuous", "dim": 6}
+    karl = visiontok.create("karl", **KARL, quantizer=quantizer).eval()
+    with torch.no_grad():
+        karl.encoder.halting[2].bias.fill_(1.1)  # about half of the tokens halt by chance
+        karl.encoder.halting[2].weight.mul_(20)
+    model = TokenBridge.quantizing(karl, DimensionWiseQuantizerConfig(levels=256, range=4.0))
+    latents, tokens = karl.encode(images(4)), model.encode(images(4))
+    assert 0 < int(latents.mask.sum()) < latents.mask.numel()
+    assert tokens.sample_lengths.tolist() == (6 * latents.sample_lengths).tolist()
+    decoded = karl.decode(latents)
+    assert float((model.decode(tokens) - decoded).square().mean()) < 1e-3
+    assert torch.equal(model.decode(tokens[2:3]), model.decode(tokens)[2:3])
+    loaded = visiontok.from_pretrained(visiontok.save_pretrained(model, tmp_path / "model"))
+    assert torch.equal(loaded.encode(images(4)).indices, tokens.indices)
+
+
+def test_prefixes_are_those_of_whole_positions_and_without_a_decoder_nothing_decodes():
+    mqt = visiontok.create("mqt", query_side=3, feature_side=4, feature_dim=16, output_dim=8, num_heads=2).eval()
+    model = TokenBridge.quantizing(mqt, DimensionWiseQuantizerConfig(levels=16))
+    features = torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(1))
+    assert list(model.lengths_supported) == [8 * count for count in range(1, 10)]
+    short = model.encode(features, num_tokens=16)
+    assert torch.equal(short.indices, model.encode(features).prefix(16).indices)
+    assert not model.can_decode
+    with pytest.raises(TokenError):
+        model.encode(features, num_tokens=9)
+
+
+def test_tokenizers_that_read_a_text_are_refused():
+    text = {"length": 3, "dim": 8}
+    textok = visiontok.create("textok", **{**TITOK, "text": text}).eval()
+    with pytest.raises(ConfigError, match="text"):
+        TokenBridge.quantizing(textok, DimensionWiseQuantizerConfig())
+
+
+@pytest.mark.parametrize("base", [{"family": "no-such", "config": {}}, {"family": "kl-vae", "config": {"stray": 1}}])
+def test_bases_that_there_are_not(base):
+    with pytest.raises(ConfigError, match=r"no-such|stray"):
+        TokenBridgeConfig.parse({"base": base})
+
+
 def test_discrete_tokenizers_are_refused():
     vq = TiTokConfig.parse({**TITOK, "quantizer": {"type": "vq", "codebook_size": 8, "dim": 4}})
     with pytest.raises(ConfigError, match="VectorQuantizer"):
         TokenBridge.quantizing(TiTok(vq), DimensionWiseQuantizerConfig())
-    with pytest.raises(ConfigError, match="tokenbridge"):
+    with pytest.raises(ConfigError, match="QuantizedBottleneck"):
         TokenBridge.quantizing(TokenBridge.quantizing(base("kl-vae"), DimensionWiseQuantizerConfig()), DimensionWiseQuantizerConfig())
 
 
@@ -97,19 +152,6 @@ def test_a_first_level_of_another_width_than_the_stem_is_read():
 def test_reference_configurations_that_mean_something_else_are_refused(changes):
     with pytest.raises(ConfigError, match=next(iter(changes))):
         TokenBridge.config_from_reference({"bits": 6, "range": 5.0, **changes}, {})
-
-
-@pytest.mark.parametrize("family", ["no-such", "../hub", "titok.model"])
-def test_unknown_bases_are_refused(family):
-    with pytest.raises(ConfigError, match=family):
-        TokenBridgeConfig.parse({"base": {"family": family, "config": {}}})
-
-
-def test_bases_that_read_a_text_are_refused():
-    text = {"length": 3, "dim": 4}
-    tatitok = visiontok.create("tatitok", **TITOK, text=text, quantizer={"type": "gaussian", "dim": 4})
-    with pytest.raises(ConfigError, match="text"):
-        TokenBridge.quantizing(tatitok, DimensionWiseQuantizerConfig())
 
 
 def test_configurations_round_trip():

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.decoders.flow.guidance import Guidance
 
@@ -25,7 +24,7 @@ class FlowSampling(Config):
         guidance: how the velocities with and without tokens are combined; None for the velocity with tokens alone.
     """
 
-    steps: int = Field(default=20, gt=0)
+    steps: Positive = 20
     guidance: Guidance | None = None
 
 

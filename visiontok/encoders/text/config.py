@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError
 from visiontok.encoders.text.base import TextEncoder
 from visiontok.encoders.text.clip import ClipTextConfig
@@ -23,8 +23,8 @@ class TextConfig(Config):
         encoder: makes them from strings; None where only embeddings are passed. It is not part of the tokenizer's weights.
     """
 
-    length: int = Field(default=77, gt=0)
-    dim: int = Field(default=768, gt=0)
+    length: Positive = 77
+    dim: Positive = 768
     encoder: Annotated[ClipTextConfig | T5TextConfig | HashedWordsConfig, Field(discriminator="type")] | None = None
 
     @property

@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import Field, JsonValue
 from torch import Tensor
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError, EvaluationError
 from visiontok.base.files import replacing
 from visiontok.core.tokenizer import Tokenizer
@@ -41,7 +41,7 @@ class SamplePlan(Config):
         sampling: numbers of the sampler, such as guidance and temperature.
     """
 
-    num_samples: int = Field(gt=0)
+    num_samples: Positive
     class_order: ClassOrder = "cycle"
     seed: int = Field(default=0, ge=0)
     generator: ModelIdentity

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.data import DataConfig
 from visiontok.evaluation.features import EXTRACTORS
 from visiontok.evaluation.features.statistics import Split
@@ -62,15 +62,15 @@ class GenerationSuite(Config):
     description: str = ""
     reference: DataConfig | None = None
     statistics: tuple[StatisticsFile, ...] = ()
-    size: Annotated[int, Field(gt=0)]
-    num_samples: Annotated[int, Field(gt=0)] | None = None
+    size: Positive
+    num_samples: Positive | None = None
     class_order: ClassOrder = "cycle"
     sampling: dict[str, float | int | str | bool | None] = Field(default_factory=dict)
     metrics: tuple[GenerationMetric, ...] = Field(default=("frechet", "classifier"), min_length=1)
     extractors: tuple[str, ...] = Field(min_length=1)
     seed: Annotated[int, Field(ge=0)] = 0
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    batch_size: Annotated[int, Field(gt=0)] = 64
+    batch_size: Positive = 64
     bootstrap: BootstrapConfig = BootstrapConfig()
     allow_unequal_counts: bool = False
     allow_few_samples: bool = False

@@ -6,10 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(gt=0)]
 
 
 class PerturbationGrid(Config):

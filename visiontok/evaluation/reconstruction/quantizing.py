@@ -12,6 +12,7 @@ from torch import Tensor
 
 from visiontok.base.errors import EvaluationError
 from visiontok.base.files import replacing
+from visiontok.core.quantized_latents import to_latents, to_tokens
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import EvalLoader, Source
 from visiontok.evaluation.features.protocol import to_uint8
@@ -21,8 +22,7 @@ from visiontok.evaluation.metrics.fidelity import psnr
 from visiontok.evaluation.metrics.ssim import ssim
 from visiontok.quantizers.dimension_wise import DimensionWiseQuantizerConfig
 from visiontok.signals import ImagePreprocessing
-from visiontok.tokenizers.image.tokenbridge.model import TokenBridge
-from visiontok.tokens import Latents, Tokens
+from visiontok.tokens import Latents
 
 Progress = Callable[[int, int], None]
 
@@ -73,7 +73,7 @@ def measure_levels(
     batch_size: int,
     progress: Progress,
 ) -> list[OperatingPoint]:
-    """Reconstructions of the continuous tokenizer and of its quantized forms, each decoded from ids, on the same pictures.
+    """Reconstructions of the continuous tokenizer and of its quantized forms, each decoded from token indices, on the same images.
 
     Args:
         tokenizer: continuous, in evaluation mode.
@@ -87,8 +87,7 @@ def measure_levels(
     Returns:
         The continuous tokenizer first, then one point for every number of levels.
     """
-    shape = tokenizer.encode(torch.zeros(1, 3, size, size)).layout.segments[0].shape
-    forms = [_Quantized(tokenizer, DimensionWiseQuantizerConfig(levels=count, range=latent_range), shape) for count in levels]
+    forms = [_Quantized(tokenizer, DimensionWiseQuantizerConfig(levels=count, range=latent_range)) for count in levels]
     scores = []
     for images, latents in _encoded(tokenizer, source, size, batch_size, progress):
         scores.append(_scores(images, tokenizer.decode(latents)))
@@ -131,23 +130,24 @@ def draw(points: Sequence[OperatingPoint], path: Path, *, title: str, pixels: in
 class _Quantized:
     """One quantized form of a tokenizer, and what was measured of it."""
 
-    def __init__(self, tokenizer: Tokenizer[Any], config: DimensionWiseQuantizerConfig, shape: tuple[int, ...]) -> None:
-        self._model = TokenBridge.quantizing(tokenizer, config)
-        self._layout = self._model.layout.at(shape) if self._model.layout.is_variable else self._model.layout
-        self._counts = CodeCounts(self._layout)
+    def __init__(self, tokenizer: Tokenizer[Any], config: DimensionWiseQuantizerConfig) -> None:
+        self._tokenizer, self._quantizer = tokenizer, config.build().to(tokenizer.device)
+        self._counts: CodeCounts | None = None
+        self._samples, self._bits = 0, 0.0
         self._scores: list[Tensor] = []
 
     def update(self, images: Tensor, latents: Latents) -> None:
-        indices = self._model.quantizer.quantizer(latents.view()).indices
-        assert indices is not None
-        tokens = Tokens(indices.flatten(1), self._layout)
+        tokens = to_tokens(latents, self._quantizer)
+        self._counts = self._counts or CodeCounts(tokens.layout)
         self._counts.update(tokens)
-        self._scores.append(_scores(images, self._model.decode(tokens)))
+        self._samples, self._bits = self._samples + len(tokens), self._bits + float(tokens.bits.sum())
+        self._scores.append(_scores(images, self._tokenizer.decode(to_latents(tokens, self._tokenizer.layout, self._quantizer))))
 
     def point(self) -> OperatingPoint:
-        entropy = sum(plugin_entropy(book.counts) for book in self._counts.compute() if not book.is_joint)
-        positions = self._layout.segments[0].num_positions
-        return OperatingPoint(self._model.config.quantizer.levels, self._layout.bits, positions * entropy, *_means(self._scores))
+        assert self._counts is not None
+        books = [book.counts for book in self._counts.compute() if not book.is_joint]
+        entropy = sum(plugin_entropy(counts) * float(counts.sum()) for counts in books) / self._samples
+        return OperatingPoint(self._quantizer.config.levels, self._bits / self._samples, entropy, *_means(self._scores))
 
 
 def _encoded(tokenizer: Tokenizer[Any], source: Source, size: int, batch_size: int, progress: Progress) -> Iterator[tuple[Tensor, Latents]]:

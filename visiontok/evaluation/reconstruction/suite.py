@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.data import DataConfig, TextsConfig
 from visiontok.evaluation.features import EXTRACTORS, Classifier
 from visiontok.evaluation.features.protocol import PROTOCOLS
@@ -35,7 +35,6 @@ Metric = Literal[
     "classifier",
 ]
 OVER_FEATURES: tuple[Metric, ...] = ("frechet", "perturbed_frechet", "kernel_distance", "cmmd", "manifold", "inception_score")
-Positive = Annotated[int, Field(gt=0)]
 
 
 class Suite(Config):

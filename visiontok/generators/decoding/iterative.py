@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from visiontok.base.config import Positive
 from visiontok.base.finite import check_finite
 from visiontok.base.noise import Noise
 from visiontok.generators.decoding.base import SamplingConfig
@@ -76,7 +77,7 @@ class IterativeSampling(SamplingConfig):
         annealing: sharpen the logits over the steps.
     """
 
-    num_steps: Annotated[int, Field(gt=0)] = 8
+    num_steps: Positive = 8
     guidance: float = 3.0
     guidance_schedule: Literal["constant", "linear", "power-cosine"] = "linear"
     guidance_power: Annotated[float, Field(ge=0)] = 3.0

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from visiontok.base.config import Positive
 from visiontok.generators.decoding.base import SamplingConfig
 from visiontok.generators.decoding.guidance import ConstantGuidance, Guidance
 
@@ -37,7 +38,7 @@ class LatentSampling(SamplingConfig):
 
     type: Literal["latents"] = "latents"
     guidance: float = 1.0
-    steps: Annotated[int, Field(gt=0)] = 20
+    steps: Positive = 20
     temperature: Annotated[float, Field(gt=0)] = 1.0
 
     def sampler(self) -> LatentSampler:

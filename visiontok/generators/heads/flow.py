@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
 
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.noise import Noise
 from visiontok.decoders.flow.sampling import euler
 from visiontok.decoders.flow.training import FlowTimes, ModeTimes, flow_loss, mix
@@ -25,8 +23,8 @@ class FlowHeadConfig(Config):
         times: at which times of the flow it is trained.
     """
 
-    dim: Annotated[int, Field(gt=0)] = 256
-    depth: Annotated[int, Field(gt=0)] = 3
+    dim: Positive = 256
+    depth: Positive = 3
     times: FlowTimes = ModeTimes(mode_scale=0.0)
 
 

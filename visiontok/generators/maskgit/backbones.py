@@ -8,18 +8,16 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.layers.attention import SelfAttention
 from visiontok.layers.transformer import Mlp, TransformerBlock
 
-Size = Annotated[int, Field(gt=0)]
-
 
 class _BackboneConfig(Config):
-    dim: Size
-    depth: Size
-    num_heads: Size
-    mlp_dim: Size
+    dim: Positive
+    depth: Positive
+    num_heads: Positive
+    mlp_dim: Positive
 
     @model_validator(mode="after")
     def _check_sizes(self) -> _BackboneConfig:

@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 from visiontok.base.errors import UnknownNameError
 from visiontok.core.tokenizer import Tokenizer
 
-MODALITIES = ("image", "video", "audio")
-
 
 def tokenizer_class(family: str) -> type[Tokenizer[Any]]:
-    """The class of a tokenizer family. Names cannot reach outside of this package.
+    """The class of a tokenizer family, which the table in its folder names. Names cannot reach outside of this package.
 
     Raises:
         UnknownNameError: if there is no such family.
     """
-    folder = family.replace("-", "_")
-    for modality in MODALITIES if re.fullmatch("[a-z0-9_]+", folder) else ():
-        package = f"visiontok.tokenizers.{modality}"
-        if importlib.util.find_spec(package) and importlib.util.find_spec(f"{package}.{folder}"):
-            module = importlib.import_module(f"{package}.{folder}.model")
-            return next(
-                found
-                for found in vars(module).values()
-                if isinstance(found, type) and issubclass(found, Tokenizer) and found.__module__ == module.__name__
-            )
-    raise UnknownNameError(f"there is no tokenizer family called {family!r}")
+    folder, root = family.replace("-", "_"), Path(__file__).parents[1]
+    tables = list(root.glob(f"*/{folder}/checkpoints.json")) if re.fullmatch("[a-z0-9_]+", folder) else []
+    if not tables:
+        raise UnknownNameError(f"there is no tokenizer family called {family!r}")
+    module = ".".join(("visiontok.tokenizers", *tables[0].parent.relative_to(root).parts, "model"))
+    found: type[Tokenizer[Any]] = getattr(importlib.import_module(module), json.loads(tables[0].read_text(encoding="utf-8"))["class_name"])
+    return found
 
 
 def family_name(model: Tokenizer[Any]) -> str:
-    """The registry name of a tokenizer's family."""
-    return type(model).__module__.split(".")[-2].replace("_", "-")
+    """The registry name of a tokenizer's family.
+
+    Raises:
+        UnknownNameError: if it is of none.
+    """
+    name = type(model).__module__.split(".")[-2:][0].replace("_", "-")
+    if tokenizer_class(name) is not type(model):
+        raise UnknownNameError(f"a {type(model).__name__} is not of the tokenizer family {name!r}, nor of another one of this library")
+    return name

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.layers.nested_dropout import NestedDropout
 from visiontok.layers.vit import ViTConfig
 from visiontok.quantizers.continuous import GaussianBottleneckConfig
@@ -26,8 +26,8 @@ class LatentViTConfig(Config):
             all of them, as published.
     """
 
-    image_size: int = Field(default=256, gt=0)
-    num_latent_tokens: int = Field(default=32, gt=0)
+    image_size: Positive = 256
+    num_latent_tokens: Positive = 32
     encoder: ViTConfig
     decoder: ViTConfig
     quantizer: Annotated[VectorQuantizerConfig | GaussianBottleneckConfig, Field(discriminator="type")]

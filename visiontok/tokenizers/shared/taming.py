@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.decoders.conv import ConvDecoder
 from visiontok.encoders.conv import ConvEncoder
@@ -33,7 +33,7 @@ class TamingConfig(Config):
         quantizer: its `dim` are the channels between the 1x1 convolutions.
     """
 
-    image_size: int = Field(default=256, gt=0)
+    image_size: Positive = 256
     encoder: TamingNetConfig
     decoder: TamingNetConfig
     quantizer: Annotated[

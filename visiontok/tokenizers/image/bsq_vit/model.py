@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.layers.vit import ViTConfig
 from visiontok.quantizers.binary import BinaryQuantizer, BinaryQuantizerConfig
@@ -30,10 +30,10 @@ class BsqVitConfig(Config):
         pixel_range: what black and white are to the model; reconstructions are clamped to it.
     """
 
-    image_size: int = Field(default=256, gt=0)
+    image_size: Positive = 256
     encoder: ViTConfig = ViTConfig(dim=768, depth=12, num_heads=12, patch_size=8)
     decoder: ViTConfig = ViTConfig(dim=768, depth=12, num_heads=12, patch_size=8)
-    head_dim: int = Field(default=3072, gt=0)
+    head_dim: Positive = 3072
     quantizer: BinaryQuantizerConfig = BinaryQuantizerConfig(**spherical(18))
     pixel_range: tuple[float, float] = (-1.0, 1.0)
 

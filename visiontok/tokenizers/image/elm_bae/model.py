@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor
 from typing_extensions import Self
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.core.model import load_weights
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.decoders.conv import ConvDecoder
@@ -30,7 +30,7 @@ class ElmBaeConfig(Config):
         quantizer: the bits; every chunk of them is one token index.
     """
 
-    image_size: int = Field(default=256, gt=0)
+    image_size: Positive = 256
     encoder: TamingNetConfig = TamingNetConfig(attention_levels=(4,), last_activation=False)
     decoder: TamingNetConfig = TamingNetConfig(attention_levels=(4,), last_activation=False, norm_latents=True)
     quantizer: BernoulliQuantizerConfig = BernoulliQuantizerConfig(dim=256, chunks=(10, 10))

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.noise import Noise
 from visiontok.core.tokenizer import EncodeOptions
 from visiontok.decoders.flow.guidance import AdaptiveProjected
@@ -49,11 +49,11 @@ class FlexTokConfig(Config):
         sampling: how tokens are decoded.
     """
 
-    image_size: int = Field(default=256, gt=0)
+    image_size: Positive = 256
     vae: KlVaeConfig | None
     sample_posterior: bool = False
-    patch_size: int = Field(default=2, gt=0)
-    num_registers: int = Field(default=256, gt=0)
+    patch_size: Positive = 2
+    num_registers: Positive = 256
     quantizer: FiniteScalarQuantizerConfig = FiniteScalarQuantizerConfig(levels=(8, 8, 8, 5, 5, 5))
     encoder: RegisterTrunkConfig
     decoder: RegisterTrunkConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 from torch import nn
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.layers.modulated import ModulatedBlock
 
 
@@ -19,8 +19,8 @@ class RegisterTrunkConfig(Config):
     """
 
     dim: int = Field(gt=0, multiple_of=4)
-    depth: int = Field(gt=0)
-    num_heads: int = Field(gt=0)
+    depth: Positive
+    num_heads: Positive
 
     @model_validator(mode="after")
     def _check(self) -> RegisterTrunkConfig:

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.noise import NoiseLike
 from visiontok.decoders.conv import ConvDecoder
 from visiontok.encoders.conv import ConvEncoder
@@ -61,7 +61,7 @@ class VqganBaseConfig(Config):
 
     type: Literal["vqgan"] = "vqgan"
     net: ConvNetConfig = ConvNetConfig()
-    codebook_size: int = Field(default=1024, gt=0)
+    codebook_size: Positive = 1024
 
     @property
     def stride(self) -> int:
@@ -158,7 +158,7 @@ class PatchBaseConfig(Config):
     """
 
     type: Literal["patches"] = "patches"
-    patch_size: int = Field(gt=0)
+    patch_size: Positive
 
     @property
     def stride(self) -> int:

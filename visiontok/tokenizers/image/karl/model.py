@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.errors import TokenError
 from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.core.quality import MeanAbsoluteError, shortest_lengths
@@ -59,19 +59,19 @@ class KarlConfig(Config):
         stage: what training compares: "distillation" predictions with the frozen base's own tokens, "pixels" images, by the recipe's objective.
     """
 
-    image_size: int = Field(default=256, gt=0)
-    num_latent_tokens: int = Field(default=256, gt=0)
-    max_latent_tokens: int = Field(default=512, gt=0)
-    position_side: int = Field(default=64, gt=0)
+    image_size: Positive = 256
+    num_latent_tokens: Positive = 256
+    max_latent_tokens: Positive = 512
+    position_side: Positive = 64
     base: BaseConfig
     encoder: ViTConfig
     decoder: ViTConfig
     quantizer: Annotated[VectorQuantizerConfig | IdentityBottleneckConfig, Field(discriminator="type")]
-    halting_dim: int = Field(default=512, gt=0)
+    halting_dim: Positive = 512
     halting_threshold: float = Field(default=0.75, gt=0, lt=1)
     halting_weight: float = Field(default=1.0, ge=0)
     default_max_loss: float = Field(default=0.05, ge=0)
-    training_lengths: tuple[Annotated[int, Field(gt=0)], ...] = Field(default=tuple(range(16, 369, 16)), min_length=1)
+    training_lengths: tuple[Positive, ...] = Field(default=tuple(range(16, 369, 16)), min_length=1)
     stage: Literal["distillation", "pixels"] = "distillation"
 
     @model_validator(mode="after")
@@ -190,12 +190,9 @@ class Karl(Tokenizer[KarlConfig]):
         return self.base.pixels(self.predict(latents))
 
     def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
-        """Images of different counts may share a batch; of continuous tokens, those that were dropped are rows of zeros."""
-        if isinstance(tokens, Latents):
-            latents, positions, kept = tokens.values.to(self.dtype), None, tokens.values.any(dim=-1)
-        else:
-            kept, positions = tokens.mask, None if tokens.positions is None else tokens.positions.clamp_min(0)
-            latents = self.codes_of(tokens)
+        """Images of different counts may share a batch."""
+        kept, positions = tokens.mask, None if tokens.positions is None else tokens.positions.clamp_min(0)
+        latents = tokens.values.to(self.dtype) if isinstance(tokens, Latents) else self.codes_of(tokens)
         return self.base.pixels(self.predict(latents, positions=positions, kept=None if bool(kept.all()) else kept))
 
     def distill(self, images: Tensor, features: Tensor, quality: Tensor, *, num_tokens: int) -> tuple[Tensor, Tensor]:
@@ -286,10 +283,11 @@ class Karl(Tokenizer[KarlConfig]):
 
     def _kept(self, quantized: Quantized, kept: Tensor) -> Tokens | Latents:
         """The kept ones of all T tokens of every image where `kept` (B, T)."""
+        positions = [torch.nonzero(row).flatten() for row in kept]
         if quantized.indices is None:
-            return Latents((quantized.latents * kept[..., None]).detach(), self.layout)
-        samples = [indices[row] for indices, row in zip(quantized.indices, kept, strict=True)]
-        return Tokens.from_samples(samples, self.layout, positions=[torch.nonzero(row).flatten() for row in kept])
+            values = [sample[row] for sample, row in zip(quantized.latents.detach(), kept, strict=True)]
+            return Latents.from_samples(values, self.layout, positions=positions)
+        return Tokens.from_samples([sample[row] for sample, row in zip(quantized.indices, kept, strict=True)], self.layout, positions=positions)
 
     @torch.no_grad()
     def _lower_odds(self, lost: Tensor) -> None:

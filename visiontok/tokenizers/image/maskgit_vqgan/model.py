@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.decoders.conv import ConvDecoder
 from visiontok.encoders.conv import ConvEncoder
@@ -28,7 +28,7 @@ class MaskGitVqganConfig(Config):
         quantizer: codebook; its `dim` equals the net's latent channels.
     """
 
-    image_size: int = Field(default=256, gt=0)
+    image_size: Positive = 256
     net: ConvNetConfig = ConvNetConfig()
     quantizer: VectorQuantizerConfig = VectorQuantizerConfig(codebook_size=1024, dim=256, commitment_weight=1.0, codebook_weight=0.25)
 

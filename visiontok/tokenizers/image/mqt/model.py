@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.noise import NoiseLike
 from visiontok.core.tokenizer import EncodeOptions, Tokenizer
 from visiontok.layers.nested_dropout import NestedDropout, UniformLengths
@@ -36,12 +36,12 @@ class MqtConfig(Config):
         nested_dropout: how many tokens a training step keeps.
     """
 
-    query_side: int = Field(default=16, gt=0)
-    feature_side: int = Field(default=24, gt=0)
+    query_side: Positive = 16
+    feature_side: Positive = 24
     feature_dim: int = Field(default=1024, gt=0, multiple_of=4)
-    output_dim: int = Field(default=4096, gt=0)
-    num_heads: int = Field(default=16, gt=0)
-    patch_size: int = Field(default=14, gt=0)
+    output_dim: Positive = 4096
+    num_heads: Positive = 16
+    patch_size: Positive = 14
     nested_dropout: NestedDropout = UniformLengths(shortest=2, step=2)
 
     @model_validator(mode="after")

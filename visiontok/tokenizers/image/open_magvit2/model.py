@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor
 from typing_extensions import Self
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.decoders.conv import ConvDecoder
 from visiontok.encoders.conv import ConvEncoder
@@ -26,8 +26,8 @@ from visiontok.tokenizers.shared.taming_objective import model_arguments
 class OpenMagvit2NetConfig(ConvNetConfig):
     """No attention, learned resampling, and norms of the decoder that read the code; the defaults are the released 16 x 16 model's sizes."""
 
-    num_res_blocks: int = Field(default=4, gt=0)
-    latent_channels: int = Field(default=18, gt=0)
+    num_res_blocks: Positive = 4
+    latent_channels: Positive = 18
     shortcut: Shortcut = "input"
     downsample: Downsampling = "conv"
     upsample: Upsampling = "depth_to_space"
@@ -43,7 +43,7 @@ class OpenMagvit2Config(Config):
         quantizer: lookup-free; as many bits as the net has latent channels. With `chunks`, a position has several token indices.
     """
 
-    image_size: int = Field(default=256, gt=0)
+    image_size: Positive = 256
     net: OpenMagvit2NetConfig = OpenMagvit2NetConfig()
     quantizer: BinaryQuantizerConfig = BinaryQuantizerConfig(dim=18)
 

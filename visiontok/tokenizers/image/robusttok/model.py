@@ -14,7 +14,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.errors import TokenError
 from visiontok.core.keymap import check_state_dict
 from visiontok.core.tokenizer import DecodeOptions, Tokenizer
@@ -44,10 +44,10 @@ class RobustTokConfig(Config):
         drop_path: share of samples that skip a branch of the last block in training; it rises evenly from 0 at the first.
     """
 
-    image_size: int = Field(default=256, gt=0)
+    image_size: Positive = 256
     encoder: ViTConfig
     decoder: ViTConfig
-    grid_side: int = Field(default=16, gt=0)
+    grid_side: Positive = 16
     quantizer: Annotated[VectorQuantizerConfig | MultiScaleQuantizerConfig | ProductQuantizerConfig, Field(discriminator="type")]
     layer_scale: float = Field(default=0.1, gt=0)
     drop_path: float = Field(default=0.1, ge=0, lt=1)

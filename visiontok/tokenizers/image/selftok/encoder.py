@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.layers.activations import gelu_tanh
 from visiontok.layers.attention import SelfAttention
 from visiontok.layers.modulated import modulate
@@ -26,11 +26,11 @@ class DualStreamConfig(Config):
         mlp_ratio: hidden dim of both feed-forward parts over the stream's.
     """
 
-    depth: int = Field(default=16, gt=0)
+    depth: Positive = 16
     dim: int = Field(default=64, gt=0, multiple_of=4)
-    num_heads: int = Field(default=4, gt=0)
-    query_dim: int = Field(default=512, gt=0)
-    query_num_heads: int = Field(default=8, gt=0)
+    num_heads: Positive = 4
+    query_dim: Positive = 512
+    query_num_heads: Positive = 8
     mlp_ratio: float = Field(default=4.0, gt=0)
 
     @model_validator(mode="after")

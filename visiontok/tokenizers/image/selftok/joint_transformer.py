@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.layers.activations import gelu_tanh
 from visiontok.layers.modulated import Modulation, modulate
 from visiontok.layers.nested_dropout import prefix_mask
@@ -33,8 +33,8 @@ class JointTransformerConfig(Config):
     """
 
     dim: int = Field(default=1536, gt=0, multiple_of=4)
-    depth: int = Field(default=24, gt=0)
-    num_heads: int = Field(default=24, gt=0)
+    depth: Positive = 24
+    num_heads: Positive = 24
     mlp_ratio: float = Field(default=4.0, gt=0)
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from typing_extensions import Self
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError
 from visiontok.base.noise import NoiseLike
 from visiontok.core.model import load_weights
@@ -48,7 +48,7 @@ class FlowDecoding(Config):
     type: Literal["flow"] = "flow"
     visible: VisibleTokens
     tokens_see_image: bool = True
-    steps: int = Field(default=50, gt=0)
+    steps: Positive = 50
     guidance: Guidance | None = None
     null_probability: float = Field(default=0.1, ge=0, le=1)
     flow_times: FlowTimes = ModeTimes(mode_scale=0.0)
@@ -80,12 +80,12 @@ class SelftokConfig(Config):
         decoding: by a flow, or in one step.
     """
 
-    image_size: int = Field(default=256, gt=0)
-    latent_stride: int = Field(default=8, gt=0)
-    channels: int = Field(default=16, gt=0)
+    image_size: Positive = 256
+    latent_stride: Positive = 8
+    channels: Positive = 16
     vae: KlVaeConfig | None = None
-    patch_size: int = Field(default=2, gt=0)
-    num_tokens: int = Field(default=512, gt=0)
+    patch_size: Positive = 2
+    num_tokens: Positive = 512
     encoder: DualStreamConfig = DualStreamConfig()
     quantizer: PositionalVectorQuantizerConfig
     decoder: JointTransformerConfig = JointTransformerConfig()

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
+from visiontok.base.config import Positive
 from visiontok.base.errors import TokenError
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.decoders.conv import ConvDecoder
@@ -38,7 +39,7 @@ class TiTokConfig(LatentViTConfig):
 
     latent_read: LatentRead = "per_token"
     head: Literal["pixels", "codes"] = "pixels"
-    num_teacher_codes: int = Field(default=1024, gt=0)
+    num_teacher_codes: Positive = 1024
     pixel_decoder: ConvNetConfig | None = None
 
     @model_validator(mode="after")

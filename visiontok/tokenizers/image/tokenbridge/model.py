@@ -1,11 +1,12 @@
 """TokenBridge (Wang et al. 2025): a trained continuous tokenizer whose latents are quantized afterwards, dimension by dimension.
 
-The published one quantizes the KL-16 autoencoder; other continuous image tokenizers of this library can be quantized too.
+The published one quantizes the KL-16 autoencoder; here any continuous tokenizer of any family can take its place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import model_validator
@@ -13,20 +14,22 @@ from torch import Tensor
 
 from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError, UnknownNameError
-from visiontok.core.tokenizer import Tokenizer
-from visiontok.quantizers.continuous import GaussianBottleneck
-from visiontok.quantizers.dimension_wise import DimensionWiseQuantizerConfig
+from visiontok.core.quantized_latents import quantized_layout, to_latents, to_tokens
+from visiontok.core.tokenizer import DecodeOptions, EncodeOptions, Tokenizer
+from visiontok.quantizers.base import ContinuousBottleneck
+from visiontok.quantizers.dimension_wise import DimensionWiseQuantizer, DimensionWiseQuantizerConfig
 from visiontok.quantizers.quantized_bottleneck import QuantizedBottleneck
+from visiontok.signals import SignalSpec
 from visiontok.tokenizers.image.tokenbridge.reference import convert_weights, read_config
 from visiontok.tokenizers.shared.families import family_name, tokenizer_class
-from visiontok.tokens import Tokens
+from visiontok.tokens import Latents, Tokens
 
 
 class ContinuousBase(Config):
     """The continuous tokenizer that is quantized.
 
     Attributes:
-        family: its registry name; its quantizer is a Gaussian posterior.
+        family: its registry name.
         config: its configuration.
     """
 
@@ -64,9 +67,9 @@ class TokenBridgeConfig(Config):
 
 
 class TokenBridge(Tokenizer[TokenBridgeConfig]):
-    """A continuous tokenizer with one token index for every dimension of every latent. Images and reconstructions in [0, 1].
+    """A continuous tokenizer with one token for every dimension of every latent; signals, lengths and positions are those of the base.
 
-    `encode` quantizes the posterior's mode, or a sample when noise is given, to which the published figures belong.
+    `encode` quantizes the posterior's mode, or a sample where noise is given, as the published figures were measured.
     """
 
     config_class = TokenBridgeConfig
@@ -75,38 +78,80 @@ class TokenBridge(Tokenizer[TokenBridgeConfig]):
         """Quantize `base` where one is given, whose configuration is that in `config`, else a new one.
 
         Raises:
-            ConfigError: if the base is not continuous, with a Gaussian posterior, or reads a text.
+            ConfigError: if the base is discrete, or reads a text.
         """
         super().__init__(config)
         self.base: Tokenizer[Any] = base or config.base.build()
-        bottleneck = self.base.quantizer
-        if not isinstance(bottleneck, GaussianBottleneck) or self.base.text is not None:
-            found = "reads a text" if self.base.text is not None else f"has a {type(bottleneck).__name__}"
-            raise ConfigError(f"this {config.base.family} {found}; tokenizers with a Gaussian posterior and without a text can be quantized")
+        bottleneck, family = self.base.quantizer, config.base.family
+        if not self.base.layout.is_continuous or not isinstance(bottleneck, ContinuousBottleneck):
+            raise ConfigError(
+                f"this {family} is discrete already: its quantizer is a {type(bottleneck).__name__}. Only continuous latents are quantized"
+            )
+        if self.base.text is not None:
+            raise ConfigError(f"a {family} reads a text beside the signal, which TokenBridge does not pass on; quantize one without a text")
         self.quantizer: QuantizedBottleneck = QuantizedBottleneck(bottleneck, config.quantizer.build())
-        self.preprocessing = self.base.preprocessing
-        latents = self.base.layout.segments[0]
-        tokens = {**latents.to_dict(), "channels": None, "vocab_size": config.quantizer.levels, "codebooks": latents.channels}
-        self.layout = self.base.layout.replace(segments=[tokens])  # the dimensions of a latent are its codebooks
-
-    def encode_latents(self, signal: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> the base's posterior parameters (B, *shape, 2 D)."""
-        return self.base.encode_latents(signal)
-
-    def decode_latents(self, latents: Tensor) -> Tensor:
-        """Quantized latents (B, *shape, D) -> (B, 3, H, W)."""
-        return self.base.decode_latents(latents)
+        self.preprocessing, self.can_decode = self.base.preprocessing, self.base.can_decode
+        self.nested_dropout = self.base.nested_dropout
+        self.layout = quantized_layout(self.base.layout, config.quantizer.levels)
 
     @classmethod
     def quantizing(cls, base: Tokenizer[Any], quantizer: DimensionWiseQuantizerConfig) -> TokenBridge:
         """A trained continuous tokenizer, quantized: its weights are shared, not copied.
 
         Raises:
-            ConfigError: if the tokenizer is not continuous, with a Gaussian posterior, or reads a text.
+            ConfigError: if the tokenizer is discrete, or reads a text.
+            UnknownNameError: if it is of no family of this library, so that the result could not be loaded again.
         """
         values = {"base": {"family": family_name(base), "config": base.config.to_dict()}, "quantizer": quantizer.to_dict()}
         model = cls(TokenBridgeConfig.parse(values, source="the tokenizer to be quantized"), base=base)
         return model.to(base.device).train(base.training)
+
+    @property
+    def is_stochastic(self) -> bool:
+        return self.base.is_stochastic
+
+    @property
+    def spec(self) -> SignalSpec:
+        return self.base.spec
+
+    def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
+        return self.base.output_size(size)
+
+    def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
+        lengths = None if options.lengths is None else options.lengths // self._dims
+        latents = self.base.encode_prepared(signal, replace(options, lengths=lengths))
+        assert isinstance(latents, Latents)
+        return to_tokens(latents, self._table)
+
+    def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
+        assert isinstance(tokens, Tokens)
+        return self.base.decode_tokens(to_latents(tokens, self.base.layout, self._table), options)
+
+    def encode_latents(self, signal: Tensor) -> Tensor:
+        """What the base's bottleneck reads."""
+        return self.base.encode_latents(signal)
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Quantized latents (B, *shape, D) -> signal, not clamped."""
+        return self.base.decode_latents(latents)
+
+    def decode_prefix(self, latents: Tensor, lengths: Tensor) -> Tensor:
+        """The first latents of every sample -> signal, not clamped."""
+        return self.base.decode_prefix(latents, lengths)
+
+    def unwrap(self, tokens: Tokens) -> Tensor:
+        """(B, *shape, D) indices."""
+        segment = tokens.layout.segments[0]
+        return tokens.indices.unflatten(1, (*segment.shape, segment.codebooks))
+
+    @property
+    def _dims(self) -> int:
+        return self.layout.segments[0].codebooks
+
+    @property
+    def _table(self) -> DimensionWiseQuantizer:
+        assert isinstance(self.quantizer.quantizer, DimensionWiseQuantizer)
+        return self.quantizer.quantizer
 
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -117,7 +162,3 @@ class TokenBridge(Tokenizer[TokenBridgeConfig]):
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> TokenBridgeConfig:
         """From the sizes of the autoencoder and the quantizer's `bits` and `range`."""
         return TokenBridgeConfig.parse(read_config(config), source="the TokenBridge reference configuration")
-
-    def unwrap(self, tokens: Tokens) -> Tensor:
-        segment = tokens.layout.segments[0]
-        return tokens.indices.unflatten(1, (*segment.shape, segment.codebooks))
