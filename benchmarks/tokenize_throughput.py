@@ -64,7 +64,7 @@ def write_images(folder: Path, count: int, side: int) -> FolderSource:
 
 def model_only(tokenizer, source: FolderSource, batch_size: int) -> float:
     """Images/s of `encode` on batches in memory, with the tokens moved to the CPU."""
-    batch = torch.cat([tokenizer.preprocessing(source.read(index).image) for index in range(batch_size)]).to(tokenizer.device)
+    batch = tokenizer.preprocessing([source.read(index).signal for index in range(batch_size)]).values.to(tokenizer.device)
     tokenizer.encode(batch)
     start = time.perf_counter()
     for _ in range(len(source) // batch_size):

@@ -49,7 +49,7 @@ def tokenize(
       visiontok tokenize folder:imagenet/train -o tokens/imagenet --model titok-l32 --flip
       visiontok tokenize folder:imagenet/train -o tokens/textok --model runs/textok/final --text 'a photo of a {class_name}'
       visiontok tokenize 'webdataset:cc/{000..003}.tar' -o tokens/cc --model titok-b64 --batch-size 256
-      visiontok tokenize arrays:audio:clips.npz -o tokens/clips --model runs/codec/final
+      visiontok tokenize arrays:image:images.npz -o tokens/arrays --model titok-b64
     """
     from visiontok import registry
     from visiontok.core.identity import identify
