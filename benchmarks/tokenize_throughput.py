@@ -1,7 +1,7 @@
-"""How much of the tokenizer's own speed `visiontok tokenize` keeps: images/s of the model alone, of the whole run, and their ratio.
+"""Throughput of `visiontok tokenize` relative to the model's: images/s of the model alone, of the whole run, and their ratio.
 
-Both are measured in this process on the same pictures, which are written to a temporary folder as JPEG files and read back. The model has
-random weights; its speed does not depend on them. Run: python benchmarks/tokenize_throughput.py [--help]
+Both are timed in one process on the same images, which are written to a temporary folder as JPEG files and read back. The weights are random;
+the speed does not depend on them. Run: python benchmarks/tokenize_throughput.py [--help]
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from visiontok.data.tokenizing import tokenize_source
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="titok-b64", help="released tokenizer whose sizes are built")
-    parser.add_argument("--pictures", type=int, default=64)
+    parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--side", type=int, default=320, help="shorter side of the files in pixels")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--num-workers", type=int, default=1)
@@ -36,7 +36,7 @@ def main() -> None:
 
     tokenizer = create(arguments.model).to(arguments.device).eval()
     with tempfile.TemporaryDirectory() as folder:
-        source = write_pictures(Path(folder) / "pictures", arguments.pictures, arguments.side)
+        source = write_images(Path(folder) / "images", arguments.images, arguments.side)
         before = model_only(tokenizer, source, arguments.batch_size)
         identity = identify(tokenizer, arguments.model)
         start = time.perf_counter()
@@ -46,13 +46,13 @@ def main() -> None:
         whole = len(source) / (time.perf_counter() - start)
         after = model_only(tokenizer, source, arguments.batch_size)
     alone = (before + after) / 2  # other work on the machine comes and goes
-    print(f"{arguments.model}, {len(source)} pictures, batch {arguments.batch_size}, {torch.get_num_threads()} threads, {tokenizer.device}")
+    print(f"{arguments.model}, {len(source)} images, batch {arguments.batch_size}, {torch.get_num_threads()} threads, {tokenizer.device}")
     print(f"model only:  {alone:8.2f} images/s ({before:.2f} before, {after:.2f} after)")
     print(f"end to end:  {whole:8.2f} images/s")
     print(f"ratio:       {whole / alone:8.3f}")
 
 
-def write_pictures(folder: Path, count: int, side: int) -> FolderSource:
+def write_images(folder: Path, count: int, side: int) -> FolderSource:
     """Crops of a photograph, each a little further on, so that no two files are equal."""
     folder.mkdir()
     photograph = Image.fromarray(data.astronaut())
@@ -63,8 +63,8 @@ def write_pictures(folder: Path, count: int, side: int) -> FolderSource:
 
 
 def model_only(tokenizer, source: FolderSource, batch_size: int) -> float:
-    """Images/s of `encode` on batches that lie ready, the ids on the CPU at the end."""
-    batch = torch.cat([tokenizer.preprocessing(source.read(index).image) for index in range(batch_size)]).to(tokenizer.device)
+    """Images/s of `encode` on batches in memory, with the tokens moved to the CPU."""
+    batch = tokenizer.preprocessing([source.read(index).signal for index in range(batch_size)]).values.to(tokenizer.device)
     tokenizer.encode(batch)
     start = time.perf_counter()
     for _ in range(len(source) // batch_size):

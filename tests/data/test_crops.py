@@ -28,7 +28,7 @@ def test_every_crop_has_the_models_size(crop: Crop, shape: tuple[int, int]) -> N
     assert all(cut.shape == (16, 16, 3) for cut in crops(crop, coordinates(*shape), 16, 5))
 
 
-def test_the_centre_is_that_of_evaluation() -> None:
+def test_the_center_is_that_of_evaluation() -> None:
     image = coordinates(41, 70)
     resizing = ImagePreprocessing(size=16)
     square = CenterCrop().prepare(image, 16, resizing)

@@ -21,7 +21,7 @@ from visiontok.data import parquet as parquet_module
 from visiontok.data.parquet import ParquetConfig
 
 
-def assert_picture(source: Source, index: int, seed: int) -> None:
+def assert_image(source: Source, index: int, seed: int) -> None:
     assert np.array_equal(source.read(index).signal, image(seed))
 
 
@@ -51,8 +51,8 @@ def test_a_flat_folder_has_no_labels_and_a_fixed_order(tmp_path: Path) -> None:
     assert [source.key(index) for index in range(len(source))] == ["a.PNG", "b.png", "c.webp"]
     assert source.class_names is None
     assert source.read(0).label is None
-    assert_picture(source, 0, seed=1)
-    assert_picture(source, 2, seed=2)  # the content decides, not the suffix
+    assert_image(source, 0, seed=1)
+    assert_image(source, 2, seed=2)  # the content decides, not the suffix
 
 
 def test_class_folders_give_labels(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_bad_files_in_a_folder_are_named_one_by_one(tmp_path: Path) -> None:
     assert len(source) == 4
     for index in range(4):
         if source.key(index) == "good.png":
-            assert_picture(source, index, seed=5)
+            assert_image(source, index, seed=5)
         else:
             with pytest.raises(SignalError, match=source.key(index)):
                 source.read(index)
@@ -139,7 +139,7 @@ def test_shards_with_companions_in_random_access(tmp_path: Path) -> None:
     source = open_source(f"webdataset:{tmp_path}/s-{{00..01}}.tar")
     assert [source.key(index) for index in range(len(source))] == ["s-00/a", "s-00/dir/b", "s-01/a", "s-01/b"]
     for index in (3, 1, 0, 2):
-        assert_picture(source, index, seed=index)
+        assert_image(source, index, seed=index)
     assert [source.read(index).label for index in range(4)] == [7, 3, None, None]
     assert [source.read(index).caption for index in range(4)] == ["ein Bär", "two", "three", None]
     assert not source.skipped
@@ -161,7 +161,7 @@ def test_bad_samples_of_a_shard_are_named_one_by_one(tmp_path: Path) -> None:
         with pytest.raises((SignalError, DataError)) as caught:
             source.read(index)
         assert f"{shard}:{source.key(index).removeprefix('s/')}." in str(caught.value)
-    assert_picture(source, 6, seed=5)
+    assert_image(source, 6, seed=5)
 
 
 def test_a_truncated_shard_gives_what_is_whole_and_reports_the_rest(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_truncated_shard_gives_what_is_whole_and_reports_the_rest(tmp_path: Pa
         shard.write_bytes(whole[:cut])
         source = open_source(str(shard))
         assert len(source) == samples
-        assert_picture(source, readable - 1, seed=readable - 1)
+        assert_image(source, readable - 1, seed=readable - 1)
         assert [skip.key for skip in source.skipped] == ["s.tar"]
         assert str(shard) in source.skipped[0].reason
         if samples > readable:
@@ -184,13 +184,13 @@ def test_a_truncated_shard_gives_what_is_whole_and_reports_the_rest(tmp_path: Pa
 def test_damage_in_the_middle_of_a_shard_is_not_taken_for_its_end(tmp_path: Path) -> None:
     shard = write_tar(tmp_path / "s.tar", {f"{seed}.png": encoded(seed) for seed in range(4)})
     with tarfile.open(shard) as archive:
-        place = archive.getmembers()[2].offset
+        offset = archive.getmembers()[2].offset
     data = bytearray(shard.read_bytes())
-    data[place : place + 100] = bytes(range(100))
+    data[offset : offset + 100] = bytes(range(100))
     shard.write_bytes(data)
     source = open_source(str(shard))
     assert len(source) == 2
-    assert f"at byte {place}" in source.skipped[0].reason
+    assert f"at byte {offset}" in source.skipped[0].reason
 
 
 def test_a_shard_that_is_none_is_reported_and_others_are_used(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_members_never_touch_the_disk_whatever_their_names(tmp_path: Path) -> No
         archive.addfile(link)
     source = open_source(str(shard))
     assert len(source) == 2
-    assert_picture(source, 0, seed=0)
+    assert_image(source, 0, seed=0)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["inside", "s.tar"]
 
 
@@ -239,7 +239,7 @@ def test_parquet_rows_in_random_access_over_files_and_row_groups(tmp_path: Path)
     source = open_source(f"parquet:{tmp_path}/*.parquet")
     assert len(source) == 8
     for index in (7, 0, 5, 4, 3):
-        assert_picture(source, index, seed=index)
+        assert_image(source, index, seed=index)
     assert [source.read(index).label for index in range(8)] == [0, 1, 2, 3, 4, 5, None, None]
     assert [source.read(index).caption for index in (0, 5, 6)] == ["v", "p", None]
     assert [source.key(index) for index in (0, 4, 5)] == ["a/0", "a/4", "b/0"]
@@ -256,14 +256,14 @@ def test_what_datasets_writes_is_read_with_its_class_names(tmp_path: Path) -> No
     source = open_source(f"{tmp_path}/d.parquet")
     assert source.class_names == ("cat", "dog")
     assert [source.read(index).label for index in range(3)] == [1, 0, 1]
-    assert_picture(source, 2, seed=2)
+    assert_image(source, 2, seed=2)
 
 
 def test_columns_can_be_named_and_plain_binary_is_read(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"img": [encoded(4)], "fine": [9], "words": ["hi"]}), path)
     source = open_source(ParquetConfig(path=str(path), image="img", label="fine", caption="words"))
-    assert_picture(source, 0, seed=4)
+    assert_image(source, 0, seed=4)
     assert (source.read(0).label, source.read(0).caption) == (9, "hi")
     with pytest.raises(DataError, match=r"no column called 'image'. Did you mean img"):
         open_source(str(path))
@@ -287,20 +287,20 @@ def test_bad_rows_of_a_parquet_file_are_named_one_by_one(tmp_path: Path) -> None
     for index in range(5):
         with pytest.raises((SignalError, DataError), match=rf"x\.parquet row {index}"):
             source.read(index)
-    assert_picture(source, 5, seed=5)
+    assert_image(source, 5, seed=5)
 
 
 def test_a_damaged_row_group_spoils_only_its_own_rows(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "x.parquet", 4)
-    place = pq.read_metadata(path).row_group(0).column(0).data_page_offset
+    offset = pq.read_metadata(path).row_group(0).column(0).data_page_offset
     data = bytearray(path.read_bytes())
-    data[place : place + 30] = b"\xff" * 30
+    data[offset : offset + 30] = b"\xff" * 30
     path.write_bytes(data)
     source = open_source(str(path))
     for index in (0, 1):
         with pytest.raises(DataError, match=r"row group 0 of .*x\.parquet"):
             source.read(index)
-    assert_picture(source, 3, seed=3)
+    assert_image(source, 3, seed=3)
 
 
 def test_files_that_are_no_parquet_or_do_not_match_are_errors(tmp_path: Path) -> None:

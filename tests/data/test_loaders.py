@@ -58,7 +58,7 @@ def test_a_batch_holds_what_it_says() -> None:
     assert unlabelled.labels is None
 
 
-def test_permuted_colors_are_the_same_pictures_with_channels_exchanged_in_every_order() -> None:
+def test_permuted_colors_are_the_same_images_with_channels_exchanged_in_every_order() -> None:
     plain = torch.cat([batch.signals.values for batch in take(train_loader(ListSource(images()), CONFIG), 0, 10)])
     config = CONFIG.replace(permute_colors=True)
     permuted = torch.cat([batch.signals.values for batch in take(train_loader(ListSource(images()), config), 0, 10)])
@@ -126,7 +126,7 @@ def test_an_unusable_sample_is_replaced_by_the_next_and_reported_once() -> None:
     assert "2 samples skipped" in str(loader.report)
 
 
-def test_a_picture_that_cannot_be_cropped_is_unusable_too() -> None:
+def test_an_image_that_cannot_be_cropped_is_unusable_too() -> None:
     loader = train_loader(ListSource([Image.new("RGB", (2, 40_000)), *images(2)]), LoaderConfig(size=128, batch_size=3, shuffle=False))
     assert take(loader, 0, 1)[0].indices.tolist() == [1, 1, 2]
     assert "too long and thin" in str(loader.report)

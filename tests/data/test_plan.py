@@ -35,7 +35,7 @@ def test_seeds_and_epochs_give_other_orders_and_no_shuffling_none() -> None:
 
 
 def test_augmentation_draws_differ_by_seed_epoch_and_sample() -> None:
-    draws = {augmentation_rng(*place).random() for place in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]}
+    draws = {augmentation_rng(*key).random() for key in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]}
     assert len(draws) == 4
     assert augmentation_rng(5, 6, 7).random() == augmentation_rng(5, 6, 7).random()
 

@@ -127,11 +127,11 @@ def test_ragged_rows_come_back_in_any_order(tmp_path_factory, rows, data):
     for number, part in enumerate([rows[:cut], rows[cut:]]):
         writer.write(number, Tokens.from_samples([torch.tensor(row).long() for row in part], of), keys=[str(row) for row in part])
     writer.finish()
-    wanted = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1))
-    batch = TokenDataset(folder).batch(wanted)
-    assert batch.keys == [str(rows[number]) for number in wanted]
+    chosen = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1))
+    batch = TokenDataset(folder).batch(chosen)
+    assert batch.keys == [str(rows[number]) for number in chosen]
     lengths = batch.tokens.sample_lengths.tolist()
-    assert [row[:length].tolist() for row, length in zip(batch.tokens.indices, lengths, strict=True)] == [rows[number] for number in wanted]
+    assert [row[:length].tolist() for row, length in zip(batch.tokens.indices, lengths, strict=True)] == [rows[number] for number in chosen]
 
 
 def test_labels_are_none_where_a_sample_has_none(tmp_path):
@@ -161,8 +161,8 @@ def test_shards_of_different_sets_do_not_mix(tmp_path, other, message):
 def rewrite(path, metadata=None, **columns):
     table = pq.read_table(path)
     for name, column in columns.items():
-        place = table.column_names.index(name)
-        table = table.remove_column(place) if column is None else table.set_column(place, name, column)
+        index = table.column_names.index(name)
+        table = table.remove_column(index) if column is None else table.set_column(index, name, column)
     pq.write_table(table if metadata is None else table.replace_schema_metadata(metadata), path)
 
 

@@ -80,9 +80,9 @@ def test_damage_is_always_a_token_error(tmp_path: Path, data: st.DataObject) -> 
     whole = bytearray(path.read_bytes())
     if data.draw(st.booleans()):
         del whole[data.draw(st.integers(0, len(whole) - 1)) :]
-    for place, byte in data.draw(st.lists(st.tuples(st.integers(0, 1500), st.integers(0, 255)), min_size=1, max_size=6)):
-        if place < len(whole):
-            whole[place] = byte
+    for offset, byte in data.draw(st.lists(st.tuples(st.integers(0, 1500), st.integers(0, 255)), min_size=1, max_size=6)):
+        if offset < len(whole):
+            whole[offset] = byte
     path.write_bytes(whole)
     with suppress(TokenError):  # any other error fails the test
         assert len(TokenFile.read(path).keys) == 2

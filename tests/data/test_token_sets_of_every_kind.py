@@ -33,7 +33,7 @@ def zeros(layout, samples=1, **extras):
     return Tokens(torch.zeros(samples, layout.length, dtype=torch.int64), layout, extras=extras)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(batches(), st.data())
 def test_a_set_gives_everything_back_in_any_order(tmp_path_factory, batch, data):
     folder = tmp_path_factory.mktemp("set")

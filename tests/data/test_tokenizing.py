@@ -32,7 +32,7 @@ def tiny(quantizer=None, seed=0):
 
 
 def telling(model):
-    """With weights so large that other images and other texts have other ids."""
+    """With weights so large that other images and other texts have other tokens."""
     for weights in model.encoder.parameters():
         if weights.ndim > 1:
             torch.nn.init.normal_(weights)
@@ -62,7 +62,7 @@ def run(source, folder, model=None, **options):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_tokens_labels_and_keys_are_those_of_the_pictures(images, tmp_path, num_workers):
+def test_tokens_labels_and_keys_are_those_of_the_images(images, tmp_path, num_workers):
     model = tiny()
     made = run(images, tmp_path / "out", model, num_workers=num_workers)
     assert {skip.key for skip in made.skipped} == {"a/03.jpg", "b/zero.png"}
@@ -79,7 +79,7 @@ def test_tokens_labels_and_keys_are_those_of_the_pictures(images, tmp_path, num_
     assert len(set(map(tuple, expected.tolist()))) > 5  # the model tells images apart, so the comparison says something
 
 
-def test_mirror_images_follow_their_pictures(images, tmp_path):
+def test_mirror_images_follow_their_images(images, tmp_path):
     model = tiny()
     run(images, tmp_path / "out", model, flip=True)
     batch = TokenDataset(tmp_path / "out")[0:22]
@@ -210,7 +210,7 @@ def test_the_digest_tells_weights_apart():
     assert identify(model, "tiny").weights_sha256 != before.weights_sha256
 
 
-def test_an_encoder_that_reads_texts_gets_those_of_the_pictures(tmp_path):
+def test_an_encoder_that_reads_texts_gets_those_of_the_images(tmp_path):
     model, source = textok(), ShapesSource(ShapesConfig(size=16, num_samples=5, max_objects=1))
     run(source, tmp_path / "captions", model)
     stored = TokenDataset(tmp_path / "captions")

@@ -63,6 +63,14 @@ def test_covariances_of_partly_different_subspaces(shared: int) -> None:
     assert value == pytest.approx(float(np.square(first - second).sum()), rel=1e-12)
 
 
+def test_constant_features_have_a_covariance_of_rounding_errors() -> None:
+    mean = np.array([0.3, 0.1])
+    noise = np.array([[-9e-18, 4e-17], [4e-17, 3e-18]])
+    assert frechet_distance(mean, noise, mean + 0.5, np.zeros((2, 2))) == pytest.approx(0.5)
+    first = np.array([[0.04, 0.0], [0.0, 1e-19]])  # one of two features is constant
+    assert frechet_distance(mean, first, mean, np.diag([0.09, 0.0])) == pytest.approx(0.01)
+
+
 def test_mistakes_are_refused() -> None:
     eye = np.eye(3)
     with pytest.raises(EvaluationError, match="same extractor"):

@@ -160,11 +160,11 @@ def test_perceptual_distances_need_rgb_in_a_known_range(tmp_path):
 
 
 def test_the_discriminators_loss_is_the_one_of_the_configuration():
-    gan = {**GAN, "start_step": 0, "lecam_weight": 0, "discriminator_loss": "logistic"}
+    gan = {**GAN, "start_step": 0, "lecam_weight": 0, "discriminator_loss": "logistic", "discriminator_weight": 3.0}
     objective = ReconstructionConfig.parse({"gan": gan}).build().eval()
     real, fake = objective.discriminator(images(1)), objective.discriminator(images(0))
     expected = -(real.sigmoid().log().mean() + (-fake).sigmoid().log().mean()) / 2
-    torch.testing.assert_close(objective.discriminator_terms(images(0), images(1), step=0)["discriminator"], expected)
+    torch.testing.assert_close(objective.discriminator_terms(images(0), images(1), step=0)["discriminator"], 3 * expected)
 
 
 def test_the_discriminator_learns_to_tell_real_from_fake():

@@ -34,13 +34,13 @@ def _profile(device: bytes, space: bytes, connection: bytes, tags: dict[bytes, b
     name = b"test profile\0"
     description = b"desc\0\0\0\0" + struct.pack(">I", len(name)) + name + bytes(78)
     tags = {b"desc": description, b"cprt": b"text\0\0\0\0none\0", b"wtpt": _xyz(_D50), **tags}
-    place = 128 + 4 + 12 * len(tags)
+    offset = 128 + 4 + 12 * len(tags)
     table, body = struct.pack(">I", len(tags)), b""
     for tag, data in tags.items():
         data += bytes(-len(data) % 4)
-        table += tag + struct.pack(">II", place + len(body), len(data))
+        table += tag + struct.pack(">II", offset + len(body), len(data))
         body += data
-    header = struct.pack(">I4sI4s4s4s", place + len(body), bytes(4), 0x02400000, device, space, connection)
+    header = struct.pack(">I4sI4s4s4s", offset + len(body), bytes(4), 0x02400000, device, space, connection)
     header += struct.pack(">6H", 2024, 1, 1, 0, 0, 0) + b"acsp" + bytes(28) + b"".join(map(_fixed, _D50))
     return header.ljust(128, b"\0") + table + body
 

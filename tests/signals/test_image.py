@@ -139,15 +139,15 @@ def test_cmyk_keeps_its_colors(kind: str, inks: tuple[int, ...], expected: tuple
 
 def test_ycck_jpeg_keeps_its_colors() -> None:
     """Pillow writes no YCCK: store the YCbCr of the inks in place of the inks, and patch the Adobe marker from CMYK to YCCK."""
-    wanted = (200, 40, 90)
-    inks = tuple(255 - value for value in wanted)
+    expected = (200, 40, 90)
+    inks = tuple(255 - value for value in expected)
     luma_chroma = Image.new("RGB", (1, 1), inks).convert("YCbCr").getpixel((0, 0))
     stored = Image.new("CMYK", (16, 16), (*(255 - value for value in luma_chroma), 0))
     data = bytearray(encoded(stored, "JPEG", quality=100))
     transform = data.index(b"Adobe") + 11
     assert data[transform] == 0
     data[transform] = 2
-    assert_color(read_image(bytes(data)), wanted, 4)
+    assert_color(read_image(bytes(data)), expected, 4)
 
 
 def test_ycbcr_lab_and_hsv() -> None:
@@ -324,9 +324,9 @@ def test_truncated_files_are_errors(tmp_path: Path, kind: str) -> None:
 def test_any_damaged_byte_of_a_png_is_noticed() -> None:
     data = encoded(noise(8, 8), "PNG", compress_level=0)
     end_chunk = 12  # holds no pixel
-    for place in range(8, len(data) - end_chunk):
+    for offset in range(8, len(data) - end_chunk):
         damaged = bytearray(data)
-        damaged[place] ^= 0x10
+        damaged[offset] ^= 0x10
         with pytest.raises(SignalError):
             read_image(bytes(damaged))
 
@@ -339,8 +339,8 @@ def test_random_damage_never_escapes_as_another_error(kind: str) -> None:
         warnings.simplefilter("ignore")
         for _ in range(60):
             damaged = bytearray(data)
-            for place in rng.integers(0, min(len(data), 200), size=4):
-                damaged[place] = rng.integers(256)
+            for offset in rng.integers(0, min(len(data), 200), size=4):
+                damaged[offset] = rng.integers(256)
             with contextlib.suppress(SignalError):
                 assert read_image(bytes(damaged)).mode == "RGB"
 
@@ -367,7 +367,7 @@ def _height_field(side: int) -> tuple[bytes, bytes]:
     return flat, square
 
 
-def test_a_picture_of_one_pixel_is_refused() -> None:
+def test_an_image_of_one_pixel_is_refused() -> None:
     with pytest.raises(SignalError, match="1 x 1"):
         read_image(encoded(Image.new("RGB", (1, 1)), "GIF"), name="tracker.gif")
     with pytest.raises(SignalError, match="0 x 0"):

@@ -68,6 +68,13 @@ def test_clips_and_images_share_a_batch() -> None:
     assert bool((batch.values[1, :, 0, :6, :7] == 1).all())
 
 
+def test_clips_come_as_arrays_of_floats_or_of_bytes_as_readers_give_them() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (4, 6, 7, 3), dtype=np.uint8)
+    expected = torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 255
+    assert torch.equal(CLIPS(frames).values[0], expected)
+    assert torch.equal(CLIPS([expected.numpy(), frames]).values[0], expected)
+
+
 def test_clips_are_padded_in_space_and_time() -> None:
     clip = noise(1, 3, 7, 5, 6).abs()
     padded = CLIPS.pad(clip)

@@ -35,11 +35,11 @@ def batches(draw, layouts=(GRID, PREFIX, KEPT)):
     with_positions = layout.ragged and draw(st.booleans())
     samples, positions = [], []
     for _ in range(draw(st.integers(1, 4))):
-        places = list(range(draw(st.integers(0, layout.length)) if shorter else layout.length))
+        held = list(range(draw(st.integers(0, layout.length)) if shorter else layout.length))
         if with_positions:
-            places = sorted(draw(st.sets(st.integers(0, layout.length - 1))))
-        samples.append(torch.tensor([draw(st.integers(0, int(layout.vocab_sizes[place]) - 1)) for place in places], dtype=torch.int64))
-        positions.append(torch.tensor(places, dtype=torch.int64))
+            held = sorted(draw(st.sets(st.integers(0, layout.length - 1))))
+        samples.append(torch.tensor([draw(st.integers(0, int(layout.vocab_sizes[position]) - 1)) for position in held], dtype=torch.int64))
+        positions.append(torch.tensor(held, dtype=torch.int64))
     return Tokens.from_samples(samples, layout, positions=positions if with_positions else None)
 
 
@@ -84,8 +84,8 @@ def test_unpack_undoes_pack(tokens):
     packed = tokens.pack()
     lengths = tokens.sample_lengths.tolist()
     kept = None if tokens.positions is None else [row[:length].tolist() for row, length in zip(tokens.positions, lengths, strict=True)]
-    places = kept if kept is not None else [list(range(length)) for length in lengths]
-    assert [len(row) for row in packed] == [-(-int(tokens.layout.bit_widths[held].sum()) // 8) for held in places]
+    positions = kept if kept is not None else [list(range(length)) for length in lengths]
+    assert [len(row) for row in packed] == [-(-int(tokens.layout.bit_widths[held].sum()) // 8) for held in positions]
     assert_equal(Tokens.unpack(packed, tokens.layout, lengths=None if kept is not None else lengths, positions=kept), tokens)
 
 
@@ -136,7 +136,7 @@ def test_a_prefix_of_a_prefix_is_the_prefix(tokens, data):
 
 
 @pytest.mark.parametrize(
-    ("layout", "wanted", "message"),
+    ("layout", "num_tokens", "message"),
     [
         (GRID, 3, "prefixes"),
         (PREFIX, 0, "sample 0 .*prefix of 0"),
@@ -145,9 +145,9 @@ def test_a_prefix_of_a_prefix_is_the_prefix(tokens, data):
         (PREFIX, torch.tensor([3]), r"shape \(2,\), got \(1,\)"),
     ],
 )
-def test_prefix_refuses(layout, wanted, message):
+def test_prefix_refuses(layout, num_tokens, message):
     with pytest.raises(TokenError, match=message):
-        random_tokens(layout, 2).prefix(wanted)
+        random_tokens(layout, 2).prefix(num_tokens)
 
 
 def test_bits_count_only_what_a_sample_holds():
@@ -163,8 +163,8 @@ def test_validate_finds_every_planted_index_and_names_its_position(tokens, data)
     if not held:
         return
     row, column = data.draw(st.sampled_from(held))
-    place = column if tokens.positions is None else int(tokens.positions[row, column])
-    size = int(tokens.layout.vocab_sizes[place])
+    position = column if tokens.positions is None else int(tokens.positions[row, column])
+    size = int(tokens.layout.vocab_sizes[position])
     wrong = data.draw(st.one_of(st.integers(-(2**63), -1), st.integers(size, 2**63 - 1)))
     indices = tokens.indices.clone()
     indices[row, column] = wrong
@@ -172,7 +172,7 @@ def test_validate_finds_every_planted_index_and_names_its_position(tokens, data)
     for act in (planted.validate, planted.pack):
         with pytest.raises(TokenError) as caught:
             act()
-        assert f"{wrong} of sample {row} at {tokens.layout.describe(place)} " in str(caught.value)
+        assert f"{wrong} of sample {row} at {tokens.layout.describe(position)} " in str(caught.value)
         assert str(size) in str(caught.value)
 
 

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from token_batches import CONTINUOUS, DISCRETE, FIXED, GRID, KINDS, MEL, PATCHES, RVQ, SNAC, VIDEO, assert_same, batches
 
@@ -253,6 +253,7 @@ def test_extras_have_one_row_per_sample():
 # Files.
 
 
+@settings(max_examples=40)
 @given(batches())
 def test_a_file_gives_everything_back(tmp_path_factory, batch):
     path = tmp_path_factory.mktemp("npz") / "batch.npz"

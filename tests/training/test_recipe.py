@@ -2,6 +2,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
 from visiontok.base.errors import ConfigError
@@ -43,10 +44,15 @@ def test_bundled_recipes_are_known_by_name(tmp_path, monkeypatch):
 def test_the_documented_recipes_are_valid(tmp_path):
     page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
     shown = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    assert len(shown) == 2
-    for text in shown:
+    whole = [text for text in shown if text.startswith("kind:")]
+    assert len(whole) == 2
+    for text in whole:
         (tmp_path / "recipe.yaml").write_text(text)
         load_recipe(tmp_path / "recipe.yaml")
+    parts = [yaml.safe_load(text) for text in shown if text not in whole]
+    assert [list(part) for part in parts] == [["objective"]]
+    tokenizer = next(yaml.safe_load(text) for text in whole if "tokenizer" in text.splitlines()[0])
+    parse_recipe(tokenizer | parts[0])
 
 
 @pytest.mark.parametrize(

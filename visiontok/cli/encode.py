@@ -29,7 +29,7 @@ def encode(
     \b
     Examples:
       visiontok encode photo.jpg --model titok-l32 -o photo.npz
-      visiontok encode *.png -m ./runs/digits/final
+      visiontok encode *.png -m runs/digits/final
     """
     from visiontok.core.identity import identify
     from visiontok.data.token_file import TokenFile

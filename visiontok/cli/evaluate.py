@@ -53,7 +53,7 @@ def evaluate(
       visiontok evaluate photos --model vqgan-photos-f4 --model runs/photos/final -o results
       visiontok evaluate photos --model titok-l32 --set size=256 -o titok-l32.json
       visiontok evaluate digits-generation -m runs/digits-gpt/final -t runs/digits/final --samples digits.npz
-      visiontok evaluate --repeat eval/results/photos--vqgan-photos-f4.json
+      visiontok evaluate --repeat results/photos--vqgan-photos-f4.json
       torchrun --standalone --nproc-per-node 2 -m visiontok evaluate my-suite.yaml --model runs/digits/final
     """
     from visiontok.cli.evaluate_again import repeat as evaluate_again

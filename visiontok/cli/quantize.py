@@ -57,9 +57,9 @@ def quantize(
     \b
     Examples:
       visiontok quantize kl16-256 -o kl16-64
-      visiontok quantize sd-vae-ft-mse -o sd-vae-16 --levels 16 --compare 8,32,64
+      visiontok quantize sd-vae-ft-mse -o sd-vae-16 --levels 16 --compare 8,32 --num-samples 4
       visiontok quantize ./my-diffusers-vae -o discrete --range 4 --data folder:photos --size 256
-      visiontok quantize titok-bl64-vae -o titok-64 --num-samples 1000 --data webdataset:val.tar
+      visiontok quantize titok-bl64-vae -o titok-64 --data webdataset:val.tar
     """
     counts = _level_counts(levels, compare)
     if latent_range is not None and not 0 < latent_range < math.inf:

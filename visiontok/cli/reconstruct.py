@@ -28,7 +28,7 @@ def reconstruct(
     \b
     Examples:
       visiontok reconstruct photo.jpg --model titok-b64
-      visiontok reconstruct *.jpg -m ./runs/digits/final -o compared
+      visiontok reconstruct *.jpg -m runs/digits/final -o compared
     """
     import torch
 

@@ -49,7 +49,7 @@ def tokenize(
       visiontok tokenize folder:imagenet/train -o tokens/imagenet --model titok-l32 --flip
       visiontok tokenize folder:imagenet/train -o tokens/textok --model runs/textok/final --text 'a photo of a {class_name}'
       visiontok tokenize 'webdataset:cc/{000..003}.tar' -o tokens/cc --model titok-b64 --batch-size 256
-      visiontok tokenize arrays:audio:clips.npz -o tokens/clips --model runs/codec/final
+      visiontok tokenize arrays:image:images.npz -o tokens/arrays --model titok-b64
     """
     from visiontok import registry
     from visiontok.core.identity import identify
@@ -101,7 +101,7 @@ class _Meter:
             disable=not console.is_terminal,
         )
         self._began: tuple[float, int] | None = None
-        self._spoken = 0.0
+        self._reported = 0.0
 
     def __enter__(self) -> _Meter:
         self._bar.start()
@@ -110,18 +110,18 @@ class _Meter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
 
-    def update(self, settled: int, total: int) -> None:
+    def update(self, done: int, total: int) -> None:
         now = time.monotonic()
         if self._began is None:
-            self._began, self._spoken = (now, settled), now
-            self._task = self._bar.add_task("", total=total, completed=settled, rate=0.0)
-            if settled:
-                typer.echo(f"Resuming after {settled} of {total} samples.", err=True)
+            self._began, self._reported = (now, done), now
+            self._task = self._bar.add_task("", total=total, completed=done, rate=0.0)
+            if done:
+                typer.echo(f"Resuming after {done} of {total} samples.", err=True)
             return
         began, first = self._began
-        rate = (settled - first) / max(now - began, 1e-9)
-        self._bar.update(self._task, completed=settled, rate=rate)
-        if self._bar.disable and (now - self._spoken >= _PLAIN_SECONDS or settled == total):
-            self._spoken = now
-            left = round((total - settled) / max(rate, 1e-9))
-            typer.echo(f"{settled}/{total} samples, {rate:.1f} samples/s, {left // 60}:{left % 60:02d} left", err=True)
+        rate = (done - first) / max(now - began, 1e-9)
+        self._bar.update(self._task, completed=done, rate=rate)
+        if self._bar.disable and (now - self._reported >= _PLAIN_SECONDS or done == total):
+            self._reported = now
+            left = round((total - done) / max(rate, 1e-9))
+            typer.echo(f"{done}/{total} samples, {rate:.1f} samples/s, {left // 60}:{left % 60:02d} left", err=True)

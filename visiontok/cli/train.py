@@ -27,10 +27,10 @@ def train(
     \b
     Examples:
       visiontok train my.yaml
-      visiontok train my.yaml optimizer.lr=3e-4 model.config.depth=8 output=runs/deeper
-      visiontok train my.yaml steps=20000 --resume auto
-      visiontok train my.yaml --resume runs/mine/checkpoints/step-00001000
-      torchrun --standalone --nproc-per-node 2 -m visiontok train my.yaml --cpu
+      visiontok train my.yaml optimizer.lr=3e-4 model.config.quantizer.codebook_size=1024 output=runs/larger
+      visiontok train my.yaml steps=20
+      visiontok train my.yaml --resume runs/mine/checkpoints/step-00000010
+      torchrun --standalone --nproc-per-node 2 -m visiontok train my.yaml output=runs/parallel --cpu
     """
     if overwrite and resume != "none":
         raise ConfigError("--overwrite requires --resume none")

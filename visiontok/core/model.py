@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from abc import ABC
+from abc import ABCMeta
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
@@ -19,7 +19,19 @@ from visiontok.core.keymap import KeyMap, check_state_dict
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 
-class Model(nn.Module, ABC, Generic[ConfigT]):
+class _BuiltInFloat32(ABCMeta):
+    """Models are built in float32, whatever torch's default dtype; `to` and `from_pretrained(dtype=)` give them another."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            return super().__call__(*args, **kwargs)
+        finally:
+            torch.set_default_dtype(before)
+
+
+class Model(nn.Module, Generic[ConfigT], metaclass=_BuiltInFloat32):
     """Base of `Tokenizer` and `Generator`.
 
     Attributes:

@@ -55,7 +55,7 @@ def tokenize_source(
     num_workers: int = 0,
     flip: bool = False,
     text: TextsConfig | None = None,
-    progress: Callable[[int, int], None] = lambda settled, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> TokenizedSet:
     """Encode every signal and write its tokens or latents, its label and its caption to `folder`, which `TokenDataset` reads.
 
@@ -97,8 +97,8 @@ def tokenize_source(
     ranges = {number: range(first, min(first + shard_size, len(source))) for number, first in enumerate(range(0, len(source), shard_size))}
     check_alike(header, [Shard.read(writer.path(number)) for number in ranges if writer.path(number).exists()])
     missing = {number: samples for number, samples in ranges.items() if not writer.path(number).exists()}
-    settled = len(source) - sum(len(samples) for samples in missing.values())
-    progress(settled, len(source))
+    done = len(source) - sum(len(samples) for samples in missing.values())
+    progress(done, len(source))
 
     plan = [samples[start : start + batch_size] for samples in missing.values() for start in range(0, len(samples), batch_size)]
     reader = _Reader(source, tokenizer.preprocessing, plan, flip, None if texts is None else Texts(texts, source.class_names))
@@ -110,8 +110,8 @@ def tokenize_source(
             batches.append(read)
             if tokens is not None:
                 parts.append(tokens)
-            settled += read.settled
-            progress(settled, len(source))
+            done += read.done
+            progress(done, len(source))
         writer.write(
             number,
             batch_class.cat(parts) if parts else batch_class.from_samples([], tokenizer.layout),
@@ -123,11 +123,11 @@ def tokenize_source(
     return _finish(source, writer, len(ranges))
 
 
-def _texts_config(tokenizer: Tokenizer[Any], source: Source, asked: TextsConfig | None, *, name: str) -> TextsConfig | None:
+def _texts_config(tokenizer: Tokenizer[Any], source: Source, given: TextsConfig | None, *, name: str) -> TextsConfig | None:
     """Where the encoder's texts come from; None if it reads none."""
     if encodes_with_text(tokenizer):
-        return asked or texts_of(source, name=name)
-    if asked is not None:
+        return given or texts_of(source, name=name)
+    if given is not None:
         raise ConfigError(f"the encoder of {name} reads no text; leave the text out")
     return None
 
@@ -143,7 +143,7 @@ class _Read:
     captions: list[str | None]
     texts: list[str]
     skipped: list[Skip]
-    settled: int
+    done: int
 
 
 class _Reader:
@@ -153,7 +153,7 @@ class _Reader:
         self._source, self._preprocessing, self._plan, self._flip, self._texts = source, preprocessing, plan, flip, texts
 
     def read(self, number: int) -> _Read:
-        read = _Read([], [], [], [], [], [], settled=len(self._plan[number]))
+        read = _Read([], [], [], [], [], [], done=len(self._plan[number]))
         for index in self._plan[number]:
             try:
                 sample = self._source.read(index)

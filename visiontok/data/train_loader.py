@@ -183,20 +183,20 @@ def _window(size: int | tuple[int, ...] | None, modality: str) -> tuple[int | No
 def _check_augmentation(config: LoaderConfig, modality: str) -> None:
     """Raises ConfigError for what is defined for images only."""
     has_width = "width" in AXES[modality]
-    for name, asked in (
+    for name, refused in (
         ("flip", config.flip and not has_width),
         ("permute_colors", config.permute_colors and not has_width),
         ("crop random_scale", isinstance(config.crop, RandomScaleCrop) and modality != "image"),
     ):
-        if asked:
+        if refused:
             raise ConfigError(f"{name} is an augmentation of images; this source holds {modality}")
 
 
 def _cut(shape: tuple[int, ...], window: tuple[int | None, ...], rng: np.random.Generator, *, at_center: bool) -> tuple[slice, ...]:
     """One slice per axis, and one for the channels before."""
     slices = [slice(None)]
-    for extent, wanted in zip(shape, window, strict=True):
-        spare = 0 if wanted is None else max(extent - wanted, 0)
+    for extent, size in zip(shape, window, strict=True):
+        spare = 0 if size is None else max(extent - size, 0)
         start = spare // 2 if at_center else int(rng.integers(spare + 1))
-        slices.append(slice(start, extent if wanted is None else min(start + wanted, extent)))
+        slices.append(slice(start, extent if size is None else min(start + size, extent)))
     return tuple(slices)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -61,6 +62,8 @@ class VideoPreprocessing(Preprocessing):
     def __call__(self, signal: SignalLike | Sequence[SignalLike]) -> SignalBatch:
         """A batch (B, C, T, H, W) from such a batch, a clip (C, T, H, W), images (clips of one frame), or a list of clips and images.
 
+        Arrays of bytes are clips (T, H, W, C), as readers of video files give them.
+
         Raises:
             SignalError: naming what was found and what is expected.
         """
@@ -70,6 +73,9 @@ class VideoPreprocessing(Preprocessing):
 
     def _clip(self, item: SignalLike, name: str) -> Tensor:
         """(C, T, H, W)."""
+        if isinstance(item, np.ndarray) and item.ndim == 4:
+            channels_first = item.transpose(3, 0, 1, 2) if item.dtype == np.uint8 else item
+            item = torch.from_numpy(np.ascontiguousarray(channels_first))
         if isinstance(item, Tensor) and item.ndim == 4:
             checked = checked_values(item[None], self.spec, name)[0]
             clip = self.frames(checked.transpose(0, 1)).values.transpose(0, 1)

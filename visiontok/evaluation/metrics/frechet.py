@@ -98,6 +98,7 @@ def _checked(mean: ArrayLike, covariance: ArrayLike, side: str) -> tuple[np.ndar
         raise EvaluationError(f"the {side} side holds numbers that are not finite")
     if not np.allclose(sigma, sigma.T, rtol=1e-5, atol=1e-8 * np.abs(sigma).max()):
         raise EvaluationError(f"the covariance of the {side} side is not symmetric")
-    if sigma.diagonal().min() < -1e-8 * np.abs(sigma).max():
+    if sigma.diagonal().min() < -1e-8 * np.abs(sigma).max() - 1e-12 * np.square(mu).max():
         raise EvaluationError(f"the {side} side has a variance of {sigma.diagonal().min():.3g}; a variance is never negative")
-    return mu, sigma
+    constant = sigma.diagonal() <= 1e-12 * np.square(mu)  # what a computed covariance holds of a constant feature is rounding error
+    return mu, np.where(constant[:, None] | constant, 0.0, sigma)

@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from visiontok.core.keymap import KeyMap
 from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.decoders.vit import LatentViTDecoder, PixelHead
 from visiontok.encoders.text import TextConfig
 from visiontok.encoders.vit import LatentViTEncoder
 from visiontok.signals import ImagePreprocessing
-from visiontok.tokenizers.image.titok.reference import KEY_MAP, read_sizes, with_linear_layers
+from visiontok.tokenizers.image.tatitok.reference import KEY_MAP, read_config
+from visiontok.tokenizers.image.titok.reference import with_linear_layers
 from visiontok.tokenizers.shared.latent_vit import LatentViTConfig
 
 
@@ -35,13 +35,7 @@ class TaTiTok(TextTokenizer[TaTiTokConfig]):
 
     config_class = TaTiTokConfig
     encoder_reads_text: ClassVar[bool] = False
-    reference_keys: ClassVar = KeyMap(
-        {
-            "decoder.text_guidance_proj.{}": "decoder.text.proj.{}",
-            "decoder.text_guidance_positional_embedding": "decoder.text.positions",
-            **KEY_MAP.patterns,
-        }
-    )
+    reference_keys: ClassVar = KEY_MAP
 
     def __init__(self, config: TaTiTokConfig) -> None:
         super().__init__(config)
@@ -76,11 +70,5 @@ class TaTiTok(TextTokenizer[TaTiTokConfig]):
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> TaTiTokConfig:
-        """From the authors' nested configuration, as TiTok's; `text_encoder`, which is not in theirs, names the text encoder.
-
-        Their `clustering_vq` is about how the codebook moves in training. Its average usage is not among released weights, so it is ignored:
-        set `quantizer.clustering` to train on.
-        """
-        model = config.get("model", {}).get("vq_model", {})
-        text = {"length": model.get("text_context_length", 77), "dim": model.get("text_embed_dim", 768), "encoder": config.get("text_encoder")}
-        return TaTiTokConfig.parse({**read_sizes(config), "text": text}, source="the TA-TiTok reference configuration")
+        """From the authors' nested configuration, as TiTok's; `text_encoder`, which is not in theirs, names the text encoder."""
+        return TaTiTokConfig.parse(read_config(config), source="the TA-TiTok reference configuration")

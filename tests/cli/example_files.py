@@ -1,0 +1,222 @@
+"""What the examples in the help of commands name: small models under the names of released ones and in folders, and small files."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from command import succeed
+from diffusers import AutoencoderKL
+from omegaconf import OmegaConf
+from PIL import Image
+
+import visiontok
+from visiontok.base.resources import suites_folder
+from visiontok.generators.gpt.model import GPT, GPTConfig
+from visiontok.generators.maskgit.model import MaskGIT, MaskGITConfig
+
+ROOT = Path(__file__).parents[2]
+STUDY = ROOT / "tests" / "studies" / "tiny_study.yaml"
+NETWORK = {"dim": 16, "depth": 1, "num_heads": 2}
+
+
+def titok(*, image_size: int = 256, tokens: int = 32, family: str = "titok", **changes: Any) -> Any:
+    network = {**NETWORK, "patch_size": image_size // 4}
+    config = {
+        "image_size": image_size,
+        "num_latent_tokens": tokens,
+        "encoder": network,
+        "decoder": network,
+        "quantizer": {"type": "vq", "codebook_size": 16, "dim": 4},
+    }
+    return visiontok.create(family, **{**config, **changes})
+
+
+def textok() -> Any:
+    return titok(image_size=16, tokens=4, family="textok", text={"length": 4, "dim": 8, "encoder": {"type": "hashed_words"}})
+
+
+def karl() -> Any:
+    return visiontok.create(
+        "karl",
+        image_size=16,
+        num_latent_tokens=4,
+        max_latent_tokens=4,
+        training_lengths=[2, 4],
+        position_side=4,
+        base={"type": "patches", "patch_size": 4},
+        encoder={**NETWORK, "dim": 64, "patch_size": 4},
+        decoder={**NETWORK, "patch_size": 4},
+        quantizer={"type": "vq", "codebook_size": 16, "dim": 4},
+        halting_dim=16,
+    )
+
+
+def gpt() -> GPT:
+    layout = titok(image_size=16, tokens=4).layout
+    return GPT(GPTConfig.parse({**NETWORK, "layout": layout, "multiple_of": 8, "condition": {"type": "classes", "num_classes": 10}}))
+
+
+def maskgit() -> MaskGIT:
+    classes = {"type": "classes", "num_classes": 1000}
+    return MaskGIT(MaskGITConfig.parse({"layout": titok().layout, "condition": classes, "backbone": {"type": "bert", "mlp_dim": 32, **NETWORK}}))
+
+
+def save_vae(folder: Path) -> None:
+    """A KL autoencoder in the layout of diffusers."""
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    vae = AutoencoderKL(block_out_channels=(4,) * 4, layers_per_block=1, norm_num_groups=4, latent_channels=2, sample_size=256, **blocks)
+    vae.save_pretrained(folder)
+
+
+def vae(folder: Path) -> Any:
+    save_vae(folder / "diffusers")
+    return visiontok.from_pretrained(folder / "diffusers")
+
+
+RELEASED: dict[str, Callable[[Path], Any]] = {
+    "flextok-d18-d28-in1k": lambda _: titok(tokens=256, nested_dropout={"schedule": "uniform"}),
+    "kl16-256": vae,
+    "maskgit-titok-l32": lambda _: maskgit(),
+    "sd-vae-ft-mse": vae,
+    "titok-b64": lambda _: titok(tokens=64),
+    "titok-bl64-vae": lambda _: titok(tokens=64, quantizer={"type": "gaussian", "dim": 4}),
+    "titok-l32": lambda _: titok(),
+}
+"""Small stand-ins by released name; the function may use an empty folder."""
+
+
+def save_released(name: str, models: Path, scratch: Path) -> None:
+    """Put the stand-in of a released model into a folder of bundled models."""
+    torch.manual_seed(0)
+    visiontok.save_pretrained(RELEASED[name](scratch / name), models / name)
+
+
+def trained(make: Callable[[], Any]) -> Callable[[Path], None]:
+    def save(folder: Path) -> None:
+        torch.manual_seed(0)
+        visiontok.save_pretrained(make(), folder)
+
+    return save
+
+
+def photograph(seed: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 48, 3), dtype=np.uint8))
+
+
+def photo(path: Path) -> None:
+    photograph(0).save(path)
+
+
+def photo_folder(path: Path) -> None:
+    path.mkdir(parents=True)
+    for seed in range(2):
+        photograph(seed).save(path / f"{seed}.png")
+
+
+def class_folders(path: Path) -> None:
+    for name in ("cat", "dog"):
+        photo_folder(path / name)
+
+
+def shard(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for seed in range(2):
+            buffer = io.BytesIO()
+            photograph(seed).save(buffer, "PNG")
+            member = tarfile.TarInfo(f"{seed}.png")
+            member.size = buffer.tell()
+            buffer.seek(0)
+            archive.addfile(member, buffer)
+
+
+def arrays(path: Path) -> None:
+    np.savez(path, signals=np.random.default_rng(0).random((2, 3, 40, 48), dtype=np.float32))
+
+
+def four_shards(pattern: Path) -> None:
+    for number in range(4):
+        shard(pattern.parent / f"{number:03d}.tar")
+
+
+def tokens(path: Path) -> None:
+    photo(path.parent / "encoded.png")
+    succeed("encode", path.parent / "encoded.png", "--model", "titok-l32", "-o", path)
+
+
+def result(path: Path) -> None:
+    model = path.parent / "model"
+    if not model.exists():
+        trained(lambda: titok(image_size=128))(model)
+    succeed("evaluate", "photos", "--model", model, "-o", path, "--no-report")
+
+
+def digits_result(path: Path) -> None:
+    succeed("evaluate", "digits", "--model", "runs/digits/final", "-o", path, "--no-report")
+
+
+def results(path: Path) -> None:
+    path.mkdir(parents=True)
+    for file in (ROOT / "eval" / "results").glob("*.json"):
+        shutil.copy(file, path)
+
+
+def suite(path: Path) -> None:
+    values = OmegaConf.load(suites_folder() / "digits.yaml")
+    values["num_samples"] = 20
+    values["metrics"], values["extractors"] = ["psnr"], []
+    OmegaConf.save(values, path)
+
+
+def recipe(path: Path) -> None:
+    values = OmegaConf.load(ROOT / "configs" / "small" / "vq.yaml")
+    values["output"], values["steps"], values["checkpoints"] = "runs/mine", 10, {"every": 5, "keep_last": 5}
+    OmegaConf.save(values, path)
+
+
+def small_suites(folder: Path) -> None:
+    """The suites with few samples, and a small study under the name of every study."""
+    (folder / "studies").mkdir(parents=True)
+    for path in suites_folder().glob("*.yaml"):
+        values = OmegaConf.load(path)
+        values["num_samples"] = 70 if "digit" in path.stem else 4
+        OmegaConf.save(values, folder / path.name)
+    study = OmegaConf.load(STUDY)
+    study["seeds"] = [0]
+    for path in (suites_folder() / "studies").glob("*.yaml"):
+        OmegaConf.save(study, folder / "studies" / path.name)
+
+
+FILES: dict[str, Callable[[Path], None]] = {
+    "*.jpg": lambda path: photo(path.with_name("photo.jpg")),
+    "*.png": lambda path: photo(path.with_name("photo.png")),
+    "cc/{000..003}.tar": four_shards,
+    "eval/results": results,
+    "images.npz": arrays,
+    "imagenet/train": class_folders,
+    "my-diffusers-vae": save_vae,
+    "my-results": results,
+    "my-suite.yaml": suite,
+    "photo.jpg": photo,
+    "photos": photo_folder,
+    "results/photos--mine.json": result,
+    "results/photos--vqgan-photos-f4.json": result,
+    "runs/digits": lambda path: trained(lambda: titok(image_size=16, tokens=4))(path / "final"),
+    "eval/results/digits--final.json": digits_result,
+    "runs/digits-gpt/final": trained(gpt),
+    "runs/digits/final": trained(lambda: titok(image_size=16, tokens=4)),
+    "runs/flextok/final": trained(lambda: titok(image_size=128, tokens=16, nested_dropout={"schedule": "uniform"})),
+    "runs/karl/final": trained(karl),
+    "runs/photos/final": trained(lambda: titok(image_size=128)),
+    "runs/textok/final": trained(textok),
+    "tokens.npz": tokens,
+    "val.tar": shard,
+}
+"""What makes each file and folder that examples take; `my.yaml` is a recipe or a study, according to the command."""
