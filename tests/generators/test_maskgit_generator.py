@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -179,3 +180,24 @@ def test_layouts_that_it_cannot_rank():
     model = maskgit(layout=prefix)
     with pytest.raises(TokenError, match="every token"):
         model.loss(Tokens(random_tokens().indices[:, :3], prefix), torch.tensor([0, 1, 2, 0]))
+
+
+def test_unknown_keys_of_a_reference_configuration_are_named():
+    generator = {
+        "model_type": "ViT", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "dropout": 0.1,
+        "attn_drop": 0.1, "num_steps": 8, "class_label_dropout": 0.1, "image_seq_len": 4, "condition_num_classes": 10,
+    }  # fmt: skip
+    config = {
+        "model": {"vq_model": {"codebook_size": 16, "num_latent_tokens": 4}, "generator": generator},
+        "losses": {"label_smoothing": 0.2},
+        "optimizer": {"params": {"beta2": 0.96}},
+    }
+    assert MaskGIT.config_from_reference(config, {}).label_smoothing == 0.2
+    for path in (("losses",), ("optimizer", "params"), ("model", "generator")):
+        changed = copy.deepcopy(config)
+        inner = changed
+        for part in path:
+            inner = inner[part]
+        inner["unheard_of"] = 1
+        with pytest.raises(ConfigError, match="unheard_of"):
+            MaskGIT.config_from_reference(changed, {})

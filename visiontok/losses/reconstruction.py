@@ -203,7 +203,9 @@ class ReconstructionObjective(Objective):
             return config.weight * loss
         if self._handles.last_layer is None:
             raise ConfigError("gan.adaptive needs the tokenizer's last layer: call objective.attach(tokenizer) before training")
-        ratio = gradient_ratio(reconstruction, loss, self._handles.last_layer, eps=config.adaptive.eps, maximum=config.adaptive.maximum)
+        ratio = gradient_ratio(
+            reconstruction, loss, self._handles.last_layer, eps=config.adaptive.eps, maximum=config.adaptive.maximum, scale=self.loss_scale
+        )
         self.stats["gan_adaptive_weight"] = ratio
         return config.weight * ratio * loss
 
