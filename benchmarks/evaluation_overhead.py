@@ -24,7 +24,7 @@ from torchvision.models import inception_v3
 import visiontok
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.evaluation import FunctionExtractor, Suite
-from visiontok.evaluation.reconstruction.run import Measurement
+from visiontok.evaluation.reconstruction.run import ReconstructionRun
 
 SIZE = 256
 
@@ -54,7 +54,7 @@ def bare(tokenizer: Tokenizer, extract: Inception, images: Tensor, batch_size: i
 
 def whole(suite: Suite, tokenizer: Tokenizer, extract: Inception, workers: int) -> None:
     extractor = FunctionExtractor(extract, name="random-inception", identity="benchmark", protocol="benchmark")
-    result, evidence = Measurement(suite, tokenizer, name="benchmark", extractors=[extractor], num_workers=workers).run()
+    result, evidence = ReconstructionRun(suite, tokenizer, name="benchmark", extractors=[extractor], num_workers=workers).run()
     with tempfile.TemporaryDirectory() as folder:
         result.save(Path(folder) / "result.json")
         evidence.save_beside(Path(folder) / "result.json")

@@ -52,10 +52,10 @@ def test_compare(results: list[Path], tmp_path: Path) -> None:
     code, out, err = run("compare", *results)
     assert code == 0, err
     line = next(line for line in out.splitlines() if line.startswith("psnr.mean_db"))
-    assert "paired bootstrap over 70 images" in line
+    assert "paired bootstrap over 70 samples" in line
     assert "better" in line or "no significant difference" in line
     assert "nothing is corrected" in out
-    alone = [tmp_path / path.name for path in results]  # without the values of single images
+    alone = [tmp_path / path.name for path in results]  # without the values of single samples
     for source, target in zip(results, alone, strict=True):
         target.write_bytes(source.read_bytes())
     assert "whether the two intervals overlap" in run("compare", *alone)[1]
@@ -66,8 +66,8 @@ def test_compare_refuses(models: Path, results: list[Path], tmp_path: Path) -> N
     assert run("evaluate", "digits", "-m", models / "a", "-o", other, *FEW, "--set", "num_samples=60")[0] == 0
     code, out, err = run("compare", results[0], other)
     assert (code, out) == (1, "")
-    assert "70 images of 16 x 16" in err
-    assert "60 images" in err
+    assert "70 samples of 16 x 16" in err
+    assert "60 samples" in err
     assert run("compare", results[0], tmp_path / "none.json")[0] == 1
 
 
@@ -92,8 +92,8 @@ def test_repeat_says_what_changed(models: Path, results: list[Path], tmp_path: P
     [
         ({"name": "my-study", "study": {}, "runs": []}, "run it again with: visiontok study my-study"),
         ({"kind": "benchmark"}, "is of the unknown kind 'benchmark'; --repeat takes a JSON file that `visiontok evaluate` wrote"),
-        ({"format": 1}, "says no kind"),
-        ([1, 2], "says no kind"),
+        ({"format": 1}, "has no kind"),
+        ([1, 2], "has no kind"),
     ],
 )
 def test_repeat_says_what_it_cannot_repeat_and_what_to_do_instead(content: object, message: str, tmp_path: Path) -> None:
@@ -108,15 +108,19 @@ def test_studies_as_they_are_saved_are_told_from_results() -> None:
     assert f"visiontok study {study.stem}" in " ".join(run("evaluate", "--repeat", study)[2].split())
 
 
-def test_a_result_of_an_older_version_lacks_settings_that_changed_nothing(results: list[Path], tmp_path: Path) -> None:
-    before = json.loads(results[0].read_text())
-    del before["suite"]["seeds"], before["suite"]["text"], before["text"]
-    (tmp_path / "a.json").write_text(json.dumps(before))
-    assert run("evaluate", "--repeat", tmp_path / "a.json")[:2] == (0, "Nothing changed.\n")
-    assert run("compare", tmp_path / "a.json", results[1])[0] == 0
+def test_several_results_on_one_page(models: Path, results: list[Path], tmp_path: Path) -> None:
+    third = tmp_path / "c.json"
+    assert run("evaluate", "digits", "-m", models / "b", "-o", third, *FEW)[0] == 0
+    code, out, err = run("compare", *results, third, "--report", tmp_path / "page.html")
+    assert code == 0, err
+    assert out.count("second minus first") == 2
+    page = (tmp_path / "page.html").read_text()
+    assert "PSNR, mean over samples against bits per pixel at the entropy of the codes" in page
+    assert page.count("<table") >= 3
+    assert run("compare", results[0])[0] == 1
 
 
-def test_generated_pictures_are_sampled_measured_and_not_sampled_again(models: Path, tmp_path: Path) -> None:
+def test_generated_samples_are_evaluated_and_not_sampled_again(models: Path, tmp_path: Path) -> None:
     arguments = ("evaluate", "digits-generation", "-m", models / "generator", "-t", models / "b", "--samples", tmp_path / "s.npz")
     few = ("--set", "num_samples=80", "-o", tmp_path / "r.json")
     code, out, err = run(*arguments, *few)
@@ -130,9 +134,9 @@ def test_generated_pictures_are_sampled_measured_and_not_sampled_again(models: P
     written = (tmp_path / "s.npz").stat().st_mtime_ns
     assert run(*arguments, *few)[0] == 0
     assert (tmp_path / "s.npz").stat().st_mtime_ns == written
-    assert Result.load(tmp_path / "r.json").measured() == first.measured()
+    assert Result.load(tmp_path / "r.json").reproducible() == first.reproducible()
     assert first.sampling["num_samples"] == 80
-    assert first.value("agreement[digit-classifier].asked_class").count == 80
+    assert first.value("conditional_accuracy[digit-classifier]").count == 80
     code, out, err = run("evaluate", "--repeat", tmp_path / "r.json", "--samples", tmp_path / "s.npz")
     assert (code, out) == (0, "Nothing changed.\n"), err
     code, _, err = run("evaluate", "digits-generation", "--samples", tmp_path / "s.npz", *few)
@@ -179,11 +183,11 @@ def test_repeating_what_was_given_needs_it_again(models: Path, tmp_path: Path) -
     [
         ((), "name a suite"),
         (("digits",), "name at least one model"),
-        (("digits", "-m", "x", "--samples", "y"), "belong to suites of generated pictures"),
+        (("digits", "-m", "x", "--samples", "y"), "belong to suites of generated samples"),
         (("digits-generation",), "give --samples"),
         (("digits-generation", "-m", "x"), "needs --tokenizer"),
         (("digits-generation", "--samples", "nowhere"), "no samples in nowhere"),
-        (("digits", "-m", "x", "--set", "metrics=[pnsr]"), "did you mean psnr"),
+        (("digits", "-m", "x", "--set", "metrics=[pnsr]"), "Did you mean psnr"),
     ],
 )
 def test_mistakes(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:

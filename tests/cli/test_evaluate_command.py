@@ -40,16 +40,16 @@ def test_a_table_and_a_result_per_model(models: list[str], tmp_path: Path) -> No
     files = sorted(tmp_path.glob("*.json"))
     assert [file.name.startswith("digits--") for file in files] == [True, True]
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(
-        ["digits.html", *(name for file in files for name in (file.name, f"{file.stem}.evidence.safetensors"))]
+        ["digits.html", *(name for file in files for name in (file.name, *(f"{file.stem}.{table}.parquet" for table in ("codes", "samples"))))]
     )
     results = [Result.load(file) for file in files]
-    assert [result.data.images for result in results] == [70, 70]
+    assert [result.data.samples for result in results] == [70, 70]
     lines = out.splitlines()
     assert lines[0].split() == ["metric", "unit", *models]
     psnr = next(line for line in lines if line.startswith("psnr.mean_db"))
     for result in results:
         assert result.value("psnr.mean_db").text in psnr
-    assert "70 images of 16 x 16 pixels" in out
+    assert "70 samples of 16 x 16" in out
 
 
 def test_the_file_of_one_model(models: list[str], tmp_path: Path) -> None:
@@ -66,15 +66,15 @@ def test_models_of_different_size_have_tables_of_their_own(models: list[str], tm
     visiontok.save_pretrained(TiTok(TiTokConfig.parse(config)), tmp_path / "large")
     code, out, err = run("digits", "-m", models[0], "-m", str(tmp_path / "large"), "-o", str(tmp_path), "--set", "metrics=[psnr]")
     assert code == 0, err
-    assert "355 images of 16 x 16 pixels" in out
-    assert "355 images of 32 x 32 pixels" in out
+    assert "355 samples of 16 x 16" in out
+    assert "355 samples of 32 x 32" in out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["digit"], "Did you mean digits"),
-        (["digits", "--set", "metrics=[fid]"], "metrics.0"),
+        (["digits", "--set", "metrics=[fid]"], "'fid'"),
         (["digits", "--set", "size"], "is not an override"),
         (["digits", "-o", "x.json", "-m", "other"], "name a folder"),
     ],
@@ -93,7 +93,7 @@ def test_results_are_put_on_the_card_of_a_folder(tmp_path: Path) -> None:
     code, _, err = run("digits", "-m", str(folder), "--card", *settings)
     assert code == 0, err
     value = Result.load(tmp_path / "one.json").value("mse")
-    assert f"| mse | {value.value:.6g} | digits (40 images of 16 x 16 pixels) | {value.protocol} |" in (folder / "README.md").read_text()
+    assert f"| mse | {value.value:.6g} | digits (40 samples of 16 x 16) | {value.protocol} |" in (folder / "README.md").read_text()
     code, _, err = run("digits", "-m", "vqgan-photos-f4", "--card", *settings)
     assert code == 1
     assert "vqgan-photos-f4" in err

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import visiontok
 from visiontok.cli import app
 from visiontok.evaluation.reconstruction.rate_distortion import RateDistortion
-from visiontok.evaluation.reconstruction.run import Measurement
+from visiontok.evaluation.reconstruction.run import ReconstructionRun
 
 VIT = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 TITOK = {"image_size": 16, "num_latent_tokens": 4, "encoder": VIT, "decoder": VIT, "quantizer": {"type": "vq", "codebook_size": 16, "dim": 4}}
@@ -33,7 +33,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
 
 
 def test_a_curve_and_a_point(models: dict[str, str], tmp_path: Path):
-    arguments = ["digits", "-m", models["ordered"], "--fixed", models["plain"], "--lengths", "4,1,2", "--pictures", "2", "-o", str(tmp_path)]
+    arguments = ["digits", "-m", models["ordered"], "--fixed", models["plain"], "--lengths", "4,1,2", "--examples", "2", "-o", str(tmp_path)]
     code, out, err = run(
         *arguments, "--set", "num_samples=20", "--set", "metrics=[psnr]", "--set", "extractors=[]", "--set", "bootstrap.resamples=100"
     )
@@ -51,35 +51,35 @@ def test_a_curve_and_a_point(models: dict[str, str], tmp_path: Path):
     assert "<svg" in (tmp_path / "digits-rd.html").read_text()
 
 
-FEW = ("--set", "num_samples=20", "--set", "metrics=[psnr]", "--set", "extractors=[]", "--set", "bootstrap.resamples=100", "--pictures", "2")
+FEW = ("--set", "num_samples=20", "--set", "metrics=[psnr]", "--set", "extractors=[]", "--set", "bootstrap.resamples=100", "--examples", "2")
 
 
 def test_a_killed_command_goes_on_and_keeps_what_was_finished(models: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The second model cannot be measured at first: the first is then not measured again."""
+    """The second model cannot be evaluated at first: the first is then not evaluated again."""
     arguments = ("digits", "-m", models["ordered"], "--fixed", models["plain"], "--lengths", "1,4", *FEW)
     assert run(*arguments, "-o", str(tmp_path / "whole"))[0] == 0
-    measured: list[str] = []
-    original = Measurement.run
+    evaluated: list[str] = []
+    original = ReconstructionRun.run
 
     def broken_at_the_second(self, **options):
-        if self._name in measured or self._name == models["plain"]:
+        if self._name in evaluated or self._name == models["plain"]:
             raise KeyboardInterrupt
-        measured.append(self._name)
+        evaluated.append(self._name)
         return original(self, **options)
 
     output = ("-o", str(tmp_path / "parts"))
     with monkeypatch.context() as patch:
-        patch.setattr(Measurement, "run", broken_at_the_second)
+        patch.setattr(ReconstructionRun, "run", broken_at_the_second)
         assert CliRunner().invoke(app, ["evaluate", "rd", *arguments, *output]).exit_code != 0
     assert [path.name for path in (tmp_path / "parts").iterdir()] == [".unfinished"]
     with monkeypatch.context() as patch:
-        patch.setattr(Measurement, "run", lambda self, **options: measured.append(self._name) or original(self, **options))
+        patch.setattr(ReconstructionRun, "run", lambda self, **options: evaluated.append(self._name) or original(self, **options))
         assert run(*arguments, *output)[0] == 0
-    assert measured == [models["ordered"], models["plain"]]
+    assert evaluated == [models["ordered"], models["plain"]]
     assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == ["digits-rd.html", "digits-rd.json"]
     curves = [RateDistortion.load(tmp_path / folder / "digits-rd.json").curves for folder in ("whole", "parts")]
     for whole, parts in zip(*curves, strict=True):
-        assert [result.measured() for result in whole.results] == [result.measured() for result in parts.results]
+        assert [result.reproducible() for result in whole.results] == [result.reproducible() for result in parts.results]
 
 
 def test_repeat_measures_every_curve_again(models: dict[str, str], tmp_path: Path):
@@ -97,7 +97,7 @@ def test_repeat_measures_every_curve_again(models: dict[str, str], tmp_path: Pat
     code, out = again()
     assert code == 1
     assert f"{models['plain']}: psnr.mean_db: 1.5 -> " in out
-    assert "1 measured numbers changed, 0 other entries." in out
+    assert "1 values changed, 0 other entries." in out
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_repeat_measures_every_curve_again(models: dict[str, str], tmp_path: Pat
         (["digits", "-m", "PLAIN", "--lengths", "1,2"], "draw it as one point with --fixed"),
         (["digits", "-m", "ORDERED", "--lengths", "1,two"], "positive whole numbers"),
         (["digits", "-m", "ORDERED", "--lengths", "0,1"], "positive whole numbers"),
-        (["digits", "-m", "ORDERED", "--max-loss", "0.1"], "cannot be asked for an error"),
+        (["digits", "-m", "PLAIN", "--max-loss", "0.1"], "always writes 4 tokens"),
         (["digits", "-m", "ORDERED", "--max-loss", "0.1", "--lengths", "1"], "not both"),
         (["digit", "-m", "ORDERED"], "Did you mean digits"),
     ],

@@ -1,4 +1,4 @@
-"""What the tests of interrupted measurements run in other processes, which a server starts that has everything imported."""
+"""What the tests of interrupted evaluations run in other processes, which a server starts that has everything imported."""
 
 import multiprocessing
 import time
@@ -9,18 +9,18 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from grey_patches import GreyPatches
+from gray_patches import GrayPatches
 
 from visiontok.evaluation import GenerationSuite, Suite
-from visiontok.evaluation.generation.session import measure_generated
-from visiontok.evaluation.reconstruction.session import evaluate_models
-from visiontok.evaluation.run_state import Unfinished
+from visiontok.evaluation.generation.evaluate import evaluate_generated
+from visiontok.evaluation.reconstruction.evaluate import evaluate_models
+from visiontok.evaluation.run_state import RunState
 
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(
     [
-        "visiontok.evaluation.reconstruction.session",
-        "visiontok.evaluation.generation.session",
+        "visiontok.evaluation.reconstruction.evaluate",
+        "visiontok.evaluation.generation.evaluate",
         "visiontok.training",
         "visiontok.tokenizers.image.titok.model",
         "visiontok.generators.gpt.model",
@@ -28,43 +28,43 @@ context.set_forkserver_preload(
 )
 
 
-def evaluate_as_one_of_two(suite: dict, output: Path, meeting: str, rank: int, told) -> None:
+def evaluate_as_one_of_two(suite: dict, output: Path, meeting: str, rank: int, reports) -> None:
     """One model over two processes, likewise."""
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=timedelta(seconds=60))
     try:
-        evaluate(suite, output, told, names=("a",))
+        evaluate(suite, output, reports, names=("a",))
     finally:
         dist.destroy_process_group()
 
 
-def evaluate(suite: dict, output: Path, told, *, names: Sequence[str] = ("a", "b")) -> None:
-    """Models one after the other, slowly, with a state after every batch; tells how many images are done."""
+def evaluate(suite: dict, output: Path, reports, *, names: Sequence[str] = ("a", "b")) -> None:
+    """Models one after the other, slowly, with a state after every batch; reports how many samples are done."""
     torch.set_num_threads(1)
 
     def slowly(done: int, total: int) -> None:
-        told.send(done)
+        reports.send(done)
         time.sleep(0.02)
 
-    Unfinished.is_due = property(lambda self: True)
+    RunState.is_due = property(lambda self: True)
     evaluate_models(
-        Suite.parse(suite), names, load=lambda name: GreyPatches(), output=output, progress=lambda name: nullcontext(slowly), report=False
+        Suite.parse(suite), names, load=lambda name: GrayPatches(), output=output, progress=lambda name: nullcontext(slowly), report=False
     )
 
 
-def measure_samples(suite: dict, samples: Path, folder: Path, told) -> None:
-    """Given samples, slowly, with a state after every batch; tells how many pictures of both sides are done."""
+def evaluate_given_samples(suite: dict, samples: Path, folder: Path, reports) -> None:
+    """Given samples, slowly, with a state after every batch; reports how many samples of both sides are done."""
     torch.set_num_threads(1)
-    Unfinished.is_due = property(lambda self: True)
+    RunState.is_due = property(lambda self: True)
 
     def slowly(done: int, total: int) -> None:
-        told.send(done)
+        reports.send(done)
         time.sleep(0.02)
 
-    measure_generated(
+    evaluate_generated(
         GenerationSuite.parse(suite),
         samples,
         folder / "r.json",
-        sampler=None,
+        maker=None,
         device=torch.device("cpu"),
         progress=lambda name: nullcontext(slowly),
     )
@@ -74,25 +74,25 @@ class Child:
     """A process that runs one of these functions."""
 
     def __init__(self, *arguments, target=evaluate) -> None:
-        self._told, end = context.Pipe(duplex=False)
+        self._reports, end = context.Pipe(duplex=False)
         self._process = context.Process(target=target, args=(*arguments, end))
         self._process.start()
         end.close()
 
     def finish(self) -> list[int]:
-        """What it told until its end."""
+        """What it reported until its end."""
         seen = []
         while True:
             try:
-                seen.append(self._told.recv())
+                seen.append(self._reports.recv())
             except EOFError:
                 self._process.join()
                 assert self._process.exitcode == 0
                 return seen
 
     def kill_after(self, count: int) -> list[int]:
-        """What it told until it was killed (SIGKILL)."""
-        seen = [self._told.recv() for _ in range(count)]
+        """What it reported until it was killed (SIGKILL)."""
+        seen = [self._reports.recv() for _ in range(count)]
         self._process.kill()
         self._process.join()
         return seen

@@ -1,4 +1,4 @@
-"""A tokenizer with ordered tokens that needs no training: cosines over the picture's grey, the slowest first, each of which lowers the error."""
+"""A tokenizer with ordered tokens that needs no training: cosines over the gray of an image, the slowest first, each of which lowers the error."""
 
 import math
 
@@ -48,8 +48,8 @@ class OrderedWaves(Tokenizer[OrderedWavesConfig]):
         return (signal.mean(dim=1).flatten(1) @ self.basis.T / self.config.size)[..., None]
 
     def decode_latents(self, latents: Tensor) -> Tensor:
-        grey = latents[..., 0] @ self.basis[: latents.shape[1]] * self.config.size
-        return grey.view(-1, 1, self.config.size, self.config.size).expand(-1, 3, -1, -1)
+        gray = latents[..., 0] @ self.basis[: latents.shape[1]] * self.config.size
+        return gray.view(-1, 1, self.config.size, self.config.size).expand(-1, 3, -1, -1)
 
     def decode_prefix(self, latents: Tensor, lengths: Tensor) -> Tensor:
         held = torch.arange(latents.shape[1]) < lengths[:, None]

@@ -4,7 +4,7 @@ import pytest
 from visiontok.evaluation import BootstrapConfig
 from visiontok.evaluation.features.statistics import Statistics
 from visiontok.evaluation.metrics.frechet import frechet_distance_of_features
-from visiontok.evaluation.metrics.frechet_bootstrap import RESAMPLES, centred_interval, resampled_distances, why_no_interval
+from visiontok.evaluation.metrics.frechet_bootstrap import RESAMPLES, centered_interval, resampled_distances, why_no_interval
 
 BOOTSTRAP = BootstrapConfig(resamples=100)
 
@@ -22,7 +22,7 @@ def test_the_interval_holds_the_expected_distance_at_this_n_as_often_as_it_says(
         measured, reference = sides(draw)
         value = frechet_distance_of_features(measured, reference)
         resampled = resampled_distances(measured, reference, paired=True, bootstrap=BOOTSTRAP)
-        interval = centred_interval(value, resampled, samples=150, bootstrap=BOOTSTRAP)
+        interval = centered_interval(value, resampled, samples=150, bootstrap=BOOTSTRAP)
         assert interval.low < value < interval.high
         held += interval.low <= expected <= interval.high
     assert held >= 52  # of 60 times 95 % are 57
@@ -49,4 +49,4 @@ def test_where_there_is_no_interval_there_is_a_reason() -> None:
     assert "not known beforehand" in why_no_interval(None, 64)
     many = resampled_distances(*sides(np.random.default_rng(2)), paired=True, bootstrap=BootstrapConfig(resamples=1000))
     assert len(many) == RESAMPLES
-    assert centred_interval(1.0, many, samples=150, bootstrap=BootstrapConfig(resamples=1000)).bootstrap.resamples == RESAMPLES
+    assert centered_interval(1.0, many, samples=150, bootstrap=BootstrapConfig(resamples=1000)).bootstrap.resamples == RESAMPLES

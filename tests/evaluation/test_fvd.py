@@ -3,76 +3,104 @@ import pytest
 import torch
 
 from visiontok.base.errors import EvaluationError
-from visiontok.evaluation.metrics.fvd import FVD_PROTOCOLS, FrechetVideoDistance, prepare_clips
+from visiontok.evaluation.features.i3d import I3D, I3DLarp, I3DOmniTokenizer, I3DStyleGANV, prepare_clips
+from visiontok.evaluation.features.i3d_network import I3DNetwork
+from visiontok.evaluation.features.weight_files import LoadedWeights
+from visiontok.evaluation.metrics.entries.frechet import distance_of_sides
+from visiontok.evaluation.metrics.moments import Moments
+from visiontok.signals import SignalSpec
+
+CLIPS = SignalSpec(modality="video", channels=3, low=0, high=1)
+PIPELINES = (I3D, I3DStyleGANV, I3DLarp, I3DOmniTokenizer)
 
 
 def clips(count: int, seed: int = 0, frames: int = 10, size: tuple[int, int] = (24, 32)) -> torch.Tensor:
     return torch.rand(count, 3, frames, *size, generator=torch.Generator().manual_seed(seed))
 
 
+def pipeline(kind: type[I3D], features):
+    """An extractor of this kind with another network."""
+
+    class Stub(kind):
+        def load(self, weights):
+            return torch.nn.Identity(), "0" * 64
+
+        def logits(self, clips):
+            return features(clips)
+
+    return Stub()
+
+
 def means(prepared: torch.Tensor) -> torch.Tensor:
-    """A stand-in for the network: three features."""
     assert prepared.shape[1:] == (3, 10, 224, 224)
-    return prepared.mean(dim=(2, 3, 4)).double()
+    return prepared.mean(dim=(2, 3, 4))
 
 
-def test_preparing_a_clip():
+def moments(features: torch.Tensor):
+    moments = Moments()
+    moments.update(features)
+    return moments.compute()
+
+
+def test_preparing_a_clip() -> None:
     clip = clips(2)
     clip[0, 0, 0] = 2.0  # outside the range, clamped
-    for protocol in FVD_PROTOCOLS.values():
-        prepared = prepare_clips(clip, protocol)
+    for kind in PIPELINES:
+        prepared = prepare_clips(clip, resize=kind.resize, quantize=kind.quantizes)
         assert prepared.shape == (2, 3, 10, 224, 224)
         assert prepared.abs().max() < 1 + 1e-5
         torch.testing.assert_close(prepared[0, 0, 0], torch.ones(224, 224))
-    levels = (prepare_clips(clips(1, size=(224, 224)), FVD_PROTOCOLS["omnitokenizer"]) + 1) * 127.5
+    levels = (prepare_clips(clips(1, size=(224, 224)), resize="squash", quantize=True) + 1) * 127.5
     torch.testing.assert_close(levels, levels.round(), atol=1e-3, rtol=0)
     assert (levels.round() / 255 <= clips(1, size=(224, 224)) + 1e-6).all()  # truncated, not rounded
 
 
-def test_squashing_and_cropping_see_different_parts():
+def test_squashing_and_cropping_see_different_parts() -> None:
     gradient = torch.linspace(0, 1, 448).expand(1, 3, 10, 224, 448)
-    squashed, cropped = (prepare_clips(gradient, FVD_PROTOCOLS[name])[0, 0, 0, 0] for name in ("larp", "styleganv"))
+    squashed, cropped = (prepare_clips(gradient, resize=resize, quantize=False)[0, 0, 0, 0] for resize in ("squash", "short-side"))
     assert squashed[0] < -0.99
     assert squashed[-1] > 0.99
     assert cropped[0] == pytest.approx(-0.5, abs=0.01)
     assert cropped[-1] == pytest.approx(0.5, abs=0.01)
 
 
-@pytest.mark.parametrize("name", FVD_PROTOCOLS)
-def test_equal_clips_have_no_distance_and_shards_agree(name):
-    protocol = FVD_PROTOCOLS[name]
-    same = FrechetVideoDistance(means, protocol=protocol)
-    same.update(clips(6), clips(6))
-    assert same.compute() == pytest.approx(0, abs=1e-12)
-    whole, first, second = (FrechetVideoDistance(means, protocol=protocol) for _ in range(3))
-    whole.update(clips(6), clips(6, seed=1))
-    first.update(clips(6)[:2], clips(6, seed=1)[:3])
-    second.load_state(first.state())
-    third = FrechetVideoDistance(means, protocol=protocol)
-    third.update(clips(6)[2:], clips(6, seed=1)[3:])
-    second.merge(third)
-    assert second.compute() == pytest.approx(whole.compute(), rel=1e-12)
-    assert whole.compute() > 0
+@pytest.mark.parametrize("kind", PIPELINES)
+def test_equal_clips_have_no_distance_and_it_is_called_fvd(kind) -> None:
+    extractor = pipeline(kind, means)
+    side = moments(extractor(clips(6)))
+    found = distance_of_sides(side, side, extractor=extractor, reference_side="the same")
+    assert found.value == pytest.approx(0, abs=1e-10)
+    assert extractor.title(found.key) == f"FVD[{kind.name}]"
+    assert extractor.takes(CLIPS)
+    assert not extractor.takes(CLIPS.replace(modality="image"))
+    assert len({pipeline(other, means).identity for other in PIPELINES}) == 4
 
 
-def test_the_biased_covariance_gives_another_number():
-    values = {}
-    for name in ("larp", "omnitokenizer"):
-        distance = FrechetVideoDistance(lambda x: x.flatten(1)[:, :2].double(), protocol=FVD_PROTOCOLS[name].replace(quantize=False))
-        distance.update(clips(6), clips(6, seed=1))
-        values[name] = distance.compute()
-    features = [prepare_clips(clips(6, seed=seed), FVD_PROTOCOLS["larp"]).flatten(1)[:, :2].double().numpy() for seed in (0, 1)]
-    gap = np.square(features[0].mean(0) - features[1].mean(0)).sum()
-    assert (values["larp"] - gap) == pytest.approx((values["omnitokenizer"] - gap) * 5 / 6, rel=1e-9)
+def test_the_biased_covariance_gives_another_number() -> None:
+    def first_values(prepared):
+        return prepared.flatten(1)[:, :2]
+
+    larp = pipeline(I3DLarp, first_values)
+    sides = [moments(larp(clips(6, seed=seed))) for seed in (0, 1)]
+    biased = distance_of_sides(*sides, extractor=larp).value
+    unbiased = distance_of_sides(*sides, extractor=pipeline(I3DOmniTokenizer, first_values)).value
+    gap = np.square(sides[0].mean - sides[1].mean).sum()
+    assert biased - gap == pytest.approx((unbiased - gap) * 5 / 6, rel=1e-6)
 
 
-def test_mistakes_are_refused():
-    protocol = FVD_PROTOCOLS["larp"]
-    with pytest.raises(EvaluationError, match="clips of 9 frames are too short"):
-        prepare_clips(clips(1, frames=9), protocol)
-    with pytest.raises(EvaluationError, match=r"must be \(B, 3, T, H, W\)"):
-        prepare_clips(clips(1)[0], protocol)
-    distance = FrechetVideoDistance(means, protocol=protocol)
-    distance.update(clips(3), clips(2))
-    with pytest.raises(EvaluationError, match="3 real and 2 other clips"):
-        distance.compute()
+def test_clips_that_the_network_cannot_read_are_refused() -> None:
+    extractor = pipeline(I3D, means)
+    for wrong in (clips(1, frames=9), clips(1)[0], clips(1)[:, :2]):
+        with pytest.raises(EvaluationError, match=str(wrong.shape[2]) if wrong.ndim == 5 and wrong.shape[1] == 3 else r"\(B, 3, T, H, W\)"):
+            extractor(wrong)
+
+
+def test_the_network_reads_its_published_names() -> None:
+    torch.manual_seed(0)
+    tensors = I3DNetwork().state_dict()
+    names = {name.rpartition(".")[0] for name in tensors}
+    assert {"Conv3d_1a_7x7.conv3d", "Conv3d_2c_3x3.bn", "Mixed_3b.b1b.conv3d", "Mixed_5c.b3b.bn", "logits.conv3d"} <= names
+    assert tensors["Mixed_4f.b2b.conv3d.weight"].shape == (128, 32, 3, 3, 3)
+    assert tensors["logits.conv3d.bias"].shape == (400,)
+    extractor = I3D(LoadedWeights(tensors, "0" * 64))
+    assert extractor(clips(1)).shape == (1, 400)

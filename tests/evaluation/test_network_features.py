@@ -8,9 +8,9 @@ from visiontok.evaluation.features import EXTRACTORS, find_extractor
 from visiontok.evaluation.features.clip import ClipVitL14At336
 from visiontok.evaluation.features.dinov2 import DinoV2VitL14, _resampled
 from visiontok.evaluation.features.inception import INCEPTION_WEIGHTS, InceptionV3Compat
-from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, load_weights
+from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, read_weights
 
-FILE = WeightFile(name="small.pth", size="1 kB", sha256="", source="https://example.org/small.pth", licence="MIT")
+FILE = WeightFile(name="small.pth", size="1 kB", sha256="", source="https://example.org/small.pth", license="MIT")
 
 
 def pictures(count: int = 2, side: int = 40) -> torch.Tensor:
@@ -26,11 +26,11 @@ def no_files(tmp_path, monkeypatch):
     find_extractor.cache_clear()
 
 
-@pytest.mark.parametrize("name", [name for name in EXTRACTORS if name not in ("digit-classifier", "downsampled-pixels")])
+@pytest.mark.parametrize("name", [name for name in EXTRACTORS if not name.startswith(("digit", "downsampled"))])
 def test_missing_weights_say_what_they_are_and_how_to_get_them(name, no_files):
     with pytest.raises(CheckpointError) as caught:
         find_extractor(name)
-    for part in ("MB" if "inception" in name else "GB", "licence", "VISIONTOK_WEIGHTS", str(no_files), "fetches no weights"):
+    for part in ("MB" if name.startswith(("inception", "i3d")) else "GB", "license", "VISIONTOK_WEIGHTS", str(no_files), "fetches no weights"):
         assert part in str(caught.value)
 
 
@@ -38,12 +38,12 @@ def test_weights_are_found_by_name_in_both_folders_and_their_digest_is_kept(no_f
     (no_files / "hub" / "checkpoints").mkdir(parents=True)
     path = no_files / "hub" / "checkpoints" / FILE.name
     torch.save({"weight": torch.ones(2)}, path)
-    loaded = load_weights(FILE)
+    loaded = read_weights(FILE)
     assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     (no_files / "weights").mkdir()
     torch.save({"weight": torch.zeros(2)}, no_files / "weights" / FILE.name)
-    assert torch.equal(load_weights(FILE).tensors["weight"], torch.zeros(2))
-    assert torch.equal(load_weights(FILE, path).tensors["weight"], torch.ones(2))
+    assert torch.equal(read_weights(FILE).tensors["weight"], torch.zeros(2))
+    assert torch.equal(read_weights(FILE, path).tensors["weight"], torch.ones(2))
 
 
 def test_another_file_is_refused(tmp_path):
@@ -61,7 +61,7 @@ def test_unreadable_files_are_refused(tmp_path, content):
     else:
         path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"not a readable weight file|expected tensors by name"):
-        load_weights(FILE, path)
+        read_weights(FILE, path)
 
 
 def test_clip_embeddings_are_those_of_transformers():

@@ -3,15 +3,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from selected import batch, selected, values
 from torchvision.models import alexnet
 from torchvision.models.vgg import cfgs, make_layers
 
 from visiontok.base.errors import CheckpointError
-from visiontok.evaluation import BootstrapConfig
 from visiontok.evaluation.features.weight_files import WeightFile
 from visiontok.evaluation.metrics.dists import CHANNELS, Dists
 from visiontok.evaluation.metrics.entries import perceptual
-from visiontok.evaluation.metrics.entries.base import Batch
 from visiontok.losses.perceptual import LpipsDistance
 
 
@@ -45,7 +44,7 @@ def test_dists_equals_torchmetrics(vgg, monkeypatch):
     torch.testing.assert_close(ours(*pair()), theirs(*pair()).flatten().detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_dists_of_a_picture_with_itself_is_zero_and_does_not_depend_on_the_order(vgg):
+def test_dists_of_an_image_with_itself_is_zero_and_does_not_depend_on_the_order(vgg):
     distance = Dists(vgg, learned())
     first, second = pair()
     assert distance(first, first).abs().max() < 1e-5
@@ -60,7 +59,7 @@ def test_dists_refuses_other_weights(vgg):
         Dists(vgg, {"alpha": torch.zeros(1, 1475, 1, 1)})
 
 
-def test_lpips_is_a_metric_of_each_picture():
+def test_lpips_is_a_metric_of_each_image():
     torch.manual_seed(0)
     distance = LpipsDistance(alexnet(weights=None).state_dict(), net="alex")
     first, second = pair(64)
@@ -75,24 +74,24 @@ def test_lpips_is_a_metric_of_each_picture():
         LpipsDistance({"features.0.weight": torch.zeros(1)}, net="alex")
 
 
-def test_measures_take_their_weights_from_the_folder(vgg, tmp_path, monkeypatch):
+def test_metrics_take_their_weights_from_the_folder(vgg, tmp_path, monkeypatch):
     monkeypatch.setenv("VISIONTOK_WEIGHTS", str(tmp_path))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     for function in (perceptual._dists, perceptual._lpips):
         function.cache_clear()
-    with pytest.raises(CheckpointError, match=r"vgg16-397923af\.pth \(528 MB, licence: .*ImageNet\) are missing"):
-        perceptual.dists_measure(device=torch.device("cpu"))
+    with pytest.raises(CheckpointError, match=r"vgg16-397923af\.pth \(528 MB, license: .*ImageNet\) are missing"):
+        selected(["dists"])
     with pytest.raises(CheckpointError, match=r"alexnet-owt-7be5be79\.pth \(233 MB"):
-        perceptual.lpips_measure("alex", device=torch.device("cpu"))
+        selected(["lpips.alex"])
     unchecked = WeightFile("vgg.pth", "1 MB", "", "nowhere", "none")
     monkeypatch.setitem(perceptual.BACKBONES, "vgg", unchecked)
     monkeypatch.setattr(perceptual, "DISTS_WEIGHTS", WeightFile("dists.pt", "12 kB", "", "nowhere", "none"))
     torch.save(vgg, tmp_path / "vgg.pth")
     torch.save(learned(), tmp_path / "dists.pt")
-    measure = perceptual.dists_measure(device=torch.device("cpu"))
+    running, _ = selected(["dists"])
     first, second = ((images * 255).round().to(torch.uint8) for images in pair())
-    measure.update(Batch(torch.tensor([1, 0]), first, second, tokens=None))
-    (value,) = measure.values(BootstrapConfig(resamples=100))
+    running.update(batch(torch.tensor([1, 0]), first, second))
+    (value,) = values(running).values()
     expected = Dists(vgg, learned())(first / 255, second / 255)
     assert value.value == pytest.approx(float(expected.mean()), rel=1e-6)
     assert value.name == "dists"

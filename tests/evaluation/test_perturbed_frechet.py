@@ -1,14 +1,18 @@
-"""The Fréchet distance under perturbed tokens: its mean over a grid, its name, what it is left out for."""
+"""The Fréchet distance under perturbed tokens: its mean over a grid, its name, what it is omitted for."""
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
-from grey_patches import GreyPatches
+from gray_patches import GrayPatches
 
 import visiontok
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation import FunctionExtractor, Suite, evaluate_suite
 from visiontok.evaluation.metrics.perturbation_grid import PerturbationGrid
+from visiontok.evaluation.reconstruction.run import ReconstructionRun
 
 VIT = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 GRID = {"alphas": [1.0, 0.0], "deltas": [8, 2]}
@@ -62,7 +66,7 @@ def test_the_seed_changes_the_draws(tokenizer):
 
 def test_it_is_called_pfid_with_the_inception_network_only(tokenizer):
     class Inception(FunctionExtractor):
-        published_names = {"FD": "FID"}  # noqa: RUF012
+        published_names = {"FD": "FID", "pFD": "pFID"}  # noqa: RUF012
 
     extractor = Inception(lambda images: images.float().mean(dim=(2, 3)), name="inception", identity="x")
     own = SUITE.replace(extractors=["downsampled-pixels"])
@@ -70,12 +74,18 @@ def test_it_is_called_pfid_with_the_inception_network_only(tokenizer):
     assert {value.name for value in result.values if value.name.startswith("p")} == {"pFD[downsampled-pixels]", "pFID[inception]"}
 
 
+def test_fewer_samples_than_features_are_refused_before_anything_is_computed(tokenizer):
+    suite = SUITE.replace(num_samples=20, metrics=["perturbed_frechet"], allow_few_samples=False)
+    with pytest.raises(EvaluationError, match=r"20 samples .* 192 features of downsampled-pixels"):
+        ReconstructionRun(suite, tokenizer, name="tiny")
+
+
 def test_the_papers_grid_is_the_default():
     assert len(PerturbationGrid().settings) == 15
     assert PerturbationGrid().settings[0] == (0.9, 200)
 
 
-def test_what_cannot_be_perturbed_is_left_out_with_the_reason(tokenizer):
+def test_what_cannot_be_perturbed_is_omitted_with_the_reason(tokenizer):
     result = evaluate_suite(SUITE.replace(perturbations=PerturbationGrid().to_dict()), tokenizer, name="tiny")
-    assert "32 codes, fewer than the 360" in result.omitted["perturbed_frechet"]
-    assert "Levels" in evaluate_suite(SUITE, GreyPatches(), name="grey").omitted["perturbed_frechet"]
+    assert re.search("32 codes.* 360", result.omitted["perturbed_frechet"])
+    assert "Levels" in evaluate_suite(SUITE, GrayPatches(), name="grey").omitted["perturbed_frechet"]

@@ -7,7 +7,7 @@ from torchvision.transforms import v2
 
 from visiontok.base.errors import EvaluationError, UnknownNameError
 from visiontok.evaluation.features import EXTRACTORS
-from visiontok.evaluation.features.protocol import PROTOCOLS, centre_crop, find_protocol, resize_for_inception, signed_to_uint8, to_uint8
+from visiontok.evaluation.features.protocol import PROTOCOLS, center_crop, find_protocol, resize_for_inception, signed_to_uint8, to_uint8
 
 
 def picture(width: int, height: int) -> Image.Image:
@@ -19,14 +19,14 @@ def picture(width: int, height: int) -> Image.Image:
 def test_crops_equal_torchvision_on_pictures(size: tuple[int, int], crop: str, mode: str) -> None:
     image = picture(*size)
     expected = v2.Compose([v2.Resize(32, interpolation=v2.InterpolationMode(mode)), v2.CenterCrop(32)])(image)
-    np.testing.assert_array_equal(np.asarray(centre_crop(image, 32, crop=crop)), np.asarray(expected))
+    np.testing.assert_array_equal(np.asarray(center_crop(image, 32, crop=crop)), np.asarray(expected))
 
 
 @pytest.mark.parametrize("size", [(64, 64), (63, 200), (300, 129), (20, 31)])
 def test_the_adm_crop_is_square_and_exact_at_its_own_size(size: tuple[int, int]) -> None:
-    assert centre_crop(picture(*size), 32, crop="adm").size == (32, 32)
+    assert center_crop(picture(*size), 32, crop="adm").size == (32, 32)
     image = picture(32, 32)
-    np.testing.assert_array_equal(np.asarray(centre_crop(image, 32, crop="adm")), np.asarray(image))
+    np.testing.assert_array_equal(np.asarray(center_crop(image, 32, crop="adm")), np.asarray(image))
 
 
 def test_rounding_keeps_every_level_where_truncation_loses_some() -> None:
@@ -77,9 +77,9 @@ def test_resize_refusals() -> None:
 
 
 @pytest.mark.parametrize("size", [(64, 64), (97, 131), (33, 32), (20, 30), (21, 50)])
-def test_the_centre_crop_equals_torchvisions(size: tuple[int, int]) -> None:
+def test_the_center_crop_equals_torchvisions(size: tuple[int, int]) -> None:
     image = picture(*size)
-    np.testing.assert_array_equal(np.asarray(centre_crop(image, 32, crop="center")), np.asarray(v2.CenterCrop(32)(image)))
+    np.testing.assert_array_equal(np.asarray(center_crop(image, 32, crop="center")), np.asarray(v2.CenterCrop(32)(image)))
 
 
 def test_published_protocols_are_told_apart() -> None:
@@ -99,7 +99,7 @@ def test_published_protocols_are_told_apart() -> None:
 def test_a_protocol_cuts_and_casts(name: str) -> None:
     protocol = find_protocol(name)
     image = picture(97, 131)
-    cut = protocol.picture(image, 32)
+    cut = protocol.prepare(image, 32)
     assert cut.size == ((97, 131) if protocol.crop == "none" else (32, 32))
     levels = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(protocol.pixels(levels.float() / 255), levels)
@@ -107,7 +107,7 @@ def test_a_protocol_cuts_and_casts(name: str) -> None:
 
 def test_protocols_disagree_on_the_same_picture() -> None:
     image = picture(97, 131)
-    cuts = {name: np.asarray(find_protocol(name).picture(image, 32)) for name in ("titok", "adm", "pytorch-fid")}
+    cuts = {name: np.asarray(find_protocol(name).prepare(image, 32)) for name in ("titok", "adm", "pytorch-fid")}
     assert (cuts["titok"] != cuts["adm"]).any()
     assert (cuts["titok"] != cuts["pytorch-fid"]).any()
     between = torch.tensor([100.6 / 255])

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 
 from visiontok.base.errors import EvaluationError
+from visiontok.evaluation.metrics.density import adaptive_tokdense, quality_density, tokdense
 from visiontok.evaluation.metrics.information_capacity import information_capacity_style
-from visiontok.evaluation.metrics.rate_distortion import halting_complexity, token_use
+from visiontok.evaluation.metrics.rate_distortion import token_use
 from visiontok.evaluation.metrics.rates import bits_per_second
-from visiontok.evaluation.metrics.tokdense import adaptive_tokdense, quality_density, tokdense
 
 
 def test_bits_per_second():
-    # 8 codebooks of 1024 ids at 75 positions a second, in ten seconds at 24 kHz
+    # 8 codebooks of 1024 codes at 75 positions a second, in ten seconds at 24 kHz
     assert bits_per_second(8 * 10 * 750, units=240_000, rate=24_000) == 6000
 
 
@@ -20,10 +20,8 @@ def test_densities_divide_means_not_samples():
     assert tokdense([50.0], [32]).tolist() == [50 / 32]
 
 
-def test_tokens_kept_by_a_halting_probability():
-    halting = [[0.1, 0.75, 0.76, 0.9], [0.8, 0.8, 0.8, 0.8], [0, 0, 0, 0]]
-    assert halting_complexity(halting).tolist() == [2, 0, 4]
-    use = token_use(halting_complexity(halting))
+def test_use_of_tokens():
+    use = token_use([2, 0, 4])
     assert (use.mean, use.lowest, use.quartiles, use.highest) == (2, 0, (1, 2, 3), 4)
 
 

@@ -5,24 +5,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from grey_patches import GreyPatches
+from gray_patches import GrayPatches
 
 from visiontok.base.errors import EvaluationError
 from visiontok.evaluation import Suite, evaluate_suite
 from visiontok.evaluation.results.report import (
     BarPlot,
     Folded,
+    ImageGrid,
+    ImageRow,
     LinePlot,
-    PictureRow,
-    Pictures,
     Row,
     Table,
     Text,
-    difference_picture,
+    difference_image,
     result_table,
-    to_picture,
-    to_pictures,
-    token_picture,
+    to_image_array,
+    to_image_arrays,
+    token_image,
     write_report,
 )
 from visiontok.registry import PublishedFigure
@@ -49,15 +49,15 @@ class Outline(HTMLParser):
         assert self.open.pop() == tag
 
 
-def picture() -> np.ndarray:
-    return to_picture(torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0)))
+def image() -> np.ndarray:
+    return to_image_array(torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0)))
 
 
 def sections() -> list:
     return [
         Text("Words", ["<script>alert(1)</script> & co"]),
         Table("Numbers", ["metric", "A & B"], [Row(["PSNR", "21"], note="how"), Row(["rFID", "2.2"], published="a paper")], note="below"),
-        Pictures("Pictures", [PictureRow("original", [picture()] * 3), PictureRow("tokens", [picture()], ["<one>"])]),
+        ImageGrid("Images", [ImageRow("original", [image()] * 3), ImageRow("tokens", [image()], ["<one>"])]),
         LinePlot("Loss", {"a": (range(5000), np.linspace(1, 2, 5000)), "b": ([1, 2], [1, 2])}, "step", "loss", log_y=True),
         BarPlot("Use", np.arange(512), "code", "count"),
         Folded("More", [BarPlot("Classes", [1, 2], "class", "share", names=["x", "y"]), Text("", ["inside"])]),
@@ -78,7 +78,7 @@ def test_one_page_without_network_or_script(tmp_path: Path) -> None:
     assert "&lt;one&gt;" in page
     assert outline.count["img"] == 4
     assert outline.count["svg"] == 3
-    assert page.count("published, not measured here") == 1
+    assert page.count("published, not computed here") == 1
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
 
 
@@ -105,7 +105,7 @@ def test_names_in_plots_are_text(tmp_path: Path) -> None:
         assert f">{shown}<" in page
 
 
-def test_plots_take_their_colours_from_the_page(tmp_path: Path) -> None:
+def test_plots_take_their_colors_from_the_page(tmp_path: Path) -> None:
     write_report(tmp_path / "page.html", "title", sections())
     page = (tmp_path / "page.html").read_text()
     assert "var(--series-1)" in page
@@ -113,37 +113,37 @@ def test_plots_take_their_colours_from_the_page(tmp_path: Path) -> None:
     assert not re.search(r"#(?:a1000\d|010203|040506)", page)
 
 
-def test_pictures() -> None:
+def test_image_arrays() -> None:
     image = torch.zeros(3, 2, 4)
     image[0] = 1
-    assert to_picture(image).shape == (2, 4, 3)
-    assert to_picture(image)[0, 0].tolist() == [255, 0, 0]
-    np.testing.assert_array_equal(to_picture((image * 255).to(torch.uint8)), to_picture(image))
-    assert len(to_pictures(torch.zeros(5, 3, 2, 2))) == 5
+    assert to_image_array(image).shape == (2, 4, 3)
+    assert to_image_array(image)[0, 0].tolist() == [255, 0, 0]
+    np.testing.assert_array_equal(to_image_array((image * 255).to(torch.uint8)), to_image_array(image))
+    assert len(to_image_arrays(torch.zeros(5, 3, 2, 2))) == 5
     black, white = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 10, np.uint8)
-    assert difference_picture(black, white, gain=4).max() == 40
-    np.testing.assert_array_equal(difference_picture(black, white), difference_picture(white, black))
+    assert difference_image(black, white, gain=4).max() == 40
+    np.testing.assert_array_equal(difference_image(black, white), difference_image(white, black))
     with pytest.raises(EvaluationError, match=r"\(3, H, W\)"):
-        to_picture(torch.zeros(1, 2, 2))
+        to_image_array(torch.zeros(1, 2, 2))
 
 
-def test_token_pictures_show_equal_ids_alike() -> None:
-    drawn = token_picture([[0, 1], [1, 2]], 3, cell=2)
+def test_token_images_show_equal_tokens_alike() -> None:
+    drawn = token_image([[0, 1], [1, 2]], 3, cell=2)
     assert drawn.shape == (4, 4, 3)
     np.testing.assert_array_equal(drawn[0, 2], drawn[2, 0])
     assert (drawn[0, 0] != drawn[3, 3]).any()
-    assert token_picture(range(5), 8, cell=1).shape == (2, 3, 3)
+    assert token_image(range(5), 8, cell=1).shape == (2, 3, 3)
     with pytest.raises(EvaluationError, match="vocabulary of 3"):
-        token_picture([3], 3)
+        token_image([3], 3)
 
 
 def test_the_table_of_a_result() -> None:
     suite = Suite.parse({"name": "s", "data": {"name": "digits"}, "num_samples": 9, "metrics": ["psnr", "rate"]})
-    result = evaluate_suite(suite, GreyPatches(), name="grey")
+    result = evaluate_suite(suite, GrayPatches(), name="grey")
     table = result_table([result, result], title="Numbers", published={"grey": [PublishedFigure("rFID", 2.21, "ImageNet", "a paper")]})
     assert table.columns == ["metric", "grey", "grey"]
     assert all(len(row.cells) == 3 for row in table.rows)
-    assert table.rows[0].cells[0] == "PSNR, mean over images (dB)"
+    assert table.rows[0].cells[0] == "PSNR, mean over samples (dB)"
     assert table.rows[0].note == result.values[0].protocol
     assert [bool(row.published) for row in table.rows] == [False] * len(result.values) + [True]
-    assert "9 images of 16 × 16 pixels" in table.note
+    assert "9 samples of 16 x 16" in table.note

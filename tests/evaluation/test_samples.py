@@ -52,7 +52,7 @@ def test_orders_of_classes() -> None:
         classes_in_order(7, 3, "shuffled", seed=0)
 
 
-def test_folder_and_file_hold_the_same_pictures_whatever_the_batches(models, tmp_path: Path) -> None:
+def test_folder_and_file_hold_the_same_images_whatever_the_batches(models, tmp_path: Path) -> None:
     write_samples(plan_of(models), *models, tmp_path / "folder", batch_size=3)
     write_samples(plan_of(models), *models, tmp_path / "file.npz", batch_size=4)
     names = sorted(path.name for path in (tmp_path / "folder").glob("*.png"))
@@ -94,7 +94,7 @@ def test_another_plan_is_refused(models, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "plan.json").read_text())["seed"] == 0
 
 
-def test_a_broken_picture_is_named_and_counted(models, tmp_path: Path) -> None:
+def test_a_broken_image_is_named_and_counted(models, tmp_path: Path) -> None:
     write_samples(plan_of(models, num_samples=80), *models, tmp_path, batch_size=40)
     victim = tmp_path / "00003-class-0000.png"
     victim.write_bytes(victim.read_bytes()[:50])
@@ -107,7 +107,7 @@ def test_a_broken_picture_is_named_and_counted(models, tmp_path: Path) -> None:
     assert [skip.split(":")[0] for skip in result.generated_skipped] == ["00003-class-0000.png"]
     assert result.value("FD[digit-classifier]").count == 79
     assert result.sampling["class_order"] == "cycle"
-    with pytest.raises(EvaluationError, match=r"79 samples were given \(1 could not be read: 00003.*about 90"):
+    with pytest.raises(EvaluationError, match=r"79 samples were given \(1 could not be read: 00003.*requires 90"):
         evaluate_samples(suite.replace(num_samples=90), samples.batches(32), skips=samples.report)
 
 

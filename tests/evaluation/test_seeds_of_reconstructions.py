@@ -8,16 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from grey_patches import GreyPatches
+from gray_patches import GrayPatches
 from noisy_waves import NoisyWaves
 from two_processes import sharded_by_two
 
 import visiontok
 from visiontok.base.errors import ConfigError
+from visiontok.data import SkipReport
 from visiontok.evaluation import Result, Suite, compare_results, evaluate_suite
 from visiontok.evaluation.reconstruction.examples import show_examples
-from visiontok.evaluation.reconstruction.run import Measurement
-from visiontok.evaluation.run_state import Unfinished
+from visiontok.evaluation.reconstruction.run import ReconstructionRun
+from visiontok.evaluation.run_state import RunState
 
 SUITE = Suite.parse(
     {
@@ -47,7 +48,7 @@ def test_every_value_is_a_mean_over_the_seeds_with_its_spread(result: Result) ->
         assert len(set(numbers)) == 3
         assert value.value == pytest.approx(np.mean(numbers))
         assert value.seeds.deviation == pytest.approx(np.std(numbers, ddof=1))
-    assert result.value("tokens_per_image").seeds.deviation == 0
+    assert result.value("tokens_per_sample").seeds.deviation == 0
     assert not result.omitted
     reproducible = evaluate_suite(SUITE.replace(seeds=[]), NoisyWaves(), name="noisy")
     assert reproducible.value("psnr.mean_db").seeds is None
@@ -56,7 +57,7 @@ def test_every_value_is_a_mean_over_the_seeds_with_its_spread(result: Result) ->
 
 def test_a_draw_belongs_to_the_seed_and_the_picture(result: Result) -> None:
     assert evaluate_suite(SUITE.replace(batch_size=30), NoisyWaves(), name="noisy").values == result.values
-    one, two = (Measurement(SUITE.replace(seeds=seeds), NoisyWaves(), name="noisy").run()[0] for seeds in ([2, 7], [1, 2]))
+    one, two = (ReconstructionRun(SUITE.replace(seeds=seeds), NoisyWaves(), name="noisy").run()[0] for seeds in ([2, 7], [1, 2]))
     value = [each.value("psnr.mean_db").seeds.values["2"] for each in (one, two, result)]
     assert value[0] == value[1] == value[2]
 
@@ -70,28 +71,28 @@ def test_every_length_of_a_picture_starts_from_the_same_noise() -> None:
 
 
 def test_a_tokenizer_that_draws_nothing_is_measured_once_and_still_compares(result: Result) -> None:
-    plain = evaluate_suite(SUITE, GreyPatches(), name="grey")
-    assert "draws nothing" in plain.omitted["seeds"]
-    once = evaluate_suite(SUITE.replace(seeds=[]), GreyPatches(), name="grey")
+    plain = evaluate_suite(SUITE, GrayPatches(), name="grey")
+    assert list(plain.omitted) == ["seeds"]
+    once = evaluate_suite(SUITE.replace(seeds=[]), GrayPatches(), name="grey")
     assert plain.values == once.values
     (psnr,) = [found for found in compare_results(plain, result) if found.first.name == "psnr.mean_db"]
-    assert psnr.verdict == "first better"
+    assert psnr.conclusion == "first better"
 
 
 def test_interrupted_and_continued_equals_uninterrupted(result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Unfinished, "is_due", True)
-    measurement = Measurement(SUITE, NoisyWaves(), name="noisy")
-    unfinished = Unfinished(tmp_path, measurement.identity)
+    monkeypatch.setattr(RunState, "is_due", True)
+    run = ReconstructionRun(SUITE, NoisyWaves(), name="noisy")
+    state = RunState(tmp_path, run.identity)
 
     def stop(done: int, total: int) -> None:
         if done >= 16:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measurement.run(progress=stop, unfinished=unfinished)
-    assert unfinished.load(0).position == 8
-    again, _ = Measurement(SUITE, NoisyWaves(), name="noisy").run(unfinished=unfinished)
-    assert json.dumps(again.measured()) == json.dumps(result.measured())
+        run.run(progress=stop, state=state)
+    assert state.restore("samples", SkipReport(), {}) == 8
+    again, _ = ReconstructionRun(SUITE, NoisyWaves(), name="noisy").run(state=state)
+    assert json.dumps(again.reproducible()) == json.dumps(result.reproducible())
 
 
 def test_two_processes_give_the_numbers_of_one(result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,12 +103,12 @@ def test_two_processes_give_the_numbers_of_one(result: Result, tmp_path: Path, m
 
 
 def test_examples_show_the_first_seed() -> None:
-    measurement = Measurement(SUITE, NoisyWaves(), name="noisy")
-    examples = show_examples(measurement, *measurement.run())
-    loaded = measurement.load([3])
-    first = Measurement(SUITE.replace(seeds=[0, 9]), NoisyWaves(), name="noisy").reconstruct(loaded)[None][1]
-    assert torch.equal(measurement.reconstruct(loaded)[None][1], first)
-    assert len(examples.pictures) == 6
+    run = ReconstructionRun(SUITE, NoisyWaves(), name="noisy")
+    examples = show_examples(run, *run.run())
+    loaded = run.loader.read([3])
+    first = ReconstructionRun(SUITE.replace(seeds=[0, 9]), NoisyWaves(), name="noisy").reconstruct(loaded)[None][1]
+    assert torch.equal(run.reconstruct(loaded)[None][1].values, first.values)
+    assert len(examples.samples) == 6
 
 
 @pytest.mark.parametrize("seeds", [[3], [1, 1], [-1, 2]])

@@ -17,7 +17,7 @@ def test_the_shipped_suites_are_valid_and_their_data_opens() -> None:
         assert suite.name == name
         assert suite.description
         assert len(open_source(suite.data if isinstance(suite, Suite) else suite.reference)) > 0
-    with pytest.raises(ConfigError, match="is about generated pictures"):
+    with pytest.raises(ConfigError, match="digits-generation"):
         load_suite("digits-generation")
 
 
@@ -39,14 +39,16 @@ def test_names_of_neither_suite_nor_file() -> None:
     ("changes", "message"),
     [
         ({"metric": ["mse"]}, "metric: unknown key"),
-        ({"metrics": ["fid"]}, "metrics.0"),
-        ({"metrics": ["pnsr"]}, "did you mean psnr"),
+        ({"metrics": ["fid"]}, "'fid'"),
+        ({"metrics": ["pnsr"]}, "Did you mean psnr"),
         ({"metrcs": ["mse"]}, "did you mean metrics"),
         ({"crop": "centre"}, "did you mean center"),
         ({"lengths": [4, 4]}, "names one twice: 4, 4"),
         ({"lengths": [0]}, "lengths.0"),
         ({"metrics": []}, "metrics"),
         ({"metrics": ["mse", "mse"]}, "names one twice"),
+        ({"metrics": ["frechet", "inception"]}, "'inception'"),
+        ({"lengths": [4], "max_loss": 0.1}, "max_loss"),
         ({"metrics": ["frechet"]}, "needs at least one of the extractors"),
         ({"metrics": ["classifier"], "extractors": ["downsampled-pixels"]}, "needs an extractor that classifies"),
         ({"extractors": ["inception"]}, "no feature extractor 'inception'"),
@@ -70,7 +72,7 @@ def test_typos_are_refused_by_name(changes: dict, message: str) -> None:
         ({"reference": None, "statistics": [{"path": "a.npz", "extractor": "downsampled-pixels"}]}, "one file for each of the extractors"),
     ],
 )
-def test_typos_in_suites_of_generated_pictures(changes: dict, message: str) -> None:
+def test_typos_in_suites_of_generated_samples(changes: dict, message: str) -> None:
     good = {"reference": {"name": "digits"}, "size": 16, "extractors": ["digit-classifier"]}
     assert GenerationSuite.parse(good).num_samples is None
     with pytest.raises(ConfigError, match=message):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from grey_patches import GreyPatches
+from gray_patches import GrayPatches
 from PIL import Image
 
 import visiontok
@@ -18,8 +18,8 @@ from visiontok.evaluation import Suite, evaluate_suite
 from visiontok.evaluation.features.protocol import to_uint8
 from visiontok.evaluation.metrics.fidelity import mse
 from visiontok.evaluation.reconstruction.examples import show_examples
-from visiontok.evaluation.reconstruction.rate_distortion import Settings, measure_curve, rate_suite
-from visiontok.evaluation.reconstruction.run import Measurement
+from visiontok.evaluation.reconstruction.rate_distortion import Settings, evaluate_curve, rate_suite
+from visiontok.evaluation.reconstruction.run import ReconstructionRun
 from visiontok.signals import ImagePreprocessing
 
 VIT = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
@@ -53,8 +53,9 @@ def test_every_picture_comes_with_its_own_caption(family: str) -> None:
     reference = to_uint8(batch.signals.values)
 
     def error(texts) -> float:
-        reader = tokenizer.given(list(texts))
-        return float(mse(reference, to_uint8(reader.decode(reader.encode(reference)))).mean()) / 255**2
+        words = list(texts)
+        tokens = tokenizer.encode(reference, text=words if tokenizer.encoder_reads_text else None)
+        return float(mse(reference, to_uint8(tokenizer.decode(tokens, text=words))).mean()) / 255**2
 
     assert result.value("mse").value == pytest.approx(error(batch.captions), rel=1e-5)
     assert result.value("mse").value != pytest.approx(error(reversed(batch.captions)), rel=1e-5)
@@ -82,18 +83,18 @@ def test_neither_captions_nor_classes(tmp_path: Path) -> None:
 
 
 def test_others_read_no_text_whatever_the_suite_says() -> None:
-    result = evaluate_suite(SUITE.replace(text={"source": "captions"}), GreyPatches(), name="grey")
+    result = evaluate_suite(SUITE.replace(text={"source": "captions"}), GrayPatches(), name="grey")
     assert result.text is None
 
 
 def test_texts_in_examples_and_along_a_curve() -> None:
     tokenizer = model("textok", nested_dropout={"schedule": "uniform"})
-    measurement = Measurement(SUITE, tokenizer, name="textok")
-    assert len(show_examples(measurement, *measurement.run()).pictures) == 6
+    run = ReconstructionRun(SUITE, tokenizer, name="textok")
+    assert len(show_examples(run, *run.run()).samples) == 6
     quiet = lambda label: nullcontext(lambda done, total: None)  # noqa: E731
-    curve, gallery = measure_curve(rate_suite(SUITE), tokenizer, Settings(lengths=(1, 4)), name="textok", pictures=2, progress=quiet)
+    curve, gallery = evaluate_curve(rate_suite(SUITE), tokenizer, Settings(lengths=(1, 4)), name="textok", examples=2, progress=quiet)
     assert [point.tokens for point in curve.points] == [1, 4]
-    assert gallery.originals.shape == (2, 3, 16, 16)
+    assert [image.shape for image in gallery.originals] == [(16, 16, 3)] * 2
 
 
 def test_perturbed_tokens_bring_no_text() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.metrics import codebook, entropy, huffman, innovation, ngrams, rates, zipf
-from visiontok.evaluation.metrics.prior import PriorBits
+from visiontok.evaluation.metrics.prior import prior_information, token_nats
 from visiontok.evaluation.metrics.rate_distortion import bd_quality, bd_rate, token_complexity
 
 ESTIMATORS = [
@@ -53,7 +53,7 @@ def test_ranges(values: list[int]) -> None:
         assert np.isfinite(estimator(values))
 
 
-def test_one_id_carries_nothing() -> None:
+def test_one_code_carries_nothing() -> None:
     assert codebook.perplexity([0, 7, 0]) == 1
     assert entropy.plugin_entropy([0, 7]) == 0
     assert huffman.huffman_total_bits([0, 7]) == 0
@@ -71,14 +71,14 @@ def test_nothing_counted_is_an_error() -> None:
             entropy.plugin_entropy(values)
 
 
-def test_ngrams_do_not_cross_images() -> None:
+def test_ngrams_do_not_cross_samples() -> None:
     assert ngrams.ngram_counts([[0, 1], [2, 3]], 2).sum() == 2
     assert ngrams.ngram_counts([0, 1, 0, 1, 0], 2).tolist() == [2, 2]
     with pytest.raises(EvaluationError, match="no runs of 3"):
         ngrams.ngram_counts([[0, 1]], 3)
 
 
-def test_a_periodic_stream_is_known_from_its_neighbours() -> None:
+def test_a_periodic_stream_is_known_from_its_neighbors() -> None:
     stream = np.tile([0, 1, 2, 3], 50)
     assert ngrams.bigram_conditional_entropy(stream) == pytest.approx(0, abs=1e-9)
     assert ngrams.bigram_mutual_information(stream) == pytest.approx(math.log(4), rel=1e-3)
@@ -88,8 +88,8 @@ def test_innovation_and_heaps() -> None:
     indices = np.arange(12).reshape(4, 3)
     curve = innovation.innovation_curve(indices)
     assert curve.tolist() == [3, 6, 9, 12]
-    assert innovation.images_to_share(curve, 0.5) == 2
-    factor, exponent = innovation.heaps_fit(curve, tokens_per_image=3)
+    assert innovation.samples_to_share(curve, 0.5) == 2
+    factor, exponent = innovation.heaps_fit(curve, tokens_per_sample=3)
     assert (factor, exponent) == pytest.approx((1, 1))
 
 
@@ -110,25 +110,25 @@ def test_rates() -> None:
     assert rates.entropy_bits([[1, 1], [1, 1, 1, 1]], [3, 5]) == 13
 
 
-def test_prior_bits_ignore_padding_and_shards() -> None:
+def test_information_under_a_prior_ignores_padding() -> None:
     draw = torch.Generator().manual_seed(0)
     logits, targets = torch.randn(5, 4, 7, generator=draw), torch.randint(0, 7, (5, 4), generator=draw)
     lengths = torch.tensor([4, 1, 2, 3, 4])
     padded = targets.masked_fill(torch.arange(4) >= lengths[:, None], -1)
-    whole, first, second = PriorBits(), PriorBits(), PriorBits()
-    whole.update(logits, targets, lengths)
-    first.update(logits[:2], padded[:2], lengths[:2])
-    second.update(logits[2:], padded[2:], lengths[2:])
-    first.merge(second)
-    assert first.compute().tokens == 14
-    assert first.compute().bits_per_token == pytest.approx(whole.compute().bits_per_token, rel=1e-12)
+    nats, of_padded = (token_nats(logits, each, lengths) for each in (targets, padded))
+    torch.testing.assert_close(nats, of_padded)
+    found = prior_information(nats.sum(dim=1), lengths)
+    assert found.tokens == 14
+    assert found.bits_per_token == pytest.approx(float(nats.sum()) / 14 / math.log(2), rel=1e-12)
+    with pytest.raises(EvaluationError, match="no token"):
+        prior_information([0.0], [0])
 
 
 def test_a_uniform_prior_saves_nothing() -> None:
-    accumulator = PriorBits()
-    accumulator.update(torch.zeros(2, 3, 8), torch.zeros(2, 3, dtype=torch.int64))
-    assert accumulator.compute().bits_per_token == pytest.approx(3)
-    assert accumulator.compute().saving(3) == pytest.approx(0)
+    nats = token_nats(torch.zeros(2, 3, 8), torch.zeros(2, 3, dtype=torch.int64))
+    found = prior_information(nats.sum(dim=1), [3, 3])
+    assert found.bits_per_token == pytest.approx(3)
+    assert found.saving(3) == pytest.approx(0)
 
 
 def test_bjontegaard_of_shifted_curves() -> None:

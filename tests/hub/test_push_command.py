@@ -38,7 +38,7 @@ def test_results_reach_the_card(hub: HubServer, tmp_path: Path) -> None:
         kind="reconstruction",
         suite={"name": "digits"},
         model=model_identity(model, "final"),
-        data=DataIdentity(config={}, identity="", images=4, size=(8, 8), pixels_sha256=""),
+        data=DataIdentity(config={}, identity="", images=4, size=(8, 8), samples_sha256=""),
         values=(psnr, undefined),
         environment=Environment(versions={}, hardware={}),
         run=Run(started="", finished="", seconds=1.0, processes=1),

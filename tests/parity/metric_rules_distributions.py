@@ -11,7 +11,7 @@ from metric_rules import Case, Equal, Rule, Wrong
 from visiontok.evaluation import frechet_distance
 from visiontok.evaluation.metrics.frechet import frechet_distance_of_features
 from visiontok.evaluation.metrics.inception_score import inception_score, inception_score_of_blocks
-from visiontok.evaluation.metrics.manifold import manifold_scores, neighbour_distances
+from visiontok.evaluation.metrics.manifold import manifold_scores, neighbor_distances
 from visiontok.evaluation.metrics.mmd import cmmd, gaussian_kernel, kernel_distance, squared_mmd
 from visiontok.evaluation.metrics.moments import Moments
 
@@ -69,7 +69,7 @@ INCEPTION_SCORE: dict[str, Rule] = {
 
 
 def manifold(case: Case, neighbours: str | int, score: str) -> float:
-    return getattr(manifold_scores(case.inputs["generated"], case.inputs["real"], neighbours=int(neighbours)), score)
+    return getattr(manifold_scores(case.inputs["generated"], case.inputs["real"], neighbors=int(neighbours)), score)
 
 
 def f_score(case: Case, neighbours: str) -> float:
@@ -84,8 +84,8 @@ PRECISION_RECALL: dict[str, Rule] = {
     r"prdc_k(\d+)\.(precision|recall|density|coverage)": Equal(manifold, rel=1e-12),
     r"adm_tensorflow\.fp32_(precision|recall)": Equal(lambda case, score: manifold(case, 3, score), rel=1e-12),
     r"adm_tensorflow\.fp16_(precision|recall)": Equal(lambda case, score: manifold(case, 3, score), abs=0.02),
-    r"radii_gen_k(\d+)": Equal(lambda case, k: neighbour_distances(case.inputs["generated"].astype(np.float64), int(k)), rel=1e-6),
-    r"radii_real_k(\d+)": Equal(lambda case, k: neighbour_distances(case.inputs["real"].astype(np.float64), int(k)), rel=1e-6),
+    r"radii_gen_k(\d+)": Equal(lambda case, k: neighbor_distances(case.inputs["generated"].astype(np.float64), int(k)), rel=1e-6),
+    r"radii_real_k(\d+)": Equal(lambda case, k: neighbor_distances(case.inputs["real"].astype(np.float64), int(k)), rel=1e-6),
     "min_margin": "says how far the fixture is from a tie",
 }
 

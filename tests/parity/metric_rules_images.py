@@ -7,7 +7,7 @@ import torch
 from metric_rules import Case, Equal, Rule, Wrong
 from PIL import Image
 
-from visiontok.evaluation.features.protocol import centre_crop, resize_for_inception, signed_to_uint8, to_uint8
+from visiontok.evaluation.features.protocol import center_crop, resize_for_inception, signed_to_uint8, to_uint8
 from visiontok.evaluation.metrics.fidelity import mse, psnr, psnr_from_mse
 from visiontok.evaluation.metrics.ssim import ms_ssim, ssim
 
@@ -63,7 +63,7 @@ PSNR_SSIM: dict[str, Rule] = {
 
 
 def cropped(case: Case, number: str, crop: str) -> np.ndarray:
-    return np.asarray(centre_crop(Image.fromarray(case.inputs[f"image{number}"]), case.config["target"], crop=crop))
+    return np.asarray(center_crop(Image.fromarray(case.inputs[f"image{number}"]), case.config["target"], crop=crop))
 
 
 def to299(case: Case, down: str | None, rule: str) -> np.ndarray:

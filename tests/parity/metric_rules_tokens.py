@@ -9,9 +9,9 @@ import torch
 from metric_rules import Case, Equal, Rule, Wrong
 
 from visiontok.evaluation.metrics import codebook, entropy, huffman, innovation, ngrams, rates, zipf
-from visiontok.evaluation.metrics.prior import PriorBits, token_nats
+from visiontok.evaluation.metrics.density import adaptive_tokdense, tokdense, token_ratio
+from visiontok.evaluation.metrics.prior import prior_information, token_nats
 from visiontok.evaluation.metrics.rate_distortion import area_under_curve, bd_quality, bd_rate, lower_hull, token_complexity
-from visiontok.evaluation.metrics.tokdense import adaptive_tokdense, tokdense, token_ratio
 
 
 def counts(case: Case) -> np.ndarray:
@@ -23,7 +23,7 @@ def curve(case: Case) -> np.ndarray:
 
 
 def heaps(case: Case) -> tuple[float, float]:
-    return innovation.heaps_fit(curve(case), tokens_per_image=case.inputs["indices"].shape[1])
+    return innovation.heaps_fit(curve(case), tokens_per_sample=case.inputs["indices"].shape[1])
 
 
 def nominal(case: Case) -> float:
@@ -58,8 +58,8 @@ CODEBOOK_STATS: dict[str, Rule] = {
     r"fixed_length\.bits_per_token": Equal(lambda case: huffman.fixed_bits_per_token(case.config["codebook_size"])),
     r"fixed_length_used\.bits_per_token": Equal(lambda case: huffman.fixed_bits_per_token(int((counts(case) > 0).sum()))),
     r"innovation\.curve": Equal(curve),
-    r"innovation\.images_to_half_of_seen": Equal(lambda case: innovation.images_to_share(curve(case), 0.5)),
-    r"innovation\.images_to_90pct_of_seen": Equal(lambda case: innovation.images_to_share(curve(case), 0.9)),
+    r"innovation\.images_to_half_of_seen": Equal(lambda case: innovation.samples_to_share(curve(case), 0.5)),
+    r"innovation\.images_to_90pct_of_seen": Equal(lambda case: innovation.samples_to_share(curve(case), 0.9)),
     r"heaps\.K_ols": Equal(lambda case: heaps(case)[0], rel=1e-9),
     r"heaps\.beta_ols": Equal(lambda case: heaps(case)[1], rel=1e-9),
     "unique_per_image": Equal(lambda case: [len(np.unique(row)) for row in case.inputs["indices"]]),
@@ -101,11 +101,9 @@ ZIPF_FIT: dict[str, Rule] = {
 
 
 def prior(case: Case, *, masked: bool) -> Any:
-    accumulator = PriorBits()
     logits, targets, lengths = (torch.from_numpy(case.inputs[name]) for name in ("logits", "targets", "lengths"))
-    for rows in (slice(0, 2), slice(2, None)):
-        accumulator.update(logits[rows], targets[rows], lengths[rows] if masked else None)
-    return accumulator.compute()
+    nats = token_nats(logits, targets, lengths if masked else None)
+    return prior_information(nats.sum(dim=1), lengths if masked else [targets.shape[1]] * len(targets))
 
 
 def bits_per_image(case: Case, *, masked: bool) -> np.ndarray:

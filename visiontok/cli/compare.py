@@ -1,42 +1,57 @@
-"""`visiontok compare`: which differences between two results are more than chance."""
+"""`visiontok compare`: which differences between results are more than chance, and where the models lie in quality and rate."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from visiontok.base.errors import ConfigError
 from visiontok.cli.output import print_table
+
+if TYPE_CHECKING:
+    from visiontok.evaluation import PerSampleResults, Result
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="A.json", help="A result that `visiontok evaluate` wrote.")],
-    second: Annotated[Path, typer.Argument(metavar="B.json", help="Another one, of the same protocol on the same pixels.")],
+    results: Annotated[list[Path], typer.Argument(metavar="A.json B.json ...", help="Results that `visiontok evaluate` wrote, two or more.")],
+    report: Annotated[Path | None, typer.Option(help="Write a page with all results side by side and quality against bits.")] = None,
 ) -> None:
-    """Compare two results metric by metric.
+    """Compare results metric by metric, each with the first.
 
-    Means over images are compared by a paired bootstrap over the images, where the files `A.evidence.safetensors` and
-    `B.evidence.safetensors` lie beside the results; without them, intervals that do not overlap count as a difference. Results of different
-    protocols, data or references are refused.
+    Means over samples are compared by a paired bootstrap over the samples, where the Parquet files that `visiontok evaluate` wrote lie beside the
+    results; without them, intervals that do not overlap count as a difference. Results of different protocols, data or references are refused.
 
     \b
     Examples:
       visiontok compare results/photos--mine.json results/photos--vqgan-photos-f4.json
+      visiontok compare a.json b.json c.json --report token-density.html
     """
-    from visiontok.evaluation import Result
-    from visiontok.evaluation.results.comparison import compare_results
-    from visiontok.evaluation.results.per_sample import Evidence
+    from visiontok.evaluation import PerSampleResults, Result
+    from visiontok.evaluation.results.report.comparison import write_comparison_report
 
-    results = [Result.load(path) for path in (first, second)]
-    evidence = [Evidence.load_beside(path, result.evidence_sha256) for path, result in zip((first, second), results, strict=True)]
-    differences = compare_results(results[0], results[1], (evidence[0], evidence[1]))
+    if len(results) < 2:
+        raise ConfigError(f"a comparison needs two results or more, got {', '.join(map(str, results))}")
+    loaded = [Result.load(path) for path in results]
+    per_sample = [PerSampleResults.load_beside(path, result.per_sample_sha256) for path, result in zip(results, loaded, strict=True)]
+    for number in range(1, len(results)):
+        _show_pair((results[0], results[number]), (loaded[0], loaded[number]), (per_sample[0], per_sample[number]))
+    if report is not None:
+        write_comparison_report(report, loaded, per_sample)
+        typer.echo(f"report: {report}", err=True)
+
+
+def _show_pair(paths: tuple[Path, Path], results: tuple[Result, Result], per_sample: tuple[PerSampleResults | None, PerSampleResults | None]) -> None:
+    from visiontok.evaluation import compare_results
+
+    differences = compare_results(*results, per_sample)
     rows = []
     for found in differences:
         gap = f"{found.interval.low:+.4g} to {found.interval.high:+.4g}" if found.interval else "-"
-        rows.append([found.first.label, found.first.text, found.second.text, gap, found.verdict, found.how])
-    print_table(["metric", "first", "second", "second minus first", "verdict", "by"], rows)
-    for side, path, result in zip(("first", "second"), (first, second), results, strict=True):
-        typer.echo(f"{side}: {result.model.name if result.model else 'samples'} ({path})")
-    judged = sum(found.verdict != "not judged" for found in differences)
-    typer.echo(f"{judged} metrics judged one by one; nothing is corrected for their number.")
+        rows.append([found.first.label, found.first.text, found.second.text, gap, found.conclusion, found.how])
+    print_table(["metric", "first", "second", "second minus first", "conclusion", "by"], rows)
+    for side, path, result in zip(("first", "second"), paths, results, strict=True):
+        typer.echo(f"{side}: {result.title} ({path})")
+    tested = sum(found.conclusion != "not tested" for found in differences)
+    typer.echo(f"{tested} metrics tested one by one; nothing is corrected for their number.")

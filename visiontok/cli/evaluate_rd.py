@@ -1,4 +1,4 @@
-"""`visiontok evaluate rd`: quality against tokens and bits, as curves, numbers and pictures."""
+"""`visiontok evaluate rd`: quality against tokens and bits, as curves, numbers and samples."""
 
 from __future__ import annotations
 
@@ -24,19 +24,17 @@ def evaluate_rd(
     ] = None,
     fixed: Annotated[list[str] | None, typer.Option("--fixed", help="A tokenizer to draw as one point, with all its tokens.")] = None,
     lengths: Annotated[str | None, typer.Option(metavar="1,2,4", help="Numbers of tokens; by default powers of two.")] = None,
-    max_loss: Annotated[
-        str | None, typer.Option("--max-loss", metavar="0.05,0.1", help="Mean absolute errors to ask adaptive tokenizers for, instead of lengths.")
-    ] = None,
-    pictures: Annotated[int, typer.Option(min=1, max=32, help="Pictures to show at every setting.")] = 6,
+    max_loss: Annotated[str | None, typer.Option("--max-loss", metavar="0.05,0.1", help="Target errors (mean absolute) instead of lengths.")] = None,
+    examples: Annotated[int, typer.Option(min=1, max=32, help="Samples to show at every setting.")] = 6,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the JSON file and the HTML page.")] = Path("eval/results"),
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the suite, for example size=256.")] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Draw quality against the number of tokens and bits.
 
-    Ordered tokenizers are measured on their first tokens, adaptive ones (KARL) at wished errors or at exact numbers of tokens, all others as
-    one point. PSNR and SSIM are always measured; LPIPS and distances where the suite asks for them and their weights are there. Writes
-    SUITE-rd.json and SUITE-rd.html. After an interruption, the same command goes on where it stopped.
+    Ordered tokenizers are evaluated on their first tokens or at target errors, those that choose their number of tokens (KARL) at target errors or
+    at exact numbers of tokens, all others as one point. PSNR and SSIM are always computed; LPIPS and distances where the suite names them and their
+    weights are there. Writes SUITE-rd.json and SUITE-rd.html. After an interruption, the same command continues where it stopped.
 
     \b
     Examples:
@@ -45,38 +43,38 @@ def evaluate_rd(
       visiontok evaluate rd -m flextok-d18-d28-in1k --fixed titok-l32 --set size=256 --lengths 1,4,16,64,256
     """
     from visiontok.evaluation import load_suite
-    from visiontok.evaluation.reconstruction.kept import KeptMeasurements
-    from visiontok.evaluation.reconstruction.rate_distortion import RateDistortion, Settings, measure_curve, rate_suite
+    from visiontok.evaluation.reconstruction.rate_distortion import RateDistortion, Settings, evaluate_curve, rate_suite
     from visiontok.evaluation.reconstruction.rate_distortion_report import write_rate_distortion_report
+    from visiontok.evaluation.run_state import RunStates
 
     if not model and not fixed:
         raise ConfigError("name at least one tokenizer, for example: visiontok evaluate rd --model ./runs/flextok --lengths 1,2,4")
     if lengths is not None and max_loss is not None:
-        raise ConfigError("give --lengths or --max-loss, not both: an adaptive tokenizer finds its lengths from the error")
+        raise ConfigError("give --lengths or --max-loss, not both: a target error determines the lengths")
     chosen = rate_suite(load_suite(suite, settings or ()))
     varied = Settings(
         None if lengths is None else tuple(int(number) for number in _numbers(lengths, "--lengths", whole=True)),
         None if max_loss is None else _numbers(max_loss, "--max-loss", whole=False),
     )
-    asked = [*((name, varied) for name in dict.fromkeys(model or ())), *((name, Settings.none()) for name in dict.fromkeys(fixed or ()))]
+    requested = [*((name, varied) for name in dict.fromkeys(model or ())), *((name, Settings.none()) for name in dict.fromkeys(fixed or ()))]
     curves, galleries = [], []
-    kept = KeptMeasurements(output)
-    for name, each in asked:
-        curve, gallery = measure_curve(
+    states = RunStates(output)
+    for name, each in requested:
+        curve, gallery = evaluate_curve(
             chosen,
             load_for_data(name, pick_device(device)),
             each,
             name=name,
-            pictures=pictures,
+            examples=examples,
             progress=lambda label: progress_bar(label, shown=True),
-            kept=kept,
+            states=states,
         )
         curves.append(curve)
         galleries.append(gallery)
     written = output / f"{chosen.name}-rd.json"
     RateDistortion(curves=tuple(curves)).save(written)
     write_rate_distortion_report(written.with_suffix(".html"), curves, galleries)
-    kept.forget()
+    states.clear()
     _show(curves)
     typer.echo(f"written to {written}, report: {written.with_suffix('.html')}", err=True)
 
@@ -88,8 +86,8 @@ def _show(curves: list[Curve]) -> None:
     rows = []
     for curve in curves:
         for point in curve.points:
-            measured = [shown(point.qualities.get(name)) for name in names]
-            rows.append([curve.model, point.label, f"{point.tokens:.4g}", f"{point.bits:.5g}", *measured])
+            numbers = [shown(point.qualities.get(name)) for name in names]
+            rows.append([curve.model, point.label, f"{point.tokens:.4g}", f"{point.bits:.5g}", *numbers])
     print_table(["model", "setting", "tokens", "bits", *names], rows)
 
 

@@ -67,7 +67,7 @@ def quantize(
     if (output / "config.json").exists() and not overwrite:
         raise ConfigError(f"{output} holds a model already; choose another folder, or replace it with --overwrite")
 
-    from visiontok.evaluation.reconstruction.quantizing import draw, latent_rms, measure_levels
+    from visiontok.evaluation.reconstruction.quantizing import draw, evaluate_levels, latent_rms
     from visiontok.hub import save_pretrained
     from visiontok.quantizers import DimensionWiseQuantizerConfig
     from visiontok.tokenizers.image.tokenbridge.model import TokenBridge
@@ -87,7 +87,7 @@ def quantize(
             rms = latent_rms(tokenizer, source, size=side, batch_size=batch_size, progress=progress)
         latent_range = float(f"{SPREAD * rms:.4g}")
     with progress_bar("reconstructions", shown=True) as progress:
-        points = measure_levels(tokenizer, source, levels=counts, latent_range=latent_range, size=side, batch_size=batch_size, progress=progress)
+        points = evaluate_levels(tokenizer, source, levels=counts, latent_range=latent_range, size=side, batch_size=batch_size, progress=progress)
     quantized = TokenBridge.quantizing(tokenizer, DimensionWiseQuantizerConfig(levels=levels, range=latent_range))
     card = _card(model, levels, latent_range, points, dataset=data, side=side, pictures=len(source))
     save_pretrained(quantized, output, card=card)

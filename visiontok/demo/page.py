@@ -17,16 +17,16 @@ from visiontok.demo.token_images import single_token_swaps
 from visiontok.evaluation.results.report import (
     BarPlot,
     Folded,
+    ImageGrid,
+    ImageRow,
     LinePlot,
-    PictureRow,
-    Pictures,
     Row,
     Section,
     Table,
-    difference_picture,
+    difference_image,
     result_table,
-    to_pictures,
-    token_picture,
+    to_image_arrays,
+    token_image,
     write_report,
 )
 
@@ -85,12 +85,12 @@ def _reconstructions(digits: Digits) -> list[Section]:
     tokens = digits.tokens[chosen]
     vocabulary = int(tokens.layout.vocab_sizes[0])
     return [
-        Pictures(
+        ImageGrid(
             "Held-out digits",
             [
-                PictureRow("original", to_pictures(digits.images[chosen])),
-                PictureRow("reconstruction", to_pictures(digits.tokenizer.decode(tokens))),
-                PictureRow("tokens", [token_picture(indices, vocabulary, cell=4) for indices in tokens.indices.numpy()]),
+                ImageRow("original", to_image_arrays(digits.images[chosen])),
+                ImageRow("reconstruction", to_image_arrays(digits.tokenizer.decode(tokens))),
+                ImageRow("tokens", [token_image(indices, vocabulary, cell=4) for indices in tokens.indices.numpy()]),
             ],
             width=32,
             note="Digits outside the training set. Tokens are drawn as colored squares, row by row; equal tokens have equal colors.",
@@ -100,35 +100,35 @@ def _reconstructions(digits: Digits) -> list[Section]:
 
 
 def _generated(digits: Digits) -> Section:
-    accuracy = digits.generation.value("agreement[digit-classifier].asked_class")
+    accuracy = digits.generation.value("conditional_accuracy[digit-classifier]")
     by_class = accuracy.details["by_class"]
     assert isinstance(by_class, dict)
     rows = []
     for label in digits.classes.unique().tolist():
-        images = to_pictures(digits.samples[digits.classes == label][:_PER_CLASS])
-        rows.append(PictureRow(f"{label}: accuracy {float(str(by_class[str(label)])):.0%}", images))
+        images = to_image_arrays(digits.samples[digits.classes == label][:_PER_CLASS])
+        rows.append(ImageRow(f"{label}: accuracy {float(str(by_class[str(label)])):.0%}", images))
     note = f"The first {_PER_CLASS} samples of each class, not selected; the accuracy is over all {accuracy.count // len(rows)} of a class."
-    return Pictures("Generated digits by class", rows, width=48, note=note)
+    return ImageGrid("Generated digits by class", rows, width=48, note=note)
 
 
 def _photographs(photographs: Photographs) -> list[Section]:
     tokens = photographs.tokens
-    originals, decoded = to_pictures(photographs.originals), to_pictures(photographs.reconstructions)
+    originals, decoded = to_image_arrays(photographs.originals), to_image_arrays(photographs.reconstructions)
     vocabulary = int(tokens.layout.vocab_sizes[0])
     captions = [f"{name}, {value:.1f} dB" for name, value in zip(photographs.names, photographs.psnr, strict=True)]
     cell = photographs.originals.shape[-1] // tokens.view().shape[-1]
-    maps = [token_picture(indices, vocabulary, cell=cell) for indices in tokens.view().numpy()]
+    maps = [token_image(indices, vocabulary, cell=cell) for indices in tokens.view().numpy()]
     note = (
         f"Photographs outside the training set of the bundled checkpoint {photographs.model}, as {tokens.layout.length} tokens each "
         f"({tokens.layout.bits / 8 / 1024:.1f} KiB). The last row shows the tokens as colors."
     )
     rows = [
-        PictureRow("original", originals),
-        PictureRow("reconstruction", decoded, captions),
-        PictureRow("difference, scaled by 4", [difference_picture(*pair) for pair in zip(originals, decoded, strict=True)]),
-        PictureRow("tokens", maps),
+        ImageRow("original", originals),
+        ImageRow("reconstruction", decoded, captions),
+        ImageRow("difference, scaled by 4", [difference_image(*pair) for pair in zip(originals, decoded, strict=True)]),
+        ImageRow("tokens", maps),
     ]
-    return [Pictures("Photographs reconstructed with the bundled checkpoint", rows, width=168, note=note)]
+    return [ImageGrid("Photographs reconstructed with the bundled checkpoint", rows, width=168, note=note)]
 
 
 def _training(digits: Digits) -> list[Section]:

@@ -46,12 +46,12 @@ def targets_of(digits: Digits, photographs: Photographs) -> tuple[Target, ...]:
     held_out, generated = digits.reconstruction, digits.generation
     classifier = "[digit-classifier]"
     originals, decoded = (_number(held_out, f"accuracy{classifier}.{side}") for side in ("originals", "reconstructions"))
-    agreement = f"agreement{classifier}.asked_class"
-    samples = f"{held_out.data.images} held-out digits of {held_out.data.size[0]} x {held_out.data.size[1]} pixels"
+    accuracy = f"conditional_accuracy{classifier}"
+    samples = f"{held_out.data.in_words}, held-out digits"
     side = photographs.originals.shape[-1]
     return (
         Target("PSNR of held-out digits", _number(held_out, "psnr.mean_db"), 18, "at least", "dB", f"mean over {samples}, 8-bit RGB"),
-        Target("bits per digit", _number(held_out, "bits_per_image.nominal"), 128, "at most", "bits", "sum of log2 K over the tokens of a digit"),
+        Target("bits per digit", _number(held_out, "bits_per_sample.nominal"), 128, "at most", "bits", "sum of log2 K over the tokens of a digit"),
         Target("codebook usage", 100 * _number(held_out, "codebook.usage"), 60, "at least", "%", f"codes that occur in the tokens of {samples}"),
         Target(
             "classifier accuracy lost in reconstruction",
@@ -63,11 +63,11 @@ def targets_of(digits: Digits, photographs: Photographs) -> tuple[Target, ...]:
         ),
         Target(
             "conditional accuracy of generated digits",
-            100 * _number(generated, agreement),
+            100 * _number(generated, accuracy),
             85,
             "at least",
             "%",
-            f"share of {generated.value(agreement).count} generated digits to which that classifier assigns the class they are conditioned on",
+            f"share of {generated.value(accuracy).count} generated digits to which that classifier assigns the class they are conditioned on",
         ),
         Target(
             "PSNR of held-out photographs",

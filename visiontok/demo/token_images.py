@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.evaluation.results.report import PictureRow, Pictures, to_pictures
+from visiontok.evaluation.results.report import ImageGrid, ImageRow, to_image_arrays
 from visiontok.tokens import Tokens
 
 
-def single_token_swaps(tokenizer: Tokenizer[Any], tokens: Tokens) -> Pictures:
+def single_token_swaps(tokenizer: Tokenizer[Any], tokens: Tokens) -> ImageGrid:
     """Every sample decoded with one token at a time taken from the next sample.
 
     Args:
@@ -24,8 +24,8 @@ def single_token_swaps(tokenizer: Tokenizer[Any], tokens: Tokens) -> Pictures:
     for own, donor in zip(tokens.indices, tokens.indices.roll(-1, dims=0), strict=True):
         swapped = own.repeat(len(own) + 1, 1)
         swapped[positions + 1, positions] = donor
-        rows.append(PictureRow("", to_pictures(tokenizer.decode(Tokens(swapped, tokens.layout))), captions))
-    return Pictures(
+        rows.append(ImageRow("", to_image_arrays(tokenizer.decode(Tokens(swapped, tokens.layout))), captions))
+    return ImageGrid(
         "Replacing single tokens",
         rows,
         width=40,

@@ -1,4 +1,4 @@
-"""Measuring: metrics, suites of them, results that say what their numbers mean, and reports."""
+"""Evaluation: metrics, suites of them, results that carry what their numbers mean, and reports."""
 
 from visiontok.evaluation.features import FeatureExtractor, FunctionExtractor, find_extractor
 from visiontok.evaluation.features.protocol import PROTOCOLS, Protocol, find_protocol
@@ -9,26 +9,29 @@ from visiontok.evaluation.generation.sampling import SamplePlan, write_samples
 from visiontok.evaluation.generation.suite import GenerationSuite
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig, Interval
 from visiontok.evaluation.metrics.frechet import frechet_distance
+from visiontok.evaluation.metrics.registry import METRICS, find_metric
 from visiontok.evaluation.metrics.value import MetricValue
-from visiontok.evaluation.reconstruction.run import Measurement, evaluate_suite
+from visiontok.evaluation.reconstruction.run import NamedGenerator, ReconstructionRun, evaluate_suite
 from visiontok.evaluation.reconstruction.suite import Suite
 from visiontok.evaluation.results.comparison import changes, compare_results
 from visiontok.evaluation.results.identity import model_identity
-from visiontok.evaluation.results.per_sample import Evidence
+from visiontok.evaluation.results.per_sample import PerSampleResults
 from visiontok.evaluation.results.result import Result
 from visiontok.evaluation.suites import list_suites, load_any_suite, load_suite
 
 __all__ = [
+    "METRICS",
     "PROTOCOLS",
     "BootstrapConfig",
-    "Evidence",
     "FeatureExtractor",
     "FunctionExtractor",
     "GenerationSuite",
     "Interval",
-    "Measurement",
     "MetricValue",
+    "NamedGenerator",
+    "PerSampleResults",
     "Protocol",
+    "ReconstructionRun",
     "Result",
     "SamplePlan",
     "Suite",
@@ -37,6 +40,7 @@ __all__ = [
     "evaluate_samples",
     "evaluate_suite",
     "find_extractor",
+    "find_metric",
     "find_protocol",
     "frechet_distance",
     "list_suites",

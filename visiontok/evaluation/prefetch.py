@@ -12,7 +12,7 @@ T = TypeVar("T")
 _END = object()
 
 
-def ahead(items: Generator[T, None, None], *, depth: int = 2) -> Generator[T, None, None]:
+def prefetched(items: Generator[T, None, None], *, depth: int = 2) -> Generator[T, None, None]:
     """The same items in the same order, made by a thread of their own while the caller works on earlier ones.
 
     What `items` raises is raised here. When the caller stops early, the thread is ended and `items` is closed.
@@ -43,7 +43,7 @@ def ahead(items: Generator[T, None, None], *, depth: int = 2) -> Generator[T, No
         except BaseException as error:
             put(_END, error)
 
-    thread = threading.Thread(target=work, name="visiontok-ahead", daemon=True)
+    thread = threading.Thread(target=work, name="visiontok-prefetch", daemon=True)
     thread.start()
     try:
         while True:

@@ -1,4 +1,4 @@
-"""What an interrupted measurement had seen, so that the next run of the same measurement goes on from there."""
+"""What an interrupted run had done, so that the next run of the same evaluation continues from there. Both harnesses use it."""
 
 from __future__ import annotations
 
@@ -6,105 +6,164 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from visiontok.base.files import replacing
+from visiontok.data import SkipReport
 from visiontok.data.skips import Skip
+from visiontok.evaluation.metrics.accumulator import Accumulator, load_states, states_of
+from visiontok.evaluation.results.identity import rank_and_world_size
+from visiontok.evaluation.results.per_sample import PerSampleResults
+from visiontok.evaluation.results.result import Result
+
+FOLDER = ".unfinished"
 
 _COST = 50
-"""Storing may take one fiftieth of the time."""
+"""Saving may take one fiftieth of the time."""
+
+T = TypeVar("T")
+
+ProgressCallback: TypeAlias = Callable[[int, int], None]
+"""Called with the samples done and their number."""
 
 
-@dataclass(frozen=True, eq=False)
-class Progress:
-    """Where one process stands.
-
-    Attributes:
-        position: the next place of the data set.
-        skips: what could not be used so far.
-        states: of every accumulator, by name.
-    """
-
-    position: int
-    skips: Sequence[Skip]
-    states: Mapping[str, np.ndarray]
+def no_progress(done: int, total: int) -> None:
+    """For callers that show none."""
 
 
-class Unfinished:
-    """The memory of one measurement on disk: a file per process, each replaced whole, so that a killed run leaves a state to go on from.
+class RunState:
+    """The state of one run on disk: a file per pass and process, each replaced whole, and the result once there is one.
 
     Bit for bit: states are taken between batches, and batches are the same in every run.
 
     Attributes:
-        folder: of this measurement alone.
+        folder: of this run alone.
     """
 
     def __init__(self, folder: str | Path, identity: Mapping[str, Any], *, every: float = 5.0) -> None:
-        """A measurement is told from others by `identity`.
+        """A run is told from others by `identity`.
 
         Args:
-            folder: of all unfinished measurements.
+            folder: of all resumable runs.
             identity: everything on which its numbers depend, as JSON.
             every: seconds between two states at least.
         """
         self.folder = Path(folder) / hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
         self._every, self._last, self._cost = every, time.monotonic(), 0.0
 
-    def load(self, rank: int) -> Progress | None:
-        """The last state of this process; None if there is none."""
-        try:
-            with safe_open(self._path(rank), framework="numpy") as file:
-                told = json.loads(file.metadata()["progress"])
-                states = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError):
-            return None
-        return Progress(told["position"], [Skip(*skip) for skip in told["skips"]], states)
-
     @property
     def is_due(self) -> bool:
         """Whether enough time has gone by since the last state."""
         return time.monotonic() - self._last >= max(self._every, _COST * self._cost)
 
-    def store(self, rank: int, progress: Progress) -> None:
-        """Replace the state of this process."""
+    def save(self, name: str, position: int, skips: SkipReport, parts: Mapping[str, Accumulator]) -> None:
+        """Replace the state of this process in one pass."""
         start = time.monotonic()
-        told = {"position": progress.position, "skips": [(skip.key, skip.reason) for skip in progress.skips]}
-        with replacing(self._path(rank)) as temporary:
-            arrays = {name: np.asarray(state, order="C") for name, state in progress.states.items()}
-            save_file(arrays, temporary, metadata={"progress": json.dumps(told)})
+        metadata = json.dumps({"position": position, "skips": [(skip.key, skip.reason) for skip in skips.kept]})
+        with replacing(self._path(name)) as temporary:
+            arrays = {key: np.asarray(array, order="C") for key, array in states_of(parts).items()}
+            save_file(arrays, temporary, metadata={"progress": metadata})
         self._last = time.monotonic()
         self._cost = self._last - start
 
+    def restore(self, name: str, skips: SkipReport, parts: Mapping[str, Accumulator]) -> int | None:
+        """Put the last state of this process in one pass into `skips` and `parts`; its position, or None if there is none."""
+        try:
+            with safe_open(self._path(name), framework="numpy") as file:
+                metadata = json.loads(file.metadata()["progress"])
+                states = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError):
+            return None
+        skips.update([Skip(*skip) for skip in metadata["skips"]])
+        load_states(parts, states)
+        return int(metadata["position"])
+
+    def finished(self) -> tuple[Result, PerSampleResults | None] | None:
+        """The result, if an earlier command had finished this run and the first process finds it; all processes then take it."""
+        found: list[Any] = [None]
+        rank, world_size = rank_and_world_size()
+        path = self.folder / "result.json"
+        if rank == 0 and path.is_file():
+            result = Result.load(path)
+            found = [(result, PerSampleResults.load_beside(path, result.per_sample_sha256))]
+        if world_size > 1:
+            dist.broadcast_object_list(found, src=0)
+        return found[0]
+
+    def finish(self, result: Result, per_sample: PerSampleResults) -> None:
+        """Keep the result until the whole command is done; the first process does."""
+        if rank_and_world_size()[0] == 0:
+            per_sample.save_beside(self.folder / "result.json")
+            result.save(self.folder / "result.json")
+
     def remove(self) -> None:
-        """Forget the measurement: it is done. Where it was the last one, the folder of all goes too."""
+        """Forget the run: its command is done. Where it was the last one, the folder of all is removed too."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        with suppress(OSError):  # other measurements may have their states there
+        with suppress(OSError):  # other runs may have their states there
             self.folder.parent.rmdir()
 
-    def _path(self, rank: int) -> Path:
-        return self.folder / f"process-{rank}.safetensors"
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}-{rank_and_world_size()[0]}.safetensors"
 
 
-class UnfinishedSides:
-    """The memory of a measurement that reads two sides one after the other.
+class RunStates:
+    """The states of all runs of one command, in a folder `.unfinished` beside its results."""
 
-    Attributes:
-        generated, reference: of each side.
+    def __init__(self, results: Path) -> None:
+        """`results` is the folder of the results."""
+        self._folder = results / FOLDER
+        self._states: list[RunState] = []
+
+    def open(self, identity: Mapping[str, Any]) -> RunState:
+        """The state of a run, perhaps one that an earlier command was interrupted in."""
+        self._states.append(RunState(self._folder, identity))
+        return self._states[-1]
+
+    def clear(self) -> None:
+        """Remove everything: the command is done."""
+        for state in self._states:
+            state.remove()
+
+
+def resumed(
+    read: Callable[[int], Iterable[tuple[int, T]]],
+    *,
+    name: str,
+    start: int,
+    parts: Mapping[str, Accumulator],
+    skips: SkipReport,
+    state: RunState | None,
+) -> Iterator[tuple[int, T | None]]:
+    """One pass over samples, from where an interrupted run stopped.
+
+    The caller takes every item into `parts` before asking for the next one.
+
+    Args:
+        read: position to begin at -> (position behind an item, item).
+        name: of the pass.
+        start: its first position.
+        parts: everything that grows with the items.
+        skips: what could not be used.
+        state: of the run; None to keep nothing.
+
+    Yields:
+        Position and item; first the position that the pass begins at, and None.
     """
-
-    def __init__(self, folder: str | Path, identity: Mapping[str, Any]) -> None:
-        """See `Unfinished`."""
-        self.generated, self.reference = (Unfinished(folder, {"side": side, **identity}) for side in ("generated", "reference"))
-
-    def remove(self) -> None:
-        """Forget the measurement: it is done."""
-        self.generated.remove()
-        self.reference.remove()
+    restored = state.restore(name, skips, parts) if state is not None else None
+    position = start if restored is None else restored
+    yield position, None
+    for behind, item in read(position):
+        yield behind, item
+        position = behind
+        if state is not None and state.is_due:
+            state.save(name, position, skips, parts)
+    if state is not None and rank_and_world_size()[1] > 1:
+        state.save(name, position, skips, parts)  # another process may still be killed

@@ -1,4 +1,4 @@
-"""Which pictures a suite measures: the whole source, some of it, or tiles cut out of it."""
+"""Which samples a suite evaluates: the whole source, some of it, or tiles cut out of its images."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Subset(Source):
 
 
 class Tiles(Source):
-    """Squares cut side by side out of every picture at its own resolution, the grid centred; what is left at the borders is not seen.
+    """Squares cut side by side out of every image at its own resolution, the grid centered; what remains at the borders is not seen.
 
-    Every picture is read once beforehand to learn its size; pictures that are smaller than a tile, or unreadable, are reported as skipped.
+    Every image is read once beforehand to learn its size; images that are smaller than a tile, or unreadable, are reported as skipped.
     """
 
     def __init__(self, source: Source, size: int) -> None:
@@ -55,7 +55,7 @@ class Tiles(Source):
             self._corners += [(index, top + row * size, left + column * size) for row in range(height // size) for column in range(width // size)]
         self.skipped = tuple(skipped)
         if not self._corners:
-            raise DataError(f"no picture of this source holds a tile of {size} x {size} pixels; choose a smaller size")
+            raise DataError(f"no image of this source holds a tile of {size} x {size} pixels; choose a smaller size")
 
     @property
     def identity(self) -> str:
@@ -65,18 +65,18 @@ class Tiles(Source):
         return len(self._corners)
 
     def key(self, index: int) -> str:
-        picture, top, left = self._corners[index]
-        return f"{self._source.key(picture)}@{top},{left}"
+        image, top, left = self._corners[index]
+        return f"{self._source.key(image)}@{top},{left}"
 
     def read(self, index: int) -> Sample:
-        picture, top, left = self._corners[index]
-        sample = self._source.read(picture)
+        image, top, left = self._corners[index]
+        sample = self._source.read(image)
         tile = sample.image.crop((left, top, left + self._size, top + self._size))
         return Sample(self.key(index), tile, label=sample.label, caption=sample.caption)
 
 
 class Cropped(Source):
-    """Every picture cut as a published protocol cuts it, to `size` x `size`; where it cuts nothing, pictures of another size cannot be used."""
+    """Every image cut as a published protocol cuts it, to `size` x `size`; where it cuts nothing, images of another size cannot be used."""
 
     def __init__(self, source: Source, protocol: Protocol, size: int) -> None:
         self._source, self._protocol, self._size = source, protocol, size
@@ -94,11 +94,11 @@ class Cropped(Source):
 
     def read(self, index: int) -> Sample:
         sample = self._source.read(index)
-        picture = self._protocol.picture(sample.image, self._size)
-        if picture.size != (self._size, self._size):
-            width, height = picture.size
-            raise DataError(f"the protocol {self._protocol.name} cuts nothing, and this picture has {width} x {height} pixels, not {self._size}")
-        return Sample(sample.key, picture, label=sample.label, caption=sample.caption)
+        image = self._protocol.prepare(sample.image, self._size)
+        if image.size != (self._size, self._size):
+            width, height = image.size
+            raise DataError(f"the protocol {self._protocol.name} cuts nothing, and this image has {width} x {height} pixels, not {self._size}")
+        return Sample(sample.key, image, label=sample.label, caption=sample.caption)
 
 
 def choose(source: Source, count: int | None, *, seed: int) -> Source:

@@ -1,4 +1,4 @@
-"""Suites by name or file: what to measure, of which task."""
+"""Suites by name or file: what to evaluate, of which task."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def load_suite(name: str | Path, overrides: Sequence[str] = ()) -> Suite:
 
     Raises:
         UnknownNameError: if there is neither a suite nor a file of that name, with close matches.
-        ConfigError: if the file cannot be read, or holds unknown keys or values, or is about generated pictures.
+        ConfigError: if the file cannot be read, or holds unknown keys or values, or is about generated samples.
     """
     suite = load_any_suite(name, overrides)
     if not isinstance(suite, Suite):
-        raise ConfigError(f"the suite {name} is about generated pictures; this needs one of reconstructions, see: visiontok evaluate --help")
+        raise ConfigError(f"the suite {name} is about generated samples; this needs one of reconstructions, see: visiontok evaluate --help")
     return suite
 
 
 def load_any_suite(name: str | Path, overrides: Sequence[str] = ()) -> Suite | GenerationSuite:
-    """A suite of either task, which the file names: `task: reconstruction`, also where nothing is said, or `task: generation`.
+    """A suite of either task, which the file names: `task: reconstruction`, also where it names none, or `task: generation`.
 
     Raises:
         UnknownNameError, ConfigError: see `load_suite`.

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from visiontok.evaluation.results.report import Folded, LinePlot, PictureRow, Pictures, PointPlot, Row, Section, Table, Text, write_report
-from visiontok.evaluation.results.report.sections import Picture
+from visiontok.evaluation.results.report import Folded, ImageGrid, ImageRow, LinePlot, PointPlot, Row, Section, Table, Text, write_report
+from visiontok.evaluation.results.report.sections import ImageArray
 from visiontok.studies.definition import Correlation, Quantized, Trend
 from visiontok.studies.result import RunValues, StudyResult
 from visiontok.studies.run import runs_of
@@ -64,7 +64,7 @@ def _over_lengths(run: RunValues, metric: str, lengths: Sequence[int]) -> tuple[
     return np.asarray([*known], dtype=np.float64), np.asarray([*known.values()], dtype=np.float64)
 
 
-def _sample_images(result: StudyResult, root: Path) -> Iterator[Pictures]:
+def _sample_images(result: StudyResult, root: Path) -> Iterator[ImageGrid]:
     """The last sample images of the trainings with the first seed."""
     kinds = {"tokenizer": "Originals above reconstructions", "generator": "Generated images, class by class"}
     for kind, title in kinds.items():
@@ -74,12 +74,12 @@ def _sample_images(result: StudyResult, root: Path) -> Iterator[Pictures]:
                 continue
             found = sorted((run.folder / kind / "samples").glob("step-*.png"))
             if found:
-                rows.append(PictureRow(f"{run.data}, {run.arm}", [_read(found[-1])]))
+                rows.append(ImageRow(f"{run.data}, {run.arm}", [_read(found[-1])]))
         if rows:
-            yield Pictures(title, rows, width=360, note=f"Sample images of training with seed {result.study.seeds[0]}.")
+            yield ImageGrid(title, rows, width=360, note=f"Sample images of training with seed {result.study.seeds[0]}.")
 
 
-def _read(path: Path) -> Picture:
+def _read(path: Path) -> ImageArray:
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 

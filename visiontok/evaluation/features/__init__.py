@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
 
+import torch
+from torch import Tensor
+
 from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.features.base import Classifier, FeatureExtractor, FunctionExtractor
 from visiontok.evaluation.features.clip import ClipVitL14At336
 from visiontok.evaluation.features.digit_classifier import DigitClassifier
 from visiontok.evaluation.features.dinov2 import DinoV2VitL14
-from visiontok.evaluation.features.downsampled_pixels import DownsampledPixels
+from visiontok.evaluation.features.downsampled_pixels import DownsampledClips, DownsampledPixels
+from visiontok.evaluation.features.i3d import I3D, I3DLarp, I3DOmniTokenizer, I3DStyleGANV
 from visiontok.evaluation.features.inception import InceptionV3Clean, InceptionV3Compat, InceptionV3CompatFloat64, InceptionV3PytorchFid
 from visiontok.registry import unknown
 
@@ -27,11 +31,16 @@ EXTRACTORS: Mapping[str, type[FeatureExtractor]] = MappingProxyType(
             InceptionV3Clean,
             DinoV2VitL14,
             ClipVitL14At336,
+            DownsampledClips,
+            I3D,
+            I3DStyleGANV,
+            I3DLarp,
+            I3DOmniTokenizer,
         )
     }
 )
 
-__all__ = ["EXTRACTORS", "Classifier", "FeatureExtractor", "FunctionExtractor", "all_extractors", "find_extractor"]
+__all__ = ["EXTRACTORS", "Classifier", "FeatureExtractor", "FunctionExtractor", "all_extractors", "feature_width", "find_extractor"]
 
 
 @cache
@@ -45,6 +54,12 @@ def find_extractor(name: str) -> FeatureExtractor:
     if name not in EXTRACTORS:
         raise unknown("feature extractor", name, EXTRACTORS)
     return EXTRACTORS[name]()
+
+
+def feature_width(extractor: FeatureExtractor, blank: Tensor) -> int:
+    """D, asked with one blank signal (1, C, *axes) in the range of its spec."""
+    is_8bit = blank.ndim == 4 and blank.shape[1] == 3
+    return extractor(torch.zeros(blank.shape, dtype=torch.uint8) if is_8bit else blank).shape[1]
 
 
 def all_extractors(names: Sequence[str], own: Sequence[FeatureExtractor]) -> list[FeatureExtractor]:

@@ -1,4 +1,4 @@
-"""One interface for everything that turns pictures into features or classes."""
+"""One interface for everything that turns samples into features or classes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from typing_extensions import Self
 
 from visiontok.base.errors import CheckpointError, EvaluationError
 from visiontok.evaluation.features.weight_files import LoadedWeights
+from visiontok.signals import SignalSpec
 
 
 class FeatureExtractor(ABC):
-    """Pictures (B, 3, H, W) uint8 -> features (B, D).
+    """Samples -> features (B, D). Unless a subclass says otherwise, samples are RGB images (B, 3, H, W) uint8.
 
     Attributes:
         name: stands in the name of every metric computed with it, such as "FD[digit-classifier]".
         identity: a fingerprint of what it computes, weights included; equal extractors have equal identities.
-        protocol: how it reads a picture, in words.
+        protocol: how it reads a sample, in words.
     """
 
     name: str
@@ -32,41 +33,53 @@ class FeatureExtractor(ABC):
     published_names: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """What metrics are called over these features and over no others: "FD" is called "FID" over Inception's."""
 
+    unbiased: ClassVar[bool] = True
+    """Whether its Fréchet distance takes covariances over N - 1, as nearly all published values do, or over N."""
+
     def title(self, metric: str) -> str:
-        """The name of a metric over these features, such as "FD[digit-classifier]" or "FID[inception-v3-compat]"."""
-        return f"{self.published_names.get(metric, metric)}[{self.name}]"
+        """The name of a metric over these features, such as "FD[digit-classifier]" or "FID[inception-v3-compat]"; a suffix stands after "[]"."""
+        prefix, _, suffix = metric.partition("[]")
+        return f"{self.published_names.get(prefix, prefix)}[{self.name}]{suffix}"
+
+    def takes(self, spec: SignalSpec) -> bool:
+        """Whether it reads such signals."""
+        return spec.modality == "image" and spec.is_rgb
 
     def to(self, device: torch.device | str) -> Self:
         """Compute on this device from now on; those without a network stay where they are."""
         return self
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, samples: Tensor) -> Tensor:
         """Features (B, D) float64 on the CPU.
 
         Raises:
-            EvaluationError: for anything but uint8 (B, 3, H, W), or features of another shape.
+            EvaluationError: for samples of another shape or type than it takes, or features of another shape.
         """
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-            raise EvaluationError(
-                f"{self.name} takes uint8 images (B, 3, H, W), got {images.dtype} {tuple(images.shape)}; make floats in [0, 1] 8-bit with to_uint8"
-            )
+        self.check(samples)
         with torch.no_grad():
-            features = self.extract(images)
-        if features.ndim != 2 or len(features) != len(images):
-            raise EvaluationError(f"{self.name} gave features of shape {tuple(features.shape)} for {len(images)} images; expected (B, D)")
+            features = self.extract(samples)
+        if features.ndim != 2 or len(features) != len(samples):
+            raise EvaluationError(f"{self.name} gave features of shape {tuple(features.shape)} for {len(samples)} samples; expected (B, D)")
         return features.cpu().double()
 
+    def check(self, samples: Tensor) -> None:
+        """Raise an EvaluationError for samples of another shape or type."""
+        if samples.dtype != torch.uint8 or samples.ndim != 4 or samples.shape[1] != 3:
+            raise EvaluationError(
+                f"{self.name} takes uint8 images (B, 3, H, W), got {samples.dtype} {tuple(samples.shape)}; make floats in [0, 1] 8-bit with to_uint8"
+            )
+
     @abstractmethod
-    def extract(self, images: Tensor) -> Tensor:
-        """Features (B, D) of checked images (B, 3, H, W) uint8."""
+    def extract(self, samples: Tensor) -> Tensor:
+        """Features (B, D) of checked samples."""
 
 
 class Classifier(FeatureExtractor):
     """An extractor that also names a class."""
 
-    def classify(self, images: Tensor) -> Tensor:
-        """The likeliest class (B,) int64 of images (B, 3, H, W) uint8."""
-        return self.logits_of(self(images)).argmax(dim=1)
+    def classify(self, samples: Tensor) -> Tensor:
+        """The likeliest class (B,) int64."""
+        return self.logits_of(self(samples)).argmax(dim=1)
 
     @abstractmethod
     def logits_of(self, features: Tensor) -> Tensor:
@@ -76,20 +89,28 @@ class Classifier(FeatureExtractor):
 class FunctionExtractor(FeatureExtractor):
     """Any callable as an extractor."""
 
-    def __init__(self, function: Callable[[Tensor], Tensor], *, name: str, identity: str, protocol: str = "") -> None:
-        """Wrap `function`, which maps uint8 images (B, 3, H, W) to features (B, D).
+    def __init__(self, function: Callable[[Tensor], Tensor], *, name: str, identity: str, protocol: str = "", spec: SignalSpec | None = None) -> None:
+        """Wrap `function`, which maps samples to features (B, D).
 
         Args:
             function: deterministic.
             name: for the metrics' names.
             identity: tells it from others of that name, for example the SHA-256 of its weights.
-            protocol: how it reads a picture, in words.
+            protocol: how it reads a sample, in words.
+            spec: of the signals that it takes, as floats in their range; None for uint8 RGB images (B, 3, H, W).
         """
         self.name, self.identity, self.protocol = name, identity, protocol
-        self._function = function
+        self._function, self._spec = function, spec
 
-    def extract(self, images: Tensor) -> Tensor:
-        return self._function(images)
+    def takes(self, spec: SignalSpec) -> bool:
+        return super().takes(spec) if self._spec is None else spec == self._spec
+
+    def check(self, samples: Tensor) -> None:
+        if self._spec is None:
+            super().check(samples)
+
+    def extract(self, samples: Tensor) -> Tensor:
+        return self._function(samples)
 
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)

@@ -13,8 +13,8 @@ from typing_extensions import Self
 from visiontok.base.errors import CheckpointError
 from visiontok.base.optional import import_optional
 from visiontok.evaluation.features.base import FeatureExtractor, described, load_into
-from visiontok.evaluation.features.protocol.resizes import resize_pictures
-from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, load_weights
+from visiontok.evaluation.features.protocol.resizes import resize_images
+from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, read_weights
 
 if TYPE_CHECKING:
     from transformers import CLIPVisionModelWithProjection
@@ -24,14 +24,14 @@ CLIP_WEIGHTS = WeightFile(
     size="1.7 GB",
     sha256="",
     source="the file model.safetensors of openai/clip-vit-large-patch14-336 on the Hugging Face hub",
-    licence="MIT",
+    license="MIT",
 )
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-HEAD_WIDTH = 64
+HEAD_DIM = 64
 
 
 class ClipVitL14At336(FeatureExtractor):
-    """The projected image embedding (B, 768), not normalised, of pictures squashed to 336 pixels by PIL's bicubic resize."""
+    """The projected image embedding (B, 768), not normalized, of images squashed to 336 pixels by PIL's bicubic resize."""
 
     name = "clip-vit-l14-336"
     width = 768
@@ -47,12 +47,12 @@ class ClipVitL14At336(FeatureExtractor):
             CheckpointError: if the file is missing (says how to get it) or not CLIP's.
             DependencyError: if transformers is not installed.
         """
-        loaded = weights if isinstance(weights, LoadedWeights) else load_weights(CLIP_WEIGHTS, weights)
+        loaded = weights if isinstance(weights, LoadedWeights) else read_weights(CLIP_WEIGHTS, weights)
         self.network = _network(loaded)
         self._size = self.network.config.image_size
         self._mean, self._std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
         self.identity = described("clip", f"pil-bicubic-{self._size}", loaded.sha256)
-        self.protocol = f"CLIP projected image embedding, PIL bicubic to {self._size}, CLIP normalisation, weights {loaded.sha256[:12]}"
+        self.protocol = f"CLIP projected image embedding, PIL bicubic to {self._size}, CLIP normalization, weights {loaded.sha256[:12]}"
 
     def to(self, device: torch.device | str) -> Self:
         self.network.to(device)
@@ -60,7 +60,7 @@ class ClipVitL14At336(FeatureExtractor):
         return self
 
     def extract(self, images: Tensor) -> Tensor:
-        levels = resize_pictures(images, size=self._size).to(self._mean.device).float() / 255
+        levels = resize_images(images, size=self._size).to(self._mean.device).float() / 255
         return self.network((levels - self._mean) / self._std).image_embeds
 
 
@@ -76,7 +76,7 @@ def _network(weights: LoadedWeights) -> CLIPVisionModelWithProjection:
             intermediate_size=len(tensors["vision_model.encoder.layers.0.mlp.fc1.bias"]),
             projection_dim=len(tensors["visual_projection.weight"]),
             num_hidden_layers=sum(key.endswith("layer_norm1.bias") for key in tensors),
-            num_attention_heads=width // HEAD_WIDTH,
+            num_attention_heads=width // HEAD_DIM,
             image_size=round((positions - 1) ** 0.5) * patch,
             patch_size=patch,
         )

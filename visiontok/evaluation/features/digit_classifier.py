@@ -16,7 +16,7 @@ SIDE, HIDDEN, SEED = 8, 64, 0
 class DigitClassifier(Classifier):
     """scikit-learn's multi-layer perceptron with one hidden layer, trained when it is built on the training digits, with a fixed seed.
 
-    Features are the 64 rectified hidden units. It sees pictures of any size as grey means over 8 x 8 equal areas, as the digits were
+    Features are the 64 rectified hidden units. It sees images of any size as gray means over 8 x 8 equal areas, as the digits were
     scanned.
 
     Attributes:
@@ -25,7 +25,7 @@ class DigitClassifier(Classifier):
     """
 
     name = "digit-classifier"
-    protocol = "grey means over 8 x 8 equal areas; hidden layer of 64 units of a scikit-learn MLPClassifier trained on the training digits"
+    protocol = "gray means over 8 x 8 equal areas; hidden layer of 64 units of a scikit-learn MLPClassifier trained on the training digits"
 
     def __init__(self) -> None:
         from sklearn.neural_network import MLPClassifier  # takes a second
@@ -33,7 +33,7 @@ class DigitClassifier(Classifier):
         images, labels = _digits("train")
         # L-BFGS has no order of batches and converges in half a second
         network = MLPClassifier((HIDDEN,), solver="lbfgs", alpha=0.1, max_iter=1000, random_state=SEED)
-        network.fit(_grey(images).numpy(), labels)
+        network.fit(_gray(images).numpy(), labels)
         self._weights = [torch.from_numpy(weight) for weight in network.coefs_]
         self._biases = [torch.from_numpy(bias) for bias in network.intercepts_]
         self.identity = described("digit-classifier", *(array.numpy().tobytes() for array in (*self._weights, *self._biases)))
@@ -42,13 +42,13 @@ class DigitClassifier(Classifier):
         self.test_count = len(test_labels)
 
     def extract(self, images: Tensor) -> Tensor:
-        return (_grey(images).cpu() @ self._weights[0] + self._biases[0]).relu()
+        return (_gray(images).cpu() @ self._weights[0] + self._biases[0]).relu()
 
     def logits_of(self, features: Tensor) -> Tensor:
         return features @ self._weights[1] + self._biases[1]
 
 
-def _grey(images: Tensor) -> Tensor:
+def _gray(images: Tensor) -> Tensor:
     """(B, 64) float64 in [0, 1]."""
     return F.adaptive_avg_pool2d(images.double().mean(dim=1, keepdim=True) / 255, SIDE).flatten(1)
 

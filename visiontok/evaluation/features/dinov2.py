@@ -14,8 +14,8 @@ from typing_extensions import Self
 from visiontok.base.errors import CheckpointError
 from visiontok.base.optional import import_optional
 from visiontok.evaluation.features.base import FeatureExtractor, described, load_into
-from visiontok.evaluation.features.protocol.resizes import resize_pictures
-from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, load_weights
+from visiontok.evaluation.features.protocol.resizes import resize_images
+from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, read_weights
 from visiontok.losses.weight_files import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ DINOV2_WEIGHTS = WeightFile(
     size="1.2 GB",
     sha256="",
     source="https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
-    licence="Apache-2.0",
+    license="Apache-2.0",
 )
-SIZE, HEAD_WIDTH = 224, 64
+SIZE, HEAD_DIM = 224, 64
 OFFSET = 0.1  # the authors add it to the grid when they resample positions, and so move every sample by a little
 
 
 class DinoV2VitL14(FeatureExtractor):
-    """The class token (B, 1024) after the last norm, of pictures squashed to 224 pixels by PIL's bicubic resize."""
+    """The class token (B, 1024) after the last norm, of images squashed to 224 pixels by PIL's bicubic resize."""
 
     name = "dinov2-vit-l14"
     width = 1024
@@ -49,11 +49,11 @@ class DinoV2VitL14(FeatureExtractor):
             CheckpointError: if the file is missing (says how to get it) or not DINOv2's.
             DependencyError: if timm is not installed.
         """
-        loaded = weights if isinstance(weights, LoadedWeights) else load_weights(DINOV2_WEIGHTS, weights)
+        loaded = weights if isinstance(weights, LoadedWeights) else read_weights(DINOV2_WEIGHTS, weights)
         self.network = _network(loaded)
         self._mean, self._std = torch.tensor(IMAGENET_MEAN)[:, None, None], torch.tensor(IMAGENET_STD)[:, None, None]
         self.identity = described("dinov2", "pil-bicubic-224", loaded.sha256)
-        self.protocol = f"DINOv2 class token after the last norm, PIL bicubic to {SIZE}, ImageNet normalisation, weights {loaded.sha256[:12]}"
+        self.protocol = f"DINOv2 class token after the last norm, PIL bicubic to {SIZE}, ImageNet normalization, weights {loaded.sha256[:12]}"
 
     def to(self, device: torch.device | str) -> Self:
         self.network.to(device)
@@ -61,7 +61,7 @@ class DinoV2VitL14(FeatureExtractor):
         return self
 
     def extract(self, images: Tensor) -> Tensor:
-        levels = resize_pictures(images, size=SIZE).to(self._mean.device).float() / 255
+        levels = resize_images(images, size=SIZE).to(self._mean.device).float() / 255
         return self.network((levels - self._mean) / self._std)
 
 
@@ -75,7 +75,7 @@ def _network(weights: LoadedWeights) -> VisionTransformer:
         raise CheckpointError(f"these weights do not belong to DINOv2: they have no {error}") from error
     depth = sum(key.endswith("ls1.gamma") for key in tensors)
     network = timm.VisionTransformer(
-        img_size=SIZE, patch_size=patch, embed_dim=width, depth=depth, num_heads=width // HEAD_WIDTH, init_values=1.0, num_classes=0
+        img_size=SIZE, patch_size=patch, embed_dim=width, depth=depth, num_heads=width // HEAD_DIM, init_values=1.0, num_classes=0
     )
     return load_into(network, LoadedWeights(tensors, weights.sha256), what="DINOv2").eval().requires_grad_(False)
 

@@ -1,13 +1,15 @@
-"""The picture itself, averaged down to 8 x 8: a weight-free extractor for smoke tests and for seeing coarse colour go wrong."""
+"""The signal itself, averaged down: weight-free extractors for smoke tests and for seeing coarse color or loudness go wrong."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from visiontok.evaluation.features.base import FeatureExtractor, described
+from visiontok.signals import SignalSpec
 
-SIDE = 8
+SIDE, FRAMES = 8, 4
 
 
 class DownsampledPixels(FeatureExtractor):
@@ -17,5 +19,23 @@ class DownsampledPixels(FeatureExtractor):
     identity = described("downsampled-pixels", "area means 8x8x3 in [0, 1]")
     protocol = "means over 8 x 8 equal areas per RGB channel, in [0, 1]"
 
-    def extract(self, images: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(images.double() / 255, SIDE).flatten(1)
+    def extract(self, samples: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(samples.double() / 255, SIDE).flatten(1)
+
+
+class DownsampledClips(FeatureExtractor):
+    """Means over 4 x 4 equal areas and 4 equal spans of time of RGB clips: 192 features."""
+
+    name = "downsampled-clips"
+    identity = described("downsampled-clips", "means 4x4x4x3 in [0, 1]")
+    protocol = "means over 4 equal spans of time x 4 x 4 equal areas per RGB channel, in [0, 1]"
+
+    def takes(self, spec: SignalSpec) -> bool:
+        return spec.modality == "video" and spec.is_rgb
+
+    def check(self, samples: Tensor) -> None:
+        return
+
+    def extract(self, samples: Tensor) -> Tensor:
+        clips = samples.double() / (255 if samples.dtype == torch.uint8 else 1)
+        return F.adaptive_avg_pool3d(clips, (FRAMES, SIDE // 2, SIDE // 2)).flatten(1)

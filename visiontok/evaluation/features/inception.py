@@ -13,7 +13,7 @@ from typing_extensions import Self
 from visiontok.evaluation.features.base import FeatureExtractor, described, load_into
 from visiontok.evaluation.features.inception_network import InceptionNetwork
 from visiontok.evaluation.features.protocol.resizes import Resize, resize_for_inception
-from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, load_weights
+from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, read_weights
 
 INCEPTION_WEIGHTS = WeightFile(
     name="weights-inception-2015-12-05-6726825d.pth",
@@ -21,7 +21,7 @@ INCEPTION_WEIGHTS = WeightFile(
     sha256="6726825d",
     source="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth "
     "(pytorch-fid's pt_inception-2015-12-05-6726825d.pth is the same file)",
-    licence="Apache-2.0",
+    license="Apache-2.0",
 )
 Layer = Literal["64", "192", "768", "2048"]
 
@@ -30,13 +30,13 @@ class InceptionV3Compat(FeatureExtractor):
     """The 2048 pooled features after TensorFlow 1's resize, as torch-fidelity and ADM compute them.
 
     Attributes:
-        resize: rule that brings pictures to 299 x 299.
+        resize: rule that brings images to 299 x 299.
         dtype: of the network.
     """
 
     name = "inception-v3-compat"
     width = 2048
-    published_names = MappingProxyType({"FD": "FID", "MMD": "KID", "inception_score": "IS"})
+    published_names = MappingProxyType({"FD": "FID", "pFD": "pFID", "MMD": "KID", "inception_score": "IS"})
     resize: ClassVar[Resize] = "tf1-bilinear"
     dtype: ClassVar[torch.dtype] = torch.float32
     range_rule: ClassVar[str] = "(level - 128) / 128"
@@ -50,7 +50,7 @@ class InceptionV3Compat(FeatureExtractor):
         Raises:
             CheckpointError: if the file is missing (says how to get it) or another one.
         """
-        loaded = weights if isinstance(weights, LoadedWeights) else load_weights(INCEPTION_WEIGHTS, weights)
+        loaded = weights if isinstance(weights, LoadedWeights) else read_weights(INCEPTION_WEIGHTS, weights)
         self.network = load_into(InceptionNetwork(), loaded, what="the Inception network").to(self.dtype)
         self.identity = described("inception-2015-12-05", self.resize, self.range_rule, str(self.dtype), loaded.sha256)
         precision, digest = str(self.dtype).removeprefix("torch."), loaded.sha256[:12]
@@ -64,11 +64,11 @@ class InceptionV3Compat(FeatureExtractor):
         return self.layers(images)["2048"]
 
     def layers(self, images: Tensor) -> dict[Layer, Tensor]:
-        """The pooled features at four depths by their width, of pictures (B, 3, H, W) uint8."""
+        """The pooled features at four depths by their width, of images (B, 3, H, W) uint8."""
         resized = resize_for_inception(images.to(self.network.fc.weight.device), rule=self.resize).to(self.dtype)
-        return self.network(self.normalise(resized))
+        return self.network(self.normalize(resized))
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """From levels 0 ... 255 to what the network takes."""
         return (images - 128) / 128
 
@@ -92,7 +92,7 @@ class InceptionV3PytorchFid(InceptionV3Compat):
     resize = "torch-bilinear"
     range_rule = "2 level / 255 - 1"
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         return 2 * (images / 255) - 1
 
 

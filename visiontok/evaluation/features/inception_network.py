@@ -13,7 +13,7 @@ from torchvision.models.inception import BasicConv2d, InceptionA, InceptionB, In
 
 
 class InceptionNetwork(nn.Module):
-    """Pictures (B, 3, 299, 299), (level - 128) / 128, to the layers that evaluations read. Built without weights, for evaluation."""
+    """Images (B, 3, 299, 299), (level - 128) / 128, to the layers that evaluations read. Built without weights, for evaluation."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """Means and covariances of one side of a Fréchet distance in files that the common programs read and write.
 
-ADM, pytorch-fid and clean-fid keep `mu` and `sigma` in an .npz, torch-fidelity keeps them in a .pt. None of them says of how many pictures,
+ADM, pytorch-fid and clean-fid keep `mu` and `sigma` in an .npz, torch-fidelity keeps them in a .pt. None of them says of how many images,
 of which split or over which network; ours say it beside, and other programs pass it over.
 """
 
@@ -47,8 +47,8 @@ class ReferenceStatistics:
         mean: (D,) float64.
         covariance: (D, D) float64.
         sha256: of the file.
-        count: number of pictures; None where neither the file nor the reader says it.
-        split: which pictures; None where it is not said.
+        count: number of images; None where neither the file nor the reader says it.
+        split: which images; None where it is not said.
         extractor: identity of the features' extractor; None where it is not said.
     """
 
@@ -59,6 +59,11 @@ class ReferenceStatistics:
     split: Split | None
     extractor: str | None
 
+    @property
+    def statistics(self) -> Statistics:
+        """Mean and covariance, with 0 samples where N is not known."""
+        return Statistics(self.mean, self.covariance, self.count or 0)
+
 
 def write_statistics(path: str | Path, statistics: Statistics, *, split: Split, extractor: str, spatial: Statistics | None = None) -> None:
     """Write a file, whole or not at all.
@@ -66,7 +71,7 @@ def write_statistics(path: str | Path, statistics: Statistics, *, split: Split, 
     Args:
         path: ending in .npz for ADM, pytorch-fid and clean-fid, or in .pt for torch-fidelity, which wants the mean in float32.
         statistics: of the pooled features.
-        split: which pictures these were.
+        split: which images these were.
         extractor: identity of the features' extractor.
         spatial: of the spatial features; ADM's script does not read a file without them.
 
@@ -133,7 +138,7 @@ def _read_npz(path: Path) -> Mapping[str, Any]:
     if not zipfile.is_zipfile(path):
         raise ValueError("no .npz archive")
     with np.load(path, allow_pickle=False) as archive:
-        wanted = [key for key in ("mu", "sigma", "count", "split", "extractor") if key in archive.files]  # ADM's files hold pictures too
+        wanted = [key for key in ("mu", "sigma", "count", "split", "extractor") if key in archive.files]  # ADM's files hold images too
         return {key: archive[key] for key in wanted}
 
 

@@ -27,14 +27,14 @@ class WeightFile:
         sha256: its digest, or the leading digits of it that the publisher puts into the name; empty where none is published, so that the
             digest is written down with every number but cannot be checked beforehand.
         source: whose it is and where to get it.
-        licence: of the weights.
+        license: of the weights.
     """
 
     name: str
     size: str
     sha256: str
     source: str
-    licence: str
+    license: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,15 +50,25 @@ def weights_folder() -> Path:
     return Path(os.environ.get(FOLDER_VARIABLE) or Path.home() / ".cache" / "visiontok" / "weights")
 
 
-def load_weights(file: WeightFile, path: str | Path | None = None) -> LoadedWeights:
+def read_weights(file: WeightFile, path: str | Path | None = None) -> LoadedWeights:
     """Read a weight file, from the given path or from the first of our own folder and torch.hub's checkpoints that holds it.
 
+    Raises:
+        CheckpointError: see `find_weights`; or if it cannot be read.
+    """
+    found, digest = find_weights(file, path)
+    return LoadedWeights(_read(found), digest)
+
+
+def find_weights(file: WeightFile, path: str | Path | None = None) -> tuple[Path, str]:
+    """The path of a weight file and its digest.
+
     Args:
-        file: what is wanted; a file with another digest is refused.
+        file: what is requested; a file with another digest is refused.
         path: of the file, whatever it is called there.
 
     Raises:
-        CheckpointError: if there is no such file (says what it is and how to get it), it is another one, or it cannot be read.
+        CheckpointError: if there is no such file (says what it is and how to get it), or it is another one.
     """
     found = _find(file, path)
     digest = _sha256(found)
@@ -67,7 +77,7 @@ def load_weights(file: WeightFile, path: str | Path | None = None) -> LoadedWeig
             f"{found} is not {file.name}: its SHA-256 is {digest}, expected {file.sha256}{'' if len(file.sha256) == 64 else '...'}. "
             f"Get it again from {file.source}"
         )
-    return LoadedWeights(_read(found), digest)
+    return found, digest
 
 
 def _find(file: WeightFile, path: str | Path | None) -> Path:
@@ -78,7 +88,7 @@ def _find(file: WeightFile, path: str | Path | None) -> Path:
             return candidate
     looked = " and ".join(str(candidate) for candidate in candidates)
     raise CheckpointError(
-        f"the weights {file.name} ({file.size}, licence: {file.licence}) are missing; looked for {looked}. visiontok fetches no weights by itself: "
+        f"the weights {file.name} ({file.size}, license: {file.license}) are missing; looked for {looked}. visiontok fetches no weights by itself: "
         f"get them from {file.source}, and put the file into {folders[0]} (or set {FOLDER_VARIABLE} to its folder, or give its path)"
     )
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from visiontok.evaluation.generation.samples import Samples
-from visiontok.evaluation.results.report.images import to_picture
+from visiontok.evaluation.results.report.images import to_image_array
 from visiontok.evaluation.results.report.page import write_report
-from visiontok.evaluation.results.report.sections import Folded, Picture, PictureRow, Pictures, Row, Section, Table, Text
+from visiontok.evaluation.results.report.sections import Folded, ImageArray, ImageGrid, ImageRow, Row, Section, Table, Text
 from visiontok.evaluation.results.report.tables import result_table
 from visiontok.evaluation.results.result import Result
 
@@ -22,44 +22,44 @@ def write_generation_report(path: Path, result: Result, samples: Samples) -> Non
     Args:
         path: of the HTML file.
         result: of a generation suite.
-        samples: the pictures it was measured on.
+        samples: that were evaluated.
     """
     name = result.model.name if result.model else "given samples"
-    sections: list[Section] = [result_table([result], title="Numbers"), *_seeds(result), *_by_class(result), _pictures(samples)]
+    sections: list[Section] = [result_table([result], title="Numbers"), *_seeds(result), *_by_class(result), _images(samples)]
     if result.generated_skipped:
         sections.append(Text("Samples that could not be read", list(result.generated_skipped)))
     if result.omitted:
-        sections.append(Text("Not measured", [f"{metric}: {reason}" for metric, reason in result.omitted.items()]))
+        sections.append(Text("Omitted", [f"{metric}: {reason}" for metric, reason in result.omitted.items()]))
     identity = [f"weights: SHA-256 {result.model.weights_sha256}, {result.model.parameters:,} parameters"] if result.model else []
     documents: dict[str, Any] = {"sampling": result.sampling, "reference": result.data.to_dict(), "suite": result.suite}
     words = [f"{key}: {json.dumps(document, ensure_ascii=False)}" for key, document in documents.items() if document is not None]
     extractors = [f"{extractor}: {sha}" for extractor, sha in result.extractors.items()]
     generated = f"samples: SHA-256 {result.generated_sha256}"
-    sections.append(Folded("What exactly was measured", [Text("", [*identity, generated, *extractors, *words])]))
-    facts = {**result.environment.versions, **result.environment.hardware, "measured": f"{result.run.finished}, in {result.run.seconds:.0f} s"}
+    sections.append(Folded("What exactly was evaluated", [Text("", [*identity, generated, *extractors, *words])]))
+    facts = {**result.environment.versions, **result.environment.hardware, "evaluated": f"{result.run.finished}, in {result.run.seconds:.0f} s"}
     write_report(path, f"{result.suite['name']}: {name}", sections, summary=str(result.suite.get("description", "")), facts=facts)
 
 
-def _pictures(samples: Samples) -> Pictures:
+def _images(samples: Samples) -> ImageGrid:
     """The first samples of every class, or of all."""
     classes = samples.classes
     if classes is None:
         groups = {"": list(range(min(len(samples), _CLASSES * _EACH)))}
     else:
-        places: dict[int, list[int]] = {}
-        for place, label in enumerate(classes):
-            places.setdefault(label, []).append(place)
-        groups = {f"class {label}": places[label][:_EACH] for label in sorted(places)[:_CLASSES]}
-    read: dict[int, Picture] = {row: to_picture(image) for row, image in samples.read(sorted(row for rows in groups.values() for row in rows))}
+        of_class: dict[int, list[int]] = {}
+        for row, label in enumerate(classes):
+            of_class.setdefault(label, []).append(row)
+        groups = {f"class {label}": of_class[label][:_EACH] for label in sorted(of_class)[:_CLASSES]}
+    read: dict[int, ImageArray] = {row: to_image_array(image) for row, image in samples.read(sorted(row for rows in groups.values() for row in rows))}
     lines = [
-        PictureRow(label, [read[row] for row in rows[start : start + _EACH] if row in read])
+        ImageRow(label, [read[row] for row in rows[start : start + _EACH] if row in read])
         for label, rows in groups.items()
         for start in range(0, len(rows), _EACH)
     ]
     width = min(110, max(next(iter(read.values())).shape[1], 48)) if read else 72
     note = "The first samples, not chosen." if classes is None else "The first samples of each class, not chosen."
     more = f" {len(set(classes)) - _CLASSES} further classes are not shown." if classes is not None and len(set(classes)) > _CLASSES else ""
-    return Pictures("Samples", lines, width=width, note=note + more)
+    return ImageGrid("Samples", lines, width=width, note=note + more)
 
 
 def _seeds(result: Result) -> list[Section]:
@@ -72,7 +72,7 @@ def _seeds(result: Result) -> list[Section]:
 
 
 def _by_class(result: Result) -> list[Section]:
-    """How often each class that was asked for is seen."""
+    """Conditional accuracy by class."""
     sections: list[Section] = []
     for value in result.values:
         shares = value.details.get("by_class")

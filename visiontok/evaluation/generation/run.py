@@ -1,35 +1,34 @@
-"""Measuring the pictures of a generator: distances to real ones, and whether a classifier sees what was asked for."""
+"""Evaluates generated samples: reads each once, then as many real ones, and feeds the metrics with both."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from pydantic import JsonValue
 from torch import Tensor
 
 from visiontok.base.errors import EvaluationError
-from visiontok.data import EvalLoader, SkipReport, open_source
-from visiontok.evaluation.features import Classifier, FeatureExtractor, all_extractors
-from visiontok.evaluation.features.inception import InceptionV3Compat
+from visiontok.data import SkipReport, open_source
+from visiontok.evaluation.features import FeatureExtractor, all_extractors, feature_width
 from visiontok.evaluation.features.protocol import to_uint8
 from visiontok.evaluation.features.statistics import read_statistics
 from visiontok.evaluation.generation.samples import Samples
 from visiontok.evaluation.generation.sampling import SamplePlan
-from visiontok.evaluation.generation.side import SampleSide
 from visiontok.evaluation.generation.suite import GenerationSuite
-from visiontok.evaluation.generation.values import RealSide, agreements, distances, statistics_identity
-from visiontok.evaluation.metrics.entries.frechet_sides import check_enough_samples, check_equal_counts, check_same_features, feature_width
-from visiontok.evaluation.metrics.frechet_bootstrap import why_no_interval
-from visiontok.evaluation.reconstruction.run import Report
+from visiontok.evaluation.loading import SignalLoader
+from visiontok.evaluation.metrics.entries.frechet import check_enough_samples, check_equal_counts, check_same_features
+from visiontok.evaluation.metrics.metric import EvaluatedBatch, Subject
+from visiontok.evaluation.metrics.registry import select
+from visiontok.evaluation.metrics.running import RunningMetrics
 from visiontok.evaluation.results.environment import environment
-from visiontok.evaluation.results.identity import Clock
-from visiontok.evaluation.results.per_sample import Evidence
+from visiontok.evaluation.results.identity import Clock, Fingerprint
+from visiontok.evaluation.results.per_sample import PerSampleResults
 from visiontok.evaluation.results.result import DataIdentity, ModelIdentity, Result
-from visiontok.evaluation.run_state import Progress, UnfinishedSides
+from visiontok.evaluation.run_state import ProgressCallback, RunState, no_progress, resumed
 from visiontok.evaluation.selection import choose
-from visiontok.signals import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing, SignalBatch
 
 
 def evaluate_samples(
@@ -42,11 +41,11 @@ def evaluate_samples(
     extractors: Sequence[FeatureExtractor] = (),
     device: torch.device | str = "cpu",
 ) -> Result:
-    """Measure generated pictures that come in batches; see `SampleMeasurement`, which also goes on after an interruption.
+    """Evaluate generated samples that come in batches; see `GenerationRun`, which also continues after an interruption.
 
     Args:
-        suite: what to measure.
-        samples: batches of (pictures (B, 3, size, size), uint8 or floats in [0, 1]; the classes asked for (B,) int64, or None throughout).
+        suite: what to evaluate.
+        samples: batches of (images (B, 3, size, size), uint8 or floats in [0, 1]; the requested classes (B,) int64, or None throughout).
         model: what made them, see `model_identity`.
         plan: how they were sampled, where that is known.
         skips: where whoever reads the samples reports those that cannot be read.
@@ -54,19 +53,19 @@ def evaluate_samples(
         device: of the extractors' networks.
 
     Raises:
-        EvaluationError, DataError: see `SampleMeasurement`.
+        EvaluationError, DataError: see `GenerationRun`.
     """
-    measurement = SampleMeasurement(suite, model=model, plan=plan, extractors=extractors, device=device)
+    run = GenerationRun(suite, model=model, plan=plan, extractors=extractors, device=device)
     for images, classes in samples:
-        measurement.update(images, classes)
-    return measurement.finish(skips or SkipReport())[0]
+        run.update(images, classes)
+    return run.finish(skips or SkipReport())[0]
 
 
-class SampleMeasurement:
-    """Generated pictures on one suite, in one process. Reads every picture once, and holds no more than a batch of them.
+class GenerationRun:
+    """Generated samples on one suite, in one process. Reads every sample once, and holds no more than a batch of them.
 
-    Moments are streamed; features of single pictures are kept only for metrics that need them, and for intervals. Where the reference holds
-    more pictures than were generated, as many are drawn from it, since the Fréchet distance depends on N.
+    Moments are streamed; features of single samples are kept only for metrics that need them, and for intervals. Where the reference holds
+    more samples than were generated, as many are drawn from it, since the Fréchet distance depends on N.
     """
 
     def __init__(
@@ -82,14 +81,14 @@ class SampleMeasurement:
         """Open the reference and the extractors, and refuse what would be refused in the end.
 
         Args:
-            suite: what to measure.
-            count: how many samples there will be, if the suite does not say.
+            suite: what to evaluate.
+            count: how many samples there will be, if the suite does not determine it.
             model, plan: what made them and how, where that is known.
             extractors: your own, beside those that the suite names.
             device: of the extractors' networks.
 
         Raises:
-            EvaluationError: if a distance would not mean what its name says: fewer real than generated pictures, no more pictures than
+            EvaluationError: if a distance would not mean what its name says: fewer real than generated samples, no more samples than
                 features, statistics of another extractor.
             CheckpointError: if an extractor's weights are missing.
             DataError: if the reference cannot be opened.
@@ -98,19 +97,29 @@ class SampleMeasurement:
         self.suite, self._model, self._plan, self._device = suite, model, plan, torch.device(device)
         self._count = suite.num_samples or count
         self._extractors = [extractor.to(device) for extractor in all_extractors(suite.extractors, extractors)]
-        self._omitted: dict[str, str] = {}
-        if "inception_score" in suite.metrics and not any(isinstance(extractor, InceptionV3Compat) for extractor in self._extractors):
-            self._omitted["inception_score"] = "none of the extractors is the Inception network"
         self._source = None if suite.reference is None else open_source(suite.reference)
-        self._stored = {file.extractor: read_statistics(file.path, split=file.split, count=file.count) for file in suite.statistics}
-        widths = {extractor.name: feature_width(extractor, suite.size) for extractor in self._extractors}
+        self._statistics = {file.extractor: read_statistics(file.path, split=file.split, count=file.count) for file in suite.statistics}
+        self._preprocessing = ImagePreprocessing(size=suite.size)
+        widths = {extractor.name: feature_width(extractor, self._preprocessing.blank()) for extractor in self._extractors}
         if "frechet" in suite.metrics:
             self._refuse_early(widths)
-        resampled = {name for name, width in widths.items() if "frechet" in suite.metrics and not why_no_interval(self._count, width)}
-        kept = [extractor.name for extractor in self._extractors if suite.over_sets or extractor.name in resampled]
-        self._generated = SampleSide(self._extractors, kept=kept)
-        self._real = SampleSide(self._extractors, kept=kept)
-        self._judges = [extractor for extractor in self._extractors if isinstance(extractor, Classifier) and "classifier" in suite.metrics]
+        reference = "" if suite.reference is None else suite.reference.name
+        subject = Subject(
+            task="generation",
+            spec=self._preprocessing.spec,
+            extractors=self._extractors,
+            count=self._count,
+            device=self._device,
+            reference=f"samples of {reference}, drawn with seed {suite.seed} where there are more",
+            has_reference_samples=self._source is not None,
+            paired=False,
+            allow_unequal_counts=suite.allow_unequal_counts,
+            allow_few_samples=suite.allow_few_samples,
+        )
+        metrics, self._omitted = select(suite.metrics, subject)
+        self._running = RunningMetrics(metrics, subject, widths=widths, statistics=self._statistics)
+        self._generated, self._real = Fingerprint(), Fingerprint()
+        self._have_classes: bool | None = None
 
     @property
     def identity(self) -> dict[str, JsonValue]:
@@ -119,100 +128,100 @@ class SampleMeasurement:
             "suite": self.suite.to_dict(),
             "model": self._model.to_dict() if self._model else None,
             "plan": self._plan.to_dict() if self._plan else None,
-            "reference": self._source.identity if self._source else statistics_identity(self._stored.values()),
+            "reference": self._source.identity if self._source else self._statistics_sha256(),
             "extractors": {extractor.name: extractor.identity for extractor in self._extractors},
             "environment": environment(self._device).to_dict(),
         }
 
     def update(self, images: Tensor, classes: Tensor | None) -> None:
-        """Take in samples (B, 3, size, size), uint8 or floats in [0, 1], and the classes that were asked for (B,).
+        """Take in samples (B, 3, size, size), uint8 or floats in [0, 1], and the requested classes (B,).
 
         Raises:
-            EvaluationError: if they are of another size than the reference.
+            EvaluationError: if they are of another size than the reference, or only some samples have a class.
         """
-        pictures = images.cpu() if images.dtype == torch.uint8 else to_uint8(images.float()).cpu()
-        if pictures.shape[1:] != (3, self.suite.size, self.suite.size):
+        pixels = images.cpu() if images.dtype == torch.uint8 else to_uint8(images.float()).cpu()
+        if pixels.shape[1:] != (3, self.suite.size, self.suite.size):
             expected = f"(B, 3, {self.suite.size}, {self.suite.size})"
-            raise EvaluationError(f"samples have shape {tuple(pictures.shape)}; the reference is brought to {expected}")
-        numbers, features = self._generated.update(pictures)
-        if classes is not None:
-            seen = {judge.name: judge.logits_of(features[judge.name]).argmax(dim=1) for judge in self._judges}
-            self._generated.verdicts.update(numbers, asked=classes, **seen)
+            raise EvaluationError(f"samples have shape {tuple(pixels.shape)}; the reference is brought to {expected}")
+        if self._have_classes is not None and self._have_classes != (classes is not None):
+            raise EvaluationError("only some samples have a requested class; give one for all or for none")
+        self._have_classes = classes is not None
+        samples = SignalBatch.of(pixels)
+        indices = torch.arange(self._generated.count, self._generated.count + len(pixels))
+        self._generated.update(indices, samples)
+        self._running.update(EvaluatedBatch(indices, samples=samples, labels=classes))
 
-    def run(
-        self, samples: Samples, *, progress: Report = lambda done, total: None, unfinished: UnfinishedSides | None = None
-    ) -> tuple[Result, Evidence]:
-        """Measure samples that lie on disk.
+    def run(self, samples: Samples, *, progress: ProgressCallback = no_progress, state: RunState | None = None) -> tuple[Result, PerSampleResults]:
+        """Evaluate samples that lie on disk.
 
         Args:
             samples: all of them.
-            progress: called with the pictures of both sides measured so far, and their number.
-            unfinished: where an interrupted run of this measurement left its state, and where this one leaves its own.
+            progress: called with the samples of both sides evaluated so far, and their number.
+            state: where an interrupted run of this evaluation left off, and where this one leaves its own state.
 
         Raises:
-            EvaluationError: if there are no samples, or another number than the suite says, or only some have a class.
+            EvaluationError: if there are no samples, or another number than the suite requires, or only some have a class.
             DataError: if the reference cannot be read.
         """
-        position = 0
-        earlier = unfinished.generated.load(0) if unfinished else None
-        if earlier is not None:
-            position = earlier.position
-            samples.report.update(earlier.skips)
-            self._generated.load_state(earlier.states)
         total = len(samples) + (0 if self._source is None else min(len(samples), len(self._source)))
-        progress(position, total)
-        for images, classes in samples.batches(self.suite.batch_size, start=position):
-            self.update(images, classes)
-            progress(samples.position, total)
-            if unfinished and unfinished.generated.is_due:
-                unfinished.generated.store(0, Progress(samples.position, samples.report.kept, self._generated.state()))
-        return self.finish(samples.report, progress=lambda done: progress(len(samples) + done, total), unfinished=unfinished)
+
+        def read(start: int) -> Iterator[tuple[int, tuple[Tensor, Tensor | None]]]:
+            for images, classes in samples.batches(self.suite.batch_size, start=start):
+                yield samples.position, (images, classes)
+
+        parts = {**self._running.sample_accumulators, "samples": self._generated.table}
+        for position, batch in resumed(read, name="samples", start=0, parts=parts, skips=samples.report, state=state):
+            if batch is not None:
+                self.update(*batch)
+            progress(position, total)
+        return self.finish(samples.report, progress=lambda done: progress(len(samples) + done, total), state=state)
 
     def finish(
-        self, skips: SkipReport, *, progress: Callable[[int], None] = lambda done: None, unfinished: UnfinishedSides | None = None
-    ) -> tuple[Result, Evidence]:
+        self, skips: SkipReport, *, progress: Callable[[int], None] = lambda done: None, state: RunState | None = None
+    ) -> tuple[Result, PerSampleResults]:
         """The result over all samples taken in; see `run`.
 
         Args:
             skips: samples that could not be read.
-            progress: called with the real pictures measured so far.
-            unfinished: see `run`.
+            progress: called with the real samples evaluated so far.
+            state: see `run`.
         """
-        suite, generated = self.suite, self._generated
+        suite, count = self.suite, self._generated.count
         broken = f" ({len(skips)} could not be read: {'; '.join(f'{skip.key}: {skip.reason}' for skip in skips.kept)})" if skips else ""
-        if not generated.count:
-            raise EvaluationError(f"there are no samples to measure{broken}")
-        if suite.num_samples is not None and generated.count + len(skips) != suite.num_samples:
-            raise EvaluationError(f"{generated.count} samples were given{broken}, but the suite {suite.name} is about {suite.num_samples}")
-        data = self._measure_reference(progress, unfinished)
-        real = RealSide(self._real if self._source is not None else None, self._stored)
-        values, resampled = distances(suite, self._extractors, generated, real, expected=self._count)
-        agreed, per_image = agreements(generated.verdicts, self._judges, generated.count, suite.bootstrap)
-        evidence = Evidence(generated.pictures.numbers(), per_image, {}, resampled)
+        if not count:
+            raise EvaluationError(f"there are no samples to evaluate{broken}")
+        if suite.num_samples is not None and count + len(skips) != suite.num_samples:
+            raise EvaluationError(f"{count} samples were given{broken}, but the suite {suite.name} requires {suite.num_samples}")
+        data = self._read_reference(count, progress, state)
+        outcome = self._running.outcome(suite.bootstrap)
+        if not outcome.values:
+            reasons = "; ".join(f"{metric}: {reason}" for metric, reason in {**self._omitted, **outcome.omitted}.items())
+            raise EvaluationError(f"no metric of the suite {suite.name} applies to these samples: {reasons}")
+        per_sample = PerSampleResults(self._generated.indices(), (), outcome.per_sample, outcome.code_counts, outcome.resampled)
         result = Result(
             kind="generation",
             suite=suite.to_dict(),
             model=self._model,
             data=data,
-            generated_sha256=generated.pictures.pixels_sha256(),
+            generated_sha256=self._generated.samples_sha256(),
             generated_skipped=tuple(f"{skip.key}: {skip.reason}" for skip in skips.kept),
             sampling=self._plan.to_dict() if self._plan else None,
             extractors={extractor.name: extractor.identity for extractor in self._extractors},
-            values=(*values, *agreed),
-            omitted=self._omitted,
-            evidence_sha256=evidence.sha256,
+            values=tuple(outcome.values),
+            omitted={**self._omitted, **outcome.omitted},
+            per_sample_sha256=per_sample.sha256,
             environment=environment(self._device),
             run=self._clock.run(1),
         )
-        return result, evidence
+        return result, per_sample
 
     def _refuse_early(self, widths: dict[str, int]) -> None:
         suite = self.suite
         for extractor in self._extractors:
             width, count = widths[extractor.name], self._count
-            if extractor.name in self._stored:
-                check_same_features(self._stored[extractor.name], extractor, width)
-                others = self._stored[extractor.name].count
+            if extractor.name in self._statistics:
+                check_same_features(self._statistics[extractor.name], extractor, width)
+                others = self._statistics[extractor.name].count
             else:
                 others = None if self._source is None else len(self._source)
             if count is not None and self._source is not None and not suite.allow_unequal_counts:
@@ -221,27 +230,25 @@ class SampleMeasurement:
             if known and not suite.allow_few_samples:
                 check_enough_samples(min(known), extractor, width)
 
-    def _measure_reference(self, progress: Callable[[int], None], unfinished: UnfinishedSides | None) -> DataIdentity:
-        """Which real pictures the samples are compared with, or which files."""
-        suite, count = self.suite, self._generated.count
+    def _read_reference(self, count: int, progress: Callable[[int], None], state: RunState | None) -> DataIdentity:
+        """Which real samples the generated ones are compared with, or which files."""
+        suite = self.suite
         if suite.reference is None or self._source is None:
-            fingerprint = statistics_identity(self._stored.values())
             config: dict[str, JsonValue] = {"statistics": [file.to_dict() for file in suite.statistics]}
-            size, name = (suite.size, suite.size), f"statistics-{fingerprint[:16]}"
-            return DataIdentity(config=config, identity=name, images=count, size=size, pixels_sha256=fingerprint)
+            sha256, size = self._statistics_sha256(), (suite.size, suite.size)
+            return DataIdentity(config=config, identity=f"statistics-{sha256[:16]}", samples=count, size=size, samples_sha256=sha256)
         source = choose(self._source, min(count, len(self._source)), seed=suite.seed)
-        loader = EvalLoader(source, preprocessing=ImagePreprocessing(size=suite.size), batch_size=suite.batch_size)
-        loader.report = SkipReport(source.skipped, keep=sys.maxsize)
-        first = 0
-        earlier = unfinished.reference.load(0) if unfinished else None
-        if earlier is not None:
-            first = earlier.position
-            loader.report.update(earlier.skips)
-            self._real.load_state(earlier.states)
-        for batch in loader.batches(range(first, len(source))):
-            self._real.update(to_uint8(batch.signals.values), batch.indices)
-            position = min(first + (batch.step + 1) * suite.batch_size, len(source))
-            progress(position)
-            if unfinished and unfinished.reference.is_due:
-                unfinished.reference.store(0, Progress(position, loader.report.kept, self._real.state()))
-        return self._real.pictures.identity(suite.reference, source, loader.report)
+        loader = SignalLoader(source, self._preprocessing, batch_size=suite.batch_size)
+        parts = {**self._running.reference_accumulators, "reference": self._real.table}
+        for position, loaded in resumed(
+            lambda start: loader.batches(start, len(source)), name="reference", start=0, parts=parts, skips=loader.report, state=state
+        ):
+            if loaded is not None:
+                self._real.update(loaded.indices, loaded.signals)
+                self._running.update(EvaluatedBatch(loaded.indices, reference=loaded.signals))
+            if position:
+                progress(position)
+        return self._real.identity(suite.reference, source, loader.report)
+
+    def _statistics_sha256(self) -> str:
+        return hashlib.sha256("".join(file.sha256 for file in self._statistics.values()).encode()).hexdigest()

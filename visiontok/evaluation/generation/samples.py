@@ -1,4 +1,4 @@
-"""Generated pictures on disk: folders of pictures, and the sample files (.npz) that ADM's script scores. Read in batches, never whole."""
+"""Generated images on disk: folders of images, and the sample files (.npz) that ADM's script scores. Read in batches, never whole."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from visiontok.data.folder import FolderConfig, FolderSource
 from visiontok.data.skips import UNUSABLE, Skip
 
 CLASS_OF_FILE = re.compile(r"-class-(\d+)$")
-"""How file names of single pictures end that say which class was asked for."""
+"""How file names of single images end that say which class was requested."""
 
 GRID = "grid.png"
-"""What `visiontok generate` writes beside its pictures."""
+"""What `visiontok generate` writes beside its images."""
 
 
 class Samples(ABC):
-    """Generated pictures, in the order of their files.
+    """Generated images, in the order of their files.
 
     Attributes:
         report: what could not be read so far.
         position: the sample behind the last batch that was read.
-        classes: that were asked for, one per sample; None where the files do not say.
+        classes: that were requested, one per sample; None where the files do not say.
     """
 
     report: SkipReport
@@ -50,43 +50,43 @@ class Samples(ABC):
 
     @abstractmethod
     def batches(self, size: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Pictures (B, 3, H, W) uint8, and the classes asked for (B,) int64 or None.
+        """Images (B, 3, H, W) uint8, and the classes requested (B,) int64 or None.
 
         Args:
             size: of a batch.
             start: the first sample, for the rest of an interrupted run.
 
         Raises:
-            EvaluationError: if pictures of different sizes meet, or the file is damaged.
+            EvaluationError: if images of different sizes meet, or the file is damaged.
         """
 
     @abstractmethod
     def read(self, rows: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
-        """Single samples (3, H, W) uint8 with their places, which must rise; unreadable ones are left out."""
+        """Single samples (3, H, W) uint8 with their indices, which must rise; unreadable ones are skipped."""
 
 
 def open_samples(path: str | Path) -> Samples:
-    """A folder of pictures or an .npz file.
+    """A folder of images or an .npz file.
 
     Raises:
         EvaluationError: if it is neither.
-        DataError: if the folder holds no picture.
+        DataError: if the folder holds no image.
     """
     path = Path(path)
     if path.is_dir():
         return SampleFolder(path)
     if path.suffix == ".npz" and path.is_file():
         return SampleFile(path)
-    raise EvaluationError(f"there are no samples in {path}; expected a folder of pictures, or an .npz file with arr_0 uint8 (N, H, W, 3)")
+    raise EvaluationError(f"there are no samples in {path}; expected a folder of images, or an .npz file with arr_0 uint8 (N, H, W, 3)")
 
 
 class SampleFolder(Samples):
-    """Picture files; one that is broken is reported and left out."""
+    """ImageArray files; one that is broken is reported and skipped."""
 
     def __init__(self, folder: Path) -> None:
         self._source = FolderSource(FolderConfig(path=str(folder)))
-        self._places = [place for place in range(len(self._source)) if self._source.key(place) != GRID]
-        found = [CLASS_OF_FILE.search(Path(self._source.key(place)).stem) for place in self._places]
+        self._rows = [index for index in range(len(self._source)) if self._source.key(index) != GRID]
+        found = [CLASS_OF_FILE.search(Path(self._source.key(index)).stem) for index in self._rows]
         self.classes = [int(match[1]) for match in found if match] if all(found) else None
         self.report = SkipReport(keep=sys.maxsize)
 
@@ -95,32 +95,32 @@ class SampleFolder(Samples):
         return self._source.identity
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._rows)
 
     def batches(self, size: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor | None]]:
         for first in range(start, len(self), size):
-            pictures, classes = [], []
+            images, classes = [], []
             self.position = min(first + size, len(self))
             for row in range(first, self.position):
                 try:
-                    pictures.append(np.asarray(self._source.read(self._places[row]).image))
+                    images.append(np.asarray(self._source.read(self._rows[row]).image))
                 except UNUSABLE as error:
-                    self.report.update([Skip(self._source.key(self._places[row]), str(error))])
+                    self.report.update([Skip(self._source.key(self._rows[row]), str(error))])
                     continue
                 classes.append(self.classes[row] if self.classes else 0)
-            sizes = {picture.shape for picture in pictures}
+            sizes = {image.shape for image in images}
             if len(sizes) > 1:
                 raise EvaluationError(f"samples of different sizes {sorted(sizes)} lie in one folder")
-            if pictures:
-                yield _channels_first(np.stack(pictures)), torch.tensor(classes) if self.classes else None
+            if images:
+                yield _channels_first(np.stack(images)), torch.tensor(classes) if self.classes else None
 
     def read(self, rows: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
         for row in rows:
             try:
-                picture = np.asarray(self._source.read(self._places[row]).image)
+                image = np.asarray(self._source.read(self._rows[row]).image)
             except UNUSABLE:
                 continue
-            yield row, _channels_first(picture[None])[0]
+            yield row, _channels_first(image[None])[0]
 
 
 class SampleFile(Samples):
@@ -158,8 +158,8 @@ class SampleFile(Samples):
                     raise EvaluationError(f"{self._path} is damaged: {error}") from error
                 if len(data) != count * row_bytes:
                     raise EvaluationError(f"{self._path} ends after {first} of {len(self)} samples")
-                pictures = np.frombuffer(data, dtype=np.uint8).reshape(count, *self._shape[1:])
-                yield _channels_first(pictures), None if self.classes is None else torch.tensor(self.classes[first : first + count])
+                images = np.frombuffer(data, dtype=np.uint8).reshape(count, *self._shape[1:])
+                yield _channels_first(images), None if self.classes is None else torch.tensor(self.classes[first : first + count])
 
     def read(self, rows: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
         row_bytes, behind = int(np.prod(self._shape[1:])), 0
@@ -167,8 +167,8 @@ class SampleFile(Samples):
             for row in rows:
                 file.seek((row - behind) * row_bytes, os.SEEK_CUR)
                 behind = row + 1
-                picture = np.frombuffer(file.read(row_bytes), dtype=np.uint8).reshape(1, *self._shape[1:])
-                yield row, _channels_first(picture)[0]
+                image = np.frombuffer(file.read(row_bytes), dtype=np.uint8).reshape(1, *self._shape[1:])
+                yield row, _channels_first(image)[0]
 
     def _read_classes(self) -> Tensor | None:
         try:
@@ -210,5 +210,5 @@ class _Member:
         self._archive.close()
 
 
-def _channels_first(pictures: np.ndarray) -> Tensor:
-    return torch.from_numpy(pictures.transpose(0, 3, 1, 2).copy())
+def _channels_first(images: np.ndarray) -> Tensor:
+    return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())

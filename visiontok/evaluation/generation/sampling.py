@@ -1,4 +1,4 @@
-"""Writing the samples that a generation protocol asks for: how many, of which classes, in which order; an interrupted run goes on."""
+"""Writing the samples that a generation suite requests: how many, of which classes, in which order; an interrupted run goes on."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from torch import Tensor
 from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError, EvaluationError
 from visiontok.base.files import replacing
+from visiontok.base.noise import SampleNoise
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.evaluation.features.protocol import to_uint8
-from visiontok.evaluation.results.identity import processes
+from visiontok.evaluation.results.identity import rank_and_world_size
 from visiontok.evaluation.results.result import ModelIdentity
 from visiontok.generators.base import Generator
-from visiontok.generators.decoding import SampleNoise
 
 ClassOrder = Literal["cycle", "by-class", "shuffled", "uniform"]
 
 
 class SamplePlan(Config):
-    """What is to be sampled. Equal plans give equal pictures, whatever the batch size and however often the run was interrupted.
+    """What is to be sampled. Equal plans give equal images, whatever the batch size and however often the run was interrupted.
 
     Attributes:
         num_samples: N.
@@ -53,7 +53,7 @@ def classes_in_order(num_samples: int, num_classes: int, order: ClassOrder, *, s
     """The class of every sample.
 
     Raises:
-        ConfigError: if equal shares are asked for and N is no multiple of the number of classes.
+        ConfigError: if equal shares are requested and N is no multiple of the number of classes.
     """
     draw = np.random.default_rng([3, seed])
     if order == "uniform":
@@ -92,7 +92,7 @@ def write_samples(
     """
     num_classes = generator.num_classes
     classes = classes_in_order(plan.num_samples, num_classes, plan.class_order, seed=plan.seed) if num_classes else None
-    rank, world_size = processes()
+    rank, world_size = rank_and_world_size()
     store = _ArrayStore(Path(output), plan, classes) if Path(output).suffix == ".npz" else _FolderStore(Path(output), plan, classes)
     if world_size > 1 and isinstance(store, _ArrayStore):
         raise EvaluationError("several processes cannot write one .npz file; let them write a folder")
@@ -134,8 +134,8 @@ class _Store(ABC):
         """Rows that are not there yet."""
 
     @abstractmethod
-    def write(self, rows: Sequence[int], pictures: Tensor) -> None:
-        """Store pictures (B, 3, H, W) uint8."""
+    def write(self, rows: Sequence[int], images: Tensor) -> None:
+        """Store images (B, 3, H, W) uint8."""
 
     @abstractmethod
     def finish(self) -> None:
@@ -154,13 +154,13 @@ class _FolderStore(_Store):
     def missing(self, share: range) -> list[int]:
         return [row for row in share if not self._paths[row].is_file()]
 
-    def write(self, rows: Sequence[int], pictures: Tensor) -> None:
-        for row, picture in zip(rows, pictures, strict=True):
+    def write(self, rows: Sequence[int], images: Tensor) -> None:
+        for row, image in zip(rows, images, strict=True):
             with replacing(self._paths[row]) as temporary:
-                Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(temporary, format="PNG")
+                Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(temporary, format="PNG")
 
     def finish(self) -> None:
-        """The folder is what was wanted."""
+        """The folder is complete."""
 
 
 class _ArrayStore(_Store):
@@ -179,11 +179,11 @@ class _ArrayStore(_Store):
             return list(share)
         return list(range(int(self._position_path.read_text()), share.stop))
 
-    def write(self, rows: Sequence[int], pictures: Tensor) -> None:
+    def write(self, rows: Sequence[int], images: Tensor) -> None:
         mode: Any = "r+" if self._array_path.is_file() and rows[0] else "w+"
-        shape = (self._count, *pictures.shape[2:], 3)
+        shape = (self._count, *images.shape[2:], 3)
         array = np.lib.format.open_memmap(self._array_path, mode=mode, dtype=np.uint8, shape=None if mode == "r+" else shape)
-        array[rows[0] : rows[-1] + 1] = pictures.permute(0, 2, 3, 1).numpy()
+        array[rows[0] : rows[-1] + 1] = images.permute(0, 2, 3, 1).numpy()
         array.flush()
         with replacing(self._position_path) as temporary:
             temporary.write_text(str(rows[-1] + 1))

@@ -1,4 +1,4 @@
-"""Percentile bootstrap over images: how far a mean could lie elsewhere had other images of the same kind been drawn."""
+"""Percentile bootstrap over samples: how far a mean could lie elsewhere had other samples of the same kind been drawn."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class BootstrapConfig(Config):
 
 
 class Interval(Config):
-    """A confidence interval by bootstrap over images.
+    """A confidence interval by bootstrap over samples.
 
     Attributes:
         low, high: its ends, in the unit of the value.
-        samples: number of images that were resampled.
+        samples: number of samples that were resampled.
         bootstrap: how.
     """
 
@@ -41,7 +41,7 @@ class Interval(Config):
 
 
 def bootstrap_mean(values: np.ndarray, config: BootstrapConfig) -> Interval | None:
-    """The interval of the mean of `values` (N,); None where there are fewer than two, since one image says nothing about others.
+    """The interval of the mean of `values` (N,); None where there are fewer than two, since one sample has no spread.
 
     The same values in the same order and the same seed give the same interval on every machine.
 
@@ -49,7 +49,7 @@ def bootstrap_mean(values: np.ndarray, config: BootstrapConfig) -> Interval | No
         EvaluationError: if a value is not finite.
     """
     if not np.isfinite(values).all():
-        raise EvaluationError("an interval needs finite values; leave out identical images, whose PSNR is infinite")
+        raise EvaluationError("an interval needs finite values; drop identical samples, whose PSNR is infinite")
     count = len(values)
     if count < 2:
         return None

@@ -1,4 +1,4 @@
-"""Streaming counts of token ids, for every codebook of a layout and for codebooks taken together."""
+"""Streaming counts of tokens, for every codebook of a layout and for codebooks taken together."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CodeUse:
     """Counts of one codebook, or of several taken together.
 
     Attributes:
-        name: the segment's codebook label or name, with the codebook's number where a position holds several, or "... joint".
+        name: the segment's codebook label or name, with the index of the codebook where a position holds several, or "... joint".
         vocab_size: K.
         counts: (K,) int64, or only the counts above zero for a joint vocabulary.
         samples: how many samples were counted.
@@ -36,9 +36,9 @@ class CodeUse:
 
 
 class CodeCounts(Accumulator):
-    """Counts ids exactly, whatever the sharding, for full, shortened and ragged samples.
+    """Counts tokens exactly, whatever the sharding, for full, shortened and ragged samples, also of different extents.
 
-    Segments that share a codebook label are counted together. Where positions hold several ids, their joint id is counted too, if the
+    Segments that share a codebook label are counted together. Where positions hold several tokens, their joint index is counted too, if the
     joint vocabulary has at most 2^24 entries and only at positions that hold all of them.
     """
 
@@ -46,18 +46,14 @@ class CodeCounts(Accumulator):
         if layout.is_continuous:
             raise EvaluationError("continuous latents have no codebook to count")
         self._layout = layout
-        self._places: dict[str, np.ndarray] = {}
         self._counts: dict[str, np.ndarray] = {}
         self._joint: dict[str, dict[int, int]] = {}
         for segment in layout.segments:
-            label = segment.codebook or segment.name
-            places = np.arange(layout.length)[layout.slice(segment.name)].reshape(-1, segment.codebooks)
             for codebook, size in enumerate(segment.vocab_sizes):
-                name = label if segment.codebooks == 1 else f"{label}[{codebook}]"
-                counts = self._counts.setdefault(name, np.zeros(size, dtype=np.int64))
+                counts = self._counts.setdefault(_name(segment, codebook), np.zeros(size, dtype=np.int64))
                 if len(counts) != size:
+                    label = segment.codebook or segment.name
                     raise EvaluationError(f"segments that share the codebook {label!r} have vocabularies of {len(counts)} and {size}")
-                self._places[name] = np.concatenate([self._places.get(name, np.zeros(0, dtype=np.int64)), places[:, codebook]])
             if segment.codebooks > 1 and math.prod(segment.vocab_sizes) <= JOINT_LIMIT:
                 self._joint[segment.name] = {}
         self._samples = 0
@@ -67,21 +63,30 @@ class CodeCounts(Accumulator):
 
         Raises:
             EvaluationError: if the tokens have another layout.
-            TokenError: if an id is out of range.
+            TokenError: if an index is out of range.
         """
-        if tokens.layout != self._layout:
+        if not self._layout.accepts(tokens.layout):
             raise EvaluationError("these tokens have another layout than those counted so far")
-        ids = _storage(tokens.validate())
-        for name, counts in self._counts.items():
-            held = ids[:, self._places[name]]
-            counts += np.bincount(held[held != PAD], minlength=len(counts))
-        for name, joint in self._joint.items():
-            keys, counts = np.unique(_joint_ids(ids, self._layout, self._layout.segment(name)), return_counts=True)
-            _add(joint, keys, counts)
+        for _, group in tokens.validate().groups():
+            self._count(_storage(group), group.layout)
         self._samples += len(tokens)
 
+    def _count(self, indices: np.ndarray, layout: TokenLayout) -> None:
+        """Of samples (n, L) of one extent, `PAD` where one holds no token."""
+        for segment in layout.segments:
+            positions = indices[:, layout.slice(segment.name)].reshape(-1, segment.codebooks)
+            for codebook in range(segment.codebooks):
+                held, counts = positions[:, codebook], self._counts[_name(segment, codebook)]
+                counts += np.bincount(held[held != PAD], minlength=len(counts))
+            if segment.name in self._joint:
+                complete = positions[(positions != PAD).all(axis=1)]
+                keys, counts = np.unique(
+                    np.ravel_multi_index(complete.T, segment.vocab_sizes), return_counts=True
+                )  # the last codebook counts fastest
+                _add(self._joint[segment.name], keys, counts)
+
     def merge(self, other: CodeCounts) -> None:
-        if other._layout != self._layout:
+        if not self._layout.accepts(other._layout):
             raise EvaluationError("counts of different layouts cannot be merged")
         for name, counts in other._counts.items():
             self._counts[name] += counts
@@ -94,7 +99,7 @@ class CodeCounts(Accumulator):
         state.update({f"counts.{name}": counts.copy() for name, counts in self._counts.items()})
         for name, joint in self._joint.items():
             keys = sorted(joint)
-            state[f"joint.{name}.ids"] = np.asarray(keys, dtype=np.int64)
+            state[f"joint.{name}.codes"] = np.asarray(keys, dtype=np.int64)
             state[f"joint.{name}.counts"] = np.asarray([joint[key] for key in keys], dtype=np.int64)
         return state
 
@@ -102,37 +107,33 @@ class CodeCounts(Accumulator):
         self._samples = int(state["samples"])
         self._counts = {name: state[f"counts.{name}"].copy() for name in self._counts}
         for name in self._joint:
-            self._joint[name] = dict(zip(state[f"joint.{name}.ids"].tolist(), state[f"joint.{name}.counts"].tolist(), strict=True))
+            self._joint[name] = dict(zip(state[f"joint.{name}.codes"].tolist(), state[f"joint.{name}.counts"].tolist(), strict=True))
 
     def compute(self) -> list[CodeUse]:
         """One entry per codebook in the order of the layout, then the joint ones."""
         single = [CodeUse(name, len(counts), counts.copy(), self._samples) for name, counts in self._counts.items()]
         joint = []
         for name, counted in self._joint.items():
-            size = math.prod(self._layout.segment(name).vocab_sizes)
-            joint.append(
-                CodeUse(f"{name} joint", size, np.asarray([counted[key] for key in sorted(counted)], dtype=np.int64), self._samples, is_joint=True)
-            )
+            counts, size = np.asarray([counted[key] for key in sorted(counted)], dtype=np.int64), math.prod(self._layout.segment(name).vocab_sizes)
+            joint.append(CodeUse(f"{name} joint", size, counts, self._samples, is_joint=True))
         return single + joint
 
 
+def _name(segment: Segment, codebook: int) -> str:
+    label = segment.codebook or segment.name
+    return label if segment.codebooks == 1 else f"{label}[{codebook}]"
+
+
 def _storage(tokens: Tokens) -> np.ndarray:
-    """(B, L) ids at their storage places, `PAD` where a sample holds none."""
-    ids = tokens.indices.cpu().numpy()
-    full = np.full((len(ids), tokens.layout.length), PAD, dtype=np.int64)
+    """(B, L) tokens at their storage positions, `PAD` where a sample holds none."""
+    indices = tokens.indices.cpu().numpy()
+    full = np.full((len(indices), tokens.layout.length), PAD, dtype=np.int64)
     if tokens.positions is None:
-        full[:, : ids.shape[1]] = ids
+        full[:, : indices.shape[1]] = indices
     else:
         rows, columns = np.nonzero(tokens.mask.cpu().numpy())
-        full[rows, tokens.positions.cpu().numpy()[rows, columns]] = ids[rows, columns]
+        full[rows, tokens.positions.cpu().numpy()[rows, columns]] = indices[rows, columns]
     return full
-
-
-def _joint_ids(ids: np.ndarray, layout: TokenLayout, segment: Segment) -> np.ndarray:
-    """One number per position of the segment that holds all of its ids; the last codebook counts fastest."""
-    positions = ids[:, layout.slice(segment.name)].reshape(-1, segment.codebooks)
-    complete = positions[(positions != PAD).all(axis=1)]
-    return np.ravel_multi_index(complete.T, segment.vocab_sizes)
 
 
 def _add(joint: dict[int, int], keys: np.ndarray | list[int], counts: np.ndarray | list[int]) -> None:

@@ -1,4 +1,4 @@
-"""Pixel fidelity of reconstructions: mean squared error and PSNR, one value per image, computed in float64."""
+"""Fidelity of reconstructions: mean squared error and PSNR, one value per sample, computed in float64."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from visiontok.base.errors import EvaluationError
 
 
 def mse(reference: Tensor, reconstruction: Tensor) -> Tensor:
-    """Mean squared error of each image, in the square of the inputs' unit.
+    """Mean squared error of each sample, in the square of the inputs' unit.
 
     Args:
-        reference, reconstruction: (B, C, H, W) of any number type.
+        reference, reconstruction: (B, ...) of any number type.
 
     Returns:
         (B,) float64.
@@ -25,10 +25,10 @@ def mse(reference: Tensor, reconstruction: Tensor) -> Tensor:
 
 
 def psnr(reference: Tensor, reconstruction: Tensor, *, data_range: float) -> Tensor:
-    """Peak signal-to-noise ratio of each image in dB, 10 log10(range^2 / mse); infinite for identical images.
+    """Peak signal-to-noise ratio of each sample in dB, 10 log10(range^2 / mse); infinite for identical samples.
 
     Args:
-        reference, reconstruction: (B, C, H, W).
+        reference, reconstruction: (B, ...).
         data_range: largest minus smallest possible value: 255 for uint8, 1 for [0, 1], 2 for [-1, 1].
 
     Returns:
@@ -38,7 +38,7 @@ def psnr(reference: Tensor, reconstruction: Tensor, *, data_range: float) -> Ten
 
 
 def psnr_from_mse(error: Tensor, *, data_range: float) -> Tensor:
-    """PSNR in dB of mean squared errors of any shape. The pooled PSNR is that of the mean of all images' errors."""
+    """PSNR in dB of mean squared errors of any shape. The pooled PSNR is that of the mean of all samples' errors."""
     if not data_range > 0:
         raise EvaluationError(f"data_range must be positive, got {data_range}")
     return 10 * torch.log10(data_range**2 / error)
@@ -48,10 +48,11 @@ def as_pair(reference: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor]:
     """Both batches as float64.
 
     Raises:
-        EvaluationError: unless both are (B, C, H, W) of one shape.
+        EvaluationError: unless both are batches of one shape and type.
     """
-    if reference.ndim != 4 or reference.shape != reconstruction.shape:
-        raise EvaluationError(
-            f"reference and reconstruction must both be (B, C, H, W), got {tuple(reference.shape)} and {tuple(reconstruction.shape)}"
-        )
+    if reference.ndim < 2 or reference.shape != reconstruction.shape:
+        shapes = f"{tuple(reference.shape)} and {tuple(reconstruction.shape)}"
+        raise EvaluationError(f"reference and reconstruction must be batches (B, ...) of one shape, got {shapes}")
+    if (reference.dtype == torch.uint8) != (reconstruction.dtype == torch.uint8):
+        raise EvaluationError(f"reference and reconstruction must be on one scale, got {reference.dtype} and {reconstruction.dtype}: use to_uint8")
     return reference.double(), reconstruction.double()

@@ -1,7 +1,7 @@
-"""How far a Fréchet distance would lie elsewhere for other pictures: a bootstrap over pictures, where it is affordable and means something.
+"""How far a Fréchet distance would lie elsewhere for other samples: a bootstrap over samples, where it is affordable and means something.
 
 A distance of N samples lies above that of infinitely many, and one of resampled samples above that once more. So the resampled distances are
-centred on the measured one: the interval is about the distance at this N, which is what two models measured on equal N are compared by.
+centered on the measured one: the interval is about the distance at this N, which is what two models measured on equal N are compared by.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ _WORK = 2e11
 def why_no_interval(count: int | None, dimensions: int) -> str:
     """Why a distance of N = `count` samples and D features gets no interval; empty where it gets one.
 
-    Needs no pictures, so that features are kept only where they will be used.
+    Needs no samples, so that features are kept only where they will be used.
     """
     if count is None:
-        return "the number of pictures was not known beforehand, so their features were not kept"
+        return "the number of samples was not known beforehand, so their features were not kept"
     if count < 2 * dimensions:
-        return f"{count} pictures are fewer than twice the {dimensions} features: resampled covariances would be singular"
+        return f"{count} samples are fewer than twice the {dimensions} features: resampled covariances would be singular"
     if RESAMPLES * (4.0 * count * dimensions**2 + 100.0 * dimensions**3) > _WORK:
-        return f"resampling {count} pictures of {dimensions} features takes too long"
+        return f"resampling {count} samples of {dimensions} features takes too long"
     return ""
 
 
 def resampled_distances(measured: np.ndarray, reference: np.ndarray | Statistics, *, paired: bool, bootstrap: BootstrapConfig) -> np.ndarray:
-    """Distances of resampled pictures (R,), R = min(resamples, `RESAMPLES`).
+    """Distances of resampled samples (R,), R = min(resamples, `RESAMPLES`).
 
-    Equal seeds and counts draw equal pictures, so that the distances of two models on the same pictures can be subtracted one by one.
+    Equal seeds and counts draw equal samples, so that the distances of two models on the same samples can be subtracted one by one.
 
     Args:
         measured: features (N, D).
@@ -46,10 +46,10 @@ def resampled_distances(measured: np.ndarray, reference: np.ndarray | Statistics
     """
     draw = np.random.default_rng([bootstrap.seed, 0])
     draw_reference = np.random.default_rng([bootstrap.seed, 1])
-    centre = measured.mean(axis=0, dtype=np.float64)
-    first = measured - centre
-    second = reference - centre if isinstance(reference, np.ndarray) else None
-    fixed = None if isinstance(reference, np.ndarray) else (reference.mean - centre, reference.covariance)
+    center = measured.mean(axis=0, dtype=np.float64)
+    first = measured - center
+    second = reference - center if isinstance(reference, np.ndarray) else None
+    fixed = None if isinstance(reference, np.ndarray) else (reference.mean - center, reference.covariance)
     distances = []
     for _ in range(min(bootstrap.resamples, RESAMPLES)):
         times = _times_drawn(len(first), draw)
@@ -63,7 +63,7 @@ def resampled_distances(measured: np.ndarray, reference: np.ndarray | Statistics
     return np.asarray(distances)
 
 
-def centred_interval(value: float, resampled: np.ndarray, *, samples: int, bootstrap: BootstrapConfig) -> Interval:
+def centered_interval(value: float, resampled: np.ndarray, *, samples: int, bootstrap: BootstrapConfig) -> Interval:
     """`value` and how far resampled values lie around their own mean."""
     tail = (1 - bootstrap.confidence) / 2
     low, high = np.quantile(resampled - resampled.mean(), [tail, 1 - tail])

@@ -1,4 +1,4 @@
-"""Fidelity and diversity by nearest neighbours: precision, recall (Kynkäänniemi et al., 2019), density, coverage (Naeem et al., 2020)."""
+"""Fidelity and diversity by nearest neighbors: precision, recall (Kynkäänniemi et al., 2019), density, coverage (Naeem et al., 2020)."""
 
 from __future__ import annotations
 
@@ -18,61 +18,61 @@ class ManifoldScores:
     """Shares in [0, 1], density excepted.
 
     Attributes:
-        precision: generated samples that lie within the k-th-neighbour ball of some real one.
+        precision: generated samples that lie within the k-th-neighbor ball of some real one.
         recall: real samples that lie within the ball of some generated one.
         density: mean number of real balls around a generated sample, over k; may exceed 1.
         coverage: real samples whose ball holds a generated one.
-        neighbours: k.
+        neighbors: k.
     """
 
     precision: float
     recall: float
     density: float
     coverage: float
-    neighbours: int
+    neighbors: int
 
 
-def manifold_scores(generated: ArrayLike, real: ArrayLike, *, neighbours: int = 3) -> ManifoldScores:
+def manifold_scores(generated: ArrayLike, real: ArrayLike, *, neighbors: int = 3) -> ManifoldScores:
     """Scores of generated against real features, with Euclidean distances in float64, in blocks that bound the memory.
 
-    A ball reaches to the k-th neighbour, the sample itself not counted; a point on its surface lies inside for precision and recall
+    A ball reaches to the k-th neighbor, the sample itself not counted; a point on its surface lies inside for precision and recall
     (`<=`), outside for density and coverage (`<`), as their authors define them.
 
     Args:
         generated: (N, D).
         real: (M, D).
-        neighbours: k, 3 in the published protocols.
+        neighbors: k, 3 in the published protocols.
 
     Raises:
-        EvaluationError: if the widths differ or a side has no k-th neighbour.
+        EvaluationError: if the widths differ or a side has no k-th neighbor.
     """
     fake, true = np.asarray(generated, dtype=np.float64), np.asarray(real, dtype=np.float64)
     if fake.ndim != 2 or true.ndim != 2 or fake.shape[1] != true.shape[1]:
         raise EvaluationError(f"expected features (N, D) and (M, D), got {fake.shape} and {true.shape}")
-    if min(len(fake), len(true)) <= neighbours:
-        raise EvaluationError(f"{len(fake)} generated and {len(true)} real samples have no {neighbours}-th neighbour each; use more samples")
-    fake_radius, true_radius = neighbour_distances(fake, neighbours), neighbour_distances(true, neighbours)
+    if min(len(fake), len(true)) <= neighbors:
+        raise EvaluationError(f"{len(fake)} generated and {len(true)} real samples have no {neighbors}-th neighbor each; use more samples")
+    fake_radius, true_radius = neighbor_distances(fake, neighbors), neighbor_distances(true, neighbors)
     inside, around, recalled, covered = 0, 0, np.zeros(len(true), dtype=bool), np.zeros(len(true), dtype=bool)
     for rows, squared in _squared_distances(fake, true):
         inside += int((squared <= true_radius**2).any(axis=1).sum())
         around += int((squared < true_radius**2).sum())
         recalled |= (squared <= fake_radius[rows, None] ** 2).any(axis=0)
         covered |= (squared < true_radius**2).any(axis=0)
-    return ManifoldScores(inside / len(fake), float(recalled.mean()), around / (neighbours * len(fake)), float(covered.mean()), neighbours)
+    return ManifoldScores(inside / len(fake), float(recalled.mean()), around / (neighbors * len(fake)), float(covered.mean()), neighbors)
 
 
-def neighbour_distances(features: np.ndarray, neighbours: int) -> np.ndarray:
-    """(N,) distance of every row (N, D) to its k-th neighbour among the others."""
+def neighbor_distances(features: np.ndarray, neighbors: int) -> np.ndarray:
+    """(N,) distance of every row (N, D) to its k-th neighbor among the others."""
     radii = np.empty(len(features))
     for rows, squared in _squared_distances(features, features):
-        radii[rows] = np.sqrt(np.partition(squared, neighbours, axis=1)[:, neighbours])
+        radii[rows] = np.sqrt(np.partition(squared, neighbors, axis=1)[:, neighbors])
     return radii
 
 
 def _squared_distances(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     """Blocks of rows and their squared distances to all of `second`."""
-    centre = second.mean(axis=0)
-    first, second = first - centre, second - centre
+    center = second.mean(axis=0)
+    first, second = first - center, second - center
     norms = np.square(second).sum(axis=1)
     for start in range(0, len(first), _BLOCK):
         rows = slice(start, min(start + _BLOCK, len(first)))

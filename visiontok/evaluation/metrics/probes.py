@@ -1,4 +1,4 @@
-"""What frozen tokens know of classes: a linear classifier, and the nearest neighbours.
+"""What frozen tokens know of classes: a linear classifier, and the nearest neighbors.
 
 Say which features went in: token embeddings averaged over positions are the usual choice for grids, concatenated ones for short sequences.
 """
@@ -6,20 +6,41 @@ Say which features went in: token embeddings averaged over positions are the usu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from pydantic import Field
 from torch import Tensor
 
+from visiontok.base.config import Config
 from visiontok.base.errors import EvaluationError
+from visiontok.data import DataConfig
 
 _BLOCK = 1024
 
 
+class ProbeConfig(Config):
+    """How a suite probes tokens.
+
+    Attributes:
+        data: training samples with classes; those of the suite are the test.
+        num_samples: that many training samples, drawn with the suite's seed; None for all.
+        pooling: token embeddings are averaged over positions, the usual choice for grids, or concatenated, for short sequences.
+        neighbors: that vote.
+        inverse_penalty: of the linear classifier.
+    """
+
+    data: DataConfig
+    num_samples: Annotated[int, Field(gt=0)] | None = None
+    pooling: Literal["mean", "concatenate"] = "mean"
+    neighbors: Annotated[int, Field(gt=0)] = 20
+    inverse_penalty: Annotated[float, Field(gt=0)] = 1.0
+
+
 @dataclass(frozen=True, eq=False)
-class LabelledFeatures:
+class LabeledFeatures:
     """One side of a probe.
 
     Attributes:
@@ -37,27 +58,35 @@ class LabelledFeatures:
             raise EvaluationError("the features hold numbers that are not finite")
 
 
-def labelled(features: Tensor | ArrayLike, labels: Tensor | ArrayLike) -> LabelledFeatures:
+def labeled(features: Tensor | ArrayLike, labels: Tensor | ArrayLike) -> LabeledFeatures:
     """Features (N, D) of any kind with their classes (N,)."""
     values = features.detach().cpu().numpy() if isinstance(features, Tensor) else features
     classes = labels.cpu().numpy() if isinstance(labels, Tensor) else labels
-    return LabelledFeatures(np.asarray(values, dtype=np.float64), np.asarray(classes, dtype=np.int64))
+    return LabeledFeatures(np.asarray(values, dtype=np.float64), np.asarray(classes, dtype=np.int64))
 
 
-def pooled(embeddings: Tensor, *, pooling: Literal["mean", "concatenate"]) -> Tensor:
-    """Token embeddings (B, L, D) as one vector per sample: (B, D) or (B, L D)."""
-    return embeddings.mean(dim=1) if pooling == "mean" else embeddings.flatten(1)
+def pooled(embeddings: Tensor, *, pooling: Literal["mean", "concatenate"], mask: Tensor | None = None) -> Tensor:
+    """Token embeddings (B, L, D) as one vector per sample: (B, D), the mean over the tokens that `mask` (B, L) says are held, or (B, L D)."""
+    if pooling == "concatenate":
+        return embeddings.flatten(1)
+    if mask is None:
+        return embeddings.mean(dim=1)
+    held = mask[..., None].to(embeddings.dtype)
+    return (embeddings * held).sum(dim=1) / held.sum(dim=1).clamp_min(1)
 
 
-def linear_probe(train: LabelledFeatures, test: LabelledFeatures, *, inverse_penalty: float = 1.0) -> float:
-    """Share of test samples that a linear classifier gets right.
+def linear_probe(train: LabeledFeatures, test: LabeledFeatures, *, inverse_penalty: float = 1.0) -> np.ndarray:
+    """Whether a linear classifier gets each test sample right.
 
-    Features are standardised with the training side's mean and deviation, as a batch norm without weights does; then multinomial logistic
+    Features are standardized with the training side's mean and deviation, as a batch norm without weights does; then multinomial logistic
     regression to its optimum. The usual published recipe, 90 epochs of stochastic gradients on ImageNet, gives somewhat other numbers.
 
     Args:
         train, test: of the same features.
         inverse_penalty: C, the inverse of the L2 penalty.
+
+    Returns:
+        (N,) bool, one per test sample; its mean is the accuracy.
     """
     from sklearn.linear_model import LogisticRegression  # takes a second
 
@@ -66,36 +95,39 @@ def linear_probe(train: LabelledFeatures, test: LabelledFeatures, *, inverse_pen
     scale = np.where(deviation > 0, deviation, 1.0)
     classifier = LogisticRegression(C=inverse_penalty, max_iter=2000)
     classifier.fit((train.features - mean) / scale, train.labels)
-    return float((classifier.predict((test.features - mean) / scale) == test.labels).mean())
+    return np.asarray(classifier.predict((test.features - mean) / scale) == test.labels)
 
 
-def nearest_neighbours(train: LabelledFeatures, test: LabelledFeatures, *, neighbours: int = 20, temperature: float = 0.07) -> float:
-    """Share of test samples that the vote of their nearest training samples gets right.
+def nearest_neighbors(train: LabeledFeatures, test: LabeledFeatures, *, neighbors: int = 20, temperature: float = 0.07) -> np.ndarray:
+    """Whether the vote of its nearest training samples gets each test sample right.
 
-    Cosine similarity; each of the `neighbours` votes for its class with weight exp(similarity / temperature), and of equal votes the
+    Cosine similarity; each of the `neighbors` votes for its class with weight exp(similarity / temperature), and of equal votes the
     lowest class wins.
 
+    Returns:
+        (N,) bool, one per test sample; its mean is the accuracy.
+
     Raises:
-        EvaluationError: if there are fewer training samples than neighbours.
+        EvaluationError: if there are fewer training samples than neighbors.
     """
     _same_width(train, test)
-    if len(train.labels) < neighbours:
-        raise EvaluationError(f"{len(train.labels)} training samples have no {neighbours} neighbours")
-    known, classes = _normalised(train.features), int(max(train.labels.max(), test.labels.max())) + 1
-    labels, right = torch.from_numpy(train.labels), 0
+    if len(train.labels) < neighbors:
+        raise EvaluationError(f"{len(train.labels)} training samples have no {neighbors} neighbors")
+    known, classes = _normalized(train.features), int(max(train.labels.max(), test.labels.max())) + 1
+    labels, right = torch.from_numpy(train.labels), []
     for start in range(0, len(test.labels), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        similarity, places = (_normalised(test.features[rows]) @ known.T).topk(neighbours, dim=1)
-        votes = torch.zeros(len(places), classes, dtype=torch.float64)
-        votes.scatter_add_(1, labels[places], ((similarity - 1) / temperature).exp())
-        right += int((votes.argmax(dim=1) == torch.from_numpy(test.labels[rows])).sum())
-    return right / len(test.labels)
+        similarity, nearest = (_normalized(test.features[rows]) @ known.T).topk(neighbors, dim=1)
+        votes = torch.zeros(len(nearest), classes, dtype=torch.float64)
+        votes.scatter_add_(1, labels[nearest], ((similarity - 1) / temperature).exp())
+        right.append(votes.argmax(dim=1).numpy() == test.labels[rows])
+    return np.concatenate(right)
 
 
-def _normalised(features: np.ndarray) -> Tensor:
+def _normalized(features: np.ndarray) -> Tensor:
     return torch.nn.functional.normalize(torch.from_numpy(features), dim=1)
 
 
-def _same_width(train: LabelledFeatures, test: LabelledFeatures) -> None:
+def _same_width(train: LabeledFeatures, test: LabeledFeatures) -> None:
     if train.features.shape[1] != test.features.shape[1]:
         raise EvaluationError(f"features are {train.features.shape[1]} wide in training and {test.features.shape[1]} in the test")

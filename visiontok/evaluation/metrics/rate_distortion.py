@@ -53,11 +53,11 @@ def lower_hull(rate: ArrayLike, error: ArrayLike) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class TokenComplexity:
-    """Tokens needed to reach a quality, a stand-in for an image's complexity.
+    """Tokens needed to reach a quality, a stand-in for the complexity of a sample.
 
     Attributes:
         tokens: (N,) int64, the smallest count that reaches it, -1 where none does.
-        reached: share of images that reach it.
+        reached: share of samples that reach it.
         mean_over_reached: mean count of those; NaN if there is none.
         mean_capped: mean count if the others are given the largest count.
     """
@@ -73,7 +73,7 @@ def token_complexity(tokens: ArrayLike, errors: ArrayLike, *, threshold: float) 
 
     Args:
         tokens: (K,) rising token counts.
-        errors: (N, K), the error of each image at each count.
+        errors: (N, K), the error of each sample at each count.
         threshold: in the unit of the errors.
     """
     counts, values = np.asarray(tokens, dtype=np.int64), np.asarray(errors, dtype=np.float64)
@@ -82,19 +82,6 @@ def token_complexity(tokens: ArrayLike, errors: ArrayLike, *, threshold: float) 
     smallest = np.where(reached, counts[fits.argmax(axis=1)], -1)
     mean = float(smallest[reached].mean()) if reached.any() else float("nan")
     return TokenComplexity(smallest, float(reached.mean()), mean, float(np.where(reached, smallest, counts[-1]).mean()))
-
-
-def halting_complexity(halting: ArrayLike, *, threshold: float = 0.75) -> np.ndarray:
-    """Tokens that a one-pass adaptive tokenizer keeps: those whose halting probability does not exceed the threshold (KARL, arXiv 2507.07995).
-
-    Args:
-        halting: (N, budget) probabilities.
-        threshold: as in the paper.
-
-    Returns:
-        (N,) int64, the budget minus the tokens that halted.
-    """
-    return (np.asarray(halting, dtype=np.float64) <= threshold).sum(axis=1)
 
 
 @dataclass(frozen=True)

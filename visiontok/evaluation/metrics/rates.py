@@ -1,4 +1,4 @@
-"""What tokens cost: nominal bits (log2 K each), bits at the ids' entropy, per pixel, per second and against plain pixels."""
+"""What tokens cost: nominal bits (log2 K each), bits at their entropy, per pixel, per second and against plain pixels."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from visiontok.evaluation.metrics.entropy import plugin_entropy
 
 
 def nominal_bits(vocab_sizes: ArrayLike) -> float:
-    """Sum of log2 K over the ids of a sample; `vocab_sizes` (L,) holds each id's K (`layout.vocab_sizes`)."""
+    """Sum of log2 K over the tokens of a sample; `vocab_sizes` (L,) holds each token's K (`layout.vocab_sizes`)."""
     return float(np.log2(np.asarray(vocab_sizes, dtype=np.float64)).sum())
 
 
-def entropy_bits(counts: Sequence[ArrayLike], ids_per_sample: Sequence[float]) -> float:
-    """Bits of a sample if each codebook's ids are coded at their plug-in entropy, neighbours ignored.
+def entropy_bits(counts: Sequence[ArrayLike], tokens_per_sample: Sequence[float]) -> float:
+    """Bits of a sample if each codebook's tokens are coded at their plug-in entropy, neighbors ignored.
 
     Args:
         counts: one array (K,) per codebook.
-        ids_per_sample: how many ids of each codebook a sample holds (a mean for samples of varying length).
+        tokens_per_sample: how many tokens of each codebook a sample holds (a mean for samples of varying length).
     """
-    return sum(plugin_entropy(count) * ids for count, ids in zip(counts, ids_per_sample, strict=True))
+    return sum(plugin_entropy(count) * tokens for count, tokens in zip(counts, tokens_per_sample, strict=True))
 
 
-def bits_per_pixel(bits: float, size: tuple[int, int]) -> float:
-    """Bits of an image over its (H, W) pixels."""
-    return bits / (size[0] * size[1])
+def bits_per_pixel(bits: ArrayLike, size: ArrayLike) -> np.ndarray:
+    """Bits of samples (...) over the pixels of their sizes (..., A): (H, W) of images, (T, H, W) of clips."""
+    return np.asarray(bits, dtype=np.float64) / np.prod(np.asarray(size, dtype=np.float64), axis=-1)
 
 
-def bits_per_second(bits: float, *, units: float, rate: float) -> float:
-    """Bits of a sound or a clip over its seconds.
+def bits_per_second(bits: ArrayLike, *, units: ArrayLike, rate: float) -> np.ndarray:
+    """Bits of recordings or clips (...) over their seconds.
 
     Args:
-        bits: of the sample.
-        units: its audio samples or video frames.
-        rate: of those per second (`layout.rate`).
+        bits: of the samples.
+        units: their audio samples or video frames.
+        rate: of those per second.
     """
-    return bits * rate / units
+    return np.asarray(bits, dtype=np.float64) * rate / np.asarray(units, dtype=np.float64)
 
 
-def compression_ratio(bits: float, size: tuple[int, int]) -> float:
+def compression_ratio(bits: ArrayLike, size: ArrayLike) -> np.ndarray:
     """How many times smaller than plain RGB at 24 bits per pixel."""
     return 24 / bits_per_pixel(bits, size)

@@ -1,94 +1,99 @@
-"""The metrics that a suite can ask for, by name."""
+"""Every metric that a suite can ask for, by name. Each is declared once, in `entries`; suites, harnesses, reports and documentation read it here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
-import torch
+from visiontok.evaluation.metrics.entries import (
+    classifier,
+    complexity,
+    density,
+    feature_sets,
+    fidelity,
+    frechet,
+    perceptual,
+    perturbed,
+    probes,
+    rates,
+)
+from visiontok.evaluation.metrics.entries.token_statistics import TOKEN_STATISTICS
+from visiontok.evaluation.metrics.metric import FeatureMetric, Metric, Subject, Task
+from visiontok.evaluation.metrics.needs import why_unavailable
+from visiontok.registry import unknown
 
-from visiontok.core.tokenizer import Tokenizer
-from visiontok.evaluation.features import Classifier, FeatureExtractor
-from visiontok.evaluation.features.inception import InceptionV3Compat
-from visiontok.evaluation.metrics.entries.base import Batch, Measure
-from visiontok.evaluation.metrics.entries.classifier import ClassifierMeasure
-from visiontok.evaluation.metrics.entries.codebook import CodebookMeasure, RateMeasure
-from visiontok.evaluation.metrics.entries.complexity import ComplexityMeasure, why_no_complexity
-from visiontok.evaluation.metrics.entries.feature_sets import FEATURE_SETS, FeatureSetMeasure
-from visiontok.evaluation.metrics.entries.fidelity import PsnrMeasure, ms_ssim_measure, mse_measure, ssim_measure
-from visiontok.evaluation.metrics.entries.frechet import FrechetMeasure
-from visiontok.evaluation.metrics.entries.perceptual import PERCEPTUAL
-from visiontok.evaluation.metrics.entries.perturbed import PerturbedFrechetMeasure, why_not_perturbed
-from visiontok.evaluation.metrics.entries.token_statistics import TokenStatisticsMeasure
-from visiontok.evaluation.reconstruction.suite import Suite
-from visiontok.tokens import TokenLayout
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        metric.name: metric
+        for metric in (
+            fidelity.MSE,
+            fidelity.PSNR,
+            fidelity.SSIM,
+            fidelity.MS_SSIM,
+            *perceptual.LPIPS,
+            perceptual.DISTS,
+            frechet.FRECHET,
+            feature_sets.KERNEL_DISTANCE,
+            feature_sets.CMMD,
+            feature_sets.MANIFOLD,
+            feature_sets.INCEPTION_SCORE,
+            perturbed.PERTURBED_FRECHET,
+            classifier.CLASSIFIER,
+            probes.LINEAR_PROBE,
+            probes.NEAREST_NEIGHBORS,
+            rates.RATE,
+            rates.CODEBOOK,
+            rates.ENTROPY,
+            TOKEN_STATISTICS,
+            rates.AR_BITS,
+            complexity.COMPLEXITY,
+            density.DENSITY,
+            density.TOKDENSE,
+        )
+    }
+)
+"""Name -> declaration."""
 
-__all__ = ["Batch", "Measure", "build_measures"]
 
-_PIXELS = {"mse": mse_measure, "psnr": PsnrMeasure, "ssim": ssim_measure, "ms_ssim": ms_ssim_measure}
-_TOKENS: dict[str, Callable[[TokenLayout], Measure]] = {
-    "codebook": CodebookMeasure,
-    "rate": lambda _: RateMeasure(),
-    "token_statistics": TokenStatisticsMeasure,
-}
+def find_metric(name: str) -> Metric:
+    """The metric of that name.
 
-
-def build_measures(
-    suite: Suite,
-    layout: TokenLayout,
-    extractors: Sequence[FeatureExtractor],
-    *,
-    tokenizer: Tokenizer[Any] | None = None,
-    samples: int | None = None,
-) -> tuple[dict[str, Measure], dict[str, str]]:
-    """The measures of a suite for a tokenizer of this layout, and why others that the suite asks for are omitted.
-
-    Args:
-        suite: what is asked for.
-        layout: of the tokens.
-        extractors: whose features the distances are computed over.
-        tokenizer: for measures that decode other tokens than its own; networks of perceptual distances go to its device.
-        samples: how many images there will be over all processes; without it distances have no intervals.
+    Raises:
+        UnknownNameError: with close matches.
     """
-    measures: dict[str, Measure] = {}
-    omitted: dict[str, str] = {}
-    device = torch.device("cpu") if tokenizer is None else tokenizer.device
-    over_sets = tuple(metric for metric in suite.metrics if metric in FEATURE_SETS)
-    if "inception_score" in over_sets and not any(isinstance(extractor, InceptionV3Compat) for extractor in extractors):
-        omitted["inception_score"] = "none of the extractors is the Inception network"
-        over_sets = tuple(metric for metric in over_sets if metric != "inception_score")
-    for metric in suite.metrics:
-        if metric in _PIXELS:
-            measures[metric] = _PIXELS[metric]()
-        elif metric in PERCEPTUAL:
-            measures[metric] = PERCEPTUAL[metric](device=device)
-        elif metric in _TOKENS:
-            if layout.is_continuous:
-                omitted[metric] = "the latents are continuous: there are no ids to count"
-            elif metric == "token_statistics" and layout.ragged:
-                omitted[metric] = "the number of ids varies from picture to picture"
-            else:
-                measures[metric] = _TOKENS[metric](layout)
-        elif metric == "complexity":
-            reason = why_no_complexity(tokenizer, layout)
-            if reason is not None:
-                omitted[metric] = reason
-            elif tokenizer is not None:
-                measures[metric] = ComplexityMeasure(tokenizer)
-        elif metric == "frechet":
-            for extractor in extractors:
-                measures[f"frechet.{extractor.name}"] = FrechetMeasure(extractor, allow_few_samples=suite.allow_few_samples, samples=samples)
-        elif metric == "perturbed_frechet":
-            reason = why_not_perturbed(tokenizer, suite.perturbations)
-            if reason is not None:
-                omitted[metric] = reason
-            elif tokenizer is not None:
-                measures[metric] = PerturbedFrechetMeasure(tokenizer, extractors, grid=suite.perturbations, allow_few_samples=suite.allow_few_samples)
-        elif metric == "classifier":
-            for extractor in extractors:
-                if isinstance(extractor, Classifier):
-                    measures[f"classifier.{extractor.name}"] = ClassifierMeasure(extractor)
-    if over_sets:
-        for extractor in extractors:
-            measures[f"feature_sets.{extractor.name}"] = FeatureSetMeasure(extractor, over_sets)
-    return measures, omitted
+    if name not in METRICS:
+        raise unknown("metric", name, METRICS)
+    return METRICS[name]
+
+
+def check_names(names: Sequence[str], task: Task) -> None:
+    """Raise a ValueError if a metric is named twice, does not exist, or is none of the task's."""
+    if len(set(names)) < len(names):
+        raise ValueError(f"metrics names one twice: {', '.join(names)}")
+    for name in names:
+        known = [metric.name for metric in METRICS.values() if task in metric.tasks]
+        if name not in known:
+            raise ValueError(str(unknown(f"metric of {task}", name, known)))
+
+
+def needs_extractors(name: str) -> bool:
+    """Whether a metric is computed over features."""
+    return isinstance(METRICS[name], FeatureMetric) or "extractors" in METRICS[name].needs
+
+
+def select(names: Sequence[str], subject: Subject) -> tuple[list[Metric], dict[str, str]]:
+    """Those of these metrics that apply to a subject, ready to run, and why the others do not.
+
+    Raises:
+        CheckpointError: if the weights of a metric's network are missing.
+    """
+    chosen, omitted = [], {}
+    for name in names:
+        metric = find_metric(name)
+        reason = why_unavailable(metric, subject)
+        if reason is not None:
+            omitted[name] = reason
+            continue
+        metric.prepare(subject)
+        chosen.append(metric)
+    return chosen, omitted

@@ -32,7 +32,7 @@ def ssim(reference: Tensor, reconstruction: Tensor, *, data_range: float) -> Ten
     Raises:
         EvaluationError: if the shapes differ or the images are smaller than the window.
     """
-    first, second = as_pair(reference, reconstruction)
+    first, second = _image_pair(reference, reconstruction)
     # one by one, so that the intermediate images of each stay in the cache
     pairs = zip(first.split(1), second.split(1), strict=True)
     return torch.cat([_similarity_and_contrast(*pair, data_range=data_range)[0].mean(dim=1) for pair in pairs])
@@ -48,7 +48,7 @@ def ms_ssim(reference: Tensor, reconstruction: Tensor, *, data_range: float) -> 
     Returns:
         (B,) float64 in [0, 1].
     """
-    first, second = as_pair(reference, reconstruction)
+    first, second = _image_pair(reference, reconstruction)
     if min(first.shape[-2:]) <= (WINDOW - 1) * 2 ** (len(SCALE_WEIGHTS) - 1):
         raise EvaluationError(f"MS-SSIM needs images of more than 160 pixels on both sides, got {tuple(first.shape[-2:])}; use SSIM")
     product = torch.ones(first.shape[:2], dtype=torch.float64, device=first.device)
@@ -61,6 +61,12 @@ def ms_ssim(reference: Tensor, reconstruction: Tensor, *, data_range: float) -> 
         term = similarity if scale == len(SCALE_WEIGHTS) - 1 else contrast
         product = product * term.clamp_min(0) ** weight
     return product.mean(dim=1)
+
+
+def _image_pair(reference: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor]:
+    if reference.ndim != 4:
+        raise EvaluationError(f"images must have shape (B, C, H, W), got {tuple(reference.shape)}")
+    return as_pair(reference, reconstruction)
 
 
 def _similarity_and_contrast(first: Tensor, second: Tensor, *, data_range: float) -> tuple[Tensor, Tensor]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import Field, JsonValue
 
 from visiontok.base.config import Config
 from visiontok.evaluation.metrics.bootstrap import Interval
 
+Better: TypeAlias = Literal["higher", "lower", "neither"]
+
 
 class SeedSpread(Config):
     """What drawing again changes.
 
     Attributes:
-        values: seed -> the number measured with it.
+        values: seed -> the number with it.
         deviation: their sample standard deviation.
     """
 
@@ -26,27 +28,33 @@ class MetricValue(Config):
     """One number.
 
     Attributes:
-        name: the metric, with the extractor or the variant where there are several: "psnr.mean_db", "FD[digit-classifier]".
+        metric: of the registry `METRICS` that gave it.
+        version: of that metric; numbers of different versions do not compare.
+        name: with the extractor or the variant where there are several: "psnr.mean_db", "FD[digit-classifier]".
+        title: as a reader wants to see it.
         part: which codebook it is about, where a tokenizer has several; None for the whole.
-        length: how many tokens of each image were kept, where a suite asks for several lengths; None for all of them.
+        length: how many tokens of each sample were kept, where a suite asks for several lengths; None for all of them.
         value: None where it is not defined, such as the PSNR of images that are all identical.
         unit: "dB", "bits", ...; empty for shares and distances.
-        better: which way is better, if any.
-        count: N, the number of images (of each side, for distances).
-        interval: over the images: of a mean by percentile bootstrap, of a Fréchet distance by resampled distances centred on it.
-        no_interval: why a metric over sets of images has none.
-        seeds: where it was measured with several seeds, the values of each; `value` is then their mean, and the ends of `interval` are
+        better: which direction is better, if any.
+        count: N, the number of samples (of each side, for distances).
+        interval: over the samples: of a mean by percentile bootstrap, of a Fréchet distance by resampled distances centered on it.
+        no_interval: why a metric over sets of samples has none.
+        seeds: where it was evaluated with several seeds, the values of each; `value` is then their mean, and the ends of `interval` are
             the means of theirs.
         protocol: how it was computed, in words.
         details: further numbers that belong to it.
     """
 
+    metric: str
+    version: int = 1
     name: str
+    title: str
     part: str | None = None
     length: int | None = None
     value: float | None
     unit: str = ""
-    better: Literal["higher", "lower", "neither"] = "neither"
+    better: Better = "neither"
     count: int
     interval: Interval | None = None
     no_interval: str = ""
@@ -60,7 +68,7 @@ class MetricValue(Config):
         return self.name + (f" ({self.part})" if self.part is not None else "") + (f" at {self.length} tokens" if self.length is not None else "")
 
     @property
-    def place(self) -> tuple[str, str | None, int | None]:
+    def key(self) -> tuple[str, str | None, int | None]:
         """What tells it from the other values of a result."""
         return self.name, self.part, self.length
 
@@ -69,7 +77,7 @@ class MetricValue(Config):
         """The number for a reader, with its interval; a distance that a rounding error puts below zero is shown as zero."""
         if self.value is None:
             return "not defined"
-        shown = max(self.value, 0.0) if self.name.startswith(("FD", "FID")) else self.value
+        shown = max(self.value, 0.0) if self.metric == "frechet" else self.value
         interval = f" [{_digits(self.interval.low)}, {_digits(self.interval.high)}]" if self.interval else ""
         spread = f" ± {_digits(self.seeds.deviation)} over {len(self.seeds.values)} seeds" if self.seeds else ""
         return _digits(shown) + spread + interval

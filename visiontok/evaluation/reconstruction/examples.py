@@ -1,4 +1,4 @@
-"""The worst, the middling and the best reconstructions of a measurement, to be looked at."""
+"""The worst, the median and the best reconstructions of a run, to be looked at."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
 from visiontok.core.model import evaluating
-from visiontok.evaluation.features.protocol import to_uint8
 from visiontok.evaluation.metrics.value import MetricValue
-from visiontok.evaluation.reconstruction.run import Measurement
-from visiontok.evaluation.results.per_sample import Evidence
+from visiontok.evaluation.reconstruction.run import ReconstructionRun
+from visiontok.evaluation.results.per_sample import PerSampleResults
+from visiontok.evaluation.results.report.images import signal_image
+from visiontok.evaluation.results.report.sections import ImageArray
 from visiontok.evaluation.results.result import Result
 from visiontok.tokens import Latents, Tokens
 
@@ -21,22 +21,22 @@ _PREFERRED = ("psnr.mean_db", "ssim", "mse")
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One picture and what became of it.
+    """One sample and its reconstructions.
 
     Attributes:
         group: "worst", "median" or "best".
-        key: of the picture in its source.
-        value: by which it was chosen; None where nothing ranks the pictures.
-        original: (3, H, W) uint8.
-        reconstructions: length, or None for all tokens -> (3, H, W) uint8.
+        key: of the sample in its source.
+        value: by which it was chosen; None where nothing ranks the samples.
+        original: the sample.
+        reconstructions: length, or None for all tokens -> its reconstruction; empty where there is none.
         tokens: all of them, a batch of one.
     """
 
     group: str
     key: str
     value: float | None
-    original: Tensor
-    reconstructions: Mapping[int | None, Tensor]
+    original: ImageArray
+    reconstructions: Mapping[int | None, ImageArray]
     tokens: Tokens | Latents
 
 
@@ -45,42 +45,52 @@ class Examples:
     """What `show_examples` chose.
 
     Attributes:
-        ranking: the value that ranked the pictures; None where no value could, and the first ones stand for all.
-        pictures: worst first.
+        ranking: the value that ranked the samples; None where no value could, and the first ones stand for all.
+        samples: worst first; none for signals that cannot be shown as images.
     """
 
     ranking: MetricValue | None
-    pictures: tuple[Example, ...]
+    samples: tuple[Example, ...]
 
 
-def show_examples(measurement: Measurement, result: Result, evidence: Evidence, *, each: int = 2) -> Examples:
-    """Reconstruct again the pictures at both ends and in the middle of a ranking.
+def show_examples(run: ReconstructionRun, result: Result, per_sample: PerSampleResults, *, each: int = 2) -> Examples:
+    """Reconstruct again the samples at both ends and in the middle of a ranking.
 
-    They are ranked by PSNR if it was measured, else by SSIM, MSE or whatever else has a value per picture and a better side; with several
+    They are ranked by PSNR if it was computed, else by SSIM, MSE or whatever else has a value per sample and a better direction; with several
     lengths, at the last.
     """
-    ranking = _ranking(result, evidence)
+    ranking = _ranking(result, per_sample)
     if ranking is None:
-        chosen: list[tuple[str, int, float | None]] = [("first", place, None) for place in range(min(3 * each, len(evidence.numbers)))]
+        chosen: list[tuple[str, int, float | None]] = [("first", row, None) for row in range(min(3 * each, len(per_sample.indices)))]
     else:
-        column = evidence.per_image[ranking.label]
+        column = per_sample.per_sample[ranking.label]
         worst_first = np.argsort(column if ranking.better == "higher" else -column, kind="stable")
-        chosen = [(group, int(place), float(column[place])) for group, place in _ends_and_middle(worst_first, each)]
-    pictures = []
-    with evaluating(measurement.tokenizer):
-        for group, place, value in chosen:
-            loaded = measurement.load([int(evidence.numbers[place])])
-            lengths = measurement.suite.lengths or (None,)
-            found = measurement.reconstruct(loaded, [*measurement.suite.lengths, None])
-            reconstructions = {length: found[length][1][0] for length in lengths}
-            pictures.append(Example(group, loaded.keys[0], value, to_uint8(loaded.signals.values)[0], reconstructions, found[None][0]))
-    return Examples(ranking, tuple(pictures))
+        chosen = [(group, int(row), float(column[row])) for group, row in _ends_and_middle(worst_first, each)]
+    samples = []
+    spec = run.tokenizer.preprocessing.spec
+    with evaluating(run.tokenizer):
+        for group, row, value in chosen:
+            loaded = run.loader.read([int(per_sample.indices[row])])
+            (signal,) = loaded.signals
+            original = signal_image(signal, spec)
+            if original is None:
+                break
+            found = run.reconstruct(loaded, [*run.suite.lengths, None])
+            shown: dict[int | None, ImageArray] = {}
+            for length in run.suite.lengths or (None,):
+                reconstructions = found[length][1]
+                decoded = None if reconstructions is None else signal_image(next(iter(reconstructions)), spec)
+                if decoded is not None:
+                    shown[length] = decoded
+            samples.append(Example(group, loaded.keys[0], value, original, shown, found[None][0]))
+    return Examples(ranking, tuple(samples))
 
 
-def _ranking(result: Result, evidence: Evidence) -> MetricValue | None:
+def _ranking(result: Result, per_sample: PerSampleResults) -> MetricValue | None:
     """The value by which to rank; of several lengths the last."""
-    ranked = [value for value in result.values if value.label in evidence.per_image and value.better != "neither"]
-    ranked = [value for value in ranked if np.ptp(np.nan_to_num(evidence.per_image[value.label])) > 0]
+    columns = per_sample.per_sample
+    ranked = [value for value in result.values if value.label in columns and value.better != "neither"]
+    ranked = [value for value in ranked if np.ptp(np.nan_to_num(columns[value.label])) > 0]
     for name in (*_PREFERRED, *dict.fromkeys(value.name for value in ranked)):
         values = [value for value in ranked if value.name == name]
         if values:
@@ -89,13 +99,13 @@ def _ranking(result: Result, evidence: Evidence) -> MetricValue | None:
 
 
 def _ends_and_middle(worst_first: np.ndarray, each: int) -> list[tuple[str, int]]:
-    """Places with their group, every place once."""
+    """Rows with their group, every row once."""
     count = len(worst_first)
     each = min(each, max(1, count // 3))
     middle = (count - each) // 2
     groups = {"worst": worst_first[:each], "median": worst_first[middle : middle + each], "best": worst_first[max(count - each, 0) :]}
     found: dict[int, str] = {}
-    for group, places in groups.items():
-        for place in places.tolist():
-            found.setdefault(place, group)
-    return [(group, place) for place, group in found.items()]
+    for group, rows in groups.items():
+        for row in rows.tolist():
+            found.setdefault(row, group)
+    return [(group, row) for row, group in found.items()]

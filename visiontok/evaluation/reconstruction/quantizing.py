@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,29 +14,29 @@ from visiontok.base.errors import EvaluationError
 from visiontok.base.files import replacing
 from visiontok.core.quantized_latents import to_latents, to_tokens
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.data import EvalLoader, Source
+from visiontok.data import Source
 from visiontok.evaluation.features.protocol import to_uint8
+from visiontok.evaluation.loading import SignalLoader
 from visiontok.evaluation.metrics.code_counts import CodeCounts
 from visiontok.evaluation.metrics.entropy import plugin_entropy
 from visiontok.evaluation.metrics.fidelity import psnr
 from visiontok.evaluation.metrics.ssim import ssim
+from visiontok.evaluation.run_state import ProgressCallback
 from visiontok.quantizers.dimension_wise import DimensionWiseQuantizerConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokens import Latents
 
-Progress = Callable[[int, int], None]
-
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """One number of levels, measured.
+    """The results at one number of levels.
 
     Attributes:
         levels: per dimension; None for the continuous tokenizer.
-        bits: log2(levels) for every dimension of every latent of a picture; None for the continuous tokenizer.
-        entropy_bits: the same with the first-order entropy of each dimension's ids in place of log2(levels), which few pictures underestimate.
-        psnr: mean over the pictures, in dB, at 8 bits.
-        ssim: mean over the pictures, at 8 bits.
+        bits: log2(levels) for every dimension of every latent of a image; None for the continuous tokenizer.
+        entropy_bits: the same with the first-order entropy of each dimension's tokens in place of log2(levels), which few images underestimate.
+        psnr: mean over the images, in dB, at 8 bits.
+        ssim: mean over the images, at 8 bits.
     """
 
     levels: int | None
@@ -47,8 +47,8 @@ class OperatingPoint:
 
 
 @torch.no_grad()
-def latent_rms(tokenizer: Tokenizer[Any], source: Source, *, size: int, batch_size: int, progress: Progress) -> float:
-    """Root mean square of the latents over all pictures, positions and dimensions: how far from zero they reach.
+def latent_rms(tokenizer: Tokenizer[Any], source: Source, *, size: int, batch_size: int, progress: ProgressCallback) -> float:
+    """Root mean square of the latents over all images, positions and dimensions: how far from zero they reach.
 
     Raises:
         EvaluationError: if the latents are all zero, or not finite.
@@ -63,7 +63,7 @@ def latent_rms(tokenizer: Tokenizer[Any], source: Source, *, size: int, batch_si
 
 
 @torch.no_grad()
-def measure_levels(
+def evaluate_levels(
     tokenizer: Tokenizer[Any],
     source: Source,
     *,
@@ -71,18 +71,18 @@ def measure_levels(
     latent_range: float,
     size: int,
     batch_size: int,
-    progress: Progress,
+    progress: ProgressCallback,
 ) -> list[OperatingPoint]:
     """Reconstructions of the continuous tokenizer and of its quantized forms, each decoded from token indices, on the same images.
 
     Args:
         tokenizer: continuous, in evaluation mode.
-        source: of the pictures.
-        levels: to be measured.
+        source: of the images.
+        levels: to be evaluated.
         latent_range: of the latents; see `DimensionWiseQuantizerConfig`.
-        size: side of the squares that pictures become.
-        batch_size: pictures per call of the model.
-        progress: called with the pictures done and their number.
+        size: side of the squares that images become.
+        batch_size: images per call of the model.
+        progress: called with the images done and their number.
 
     Returns:
         The continuous tokenizer first, then one point for every number of levels.
@@ -97,13 +97,13 @@ def measure_levels(
 
 
 def draw(points: Sequence[OperatingPoint], path: Path, *, title: str, pixels: int) -> None:
-    """The rate-distortion picture, as PNG: PSNR against bits per pixel, the continuous tokenizer as a line across.
+    """The rate-distortion image, as PNG: PSNR against bits per pixel, the continuous tokenizer as a line across.
 
     Args:
-        points: from `measure_levels`.
+        points: from `evaluate_levels`.
         path: of the file; it gets its name when it is whole.
         title: above.
-        pixels: of one picture.
+        pixels: of one image.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -113,14 +113,14 @@ def draw(points: Sequence[OperatingPoint], path: Path, *, title: str, pixels: in
     axes = figure.subplots()
     quantized = [point for point in points if point.levels is not None]
     for label, marker, rates in (
-        ("ids as they are, log2(levels) bits each", "o-", [point.bits for point in quantized]),
-        ("entropy of each dimension's ids", "s--", [point.entropy_bits for point in quantized]),
+        ("tokens as they are, log2(levels) bits each", "o-", [point.bits for point in quantized]),
+        ("entropy of each dimension's tokens", "s--", [point.entropy_bits for point in quantized]),
     ):
         axes.plot([(rate or 0.0) / pixels for rate in rates], [point.psnr for point in quantized], marker, label=label)
     for point in quantized:
         axes.annotate(str(point.levels), ((point.bits or 0.0) / pixels, point.psnr), textcoords="offset points", xytext=(0, 7), ha="center")
     axes.axhline(points[0].psnr, color="0.4", linewidth=1, linestyle=":", label="continuous latents")
-    axes.set(xlabel="bits per pixel", ylabel="PSNR in dB, mean over pictures", title=title.replace("$", r"\$"))
+    axes.set(xlabel="bits per pixel", ylabel="PSNR in dB, mean over images", title=title.replace("$", r"\$"))
     axes.margins(y=0.15)
     axes.legend(loc="lower right", frameon=False)
     with replacing(path) as temporary:
@@ -128,7 +128,7 @@ def draw(points: Sequence[OperatingPoint], path: Path, *, title: str, pixels: in
 
 
 class _Quantized:
-    """One quantized form of a tokenizer, and what was measured of it."""
+    """One quantized form of a tokenizer, and its results."""
 
     def __init__(self, tokenizer: Tokenizer[Any], config: DimensionWiseQuantizerConfig) -> None:
         self._tokenizer, self._quantizer = tokenizer, config.build().to(tokenizer.device)
@@ -150,11 +150,12 @@ class _Quantized:
         return OperatingPoint(self._quantizer.config.levels, self._bits / self._samples, entropy, *_means(self._scores))
 
 
-def _encoded(tokenizer: Tokenizer[Any], source: Source, size: int, batch_size: int, progress: Progress) -> Iterator[tuple[Tensor, Latents]]:
-    """The pictures (B, 3, size, size) as 8-bit values, and their latents."""
+def _encoded(tokenizer: Tokenizer[Any], source: Source, size: int, batch_size: int, progress: ProgressCallback) -> Iterator[tuple[Tensor, Latents]]:
+    """The images (B, 3, size, size) as 8-bit values, and their latents."""
     done = 0
-    for batch in EvalLoader(source, preprocessing=ImagePreprocessing(size=size), batch_size=batch_size):
-        images = to_uint8(batch.signals.values)
+    loader = SignalLoader(source, ImagePreprocessing(size=size), batch_size=batch_size)
+    for _, loaded in loader.batches(0, len(source)):
+        images = loaded.signals.values
         latents = tokenizer.encode(images)
         assert isinstance(latents, Latents)
         yield images, latents
@@ -168,6 +169,6 @@ def _means(scores: Sequence[Tensor]) -> list[float]:
 
 
 def _scores(images: Tensor, decoded: Tensor) -> Tensor:
-    """(B, 2): PSNR and SSIM of every picture."""
+    """(B, 2): PSNR and SSIM of every image."""
     reconstruction = to_uint8(decoded.float()).cpu()
     return torch.stack([psnr(images, reconstruction, data_range=255), ssim(images, reconstruction, data_range=255)], dim=1)

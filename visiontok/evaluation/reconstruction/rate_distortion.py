@@ -1,4 +1,4 @@
-"""Quality against rate: a tokenizer measured at several lengths or wishes, or at the one length that it has."""
+"""Quality against rate: a tokenizer evaluated at several lengths or target errors, or at the one length that it has."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import numpy as np
-from torch import Tensor
 from typing_extensions import Self
 
 from visiontok.base.config import Config
@@ -18,29 +17,27 @@ from visiontok.base.errors import EvaluationError
 from visiontok.base.files import replacing
 from visiontok.core.model import evaluating
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.evaluation.features.protocol import to_uint8
 from visiontok.evaluation.metrics.fidelity import psnr
+from visiontok.evaluation.metrics.rate_distortion import token_complexity
 from visiontok.evaluation.metrics.value import MetricValue
-from visiontok.evaluation.reconstruction.kept import KeptMeasurements
-from visiontok.evaluation.reconstruction.run import Measurement, Report
-from visiontok.evaluation.reconstruction.suite import Metric, Suite
+from visiontok.evaluation.reconstruction.evaluate import run_or_take
+from visiontok.evaluation.reconstruction.run import ReconstructionRun
+from visiontok.evaluation.reconstruction.suite import Suite
+from visiontok.evaluation.results.per_sample import PerSampleResults
+from visiontok.evaluation.results.report.images import signal_image
+from visiontok.evaluation.results.report.sections import ImageArray
 from visiontok.evaluation.results.result import Result
-from visiontok.tokens import Tokens
+from visiontok.evaluation.run_state import ProgressCallback, RunStates
 
-ALWAYS: tuple[Metric, ...] = ("psnr", "ssim", "rate")
-IF_ASKED: tuple[Metric, ...] = ("ms_ssim", "lpips.alex", "lpips.vgg", "lpips.squeeze", "dists", "frechet")
+ALWAYS = ("psnr", "ssim", "rate")
+IF_REQUESTED = ("mse", "ms_ssim", "lpips.alex", "lpips.vgg", "lpips.squeeze", "dists", "frechet", "classifier")
 """What of a suite's own metrics is drawn against the rate."""
 
-WISHES = (0.01, 0.02, 0.04, 0.07, 0.12, 0.2, 0.38)
-"""Mean absolute errors that an adaptive tokenizer is asked for where nobody says."""
+DECIBELS = (20.0, 25.0, 30.0, 35.0)
+"""For which the tokens that samples need are counted."""
 
-
-@runtime_checkable
-class Adaptive(Protocol):
-    """A tokenizer that finds the number of tokens for a wished quality in one pass."""
-
-    def with_max_loss(self, max_loss: float) -> Tokenizer[Any]:
-        """The same weights, asked for a mean absolute error of `max_loss` where nobody says."""
+TARGETS = (0.01, 0.02, 0.04, 0.07, 0.12, 0.2, 0.38)
+"""Mean absolute errors that tokenizers which choose their number of tokens are asked for, unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -49,33 +46,55 @@ class Point:
 
     Attributes:
         label: the setting in words.
-        tokens, bits, bits_per_pixel: nominal, mean over images.
-        qualities: by name, everything else that was measured.
+        tokens, bits: nominal, mean over samples.
+        bits_per_unit: nominal, per pixel or second, whichever there is.
+        qualities: by name, everything else that was computed.
     """
 
     label: str
     tokens: float
     bits: float
-    bits_per_pixel: float
+    bits_per_unit: float
     qualities: dict[str, MetricValue]
+
+
+class Reached(Config):
+    """How many tokens samples need for a PSNR.
+
+    Attributes:
+        decibels: the PSNR.
+        share: of the samples that reach it at some of the lengths.
+        mean_over_reached: tokens of those; None where none does.
+        mean_capped: tokens of all, where the others are given all.
+    """
+
+    decibels: float
+    share: float
+    mean_over_reached: float | None
+    mean_capped: float
 
 
 class Curve(Config):
     """One model at all its settings.
 
     Attributes:
-        model: as it was asked for.
-        setting: what was varied: the number of tokens, the wish of an adaptive tokenizer, or nothing.
-        wishes: mean absolute errors that were asked for, one per result; empty otherwise.
-        counts: tokens of every image at each wish, in the order of the images' numbers: approximately their complexity; empty otherwise.
-        results: one per wish, else one that holds all lengths.
+        model: as it was requested.
+        setting: what was varied: the number of tokens, the target error, or nothing.
+        counts: tokens of every sample at each target error, by sample index: approximately their complexity; empty otherwise.
+        reached: where lengths were varied, the tokens that some PSNRs need.
+        results: one per target error, else one that holds all lengths.
     """
 
     model: str
     setting: Literal["length", "max_loss", "none"]
-    wishes: tuple[float, ...] = ()
     counts: tuple[tuple[int, ...], ...] = ()
+    reached: tuple[Reached, ...] = ()
     results: tuple[Result, ...]
+
+    @property
+    def targets(self) -> tuple[float, ...]:
+        """The target errors, one per result; none where something else was varied."""
+        return tuple(float(str(result.suite["max_loss"])) for result in self.results if result.suite.get("max_loss") is not None)
 
     @property
     def points(self) -> list[Point]:
@@ -84,22 +103,23 @@ class Curve(Config):
         for number, result in enumerate(self.results):
             for length in dict.fromkeys(value.length for value in result.values):
                 values = {value.name: value for value in result.values if value.length == length}
-                rates = ("tokens_per_image", "bits_per_image.nominal", "bits_per_pixel.nominal")
-                tokens, bits, bits_per_pixel = (float(values.pop(name).value or 0) for name in rates)
-                label = in_words(tokens, self.wishes[number] if self.wishes else None)
-                found.append(Point(label, tokens, bits, bits_per_pixel, values))
+                per_unit = [values.pop(name) for name in ("bits_per_pixel.nominal", "bits_per_second.nominal") if name in values]
+                tokens, bits = (float(values.pop(name).value or 0) for name in ("tokens_per_sample", "bits_per_sample.nominal"))
+                label = in_words(tokens, self.targets[number] if self.targets else None)
+                qualities = {name: value for name, value in values.items() if value.metric != "rate"}
+                found.append(Point(label, tokens, bits, float(per_unit[0].value or 0) if per_unit else 0.0, qualities))
         return sorted(found, key=lambda point: point.tokens)
 
 
 class RateDistortion(Config):
-    """What `visiontok evaluate rd` writes down.
+    """The result of `visiontok evaluate rd`.
 
     Attributes:
         format: version of this layout.
         curves: one per model.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     kind: Literal["rate-distortion"] = "rate-distortion"
     curves: tuple[Curve, ...]
 
@@ -110,28 +130,28 @@ class RateDistortion(Config):
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """Some pictures at one setting.
+class GalleryRow:
+    """Some samples at one setting.
 
     Attributes:
         label: the setting in words.
-        reconstructions: (n, 3, H, W) uint8.
+        reconstructions: one per sample.
         tokens: of each.
-        decibels: PSNR of each; infinite where nothing was lost.
+        decibels: PSNR of each; infinite where nothing was lost, None where the values have no bounds.
     """
 
     label: str
-    reconstructions: Tensor
+    reconstructions: list[ImageArray]
     tokens: list[int]
-    decibels: list[float]
+    decibels: list[float] | None
 
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """Some pictures of the suite at every setting of a model; `originals` are (n, 3, H, W) uint8."""
+    """Some samples of the suite at every setting of a model; none for signals that cannot be shown as images."""
 
-    originals: Tensor
-    settings: list[Seen]
+    originals: list[ImageArray]
+    rows: list[GalleryRow]
 
 
 @dataclass(frozen=True)
@@ -140,7 +160,7 @@ class Settings:
 
     Attributes:
         lengths: numbers of tokens; None for powers of two up to all.
-        max_losses: wishes to adaptive tokenizers; None for `WISHES`, or for `lengths` where those are given.
+        max_losses: target errors; None for `TARGETS` of tokenizers that choose their number of tokens, where `lengths` is None too.
     """
 
     lengths: tuple[int, ...] | None = None
@@ -151,102 +171,133 @@ class Settings:
         """One point, with all tokens."""
         return cls(lengths=())
 
-    def measurements(self, suite: Suite, tokenizer: Tokenizer[Any], name: str) -> list[tuple[float | None, Measurement]]:
-        """With the wish of each.
+    def runs(self, suite: Suite, tokenizer: Tokenizer[Any], name: str) -> list[ReconstructionRun]:
+        """One per target error, else one for all lengths.
 
         Raises:
-            EvaluationError: if the tokenizer has no such settings, or no ids.
+            EvaluationError: if the tokenizer has no such settings, or no tokens.
         """
-        if tokenizer.layout.is_continuous:
+        layout, supported = tokenizer.layout, tokenizer.lengths_supported
+        if layout.is_continuous:
             raise EvaluationError(f"{name} has continuous latents, which have no nominal bits: there is no rate to draw")
-        wishes = self.max_losses
-        if isinstance(tokenizer, Adaptive) and wishes is None and self.lengths is None:
-            wishes = WISHES
-        if wishes is not None and self.lengths != ():
-            if not isinstance(tokenizer, Adaptive):
-                raise EvaluationError(f"{name} cannot be asked for an error: it does not choose the number of tokens itself; give --lengths")
+        targets = self.max_losses
+        if targets is None and self.lengths is None and layout.ragged and len(supported) > 1:
+            targets = TARGETS
+        if targets is not None and self.lengths != ():
             plain = suite.replace(lengths=())
-            return [(wish, Measurement(plain, tokenizer.with_max_loss(wish), name=name)) for wish in sorted(wishes, reverse=True)]
+            return [ReconstructionRun(plain.replace(max_loss=error), tokenizer, name=name) for error in sorted(targets, reverse=True)]
         lengths = self.lengths
-        if len(tokenizer.lengths_supported) == 1 and lengths:
+        if len(supported) == 1 and lengths:
             raise EvaluationError(
-                f"{name} always writes {tokenizer.lengths_supported[0]} tokens, and its first ones do not decode alone, so it has no curve over "
+                f"{name} always writes {supported[0]} tokens, and its first ones do not decode alone, so it has no curve over "
                 f"{', '.join(map(str, lengths))}; draw it as one point with --fixed {name}"
             )
         if lengths is None:
-            lengths = _powers_of_two(tokenizer.lengths_supported)
-        return [(None, Measurement(suite.replace(lengths=sorted(lengths)), tokenizer, name=name))]
+            lengths = _powers_of_two(supported)
+        return [ReconstructionRun(suite.replace(lengths=sorted(lengths)), tokenizer, name=name)]
 
 
 def rate_suite(suite: Suite) -> Suite:
-    """A suite that measures rates and what is drawn against them."""
-    metrics = (*ALWAYS, *(metric for metric in suite.metrics if metric in IF_ASKED))
-    return suite.replace(metrics=metrics)
+    """A suite that computes rates and what is drawn against them."""
+    return suite.replace(metrics=(*ALWAYS, *(metric for metric in suite.metrics if metric in IF_REQUESTED)))
 
 
-def measure_curve(
+def evaluate_curve(
     suite: Suite,
     tokenizer: Tokenizer[Any],
     settings: Settings,
     *,
     name: str,
-    pictures: int = 6,
-    progress: Callable[[str], AbstractContextManager[Report]],
-    kept: KeptMeasurements | None = None,
+    examples: int = 6,
+    progress: Callable[[str], AbstractContextManager[ProgressCallback]],
+    states: RunStates | None = None,
 ) -> tuple[Curve, Gallery]:
-    """Measure a tokenizer at all settings, and reconstruct some pictures at each to look at.
+    """Evaluate a tokenizer at all settings, and reconstruct some samples at each to look at.
 
     Args:
         suite: as `rate_suite` gives it.
-        tokenizer: what is measured.
+        tokenizer: that is evaluated.
         settings: at which settings.
-        name: of the model, as it was asked for.
-        pictures: how many to show, from all over the suite.
-        progress: gives a context around each measurement, whose value is called with the pictures done and their total.
-        kept: what an interrupted command had measured; None to keep nothing.
+        name: of the model, as it was requested.
+        examples: samples to show, from all over the suite.
+        progress: gives a context around each run, whose value is called with the samples done and their total.
+        states: of an interrupted command; None to keep nothing.
 
     Raises:
-        EvaluationError: if the tokenizer has no such settings; see also `Measurement`.
+        EvaluationError: if the tokenizer has no such settings; see also `ReconstructionRun`.
     """
-    measurements = settings.measurements(suite, tokenizer, name)
+    runs = settings.runs(suite, tokenizer, name)
     results, counts = [], []
-    for wish, measurement in measurements:
-        context = progress(name if wish is None else f"{name} up to {wish:g}")
-        if kept is not None:
-            result, evidence = kept.measure(measurement, context)
+    reached: tuple[Reached, ...] = ()
+    for run in runs:
+        error = run.suite.max_loss
+        context = progress(name if error is None else f"{name} up to {error:g}")
+        if states is not None:
+            result, per_sample = run_or_take(run, states, context)
         else:
             with context as step:
-                result, evidence = measurement.run(progress=step)
+                result, per_sample = run.run(progress=step)
         results.append(result)
-        if wish is not None:
-            counts.append(tuple(int(count) for count in evidence.per_image["tokens_per_image"]))
-    wishes = tuple(wish for wish, _ in measurements if wish is not None)
-    setting: Literal["length", "max_loss", "none"] = "max_loss" if wishes else "length" if measurements[0][1].suite.lengths else "none"
-    curve = Curve(model=name, setting=setting, wishes=wishes, counts=tuple(counts), results=tuple(results))
-    return curve, _gallery([measurement for _, measurement in measurements], wishes, pictures)
+        if error is not None:
+            counts.append(tuple(int(count) for count in per_sample.per_sample["tokens_per_sample"]))
+        elif run.suite.lengths:
+            reached = tokens_for_psnr(per_sample, run.suite.lengths)
+    setting: Literal["length", "max_loss", "none"] = "max_loss" if counts else "length" if runs[0].suite.lengths else "none"
+    curve = Curve(model=name, setting=setting, counts=tuple(counts), reached=reached, results=tuple(results))
+    return curve, _gallery(runs, examples)
 
 
-def in_words(tokens: float, wish: float | None) -> str:
-    """A setting: its number of tokens, or the wish that led to varying numbers."""
-    if wish is not None:
-        return f"error up to {wish:g}"
+def tokens_for_psnr(per_sample: PerSampleResults, lengths: Sequence[int]) -> tuple[Reached, ...]:
+    """The tokens that some PSNRs need, of a run at rising lengths; nothing where PSNR was not computed."""
+    labels = [f"psnr.mean_db at {length} tokens" for length in lengths]
+    if not set(labels) <= set(per_sample.per_sample):
+        return ()
+    errors = -np.stack([per_sample.per_sample[label] for label in labels], axis=1)
+    found = [(decibels, token_complexity(lengths, errors, threshold=-decibels)) for decibels in DECIBELS]
+    return tuple(
+        Reached(
+            decibels=decibels,
+            share=each.reached,
+            mean_over_reached=each.mean_over_reached if each.reached else None,
+            mean_capped=each.mean_capped,
+        )
+        for decibels, each in found
+    )
+
+
+def in_words(tokens: float, error: float | None) -> str:
+    """A setting: its number of tokens, or the target error that led to varying numbers."""
+    if error is not None:
+        return f"error up to {error:g}"
     return f"{tokens:g} token{'' if tokens == 1 else 's'}"
 
 
-def _gallery(measurements: Sequence[Measurement], wishes: Sequence[float], count: int) -> Gallery:
-    first = measurements[0]
-    places = np.unique(np.linspace(0, len(first.source) - 1, min(count, len(first.source))).astype(int)).tolist()
-    loaded = first.load(places)
-    originals = to_uint8(loaded.signals.values)
-    settings = []
-    for number, measurement in enumerate(measurements):
-        with evaluating(measurement.tokenizer):
-            for tokens, pictures in measurement.reconstruct(loaded, measurement.suite.lengths or (None,)).values():
-                assert isinstance(tokens, Tokens)
-                held = tokens.sample_lengths.tolist()
-                label = in_words(held[0], wishes[number] if wishes else None)
-                settings.append(Seen(label, pictures, held, psnr(originals, pictures, data_range=255).tolist()))
-    return Gallery(originals, settings)
+def _gallery(runs: Sequence[ReconstructionRun], count: int) -> Gallery:
+    first, rows = runs[0], []
+    spec = first.tokenizer.preprocessing.spec
+    indices = np.unique(np.linspace(0, len(first.source) - 1, min(count, len(first.source))).astype(int)).tolist()
+    loaded = [first.loader.read([index]) for index in indices]
+    originals = [image for item in loaded for signal in item.signals if (image := signal_image(signal, spec)) is not None]
+    if not originals:
+        return Gallery([], [])
+    peak = 255.0 if spec.is_rgb and spec.modality == "image" else spec.peak
+    for run in runs:
+        with evaluating(run.tokenizer):
+            found = [run.reconstruct(item, run.suite.lengths or (None,)) for item in loaded]
+        for length in found[0]:
+            held, shown, decibels = [], [], []
+            for item, each in zip(loaded, found, strict=True):
+                tokens, samples = each[length]
+                assert samples is not None
+                (original,), (sample,) = item.signals, samples
+                image = signal_image(sample, spec)
+                assert image is not None
+                held.append(int(tokens.sample_lengths[0]))
+                shown.append(image)
+                if peak is not None:
+                    decibels.append(float(psnr(original[None], sample[None], data_range=peak)))
+            rows.append(GalleryRow(in_words(held[0], run.suite.max_loss), shown, held, decibels if peak is not None else None))
+    return Gallery(originals, rows)
 
 
 def _powers_of_two(supported: Sequence[int]) -> tuple[int, ...]:

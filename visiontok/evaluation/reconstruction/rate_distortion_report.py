@@ -1,4 +1,4 @@
-"""The page of `visiontok evaluate rd`: curves, numbers, and pictures at every setting."""
+"""The page of `visiontok evaluate rd`: curves, numbers, and samples at every setting."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from visiontok.evaluation.metrics.rate_distortion import token_use
+from visiontok.evaluation.metrics.rate_distortion import lower_hull, token_use
 from visiontok.evaluation.metrics.value import MetricValue
 from visiontok.evaluation.reconstruction.rate_distortion import Curve, Gallery
-from visiontok.evaluation.results.report.images import to_pictures
 from visiontok.evaluation.results.report.page import write_report
-from visiontok.evaluation.results.report.sections import Folded, LinePlot, PictureRow, Pictures, Row, Section, Table, Text
+from visiontok.evaluation.results.report.sections import Folded, ImageGrid, ImageRow, LinePlot, Row, Section, Table, Text
+from visiontok.evaluation.results.report.summaries import QualityCurve, curve_summaries
 
-_SKIPPED = ("psnr.pooled",)
-"""Values that are in the JSON but say on a curve what another one says."""
+_NOT_DRAWN = ("psnr.pooled",)
+"""Values that are in the JSON but draw on a curve what another one draws."""
 
 
 def write_rate_distortion_report(path: str | Path, curves: Sequence[Curve], galleries: Sequence[Gallery]) -> None:
@@ -26,63 +26,83 @@ def write_rate_distortion_report(path: str | Path, curves: Sequence[Curve], gall
     Args:
         path: of the HTML file.
         curves: one per model, at least one.
-        galleries: their pictures, in the same order.
+        galleries: their samples, in the same order.
     """
     sections: list[Section] = [*_plots(curves)]
+    summaries = curve_summaries([points for name in qualities(curves) for curve in curves if (points := _quality_curve(curve, name)) is not None])
+    if summaries is not None:
+        sections.append(summaries)
     sections += [_table(curve) for curve in curves]
-    sections += [_pictures(curve, gallery) for curve, gallery in zip(curves, galleries, strict=True)]
+    sections += [_reached(curve) for curve in curves if curve.reached]
+    sections += [_images(curve, gallery) for curve, gallery in zip(curves, galleries, strict=True) if gallery.originals]
     sections += [section for curve in curves if curve.counts for section in _complexity(curve)]
     first = curves[0].results[0]
     protocols = {value.name: value.protocol for curve in curves for result in curve.results for value in result.values}
-    sections.append(Folded("How it was measured", [Text("", [f"{name}: {protocol}." for name, protocol in protocols.items()])]))
-    data = first.data
-    facts = {**first.environment.versions, **first.environment.hardware, "measured": first.run.finished}
-    summary = f"{data.images} pictures of {data.size[0]} × {data.size[1]} pixels, suite {first.suite['name']}. Bits are nominal: log2 K per id."
+    sections.append(Folded("How it was computed", [Text("", [f"{name}: {protocol}." for name, protocol in protocols.items()])]))
+    facts = {**first.environment.versions, **first.environment.hardware, "evaluated": first.run.finished}
+    summary = f"{first.data.in_words}, suite {first.suite['name']}. Bits are nominal: log2 K per token."
     write_report(path, f"Rate and distortion: {', '.join(curve.model for curve in curves)}", sections, summary=summary, facts=facts)
 
 
 def qualities(curves: Sequence[Curve]) -> list[str]:
     """Names of what is drawn against the rate."""
     names = dict.fromkeys(name for curve in curves for point in curve.points for name in point.qualities)
-    return [name for name in names if name not in _SKIPPED]
+    return [name for name in names if name not in _NOT_DRAWN]
+
+
+def shown(value: MetricValue | None) -> str:
+    """The number alone; its interval stands in the JSON file."""
+    return "–" if value is None or value.value is None else value.replace(interval=None).text
+
+
+def _quality_curve(curve: Curve, name: str) -> QualityCurve | None:
+    """None where a model has no such quality."""
+    points = [(point, value) for point in curve.points if (value := point.qualities.get(name)) is not None and value.value is not None]
+    points = [(point, value) for point, value in points if point.tokens > 0]  # the axes are logarithmic
+    if not points:
+        return None
+    known = points[0][1]
+    numbers = [float(value.value or 0) for _, value in points]
+    tokens, bits = [point.tokens for point, _ in points], [point.bits for point, _ in points]
+    return QualityCurve(curve.model, known.title, known.unit, known.better, tokens, bits, numbers)
 
 
 def _plots(curves: Sequence[Curve]) -> list[LinePlot]:
     plots = []
     for name in qualities(curves):
-        known = next(point.qualities[name] for curve in curves for point in curve.points if name in point.qualities)
-        y_label = f"{name}{f', {known.unit}' if known.unit else ''} ({known.better} is better)"
-        for rate, x_label in (("tokens", "tokens per picture"), ("bits", "bits per picture")):
-            series: dict[str, tuple[list[float], list[float]]] = {}
-            for curve in curves:
-                for point in curve.points:
-                    x, value = getattr(point, rate), point.qualities.get(name)
-                    if x > 0 and value is not None and value.value is not None:  # the axis is logarithmic
-                        xs, ys = series.setdefault(curve.model, ([], []))
-                        xs.append(x)
-                        ys.append(value.value)
-            if series:
-                plots.append(LinePlot(f"{name} against {x_label}", series, x_label, y_label, log_x=True))
+        drawn = [points for curve in curves if (points := _quality_curve(curve, name)) is not None]
+        for rate, x_label in (("tokens", "tokens per sample"), ("bits", "bits per sample")):
+            series = {curve.model: (getattr(curve, rate), curve.values) for curve in drawn}
+            if not drawn:
+                continue
+            if len(drawn) > 1 and drawn[0].better == "lower":
+                series["lower hull"] = _hull(drawn, rate)
+            y_label = f"{drawn[0].quality}{f', {drawn[0].unit}' if drawn[0].unit else ''} ({drawn[0].better} is better)"
+            plots.append(LinePlot(f"{drawn[0].quality} against {x_label}", series, x_label, y_label, log_x=True))
     return plots
+
+
+def _hull(curves: Sequence[QualityCurve], rate: str) -> tuple[Sequence[float], Sequence[float]]:
+    """What mixing the settings of all models could reach."""
+    x = np.concatenate([getattr(curve, rate) for curve in curves])
+    hull = lower_hull(x, np.concatenate([curve.values for curve in curves]))
+    order = np.argsort(x, kind="stable")
+    return x[order].tolist(), hull[order].tolist()
 
 
 def _table(curve: Curve) -> Table:
     names = qualities([curve])
     rows = []
     for point in curve.points:
-        measured = [shown(point.qualities.get(name)) for name in names]
-        rows.append(Row([point.label, f"{point.tokens:.4g}", f"{point.bits:.5g}", f"{point.bits_per_pixel:.3g}", *measured]))
+        numbers = [shown(point.qualities.get(name)) for name in names]
+        rows.append(Row([point.label, f"{point.tokens:.4g}", f"{point.bits:.5g}", f"{point.bits_per_unit:.3g}", *numbers]))
     note = {
         "length": "The same tokens, cut or encoded to these lengths.",
-        "max_loss": "The tokenizer chose the number of tokens for every picture by itself, for a wished mean absolute error.",
+        "max_loss": "As few tokens for every sample as reach a mean absolute error.",
         "none": "This tokenizer has one length.",
     }[curve.setting]
-    return Table(curve.model, ["setting", "tokens", "bits", "bits per pixel", *names], rows, note=f"{note}{_monotone(curve)} Intervals: JSON file.")
-
-
-def shown(value: MetricValue | None) -> str:
-    """The number alone; its interval stands in the JSON file."""
-    return "–" if value is None or value.value is None else value.model_copy(update={"interval": None}).text
+    unit = "bits per second" if any(value.name == "bits_per_second.nominal" for value in curve.results[0].values) else "bits per pixel"
+    return Table(curve.model, ["setting", "tokens", "bits", unit, *names], rows, note=f"{note}{_monotone(curve)} Intervals: JSON file.")
 
 
 def _monotone(curve: Curve) -> str:
@@ -93,26 +113,38 @@ def _monotone(curve: Curve) -> str:
     return f" Rank correlation of PSNR with the number of tokens: {spearmanr(*zip(*drawn, strict=True)).statistic:.2f}."
 
 
+def _reached(curve: Curve) -> Table:
+    """How many tokens samples need for a PSNR."""
+    rows = []
+    for entry in curve.reached:
+        mean = "–" if entry.mean_over_reached is None else f"{entry.mean_over_reached:.4g}"
+        rows.append(Row([f"{entry.decibels:g} dB", f"{entry.share:.0%}", mean, f"{entry.mean_capped:.4g}"]))
+    note = "The smallest of these lengths at which a sample reaches the PSNR; the last column gives all tokens to samples that never do."
+    return Table(
+        f"Tokens for a PSNR: {curve.model}", ["PSNR", "samples that reach it", "mean tokens of those", "mean tokens of all"], rows, note=note
+    )
+
+
 def _complexity(curve: Curve) -> list[Section]:
-    """How many tokens the pictures got."""
+    """How many tokens the samples got."""
     rows, series = [], {}
-    for wish, counts in zip(curve.wishes, curve.counts, strict=True):
+    for error, counts in zip(curve.targets, curve.counts, strict=True):
         use = token_use(counts)
-        rows.append(Row([f"error up to {wish:g}", *(f"{value:g}" for value in (use.lowest, *use.quartiles, use.highest))]))
-        series[f"up to {wish:g}"] = (np.linspace(0, 100, len(counts)), np.sort(counts))
+        rows.append(Row([f"error up to {error:g}", *(f"{value:g}" for value in (use.lowest, *use.quartiles, use.highest))]))
+        series[f"up to {error:g}"] = (np.linspace(0, 100, len(counts)), np.sort(counts))
     columns = ["setting", "fewest", "first quartile", "median", "third quartile", "most"]
-    note = "The count stands for the picture's complexity: the shortest description that this tokenizer finds for the wished quality."
-    plot = LinePlot(f"Tokens that {curve.model} gives a picture", series, "share of the pictures, %", "tokens", note=note)
-    return [plot, Table(f"Tokens per picture: {curve.model}", columns, rows)]
+    note = "The count stands for the complexity of the sample: the shortest description that this tokenizer finds for the target error."
+    plot = LinePlot(f"Tokens that {curve.model} gives a sample", series, "share of the samples, %", "tokens", note=note)
+    return [plot, Table(f"Tokens per sample: {curve.model}", columns, rows)]
 
 
-def _pictures(curve: Curve, gallery: Gallery) -> Pictures:
-    side = max(gallery.originals.shape[2:])
-    rows = [PictureRow("original", to_pictures(gallery.originals))]
-    for seen in gallery.settings:
-        decibels = ["identical" if math.isinf(value) else f"{value:.1f} dB" for value in seen.decibels]
-        if curve.wishes:
-            decibels = [f"{tokens} · {text}" for tokens, text in zip(seen.tokens, decibels, strict=True)]
-        rows.append(PictureRow(seen.label, to_pictures(seen.reconstructions), decibels))
-    note = f"Below each picture: {'its tokens and ' if curve.wishes else ''}PSNR."
-    return Pictures(f"Pictures: {curve.model}", rows, width=min(128, max(72, side)), note=note)
+def _images(curve: Curve, gallery: Gallery) -> ImageGrid:
+    side = max(gallery.originals[0].shape[:2])
+    rows = [ImageRow("original", gallery.originals)]
+    for entry in gallery.rows:
+        captions = [] if entry.decibels is None else ["identical" if math.isinf(value) else f"{value:.1f} dB" for value in entry.decibels]
+        if curve.targets and captions:
+            captions = [f"{tokens} · {text}" for tokens, text in zip(entry.tokens, captions, strict=True)]
+        rows.append(ImageRow(entry.label, entry.reconstructions, captions))
+    note = f"Below each image: {'its tokens and ' if curve.targets else ''}PSNR."
+    return ImageGrid(f"Samples: {curve.model}", rows, width=min(128, max(72, side)), note=note)

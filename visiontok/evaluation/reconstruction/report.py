@@ -1,4 +1,4 @@
-"""The page of a run: what was measured on some models, side by side."""
+"""The page of a run: the numbers of some models, side by side."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 from visiontok import registry
 from visiontok.evaluation.reconstruction.examples import Example, Examples
-from visiontok.evaluation.results.per_sample import Evidence
-from visiontok.evaluation.results.report.curves import model_name, rate_distortion_plots, usage_histogram, zipf_plot
-from visiontok.evaluation.results.report.images import difference_picture, to_picture, token_map
+from visiontok.evaluation.results.per_sample import PerSampleResults
+from visiontok.evaluation.results.report.curves import rate_distortion_plots, usage_histogram, zipf_plot
+from visiontok.evaluation.results.report.images import difference_image, token_map
 from visiontok.evaluation.results.report.page import write_report
-from visiontok.evaluation.results.report.sections import BarPlot, Folded, LinePlot, PictureRow, Pictures, Section, Text
+from visiontok.evaluation.results.report.sections import BarPlot, Folded, ImageGrid, ImageRow, LinePlot, Section, Text
 from visiontok.evaluation.results.report.tables import length_table, result_table
 from visiontok.evaluation.results.result import Result
 
@@ -22,86 +22,85 @@ _HISTOGRAMS = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class ReportEntry:
     """One model in a run.
 
     Attributes:
         result: its numbers.
-        evidence: what they were computed from.
+        per_sample: what they were computed from.
         examples: reconstructions to look at.
     """
 
     result: Result
-    evidence: Evidence
+    per_sample: PerSampleResults
     examples: Examples
 
 
-def write_run_report(path: Path, measured: Sequence[Measured]) -> None:
-    """Write one self-contained page. Models that were measured on different pixels get tables and plots of their own.
+def write_run_report(path: Path, entries: Sequence[ReportEntry]) -> None:
+    """Write one self-contained page. Models that were evaluated on different samples get tables and plots of their own.
 
     Args:
         path: of the HTML file.
-        measured: of one suite, at least one.
+        entries: of one suite, at least one.
     """
     sections: list[Section] = []
-    for pixels in dict.fromkeys(entry.result.data.pixels_sha256 for entry in measured):
-        sections += _together([entry for entry in measured if entry.result.data.pixels_sha256 == pixels])
-    for entry in measured:
+    for samples in dict.fromkeys(entry.result.data.samples_sha256 for entry in entries):
+        sections += _together([entry for entry in entries if entry.result.data.samples_sha256 == samples])
+    for entry in entries:
         sections += _codebooks(entry)
-    for entry in measured:
-        sections.append(_reconstructions(entry))
-    sections += _details(measured)
-    first = measured[0].result
-    title = f"{first.suite['name']}: {', '.join(model_name(entry.result) for entry in measured)}"
-    facts = {**first.environment.versions, **first.environment.hardware, "measured": f"{first.run.finished}, in {first.run.seconds:.0f} s"}
+    sections += [_reconstructions(entry) for entry in entries if entry.examples.samples]
+    sections += _details(entries)
+    first = entries[0].result
+    title = f"{first.suite['name']}: {', '.join(entry.result.title for entry in entries)}"
+    facts = {**first.environment.versions, **first.environment.hardware, "evaluated": f"{first.run.finished}, in {first.run.seconds:.0f} s"}
     write_report(path, title, sections, summary=str(first.suite.get("description", "")), facts=facts)
 
 
-def _together(measured: Sequence[Measured]) -> list[Section]:
-    results = [entry.result for entry in measured]
-    published = {model_name(result): _published(result) for result in results}
+def _together(entries: Sequence[ReportEntry]) -> list[Section]:
+    results = [entry.result for entry in entries]
+    published = {result.title: _published(result) for result in results}
     sections: list[Section] = []
     if results[0].suite.get("lengths"):
-        sections += [length_table(result, published=published[model_name(result)]) for result in results]
+        sections += [length_table(result, published=published[result.title]) for result in results]
     else:
         sections.append(result_table(results, title="Numbers", published=published))
     sections += rate_distortion_plots(results)
-    counts = {f"{model_name(entry.result)}, {name}": column for entry in measured for name, column in entry.evidence.code_counts.items()}
+    counts = {f"{entry.result.title}, {name}": column for entry in entries for name, column in entry.per_sample.code_counts.items()}
     zipf = zipf_plot(dict(list(counts.items())[:_HISTOGRAMS]))
     return [*sections, zipf] if zipf else sections
 
 
 def _published(result: Result) -> Sequence[registry.PublishedFigure]:
     known = registry.checkpoints()
-    return known[model_name(result)][1].published if model_name(result) in known else ()
+    return known[result.title][1].published if result.title in known else ()
 
 
-def _codebooks(entry: Measured) -> list[Section]:
-    name = model_name(entry.result)
+def _codebooks(entry: ReportEntry) -> list[Section]:
+    name = entry.result.title
     plots: list[LinePlot | BarPlot] = [
-        usage_histogram(f"{name}, {codebook}", counts) for codebook, counts in list(entry.evidence.code_counts.items())[:_HISTOGRAMS]
+        usage_histogram(f"{name}, {codebook}", counts) for codebook, counts in list(entry.per_sample.code_counts.items())[:_HISTOGRAMS]
     ]
     return [*plots[:1], Folded(f"Further codebooks of {name}", plots[1:])] if len(plots) > 1 else [*plots]
 
 
-def _reconstructions(entry: Measured) -> Pictures:
-    """Below each original what became of it."""
-    pictures = entry.examples.pictures
-    originals = [to_picture(example.original) for example in pictures]
-    rows = [PictureRow("original", originals, [_caption(entry.examples, example) for example in pictures])]
-    for length in pictures[0].reconstructions:
-        decoded = [to_picture(example.reconstructions[length]) for example in pictures]
-        gaps = [difference_picture(*pair) for pair in zip(originals, decoded, strict=True)]
-        rows.append(PictureRow("reconstruction" if length is None else f"{length} tokens", decoded))
-        rows.append(PictureRow("difference, 4 times", gaps))
-    maps = [token_map(example.tokens, side=originals[0].shape[1]) for example in pictures]
+def _reconstructions(entry: ReportEntry) -> ImageGrid:
+    """Below each original its reconstructions."""
+    samples = entry.examples.samples
+    originals = [example.original for example in samples]
+    rows = [ImageRow("original", originals, [_caption(entry.examples, example) for example in samples])]
+    for length in samples[0].reconstructions:
+        decoded = [example.reconstructions[length] for example in samples]
+        gaps = [difference_image(*pair) for pair in zip(originals, decoded, strict=True)]
+        rows.append(ImageRow("reconstruction" if length is None else f"{length} tokens", decoded))
+        rows.append(ImageRow("difference, 4 times", gaps))
+    maps = [token_map(example.tokens, side=originals[0].shape[1]) for example in samples]
     drawn = [drawing for drawing in maps if drawing is not None]
     if len(drawn) == len(maps):
-        rows.append(PictureRow("tokens", drawn))
+        rows.append(ImageRow("tokens", drawn))
     ranking = entry.examples.ranking
-    chosen = "The first pictures." if ranking is None else f"The worst, the middling and the best pictures by {ranking.label}."
-    note = f"{chosen} Equal ids have equal colours." if drawn else chosen
-    return Pictures(f"Reconstructions by {model_name(entry.result)}", rows, width=min(originals[0].shape[1], 110), note=note)
+    chosen = "The first samples." if ranking is None else f"The worst, the median and the best samples by {ranking.label}."
+    note = f"{chosen} Equal tokens have equal colors." if drawn else chosen
+    return ImageGrid(f"Reconstructions by {entry.result.title}", rows, width=min(originals[0].shape[1], 110), note=note)
 
 
 def _caption(examples: Examples, example: Example) -> str:
@@ -110,22 +109,22 @@ def _caption(examples: Examples, example: Example) -> str:
     return f"{example.group}: {example.value:.4g}{f' {examples.ranking.unit}' if examples.ranking.unit else ''} · {example.key}"
 
 
-def _details(measured: Sequence[Measured]) -> list[Section]:
-    """What could not be measured, and the small print."""
+def _details(entries: Sequence[ReportEntry]) -> list[Section]:
+    """What could not be computed, and the small print."""
     sections: list[Section] = []
-    data = measured[0].result.data
+    data = entries[0].result.data
     if data.skipped_count:
         more = f"and {data.skipped_count - len(data.skipped)} more" if data.skipped_count > len(data.skipped) else ""
         title = f"{data.skipped_count} files could not be used" if data.skipped_count > 1 else "One file could not be used"
         sections.append(Text(title, [*data.skipped, *filter(None, [more])]))
-    omitted = [f"{model_name(entry.result)}, {metric}: {reason}" for entry in measured for metric, reason in entry.result.omitted.items()]
+    omitted = [f"{entry.result.title}, {metric}: {reason}" for entry in entries for metric, reason in entry.result.omitted.items()]
     if omitted:
-        sections.append(Text("Not measured", omitted))
-    for entry in measured:
+        sections.append(Text("Omitted", omitted))
+    for entry in entries:
         model, result = entry.result.model, entry.result
         identity = [f"weights: SHA-256 {model.weights_sha256}, {model.parameters:,} parameters"] if model else []
-        pixels = f"pixels: SHA-256 {result.data.pixels_sha256} ({result.data.images} of {result.data.identity})"
+        samples = f"samples: SHA-256 {result.data.samples_sha256} ({result.data.samples} of {result.data.identity})"
         extractors = [f"{name}: {sha}" for name, sha in result.extractors.items()]
         suite = f"suite: {json.dumps(result.suite, ensure_ascii=False)}"
-        sections.append(Folded(f"What exactly was measured: {model_name(result)}", [Text("", [*identity, pixels, *extractors, suite])]))
+        sections.append(Folded(f"What exactly was evaluated: {result.title}", [Text("", [*identity, samples, *extractors, suite])]))
     return sections

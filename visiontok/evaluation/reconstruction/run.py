@@ -1,38 +1,53 @@
-"""Runs a suite: streams the pictures through a tokenizer once, feeds every measure, merges the processes' parts and writes down the result."""
+"""Runs a suite on a tokenizer: streams the samples through it once, feeds the metrics, merges the processes' parts and gives the result."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from visiontok.base.errors import EvaluationError
 from visiontok.core.model import evaluating
 from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.data import DataBatch, EvalLoader, SkipReport, Texts, open_source, texts_of
-from visiontok.data.batch import make_batch
-from visiontok.evaluation.features import FeatureExtractor, all_extractors
-from visiontok.evaluation.features.protocol import PROTOCOLS, to_uint8
-from visiontok.evaluation.metrics.accumulator import Accumulator, load_states, merge_across_processes, states_of
-from visiontok.evaluation.metrics.entries.frechet_sides import check_enough_samples, feature_width
-from visiontok.evaluation.metrics.registry import Batch, Measure, build_measures
-from visiontok.evaluation.metrics.value import MetricValue
-from visiontok.evaluation.prefetch import ahead
+from visiontok.data import DataBatch, Source, Texts, open_source, texts_of
+from visiontok.evaluation.features import FeatureExtractor, all_extractors, feature_width
+from visiontok.evaluation.features.protocol import PROTOCOLS
+from visiontok.evaluation.loading import SignalLoader
+from visiontok.evaluation.metrics.accumulator import Accumulator, merge_across_processes
+from visiontok.evaluation.metrics.entries.frechet import check_enough_samples
+from visiontok.evaluation.metrics.metric import EvaluatedBatch, Subject
+from visiontok.evaluation.metrics.needs import suitable
+from visiontok.evaluation.metrics.registry import select
+from visiontok.evaluation.metrics.running import Outcome, RunningMetrics
+from visiontok.evaluation.prefetch import prefetched
 from visiontok.evaluation.reconstruction.reconstructor import Reconstructed, Reconstructor
 from visiontok.evaluation.reconstruction.suite import Suite
 from visiontok.evaluation.results.environment import environment
-from visiontok.evaluation.results.identity import Clock, Pictures, model_identity, processes
-from visiontok.evaluation.results.per_sample import Evidence
-from visiontok.evaluation.results.result import Result
-from visiontok.evaluation.results.seeds import mean_evidence, mean_values
-from visiontok.evaluation.run_state import Progress, Unfinished
+from visiontok.evaluation.results.identity import Clock, Fingerprint, model_identity, rank_and_world_size
+from visiontok.evaluation.results.per_sample import PerSampleResults
+from visiontok.evaluation.results.result import ModelIdentity, Result
+from visiontok.evaluation.results.seeds import mean_outcome
+from visiontok.evaluation.run_state import ProgressCallback, RunState, no_progress, resumed
 from visiontok.evaluation.selection import Cropped, Tiles, choose
-from visiontok.signals import ImagePreprocessing
+from visiontok.generators.base import Generator as TokenGenerator
+from visiontok.signals import ImagePreprocessing, Preprocessing
 
-Report = Callable[[int, int], None]
-Setting = tuple[int | None, int | None]
+Setting: TypeAlias = tuple[int | None, int | None]
 """Seed of what is drawn, None for the reproducible form; number of tokens, None for all."""
+
+
+@dataclass(frozen=True, eq=False)
+class NamedGenerator:
+    """A generator, and the name by which it was requested."""
+
+    name: str
+    model: TokenGenerator[Any]
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """For results."""
+        return model_identity(self.model, self.name)
 
 
 def evaluate_suite(
@@ -40,83 +55,104 @@ def evaluate_suite(
     tokenizer: Tokenizer[Any],
     *,
     name: str,
+    source: Source | None = None,
     extractors: Sequence[FeatureExtractor] = (),
-    progress: Report = lambda done, total: None,
+    generator: NamedGenerator | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> Result:
-    """Measure the reconstructions of a tokenizer; see `Measurement`."""
-    return Measurement(suite, tokenizer, name=name, extractors=extractors).run(progress=progress)[0]
+    """Evaluate a tokenizer; see `ReconstructionRun`."""
+    run = ReconstructionRun(suite, tokenizer, name=name, source=source, extractors=extractors, generator=generator)
+    return run.run(progress=progress)[0]
 
 
-class Measurement:
+class ReconstructionRun:
     """One tokenizer on one suite.
 
-    Under torch.distributed every process measures its share of the pictures, and all return the result over all of them. Reading, the
+    Under torch.distributed every process evaluates its share of the samples, and all return the result over all of them. Reading, the
     model and the metrics run side by side, each on another batch.
 
     Attributes:
-        suite: what is measured.
+        suite: what is evaluated.
         tokenizer: as it was given.
-        source: the pictures.
-        resizing: brings each to the size of the suite.
+        source: the samples.
+        loader: reads them, as the suite cuts them.
         extractors: all that take part.
     """
 
     def __init__(
-        self, suite: Suite, tokenizer: Tokenizer[Any], *, name: str, extractors: Sequence[FeatureExtractor] = (), num_workers: int = 0
+        self,
+        suite: Suite,
+        tokenizer: Tokenizer[Any],
+        *,
+        name: str,
+        source: Source | None = None,
+        extractors: Sequence[FeatureExtractor] = (),
+        generator: NamedGenerator | None = None,
+        num_workers: int = 0,
     ) -> None:
-        """Open the data and build the measures.
+        """Open the data and select the metrics.
 
         Args:
-            suite: what to measure.
-            tokenizer: on the device and in the precision in which it is to be measured.
-            name: of the model, as it was asked for.
+            suite: what to evaluate.
+            tokenizer: on the device and in the precision in which it is to be evaluated.
+            name: of the model, as it was requested.
+            source: of the samples, instead of the suite's.
             extractors: your own, beside those that the suite names.
-            num_workers: processes that read pictures; 0 reads in a thread.
+            generator: a model of the tokenizer's tokens, for metrics under a prior.
+            num_workers: processes that read samples; 0 reads in a thread.
 
         Raises:
-            EvaluationError: if the model does not take pictures of the suite's size or cannot be cut to its lengths, or nothing that the
-                suite measures applies to it.
-            DataError: if the data cannot be opened, or the tokenizer reads a text and the pictures have none.
+            EvaluationError: if the model does not take samples of the suite's size or cannot be cut to its lengths, or no metric of the suite
+                applies to it.
+            DataError: if the data cannot be opened, or the tokenizer reads a text and the samples have none.
+            CheckpointError: if the weights of an extractor or of a metric's network are missing.
         """
         self.suite, self.tokenizer = suite, tokenizer
-        self._name, self._num_workers = name, num_workers
-        size = _agreed_size(suite, tokenizer)
-        whole = open_source(suite.data)
+        self._name, self._num_workers, self._generator = name, num_workers, generator
+        size, preprocessing = _preparation(suite, tokenizer)
+        if suite.max_loss is not None and len(tokenizer.lengths_supported) == 1:
+            raise EvaluationError(
+                f"the suite {suite.name} has the target error {suite.max_loss}, but {name} always writes {tokenizer.lengths_supported[0]} tokens"
+            )
         self._protocol = None if suite.protocol is None else PROTOCOLS[suite.protocol]
-        if self._protocol is not None:
-            whole = Cropped(whole, self._protocol, size)
-        elif suite.crop == "tiles":
-            whole = Tiles(whole, size)
-        self.source = choose(whole, suite.num_samples, seed=suite.seed)
-        self.resizing = ImagePreprocessing(size=size, interpolation=suite.interpolation)
+        self.source = self._selected(source if source is not None else open_source(suite.data), size, suite.num_samples)
+        self.loader = SignalLoader(self.source, preprocessing, batch_size=suite.batch_size, num_workers=num_workers)
         self.extractors = [extractor.to(tokenizer.device) for extractor in all_extractors(suite.all_extractors, extractors)]
-        self._rank, self._world_size = processes()
-        self._model = model_identity(tokenizer, name)
-        self._environment = environment(tokenizer.device)
+        self._model, self._environment = model_identity(tokenizer, name), environment(tokenizer.device)
         self._texts = (suite.text or texts_of(self.source, name=name)) if isinstance(tokenizer, TextTokenizer) else None
         texts = None if self._texts is None else Texts(self._texts, self.source.class_names)
-        self._reconstructor = Reconstructor(tokenizer, name=name, protocol=self._protocol, texts=texts)
+        self._reconstructor = Reconstructor(tokenizer, name=name, protocol=self._protocol, texts=texts, max_loss=suite.max_loss)
         with evaluating(tokenizer):
             layout = self._reconstructor.layout(size)
-            drawn = suite.seeds if suite.seeds and self._reconstructor.draws else ()
-        self._lengths: tuple[int | None, ...] = suite.lengths or (None,)
-        self._seeds: tuple[int | None, ...] = drawn or (None,)
-        self._measures: dict[Setting, dict[str, Measure]] = {}
-        for seed in self._seeds:
-            for length in self._lengths:
-                if length is not None and length not in tokenizer.lengths_supported:
-                    known = ", ".join(map(str, [*tokenizer.lengths_supported][:20]))
-                    raise EvaluationError(f"the suite {suite.name} asks for {length} tokens, which {name} cannot write; its lengths are {known}")
-                measures, self._omitted = build_measures(suite, layout, self.extractors, tokenizer=tokenizer, samples=len(self.source))
-                self._measures[seed, length] = measures
-        if suite.seeds and not drawn:
-            self._omitted["seeds"] = "this tokenizer draws nothing, so it was measured once"
-        if suite.measures_frechet and not suite.allow_few_samples:
-            for extractor in self.extractors:
-                check_enough_samples(len(self.source), extractor, feature_width(extractor, size))
-        if not any(self._measures.values()):
-            raise EvaluationError(f"nothing that the suite {suite.name} measures applies to {name}: {'; '.join(self._omitted.values())}")
-        self._pictures = Pictures()
+        self._subject = Subject(
+            task="reconstruction",
+            spec=preprocessing.spec,
+            extractors=self.extractors,
+            count=len(self.source),
+            tokenizer=tokenizer,
+            layout=layout,
+            lengths_vary=layout.ragged or suite.max_loss is not None,
+            is_shortened=bool(suite.lengths) or suite.max_loss is not None,
+            generator=None if generator is None else generator.model,
+            device=tokenizer.device,
+            perturbations=suite.perturbations,
+            probe=suite.probe,
+            allow_few_samples=suite.allow_few_samples,
+        )
+        widths = {extractor.name: feature_width(extractor, preprocessing.blank(size)) for extractor in suitable(self._subject)}
+        metrics, self._omitted = select(suite.metrics, self._subject)
+        if not metrics:
+            raise EvaluationError(f"no metric of the suite {suite.name} applies to {name}: {_in_words(self._omitted)}")
+        if any(metric.name in ("frechet", "perturbed_frechet") for metric in metrics) and not suite.allow_few_samples:
+            for extractor in suitable(self._subject):
+                check_enough_samples(len(self.source), extractor, widths[extractor.name])
+        self._lengths = self._checked_lengths()
+        self._seeds: tuple[int | None, ...] = (suite.seeds if tokenizer.is_stochastic else ()) or (None,)
+        if suite.seeds and not tokenizer.is_stochastic:
+            self._omitted["seeds"] = "this tokenizer draws nothing, so it was evaluated once"
+        self._running = {(seed, length): RunningMetrics(metrics, self._subject, widths=widths) for seed in self._seeds for length in self._lengths}
+        self._training = self._training_loader(size, preprocessing)
+        self._fingerprint = Fingerprint()
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -124,159 +160,208 @@ class Measurement:
         return {
             "suite": self.suite.to_dict(),
             "model": self._model.to_dict(),
+            "generator": None if self._generator is None else self._generator.identity.to_dict(),
             "data": self.source.identity,
             "extractors": {extractor.name: extractor.identity for extractor in self.extractors},
             "environment": self._environment.to_dict(),
-            "processes": self._world_size,
+            "processes": rank_and_world_size()[1],
         }
 
-    def run(self, *, progress: Report = lambda done, total: None, unfinished: Unfinished | None = None) -> tuple[Result, Evidence]:
-        """Measure everything, once.
+    def run(self, *, progress: ProgressCallback = no_progress, state: RunState | None = None) -> tuple[Result, PerSampleResults]:
+        """Evaluate everything, once.
 
         Args:
-            progress: called with the pictures this process has measured and its share of them.
-            unfinished: where an interrupted run of this measurement left its state, and where this one leaves its own.
+            progress: called with the samples this process has evaluated and its share of them.
+            state: where an interrupted run of this evaluation left off, and where this one leaves its own state.
 
         Raises:
-            EvaluationError: if the model does not return pictures of the size it was given, or a measurement would not mean what its name says.
-            DataError: if the pictures cannot be read.
+            EvaluationError: if the model does not return samples of the size it was given, or a number would not mean what its name says.
+            DataError: if the samples cannot be read.
         """
         clock = Clock()
-        total = len(self.source)
-        start, stop = total * self._rank // self._world_size, total * (self._rank + 1) // self._world_size
-        loader = EvalLoader(self.source, preprocessing=self.resizing, batch_size=self.suite.batch_size, num_workers=self._num_workers)
-        loader.report = SkipReport(self.source.skipped, keep=sys.maxsize)
-        position = start
-        earlier = unfinished.load(self._rank) if unfinished else None
-        if earlier is not None:
-            position = earlier.position
-            loader.report.update(earlier.skips)
-            load_states(self._parts(), earlier.states)
-            progress(self._pictures.count, stop - start)
-        first = position
         with evaluating(self.tokenizer):
-            for step, batches in ahead(self._reconstructed(ahead(loader.batches(range(first, stop))))):
-                self._measure(batches)
-                position = min(first + (step + 1) * self.suite.batch_size, stop)
-                progress(self._pictures.count, stop - start)
-                if unfinished and unfinished.is_due:
-                    unfinished.store(self._rank, self._progress(position, loader.report))
-        if unfinished and self._world_size > 1:
-            unfinished.store(self._rank, self._progress(stop, loader.report))  # another process may still be killed
-        for accumulator in self._accumulators().values():
-            merge_across_processes(accumulator)
-        data = self._pictures.identity(self.suite.data, self.source, loader.report)
-        values, evidence = self._outcome()
+            if self._training is not None:
+                self._encode_training_samples(self._training, state)
+            self._evaluate_samples(progress, state)
+        for running in self._running.values():
+            for accumulator in running.accumulators.values():
+                merge_across_processes(accumulator)
+        data = self._fingerprint.identity(self.suite.data, self.source, self.loader.report)
+        outcome = self._outcome()
+        indices = self._fingerprint.indices()
+        keys = [self.source.key(index) for index in indices.tolist()]
+        per_sample = PerSampleResults(indices, keys, outcome.per_sample, outcome.code_counts, outcome.resampled)
+        if not outcome.values:
+            raise EvaluationError(f"no metric of the suite {self.suite.name} applies to {self._name}: {_in_words(outcome.omitted)}")
         result = Result(
             kind="reconstruction",
             suite=self.suite.to_dict(),
             model=self._model,
+            generator=None if self._generator is None else self._generator.identity,
             data=data,
             text=self._texts.to_dict() if self._texts else None,
             extractors={extractor.name: extractor.identity for extractor in self.extractors},
-            values=tuple(values),
-            omitted=self._omitted,
-            evidence_sha256=evidence.sha256,
+            values=tuple(outcome.values),
+            omitted={**self._omitted, **outcome.omitted},
+            per_sample_sha256=per_sample.sha256,
             environment=self._environment,
-            run=clock.run(self._world_size),
+            run=clock.run(rank_and_world_size()[1]),
         )
-        return result, evidence
-
-    def load(self, places: Sequence[int]) -> DataBatch:
-        """Some pictures of the source, as the suite cuts them."""
-        samples = [self.source.read(place) for place in places]
-        return make_batch(self.resizing([sample.signal for sample in samples]), samples, places, step=0, skipped=())
+        return result, per_sample
 
     def reconstruct(self, loaded: DataBatch, lengths: Sequence[int | None] = (None,)) -> Reconstructed:
-        """Each number of tokens (None for all) of pictures from `load`, and what they decode to, uint8; with the first of several seeds.
+        """Each number of tokens (None for all) of samples from `loader`, and what they decode to; with the first of several seeds.
 
         Raises:
-            EvaluationError: if the model returns pictures of another size.
+            EvaluationError: if the model returns samples of another size.
         """
         return self._reconstructor(loaded, lengths, seed=self._seeds[0])
 
-    def _reconstructed(self, loaded: Generator[DataBatch, None, None]) -> Generator[tuple[int, dict[Setting, Batch]], None, None]:
-        """Number of the batch, and what became of it at every setting."""
+    def _selected(self, source: Source, size: Sequence[int] | None, count: int | None) -> Source:
+        """What of a source the suite evaluates."""
+        if self._protocol is not None and size is not None:
+            source = Cropped(source, self._protocol, size[-1])
+        elif self.suite.crop == "tiles" and size is not None:
+            source = Tiles(source, size[-1])
+        return choose(source, count, seed=self.suite.seed)
+
+    def _checked_lengths(self) -> tuple[int | None, ...]:
+        for length in self.suite.lengths:
+            if length not in self.tokenizer.lengths_supported:
+                known = ", ".join(map(str, [*self.tokenizer.lengths_supported][:20]))
+                raise EvaluationError(
+                    f"the suite {self.suite.name} evaluates {length} tokens, which {self._name} cannot write; its lengths are {known}"
+                )
+        return self.suite.lengths or (None,)
+
+    def _training_loader(self, size: Sequence[int] | None, preprocessing: Preprocessing) -> SignalLoader | None:
+        """Of training samples for probes, where a metric asks for them."""
+        probe = self.suite.probe
+        if probe is None or not next(iter(self._running.values())).training_accumulators:
+            return None
+        source = self._selected(open_source(probe.data), size, probe.num_samples)
+        return SignalLoader(source, preprocessing, batch_size=self.suite.batch_size, num_workers=self._num_workers)
+
+    def _encode_training_samples(self, loader: SignalLoader, state: RunState | None) -> None:
+        """Their embeddings are the same at every setting."""
+        running = list(self._running.values())
+        parts, (start, stop) = running[0].training_accumulators, _share(loader.total)
+        for _, loaded in resumed(
+            lambda position: loader.batches(position, stop), name="training", start=start, parts=parts, skips=loader.report, state=state
+        ):
+            if loaded is not None:
+                running[0].update_training(EvaluatedBatch(loaded.indices, loaded.signals, None, self._reconstructor.encode(loaded), loaded.labels))
+        for other in running[1:]:
+            for name, part in other.training_accumulators.items():
+                part.load_state(parts[name].state())
+
+    def _evaluate_samples(self, progress: ProgressCallback, state: RunState | None) -> None:
+        start, stop = _share(len(self.source))
+        parts: dict[str, Accumulator] = {
+            f"{seed}/{length}/{name}": part
+            for (seed, length), running in self._running.items()
+            for name, part in {**running.sample_accumulators, **running.reference_accumulators}.items()
+        }
+        parts["samples"] = self._fingerprint.table
+
+        def read(position: int) -> Iterator[tuple[int, Mapping[Setting, EvaluatedBatch]]]:
+            return prefetched(self._reconstructed(prefetched(self.loader.batches(position, stop))))
+
+        for _, batches in resumed(read, name="samples", start=start, parts=parts, skips=self.loader.report, state=state):
+            if batches is not None:
+                first = next(iter(batches.values()))
+                assert first.reference is not None
+                self._fingerprint.update(first.indices, first.reference)
+                for setting, running in self._running.items():
+                    running.update(batches[setting])
+            if batches is not None or self._fingerprint.count:
+                progress(self._fingerprint.count, stop - start)
+
+    def _reconstructed(
+        self, loaded: Generator[tuple[int, DataBatch], None, None]
+    ) -> Generator[tuple[int, Mapping[Setting, EvaluatedBatch]], None, None]:
+        """Position behind a batch, and what became of it at every setting."""
         try:
-            for item in loaded:
-                batches: dict[Setting, Batch] = {}
-                batch: Batch | None = None
+            for position, item in loaded:
+                batches: dict[Setting, EvaluatedBatch] = {}
+                original = EvaluatedBatch(item.indices, item.signals, labels=item.labels, objects=item.objects, texts=item.captions)
                 for seed in self._seeds:
-                    for length, (tokens, pictures) in self._reconstructor(item, self._lengths, seed=seed).items():
-                        if batch is None:
-                            batch = Batch(item.indices, to_uint8(item.signals.values), pictures, tokens, item.labels, item.objects)
-                        else:
-                            batch = batch.reconstructed(tokens, pictures)
-                        batches[seed, length] = batch
-                yield item.step, batches
+                    for length, (tokens, samples) in self._reconstructor(item, self._lengths, seed=seed).items():
+                        batches[seed, length] = original.reconstructed(tokens, samples)
+                yield position, batches
         finally:
             loaded.close()
 
-    def _measure(self, batches: dict[Setting, Batch]) -> None:
-        batch = next(iter(batches.values()))
-        self._pictures.update(batch.numbers, batch.reference)
-        for setting, measures in self._measures.items():
-            for measure in measures.values():
-                measure.update(batches[setting])
+    def _outcome(self) -> Outcome:
+        """Over all lengths and seeds."""
+        by_seed = {seed: self._outcome_of(seed) for seed in self._seeds}
+        return by_seed[None] if None in by_seed else mean_outcome({int(seed or 0): outcome for seed, outcome in by_seed.items()})
 
-    def _outcome(self) -> tuple[list[MetricValue], Evidence]:
-        """Over all seeds."""
-        if self._seeds == (None,):
-            return list(self._values(None)), self._evidence(None)
-        values = {seed: list(self._values(seed)) for seed in self._seeds if seed is not None}
-        return mean_values(values), mean_evidence([self._evidence(seed) for seed in self._seeds])
-
-    def _values(self, seed: int | None) -> Iterator[MetricValue]:
+    def _outcome_of(self, seed: int | None) -> Outcome:
+        whole = Outcome()
         for length in self._lengths:
-            for measure in self._measures[seed, length].values():
-                for value in measure.values(self.suite.bootstrap):
-                    yield value.model_copy(update={"length": length, "protocol": f"{value.protocol}; {self._cutting}"})
+            outcome = self._running[seed, length].outcome(self.suite.bootstrap)
+            suffix = "" if length is None else f" at {length} tokens"
+            whole.values += [value.replace(length=length, protocol=f"{value.protocol}; {self._cutting}") for value in outcome.values]
+            whole.omitted.update(outcome.omitted)
+            for kept, found in (
+                (whole.per_sample, outcome.per_sample),
+                (whole.resampled, outcome.resampled),
+                (whole.code_counts, outcome.code_counts),
+            ):
+                kept.update({label + suffix: column for label, column in found.items()})
+        return whole
 
     @property
     def _cutting(self) -> str:
-        """From files to the pixels that are compared, in words."""
+        """From files to the samples that are compared, in words."""
         suite, protocol = self.suite, self._protocol
         if protocol is not None:
             steps = f"crop {protocol.crop}, reconstructions to 8 bits by {protocol.cast}"
-            return f"pictures by the protocol {protocol.name} ({protocol.identity[:12]}): {steps}"
-        if suite.crop == "tiles":
-            return "pictures cut into tiles, reconstructions rounded to 8 bits"
-        return f"pictures resized ({suite.interpolation}) and cropped to the centre, reconstructions rounded to 8 bits"
-
-    def _evidence(self, seed: int | None) -> Evidence:
-        per_image, counts, resampled = {}, {}, {}
-        for length in self._lengths:
-            suffix = "" if length is None else f" at {length} tokens"
-            for measure in self._measures[seed, length].values():
-                per_image.update({name + suffix: column for name, column in measure.per_image().items()})
-                counts.update({name + suffix: column for name, column in measure.code_counts().items()})
-                resampled.update({name + suffix: column for name, column in measure.resampled(self.suite.bootstrap).items()})
-        return Evidence(self._pictures.numbers(), per_image, counts, resampled)
-
-    def _accumulators(self) -> dict[str, Accumulator]:
-        return {
-            f"{seed}/{length}/{metric}/{name}": accumulator
-            for (seed, length), measures in self._measures.items()
-            for metric, measure in measures.items()
-            for name, accumulator in measure.accumulators.items()
+            return f"images by the protocol {protocol.name} ({protocol.identity[:12]}): {steps}"
+        if not self._subject.is_8bit:
+            return "signals by the tokenizer's own preprocessing, reconstructions clamped to their range"
+        cut = {
+            "tiles": "images cut into tiles",
+            "none": "images at their own sizes",
+            "center": f"images resized ({suite.interpolation}) and cropped to the center",
         }
-
-    def _progress(self, position: int, report: SkipReport) -> Progress:
-        return Progress(position, list(report.kept), states_of(self._parts()))
-
-    def _parts(self) -> dict[str, Accumulator]:
-        """Everything that grows with the pictures."""
-        return {**self._accumulators(), "pictures": self._pictures.table}
+        return f"{cut[suite.crop]}, reconstructions rounded to 8 bits"
 
 
-def _agreed_size(suite: Suite, tokenizer: Tokenizer[Any]) -> int:
-    preprocessing = tokenizer.preprocessing
-    if suite.size is None:
-        own = preprocessing.fixed_size or (preprocessing.usual_size if getattr(preprocessing, "size", None) is not None else None)
-        if own is None:
+def _share(total: int) -> tuple[int, int]:
+    """Of this process: one contiguous part of the samples."""
+    rank, world_size = rank_and_world_size()
+    return total * rank // world_size, total * (rank + 1) // world_size
+
+
+def _in_words(omitted: Mapping[str, str]) -> str:
+    return "; ".join(f"{metric}: {reason}" for metric, reason in omitted.items())
+
+
+def _preparation(suite: Suite, tokenizer: Tokenizer[Any]) -> tuple[tuple[int, ...] | None, Preprocessing]:
+    """The size of every sample, None where they keep their own, and what brings them to it."""
+    own = tokenizer.preprocessing
+    if own.spec.modality != "image" or not own.spec.is_rgb:
+        if suite.size is not None or suite.protocol is not None or suite.crop == "tiles":
+            raise EvaluationError(f"the suite {suite.name} cuts RGB images, but this model takes {own.spec.channels}-channel {own.spec.modality}")
+        return None, own
+    if suite.crop == "none":
+        if own.fixed_size is not None:
+            raise EvaluationError(
+                f"the suite {suite.name} keeps images at their own sizes, but this model takes {own.fixed_size} pixels: set crop=center"
+            )
+        return None, ImagePreprocessing(size=None)
+    if suite.size is not None:
+        size = (suite.size, suite.size)
+        if not own.fits(size):
+            takes = f"images of {own.fixed_size} pixels" if own.fixed_size else f"multiples of {own.multiples[-1]} pixels"
+            raise EvaluationError(
+                f"the suite {suite.name} evaluates images of {suite.size} pixels, but this model takes {takes}: set size accordingly"
+            )
+    else:
+        has_own = own.fixed_size is not None or (isinstance(own, ImagePreprocessing) and own.size is not None)
+        if not has_own:
             raise EvaluationError(f"the suite {suite.name} takes the model's own image size, but this model takes any: set size=256, for example")
-        return own[-1]
-    if not preprocessing.fits((suite.size, suite.size)):
-        takes = f"images of {preprocessing.fixed_size} pixels" if preprocessing.fixed_size else f"multiples of {preprocessing.multiples[-1]} pixels"
-        raise EvaluationError(f"the suite {suite.name} evaluates images of {suite.size} pixels, but this model takes {takes}: set size accordingly")
-    return suite.size
+        size = (own.usual_size[-2], own.usual_size[-1])
+    return size, ImagePreprocessing(size=size[-1], interpolation=suite.interpolation)

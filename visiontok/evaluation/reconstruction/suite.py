@@ -1,4 +1,4 @@
-"""What to measure of reconstructions, on which images, under which protocol: the YAML files with `task: reconstruction`."""
+"""What to evaluate of reconstructions, on which samples, under which protocol: the YAML files with `task: reconstruction`."""
 
 from __future__ import annotations
 
@@ -12,57 +12,42 @@ from visiontok.evaluation.features import EXTRACTORS, Classifier
 from visiontok.evaluation.features.protocol import PROTOCOLS
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig
 from visiontok.evaluation.metrics.perturbation_grid import PerturbationGrid
+from visiontok.evaluation.metrics.probes import ProbeConfig
+from visiontok.evaluation.metrics.registry import check_names, needs_extractors
 
-Metric = Literal[
-    "mse",
-    "psnr",
-    "ssim",
-    "ms_ssim",
-    "lpips.alex",
-    "lpips.vgg",
-    "lpips.squeeze",
-    "dists",
-    "codebook",
-    "rate",
-    "token_statistics",
-    "complexity",
-    "frechet",
-    "perturbed_frechet",
-    "kernel_distance",
-    "cmmd",
-    "manifold",
-    "inception_score",
-    "classifier",
-]
-OVER_FEATURES: tuple[Metric, ...] = ("frechet", "perturbed_frechet", "kernel_distance", "cmmd", "manifold", "inception_score")
+Seed = Annotated[int, Field(ge=0)]
 
 
 class Suite(Config):
-    """One measurement of reconstructions.
+    """An evaluation of a tokenizer: of its reconstructions, and of its tokens.
 
     Attributes:
-        task: what is measured.
+        task: what is evaluated.
         name: in results.
         description: one sentence.
-        data: the source of the pictures.
-        protocol: a published way of scoring by name, see `evaluation.protocol.PROTOCOLS`: its crop, its rounding of reconstructions, and for
-            distances its extractor beside those named here. None for the crop below, and rounding to the nearest level.
-        crop: "center" resizes the shorter side and cuts out the centre; "tiles" cuts squares side by side without resizing.
-        size: side of the square in pixels; None takes the model's own, so that results of models of different size do not compare.
-        interpolation: of the resize, on 8-bit pictures with antialiasing.
-        num_samples: that many pictures, drawn with the seed; None for all.
-        metrics: what to measure.
-        extractors: whose features the distances are computed over, and which classifiers judge.
+        data: the source of the samples.
+        protocol: a published way of scoring by name, see `evaluation.features.protocol.PROTOCOLS`: its crop, its rounding of reconstructions,
+            and for distances its extractor beside those named here. None for the crop below, and rounding to the nearest level.
+        crop: of images: "center" resizes the shorter side and cuts out the center; "tiles" cuts squares side by side without resizing;
+            "none" keeps every image at its own size, for models that take any.
+        size: side of the square in pixels; None takes the model's own, so that results of models of different size do not compare. Signals that
+            are not RGB images go through the model's own preprocessing and keep their size.
+        interpolation: of the resize, on 8-bit images with antialiasing.
+        num_samples: that many samples, drawn with the seed; None for all.
+        metrics: names in `evaluation.metrics.registry.METRICS`. Those that do not apply to a model are omitted from its result, with the reason.
+        extractors: whose features the distances are computed over, and which classify.
         perturbations: that the metric `perturbed_frechet` averages over.
-        lengths: measure the reconstructions from that many tokens of each picture, for tokenizers of flexible length; empty for all tokens.
-        text: which text goes with a picture, for tokenizers that read one; None takes captions where the data has them, else class names.
-        batch_size: pictures per call of the model and process.
-        seed: of the choice of pictures.
+        probe: training samples and settings of the metrics `linear_probe` and `nearest_neighbors`.
+        lengths: evaluate the reconstructions from that many tokens of each sample, for tokenizers of flexible length; empty for all tokens.
+        max_loss: instead, of tokenizers of flexible length, as few tokens of each sample as reach this mean absolute error.
+        text: which text goes with a sample, for tokenizers that read one; None takes captions where the data has them, else class names.
+        batch_size: samples per call of the model and process.
+        seed: of the choice of samples.
         seeds: two or more, of what tokenizers draw (noise of flows, posteriors), instead of their reproducible form: the numbers are means over
-            them. Tokenizers that draw nothing are measured once.
+            them. Tokenizers that draw nothing are evaluated once.
         bootstrap: of the confidence intervals.
         allow_few_samples: compute distances also with no more samples than features.
-        allow_training_split: compute Fréchet distances also on a split that holds training pictures.
+        allow_training_split: compute Fréchet distances also on a split that holds training samples.
     """
 
     task: Literal["reconstruction"] = "reconstruction"
@@ -70,56 +55,63 @@ class Suite(Config):
     description: str = ""
     data: DataConfig
     protocol: Literal["titok", "adm", "pytorch-fid", "clean"] | None = None
-    crop: Literal["center", "tiles"] = "center"
+    crop: Literal["center", "tiles", "none"] = "center"
     size: Positive | None = None
     interpolation: Literal["bicubic", "bilinear", "lanczos"] = "bicubic"
     num_samples: Positive | None = None
-    metrics: tuple[Metric, ...] = Field(min_length=1)
+    metrics: tuple[str, ...] = Field(min_length=1)
     extractors: tuple[str, ...] = ()
     perturbations: PerturbationGrid = PerturbationGrid()
+    probe: ProbeConfig | None = None
     lengths: tuple[Positive, ...] = ()
+    max_loss: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     text: TextsConfig | None = None
     batch_size: Positive = 32
-    seed: Annotated[int, Field(ge=0)] = 0
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    seed: Seed = 0
+    seeds: tuple[Seed, ...] = ()
     bootstrap: BootstrapConfig = BootstrapConfig()
     allow_few_samples: bool = False
     allow_training_split: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> Suite:
-        for kind, names in (("metrics", self.metrics), ("extractors", self.extractors), ("lengths", self.lengths), ("seeds", self.seeds)):
+        check_names(self.metrics, "reconstruction")
+        for kind, names in (("extractors", self.extractors), ("lengths", self.lengths), ("seeds", self.seeds)):
             if len(set(names)) < len(names):
                 raise ValueError(f"{kind} names one twice: {', '.join(map(str, names))}")
         if len(self.seeds) == 1:
-            raise ValueError(f"seeds are two or more, got {self.seeds[0]} alone: one draw says nothing about their spread; seed chooses the pictures")
+            raise ValueError(f"seeds are two or more, got {self.seeds[0]} alone: one draw has no spread; seed chooses the samples")
         for name in self.extractors:
             if name not in EXTRACTORS:
                 raise ValueError(f"there is no feature extractor {name!r}; known: {', '.join(EXTRACTORS)}")
         for metric in self.metrics:
-            if metric in OVER_FEATURES and not self.all_extractors:
+            if needs_extractors(metric) and not self.all_extractors:
                 raise ValueError(f"the metric {metric!r} needs at least one of the extractors {', '.join(EXTRACTORS)}")
         split = getattr(self.data, "split", None)
-        if self.measures_frechet and split in ("train", "all") and not self.allow_training_split:
+        if self.has_frechet and split in ("train", "all") and not self.allow_training_split:
             raise ValueError(
-                f"a Fréchet distance of reconstructions belongs to held-out pictures, but the split {split!r} of {self.data.name} holds training "
-                "pictures: set data.split to another one, or allow_training_split and compare the value with nothing else"
+                f"a Fréchet distance of reconstructions belongs to held-out samples, but the split {split!r} of {self.data.name} holds training "
+                "samples: set data.split to another one, or allow_training_split and compare the value with nothing else"
             )
+        if self.lengths and self.max_loss is not None:
+            raise ValueError(f"lengths {self.lengths} and max_loss {self.max_loss} cannot be used together: a target error determines the lengths")
         if self.protocol is not None and (self.crop, self.interpolation) != ("center", "bicubic"):
-            raise ValueError(f"the protocol {self.protocol} says how pictures are cut; leave out crop and interpolation")
+            raise ValueError(f"the protocol {self.protocol} defines how images are cut: drop crop and interpolation")
+        if self.crop == "none" and self.size is not None:
+            raise ValueError(f"crop none keeps every image at its own size, so size {self.size} cannot be used")
         if "classifier" in self.metrics and not self.classifiers:
             raise ValueError("the metric 'classifier' needs an extractor that classifies, such as digit-classifier")
         return self
 
     @property
-    def measures_frechet(self) -> bool:
+    def has_frechet(self) -> bool:
         """Whether any of the metrics is a Fréchet distance."""
         return "frechet" in self.metrics or "perturbed_frechet" in self.metrics
 
     @property
     def all_extractors(self) -> tuple[str, ...]:
-        """Those named here, and the protocol's where a distance is measured."""
-        if self.protocol is None or not set(OVER_FEATURES) & set(self.metrics):
+        """Those named here, and the protocol's where a distance is computed."""
+        if self.protocol is None or not any(needs_extractors(metric) for metric in self.metrics):
             return self.extractors
         return tuple(dict.fromkeys((*self.extractors, PROTOCOLS[self.protocol].extractor)))
 

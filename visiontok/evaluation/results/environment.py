@@ -1,4 +1,4 @@
-"""Where a number was measured."""
+"""Where a number was computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which model and which pictures a result is about, and when it was made."""
+"""Which model and which samples a result is about, and when it was made."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from visiontok.base.errors import UnknownNameError
 from visiontok.core.model import Model, weights_sha256
 from visiontok.data import DataConfig, SkipReport, Source
 from visiontok.evaluation.metrics.accumulator import merge_across_processes
-from visiontok.evaluation.metrics.per_sample import PerImage
+from visiontok.evaluation.metrics.per_sample import PerSample
 from visiontok.evaluation.results.result import DataIdentity, ModelIdentity, Run
 from visiontok.registry import family_of
+from visiontok.signals import SignalBatch
 
 
 class Clock:
@@ -36,59 +37,60 @@ class Clock:
         )
 
 
-class Pictures:
-    """Which pictures were measured: their number and size, and a fingerprint of their pixels.
+class Fingerprint:
+    """Which samples were evaluated: their number and sizes, and a hash of their values.
 
     Attributes:
-        table: an accumulator with one row per picture.
+        table: an accumulator with one row per sample.
     """
 
     def __init__(self) -> None:
-        self.table = PerImage()
+        self.table = PerSample()
 
     @property
     def count(self) -> int:
         """How many this process has seen."""
         return len(self.table)
 
-    def update(self, numbers: Tensor, images: Tensor) -> None:
-        """Take in a batch (B, 3, H, W) uint8."""
-        rows = images.permute(0, 2, 3, 1).contiguous().numpy()
-        digests = np.frombuffer(b"".join(hashlib.sha256(row.tobytes()).digest() for row in rows), dtype=np.uint8).reshape(-1, 32)
-        self.table.update(numbers, digest=digests, height=np.full(len(images), images.shape[2]), width=np.full(len(images), images.shape[3]))
+    def update(self, indices: Tensor, samples: SignalBatch) -> None:
+        """Take in a batch: 8-bit images, or signals of any kind."""
+        digests = [hashlib.sha256(np.ascontiguousarray(sample.movedim(0, -1).cpu().numpy()).tobytes()).digest() for sample in samples]
+        rows = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32)
+        self.table.update(indices, {"digest": rows, "size": samples.sizes})
 
-    def pixels_sha256(self) -> str:
-        """Over the pictures in the order of their numbers."""
+    def samples_sha256(self) -> str:
+        """Over the samples by rising index."""
         return hashlib.sha256(self.table.compute()["digest"].tobytes()).hexdigest()
 
-    def numbers(self) -> np.ndarray:
+    def indices(self) -> np.ndarray:
         """(N,) int64, rising."""
-        return self.table.compute()["numbers"]
+        return self.table.compute()["indices"]
 
     def identity(self, config: DataConfig, source: Source, report: SkipReport) -> DataIdentity:
         """Over all processes, whose tables are merged here.
 
         Raises:
-            EvaluationError: if there was no picture, or one was measured twice.
+            EvaluationError: if there was no sample, or one was evaluated twice.
         """
         merge_across_processes(self.table)
         table = self.table.compute()
         skips = SkipReport()
         for other in _gathered(report):
             skips.update(other.kept)
+        sizes = np.unique(table["size"], axis=0)
         return DataIdentity(
             config=config.to_dict(),
             identity=source.identity,
-            images=len(table["numbers"]),
-            size=(int(table["height"][0]), int(table["width"][0])),
-            pixels_sha256=self.pixels_sha256(),
+            samples=len(table["indices"]),
+            size=tuple(int(extent) for extent in sizes[0]) if len(sizes) == 1 else None,
+            samples_sha256=self.samples_sha256(),
             skipped_count=len(skips),
             skipped=tuple(f"{skip.key}: {skip.reason}" for skip in skips.kept),
         )
 
 
 def model_identity(model: Model[Any], name: str) -> ModelIdentity:
-    """What was measured, down to its weights."""
+    """Which model was evaluated, down to its weights."""
     try:
         family = family_of(type(model)).name
     except UnknownNameError:
@@ -102,7 +104,7 @@ def model_identity(model: Model[Any], name: str) -> ModelIdentity:
     )
 
 
-def processes() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
     """Rank and number of processes; (0, 1) outside torch.distributed."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
@@ -110,7 +112,7 @@ def processes() -> tuple[int, int]:
 
 
 def _gathered(report: SkipReport) -> list[SkipReport]:
-    _, world_size = processes()
+    _, world_size = rank_and_world_size()
     if world_size == 1:
         return [report]
     reports: list[Any] = [None] * world_size

@@ -3,35 +3,48 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import get_args
 
 from visiontok import registry
 from visiontok.base.errors import EvaluationError
 from visiontok.base.files import replacing
 from visiontok.evaluation.metrics.value import MetricValue
 from visiontok.evaluation.results.result import Result
+from visiontok.losses.perceptual import LpipsNet
 
-_COLUMNS = ("tokens_per_image", "bits_per_pixel.nominal", "psnr.mean_db", "ssim", "lpips", "FID", "FD", "codebook.usage")
-"""What a row shows of a result, where it holds it: values whose names begin so."""
+_COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "rate": ("tokens_per_sample", "bits_per_pixel.nominal", "bits_per_second.nominal"),
+        "psnr": ("psnr.mean_db",),
+        "ssim": ("ssim",),
+        **{f"lpips.{net}": () for net in get_args(LpipsNet)},
+        "frechet": (),
+        "codebook": ("codebook.usage",),
+        "tokdense": (),
+    }
+)
+"""What a row shows of a result, where it holds it: metric -> names of its values, none for all."""
 
 _OTHER_KINDS = ("rate-distortion",)
 """Files that may lie among the results and have pages of their own."""
 
 _HEAD = """# Evaluation
 
-`suites/` holds what can be measured: one YAML file per suite (pictures, protocol, metrics, seeds). `results/` holds what was measured: one JSON
-file per suite and model, written by
+`suites/` holds the suites: one YAML file each (samples, protocol, metrics, seeds). `results/` holds the results: one JSON file per suite and model,
+with the values of single samples in Parquet files beside it, written by
 
     visiontok evaluate SUITE --model MODEL -o eval/results
 
-A result names the weights by their SHA-256 and the pictures by a fingerprint of their pixels, and carries its protocol with every number.
+A result names the weights by their SHA-256 and the samples by a fingerprint of their values, and carries its protocol with every number.
 `docs/evaluation.md` says what each metric means.
 
 ## Leaderboard
 
-Written by `visiontok leaderboard` from the files in `results/`; do not edit it by hand. Results stand in one table only where they were
-measured on the same pixels. In brackets: the confidence interval over images.
+Written by `visiontok leaderboard` from the files in `results/`; do not edit it by hand. Results share a table only where they are
+about the same samples. In brackets: the confidence interval over samples.
 """
 
 
@@ -50,14 +63,14 @@ def leaderboard(results: Path) -> str:
         ConfigError: if a file in it is no result.
     """
     if not results.is_dir():
-        raise EvaluationError(f"there is no folder {results}; measure something with: visiontok evaluate photos --model vqgan-photos-f4")
+        raise EvaluationError(f"there is no folder {results}; evaluate something with: visiontok evaluate photos --model vqgan-photos-f4")
     found = [Result.load(path) for path in sorted(results.glob("*.json")) if _kind(path) not in _OTHER_KINDS]
-    tables: dict[tuple[str, tuple[int, int], str], list[Result]] = {}
+    tables: dict[tuple[str, str, str], list[Result]] = {}
     for result in found:
-        tables.setdefault((str(result.suite["name"]), result.data.size, result.data.pixels_sha256), []).append(result)
+        tables.setdefault((str(result.suite["name"]), result.data.in_words, result.data.samples_sha256), []).append(result)
     parts = [_HEAD, *(_table(suite, group) for (suite, _, _), group in sorted(tables.items(), key=lambda item: item[0]))]
     if not found:
-        parts.append("Nothing was measured yet.\n")
+        parts.append("There are no results yet.\n")
     published = _published(found)
     return "\n".join([*parts, *([published] if published else [])])
 
@@ -73,17 +86,22 @@ def _kind(path: Path) -> object:
 
 def _table(suite: str, results: Sequence[Result]) -> str:
     data = results[0].data
-    names = list(dict.fromkeys(value.name for prefix in _COLUMNS for result in results for value in result.values if value.name.startswith(prefix)))
+    values = [value for result in results for value in result.values]
+    names = list(
+        dict.fromkeys(
+            value.name for metric, shown in _COLUMNS.items() for value in values if value.metric == metric and (not shown or value.name in shown)
+        )
+    )
     rows = [row for result in results for row in _rows(result, names)]
-    units = {value.name: value.unit for result in results for value in result.values}
+    units = {value.name: value.unit for value in values}
     heads = [f"{name} ({units[name]})" if units[name] and units[name] not in name else name for name in names]
     description = str(results[0].suite.get("description", ""))
     lines = [
         f"### {suite}",
         "",
-        f"{description} N = {data.images}, {data.size[0]} x {data.size[1]} pixels, pixels SHA-256 `{data.pixels_sha256[:16]}`.",
+        f"{description} {data.in_words}, SHA-256 `{data.samples_sha256[:16]}`.",
         "",
-        "| " + " | ".join(["model", *heads, "weights", "measured"]) + " |",
+        "| " + " | ".join(["model", *heads, "weights", "evaluated"]) + " |",
         "|" + "---|" * (len(heads) + 3),
         *("| " + " | ".join(row) + " |" for row in rows),
         "",
@@ -99,20 +117,22 @@ def _rows(result: Result, names: Sequence[str]) -> list[list[str]]:
         for value in result.values:
             if value.length == length:
                 values.setdefault(value.name, value)
-        model = result.model.name if result.model else "samples"
-        cells = [f"`{model}`" + (f", first {length} tokens" if length else ""), *(values[name].text if name in values else "" for name in names)]
+        cells = [
+            f"`{result.title}`" + (f", first {length} tokens" if length else ""),
+            *(values[name].text if name in values else "" for name in names),
+        ]
         weights = f"`{result.model.weights_sha256[:12]}`" if result.model else ""
         rows.append([*cells, weights, result.run.finished[:10]])
     return rows
 
 
 def _published(results: Sequence[Result]) -> str:
-    """What others published about the models measured here."""
+    """What others published about these models."""
     known = registry.checkpoints()
     models = dict.fromkeys(result.model.name for result in results if result.model and result.model.name in known)
     figures = [(model, figure) for model in models for figure in known[model][1].published]
     if not figures:
         return ""
     rows = [f"| `{model}` | {figure.metric} | {figure.value:g} | {figure.dataset} | {figure.source} |" for model, figure in figures]
-    head = ["### Published, not measured here", "", "| model | metric | value | data | source |", "|---|---|---|---|---|"]
+    head = ["### Published, not computed here", "", "| model | metric | value | data | source |", "|---|---|---|---|---|"]
     return "\n".join([*head, *rows, ""])

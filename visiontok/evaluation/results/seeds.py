@@ -8,24 +8,40 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from visiontok.evaluation.metrics.bootstrap import Interval
+from visiontok.evaluation.metrics.running import Outcome
 from visiontok.evaluation.metrics.value import MetricValue, SeedSpread
-from visiontok.evaluation.results.per_sample import Evidence
+from visiontok.evaluation.results.per_sample import PerSampleResults
 from visiontok.evaluation.results.result import Result
 
 
-def across_seeds(measured: Mapping[int, tuple[Result, Evidence]]) -> tuple[Result, Evidence]:
-    """Means over the seeds, with what each seed gave beside them.
+def mean_outcome(outcomes: Mapping[int, Outcome]) -> Outcome:
+    """Means over seeds of the same samples, each value with what every seed gave; codes are counted with the first seed."""
+    (first, *_) = outcomes.values()
+    return Outcome(
+        values=mean_values({seed: outcome.values for seed, outcome in outcomes.items()}),
+        omitted=first.omitted,
+        per_sample=_mean_columns([outcome.per_sample for outcome in outcomes.values()]),
+        resampled=_mean_columns([outcome.resampled for outcome in outcomes.values()]),
+        code_counts=first.code_counts,
+    )
+
+
+def across_seeds(runs: Mapping[int, tuple[Result, PerSampleResults]]) -> tuple[Result, PerSampleResults]:
+    """Means over sets of generated samples, with what each seed gave beside them.
+
+    Where other samples could be read with other seeds, there is nothing by sample.
 
     Args:
-        measured: seed -> a result with its evidence, of one model on one suite.
+        runs: seed -> its result, of one model on one suite.
     """
-    results = [result for result, _ in measured.values()]
-    first = results[0]
-    evidence = mean_evidence([evidence for _, evidence in measured.values()])
-    values = mean_values({seed: result.values for seed, (result, _) in measured.items()})
+    results, found = [result for result, _ in runs.values()], [per_sample for _, per_sample in runs.values()]
+    first, indices = results[0], found[0].indices
+    same = all(np.array_equal(other.indices, indices) for other in found)
+    columns = _mean_columns([other.per_sample for other in found]) if same else {}
+    per_sample = PerSampleResults(indices, found[0].keys, columns, found[0].code_counts, _mean_columns([other.resampled for other in found]))
     changes = {
-        "values": tuple(values),
-        "evidence_sha256": evidence.sha256,
+        "values": tuple(mean_values({seed: result.values for seed, (result, _) in runs.items()})),
+        "per_sample_sha256": per_sample.sha256,
         "generated_skipped": tuple(skip for result in results for skip in result.generated_skipped),
         "run": first.run.model_copy(
             update={"finished": results[-1].run.finished, "seconds": round(sum(result.run.seconds for result in results), 3)}
@@ -34,29 +50,21 @@ def across_seeds(measured: Mapping[int, tuple[Result, Evidence]]) -> tuple[Resul
     if first.generated_sha256 is not None:
         changes["generated_sha256"] = hashlib.sha256("".join(str(result.generated_sha256) for result in results).encode()).hexdigest()
     if first.sampling is not None:
-        changes["sampling"] = {**first.sampling, "seed": list(measured)}
-    return first.model_copy(update=changes), evidence
+        changes["sampling"] = {**first.sampling, "seed": list(runs)}
+    return first.model_copy(update=changes), per_sample
 
 
-def mean_values(measured: Mapping[int, Sequence[MetricValue]]) -> list[MetricValue]:
+def mean_values(by_seed: Mapping[int, Sequence[MetricValue]]) -> list[MetricValue]:
     """Means over the seeds, each with what every seed gave.
 
     Args:
-        measured: seed -> the same values in the same order.
+        by_seed: seed -> the same values in the same order.
     """
-    return [_across(values, list(measured)) for values in zip(*measured.values(), strict=True)]
+    return [_across(values, list(by_seed)) for values in zip(*by_seed.values(), strict=True)]
 
 
-def mean_evidence(found: Sequence[Evidence]) -> Evidence:
-    """Of every picture the mean over the seeds; where other pictures could be read with other seeds, there is nothing by picture.
-
-    Counts of ids are those of the first seed.
-    """
-    first = found[0]
-    same = all(np.array_equal(evidence.numbers, first.numbers) for evidence in found)
-    per_image = {name: np.mean([evidence.per_image[name] for evidence in found], axis=0) for name in first.per_image} if same else {}
-    resampled = {name: np.mean([evidence.resampled[name] for evidence in found], axis=0) for name in first.resampled}
-    return Evidence(first.numbers, per_image, first.code_counts, resampled)
+def _mean_columns(found: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {label: np.mean([columns[label] for columns in found], axis=0) for label in found[0]}
 
 
 def _across(values: Sequence[MetricValue], seeds: Sequence[int]) -> MetricValue:

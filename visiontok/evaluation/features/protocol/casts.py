@@ -1,4 +1,4 @@
-"""From floats to the 8-bit picture that a metric sees."""
+"""From floats to the 8-bit image that a metric sees."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def to_uint8(images: Tensor, *, cast: Cast = "round") -> Tensor:
     Args:
         images: floats.
         cast: `round` to the nearest level, halves to even; `half-up` is floor(255 x + 1/2); `trunc` drops the fraction, as a plain cast
-            of 255 x does: values that a normalisation to [-1, 1] and back left a rounding error below a level come out one level low.
+            of 255 x does: values that a normalization to [-1, 1] and back left a rounding error below a level come out one level low.
 
     Raises:
         EvaluationError: for an unknown cast or numbers that are not finite.

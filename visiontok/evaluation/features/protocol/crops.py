@@ -1,4 +1,4 @@
-"""From a picture of any size to the square that a published evaluation scores."""
+"""From a image of any size to the square that a published evaluation scores."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _FILTERS = {
 }
 
 
-def centre_crop(image: Image.Image, size: int, *, crop: Crop) -> Image.Image:
-    """An RGB picture of `size` x `size`.
+def center_crop(image: Image.Image, size: int, *, crop: Crop) -> Image.Image:
+    """An RGB image of `size` x `size`.
 
     Args:
         image: of any size.
         size: side in pixels.
         crop: `adm` halves with a box filter while the shorter side is at least twice `size`, then resizes bicubically, rounding both
-            sides, and crops from the floored corner; `center` resizes nothing, crops from the rounded corner and pads smaller pictures with
+            sides, and crops from the floored corner; `center` resizes nothing, crops from the rounded corner and pads smaller images with
             black; `resize-*` shrink or enlarge the shorter side with antialiasing, cutting off the fraction of the longer one, and crop
             from the rounded corner.
 

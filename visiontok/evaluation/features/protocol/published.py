@@ -1,6 +1,6 @@
 """Published evaluation protocols by name: how the same reconstructions come to different numbers.
 
-A protocol says how a picture is cut, how a model's floats become 8-bit pixels, which extractor reads them and what stands on the reference
+A protocol says how a image is cut, how a model's floats become 8-bit pixels, which extractor reads them and what stands on the reference
 side. Values of different protocols do not compare, whatever their metric is called.
 """
 
@@ -17,21 +17,21 @@ from torch import Tensor
 
 from visiontok.base.config import Config
 from visiontok.evaluation.features.protocol.casts import Cast, signed_to_uint8, to_uint8
-from visiontok.evaluation.features.protocol.crops import Crop, centre_crop
+from visiontok.evaluation.features.protocol.crops import Crop, center_crop
 from visiontok.registry import unknown
 
 
 class Protocol(Config):
-    """One way of scoring pictures.
+    """One way of scoring images.
 
     Attributes:
         name: to ask for it.
-        crop: from a picture of any size to a square; "none" scores pictures as they lie in their files.
+        crop: from a image of any size to a square; "none" scores images as they lie in their files.
         cast: from the model's floats to 8 bits; "adm" is trunc(127.5 x + 128) of x in [-1, 1].
         extractor: name of the features' extractor, with its resize and range.
         reconstruction_reference: what reconstructions are compared with, in words; always the originals, never training statistics.
-        generation_reference: what generated pictures are compared with, in words.
-        samples: N in published figures, of the reconstructions or the generated pictures.
+        generation_reference: what generated images are compared with, in words.
+        samples: N in published figures, of the reconstructions or the generated images.
         used_by: whose published figures follow it.
         differs: what here is not bit for bit as published.
     """
@@ -52,16 +52,16 @@ class Protocol(Config):
         steps = {key: value for key, value in self.to_dict().items() if key not in ("used_by", "differs")}
         return hashlib.sha256(json.dumps(steps, sort_keys=True).encode()).hexdigest()
 
-    def picture(self, image: Image.Image, size: int) -> Image.Image:
-        """The RGB picture of `size` x `size` that is scored, and given to a tokenizer."""
-        return image.convert("RGB") if self.crop == "none" else centre_crop(image, size, crop=self.crop)
+    def prepare(self, image: Image.Image, size: int) -> Image.Image:
+        """The RGB image of `size` x `size` that is scored, and given to a tokenizer."""
+        return image.convert("RGB") if self.crop == "none" else center_crop(image, size, crop=self.crop)
 
     def pixels(self, images: Tensor) -> Tensor:
-        """A model's pictures in [0, 1] as the uint8 ones that are scored."""
+        """A model's images in [0, 1] as the uint8 ones that are scored."""
         return signed_to_uint8(2 * images.float() - 1) if self.cast == "adm" else to_uint8(images.float(), cast=self.cast)
 
 
-_ORIGINALS = "the originals of the same validation pictures, cut the same way"
+_ORIGINALS = "the originals of the same validation images, cut the same way"
 _ADM_TRAIN = "ADM's stored statistics of the training set (VIRTUAL_imagenet256_labeled.npz)"
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
@@ -96,7 +96,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                 cast="trunc",
                 extractor="inception-v3-pytorch-fid",
                 reconstruction_reference=_ORIGINALS,
-                generation_reference="a folder of real pictures",
+                generation_reference="a folder of real images",
                 samples=None,
                 used_by="ALIT, KARL, OmniTokenizer",
                 differs="nothing known",
@@ -106,8 +106,8 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                 crop="none",
                 cast="round",
                 extractor="inception-v3-clean",
-                reconstruction_reference="the originals of the same pictures, as they lie in their files",
-                generation_reference="a folder of real pictures, or clean-fid's statistics of one",
+                reconstruction_reference="the originals of the same images, as they lie in their files",
+                generation_reference="a folder of real images, or clean-fid's statistics of one",
                 samples=None,
                 used_by="clean-fid",
                 differs="nothing known",

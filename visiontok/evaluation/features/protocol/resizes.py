@@ -41,10 +41,10 @@ def resize_for_inception(images: Tensor, *, rule: Resize, size: int = 299) -> Te
     raise EvaluationError(f"there is no resize {rule!r}; known: {', '.join(RESIZES)}")
 
 
-def resize_pictures(images: Tensor, *, size: int) -> Tensor:
-    """(B, 3, size, size) uint8 by PIL's bicubic resize with antialiasing, on pictures (B, 3, H, W) uint8, aspect not kept."""
-    pictures = [Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC) for image in images.permute(0, 2, 3, 1).cpu().numpy()]
-    return torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2).to(images.device)
+def resize_images(images: Tensor, *, size: int) -> Tensor:
+    """(B, 3, size, size) uint8 by PIL's bicubic resize with antialiasing, on images (B, 3, H, W) uint8, aspect not kept."""
+    resized = [Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC) for image in images.permute(0, 2, 3, 1).cpu().numpy()]
+    return torch.from_numpy(np.stack([np.asarray(image) for image in resized])).permute(0, 3, 1, 2).to(images.device)
 
 
 def _tf1_bilinear(images: Tensor, size: int) -> Tensor:
@@ -60,5 +60,5 @@ def _tf1_bilinear(images: Tensor, size: int) -> Tensor:
 
 
 def _pil_bicubic(channel: np.ndarray, size: int) -> np.ndarray:
-    picture = Image.fromarray(channel.astype(np.float32), mode="F")
-    return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
+    image = Image.fromarray(channel.astype(np.float32), mode="F")
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))

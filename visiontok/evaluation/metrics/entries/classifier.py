@@ -1,57 +1,88 @@
-"""What an independent classifier says of originals and of their reconstructions."""
+"""What an independent classifier sees: of originals and their reconstructions, or whether generated samples are of the requested class."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+from pydantic import JsonValue
+from torch import Tensor
 
-from visiontok.base.errors import EvaluationError
-from visiontok.evaluation.features import Classifier
+from visiontok.evaluation.features.base import Classifier
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig, bootstrap_mean
-from visiontok.evaluation.metrics.entries.base import Batch, Measure
-from visiontok.evaluation.metrics.per_sample import PerImage
-from visiontok.evaluation.metrics.value import MetricValue
+from visiontok.evaluation.metrics.metric import Aggregate, EvaluatedBatch, SampleMetric, Subject, Table, Value
+from visiontok.evaluation.metrics.needs import suitable
+
+_ORIGINAL, _SAMPLE = "original", "sample"
 
 
-class ClassifierMeasure(Measure):
-    """Share of originals and of reconstructions that the classifier gets right, and of images where it says the same of both."""
-
-    def __init__(self, classifier: Classifier) -> None:
-        self._classifier, self._table = classifier, PerImage()
-        super().__init__(images=self._table)
-
-    def update(self, batch: Batch) -> None:
-        if batch.labels is None:
-            raise EvaluationError("this data has no classes, so a classifier has nothing to agree with; leave the metric 'classifier' out")
-        self._table.update(
-            batch.numbers,
-            label=batch.labels,
-            original=self._classifier.logits_of(batch.reference_features(self._classifier)).argmax(dim=1),
-            reconstruction=self._classifier.logits_of(batch.reconstruction_features(self._classifier)).argmax(dim=1),
-        )
-
-    def values(self, bootstrap: BootstrapConfig) -> list[MetricValue]:
-        meanings = ("originals, true class", "reconstructions, true class of the original", "reconstruction and original are given the same class")
-        return [agreement_value(name, agrees, bootstrap, what) for (name, agrees), what in zip(self._agreements().items(), meanings, strict=True)]
-
-    def per_image(self) -> dict[str, np.ndarray]:
-        return {name: agrees.astype(np.float64) for name, agrees in self._agreements().items()}
-
-    def _agreements(self) -> dict[str, np.ndarray]:
-        table, name = self._table.compute(), self._classifier.name
-        return {
-            f"accuracy[{name}].originals": table["original"] == table["label"],
-            f"accuracy[{name}].reconstructions": table["reconstruction"] == table["label"],
-            f"agreement[{name}]": table["reconstruction"] == table["original"],
-        }
+def _compute(batch: EvaluatedBatch, subject: Subject) -> Mapping[str, Tensor]:
+    if batch.labels is None:
+        return {}
+    columns = {"label": batch.labels}
+    for classifier in _classifiers(subject):
+        if batch.reference is not None:
+            columns[f"{_ORIGINAL} {classifier.name}"] = classifier.logits_of(batch.features(classifier, "reference")).argmax(dim=1)
+        if batch.samples is not None:
+            columns[f"{_SAMPLE} {classifier.name}"] = classifier.logits_of(batch.features(classifier, "samples")).argmax(dim=1)
+    return columns
 
 
-def agreement_value(name: str, agrees: np.ndarray, bootstrap: BootstrapConfig, what: str) -> MetricValue:
-    """The share of (N,) truth values, with its interval."""
-    return MetricValue(
-        name=name,
+def _aggregate(table: Table, subject: Subject, bootstrap: BootstrapConfig) -> list[Aggregate]:
+    if subject.task == "generation":
+        return [_conditional_accuracy(table, classifier, bootstrap) for classifier in _classifiers(subject)]
+    found = []
+    for classifier in _classifiers(subject):
+        original, sample, label = table[f"{_ORIGINAL} {classifier.name}"], table.get(f"{_SAMPLE} {classifier.name}"), table["label"]
+        found.append(_share("accuracy[].originals", original == label, classifier, bootstrap, "originals, true class"))
+        if sample is not None:
+            what = "reconstructions, true class of the original"
+            found.append(_share("accuracy[].reconstructions", sample == label, classifier, bootstrap, what))
+            what = "reconstruction and original are given the same class"
+            found.append(_share("agreement[]", sample == original, classifier, bootstrap, what))
+    return found
+
+
+def _conditional_accuracy(table: Table, classifier: Classifier, bootstrap: BootstrapConfig) -> Aggregate:
+    """The share of samples that are classified as the class that was requested, also by class."""
+    label = table["label"]
+    agrees = table[f"{_SAMPLE} {classifier.name}"] == label
+    by_class: dict[str, JsonValue] = {str(each): float(agrees[label == each].mean()) for each in np.unique(label)}
+    what = f"{classifier.name} predicts the requested class"
+    return _share("conditional_accuracy[]", agrees, classifier, bootstrap, what, details={"by_class": by_class})
+
+
+def _share(
+    key: str, agrees: np.ndarray, classifier: Classifier, bootstrap: BootstrapConfig, what: str, *, details: Mapping[str, JsonValue] | None = None
+) -> Aggregate:
+    column = agrees.astype(np.float64)
+    return Aggregate(
+        key=key,
+        extractor=classifier,
         value=float(agrees.mean()),
-        better="higher",
         count=len(agrees),
-        interval=bootstrap_mean(agrees.astype(np.float64), bootstrap),
-        protocol=f"share of images: {what}",
+        interval=bootstrap_mean(column, bootstrap),
+        protocol=f"share of samples: {what}",
+        per_sample=column,
+        details=details or {},
     )
+
+
+def _classifiers(subject: Subject) -> list[Classifier]:
+    return [extractor for extractor in suitable(subject) if isinstance(extractor, Classifier)]
+
+
+CLASSIFIER = SampleMetric(
+    name="classifier",
+    values={
+        "accuracy[].originals": Value("Classifier accuracy on originals", better="higher"),
+        "accuracy[].reconstructions": Value("Classifier accuracy on reconstructions", better="higher"),
+        "agreement[]": Value("Same class before and after", better="higher"),
+        "conditional_accuracy[]": Value("Conditional accuracy", better="higher"),
+    },
+    needs=("classifiers",),
+    tasks=("reconstruction", "generation"),
+    absent="the data has no classes",
+    compute=_compute,
+    aggregate=_aggregate,
+)

@@ -1,113 +1,131 @@
-"""Pixel fidelity in a suite: MSE, PSNR, SSIM and MS-SSIM on 8-bit pictures."""
+"""Fidelity of single reconstructions: MSE, PSNR, SSIM and MS-SSIM."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig, bootstrap_mean
-from visiontok.evaluation.metrics.entries.base import Batch, Measure
 from visiontok.evaluation.metrics.fidelity import mse, psnr_from_mse
-from visiontok.evaluation.metrics.per_sample import PerImage
+from visiontok.evaluation.metrics.metric import Aggregate, EvaluatedBatch, SampleMetric, Subject, Table, Value
 from visiontok.evaluation.metrics.ssim import ms_ssim, ssim
-from visiontok.evaluation.metrics.value import MetricValue
 
-PICTURES = "8-bit RGB"
-
-
-class MeanMeasure(Measure):
-    """The mean over images of a number that each image has."""
-
-    def __init__(self, name: str, function: Callable[[Tensor, Tensor], Tensor], *, better: Literal["higher", "lower"], protocol: str) -> None:
-        self._table = PerImage()
-        super().__init__(images=self._table)
-        self._name, self._function, self._better, self._protocol = name, function, better, protocol
-
-    def update(self, batch: Batch) -> None:
-        self._table.update(batch.numbers, value=self._function(batch.reference, batch.reconstruction))
-
-    def values(self, bootstrap: BootstrapConfig) -> list[MetricValue]:
-        column = self._table.compute()["value"]
-        interval = bootstrap_mean(column, bootstrap)
-        return [
-            MetricValue(
-                name=self._name, value=float(column.mean()), better=self._better, count=len(column), interval=interval, protocol=self._protocol
-            )
-        ]
-
-    def per_image(self) -> dict[str, np.ndarray]:
-        return {self._name: self._table.compute()["value"]}
+Pairwise = Callable[[Tensor, Tensor], Tensor]
+"""(reference, samples), each (n, C, *axes) -> (n,)."""
 
 
-class PsnrMeasure(Measure):
-    """PSNR in both its meanings: the mean of the images' dB, and the dB of the mean squared error over all images."""
-
-    def __init__(self) -> None:
-        self._table = PerImage()
-        super().__init__(images=self._table)
-
-    def update(self, batch: Batch) -> None:
-        self._table.update(batch.numbers, mse=mse(batch.reference, batch.reconstruction))
-
-    def values(self, bootstrap: BootstrapConfig) -> list[MetricValue]:
-        errors = self._table.compute()["mse"]
-        different = errors[errors > 0]
-        identical = len(errors) - len(different)
-        decibels, pooled = _psnr(different), errors.mean()
-        pooled_interval = bootstrap_mean(errors, bootstrap)
-        if pooled_interval is not None and pooled_interval.low > 0:
-            # dB falls as the error grows, so the ends of the error's interval change places
-            high, low = _psnr(np.asarray([pooled_interval.low, pooled_interval.high])).tolist()
-            pooled_interval = pooled_interval.replace(low=low, high=high)
-        else:
-            pooled_interval = None
-        return [
-            MetricValue(
-                name="psnr.mean_db",
-                value=float(decibels.mean()) if len(different) else None,
-                unit="dB",
-                better="higher",
-                count=len(errors),
-                interval=bootstrap_mean(decibels, bootstrap),
-                protocol=f"mean over images of 10 log10(255^2 / MSE), identical images left out and counted; {PICTURES}",
-                details={"identical_images": identical},
-            ),
-            MetricValue(
-                name="psnr.pooled",
-                value=float(_psnr(pooled)) if pooled > 0 else None,
-                unit="dB",
-                better="higher",
-                count=len(errors),
-                interval=pooled_interval,
-                protocol=f"10 log10(255^2 / MSE over all images); {PICTURES}",
-                details={"identical_images": identical},
-            ),
-        ]
-
-    def per_image(self) -> dict[str, np.ndarray]:
-        return {"psnr.mean_db": _psnr(self._table.compute()["mse"])}
+def sample_mean(key: str, table: Table, protocol: str, bootstrap: BootstrapConfig) -> list[Aggregate]:
+    """The mean of the column "value" over all samples."""
+    column = table["value"]
+    interval = bootstrap_mean(column, bootstrap)
+    return [Aggregate(key=key, value=float(column.mean()), count=len(column), protocol=protocol, interval=interval, per_sample=column)]
 
 
-def mse_measure() -> Measure:
-    """MSE on the [0, 1] scale."""
-    return MeanMeasure("mse", lambda a, b: mse(a, b) / 255**2, better="lower", protocol=f"mean over images, values in [0, 1]; {PICTURES}")
+def frame_means(function: Pairwise) -> Pairwise:
+    """A function of images (n, C, H, W), for clips too: the mean over the frames of a clip."""
+
+    def of_frames(reference: Tensor, samples: Tensor) -> Tensor:
+        if reference.ndim == 4:
+            return function(reference, samples)
+        frames = [side.transpose(1, 2).flatten(0, 1) for side in (reference, samples)]
+        return function(*frames).unflatten(0, (len(reference), -1)).mean(dim=1)
+
+    return of_frames
 
 
-def ssim_measure() -> Measure:
-    """Canonical SSIM."""
-    protocol = f"mean over images; Gaussian window 11 x 11, sigma 1.5, whole windows only, mean over RGB; {PICTURES}"
-    return MeanMeasure("ssim", lambda a, b: ssim(a, b, data_range=255), better="higher", protocol=protocol)
+def frames_in_words(subject: Subject) -> str:
+    """Stands in protocols."""
+    return "mean over the frames of a clip and over clips" if subject.spec.modality == "video" else f"mean over {subject.samples_word}"
 
 
-def ms_ssim_measure() -> Measure:
-    """Multi-scale SSIM; pictures need more than 160 pixels a side."""
-    protocol = f"mean over images; five scales, Gaussian window 11 x 11, sigma 1.5, whole windows only, mean over RGB; {PICTURES}"
-    return MeanMeasure("ms_ssim", lambda a, b: ms_ssim(a, b, data_range=255), better="higher", protocol=protocol)
+def _errors(batch: EvaluatedBatch, subject: Subject) -> Mapping[str, Tensor]:
+    return {"value": batch.each(mse)}
 
 
-def _psnr(errors: np.ndarray) -> np.ndarray:
-    return psnr_from_mse(torch.from_numpy(np.asarray(errors)), data_range=255).numpy()
+def _mse(table: Table, subject: Subject, bootstrap: BootstrapConfig) -> list[Aggregate]:
+    if subject.is_8bit:
+        return sample_mean("mse", {"value": table["value"] / 255**2}, "mean over images, values in [0, 1]; 8-bit RGB", bootstrap)
+    return sample_mean("mse", table, f"mean over {subject.samples_word}; {subject.scale}", bootstrap)
+
+
+def _decibels(errors: np.ndarray, subject: Subject) -> np.ndarray:
+    return psnr_from_mse(torch.from_numpy(np.asarray(errors)), data_range=subject.peak).numpy()
+
+
+def _psnr(table: Table, subject: Subject, bootstrap: BootstrapConfig) -> list[Aggregate]:
+    """PSNR in both its meanings: the mean of the samples' dB, and the dB of the mean squared error over all samples."""
+    errors = table["value"]
+    different = errors[errors > 0]
+    decibels, pooled = _decibels(different, subject), errors.mean()
+    pooled_interval = bootstrap_mean(errors, bootstrap)
+    if pooled_interval is not None and pooled_interval.low > 0:
+        # dB falls as the error grows, so the ends of the error's interval are exchanged
+        high, low = _decibels(np.asarray([pooled_interval.low, pooled_interval.high]), subject).tolist()
+        pooled_interval = pooled_interval.replace(low=low, high=high)
+    else:
+        pooled_interval = None
+    identical, words = len(errors) - len(different), subject.samples_word
+    return [
+        Aggregate(
+            key="psnr.mean_db",
+            value=float(decibels.mean()) if len(different) else None,
+            count=len(errors),
+            interval=bootstrap_mean(decibels, bootstrap),
+            protocol=f"mean over {words} of 10 log10({subject.peak:g}^2 / MSE), identical {words} ignored and counted; {subject.scale}",
+            details={f"identical_{words}": identical},
+            per_sample=_decibels(errors, subject),
+        ),
+        Aggregate(
+            key="psnr.pooled",
+            value=float(_decibels(pooled, subject)) if pooled > 0 else None,
+            count=len(errors),
+            interval=pooled_interval,
+            protocol=f"10 log10({subject.peak:g}^2 / MSE over all {words}); {subject.scale}",
+            details={f"identical_{words}": identical},
+        ),
+    ]
+
+
+def _similarity(function: Callable[..., Tensor]) -> Callable[[EvaluatedBatch, Subject], Mapping[str, Tensor]]:
+    def compute(batch: EvaluatedBatch, subject: Subject) -> Mapping[str, Tensor]:
+        return {"value": batch.each(frame_means(lambda a, b: function(a, b, data_range=subject.peak)))}
+
+    return compute
+
+
+def _similarity_mean(key: str, how: str) -> Callable[[Table, Subject, BootstrapConfig], list[Aggregate]]:
+    def aggregate(table: Table, subject: Subject, bootstrap: BootstrapConfig) -> list[Aggregate]:
+        channels = "mean over RGB" if subject.spec.is_rgb else "mean over channels"
+        return sample_mean(key, table, f"{frames_in_words(subject)}; {how}, {channels}; {subject.scale}", bootstrap)
+
+    return aggregate
+
+
+MSE = SampleMetric(name="mse", values={"mse": Value("MSE", better="lower")}, needs=("decoder",), compute=_errors, aggregate=_mse)
+PSNR = SampleMetric(
+    name="psnr",
+    values={
+        "psnr.mean_db": Value("PSNR, mean over samples", unit="dB", better="higher"),
+        "psnr.pooled": Value("PSNR of the pooled error", unit="dB", better="higher"),
+    },
+    needs=("decoder", "bounded values"),
+    compute=_errors,
+    aggregate=_psnr,
+)
+SSIM = SampleMetric(
+    name="ssim",
+    values={"ssim": Value("SSIM", better="higher")},
+    needs=("decoder", "bounded values", "frames"),
+    compute=_similarity(ssim),
+    aggregate=_similarity_mean("ssim", "Gaussian window 11 x 11, sigma 1.5, whole windows only"),
+)
+MS_SSIM = SampleMetric(
+    name="ms_ssim",
+    values={"ms_ssim": Value("MS-SSIM", better="higher")},
+    needs=("decoder", "bounded values", "frames"),
+    compute=_similarity(ms_ssim),
+    aggregate=_similarity_mean("ms_ssim", "five scales, Gaussian window 11 x 11, sigma 1.5, whole windows only"),
+)

@@ -1,17 +1,19 @@
-"""Perceptual distances in a suite: LPIPS and DISTS, on networks whose weights lie in checked files."""
+"""Perceptual distances of single reconstructions: LPIPS and DISTS, on networks whose weights lie in checked files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from visiontok.evaluation.features.weight_files import WeightFile, load_weights
+from visiontok.evaluation.features.weight_files import WeightFile, read_weights
+from visiontok.evaluation.metrics.bootstrap import BootstrapConfig
 from visiontok.evaluation.metrics.dists import Dists
-from visiontok.evaluation.metrics.entries.fidelity import PICTURES, MeanMeasure
+from visiontok.evaluation.metrics.entries.fidelity import frame_means, frames_in_words, sample_mean
+from visiontok.evaluation.metrics.metric import Aggregate, EvaluatedBatch, SampleMetric, Subject, Table, Value
 from visiontok.losses.perceptual import LpipsDistance, LpipsNet
 
 TORCHVISION = "BSD-3-Clause; trained on ImageNet"
@@ -28,56 +30,68 @@ DISTS_WEIGHTS = WeightFile(
     size="12 kB",
     sha256="f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218",
     source="weights.pt of https://github.com/dingkeyan93/DISTS (torchmetrics carries it as functional/image/dists_models/weights.pt)",
-    licence="MIT",
+    license="MIT",
 )
-
-
-def lpips_measure(net: LpipsNet, *, device: torch.device) -> MeanMeasure:
-    """LPIPS on one backbone; the values of two backbones do not compare.
-
-    Raises:
-        CheckpointError: if the backbone's weights are missing (says how to get them) or another network's.
-        ConfigError: if the package `lpips` is not installed.
-    """
-    distance, digest = _lpips(net)
-    protocol = f"mean over images; LPIPS 0.1 on {net}, backbone {digest[:12]}, pictures as given, [-1, 1] inside; {PICTURES}"
-    return MeanMeasure(f"lpips.{net}", _on_pictures(distance.to(device), device), better="lower", protocol=protocol)
-
-
-def dists_measure(*, device: torch.device) -> MeanMeasure:
-    """DISTS, at the size of the pictures.
-
-    Raises:
-        CheckpointError: if the weights are missing (says how to get them) or another network's.
-    """
-    distance, digest = _dists()
-    protocol = f"mean over images; DISTS on VGG-16, backbone {digest[:12]}, pictures as given; {PICTURES}"
-    return MeanMeasure("dists", _on_pictures(distance.to(device), device), better="lower", protocol=protocol)
-
-
-PERCEPTUAL: dict[str, Callable[..., MeanMeasure]] = {
-    **{f"lpips.{net}": partial(lpips_measure, net) for net in get_args(LpipsNet)},
-    "dists": dists_measure,
-}
-"""The measures by the names that suites use."""
 
 
 @cache
 def _lpips(net: LpipsNet) -> tuple[nn.Module, str]:
-    weights = load_weights(BACKBONES[net])
+    weights = read_weights(BACKBONES[net])
     return LpipsDistance(weights.tensors, net=net), weights.sha256
 
 
 @cache
 def _dists() -> tuple[nn.Module, str]:
-    backbone = load_weights(BACKBONES["vgg"])
-    return Dists(backbone.tensors, load_weights(DISTS_WEIGHTS).tensors), backbone.sha256
+    backbone = read_weights(BACKBONES["vgg"])
+    return Dists(backbone.tensors, read_weights(DISTS_WEIGHTS).tensors), backbone.sha256
 
 
-def _on_pictures(distance: nn.Module, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+def _compute(load: Callable[[], tuple[nn.Module, str]]) -> Callable[[EvaluatedBatch, Subject], Mapping[str, Tensor]]:
     @torch.no_grad()
-    def measure(reference: Tensor, reconstruction: Tensor) -> Tensor:
-        first, second = (images.to(device).float() / 255 for images in (reference, reconstruction))
-        return distance(first, second).cpu().double()
+    def compute(batch: EvaluatedBatch, subject: Subject) -> Mapping[str, Tensor]:
+        distance = load()[0].to(subject.device)
 
-    return measure
+        def of_images(reference: Tensor, samples: Tensor) -> Tensor:
+            first, second = (images.to(subject.device).float() / (255 if images.dtype == torch.uint8 else 1) for images in (reference, samples))
+            return distance(first, second).cpu().double()
+
+        return {"value": batch.each(frame_means(of_images))}
+
+    return compute
+
+
+def _mean(key: str, load: Callable[[], tuple[nn.Module, str]], how: str) -> Callable[[Table, Subject, BootstrapConfig], list[Aggregate]]:
+    def aggregate(table: Table, subject: Subject, bootstrap: BootstrapConfig) -> list[Aggregate]:
+        return sample_mean(key, table, f"{frames_in_words(subject)}; {how.format(digest=load()[1][:12])}; {subject.scale}", bootstrap)
+
+    return aggregate
+
+
+def _metric(name: str, title: str, load: Callable[[], tuple[nn.Module, str]], how: str) -> SampleMetric:
+    """A distance by a network.
+
+    Raises:
+        CheckpointError: when it is prepared, if the weights are missing (says how to get them) or another network's.
+        ConfigError: if the package `lpips` is not installed.
+    """
+
+    def prepare(subject: Subject) -> None:
+        load()
+
+    return SampleMetric(
+        name=name,
+        values={name: Value(title, better="lower")},
+        needs=("decoder", "frames", "RGB"),
+        prepare=prepare,
+        compute=_compute(load),
+        aggregate=_mean(name, load, how),
+    )
+
+
+LPIPS = tuple(
+    _metric(f"lpips.{net}", f"LPIPS ({net})", partial(_lpips, net), f"LPIPS 0.1 on {net}, backbone {{digest}}, images as given, [-1, 1] inside")
+    for net in get_args(LpipsNet)
+)
+"""One for each backbone; the values of two backbones do not compare."""
+
+DISTS = _metric("dists", "DISTS", _dists, "DISTS on VGG-16, backbone {digest}, images as given")

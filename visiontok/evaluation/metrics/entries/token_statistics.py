@@ -1,98 +1,141 @@
-"""How language-like the ids are, in a suite: Zipf's law, new ids per picture, prefix codes, neighbours (after Chan et al., arXiv 2411.05001)."""
+"""How language-like tokens are: Zipf's law, new codes per sample, prefix codes, n-grams (after Chan et al., arXiv 2411.05001)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from pydantic import JsonValue
+from torch import Tensor
 
-from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig
-from visiontok.evaluation.metrics.entries.base import Batch, Measure
-from visiontok.evaluation.metrics.huffman import huffman_bits_per_token, huffman_saving
-from visiontok.evaluation.metrics.innovation import heaps_fit, images_to_share, innovation_curve
-from visiontok.evaluation.metrics.ngrams import bigram_conditional_entropy
-from visiontok.evaluation.metrics.per_sample import PerImage
-from visiontok.evaluation.metrics.value import MetricValue
-from visiontok.evaluation.metrics.zipf import zipf_fit
-from visiontok.tokens import TokenLayout, Tokens
+from visiontok.evaluation.metrics.entropy import plugin_entropy
+from visiontok.evaluation.metrics.huffman import fixed_bits_per_token, huffman_bits_per_token, huffman_saving
+from visiontok.evaluation.metrics.innovation import heaps_fit, innovation_curve, samples_to_share
+from visiontok.evaluation.metrics.metric import Aggregate, EvaluatedBatch, SampleMetric, Subject, Table, Value
+from visiontok.evaluation.metrics.ngrams import bigram_conditional_entropy, bigram_mutual_information, first_digit_counts, ngram_counts
+from visiontok.evaluation.metrics.zipf import approximate_count_exponent, count_exponent, log_log_fit, mandelbrot_fit, zipf_fit
 
-SEED = 0
-
-
-class TokenStatisticsMeasure(Measure):
-    """Statistics of each codebook of each segment; keeps all ids, 8 L bytes per picture. For layouts whose samples are full."""
-
-    def __init__(self, layout: TokenLayout) -> None:
-        self._layout, self._table = layout, PerImage()
-        super().__init__(images=self._table)
-
-    def update(self, batch: Batch) -> None:
-        tokens = batch.tokens
-        if not isinstance(tokens, Tokens) or tokens.positions is not None or (tokens.sample_lengths < tokens.indices.shape[1]).any():
-            raise EvaluationError("token_statistics need as many ids from every picture; leave them out for ids of varying number")
-        self._table.update(batch.numbers, ids=tokens.indices)
-
-    def values(self, bootstrap: BootstrapConfig) -> list[MetricValue]:
-        parts = list(self._parts(self._table.compute()["ids"]))
-        return [value for name, ids, size in parts for value in _statistics(ids, size, None if len(parts) == 1 else name)]
-
-    def _parts(self, ids: np.ndarray) -> Iterator[tuple[str, np.ndarray, int]]:
-        """Name, (N, positions) ids and K of each codebook of each segment of which samples hold anything."""
-        for segment in self._layout.segments:
-            held = ids[:, self._layout.slice(segment.name)]
-            for codebook, size in enumerate(segment.vocab_sizes):
-                column = held[:, codebook :: segment.codebooks]
-                if column.shape[1]:
-                    yield segment.name if segment.codebooks == 1 else f"{segment.name}[{codebook}]", column, size
+SEED, LONGEST_NGRAM = 0, 4
+_BENFORD = np.log10(1 + 1 / np.arange(1, 10))
 
 
-def _statistics(ids: np.ndarray, vocab_size: int, part: str | None) -> list[MetricValue]:
-    counts = np.bincount(ids.ravel(), minlength=vocab_size)
-    length, used = ids.shape[1], int((counts > 0).sum())
-    nominal = float(np.log2(vocab_size))
+def _compute(batch: EvaluatedBatch, subject: Subject) -> Mapping[str, Tensor]:
+    return {"tokens": batch.token_indices.indices}
 
-    def value(name: str, number: float, unit: str, protocol: str, **details: JsonValue) -> MetricValue:
-        return MetricValue(
-            name=f"tokens.{name}",
-            part=part,
-            value=number,
-            unit=unit,
-            count=len(ids),
-            protocol=protocol,
-            details={"vocab_size": vocab_size, "tokens": ids.size, "used_codes": used, **details},
-        )
 
-    values = [
-        value(
-            "huffman_bits",
-            huffman_bits_per_token(counts),
-            "bits",
-            "mean length of an id in the optimal prefix code of all ids, its table not counted",
+def _aggregate(table: Table, subject: Subject, bootstrap: BootstrapConfig) -> list[Aggregate]:
+    parts = list(_parts(table["tokens"], subject))
+    return [aggregate for name, tokens, size in parts for aggregate in _statistics(tokens, size, None if len(parts) == 1 else name)]
+
+
+def _parts(tokens: np.ndarray, subject: Subject) -> Iterator[tuple[str, np.ndarray, int]]:
+    """Name, (N, positions) tokens and K of each codebook of each segment of which samples hold anything."""
+    assert subject.layout is not None
+    for segment in subject.layout.segments:
+        held = tokens[:, subject.layout.slice(segment.name)]
+        for codebook, size in enumerate(segment.vocab_sizes):
+            column = held[:, codebook :: segment.codebooks]
+            if column.shape[1]:
+                yield segment.name if segment.codebooks == 1 else f"{segment.name}[{codebook}]", column, size
+
+
+def _statistics(tokens: np.ndarray, vocab_size: int, part: str | None) -> list[Aggregate]:
+    counts = np.bincount(tokens.ravel(), minlength=vocab_size)
+    length, used = tokens.shape[1], int((counts > 0).sum())
+    known: dict[str, JsonValue] = {"vocab_size": vocab_size, "tokens": tokens.size, "used_codes": used}
+
+    def aggregate(name: str, value: float, protocol: str, details: Mapping[str, JsonValue] | None = None) -> Aggregate:
+        return Aggregate(key=f"tokens.{name}", part=part, value=value, count=len(tokens), protocol=protocol, details={**known, **(details or {})})
+
+    stored = fixed_bits_per_token(vocab_size)
+    found = [
+        aggregate("huffman_bits", huffman_bits_per_token(counts), "mean length of a token in the optimal prefix code, its table not counted"),
+        aggregate(
+            "huffman_saving",
+            huffman_saving(counts, bits_per_token=float(np.log2(vocab_size))),
+            "share of log2 K that the optimal prefix code saves",
+            {"of_stored_bits": huffman_saving(counts, bits_per_token=stored), "stored_bits": stored},
         ),
-        value("huffman_saving", huffman_saving(counts, bits_per_token=nominal), "", "share of log2 K that the optimal prefix code saves"),
+        aggregate("benford_distance", _benford_distance(counts), "largest gap to Benford's law of the first digits of the codes' counts"),
     ]
     if used > 1:
-        fit = zipf_fit(counts)
-        how = "maximum likelihood of p(rank) ~ rank^-s over the ids observed"
-        values.append(value("zipf_exponent", fit.exponent, "", how, max_cdf_gap=fit.max_cdf_gap))
-    if len(ids) > 1:
-        curve = innovation_curve(ids)
-        order = "pictures in the order of the data set"
-        values.append(value("images_to_90_percent", images_to_share(curve, 0.9), "images", f"until 90 % of the ids ever seen had appeared; {order}"))
-        values.append(
-            value("heaps_exponent", heaps_fit(curve, tokens_per_image=length)[1], "", f"least squares of log distinct ids on log ids; {order}")
-        )
+        found += _zipf(counts, aggregate)
+    if len(tokens) > 1:
+        curve, order = innovation_curve(tokens), "samples in the order of the data set"
+        half = {"to_half": samples_to_share(curve, 0.5)}
+        words = f"samples until 90 % of the codes ever seen had appeared; {order}"
+        found.append(aggregate("samples_to_90_percent", samples_to_share(curve, 0.9), words, half))
+        factor, exponent = heaps_fit(curve, tokens_per_sample=length)
+        found.append(aggregate("heaps_exponent", exponent, f"least squares of log distinct codes on log tokens; {order}", {"factor": factor}))
     if length > 1:
-        shuffled = np.random.default_rng(SEED).permuted(ids.ravel()).reshape(ids.shape)
-        values.append(
-            value(
-                "bigram_entropy",
-                bigram_conditional_entropy(ids),
-                "bits",
-                "entropy of an id given the one before it in storage order; low by itself where pairs are few, as the shuffled ids show",
-                of_shuffled_ids=bigram_conditional_entropy(shuffled),
-            )
+        found += _ngrams(tokens, aggregate)
+    return found
+
+
+def _zipf(counts: np.ndarray, aggregate: object) -> list[Aggregate]:
+    assert callable(aggregate)
+    fit, line, over = zipf_fit(counts), log_log_fit(counts), "over the codes observed"
+    found = [
+        aggregate("zipf_exponent", fit.exponent, f"maximum likelihood of p(rank) ~ rank^-s {over}", {"max_cdf_gap": fit.max_cdf_gap}),
+        aggregate("zipf_exponent.log_log", line.exponent, f"least squares of ln frequency on ln rank {over}; biased", {"r_squared": line.r_squared}),
+    ]
+    if int((counts > 0).sum()) > 2:
+        shifted = mandelbrot_fit(counts)
+        found.append(
+            aggregate("mandelbrot_exponent", shifted.exponent, f"maximum likelihood of p(rank) ~ (rank + q)^-s {over}", {"shift": shifted.shift})
         )
-    return values
+    approximate = {"clauset_approximation": approximate_count_exponent(counts)}
+    found.append(aggregate("count_exponent", count_exponent(counts), f"maximum likelihood of P(count) ~ count^-alpha {over}", approximate))
+    return found
+
+
+def _ngrams(tokens: np.ndarray, aggregate: object) -> list[Aggregate]:
+    assert callable(aggregate)
+    shuffled = np.random.default_rng(SEED).permuted(tokens.ravel()).reshape(tokens.shape)
+    grams = {length: ngram_counts(tokens, length) for length in range(1, min(LONGEST_NGRAM, tokens.shape[1]) + 1)}
+    return [
+        aggregate(
+            "bigram_entropy",
+            bigram_conditional_entropy(tokens),
+            "entropy of a token given the one before it in storage order; low by itself where pairs are few, as the shuffled tokens show",
+            {"of_shuffled_tokens": bigram_conditional_entropy(shuffled)},
+        ),
+        aggregate(
+            "bigram_information",
+            bigram_mutual_information(tokens) / float(np.log(2)),
+            "mutual information of neighbors in storage order; high by itself where pairs are few, as the shuffled tokens show",
+            {
+                "of_shuffled_tokens": bigram_mutual_information(shuffled) / float(np.log(2)),
+                "ngram_types": {str(length): len(each) for length, each in grams.items()},
+                "ngram_entropy_bits": {str(length): plugin_entropy(each) for length, each in grams.items()},
+            },
+        ),
+    ]
+
+
+def _benford_distance(counts: np.ndarray) -> float:
+    digits = first_digit_counts(counts)
+    return float(np.abs(digits / digits.sum() - _BENFORD).max())
+
+
+TOKEN_STATISTICS = SampleMetric(
+    name="token_statistics",
+    values={
+        "tokens.huffman_bits": Value("Bits per token in the optimal prefix code", unit="bits"),
+        "tokens.huffman_saving": Value("Saving of the optimal prefix code"),
+        "tokens.benford_distance": Value("Distance from Benford's law"),
+        "tokens.zipf_exponent": Value("Zipf exponent"),
+        "tokens.zipf_exponent.log_log": Value("Zipf exponent by least squares"),
+        "tokens.mandelbrot_exponent": Value("Zipf-Mandelbrot exponent"),
+        "tokens.count_exponent": Value("Exponent of the codes' counts"),
+        "tokens.samples_to_90_percent": Value("Samples until 90 % of the codes appeared", unit="samples"),
+        "tokens.heaps_exponent": Value("Heaps exponent"),
+        "tokens.bigram_entropy": Value("Entropy of a token given its neighbor", unit="bits"),
+        "tokens.bigram_information": Value("Mutual information of neighbors", unit="bits"),
+    },
+    needs=("tokens", "fixed length"),
+    compute=_compute,
+    aggregate=_aggregate,
+)
+"""Of each codebook of each segment; keeps all tokens, 8 L bytes per sample."""

@@ -1,25 +1,25 @@
-"""Reports: sections of text, numbers, pictures and plots in one self-contained HTML page."""
+"""Reports: sections of text, numbers, images and plots in one self-contained HTML page."""
 
-from visiontok.evaluation.results.report.images import difference_picture, to_picture, to_pictures, token_picture
+from visiontok.evaluation.results.report.images import difference_image, to_image_array, to_image_arrays, token_image
 from visiontok.evaluation.results.report.page import write_report
-from visiontok.evaluation.results.report.sections import BarPlot, Folded, LinePlot, PictureRow, Pictures, PointPlot, Row, Section, Table, Text
+from visiontok.evaluation.results.report.sections import BarPlot, Folded, ImageGrid, ImageRow, LinePlot, PointPlot, Row, Section, Table, Text
 from visiontok.evaluation.results.report.tables import result_table
 
 __all__ = [
     "BarPlot",
     "Folded",
+    "ImageGrid",
+    "ImageRow",
     "LinePlot",
-    "PictureRow",
-    "Pictures",
     "PointPlot",
     "Row",
     "Section",
     "Table",
     "Text",
-    "difference_picture",
+    "difference_image",
     "result_table",
-    "to_picture",
-    "to_pictures",
-    "token_picture",
+    "to_image_array",
+    "to_image_arrays",
+    "token_image",
     "write_report",
 ]

@@ -1,4 +1,4 @@
-"""Plots of results: quality against rate, how often ids are used."""
+"""Plots of results: quality against rate, how often codes are used."""
 
 from __future__ import annotations
 
@@ -9,12 +9,22 @@ import numpy as np
 from visiontok.evaluation.metrics.value import MetricValue
 from visiontok.evaluation.metrics.zipf import rank_frequency, zipf_fit
 from visiontok.evaluation.results.report.sections import BarPlot, LinePlot
+from visiontok.evaluation.results.report.summaries import QualityCurve
 from visiontok.evaluation.results.result import Result
 
-_QUALITIES = ("psnr.mean_db", "ssim", "lpips", "dists", "FID", "FD[")
-"""What is drawn against the rate: values whose names begin so."""
+_QUALITIES = ("psnr", "ssim", "ms_ssim", "lpips.alex", "lpips.vgg", "lpips.squeeze", "dists", "frechet", "classifier", "linear_probe")
+"""Metrics whose values are drawn against the rate."""
 
-_RATES = {"bits_per_pixel.nominal": "bits per pixel, nominal", "tokens_per_image": "tokens per image"}
+_NOT_DRAWN = ("psnr.pooled",)
+"""Values that draw what another one draws."""
+
+_RATES = {
+    "bits_per_pixel": "bits per pixel",
+    "bits_per_second": "bits per second",
+    "bits_per_sample": "bits per sample",
+    "tokens_per_sample": "tokens per sample",
+}
+"""What is drawn along the rates; of the bits every variant: nominal, at the entropy, under a prior."""
 
 _CURVE_POINTS, _BAR_NAMES = 200, 9
 """More points than a curve shows, more names than stand side by side."""
@@ -24,22 +34,33 @@ def rate_distortion_plots(results: Sequence[Result]) -> list[LinePlot]:
     """One plot per quality and rate: a curve over its lengths for each model, or one point; nothing where all points would be one.
 
     Args:
-        results: measured on the same pixels.
+        results: on the same samples.
     """
     plots = []
-    for name in _measured_qualities(results):
-        for rate, x_label in _RATES.items():
-            series = {model_name(result): _points(result, name, rate) for result in results}
+    for known in _qualities(results):
+        for rate, x_label in _rates(results):
+            series = {result.title: _points(result, known.name, rate) for result in results}
             series = {model: points for model, points in series.items() if len(points[0])}
             if sum(len(x) for x, _ in series.values()) > 1 and len({value for x, _ in series.values() for value in x}) > 1:
-                better, unit = _facts(results, name)
-                y_label = f"{name}{f', {unit}' if unit else ''} ({better} is better)"
-                plots.append(LinePlot(f"{name} against {x_label.partition(',')[0]}", series, x_label, y_label, log_x=True))
+                y_label = f"{known.title}{f', {known.unit}' if known.unit else ''} ({known.better} is better)"
+                plots.append(LinePlot(f"{known.title} against {x_label}", series, x_label, y_label, log_x=True))
     return plots
 
 
+def curves_of(results: Sequence[Result]) -> list[QualityCurve]:
+    """Every quality of every result over its lengths, against nominal bits."""
+    curves = []
+    for known in _qualities(results):
+        for result in results:
+            tokens, values = _points(result, known.name, "tokens_per_sample")
+            bits, _ = _points(result, known.name, "bits_per_sample.nominal")
+            if len(bits) == len(tokens) and tokens:
+                curves.append(QualityCurve(result.title, known.title, known.unit, known.better, tokens, bits, values))
+    return curves
+
+
 def zipf_plot(counts: Mapping[str, np.ndarray]) -> LinePlot | None:
-    """Share of every id over its rank, both logarithmic.
+    """Share of every code over its rank, both logarithmic.
 
     Args:
         counts: name of a curve -> (K,) counts.
@@ -56,12 +77,12 @@ def zipf_plot(counts: Mapping[str, np.ndarray]) -> LinePlot | None:
         fits.append(f"{name} {zipf_fit(column).exponent:.2f}")
     if not series:
         return None
-    note = f"A straight line would be Zipf's law. Exponents by maximum likelihood over the ids that occur: {'; '.join(fits)}."
-    return LinePlot("How often ids are used, by rank", series, "rank of the id", "share of all ids", log_x=True, log_y=True, note=note)
+    note = f"A straight line would be Zipf's law. Exponents by maximum likelihood over the codes that occur: {'; '.join(fits)}."
+    return LinePlot("How often codes are used, by rank", series, "rank of the code", "share of all tokens", log_x=True, log_y=True, note=note)
 
 
 def usage_histogram(name: str, counts: np.ndarray) -> BarPlot:
-    """How many ids of a codebook occur never, once, two or three times, four to seven times, and so on."""
+    """How many codes of a codebook occur never, once, two or three times, four to seven times, and so on."""
     edges = [0, 1]
     while edges[-1] <= counts.max(initial=0):
         edges.append(edges[-1] * 2)
@@ -70,19 +91,30 @@ def usage_histogram(name: str, counts: np.ndarray) -> BarPlot:
     while len(heights) > 2 and heights[-1] == 0:
         heights, names = heights[:-1], names[:-1]
     if len(names) > _BAR_NAMES:
-        names = [name if place % 2 == 0 else "" for place, name in enumerate(names)]
-    note = f"{np.count_nonzero(counts)} of {len(counts)} ids occur, among {int(counts.sum())} in all."
-    return BarPlot(f"Use of the codebook: {name}", heights, "times that an id occurs", "number of ids", names=names, note=note)
+        names = [name if row % 2 == 0 else "" for row, name in enumerate(names)]
+    note = f"{np.count_nonzero(counts)} of {len(counts)} codes occur, among {int(counts.sum())} tokens."
+    return BarPlot(f"Use of the codebook: {name}", heights, "times that a code occurs", "number of codes", names=names, note=note)
 
 
-def model_name(result: Result) -> str:
-    """As a reader knows it."""
-    return result.model.name if result.model else "samples"
+def _qualities(results: Sequence[Result]) -> list[MetricValue]:
+    """One value of each name, in the order of the metrics."""
+    known: dict[str, MetricValue] = {}
+    for value in (value for result in results for value in result.values if value.part is None and value.name not in _NOT_DRAWN):
+        known.setdefault(value.name, value)
+    return [value for metric in _QUALITIES for value in known.values() if value.metric == metric]
 
 
-def _measured_qualities(results: Sequence[Result]) -> list[str]:
-    names = dict.fromkeys(value.name for result in results for value in result.values if value.part is None)
-    return [name for prefix in _QUALITIES for name in names if name.startswith(prefix)]
+def _rates(results: Sequence[Result]) -> list[tuple[str, str]]:
+    """Names of values, and what to write at the axis."""
+    names = dict.fromkeys(value.name for result in results for value in result.values)
+    found = []
+    for prefix, words in _RATES.items():
+        for name in names:
+            stem, _, variant = name.partition(".")
+            if stem == prefix:
+                how = {"nominal": ", nominal", "entropy": " at the entropy of the codes", "ar": " under the prior", "": ""}
+                found.append((name, f"{words}{how.get(variant, '')}"))
+    return found
 
 
 def _points(result: Result, name: str, rate: str) -> tuple[list[float], list[float]]:
@@ -90,8 +122,3 @@ def _points(result: Result, name: str, rate: str) -> tuple[list[float], list[flo
     qualities = [value for value in result.values if value.name == name and value.value is not None and rates.get(value.length)]
     points = sorted((float(rates[value.length] or 0), float(value.value or 0)) for value in qualities)
     return [x for x, _ in points], [y for _, y in points]
-
-
-def _facts(results: Sequence[Result], name: str) -> tuple[str, str]:
-    value: MetricValue = next(value for result in results for value in result.values if value.name == name)
-    return value.better, value.unit

@@ -1,4 +1,4 @@
-"""One self-contained HTML page: no network, no script, style and pictures inside."""
+"""One self-contained HTML page: no network, no script, style and images inside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plots as SVG that takes its colours from the page, so that they are right in light and in dark."""
+"""Plots as SVG that takes its colors from the page, so that they are right in light and in dark."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 
 from visiontok.evaluation.results.report.sections import BarPlot, LinePlot, PointPlot
 
-# What matplotlib is told to paint with, and what stands there in the page. The colours only need to be unique.
+# What matplotlib is told to paint with, and what stands there in the page. The colors only need to be unique.
 _INK, _RULE = "#010203", "#040506"
 _SERIES = ("#a10001", "#a10002", "#a10003", "#a10004", "#a10005", "#a10006")
-_COLOURS = {_INK: "currentColor", _RULE: "var(--rule)", **{colour: f"var(--series-{number})" for number, colour in enumerate(_SERIES, 1)}}
+_COLORS = {_INK: "currentColor", _RULE: "var(--rule)", **{color: f"var(--series-{number})" for number, color in enumerate(_SERIES, 1)}}
 
 _MAX_POINTS, _FEW_POINTS = 1000, 32
 
@@ -112,6 +112,6 @@ def _literal(text: str) -> str:
 def _themed(svg: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    for painted, shown in _COLOURS.items():
+    for painted, shown in _COLORS.items():
         svg = svg.replace(painted, shown)
     return svg

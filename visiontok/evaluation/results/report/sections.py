@@ -9,8 +9,8 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-Picture: TypeAlias = np.ndarray
-"""(H, W, 3) uint8; see `pictures.to_picture`."""
+ImageArray: TypeAlias = np.ndarray
+"""(H, W, 3) uint8; see `images.to_image_array`."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Row:
 
     Attributes:
         cells: texts, one per column.
-        published: where the numbers stand if they were published by others and not measured here; the line is then marked so.
+        published: where the numbers stand if they were published by others and not computed here; the line is then marked so.
         note: what the numbers mean, shown when asked for.
     """
 
@@ -61,40 +61,40 @@ class Table:
 
 
 @dataclass(frozen=True)
-class PictureRow:
-    """Pictures side by side.
+class ImageRow:
+    """Images side by side.
 
     Attributes:
         label: at their left.
-        pictures: (H, W, 3) uint8 each.
+        images: (H, W, 3) uint8 each.
         captions: one below each; empty for none.
     """
 
     label: str
-    pictures: Sequence[Picture]
+    images: Sequence[ImageArray]
     captions: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """A grid of pictures; those of one column belong together, such as an original over its reconstruction.
+class ImageGrid:
+    """A grid of images; those of one column belong together, such as an original over its reconstruction.
 
     Attributes:
         title: heading.
         rows: from top to bottom.
-        width: of each picture on the page, in CSS pixels; enlarged pictures keep their pixels sharp.
+        width: of each image on the page, in CSS pixels; enlarged images keep their pixels sharp.
         note: a sentence below.
     """
 
-    kind: ClassVar[str] = "pictures"
+    kind: ClassVar[str] = "images"
     title: str
-    rows: Sequence[PictureRow]
+    rows: Sequence[ImageRow]
     width: int = 72
     note: str = ""
 
     @property
     def columns(self) -> int:
-        return max((len(row.pictures) for row in self.rows), default=0)
+        return max((len(row.images) for row in self.rows), default=0)
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Folded:
 
     kind: ClassVar[str] = "folded"
     title: str
-    sections: Sequence[Text | Table | Pictures | LinePlot | PointPlot | BarPlot] = field(default_factory=tuple)
+    sections: Sequence[Text | Table | ImageGrid | LinePlot | PointPlot | BarPlot] = field(default_factory=tuple)
 
 
-Section: TypeAlias = Text | Table | Pictures | LinePlot | PointPlot | BarPlot | Folded
+Section: TypeAlias = Text | Table | ImageGrid | LinePlot | PointPlot | BarPlot | Folded

@@ -1,4 +1,4 @@
-"""A tokenizer that needs no training: the mean grey of every patch, in a few levels."""
+"""A tokenizer that needs no training: the mean gray of every patch, in a few levels."""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from visiontok.signals import ImagePreprocessing
 from visiontok.tokens import Segment, TokenLayout
 
 
-class GreyPatchesConfig(Config):
+class GrayPatchesConfig(Config):
     size: int = 16
     patch: int = 2
     levels: int = 17
@@ -33,9 +33,9 @@ class Levels(Quantizer):
         return self.codebook[indices][..., None]
 
 
-class GreyPatches(Tokenizer[GreyPatchesConfig]):
-    def __init__(self, config: GreyPatchesConfig | None = None) -> None:
-        super().__init__(config or GreyPatchesConfig())
+class GrayPatches(Tokenizer[GrayPatchesConfig]):
+    def __init__(self, config: GrayPatchesConfig | None = None) -> None:
+        super().__init__(config or GrayPatchesConfig())
         side = self.config.size // self.config.patch
         self.quantizer = Levels(self.config.levels)
         self.preprocessing = ImagePreprocessing(size=self.config.size, tensors_keep_size=self.config.any_size, multiple_of=self.config.patch)
@@ -46,7 +46,15 @@ class GreyPatches(Tokenizer[GreyPatchesConfig]):
         return TokenLayout(
             modality="image",
             signal_shape=tuple(side * self.config.patch for side in shape),
-            segments=(Segment(name="grid", shape=shape, vocab_size=self.config.levels),),
+            segments=(
+                Segment(
+                    name="grid",
+                    shape=shape,
+                    vocab_size=self.config.levels,
+                    stride=(self.config.patch,) * 2,
+                    free_axes=(0, 1) if self.config.any_size else (),
+                ),
+            ),
             prefixes="any" if self.config.ordered else "none",
         )
 
@@ -58,7 +66,7 @@ class GreyPatches(Tokenizer[GreyPatchesConfig]):
         return latents.movedim(-1, 1).repeat_interleave(patch, 2).repeat_interleave(patch, 3).expand(-1, 3, -1, -1)
 
     def decode_prefix(self, latents: Tensor, lengths: Tensor) -> Tensor:
-        """The first patches in the order of reading; grey for the others."""
+        """The first patches in the order of reading; gray for the others."""
         side = self.config.size // self.config.patch
         held = torch.arange(latents.shape[1]) < lengths[:, None]
         whole = latents.new_full((len(latents), side * side, 1), 0.5)

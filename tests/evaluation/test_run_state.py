@@ -3,15 +3,18 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from evaluation_children import Child, evaluate_as_one_of_two
-from grey_patches import GreyPatches
+from gray_patches import GrayPatches
 from PIL import Image
 
+from visiontok.base.errors import EvaluationError
+from visiontok.data import SkipReport
 from visiontok.evaluation import Result, Suite, evaluate_suite
-from visiontok.evaluation.reconstruction.run import Measurement
-from visiontok.evaluation.results.per_sample import Evidence
-from visiontok.evaluation.run_state import Unfinished
+from visiontok.evaluation.reconstruction.run import ReconstructionRun
+from visiontok.evaluation.results.per_sample import PerSampleResults
+from visiontok.evaluation.run_state import RunState
 
 SUITE = Suite.parse(
     {
@@ -39,9 +42,9 @@ def test_killed_and_killed_again_gives_the_result_of_an_uninterrupted_run(tmp_pa
     assert sorted(path.name for path in parts.iterdir()) == sorted(path.name for path in whole.iterdir())
     for name in "ab":
         results = [Result.load(folder / f"small--{name}.json") for folder in (whole, parts)]
-        assert json.dumps(results[0].measured()) == json.dumps(results[1].measured())
-        evidence = [(folder / f"small--{name}.evidence.safetensors").read_bytes() for folder in (whole, parts)]
-        assert evidence[0] == evidence[1]
+        assert json.dumps(results[0].reproducible()) == json.dumps(results[1].reproducible())
+        samples = [(folder / f"small--{name}.samples.parquet").read_bytes() for folder in (whole, parts)]
+        assert samples[0] == samples[1]
 
 
 def stop_at(limit: int):
@@ -53,8 +56,8 @@ def stop_at(limit: int):
 
 
 def test_broken_files_are_named_once_and_counted_across_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Unfinished, "is_due", True)
-    folder = tmp_path / "pictures"
+    monkeypatch.setattr(RunState, "is_due", True)
+    folder = tmp_path / "images"
     folder.mkdir()
     draw = np.random.default_rng(0)
     for number in range(30):
@@ -63,74 +66,83 @@ def test_broken_files_are_named_once_and_counted_across_an_interruption(tmp_path
         path = folder / f"{number:02d}.png"
         path.write_bytes(path.read_bytes()[:60])
     suite = Suite.parse({"name": "folder", "data": {"name": "folder", "path": str(folder)}, "metrics": ["mse", "codebook"], "batch_size": 4})
-    whole = evaluate_suite(suite, GreyPatches(), name="grey")
-    unfinished = Unfinished(tmp_path / "state", {"of": "this test"})
+    whole = evaluate_suite(suite, GrayPatches(), name="gray")
+    state = RunState(tmp_path / "state", {"of": "this test"})
     with pytest.raises(KeyboardInterrupt):
-        Measurement(suite, GreyPatches(), name="grey").run(progress=stop_at(9), unfinished=unfinished)
+        ReconstructionRun(suite, GrayPatches(), name="gray").run(progress=stop_at(9), state=state)
     done = []
-    result, _ = Measurement(suite, GreyPatches(), name="grey").run(progress=lambda count, total: done.append(count), unfinished=unfinished)
+    result, _ = ReconstructionRun(suite, GrayPatches(), name="gray").run(progress=lambda count, total: done.append(count), state=state)
     assert done[0] == 7  # after three batches, of which one held nothing but broken files and one three good ones
-    assert result.measured() == whole.measured()
-    assert (result.data.images, result.data.skipped_count) == (24, 6)
+    assert result.reproducible() == whole.reproducible()
+    assert (result.data.samples, result.data.skipped_count) == (24, 6)
     assert [line.split(":")[0] for line in result.data.skipped] == ["01.png", "04.png", "05.png", "06.png", "07.png", "29.png"]
 
 
 def test_a_damaged_or_foreign_state_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Unfinished, "is_due", True)
-    measurement, folder = Measurement(SUITE, GreyPatches(), name="grey"), tmp_path / "unfinished"
-    unfinished = Unfinished(folder, measurement.identity)
+    monkeypatch.setattr(RunState, "is_due", True)
+    run, folder = ReconstructionRun(SUITE, GrayPatches(), name="gray"), tmp_path / "states"
+    state = RunState(folder, run.identity)
+
+    def position(of: RunState, name: str = "samples") -> int | None:
+        return of.restore(name, SkipReport(), {})
+
     with pytest.raises(KeyboardInterrupt):
-        measurement.run(progress=stop_at(64), unfinished=unfinished)
-    assert unfinished.load(0) is not None
-    assert unfinished.load(1) is None
-    other = GreyPatches()
+        run.run(progress=stop_at(64), state=state)
+    assert position(state) == 48
+    assert position(state, "reference") is None
+    other = GrayPatches()
     other.unused.data += 1
-    assert Unfinished(folder, Measurement(SUITE, other, name="grey").identity).load(0) is None
-    assert Unfinished(folder, Measurement(SUITE.replace(seed=1), GreyPatches(), name="grey").identity).load(0) is None
-    (state,) = unfinished.folder.iterdir()
-    state.write_bytes(state.read_bytes()[:100])
-    assert unfinished.load(0) is None
+    assert position(RunState(folder, ReconstructionRun(SUITE, other, name="gray").identity)) is None
+    assert position(RunState(folder, ReconstructionRun(SUITE.replace(seed=1), GrayPatches(), name="gray").identity)) is None
+    (file,) = state.folder.iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    assert position(state) is None
     (folder / "another").mkdir()
-    unfinished.remove()
-    assert [state.name for state in folder.iterdir()] == ["another"]
+    state.remove()
+    assert [path.name for path in folder.iterdir()] == ["another"]
     (folder / "another").rmdir()
-    unfinished.remove()
+    state.remove()
     assert not folder.exists()
 
 
 def test_states_cost_little_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    unfinished = Unfinished(tmp_path, {}, every=1.0)
-    assert not unfinished.is_due
+    state = RunState(tmp_path, {}, every=1.0)
+    assert not state.is_due
     clock[0] = 1.0
-    assert unfinished.is_due
-    unfinished._cost = 0.1  # a state that took a tenth of a second is written every five
+    assert state.is_due
+    state._cost = 0.1  # a state that took a tenth of a second is written every five
     clock[0] = 4.9
-    assert not unfinished.is_due
+    assert not state.is_due
     clock[0] = 5.0
-    assert unfinished.is_due
+    assert state.is_due
 
 
-def test_evidence_round_trip(tmp_path: Path) -> None:
-    result, evidence = Measurement(SUITE, GreyPatches(), name="grey").run()
+def test_per_sample_results_are_tables_that_pandas_opens(tmp_path: Path) -> None:
+    result, per_sample = ReconstructionRun(SUITE, GrayPatches(), name="gray").run()
     result.save(tmp_path / "r.json")
-    evidence.save_beside(tmp_path / "r.json")
-    back = Evidence.load_beside(tmp_path / "r.json", result.evidence_sha256)
+    per_sample.save_beside(tmp_path / "r.json")
+    samples, codes = (pd.read_parquet(tmp_path / f"r.{name}.parquet") for name in ("samples", "codes"))
+    assert samples["ssim"].mean() == pytest.approx(result.value("ssim").value)
+    assert samples["key"].is_unique
+    assert codes["count"].sum() == 200 * 64
+    assert len(codes) == 17
+    back = PerSampleResults.load_beside(tmp_path / "r.json", result.per_sample_sha256)
     assert back is not None
-    assert np.array_equal(back.numbers, evidence.numbers)
-    assert set(back.per_image) == {
+    assert np.array_equal(back.indices, per_sample.indices)
+    assert set(back.per_sample) == {
         "psnr.mean_db",
         "ssim",
-        "tokens_per_image",
-        "bits_per_image.nominal",
+        "tokens_per_sample",
+        "bits_per_sample.nominal",
         "bits_per_pixel.nominal",
     }
-    assert back.per_image["ssim"].mean() == result.value("ssim").value
+    assert back.per_sample["ssim"].mean() == result.value("ssim").value
     assert back.code_counts["grid"].sum() == 200 * 64
-    assert Evidence.load_beside(tmp_path / "other.json", result.evidence_sha256) is None
-    with pytest.raises(Exception, match="does not belong to"):
-        Evidence.load_beside(tmp_path / "r.json", "0" * 64)
+    assert PerSampleResults.load_beside(tmp_path / "other.json", result.per_sample_sha256) is None
+    with pytest.raises(EvaluationError, match=r"r\.json"):
+        PerSampleResults.load_beside(tmp_path / "r.json", "0" * 64)
 
 
 def test_two_processes_killed_go_on_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,5 +159,5 @@ def test_two_processes_killed_go_on_together(tmp_path: Path, monkeypatch: pytest
     rest = [child.finish() for child in pair("parts", "third")]
     assert all(seen[0] >= 8 for seen in rest)  # neither begins again
     results = [Result.load(tmp_path / folder / "small--a.json") for folder in ("whole", "parts")]
-    assert json.dumps(results[0].measured()) == json.dumps(results[1].measured())
+    assert json.dumps(results[0].reproducible()) == json.dumps(results[1].reproducible())
     assert results[0].run.processes == 2

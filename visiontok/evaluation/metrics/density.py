@@ -1,6 +1,6 @@
-"""TokDense (arXiv 2503.16980): accuracy per visual token given to a language model.
+"""Quality per token and per bit; TokDense (arXiv 2503.16980) is the accuracy per visual token given to a language model.
 
-It depends on the task and grows without bound as tokens vanish: always print accuracy and tokens beside it.
+Both depend on the task and grow without bound as tokens vanish: always print the quality and the tokens beside them.
 """
 
 from __future__ import annotations

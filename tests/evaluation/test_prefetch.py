@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from visiontok.evaluation.prefetch import ahead
+from visiontok.evaluation.prefetch import prefetched
 
 
 def numbers(count, *, closed=None, error_at=None):
@@ -18,8 +18,8 @@ def numbers(count, *, closed=None, error_at=None):
 
 
 def test_everything_in_order_through_several_stages():
-    doubled = ahead(2 * number for number in ahead(numbers(50)))
-    assert list(ahead(doubled, depth=1)) == [2 * number for number in range(50)]
+    doubled = prefetched(2 * number for number in prefetched(numbers(50)))
+    assert list(prefetched(doubled, depth=1)) == [2 * number for number in range(50)]
 
 
 def test_items_are_made_while_the_caller_works():
@@ -30,7 +30,7 @@ def test_items_are_made_while_the_caller_works():
             made.append(number)
             yield number
 
-    stream = ahead(items())
+    stream = prefetched(items())
     assert next(stream) == 0
     deadline = time.monotonic() + 5
     while len(made) < 3 and time.monotonic() < deadline:
@@ -40,7 +40,7 @@ def test_items_are_made_while_the_caller_works():
 
 
 def test_errors_arrive_after_what_came_before():
-    stream = ahead(ahead(numbers(5, error_at=3)))
+    stream = prefetched(prefetched(numbers(5, error_at=3)))
     assert [next(stream) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="broken"):
         next(stream)
@@ -48,8 +48,8 @@ def test_errors_arrive_after_what_came_before():
 
 def test_a_caller_that_stops_ends_all_threads():
     closed = []
-    stream = ahead(number for number in ahead(numbers(10**9, closed=closed)))
+    stream = prefetched(number for number in prefetched(numbers(10**9, closed=closed)))
     assert next(stream) == 0
     stream.close()
     assert closed == [True]
-    assert not [thread for thread in threading.enumerate() if thread.name == "visiontok-ahead"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "visiontok-prefetch"]

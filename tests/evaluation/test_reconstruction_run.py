@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from grey_patches import GreyPatches, GreyPatchesConfig
+from gray_patches import GrayPatches, GrayPatchesConfig
 from PIL import Image
 from two_processes import sharded_by_two
 
@@ -25,29 +25,29 @@ SUITE = Suite.parse(
 
 @pytest.fixture(scope="module")
 def result() -> Result:
-    return evaluate_suite(SUITE, GreyPatches(), name="grey")
+    return evaluate_suite(SUITE, GrayPatches(), name="grey")
 
 
 def originals_and_reconstructions() -> tuple[torch.Tensor, torch.Tensor]:
     loader = EvalLoader(open_source("digits:test"), preprocessing=ImagePreprocessing(size=16), batch_size=355)
     (batch,) = loader
-    model = GreyPatches()
+    model = GrayPatches()
     reference = to_uint8(batch.signals.values)
     return reference, to_uint8(model.decode(model.encode(reference)))
 
 
-def test_numbers_equal_the_metrics_on_all_pictures_at_once(result: Result) -> None:
+def test_numbers_equal_the_metrics_on_all_images_at_once(result: Result) -> None:
     reference, reconstruction = originals_and_reconstructions()
     errors, decibels = mse(reference, reconstruction), psnr(reference, reconstruction, data_range=255)
-    assert result.data.images == 355
+    assert result.data.samples == 355
     assert result.value("mse").value == pytest.approx(float(errors.mean()) / 255**2, rel=1e-12)
     assert result.value("psnr.mean_db").value == pytest.approx(float(decibels[torch.isfinite(decibels)].mean()), rel=1e-12)
     assert result.value("psnr.pooled").value == pytest.approx(10 * math.log10(255**2 / float(errors.mean())), rel=1e-12)
-    ids = GreyPatches().encode(reference).indices
-    assert result.value("codebook.usage").value == len(ids.unique()) / 17
-    assert result.value("codebook.entropy.plugin").details["tokens"] == ids.numel()
-    assert result.value("tokens_per_image").value == 64
-    assert result.value("bits_per_image.nominal").value == pytest.approx(64 * math.log2(17))
+    indices = GrayPatches().encode(reference).indices
+    assert result.value("codebook.usage").value == len(indices.unique()) / 17
+    assert result.value("codebook.entropy.plugin").details["tokens"] == indices.numel()
+    assert result.value("tokens_per_sample").value == 64
+    assert result.value("bits_per_sample.nominal").value == pytest.approx(64 * math.log2(17))
     assert result.value("bits_per_pixel.nominal").value == pytest.approx(64 * math.log2(17) / 256)
     pixels = [torch.nn.functional.adaptive_avg_pool2d(images.double() / 255, 8).flatten(1).numpy() for images in (reconstruction, reference)]
     assert result.value("FD[downsampled-pixels]").value == pytest.approx(frechet_distance_of_features(*pixels), rel=1e-9)
@@ -65,19 +65,19 @@ def test_every_value_says_what_it_means(result: Result) -> None:
 
 
 def test_a_second_run_differs_only_in_its_times(result: Result) -> None:
-    again = evaluate_suite(SUITE, GreyPatches(), name="grey")
-    assert again.measured() == result.measured()
-    assert set(result.to_dict()) - set(result.measured()) == {"run"}
+    again = evaluate_suite(SUITE, GrayPatches(), name="grey")
+    assert again.reproducible() == result.reproducible()
+    assert set(result.to_dict()) - set(result.reproducible()) == {"run"}
 
 
 def test_the_identity_follows_weights_and_pixels(result: Result) -> None:
-    other = GreyPatches()
+    other = GrayPatches()
     other.unused.data += 1
     changed = evaluate_suite(SUITE.replace(size=16, interpolation="bilinear", metrics=["mse"], extractors=[]), other, name="grey")
     assert changed.model is not None
     assert result.model is not None
     assert changed.model.weights_sha256 != result.model.weights_sha256
-    assert changed.data.pixels_sha256 != result.data.pixels_sha256
+    assert changed.data.samples_sha256 != result.data.samples_sha256
     assert changed.data.identity == result.data.identity
 
 
@@ -89,10 +89,10 @@ def test_json_round_trip(result: Result, tmp_path: Path) -> None:
 
 def test_some_pictures_are_always_the_same_ones() -> None:
     suite = SUITE.replace(num_samples=20, metrics=["mse"], extractors=[])
-    first, second = (evaluate_suite(suite.replace(seed=seed), GreyPatches(), name="grey") for seed in (1, 2))
-    assert first.data.images == second.data.images == 20
-    assert first.data.pixels_sha256 != second.data.pixels_sha256
-    assert evaluate_suite(suite.replace(seed=1), GreyPatches(), name="grey").measured() == first.measured()
+    first, second = (evaluate_suite(suite.replace(seed=seed), GrayPatches(), name="grey") for seed in (1, 2))
+    assert first.data.samples == second.data.samples == 20
+    assert first.data.samples_sha256 != second.data.samples_sha256
+    assert evaluate_suite(suite.replace(seed=1), GrayPatches(), name="grey").reproducible() == first.reproducible()
 
 
 def test_tiles_keep_the_resolution() -> None:
@@ -100,28 +100,28 @@ def test_tiles_keep_the_resolution() -> None:
         {"name": "tiles", "data": {"name": "photos", "split": "heldout"}, "crop": "tiles", "size": 128, "metrics": ["psnr", "ms_ssim"]}
     )
     suite = suite.replace(metrics=["psnr", "ssim"])
-    model = GreyPatches(GreyPatchesConfig(size=128, levels=256))
+    model = GrayPatches(GrayPatchesConfig(size=128, levels=256))
     result = evaluate_suite(suite, model, name="grey")
-    assert result.data.images == 2 * 3 + 3 * 5 + 3 * 4 + 4 * 4
+    assert result.data.samples == 2 * 3 + 3 * 5 + 3 * 4 + 4 * 4
     assert result.data.size == (128, 128)
 
 
 def test_models_that_take_any_size_are_measured_at_the_size_of_the_suite() -> None:
-    model = GreyPatches(GreyPatchesConfig(any_size=True))
+    model = GrayPatches(GrayPatchesConfig(any_size=True))
     suite = SUITE.replace(num_samples=10, size=32, metrics=["psnr", "codebook", "rate"], extractors=[])
-    assert evaluate_suite(suite, model, name="grey").value("tokens_per_image").value == 256
-    with pytest.raises(EvaluationError, match="multiples of 2 pixels, not 33"):
+    assert evaluate_suite(suite, model, name="grey").value("tokens_per_sample").value == 256
+    with pytest.raises(EvaluationError, match=r"33 pixels.* multiples of 2"):
         evaluate_suite(suite.replace(size=33), model, name="grey")
 
 
 def test_own_features_beside_those_of_the_suite() -> None:
-    own = FunctionExtractor(lambda images: images.float().mean(dim=(2, 3)), name="mean-colour", identity="1")
-    result = evaluate_suite(SUITE.replace(num_samples=200, metrics=["frechet"]), GreyPatches(), name="grey", extractors=[own])
-    assert result.extractors["mean-colour"] == "1"
-    assert [value.name for value in result.values] == ["FD[digit-classifier]", "FD[downsampled-pixels]", "FD[mean-colour]"]
+    own = FunctionExtractor(lambda images: images.float().mean(dim=(2, 3)), name="mean-color", identity="1")
+    result = evaluate_suite(SUITE.replace(num_samples=200, metrics=["frechet"]), GrayPatches(), name="grey", extractors=[own])
+    assert result.extractors["mean-color"] == "1"
+    assert [value.name for value in result.values] == ["FD[digit-classifier]", "FD[downsampled-pixels]", "FD[mean-color]"]
     own.name = "digit-classifier"
     with pytest.raises(EvaluationError, match="one name"):
-        evaluate_suite(SUITE, GreyPatches(), name="grey", extractors=[own])
+        evaluate_suite(SUITE, GrayPatches(), name="grey", extractors=[own])
 
 
 def test_skipped_files_are_named(tmp_path: Path) -> None:
@@ -129,37 +129,37 @@ def test_skipped_files_are_named(tmp_path: Path) -> None:
         Image.new("RGB", (16, 16), (number * 50, 0, 0)).save(tmp_path / f"{number}.png")
     (tmp_path / "broken.png").write_bytes((tmp_path / "0.png").read_bytes()[:40])
     suite = Suite.parse({"name": "folder", "data": {"name": "folder", "path": str(tmp_path)}, "metrics": ["mse"]})
-    result = evaluate_suite(suite, GreyPatches(), name="grey")
-    assert (result.data.images, result.data.skipped_count) == (3, 1)
+    result = evaluate_suite(suite, GrayPatches(), name="grey")
+    assert (result.data.samples, result.data.skipped_count) == (3, 1)
     assert "broken.png" in result.data.skipped[0]
 
 
 def test_refusals() -> None:
-    model = GreyPatches()
-    with pytest.raises(EvaluationError, match="this model takes 16: set size=16"):
+    model = GrayPatches()
+    with pytest.raises(EvaluationError, match=r"32 pixels.*\(16, 16\)"):
         evaluate_suite(SUITE.replace(size=32), model, name="grey")
-    with pytest.raises(EvaluationError, match="returned pictures of 32 x 32 for pictures of 16 x 16"):
-        evaluate_suite(SUITE, GreyPatches(GreyPatchesConfig(broken_size=True)), name="grey")
+    with pytest.raises(EvaluationError, match=r"32 x 32.* 16 x 16"):
+        evaluate_suite(SUITE, GrayPatches(GrayPatchesConfig(broken_size=True)), name="grey")
     with pytest.raises(EvaluationError, match="20 samples cannot estimate the covariance of the 64 features"):
         evaluate_suite(SUITE.replace(num_samples=20), model, name="grey")
     few = evaluate_suite(SUITE.replace(num_samples=20, allow_few_samples=True), model, name="grey")
     assert few.value("FD[digit-classifier]").details["more_samples_than_dimensions"] is False
-    with pytest.raises(EvaluationError, match="no classes"):
+    with pytest.raises(EvaluationError, match="classifier: the data has no classes"):
         evaluate_suite(
             SUITE.replace(data={"name": "photos", "split": "heldout"}, metrics=["classifier"], extractors=["digit-classifier"]), model, name="grey"
         )
 
 
 def test_measuring_leaves_the_training_mode_alone() -> None:
-    model = GreyPatches().train()
+    model = GrayPatches().train()
     evaluate_suite(SUITE.replace(num_samples=4, metrics=["mse"], extractors=[]), model, name="grey")
     assert model.training
 
 
 def test_two_processes_give_the_numbers_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     suite = SUITE.replace(num_samples=301)
-    single = evaluate_suite(suite, GreyPatches(), name="grey")
-    sharded = sharded_by_two(suite, GreyPatches, name="grey", tmp_path=tmp_path, monkeypatch=monkeypatch)
+    single = evaluate_suite(suite, GrayPatches(), name="grey")
+    sharded = sharded_by_two(suite, GrayPatches, name="grey", tmp_path=tmp_path, monkeypatch=monkeypatch)
     assert sharded.run.processes == 2
     assert sharded.data == single.data
     for ours, theirs in zip(sharded.values, single.values, strict=True):
@@ -174,14 +174,14 @@ def test_two_processes_give_the_numbers_of_one(tmp_path: Path, monkeypatch: pyte
             assert ours == theirs
 
 
-def test_all_pictures_identical() -> None:
-    class Perfect(GreyPatches):
-        def decode(self, tokens):
-            return self.kept / 255
-
-        def encode(self, signal):
+def test_all_images_identical() -> None:
+    class Perfect(GrayPatches):
+        def encode_latents(self, signal):
             self.kept = signal
-            return super().encode(signal)
+            return super().encode_latents(signal)
+
+        def decode_tokens(self, tokens, options):
+            return self.kept
 
     result = evaluate_suite(SUITE.replace(num_samples=5, metrics=["psnr", "ssim"], extractors=[]), Perfect(), name="perfect")
     assert result.value("psnr.mean_db").value is None

@@ -1,0 +1,222 @@
+"""The metrics of a run: fed batch by batch, merged over processes, asked for all numbers at the end. Both harnesses use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from visiontok.base.errors import EvaluationError
+from visiontok.evaluation.features.statistics import ReferenceStatistics
+from visiontok.evaluation.metrics.accumulator import Accumulator
+from visiontok.evaluation.metrics.bootstrap import BootstrapConfig, bootstrap_mean
+from visiontok.evaluation.metrics.entries.probes import probe_columns
+from visiontok.evaluation.metrics.feature_side import FeatureSide
+from visiontok.evaluation.metrics.metric import (
+    Aggregate,
+    Computed,
+    DerivedMetric,
+    EvaluatedBatch,
+    FeatureMetric,
+    FeatureSides,
+    Metric,
+    ProbeMetric,
+    SampleMetric,
+    StreamMetric,
+    Subject,
+)
+from visiontok.evaluation.metrics.needs import suitable
+from visiontok.evaluation.metrics.per_sample import PerSample
+from visiontok.evaluation.metrics.probes import labeled
+from visiontok.evaluation.metrics.value import MetricValue
+
+
+@dataclass(eq=False)
+class Outcome:
+    """All numbers of a run, and what they were computed from.
+
+    Attributes:
+        values: in the order of the suite.
+        omitted: metric -> why it gave none.
+        per_sample: label of a number -> (N,) float64, what each sample contributes to that mean; not finite where it is ignored.
+        resampled: label of a number over sets of samples -> (R,) float64, the same number over resampled samples.
+        code_counts: codebook -> (K,) int64.
+    """
+
+    values: list[MetricValue] = field(default_factory=list)
+    omitted: dict[str, str] = field(default_factory=dict)
+    per_sample: dict[str, np.ndarray] = field(default_factory=dict)
+    resampled: dict[str, np.ndarray] = field(default_factory=dict)
+    code_counts: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class RunningMetrics:
+    """Some metrics on one subject. What they have seen lies in accumulators only, so that every run can be sharded and resumed.
+
+    Attributes:
+        accumulators: all of them, by name.
+        sample_accumulators, reference_accumulators: those that grow with the samples, and with what they are compared with.
+        training_accumulators: those that grow with the training samples of probes.
+    """
+
+    def __init__(
+        self,
+        metrics: Sequence[Metric],
+        subject: Subject,
+        *,
+        widths: Mapping[str, int],
+        statistics: Mapping[str, ReferenceStatistics] | None = None,
+    ) -> None:
+        """Start empty.
+
+        Args:
+            metrics: those that apply to the subject, see `select`.
+            subject: what is evaluated.
+            widths: extractor -> D.
+            statistics: extractor -> the reference side as a file holds it, for references that are not read here.
+        """
+        self._metrics, self._subject, self._stored = tuple(metrics), subject, dict(statistics or {})
+        self._tables = {metric.name: PerSample() for metric in metrics if isinstance(metric, SampleMetric)}
+        self._streams = {metric.name: metric.accumulators(subject) for metric in metrics if isinstance(metric, StreamMetric)}
+        probing = any(isinstance(metric, ProbeMetric) for metric in metrics)
+        self._tests = PerSample() if probing else None
+        self._training = PerSample() if probing else None
+        over_features = [metric for metric in metrics if isinstance(metric, FeatureMetric)]
+        self._extractors = suitable(subject) if over_features else []
+        keeps = {e.name: any(metric.keeps_features(subject, widths[e.name]) for metric in over_features) for e in self._extractors}
+        self._samples = {e.name: FeatureSide(keeps_features=keeps[e.name]) for e in self._extractors}
+        self._reference = {e.name: FeatureSide(keeps_features=keeps[e.name]) for e in self._extractors if e.name not in self._stored}
+        self.sample_accumulators: dict[str, Accumulator] = {
+            **self._tables,
+            **{f"{metric}.{name}": part for metric, parts in self._streams.items() for name, part in parts.items()},
+            **_parts("samples", self._samples),
+            **({"probe": self._tests} if self._tests is not None else {}),
+        }
+        self.reference_accumulators: dict[str, Accumulator] = _parts("reference", self._reference)
+        self.training_accumulators: dict[str, Accumulator] = {"probe training": self._training} if self._training is not None else {}
+
+    @property
+    def accumulators(self) -> dict[str, Accumulator]:
+        """All of them."""
+        return {**self.sample_accumulators, **self.reference_accumulators, **self.training_accumulators}
+
+    def update(self, batch: EvaluatedBatch) -> None:
+        """Take in a batch: samples with their reference, or either alone."""
+        for extractor in self._extractors:
+            if batch.reference is not None and extractor.name in self._reference:
+                self._reference[extractor.name].update(batch.indices, batch.features(extractor, "reference"))
+            if batch.samples is not None:
+                self._samples[extractor.name].update(batch.indices, batch.features(extractor, "samples"))
+        if batch.samples is None and batch.tokens is None:
+            return  # a reference alone
+        if self._tests is not None and batch.labels is not None:
+            self._tests.update(batch.indices, probe_columns(batch, self._subject))
+        for metric in self._metrics:
+            if isinstance(metric, SampleMetric):
+                columns = metric.compute(batch, self._subject)
+                if columns:
+                    self._tables[metric.name].update(batch.indices, columns)
+            elif isinstance(metric, StreamMetric):
+                metric.compute(self._streams[metric.name], batch, self._subject)
+
+    def update_training(self, batch: EvaluatedBatch) -> None:
+        """Take in encoded training samples of probes."""
+        if self._training is not None and batch.labels is not None:
+            self._training.update(batch.indices, probe_columns(batch, self._subject))
+
+    def outcome(self, bootstrap: BootstrapConfig) -> Outcome:
+        """The numbers over everything seen.
+
+        Raises:
+            EvaluationError: if a number would not mean what its name says.
+        """
+        outcome = Outcome()
+        for metric in self._metrics:
+            if isinstance(metric, DerivedMetric):
+                continue
+            found = self._aggregated(metric, bootstrap)
+            if not found:
+                outcome.omitted[metric.name] = metric.absent
+            for aggregate in found:
+                value = metric_value(metric, aggregate)
+                outcome.values.append(value)
+                for kept, column in ((outcome.per_sample, aggregate.per_sample), (outcome.resampled, aggregate.resampled)):
+                    if column is not None:
+                        kept[value.label] = column
+                outcome.code_counts.update(aggregate.code_counts)
+        for metric in self._metrics:
+            if isinstance(metric, DerivedMetric):
+                derived = metric.derive(metric, Computed(outcome.values, outcome.per_sample), self._subject, bootstrap)
+                outcome.values += derived
+                if not derived:
+                    outcome.omitted[metric.name] = metric.absent
+        return outcome
+
+    def _aggregated(self, metric: Metric, bootstrap: BootstrapConfig) -> list[Aggregate]:
+        if isinstance(metric, SampleMetric):
+            table = self._tables[metric.name]
+            return metric.aggregate(table.compute(), self._subject, bootstrap) if len(table) else []
+        if isinstance(metric, StreamMetric):
+            return metric.aggregate(self._streams[metric.name], self._subject, bootstrap)
+        if isinstance(metric, ProbeMetric):
+            return self._probed(metric, bootstrap)
+        assert isinstance(metric, FeatureMetric)
+        return [aggregate for extractor in self._extractors for aggregate in metric.aggregate(self._sides(extractor.name), self._subject, bootstrap)]
+
+    def _probed(self, metric: ProbeMetric, bootstrap: BootstrapConfig) -> list[Aggregate]:
+        assert self._tests is not None
+        assert self._training is not None
+        if not len(self._tests) or not len(self._training):
+            return []
+        train, test = (labeled(table["embedding"], table["label"]) for table in (self._training.compute(), self._tests.compute()))
+        column = metric.classify(train, test, self._subject).astype(np.float64)
+        (key,) = metric.values
+        return [
+            Aggregate(
+                key=key,
+                value=float(column.mean()),
+                count=len(column),
+                protocol=f"share of samples classified correctly; {metric.protocol(self._subject)}; {len(train.labels)} training samples",
+                interval=bootstrap_mean(column, bootstrap),
+                details={"dimensions": train.features.shape[1], "training_samples": len(train.labels)},
+                per_sample=column,
+            )
+        ]
+
+    def _sides(self, name: str) -> FeatureSides:
+        extractor = next(extractor for extractor in self._extractors if extractor.name == name)
+        return FeatureSides(extractor, self._samples[name], self._stored.get(name) or self._reference[name])
+
+
+def metric_value(metric: Metric, aggregate: Aggregate) -> MetricValue:
+    """An aggregate with what the metric's declaration says of it."""
+    declared = metric.values[aggregate.key]
+    name, title = aggregate.key, declared.title
+    if aggregate.extractor is not None:
+        name = aggregate.extractor.title(aggregate.key)
+        title = f"{declared.title}, {aggregate.extractor.name}"
+    if not np.isfinite(aggregate.value if aggregate.value is not None else 0.0):
+        raise EvaluationError(f"{name} came out as {aggregate.value}: the samples or their features hold numbers that cannot be aggregated")
+    return MetricValue(
+        metric=metric.name,
+        version=metric.version,
+        name=name,
+        title=title,
+        part=aggregate.part,
+        value=aggregate.value,
+        unit=declared.unit,
+        better=declared.better,
+        count=aggregate.count,
+        interval=aggregate.interval,
+        no_interval=aggregate.no_interval,
+        protocol=aggregate.protocol,
+        details=dict(aggregate.details),
+    )
+
+
+def _parts(side: str, sides: Mapping[str, FeatureSide]) -> dict[str, Accumulator]:
+    parts: Iterable[tuple[str, Accumulator]] = (
+        (f"features.{side}.{name}.{kind}", part) for name, each in sides.items() for kind, part in each.accumulators.items()
+    )
+    return dict(parts)
