@@ -1,4 +1,4 @@
-"""Saving: whole or not at all, whatever happens; and pushing in one commit."""
+"""Saving: atomic whatever happens; and pushing in one commit."""
 
 from __future__ import annotations
 

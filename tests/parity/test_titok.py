@@ -31,9 +31,9 @@ def kind(case: ReferenceCase) -> str:
     return "model" if "model" in case.config else "quantizer"
 
 
-def of_kind(wanted: str) -> list[Any]:
-    systems = ("titok",) if wanted == "loss" else ("titok", "tatitok")
-    return [parameter for system in systems for parameter in cases(system, lambda case: kind(case) == wanted)]
+def of_kind(name: str) -> list[Any]:
+    systems = ("titok",) if name == "loss" else ("titok", "tatitok")
+    return [parameter for system in systems for parameter in cases(system, lambda case: kind(case) == name)]
 
 
 def load(case: ReferenceCase) -> TiTok | TaTiTok:

@@ -19,20 +19,20 @@ def final_state(folder):
     return {"final": load_file(folder / "final" / "model.safetensors"), **state}
 
 
-def assert_equal(left, right, place="state"):
-    assert type(left) is type(right), place
+def assert_equal(left, right, path="state"):
+    assert type(left) is type(right), path
     if isinstance(left, dict):
-        assert left.keys() == right.keys(), place
+        assert left.keys() == right.keys(), path
         for key in left:
-            assert_equal(left[key], right[key], f"{place}.{key}")
+            assert_equal(left[key], right[key], f"{path}.{key}")
     elif isinstance(left, list | tuple):
-        assert len(left) == len(right), place
+        assert len(left) == len(right), path
         for number, (a, b) in enumerate(zip(left, right, strict=True)):
-            assert_equal(a, b, f"{place}.{number}")
+            assert_equal(a, b, f"{path}.{number}")
     elif isinstance(left, torch.Tensor):
-        assert torch.equal(left, right), place
+        assert torch.equal(left, right), path
     else:
-        assert left == right, place
+        assert left == right, path
 
 
 def wait_until(condition, child, seconds=60):

@@ -51,7 +51,7 @@ class KeyMap:
                     raise CheckpointError(f"two tensors of the checkpoint map to {target!r}; the second is {key!r}")
                 renamed[target] = tensor
         if unmapped:
-            raise CheckpointError(f"{_listed(unmapped)} of the checkpoint have no place in this model: {', '.join(sorted(unmapped)[:20])}")
+            raise CheckpointError(f"{_listed(unmapped)} of the checkpoint are not in this model: {', '.join(sorted(unmapped)[:20])}")
         for target, parts in self.joined.items():
             _join(renamed, target, parts)
         return renamed

@@ -1,4 +1,4 @@
-"""What tokenizers and generators share: a configuration, a place, and the way in from the authors' checkpoints."""
+"""What tokenizers and generators share: a configuration, a device, and conversion from the authors' checkpoints."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Model(nn.Module, Generic[ConfigT], metaclass=_BuiltInFloat32):
         """The authors' tensors under our names. Families whose tensors also change shape extend this.
 
         Raises:
-            CheckpointError: listing tensors without a place.
+            CheckpointError: listing tensors that the model does not have.
         """
         return cls.reference_keys(state_dict)
 

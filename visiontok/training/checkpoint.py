@@ -1,4 +1,4 @@
-"""Training checkpoints: one folder per kept step, written whole or not at all, checked when read.
+"""Training checkpoints: one folder per kept step, written atomically, checked when read.
 
 checkpoints/step-00000200/
     manifest.json      the step, the recipe, and size and checksum of every other file

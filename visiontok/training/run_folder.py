@@ -175,7 +175,7 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _step_of(line: str) -> float:
-    """The step of a line of metrics; a line that a killed process left unfinished counts as beyond every step."""
+    """The step of a line of metrics; a partial line of a killed process counts as later than any step."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):

@@ -99,14 +99,14 @@ def _check_kind(family: Family, kind: Kind, name: str) -> None:
 
 
 def _copy_part(model: nn.Module, ours: str, source: nn.Module, theirs: str, *, name: str) -> None:
-    wanted, given = _part(model, ours), _part(source, theirs)
-    if not wanted:
+    own, given = _part(model, ours), _part(source, theirs)
+    if not own:
         raise ConfigError(f"model.init_parts: the new model has no part {ours!r}; its parts are {_top_parts(model)}")
     if not given:
         raise ConfigError(f"model.init_parts: {name} has no part {theirs!r}; its parts are {_top_parts(source)}")
-    check_state_dict(wanted, given, source=f"part {theirs!r} of {name}")
+    check_state_dict(own, given, source=f"part {theirs!r} of {name}")
     with torch.no_grad():
-        for key, tensor in wanted.items():
+        for key, tensor in own.items():
             tensor.copy_(given[key])
 
 

@@ -226,7 +226,7 @@ class Karl(Tokenizer[KarlConfig]):
         return TokenizerOutput(self.base.pixels(only.predicted), tokens, quantized.latents, quantized.losses, quantized.stats)
 
     def two_passes(self, signal: Tensor, *, num_tokens: int, quality: Tensor, noise: NoiseLike = None) -> TokenizerOutput:
-        """One iteration of training: measure the error with some number of tokens, then request that error and expect that number.
+        """One iteration of training: compute the error with some number of tokens, then request that error and expect that number.
 
         Args:
             signal: (B, 3, S, S) in [0, 1].
