@@ -6,7 +6,6 @@ reconstruction, and predicts of every token whether it is needed; a second ViT w
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -145,12 +144,6 @@ class Karl(Tokenizer[KarlConfig]):
     def lengths_supported(self) -> range:
         """Any number of tokens up to all; without halting, an image gets exactly so many."""
         return range(1, self.layout.length + 1)
-
-    def with_max_loss(self, max_loss: float) -> Karl:
-        """The same weights, shared, with another `default_max_loss`."""
-        other = copy.copy(self)
-        other.config = self.config.replace(default_max_loss=max_loss)
-        return other
 
     def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
         """As many tokens as each image needs for `default_max_loss`, or exactly as many as requested, without halting."""
