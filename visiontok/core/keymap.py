@@ -89,9 +89,9 @@ def check_state_dict(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]
     if shapes:
         problems.append(f"{_listed(shapes)} of another shape: {'; '.join(shapes[:20])}")
     if problems:
-        raise CheckpointError(
-            f"the weights of {source} do not fit the model. " + ". ".join(problems) + ". Check that the configuration belongs to these weights."
-        )
+        wrapper = next((prefix for prefix in ("module.", "_orig_mod.") if given and all(key.startswith(prefix) for key in given)), None)
+        advice = "Check that the configuration belongs to these weights" if wrapper is None else f"Every name begins with {wrapper!r}: take it off"
+        raise CheckpointError(f"the weights of {source} do not fit the model. {'. '.join(problems)}. {advice}.")
 
 
 def matches(pattern: str, key: str) -> bool:

@@ -118,10 +118,30 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: 
         raise CheckpointError(f"the weights of {source} could not be loaded: {error}") from error
 
 
+COMPILED = "_orig_mod."
+"""What `torch.compile` puts into the names of a module's tensors."""
+
+
+def plain_state(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a model by the names that it has without `torch.compile`, detached.
+
+    Raises:
+        CheckpointError: if a tensor is parametrized, so that the model holds other tensors than one that is built anew.
+    """
+    state = {name.replace(COMPILED, ""): tensor.detach() for name, tensor in model.state_dict().items()}
+    changed = [name for name in state if ".parametrizations." in f".{name}"]
+    if changed:
+        raise CheckpointError(
+            f"{changed[0]} belongs to a parametrization, which a model built from its configuration does not have: "
+            "call torch.nn.utils.parametrize.remove_parametrizations first"
+        )
+    return state
+
+
 def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:
     """SHA-256 over every parameter and buffer in the order of their names: equal weights have equal sums, whatever file they came from."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(state_dict.items()):
+    for name, tensor in sorted(((name.replace(COMPILED, ""), tensor) for name, tensor in state_dict.items()), key=lambda entry: entry[0]):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
