@@ -86,7 +86,7 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tokenizer_recip
     told = capsys.readouterr().err
     assert "step-00000008/model.pt is damaged" in told
     assert "falling back" in told
-    assert "going on from step 6" in told
+    assert "resuming from step 6" in told
     assert (newest.parent / "aside-0-step-00000008").is_dir()
     assert_equal(final_state(tmp_path / "damaged"), final_state(tmp_path / "whole"))
 

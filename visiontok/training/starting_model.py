@@ -56,7 +56,7 @@ class ModelConfig(Config):
         if (self.family is None) == (self.init_from is None):
             raise ValueError("give `family` with its `config` for a new model, or `init_from` for existing weights, one of the two")
         if self.init_from is not None and (self.config or self.init_parts or self.init_backbone):
-            raise ValueError("`init_from` brings its own configuration and weights; leave `config`, `init_parts` and `init_backbone` out")
+            raise ValueError("`init_from` has its own configuration and weights; remove `config`, `init_parts` and `init_backbone`")
         return self
 
 
