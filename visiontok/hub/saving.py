@@ -47,7 +47,8 @@ def save_pretrained(model: AnyModel, folder: str | Path, *, card: ModelCard | No
 
     Raises:
         UnknownNameError: if the model's class is not registered.
-        CheckpointError, OSError: if a result is that of other weights, a part of the model is parametrized, or if the files cannot be written; the folder is then as it was.
+        CheckpointError, OSError: if a result is that of other weights, a part of the model is parametrized, or the files cannot be written; the
+            folder is then as it was.
     """
     folder = Path(folder)
     family = registry.family_of(type(model))
