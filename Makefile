@@ -3,14 +3,23 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint slow leaderboard clean
+# Neighboring tests stay on one worker, so that fixtures of a module are made once; idle workers take over the rest of the longest queue.
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 16 --dist worksteal
+NUMERIC := $(addprefix tests/,decoders encoders generators layers losses parity quantizers tokenizers)
+
+.PHONY: demo test portability lint slow leaderboard clean
 
 demo: $(VENV)/.demo
 	$(BIN)/visiontok demo
 
-# Neighboring tests stay on one worker, so that fixtures of a module are made once; idle workers take over the rest of the longest queue.
 test: lint
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 16 --dist worksteal
+	$(PYTEST)
+
+# Numbers must not depend on the instruction set or the number of threads.
+portability: $(VENV)/.dev
+	ATEN_CPU_CAPABILITY=default $(PYTEST) $(NUMERIC)
+	ATEN_CPU_CAPABILITY=avx2 $(PYTEST) $(NUMERIC)
+	OMP_NUM_THREADS=2 MKL_NUM_THREADS=2 $(PYTEST) $(NUMERIC)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,11 +1,11 @@
-"""What the harness costs beside the networks: a suite on random pictures in files, against the bare loop of model and extractor.
+"""Overhead of evaluation beside the networks: a suite on random images in files, against a bare loop of tokenizer and feature extractor.
 
     python benchmarks/evaluation_overhead.py --images 256 --model vqgan-photos-f4
 
-The bare loop holds the pictures in memory, encodes, decodes and reads the features of both sides, nothing else. The suite does the same and reads
-PNG files, cuts, makes everything 8-bit, takes fingerprints, measures MSE, PSNR, SSIM, codebook and rate, streams the moments and writes the result.
-Both are run `--repeats` times in turn; the fastest of each counts. The target is at most 10 % more. Without Inception's weights a network of the same
-arithmetic with random weights stands in.
+The bare loop holds the images in memory, encodes, decodes and extracts features of both sides. The suite does the same, and reads PNG files, crops,
+converts to 8 bits, computes fingerprints, MSE, PSNR, SSIM, codebook and rate metrics, accumulates moments and writes the result. Both are run
+`--repeats` times in turn; the fastest run of each counts. The target is at most 10 % more. Without Inception's weights, the same network with
+random weights is used.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Inception:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """(B, 2048) features of uint8 pictures (B, 3, H, W)."""
+        """(B, 2048) features of uint8 images (B, 3, H, W)."""
         pixels = images.to(self._device).float() / 127.5 - 1
         return self._network(nn.functional.interpolate(pixels, size=(299, 299), mode="bilinear", align_corners=False))
 
 
-def bare(tokenizer: Tokenizer, extract: Inception, pictures: Tensor, batch_size: int) -> None:
-    for batch in pictures.split(batch_size):
+def bare(tokenizer: Tokenizer, extract: Inception, images: Tensor, batch_size: int) -> None:
+    for batch in images.split(batch_size):
         decoded = tokenizer.decode(tokenizer.encode(batch))
         extract(batch).cpu()
         extract((decoded.float() * 255).round().to(torch.uint8)).cpu()
@@ -81,10 +81,10 @@ def main() -> None:
     tokenizer = visiontok.from_pretrained(arguments.model, device=device)
     extract = Inception(device)
     pixels = np.random.default_rng(0).integers(0, 256, (arguments.images, SIZE, SIZE, 3), dtype=np.uint8)
-    pictures = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
     with tempfile.TemporaryDirectory() as folder:
-        for number, picture in enumerate(pixels):
-            Image.fromarray(picture).save(Path(folder) / f"{number:06d}.png")
+        for index, image in enumerate(pixels):
+            Image.fromarray(image).save(Path(folder) / f"{index:06d}.png")
         suite = Suite.parse(
             {
                 "name": "overhead",
@@ -96,15 +96,15 @@ def main() -> None:
                 "allow_few_samples": True,
             }
         )
-        bare(tokenizer, extract, pictures[: arguments.batch_size], arguments.batch_size)  # warm up
+        bare(tokenizer, extract, images[: arguments.batch_size], arguments.batch_size)  # warm up
         loops, suites = [], []
         for _ in range(arguments.repeats):
-            loops.append(timed(bare, tokenizer, extract, pictures, arguments.batch_size))
+            loops.append(timed(bare, tokenizer, extract, images, arguments.batch_size))
             suites.append(timed(whole, suite, tokenizer, extract, arguments.workers))
     each = 1000 / arguments.images
-    print(f"{arguments.images} pictures of {SIZE} x {SIZE}, batches of {arguments.batch_size}, {torch.get_num_threads()} threads, {device}")
-    print(f"bare loop    {min(loops) * each:8.1f} ms per picture")
-    print(f"whole suite  {min(suites) * each:8.1f} ms per picture")
+    print(f"{arguments.images} images of {SIZE} x {SIZE}, batches of {arguments.batch_size}, {torch.get_num_threads()} threads, {device}")
+    print(f"bare loop    {min(loops) * each:8.1f} ms per image")
+    print(f"whole suite  {min(suites) * each:8.1f} ms per image")
     print(f"overhead     {100 * (min(suites) / min(loops) - 1):8.1f} %")
 
 

@@ -1,10 +1,10 @@
-"""FlexTok d12-d12 at 256 px against the authors' code, in one process: seconds per decoder step and per whole decode.
+"""FlexTok d12-d12 at 256 px against the reference implementation, in one process: seconds per decoder step and per decode.
 
     git clone https://github.com/apple/ml-flextok && pip install einops
     python benchmarks/flextok.py --peer ml-flextok
 
-Random weights, the same on both sides; without the autoencoder, which is diffusers' on both. On CPUs the authors' attention takes its path through
-torch's scaled dot products, as flex attention is not made for them. Without --peer only our own times are printed. `--small` is a quick look.
+Random weights, the same on both sides; without the autoencoder, which is diffusers' on both. On CPUs the reference uses torch's scaled dot product
+attention, since flex attention does not support them. Without --peer only visiontok is timed. `--small` is a quick check.
 """
 
 from __future__ import annotations

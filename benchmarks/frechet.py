@@ -1,11 +1,11 @@
-"""Fréchet distance at the width of Inception's features: ours against the two routes in common use, in one run.
+"""Fréchet distance with the dimension of Inception's features: visiontok against two common algorithms, in one run.
 
     OMP_NUM_THREADS=2 python benchmarks/frechet.py
 
-Where torch-fidelity is installed, its own function runs too; its route is written out here beside it, so that the script needs no peer.
+Where torch-fidelity is installed, its own function is timed too; its algorithm is also written out here, so that the script does not require it.
 
-Both sides are covariances of correlated features with a decaying spectrum. The routes are timed one after the other, each `--repeats`
-times, and the fastest time of each counts.
+Both sides are covariances of correlated features with a decaying spectrum. The algorithms are timed one after the other, each `--repeats`
+times; the fastest run of each counts.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Every quantizer against its nearest equivalent in vector-quantize-pytorch, in one process: training passes, time and peak extra memory.
+"""Quantizers against their equivalents in vector-quantize-pytorch, in one process: time and peak additional memory of training passes.
 
     python benchmarks/quantizer_library.py [--rows 65536] [--threads 1] [--only vq]
 
-Needs `pip install vector-quantize-pytorch`. Both sides train: codebooks move, losses are computed. "forward" is a training pass without its
-backward pass. The two sides take turns, and medians are shown.
+Requires `pip install vector-quantize-pytorch`. Both sides train: codebooks move, losses are computed. "forward" is a training pass without its
+backward pass. The two sides alternate, and medians are shown.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 import vector_quantize_pytorch as peer
-from measuring import peak_bytes, seconds
+from costs import peak_bytes, seconds
 from torch import Tensor, nn
 
 from visiontok.quantizers import (
@@ -135,8 +135,8 @@ def main() -> None:
             memory = [peak_bytes(run) / 2**20 for run in (ours, theirs)]
             times = [seconds(run, options.repeats) * 1e3 for run in (ours, theirs)]
             ratio = times[1] / times[0]
-            verdict = "" if ratio >= pair.target and memory[0] <= memory[1] else f"   <- below {pair.target:g} times, or more memory"
-            print(f"{name:28}{what:20}{times[0]:9.1f} :{times[1]:9.1f}  {ratio:5.1f} times as fast   {memory[0]:7.1f} :{memory[1]:7.1f} MB{verdict}")
+            remark = "" if ratio >= pair.target and memory[0] <= memory[1] else f"   <- below {pair.target:g} times, or more memory"
+            print(f"{name:28}{what:20}{times[0]:9.1f} :{times[1]:9.1f}  {ratio:5.1f} times as fast   {memory[0]:7.1f} :{memory[1]:7.1f} MB{remark}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""Nearest-code search against vector-quantize-pytorch, in one process: time and peak extra memory.
+"""Nearest-code search against vector-quantize-pytorch, in one process: time and peak additional memory.
 
     python benchmarks/quantizers.py
 
-Needs `pip install vector-quantize-pytorch`. Runs on two threads.
+Requires `pip install vector-quantize-pytorch`. Runs on two threads.
 """
 
 from __future__ import annotations
 
 import torch
-from measuring import peak_bytes, seconds
+from costs import peak_bytes, seconds
 from vector_quantize_pytorch import VectorQuantize
 
 from visiontok.quantizers import nearest_codes

@@ -1,4 +1,4 @@
-"""Wall seconds of `import visiontok` and `visiontok list` against a bare Python that imports nothing.
+"""Wall-clock time of `import visiontok` and `visiontok list` against a Python process that imports nothing.
 
 python benchmarks/startup.py
 """

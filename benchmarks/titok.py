@@ -1,9 +1,9 @@
-"""TiTok-B-64 at 256 px against the authors' code, in one process: seconds per batch and peak memory.
+"""TiTok-B-64 at 256 px against the reference implementation, in one process: seconds per batch and peak memory.
 
     git clone https://github.com/bytedance/1d-tokenizer && pip install omegaconf einops
     python benchmarks/titok.py --peer 1d-tokenizer
 
-Random weights, the same on both sides; runs on two threads. Without --peer only our own times are printed.
+Random weights, the same on both sides; runs on two threads. Without --peer only visiontok is timed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from measuring import peak_bytes
+from costs import peak_bytes
 
 import visiontok
 

@@ -1,7 +1,7 @@
-"""How much of the tokenizer's own speed `visiontok tokenize` keeps: images/s of the model alone, of the whole run, and their ratio.
+"""Throughput of `visiontok tokenize` relative to the model's: images/s of the model alone, of the whole run, and their ratio.
 
-Both are measured in this process on the same images, which are written to a temporary folder as JPEG files and read back. The model has
-random weights; its speed does not depend on them. Run: python benchmarks/tokenize_throughput.py [--help]
+Both are timed in one process on the same images, which are written to a temporary folder as JPEG files and read back. The weights are random;
+the speed does not depend on them. Run: python benchmarks/tokenize_throughput.py [--help]
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def write_images(folder: Path, count: int, side: int) -> FolderSource:
 
 
 def model_only(tokenizer, source: FolderSource, batch_size: int) -> float:
-    """Images/s of `encode` on batches that lie ready, the tokens on the CPU at the end."""
+    """Images/s of `encode` on batches in memory, with the tokens moved to the CPU."""
     batch = tokenizer.preprocessing([source.read(index).signal for index in range(batch_size)]).values.to(tokenizer.device)
     tokenizer.encode(batch)
     start = time.perf_counter()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from visiontok.base.noise import GeneratorNoise, Noise, RecordedNoise, SampleNoise, as_noise, integers
+from visiontok.base.noise import GeneratorNoise, Noise, RecordedNoise, SampleNoise, as_noise, integers, selected
 
 CPU = torch.device("cpu")
 SAMPLES = 500
@@ -169,3 +169,23 @@ def test_draws_lie_on_the_device_that_reads_them() -> None:
     meta = torch.device("meta")
     for source in (torch.Generator().manual_seed(0), SampleNoise(0, range(2)), RecordedNoise(uniform=[torch.rand(2, 3)])):
         assert as_noise(source, meta).uniform(2, 3).device == meta
+
+
+def test_a_part_of_a_batch_keeps_its_streams() -> None:
+    whole, rows = SampleNoise(3, range(5)), torch.tensor([4, 1])
+    first = SampleNoise(3, range(5)).uniform(5, 2)
+    assert torch.equal(whole.uniform(5, 2), first)
+    part = selected(whole, rows)
+    assert torch.equal(part.normal(2, 3), streams_after(3, first.shape).normal(5, 3)[rows])
+    generator = torch.Generator().manual_seed(0)
+    assert selected(generator, rows) is generator
+    assert selected(None, rows) is None
+    moved = selected(as_noise(SampleNoise(3, range(5)), torch.device("meta")), rows)
+    assert moved.uniform(2, 2).device == torch.device("meta")
+
+
+def streams_after(seed: int, drawn: torch.Size) -> SampleNoise:
+    """Streams from which uniform draws of that shape were made."""
+    noise = SampleNoise(seed, range(drawn[0]))
+    noise.uniform(*drawn)
+    return noise

@@ -190,6 +190,7 @@ def small_suites(folder: Path) -> None:
         OmegaConf.save(values, folder / path.name)
     study = OmegaConf.load(STUDY)
     study["seeds"] = [0]
+    study["data"]["digits"]["overrides"] = [*study["data"]["digits"]["overrides"], "steps=2"]
     for path in (suites_folder() / "studies").glob("*.yaml"):
         OmegaConf.save(study, folder / "studies" / path.name)
 

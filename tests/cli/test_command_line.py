@@ -84,7 +84,7 @@ class TestErrors:
         assert isinstance(from_environment.exception, UnknownNameError)
 
     def test_usage(self) -> None:
-        for arguments in (["list", "--colour"], ["info"], ["reconstruct", "a.png"], ["--nothing"]):
+        for arguments in (["list", "--colors"], ["info"], ["reconstruct", "a.png"], ["--nothing"]):
             result = runner.invoke(app, arguments)
             assert result.exit_code == 2
             assert "Traceback" not in result.output

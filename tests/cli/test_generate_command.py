@@ -5,7 +5,8 @@ from command import refused, succeed
 from PIL import Image
 
 import visiontok
-from visiontok.base.errors import ConfigError, UnknownNameError
+from visiontok.base.errors import ConfigError, IdentityError, UnknownNameError
+from visiontok.core.identity import identify
 from visiontok.data.token_file import TokenFile
 from visiontok.generators.gpt.model import GPT, GPTConfig
 
@@ -80,6 +81,23 @@ def test_invalid_options(models, tmp_path, options, error, named):
     assert isinstance(raised, error)
     assert named in str(raised)
     assert not (tmp_path / "out").exists()
+
+
+def test_another_tokenizer_of_the_same_layout_is_refused_by_both_names(models, tmp_path):
+    generator = visiontok.from_pretrained(models / "classes")
+    made_by = identify(visiontok.from_pretrained(models / "tokenizer"), "its-own")
+    own = type(generator)(generator.config.replace(tokenizer=made_by.to_dict()))
+    visiontok.save_pretrained(own, tmp_path / "generator")
+    torch.manual_seed(1)
+    tokenizer = visiontok.from_pretrained(models / "tokenizer")
+    visiontok.save_pretrained(type(tokenizer)(tokenizer.config), tmp_path / "twin")
+    wrong = ("generate", "--model", tmp_path / "generator", "--tokenizer", tmp_path / "twin", "--num", 1, "-o", tmp_path / "out")
+    error = refused(*wrong)
+    assert isinstance(error, IdentityError)
+    assert "its-own" in str(error)
+    assert str(tmp_path / "twin") in str(error)
+    succeed(*wrong, "--allow-other-tokenizer")
+    succeed("generate", "--model", tmp_path / "generator", "--tokenizer", models / "tokenizer", "--num", 1, "-o", tmp_path / "right")
 
 
 def test_models_that_do_not_belong_together(models, tmp_path):

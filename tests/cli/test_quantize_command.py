@@ -7,18 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command import refused, succeed
 from diffusers import AutoencoderKL
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 import visiontok
-from visiontok.cli import app
+from visiontok.base.errors import ConfigError
 
 BLOCKS = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["quantize", *(str(argument) for argument in arguments)])
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +29,8 @@ def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
     random = np.random.default_rng(0)
     for number in range(3):
         Image.fromarray(random.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(folder / f"{number}.png")
@@ -41,19 +38,18 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def quantized(vae: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+def quantized(vae: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     output = tmp_path_factory.mktemp("out") / "discrete"
-    return output, run(vae, "-o", output, "--levels", 32, "--compare", "2,256", "--data", f"folder:{pictures}", "--device", "cpu")
+    return output, succeed("quantize", vae, "-o", output, "--levels", 32, "--compare", "2,256", "--data", f"folder:{images}", "--device", "cpu")
 
 
 def test_the_folder_holds_a_discrete_tokenizer_with_its_card_and_curve(quantized, vae: Path):
-    output, result = quantized
-    assert result.exit_code == 0, result.output
+    output, _ = quantized
     model, continuous = visiontok.from_pretrained(output), visiontok.from_pretrained(vae)
-    picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    tokens = model.encode(picture)
+    image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    tokens = model.encode(image)
     assert set(tokens.layout.vocab_sizes.tolist()) == {32}
-    nearest = model.quantizer.quantizer(continuous.encode(picture).view())
+    nearest = model.quantizer.quantizer(continuous.encode(image).view())
     assert torch.equal(tokens.view(), nearest.indices)
     with Image.open(output / "rate-distortion.png") as curve:
         assert curve.size[0] > 500
@@ -63,7 +59,7 @@ def test_the_folder_holds_a_discrete_tokenizer_with_its_card_and_curve(quantized
     assert str(vae) not in card
 
 
-def test_every_number_of_levels_is_measured_beside_the_continuous_form(quantized):
+def test_every_number_of_levels_is_evaluated_and_the_continuous_tokenizer_too(quantized):
     lines = [line.split() for line in quantized[1].stdout.splitlines()[1:5]]
     assert [line[0] for line in lines] == ["continuous", "2", "32", "256"]
     rates = [float(line[1]) for line in lines[1:]]
@@ -72,30 +68,29 @@ def test_every_number_of_levels_is_measured_beside_the_continuous_form(quantized
     assert float(lines[3][3]) == pytest.approx(float(lines[0][3]), abs=0.02)
 
 
-def test_the_range_follows_from_the_latents_or_from_the_option(quantized, vae: Path, pictures: Path, tmp_path: Path):
+def test_the_range_follows_from_the_latents_or_from_the_option(quantized, vae: Path, images: Path, tmp_path: Path):
     continuous = visiontok.from_pretrained(vae)
-    latents = torch.cat([continuous.encode(continuous.prepare(path)).values for path in sorted(pictures.iterdir())])
+    latents = torch.cat([continuous.encode(continuous.prepare(path)).values for path in sorted(images.iterdir())])
     found = visiontok.from_pretrained(quantized[0]).config.quantizer.range
     assert found == pytest.approx(5 * latents.square().mean().sqrt().item(), rel=1e-3)
-    result = run(vae, "-o", tmp_path / "out", "--range", 4, "--compare", "", "--data", f"folder:{pictures}", "--device", "cpu", "--size", 32)
-    assert result.exit_code == 0, result.output
+    succeed("quantize", vae, "-o", tmp_path / "out", "--range", 4, "--compare", "", "--data", f"folder:{images}", "--device", "cpu", "--size", 32)
     assert visiontok.from_pretrained(tmp_path / "out").config.quantizer.range == 4
 
 
-def test_what_cannot_be_done_is_said_before_anything_is_measured(quantized, vae: Path, pictures: Path, tmp_path: Path):
-    data = ("--data", f"folder:{pictures}", "--device", "cpu")
+def test_invalid_arguments_are_refused_before_the_data_is_read(quantized, vae: Path, images: Path, tmp_path: Path):
+    data = ("--data", f"folder:{images}", "--device", "cpu")
     before = (quantized[0] / "README.md").read_bytes()
-    for arguments, message in (
+    for arguments, named in (
         ((vae, "-o", quantized[0], *data), "--overwrite"),
-        ((vae, "-o", tmp_path / "x", "--compare", "8,many", *data), "whole numbers"),
-        ((vae, "-o", tmp_path / "x", "--levels", "9999", *data), "between 2 and"),
-        ((vae, "-o", tmp_path / "x", "--range", "-1", *data), "positive"),
-        ((vae, "-o", tmp_path / "x", "--size", "17", *data), "multiples of 2"),
-        (("vqgan-photos-f4", "-o", tmp_path / "x", *data), "discrete already"),
-        ((quantized[0], "-o", tmp_path / "x", *data), "discrete already"),
+        ((vae, "-o", tmp_path / "x", "--compare", "8,many", *data), "8,many"),
+        ((vae, "-o", tmp_path / "x", "--levels", "9999", *data), "9999"),
+        ((vae, "-o", tmp_path / "x", "--range", "-1", *data), "-1"),
+        ((vae, "-o", tmp_path / "x", "--size", "17", *data), "17"),
+        (("vqgan-photos-f4", "-o", tmp_path / "x", *data), "vqgan-photos-f4"),
+        ((quantized[0], "-o", tmp_path / "x", *data), str(quantized[0])),
     ):
-        result = run(*arguments)
-        assert result.exit_code == 1
-        assert message in result.stderr
+        error = refused("quantize", *arguments)
+        assert isinstance(error, ConfigError)
+        assert named in str(error)
     assert not (tmp_path / "x").exists()
     assert (quantized[0] / "README.md").read_bytes() == before

@@ -32,7 +32,7 @@ def originals_and_reconstructions() -> tuple[torch.Tensor, torch.Tensor]:
     loader = EvalLoader(open_source("digits:test"), preprocessing=ImagePreprocessing(size=16), batch_size=355)
     (batch,) = loader
     model = GrayPatches()
-    reference = to_uint8(batch.images)
+    reference = to_uint8(batch.signals.values)
     return reference, to_uint8(model.decode(model.encode(reference)))
 
 

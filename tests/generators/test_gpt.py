@@ -65,18 +65,18 @@ def test_generated_tokens_fit_the_layout_and_are_those_of_sessions_that_read_all
 
 @every_layout
 def test_nll_is_the_probability_of_sampling_the_sample(layout):
-    """The races of a recording are won by the wanted ids only if the model visits the places in the order that nll assumes."""
+    """A recording yields the requested tokens only if the model generates positions in the order that nll assumes."""
     model, tokens = gpt(layout), random_tokens(layout, batch=1)
     log_p = 0.0
 
     def watch(logits):
         nonlocal log_p
         step = len(seen)
-        place = int(layout.generation_order[step])
-        seen.append(place)
-        assert logits.shape == (1, layout.vocab_sizes[place])
-        log_p += float(logits.log_softmax(-1)[0, tokens.indices[0, place]])
-        return torch.full_like(logits, -math.inf).index_fill(-1, tokens.indices[0, [place]], 0.0)
+        position = int(layout.generation_order[step])
+        seen.append(position)
+        assert logits.shape == (1, layout.vocab_sizes[position])
+        log_p += float(logits.log_softmax(-1)[0, tokens.indices[0, position]])
+        return torch.full_like(logits, -math.inf).index_fill(-1, tokens.indices[0, [position]], 0.0)
 
     seen: list[int] = []
     generated = model.generate(torch.tensor([2]), sampler=NextTokenSampler(filters=(watch,)), noise=SampleNoise(0, [0]))
@@ -197,9 +197,9 @@ def test_it_learns_what_belongs_to_a_class(positions):
         optimizer.zero_grad()
         model(tokens, classes)["loss"].backward()
         optimizer.step()
-    wanted = torch.tensor([2, 0, 1, 1])
-    generated = model.eval().generate(wanted, sampler=NextTokenSampler(filters=(TopK(1),)))
-    assert torch.equal(generated.indices, tokens.indices[wanted])
+    chosen = torch.tensor([2, 0, 1, 1])
+    generated = model.eval().generate(chosen, sampler=NextTokenSampler(filters=(TopK(1),)))
+    assert torch.equal(generated.indices, tokens.indices[chosen])
 
 
 def test_unconditional():

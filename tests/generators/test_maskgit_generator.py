@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -39,20 +40,20 @@ def test_samples_hold_no_mask_and_do_not_depend_on_the_batch(backbone):
 
 
 def test_guided_logits_are_one_formula():
-    model, ids, classes = maskgit(), random_tokens().indices, torch.tensor([0, 1, 2, 0])
-    conditional, unconditional = model.logits(ids, classes), model.logits(ids, torch.full((4,), 3))
-    assert torch.equal(model.guided_logits(classes, ids, 1.0), conditional)
-    assert torch.allclose(model.guided_logits(classes, ids, 2.5), unconditional + 2.5 * (conditional - unconditional), atol=1e-5)
+    model, indices, classes = maskgit(), random_tokens().indices, torch.tensor([0, 1, 2, 0])
+    conditional, unconditional = model.logits(indices, classes), model.logits(indices, torch.full((4,), 3))
+    assert torch.equal(model.guided_logits(classes, indices, 1.0), conditional)
+    assert torch.allclose(model.guided_logits(classes, indices, 2.5), unconditional + 2.5 * (conditional - unconditional), atol=1e-5)
 
 
 def test_masking_follows_the_arccos_schedule():
-    model, ids = maskgit(), random_tokens(3).indices
+    model, indices = maskgit(), random_tokens(3).indices
     times = torch.tensor([0.0, 0.5, 1.0])
     ranks = torch.rand(3, 8, generator=torch.Generator().manual_seed(0))
-    masked, mask = model.mask_tokens(ids, RecordedNoise(uniform=[times, ranks]))
-    assert mask.sum(dim=1).tolist() == [8, round(8 * 2 / 3), 1]  # arccos(0.5) is two thirds of a right angle; one place at least
+    masked, mask = model.mask_tokens(indices, RecordedNoise(uniform=[times, ranks]))
+    assert mask.sum(dim=1).tolist() == [8, round(8 * 2 / 3), 1]  # arccos(0.5) is two thirds of a right angle; one position at least
     assert torch.equal(masked == model.mask_id, mask)
-    assert torch.equal(masked[~mask], ids[~mask])
+    assert torch.equal(masked[~mask], indices[~mask])
 
 
 def test_the_loss_weighs_masked_and_unmasked_places():
@@ -98,11 +99,11 @@ def test_it_learns_what_belongs_to_a_class(backbone):
         optimizer.zero_grad()
         model(tokens, classes, noise=SampleNoise((0, step), range(3)))["loss"].backward()
         optimizer.step()
-    wanted = torch.tensor([2, 0, 1, 1])
+    classes = torch.tensor([2, 0, 1, 1])
     generated = model.eval().generate(
-        wanted, noise=SampleNoise(0, range(4)), sampler=model.sampler(guidance=0.0, guidance_schedule="constant", temperature=0.1)
+        classes, noise=SampleNoise(0, range(4)), sampler=model.sampler(guidance=0.0, guidance_schedule="constant", temperature=0.1)
     )
-    assert torch.equal(generated.indices, tokens.indices[wanted])
+    assert torch.equal(generated.indices, tokens.indices[classes])
 
 
 def test_an_untrained_model_is_undecided():
@@ -158,7 +159,7 @@ def test_reference_configurations_that_do_not_fit():
 
     with pytest.raises(CheckpointError, match="missing"):
         load()
-    with pytest.raises(CheckpointError, match="no place"):
+    with pytest.raises(CheckpointError, match="are not in this model"):
         load({"model.pooler.weight": torch.zeros(1)})
     with pytest.raises(ConfigError, match="hidden_size"):
         load(hidden_size=None)
@@ -179,3 +180,24 @@ def test_layouts_that_it_cannot_rank():
     model = maskgit(layout=prefix)
     with pytest.raises(TokenError, match="every token"):
         model.loss(Tokens(random_tokens().indices[:, :3], prefix), torch.tensor([0, 1, 2, 0]))
+
+
+def test_unknown_keys_of_a_reference_configuration_are_named():
+    generator = {
+        "model_type": "ViT", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "dropout": 0.1,
+        "attn_drop": 0.1, "num_steps": 8, "class_label_dropout": 0.1, "image_seq_len": 4, "condition_num_classes": 10,
+    }  # fmt: skip
+    config = {
+        "model": {"vq_model": {"codebook_size": 16, "num_latent_tokens": 4}, "generator": generator},
+        "losses": {"label_smoothing": 0.2},
+        "optimizer": {"params": {"beta2": 0.96}},
+    }
+    assert MaskGIT.config_from_reference(config, {}).label_smoothing == 0.2
+    for path in (("losses",), ("optimizer", "params"), ("model", "generator")):
+        changed = copy.deepcopy(config)
+        inner = changed
+        for part in path:
+            inner = inner[part]
+        inner["unheard_of"] = 1
+        with pytest.raises(ConfigError, match="unheard_of"):
+            MaskGIT.config_from_reference(changed, {})

@@ -67,7 +67,7 @@ def test_filters_apply_in_their_order():
     p_then_flat = NextTokenSampler(filters=(TopP(0.6), scores_halved))
     only_second_wins = RecordedNoise(exponential=[torch.tensor([[1e6, 1.0, 1e6, 1e6]])] * 2)
     assert flat_then_p(logits, only_second_wins).item() == 1
-    assert p_then_flat(logits, only_second_wins).item() == 0  # top-p alone leaves one id: exp(4) / sum > 0.6
+    assert p_then_flat(logits, only_second_wins).item() == 0  # top-p alone keeps one token: exp(4) / sum > 0.6
 
 
 def test_guidance_schedules():
@@ -121,15 +121,15 @@ def test_iterative_sampler_unmasks_by_the_arccos_schedule():
     vocabulary, length, steps = 5, 12, 4
     seen = []
 
-    def predict(ids, scale):
-        seen.append(ids)
-        return torch.randn(*ids.shape, vocabulary, generator=torch.Generator().manual_seed(len(seen)))
+    def predict(tokens, scale):
+        seen.append(tokens)
+        return torch.randn(*tokens.shape, vocabulary, generator=torch.Generator().manual_seed(len(seen)))
 
     sampler = IterativeSampler(steps, ConstantGuidance(1.0), temperature=1.0, annealing=True)
     start = torch.full((2, length), vocabulary)
     after = list(sampler.steps(predict, start, vocabulary, SampleNoise(0, range(2))))
     expected = [math.floor(length * math.acos(step / steps) / (math.pi / 2)) for step in range(1, steps)] + [0]
-    assert [(ids == vocabulary).sum(dim=1).tolist() for ids in after] == [[count] * 2 for count in expected]
+    assert [(tokens == vocabulary).sum(dim=1).tolist() for tokens in after] == [[count] * 2 for count in expected]
     for before, now in itertools.pairwise(after):
         known = before != vocabulary
         assert torch.equal(before[known], now[known])  # what was kept stays
@@ -138,5 +138,5 @@ def test_iterative_sampler_unmasks_by_the_arccos_schedule():
 def test_the_last_iterative_step_takes_the_best_ids():
     logits = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0))
     sampler = IterativeSampler(1, ConstantGuidance(1.0), temperature=9.0, annealing=True)
-    ids = sampler(lambda ids, scale: logits, torch.full((2, 6), 5), 5, SampleNoise(0, range(2)))
-    assert torch.equal(ids, logits.argmax(dim=-1))
+    tokens = sampler(lambda tokens, scale: logits, torch.full((2, 6), 5), 5, SampleNoise(0, range(2)))
+    assert torch.equal(tokens, logits.argmax(dim=-1))

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Files of unfinished downloads and saves."""
+    """Files of partial downloads and saves."""
     return [path for path in folder.rglob("*") if ".incomplete" in path.name or path.name.startswith(".saving")]
 
 

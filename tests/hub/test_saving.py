@@ -1,4 +1,4 @@
-"""Saving: whole or not at all, whatever happens; and pushing in one commit."""
+"""Saving: atomic whatever happens; and pushing in one commit."""
 
 from __future__ import annotations
 
@@ -272,3 +272,22 @@ class TestPush:
         with pytest.raises(CheckpointError, match=r"model\.safetensors"):
             push_folder(folder, "me/gray")
         assert not hub.repos
+
+
+def test_a_compiled_model_is_saved_by_its_plain_names(tmp_path: Path) -> None:
+    tiny = visiontok.create("tiny")
+    expected = {name: tensor.clone() for name, tensor in tiny.state_dict().items()}
+    identity = weights_sha256(tiny.state_dict())
+    tiny.encoder = torch.compile(tiny.encoder)
+    assert weights_sha256(tiny.state_dict()) == identity
+    loaded = visiontok.from_pretrained(visiontok.save_pretrained(tiny, tmp_path / "model"))
+    assert loaded.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.state_dict().items())
+
+
+def test_a_parametrized_model_is_refused_and_leaves_no_folder(tmp_path: Path) -> None:
+    tiny = visiontok.create("tiny")
+    torch.nn.utils.parametrizations.weight_norm(next(part for part in tiny.modules() if isinstance(part, torch.nn.Linear | torch.nn.Conv2d)))
+    with pytest.raises(CheckpointError, match="parametriz"):
+        visiontok.save_pretrained(tiny, tmp_path / "model")
+    assert not (tmp_path / "model").exists()

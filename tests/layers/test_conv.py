@@ -133,5 +133,5 @@ def test_a_nearest_upsample_is_a_convolution_of_the_doubled_map(shape: tuple[int
     result = upsample(x)
     torch.testing.assert_close(result, expected)
     assert result.is_contiguous(memory_format=memory_format)
-    for grad, wanted in zip(torch.autograd.grad(result.square().sum(), [x, *upsample.parameters()]), grads, strict=True):
-        torch.testing.assert_close(grad, wanted)
+    for grad, expected in zip(torch.autograd.grad(result.square().sum(), [x, *upsample.parameters()]), grads, strict=True):
+        torch.testing.assert_close(grad, expected)

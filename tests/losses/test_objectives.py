@@ -97,6 +97,12 @@ def test_the_adaptive_weight_is_the_ratio_of_the_gradient_norms_at_the_last_laye
     ratio = norms[0] / (norms[1] + 1e-4)
     torch.testing.assert_close(objective.stats["gan_adaptive_weight"], ratio)
     torch.testing.assert_close(terms["gan"], 0.25 * ratio * generator)
+    objective.loss_scale = 1024.0
+    objective.generator_terms(decoder(), images(1), {}, step=0)
+    torch.testing.assert_close(objective.stats["gan_adaptive_weight"], ratio)
+    objective.loss_scale = 1e38  # the gradients overflow
+    objective.generator_terms(decoder() * 100, images(1), {}, step=0)
+    assert objective.stats["gan_adaptive_weight"] == 0
     sum(terms.values()).backward()  # the graph is still there, and the ratio has no gradient
     assert decoder.first.weight.grad is not None
     capped = adaptive(maximum=ratio.item() / 2)
@@ -160,11 +166,11 @@ def test_perceptual_distances_need_rgb_in_a_known_range(tmp_path):
 
 
 def test_the_discriminators_loss_is_the_one_of_the_configuration():
-    gan = {**GAN, "start_step": 0, "lecam_weight": 0, "discriminator_loss": "logistic"}
+    gan = {**GAN, "start_step": 0, "lecam_weight": 0, "discriminator_loss": "logistic", "discriminator_weight": 3.0}
     objective = ReconstructionConfig.parse({"gan": gan}).build().eval()
     real, fake = objective.discriminator(images(1)), objective.discriminator(images(0))
     expected = -(real.sigmoid().log().mean() + (-fake).sigmoid().log().mean()) / 2
-    torch.testing.assert_close(objective.discriminator_terms(images(0), images(1), step=0)["discriminator"], expected)
+    torch.testing.assert_close(objective.discriminator_terms(images(0), images(1), step=0)["discriminator"], 3 * expected)
 
 
 def test_the_discriminator_learns_to_tell_real_from_fake():

@@ -52,7 +52,7 @@ def test_every_stage(case: ReferenceCase):
 
 
 def on_the_sphere(quantizer: BinaryQuantizer, case: ReferenceCase) -> dict[str, Tensor]:
-    """Losses and gradient by the authors' unit latents, which the quantizer need not normalise again."""
+    """Losses and gradient by the authors' unit latents, which the quantizer does not have to normalize again."""
     config = quantizer.config.replace(normalize=False)
     z = case.outputs["z"].clone().requires_grad_(True)
     quantized = config.build().eval()(z)

@@ -1,4 +1,4 @@
-"""ELM's binary autoencoder against the authors' code: bits and ids exact, every stage, gradients. Its generators are not covered yet."""
+"""ELM's binary autoencoder against the authors' code: bits and tokens exact, every stage, gradients. Its generators are not covered yet."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def test_every_stage(case: ReferenceCase):
     found |= one_pass(model, case, quantized.latents)
     found |= whole_decode(model, case, quantized.latents)
     found |= training(model, case, features)
-    case.compare(found, without_counterpart={"fsq_distance_to_rounding_boundary_min": "how safe the case's ids are, not a stage"})
+    case.compare(found, without_counterpart={"fsq_distance_to_rounding_boundary_min": "the margin of the case's rounding, not a stage"})
 
 
 def one_pass(model: FlexTok, case: ReferenceCase, codes: Tensor) -> dict[str, Tensor]:

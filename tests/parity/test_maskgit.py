@@ -26,13 +26,13 @@ def tap_names(model: MaskGIT) -> dict[str, str]:
 
 
 def predictions(model: MaskGIT, case: ReferenceCase) -> dict[str, Tensor]:
-    ids, classes = case.inputs["input_ids"], case.inputs["condition"]
+    tokens, classes = case.inputs["input_ids"], case.inputs["condition"]
     taps = Taps(model, tap_names(model))
-    found = {"logits_cond": model.logits(ids, classes)}
+    found = {"logits_cond": model.logits(tokens, classes)}
     found |= taps.seen
     none = torch.full_like(classes, model.num_classes)
     some = torch.where(case.inputs["drop_uniform"] < 0.5, none, classes)
-    return found | {"logits_uncond": model.logits(ids, none), "logits_partial_drop_p0.5": model.logits(ids, some)}
+    return found | {"logits_uncond": model.logits(tokens, none), "logits_partial_drop_p0.5": model.logits(tokens, some)}
 
 
 def uniform(*draws: Tensor) -> RecordedNoise:

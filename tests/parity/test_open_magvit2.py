@@ -32,14 +32,14 @@ def test_every_stage(case: ReferenceCase):
     assert not any(quantized.losses.values())
     codes = model.quantizer.lookup(tokens.view())
     grid = theirs(codes)
-    ids = tokens.view().flatten(0, 2)
+    indices = tokens.view().flatten(0, 2)
     decoded = model.decode_latents(codes)
     assert torch.equal(model.decode(tokens), decoded.clamp(0, 1))
     case.compare(
         {
             "encoder_out": theirs(latents),
             "quant": theirs(quantized.latents),
-            **({"indices_pre": ids[:, 0], "indices_post": ids[:, 1]} if case.config["token_factorization"] else {"indices": ids}),
+            **({"indices_pre": indices[:, 0], "indices_post": indices[:, 1]} if case.config["token_factorization"] else {"indices": indices}),
             "codes_from_indices": grid,
             "adaptive_out": model.decoder.adaptive_norms[-1](model.decoder.conv_in(grid), grid),
             "reconstruction": decoded * 2 - 1,

@@ -32,8 +32,8 @@ def kind(case: ReferenceCase) -> str:
     return "quantizer" if "kind" in case.config else "perturbation"
 
 
-def of_kind(wanted: str) -> list[Any]:
-    return cases("robusttok", lambda case: kind(case) == wanted)
+def of_kind(name: str) -> list[Any]:
+    return cases("robusttok", lambda case: kind(case) == name)
 
 
 def theirs(latents: Tensor) -> Tensor:
@@ -58,12 +58,12 @@ def dropout_noise(case: ReferenceCase) -> RecordedNoise:
 
 
 def by_scale(branch: Quantizer, indices: Tensor, name: str) -> dict[str, Tensor]:
-    """The ids of every scale and the sums after it, under the authors' names."""
+    """The tokens of every scale and the sums after it, under the authors' names."""
     if not isinstance(branch, MultiScaleQuantizer):
         return {f"idx.{name}scale0": indices.flatten(1), f"fhat.{name}scale0": theirs(branch.lookup(indices))}
-    ids = indices.split([side**2 for side in branch.config.scales], dim=1)
+    parts = indices.split([side**2 for side in branch.config.scales], dim=1)
     sums = branch.partial_sums(indices)
-    named = {f"idx.{name}scale{number}": part for number, part in enumerate(ids)}
+    named = {f"idx.{name}scale{number}": part for number, part in enumerate(parts)}
     return named | {f"fhat.{name}scale{number}": theirs(partial) for number, partial in enumerate(sums)}
 
 
@@ -88,8 +88,8 @@ def test_every_stage(case: ReferenceCase):
         "reconstruction": model.decode(tokens) * 2 - 1,
     }
     indices = quantized.indices if num_branches > 1 else quantized.indices[..., None]
-    for number, (branch, ids) in enumerate(zip(branches_of(quantizer), indices.unbind(-1), strict=True)):
-        ours |= by_scale(branch, ids, f"branch{number}.")
+    for number, (branch, codes) in enumerate(zip(branches_of(quantizer), indices.unbind(-1), strict=True)):
+        ours |= by_scale(branch, codes, f"branch{number}.")
     num_scales = len(case.config["v_patch_nums"])
     if num_scales > 1:
         ours |= {"reconstruction.scale0": model.decode(tokens.prefix(model.layout.prefixes[0])) * 2 - 1}

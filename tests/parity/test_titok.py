@@ -31,9 +31,9 @@ def kind(case: ReferenceCase) -> str:
     return "model" if "model" in case.config else "quantizer"
 
 
-def of_kind(wanted: str) -> list[Any]:
-    systems = ("titok",) if wanted == "loss" else ("titok", "tatitok")
-    return [parameter for system in systems for parameter in cases(system, lambda case: kind(case) == wanted)]
+def of_kind(name: str) -> list[Any]:
+    systems = ("titok",) if name == "loss" else ("titok", "tatitok")
+    return [parameter for system in systems for parameter in cases(system, lambda case: kind(case) == name)]
 
 
 def load(case: ReferenceCase) -> TiTok | TaTiTok:
@@ -212,8 +212,9 @@ def objective_of(case: ReferenceCase):
     objective.perceptual = Stub(case.inputs["perceptual_value"].mean())
     weights = {name.removeprefix("discriminator."): value for name, value in case.weights.items() if name.startswith("discriminator.")}
     objective.discriminator.load_state_dict(weights)
-    objective.lecam.real_mean.copy_(case.weights["ema_real_logits_mean"])
-    objective.lecam.fake_mean.copy_(case.weights["ema_fake_logits_mean"])
+    if objective.lecam is not None:
+        objective.lecam.real_mean.copy_(case.weights["ema_real_logits_mean"])
+        objective.lecam.fake_mean.copy_(case.weights["ema_fake_logits_mean"])
     return objective
 
 
@@ -235,7 +236,7 @@ def test_losses(case: ReferenceCase):
     start = losses["discriminator_start"]
     ours = {}
     if case.config["model"]["vq_model"]["quantize_mode"] == "vae":
-        bottleneck = GaussianBottleneckConfig(dim=case.inputs["posterior_parameters"].shape[1] // 2, kl_weight=losses["kl_weight"]).build()
+        bottleneck = GaussianBottleneckConfig(dim=case.inputs["posterior_parameters"].shape[1] // 2, kl_weight=losses.get("kl_weight", 1e-6)).build()
         parameters = case.inputs["posterior_parameters"][:, :, 0].transpose(1, 2)
         quantizer_losses = bottleneck(parameters).losses
         ours["posterior.kl"] = bottleneck.kl_per_token(parameters)
@@ -266,13 +267,14 @@ def test_losses(case: ReferenceCase):
         total.backward()
         ours |= {
             f"discriminator.step{step}.loss": total,
-            f"discriminator.step{step}.lecam_loss": terms["lecam"],
+            f"discriminator.step{step}.lecam_loss": terms.get("lecam", torch.zeros(())),
             f"discriminator.step{step}.logits_real": objective.discriminator(image).mean(),
             f"discriminator.step{step}.logits_fake": objective.discriminator(case.inputs["reconstruction"]).mean(),
-            f"discriminator.step{step}.ema_real_logits_mean_after": objective.lecam.real_mean.clone(),
-            f"discriminator.step{step}.ema_fake_logits_mean_after": objective.lecam.fake_mean.clone(),
             f"discriminator.step{step}.grad_to_logits.2.weight": objective.discriminator.to_logits[2].weight.grad.clone(),
         }
+        if objective.lecam is not None:
+            ours[f"discriminator.step{step}.ema_real_logits_mean_after"] = objective.lecam.real_mean.clone()
+            ours[f"discriminator.step{step}.ema_fake_logits_mean_after"] = objective.lecam.fake_mean.clone()
     blocks = {f"tap.discriminator.blocks.{i}(image)": f"blocks.{i}" for i in range(len(objective.discriminator.blocks))}
     taps = Taps(objective.discriminator, {**blocks, "tap.discriminator.pool(image)": "pool"})
     ours |= {"discriminator.logits_real": objective.discriminator(image)}

@@ -1,4 +1,4 @@
-"""Codebook updates on two processes equal those on one, and both hold the same codebook."""
+"""Codebook updates on two processes equal those on one, with padding and without, and both hold the same codebook."""
 
 from __future__ import annotations
 
@@ -9,36 +9,49 @@ import torch
 import torch.multiprocessing as mp
 from torch import distributed as dist
 
-from visiontok.quantizers import VectorQuantizerConfig
+from visiontok.quantizers import PositionalVectorQuantizerConfig, VectorQuantizerConfig
 
-AVERAGES = VectorQuantizerConfig(
-    codebook_size=24, dim=4, kmeans={"after_steps": 1}, ema={"decay": 0.9}, dead_code_reset={"every_steps": 2, "threshold": 0.3}
-)
-CLUSTERING = VectorQuantizerConfig(codebook_size=24, dim=4, clustering={"decay": 0.9})
+RESET = {"every_steps": 2, "threshold": 0.3}
+CONFIGS = {
+    "averages": VectorQuantizerConfig(codebook_size=24, dim=4, kmeans={"after_steps": 1}, ema={"decay": 0.9}, dead_code_reset=RESET),
+    "clustering": VectorQuantizerConfig(codebook_size=24, dim=4, clustering={"decay": 0.9}),
+    "positions": PositionalVectorQuantizerConfig(codebook_size=24, dim=4, num_positions=6, dead_below=0.6, kmeans={"after_steps": 1}),
+}
+SAMPLES = 16
 
 
-def train(config: VectorQuantizerConfig, first: int, last: int) -> dict[str, torch.Tensor]:
+def train(name: str, first: int, last: int, *, masked: bool) -> dict[str, torch.Tensor]:
+    """The state after some steps on the samples from `first` to `last` of every batch; now and then one process has nothing but padding."""
     torch.manual_seed(0)
-    quantizer = config.build()
+    quantizer = CONFIGS[name].build()
     for step in range(12):
-        batch = torch.randn(64, 4, generator=torch.Generator().manual_seed(step)) * (1 + step)
-        quantizer(batch[first:last])
+        random = torch.Generator().manual_seed(step)
+        batch = torch.randn(SAMPLES, 6, 4, generator=random) * (1 + step)
+        mask = torch.rand(SAMPLES, 6, generator=random) < 0.7
+        if step % 5 == 3:
+            mask[: SAMPLES // 2] = False
+        if step == 7:
+            mask[:] = False
+        quantizer(batch[first:last], mask=mask[first:last] if masked else None)
     return quantizer.state_dict()
 
 
 def worker(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    for name, config in (("averages", AVERAGES), ("clustering", CLUSTERING)):
-        torch.save(train(config, 32 * rank, 32 * rank + 32), folder / f"{name}-{rank}.pt")
+    half = SAMPLES // 2
+    for name in CONFIGS:
+        for masked in (False, True):
+            torch.save(train(name, half * rank, half * (rank + 1), masked=masked), folder / f"{name}-{masked}-{rank}.pt")
     dist.destroy_process_group()
 
 
 def test_two_processes_learn_the_codebook_of_one(tmp_path, monkeypatch):
     monkeypatch.setitem(os.environ, "OMP_NUM_THREADS", "1")
     mp.spawn(worker, args=(tmp_path,), nprocs=2)
-    for learned, config in (("averages", AVERAGES), ("clustering", CLUSTERING)):
-        first, second = (torch.load(tmp_path / f"{learned}-{rank}.pt", weights_only=True) for rank in range(2))
-        alone = train(config, 0, 64)
-        for name, value in first.items():
-            assert torch.equal(value, second[name]), name
-            torch.testing.assert_close(value, alone[name], rtol=1e-5, atol=1e-5, msg=f"{learned} {name}")
+    for learned in CONFIGS:
+        for masked in (False, True):
+            first, second = (torch.load(tmp_path / f"{learned}-{masked}-{rank}.pt", weights_only=True) for rank in range(2))
+            alone = train(learned, 0, SAMPLES, masked=masked)
+            for name, value in first.items():
+                assert torch.equal(value, second[name]), name
+                torch.testing.assert_close(value, alone[name], rtol=1e-4, atol=1e-4, msg=f"{learned}, masked {masked}: {name}")

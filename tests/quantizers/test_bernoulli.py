@@ -10,7 +10,7 @@ from visiontok.quantizers.bernoulli import BernoulliQuantizerConfig
 
 
 @given(chunks=st.lists(st.integers(1, 6), min_size=1, max_size=4), values=st.sampled_from(["unit", "signed"]), seed=st.integers(0, 1000))
-def test_ids_look_up_what_the_decoder_read(chunks: list[int], values: str, seed: int) -> None:
+def test_indices_look_up_what_the_decoder_read(chunks: list[int], values: str, seed: int) -> None:
     torch.manual_seed(seed)
     quantizer = BernoulliQuantizerConfig(dim=4, chunks=tuple(chunks), values=values).build()
     quantized = quantizer(torch.randn(2, 3, 4))

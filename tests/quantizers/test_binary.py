@@ -96,7 +96,7 @@ def test_half_precision_latents_get_codes_of_their_type(dtype):
     assert torch.equal(quantized.indices, quantizer(latents.float()).indices)
 
 
-def test_thirty_six_bits_are_one_exact_id_or_two():
+def test_thirty_six_bits_are_one_exact_index_or_two():
     latents = torch.full((1, 36), 1.0)
     joint = BinaryQuantizerConfig(dim=36, bit_order="msb", entropy={"group_size": 1})
     assert joint.vocab_size == (2**36,)

@@ -19,16 +19,16 @@ def spelled(bits: list[bool], order: str) -> int:
 
 @settings(max_examples=60, deadline=None)
 @given(chunks=CHUNKS, order=ORDERS, shape=st.lists(st.integers(0, 3), max_size=3), seed=st.integers(0, 1000))
-def test_ids_are_the_numbers_the_bits_spell_and_give_the_bits_back(chunks, order, shape, seed):
+def test_indices_are_the_numbers_the_bits_spell_and_give_the_bits_back(chunks, order, shape, seed):
     bits = torch.rand(*shape, sum(chunks), generator=torch.Generator().manual_seed(seed)) < 0.5
-    ids = bits_to_indices(bits, chunks=chunks, order=order)
-    assert ids.dtype == torch.int64
-    assert ids.shape == ((*shape, len(chunks)) if len(chunks) > 1 else tuple(shape))
-    rows = zip(bits.view(-1, sum(chunks)).tolist(), ids.view(-1, len(chunks)).tolist(), strict=True)
+    indices = bits_to_indices(bits, chunks=chunks, order=order)
+    assert indices.dtype == torch.int64
+    assert indices.shape == ((*shape, len(chunks)) if len(chunks) > 1 else tuple(shape))
+    rows = zip(bits.view(-1, sum(chunks)).tolist(), indices.view(-1, len(chunks)).tolist(), strict=True)
     for row, numbers in rows:
         ends = [sum(chunks[: place + 1]) for place in range(len(chunks))]
         assert numbers == [spelled(row[end - size : end], order) for size, end in zip(chunks, ends, strict=True)]
-    assert torch.equal(indices_to_bits(ids, chunks=chunks, order=order), bits)
+    assert torch.equal(indices_to_bits(indices, chunks=chunks, order=order), bits)
 
 
 def test_thirty_six_bits_are_exact():
@@ -49,6 +49,6 @@ def test_chunks_that_do_not_fit_are_refused(chunks):
         bits_to_indices(torch.zeros(2, 4), chunks=chunks, order="msb")
 
 
-def test_ids_without_their_chunk_axis_are_refused():
+def test_indices_without_their_chunk_axis_are_refused():
     with pytest.raises(ValueError, match="must have 2 on the last axis"):
         indices_to_bits(torch.zeros(5, 3, dtype=torch.int64), chunks=[2, 2], order="lsb")

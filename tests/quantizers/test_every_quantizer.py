@@ -341,7 +341,7 @@ def assert_same_state(found: Bottleneck, expected: Bottleneck) -> None:
 
 
 @everyone
-@pytest.mark.parametrize("padding", [0.0, 7.0, -1e30, torch.inf])
+@pytest.mark.parametrize("padding", [-1e30, torch.inf])
 @pytest.mark.parametrize("training", [True, False])
 def test_padded_samples_change_nothing_but_their_own_outputs(name, padding, training):
     """Over several steps, so that what one leaves behind in the state would show in the next."""

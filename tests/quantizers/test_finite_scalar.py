@@ -17,7 +17,7 @@ def latents(levels: list[int], seed: int, count: int = 40) -> torch.Tensor:
 
 
 @given(LEVELS, SEEDS)
-def test_looked_up_ids_are_the_quantized_latents(levels, seed):
+def test_looked_up_indices_are_the_quantized_latents(levels, seed):
     quantizer = FiniteScalarQuantizerConfig(levels=levels).build()
     quantized = quantizer(latents(levels, seed))
     assert torch.equal(quantizer.lookup(quantized.indices), quantized.latents)
@@ -27,12 +27,12 @@ def test_looked_up_ids_are_the_quantized_latents(levels, seed):
 
 
 @given(LEVELS)
-def test_every_id_is_reached_and_comes_back(levels):
+def test_every_index_is_reached_and_comes_back(levels):
     quantizer = FiniteScalarQuantizerConfig(levels=levels).build()
-    ids = torch.arange(min(quantizer.config.codebook_size, 3000))
-    digits = quantizer.lookup(ids) * torch.tensor([level // 2 for level in levels])
+    indices = torch.arange(min(quantizer.config.codebook_size, 3000))
+    digits = quantizer.lookup(indices) * torch.tensor([level // 2 for level in levels])
     shift, half_width, offset = quantizer._curve()
-    assert torch.equal(quantizer(torch.atanh((digits + offset) / half_width) - shift).indices, ids)
+    assert torch.equal(quantizer(torch.atanh((digits + offset) / half_width) - shift).indices, indices)
 
 
 @given(LEVELS, SEEDS)
@@ -44,7 +44,7 @@ def test_samples_do_not_know_each_other(levels, seed):
 
 
 @given(SEEDS)
-def test_half_precision_latents_give_the_ids_of_their_float32_values(seed):
+def test_half_precision_latents_give_the_indices_of_their_float32_values(seed):
     quantizer = FiniteScalarQuantizerConfig(levels=[8, 5]).build()
     for dtype in (torch.float16, torch.bfloat16):
         z = latents([8, 5], seed).to(dtype)
@@ -62,7 +62,7 @@ def test_the_gradient_is_that_of_the_bound():
     torch.testing.assert_close(z.grad, expected.grad)
 
 
-def test_values_and_ids_of_the_published_sizes():
+def test_values_and_indices_of_the_published_sizes():
     quantizer = FiniteScalarQuantizerConfig(levels=[8, 8, 8, 5, 5, 5]).build()
     assert quantizer.config.codebook_size == 64000
     zero = quantizer(torch.zeros(6))
@@ -71,7 +71,7 @@ def test_values_and_ids_of_the_published_sizes():
     assert torch.equal(quantizer.lookup(torch.tensor([0, 1, 8])), torch.tensor([[-1.0] * 6, [-0.75, *[-1.0] * 5], [-1.0, -0.75, *[-1.0] * 4]]))
 
 
-def test_many_channels_keep_exact_ids():
+def test_many_channels_keep_exact_indices():
     quantizer = FiniteScalarQuantizerConfig(levels=[2] * 62).build()
     z = torch.where(torch.arange(62) % 3 == 0, 5.0, -5.0)
     assert quantizer(z).indices.item() == sum(2**channel for channel in range(0, 62, 3))

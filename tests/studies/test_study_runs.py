@@ -64,7 +64,7 @@ def test_a_killed_run_resumes_from_its_checkpoint_with_the_same_result(done: tup
     shutil.rmtree(folder / "tokenizer" / "final")
     shutil.rmtree(folder / "tokenizer" / "checkpoints" / "step-00000006")
     result, output = run_tiny(copy, seeds=[0])
-    assert "going on from step 3" in output
+    assert "resuming from step 3" in output
     before, after = (study.runs[0].to_dict() | {"seconds": 0} for study in (done[1], result))
     assert after == before
 

@@ -33,8 +33,8 @@ def test_a_generator_learns_a_stored_set_and_takes_its_layout_and_classes(genera
     final = visiontok.from_pretrained(folder / "final")
     assert final.num_classes == 10
     assert final.class_names == tuple("0123456789")
-    with Image.open(folder / "samples" / "step-00000060.png") as picture:
-        assert picture.size == (10 * 18 + 2, 2 * 18 + 2)  # one sample per class in a row
+    with Image.open(folder / "samples" / "step-00000060.png") as image:
+        assert image.size == (10 * 18 + 2, 2 * 18 + 2)  # one sample per class in a row
 
 
 def test_tokens_made_at_every_step_are_those_of_the_stored_set(generator_recipe, token_set):

@@ -1,4 +1,4 @@
-"""Tokenizers that define their own loss, with draws in the forward pass: a flow decoder in the training room."""
+"""Tokenizers that define their own loss, with draws in the forward pass: a flow decoder in training."""
 
 from __future__ import annotations
 

@@ -19,20 +19,20 @@ def final_state(folder):
     return {"final": load_file(folder / "final" / "model.safetensors"), **state}
 
 
-def assert_equal(left, right, place="state"):
-    assert type(left) is type(right), place
+def assert_equal(left, right, path="state"):
+    assert type(left) is type(right), path
     if isinstance(left, dict):
-        assert left.keys() == right.keys(), place
+        assert left.keys() == right.keys(), path
         for key in left:
-            assert_equal(left[key], right[key], f"{place}.{key}")
+            assert_equal(left[key], right[key], f"{path}.{key}")
     elif isinstance(left, list | tuple):
-        assert len(left) == len(right), place
+        assert len(left) == len(right), path
         for number, (a, b) in enumerate(zip(left, right, strict=True)):
-            assert_equal(a, b, f"{place}.{number}")
+            assert_equal(a, b, f"{path}.{number}")
     elif isinstance(left, torch.Tensor):
-        assert torch.equal(left, right), place
+        assert torch.equal(left, right), path
     else:
-        assert left == right, place
+        assert left == right, path
 
 
 def wait_until(condition, child, seconds=60):
@@ -86,7 +86,7 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tokenizer_recip
     told = capsys.readouterr().err
     assert "step-00000008/model.pt is damaged" in told
     assert "falling back" in told
-    assert "going on from step 6" in told
+    assert "resuming from step 6" in told
     assert (newest.parent / "aside-0-step-00000008").is_dir()
     assert_equal(final_state(tmp_path / "damaged"), final_state(tmp_path / "whole"))
 

@@ -18,7 +18,7 @@ def test_cosine_rises_linearly_then_falls_to_its_floor():
     rates = [learning_rate(config, peak=1.0, step=step, steps=104) for step in range(105)]
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
     assert rates[4] == 1.0
-    assert rates[54] == pytest.approx(0.55)  # half way between peak and floor
+    assert rates[54] == pytest.approx(0.55)  # half way between peak and minimum
     assert rates[104] == pytest.approx(0.1)
     assert rates[4:] == sorted(rates[4:], reverse=True)
 

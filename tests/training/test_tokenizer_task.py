@@ -24,7 +24,7 @@ def lines(folder):
 
 @pytest.fixture
 def vqgan(tmp_path):
-    """A saved teacher: 8 x 8 ids of 16 for an image of 16 pixels."""
+    """A saved teacher: 8 x 8 tokens of 16 codes for an image of 16 pixels."""
     torch.manual_seed(1)
     quantizer = {"type": "vq", "codebook_size": 16, "dim": 8}
     model = visiontok.create("maskgit-vqgan", image_size=16, net=NET, quantizer=quantizer)
@@ -127,9 +127,9 @@ def test_sample_images_show_originals_above_reconstructions(tokenizer_recipe):
     children.run(recipe)
     folder = Path(recipe["output"]) / "samples"
     assert sorted(path.name for path in folder.iterdir()) == ["step-00000002.png", "step-00000003.png"]
-    with Image.open(folder / "step-00000002.png") as picture:
-        assert picture.size == (8 * 18 + 2, 4 * 18 + 2)  # two lines of eight and two, each with its reconstructions
-        assert picture.getpixel((3 * 18 + 5, 2 * 18 + 5)) == (255, 255, 255)  # nothing stands where the last line is shorter
+    with Image.open(folder / "step-00000002.png") as grid:
+        assert grid.size == (8 * 18 + 2, 4 * 18 + 2)  # two lines of eight and two, each with its reconstructions
+        assert grid.getpixel((3 * 18 + 5, 2 * 18 + 5)) == (255, 255, 255)  # nothing stands where the last line is shorter
 
 
 def test_a_codebook_that_collapses_raises_the_alarm(tokenizer_recipe, capsys):

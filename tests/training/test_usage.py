@@ -16,8 +16,8 @@ def layout(*segments):
 @given(batches=st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3), min_size=1, max_size=12), window=st.integers(1, 5))
 def test_usage_counts_the_codes_of_the_last_steps(batches, window):
     usage = UsageWindow(ONE := layout(Segment(name="grid", shape=(3,), vocab_size=10)), window=window, device=CPU)
-    for step, ids in enumerate(batches):
-        usage.update(Tokens(torch.tensor([ids]), ONE), step)
+    for step, indices in enumerate(batches):
+        usage.update(Tokens(torch.tensor([indices]), ONE), step)
         recent = {code for batch in batches[max(0, step + 1 - window) : step + 1] for code in batch}
         assert abs(usage.usage(step, Accelerator(cpu=True))["grid"] - len(recent) / 10) < 1e-6
         assert usage.is_full(step) == (step + 1 >= window)

@@ -68,22 +68,22 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 def _explain(cls: type[Config], error: ValidationError, source: str) -> str:
     lines = []
     for detail in error.errors():
-        place = ".".join(str(part) for part in detail["loc"]) or "(whole)"
+        path = ".".join(str(part) for part in detail["loc"]) or "(whole)"
         if detail["type"] == "extra_forbidden":
-            lines.append(f"{place}: unknown key (value {detail['input']!r}){_suggestion(cls, detail['loc'])}")
+            lines.append(f"{path}: unknown key (value {detail['input']!r}){_suggestion(cls, detail['loc'])}")
         elif detail["type"] in ("literal_error", "union_tag_invalid"):
-            lines.append(f"{place}: {detail['msg']} (got {detail['input']!r}){_meant(detail)}")
+            lines.append(f"{path}: {detail['msg']} (got {detail['input']!r}){_meant(detail)}")
         else:
-            lines.append(f"{place}: {detail['msg']} (got {detail['input']!r})")
+            lines.append(f"{path}: {detail['msg']} (got {detail['input']!r})")
     known = ", ".join(cls.model_fields)
     return f"{source} is not a valid {cls.__name__}: " + "; ".join(lines) + f". Known top-level keys: {known}."
 
 
-def _suggestion(cls: type[BaseModel], place: tuple[int | str, ...]) -> str:
-    """What the unknown key at `place` may have been meant to be."""
-    *path, key = place
+def _suggestion(cls: type[BaseModel], path: tuple[int | str, ...]) -> str:
+    """Known keys similar to the unknown one at `path`."""
+    *parents, key = path
     models = [cls]
-    for part in path:
+    for part in parents:
         fields = [model.model_fields[str(part)] for model in models if str(part) in model.model_fields]
         inside = [inner for field in fields for inner in _models_in(field.annotation)]
         models = inside or models  # an index, or the tag of a union, leads no deeper
@@ -91,11 +91,11 @@ def _suggestion(cls: type[BaseModel], place: tuple[int | str, ...]) -> str:
     close = difflib.get_close_matches(str(key), known, n=2)
     if close:
         return f", did you mean {' or '.join(close)}?"
-    return f", known here: {', '.join(known)}" if path and known else ""
+    return f", known here: {', '.join(known)}" if parents and known else ""
 
 
 def _meant(detail: Mapping[str, Any]) -> str:
-    """Which of the words that may stand in a place the wrong one resembles."""
+    """Expected values similar to the given one."""
     context = detail["ctx"]
     given = context.get("tag", detail["input"])  # of a union, the tag that chooses the member
     close = difflib.get_close_matches(str(given), re.findall("'([^']*)'", context.get("expected_tags", context.get("expected", ""))), n=2)

@@ -58,4 +58,4 @@ class DataError(VisiontokError):
 
 
 class EvaluationError(VisiontokError):
-    """A measurement that would not mean what its name says, or cannot be made."""
+    """A metric cannot be computed, or would not be what its name says."""

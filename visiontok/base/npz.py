@@ -1,4 +1,4 @@
-"""NumPy archives (.npz), written whole or not at all, and read without trusting what they say of themselves."""
+"""NumPy archives (.npz), written atomically, and read without trusting their headers."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ import typer
 
 from visiontok.base.errors import ConfigError
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import load_generator, load_tokenizer
+from visiontok.cli.model import AllowOtherOption, load_generator, load_tokenizer
+from visiontok.cli.output import save_signal, suffix_of
 
 if TYPE_CHECKING:
     from visiontok.generators.base import Generator
@@ -33,12 +34,13 @@ def generate(
     steps: Annotated[int | None, typer.Option(help="Number of decoding steps of masked generators.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed. The images do not depend on the batch size.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 16,
+    allow_other_tokenizer: AllowOtherOption = False,
     device: DeviceOption = "auto",
 ) -> None:
-    """Sample images: a generator draws tokens, and a tokenizer decodes them.
+    """Sample images or other signals: a generator draws tokens, and a tokenizer decodes them.
 
-    The output folder holds one PNG per image, grid.png with the first 64 of them, and tokens.npz, which `visiontok decode` reads.
-    Sampling parameters default to the generator's configuration.
+    The output folder holds one PNG per image, grid.png with the first 64 of them, and tokens.npz, which `visiontok decode` reads. Signals
+    that are no images become .npy arrays. Sampling parameters default to the generator's configuration.
 
     \b
     Examples:
@@ -49,7 +51,7 @@ def generate(
     from rich.console import Console
     from rich.progress import track
 
-    from visiontok.core.identity import identify
+    from visiontok.core.identity import check_same_tokenizer, identify
     from visiontok.data.token_file import TokenFile
     from visiontok.generators.decoding import SampleNoise
     from visiontok.signals.image_writing import image_grid, save_image
@@ -59,12 +61,14 @@ def generate(
     decoder = load_tokenizer(tokenizer, chosen_device)
     if not decoder.layout.accepts(generator.layout):
         raise ConfigError(f"{model} generates tokens of another layout than {tokenizer} decodes: {generator.layout} instead of {decoder.layout}")
+    own = identify(decoder, tokenizer)
+    check_same_tokenizer(generator.config.tokenizer, own, what=f"the generator {model}", allow_other=allow_other_tokenizer)
     labels = _labels(generator, classes, class_names, num)
     options = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p, "num_steps": steps}
     sampler = _sampler(generator, {name: value for name, value in options.items() if value is not None}, model)
     names = [f"{row:05d}" if labels is None else f"{row:05d}-class-{labels[row]:04d}" for row in range(num)]
     batches: list[Any] = []
-    shown = []
+    shown, suffix = [], suffix_of(decoder.spec)
     console = Console(stderr=True)
     for start in track(range(0, num, batch_size), "Sampling", console=console, disable=not console.is_terminal):
         rows = range(start, min(start + batch_size, num))
@@ -74,12 +78,14 @@ def generate(
         images = decoder.decode(batches[-1]).float().cpu()
         shown.append(images[: max(0, _GRID - start)])
         for row, image in zip(rows, images, strict=True):
-            save_image(image, output / f"{names[row]}.png")
-    first = torch.cat(shown)
-    save_image(image_grid(first, columns=math.isqrt(len(first) - 1) + 1), output / "grid.png")
+            save_signal(image, output / f"{names[row]}{suffix}")
+    if suffix == ".png":
+        first = torch.cat(shown)
+        save_image(image_grid(first, columns=math.isqrt(len(first) - 1) + 1), output / "grid.png")
     tokens: Any = type(batches[0]).cat(batches)
-    TokenFile(tokens, tuple(names), identify(decoder, tokenizer), None if labels is None else tuple(labels)).write(output / "tokens.npz")
-    typer.echo(f"{num} images, grid.png and tokens.npz in {output}")
+    TokenFile(tokens, tuple(names), own, None if labels is None else tuple(labels)).write(output / "tokens.npz")
+    written = f"{num} images, grid.png" if suffix == ".png" else f"{num} arrays"
+    typer.echo(f"{written} and tokens.npz in {output}")
 
 
 def _labels(generator: Generator[Any], classes: str | None, class_names: str | None, num: int) -> list[int] | None:

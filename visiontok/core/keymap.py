@@ -51,7 +51,7 @@ class KeyMap:
                     raise CheckpointError(f"two tensors of the checkpoint map to {target!r}; the second is {key!r}")
                 renamed[target] = tensor
         if unmapped:
-            raise CheckpointError(f"{_listed(unmapped)} of the checkpoint have no place in this model: {', '.join(sorted(unmapped)[:20])}")
+            raise CheckpointError(f"{_listed(unmapped)} of the checkpoint are not in this model: {', '.join(sorted(unmapped)[:20])}")
         for target, parts in self.joined.items():
             _join(renamed, target, parts)
         return renamed
@@ -89,9 +89,9 @@ def check_state_dict(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]
     if shapes:
         problems.append(f"{_listed(shapes)} of another shape: {'; '.join(shapes[:20])}")
     if problems:
-        raise CheckpointError(
-            f"the weights of {source} do not fit the model. " + ". ".join(problems) + ". Check that the configuration belongs to these weights."
-        )
+        wrapper = next((prefix for prefix in ("module.", "_orig_mod.") if given and all(key.startswith(prefix) for key in given)), None)
+        advice = "Check that the configuration belongs to these weights" if wrapper is None else f"Every name begins with {wrapper!r}: take it off"
+        raise CheckpointError(f"the weights of {source} do not fit the model. {'. '.join(problems)}. {advice}.")
 
 
 def matches(pattern: str, key: str) -> bool:

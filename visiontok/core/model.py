@@ -1,9 +1,9 @@
-"""What tokenizers and generators share: a configuration, a place, and the way in from the authors' checkpoints."""
+"""What tokenizers and generators share: a configuration, a device, and conversion from the authors' checkpoints."""
 
 from __future__ import annotations
 
 import hashlib
-from abc import ABC
+from abc import ABCMeta
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
@@ -19,7 +19,19 @@ from visiontok.core.keymap import KeyMap, check_state_dict
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 
-class Model(nn.Module, ABC, Generic[ConfigT]):
+class _BuiltInFloat32(ABCMeta):
+    """Models are built in float32, whatever torch's default dtype; `to` and `from_pretrained(dtype=)` give them another."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            return super().__call__(*args, **kwargs)
+        finally:
+            torch.set_default_dtype(before)
+
+
+class Model(nn.Module, Generic[ConfigT], metaclass=_BuiltInFloat32):
     """Base of `Tokenizer` and `Generator`.
 
     Attributes:
@@ -64,7 +76,7 @@ class Model(nn.Module, ABC, Generic[ConfigT]):
         """The authors' tensors under our names. Families whose tensors also change shape extend this.
 
         Raises:
-            CheckpointError: listing tensors without a place.
+            CheckpointError: listing tensors that the model does not have.
         """
         return cls.reference_keys(state_dict)
 
@@ -106,10 +118,30 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: 
         raise CheckpointError(f"the weights of {source} could not be loaded: {error}") from error
 
 
+COMPILED = "_orig_mod."
+"""What `torch.compile` puts into the names of a module's tensors."""
+
+
+def plain_state(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a model by the names that it has without `torch.compile`, detached.
+
+    Raises:
+        CheckpointError: if a tensor is parametrized, so that the model holds other tensors than one that is built anew.
+    """
+    state = {name.replace(COMPILED, ""): tensor.detach() for name, tensor in model.state_dict().items()}
+    changed = [name for name in state if ".parametrizations." in f".{name}"]
+    if changed:
+        raise CheckpointError(
+            f"{changed[0]} belongs to a parametrization, which a model built from its configuration does not have: "
+            "call torch.nn.utils.parametrize.remove_parametrizations first"
+        )
+    return state
+
+
 def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:
     """SHA-256 over every parameter and buffer in the order of their names: equal weights have equal sums, whatever file they came from."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(state_dict.items()):
+    for name, tensor in sorted(((name.replace(COMPILED, ""), tensor) for name, tensor in state_dict.items()), key=lambda entry: entry[0]):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

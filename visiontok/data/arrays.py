@@ -15,8 +15,9 @@ from visiontok.base.config import Config
 from visiontok.base.errors import DataError, SignalError
 from visiontok.base.modality import AXES, Modality
 from visiontok.base.npz import read_npz
-from visiontok.data.listing import class_folders, file_size, find_files, label_of
-from visiontok.data.source import Sample, Source, fingerprint
+from visiontok.data.listing import class_folders, file_size, find_files, label_of, split_undecodable
+from visiontok.data.skips import Skip, printable
+from visiontok.data.source import Sample, Source, checked_label, fingerprint
 from visiontok.signals import SignalLike
 
 _ARRAYS = {"signals", "sizes", "labels", "captions", "keys", "class_names"}
@@ -47,7 +48,7 @@ class ArraysSource(Source):
         self._rate = config.rate
         path = Path(config.path).expanduser()
         self._arrays: _Folder | _Archive = _Folder(path) if path.is_dir() else _Archive(path, config.modality)
-        self.class_names = self._arrays.class_names
+        self.class_names, self.skipped = self._arrays.class_names, self._arrays.skipped
 
     @cached_property
     def identity(self) -> str:
@@ -85,7 +86,7 @@ class _Folder:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self.keys = find_files(root, frozenset((".npy",)))
+        self.keys, self.skipped = split_undecodable(find_files(root, frozenset((".npy",))))
         if not self.keys:
             raise DataError(f"the folder {root} holds no .npy file")
         self.class_names = class_folders(self.keys)
@@ -105,6 +106,8 @@ class _Folder:
 
 class _Archive:
     """All signals in one file, padded to one size."""
+
+    skipped: tuple[Skip, ...] = ()
 
     def __init__(self, path: Path, modality: Modality) -> None:
         try:
@@ -131,7 +134,8 @@ class _Archive:
         self._labels, self._captions = arrays.get("labels"), arrays.get("captions")
         if self._labels is not None and self._labels.dtype.kind not in "iu":
             raise DataError(f"{path}: labels must be whole numbers, got {self._labels.dtype}")
-        self.keys = tuple(map(str, arrays["keys"])) if "keys" in arrays else tuple(f"{index:06d}" for index in range(len(self._signals)))
+        keys = arrays.get("keys", [f"{index:06d}" for index in range(len(self._signals))])
+        self.keys = tuple(printable(str(key)) for key in keys)
         if len(set(self.keys)) != len(self.keys):
             raise DataError(f"{path}: keys are not unique")
         self.class_names = tuple(map(str, arrays["class_names"])) if "class_names" in arrays else None
@@ -149,7 +153,7 @@ class _Archive:
 
     def label(self, index: int) -> int | None:
         label = None if self._labels is None else int(self._labels[index])
-        return None if label is None or label < 0 else label
+        return None if label is None else checked_label(label, f"the label of {self.keys[index]}")
 
     def caption(self, index: int) -> str | None:
-        return None if self._captions is None else str(self._captions[index])
+        return None if self._captions is None else printable(str(self._captions[index]))

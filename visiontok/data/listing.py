@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from visiontok.base.errors import DataError
+from visiontok.data.skips import Skip, printable
 
 
 def find_files(root: Path, suffixes: frozenset[str]) -> tuple[str, ...]:
@@ -18,6 +19,12 @@ def find_files(root: Path, suffixes: frozenset[str]) -> tuple[str, ...]:
     if not root.is_dir():
         raise DataError(f"there is no folder {root}")
     return tuple(sorted(path.relative_to(root).as_posix() for path in _walk(root, suffixes, frozenset())))
+
+
+def split_undecodable(keys: Sequence[str]) -> tuple[tuple[str, ...], tuple[Skip, ...]]:
+    """The names that are UTF-8, and the others, which no key can hold."""
+    good = tuple(key for key in keys if printable(key) == key)
+    return good, tuple(Skip(printable(key), "the file's name is not UTF-8: rename it") for key in keys if printable(key) != key)
 
 
 def class_folders(keys: Sequence[str]) -> tuple[str, ...] | None:

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from visiontok.base.config import Config
 from visiontok.base.errors import DataError
 from visiontok.base.modality import Modality
-from visiontok.data.shard_names import expand_shards
-from visiontok.data.source import Sample, Source, fingerprint
+from visiontok.data.shard_names import expand_shards, shard_labels
+from visiontok.data.source import Sample, Source, checked_label, fingerprint
 from visiontok.registry import unknown
 from visiontok.signals.image_reading import read_image
 
@@ -44,12 +44,16 @@ class ParquetConfig(Config):
 
 
 class ParquetSource(Source):
-    """Every row of every file. Keys are `file/row`. Class names are those of a `datasets` ClassLabel, where the schema has one."""
+    """Every row of every file. Keys are `file/row`, with the file's folder where files share a name.
+
+    Class names are those of a `datasets` ClassLabel, where the schema has one.
+    """
 
     modality: Modality = "image"
 
     def __init__(self, config: ParquetConfig) -> None:
         self._paths = expand_shards(config.path, ".parquet")
+        self._file_labels = shard_labels(self._paths)
         self._metadata = [_metadata(path) for path in self._paths]
         schema = self._metadata[0].schema.to_arrow_schema()
         for path, metadata in zip(self._paths, self._metadata, strict=True):
@@ -86,19 +90,20 @@ class ParquetSource(Source):
 
     def key(self, index: int) -> str:
         file = bisect_right(self._file_starts, index) - 1
-        return f"{self._paths[file].stem}/{index - self._file_starts[file]}"
+        return f"{self._file_labels[file]}/{index - self._file_starts[file]}"
 
     def read(self, index: int) -> Sample:
         group = bisect_right(self._starts, index) - 1
-        table, row = self._table(group), index - self._starts[group]
         name = f"{self._paths[self._groups[group][0]]} row {self.key(index).rpartition('/')[2]}"
-        image = table.column(self._image)[row].as_py()
+        table, row = self._table(group), index - self._starts[group]
+        try:
+            image, label, caption = (table.column(column)[row].as_py() if column else None for column in (self._image, self._label, self._caption))
+        except (pa.ArrowException, ValueError, IndexError) as error:
+            raise DataError(f"{name} cannot be decoded: {error}") from error
         data = image.get("bytes") if isinstance(image, dict) else image
         if data is None:
             raise DataError(f"{name} holds no bytes in column {self._image!r}; images that lie outside of the file are not read")
-        label = table.column(self._label)[row].as_py() if self._label else None
-        label = None if label is None or label < 0 else label  # -1 stands for "not told" in published test sets
-        caption = table.column(self._caption)[row].as_py() if self._caption else None
+        label = None if label is None else checked_label(label, name)
         return Sample(self.key(index), read_image(data, name=name), label=label, caption=caption)
 
     def _table(self, group: int) -> pa.Table:
@@ -110,7 +115,7 @@ class ParquetSource(Source):
             columns = [column for column in (self._image, self._label, self._caption) if column]
             try:
                 table = pq.ParquetFile(self._paths[file], metadata=self._metadata[file]).read_row_group(number, columns=columns, use_threads=False)
-            except (pa.ArrowException, OSError) as error:
+            except Exception as error:  # a decoder can raise anything on damaged bytes
                 raise DataError(f"row group {number} of {self._paths[file]} cannot be read: {error}") from error
             while self._tables and sum(held.nbytes for held in self._tables.values()) + table.nbytes > _CACHED_BYTES:
                 del self._tables[next(iter(self._tables))]
@@ -120,9 +125,14 @@ class ParquetSource(Source):
 
 def _metadata(path: Path) -> pq.FileMetaData:
     try:
-        return pq.read_metadata(path)
-    except (pa.ArrowException, OSError) as error:
+        metadata = pq.read_metadata(path)
+        metadata.schema.to_arrow_schema()
+        rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    except Exception as error:  # a parser can raise anything on damaged bytes
         raise DataError(f"{path} is not a readable Parquet file: {error}") from error
+    if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
+        raise DataError(f"{path} is damaged: it tells of {metadata.num_rows} rows, its row groups of {sum(rows)}")
+    return metadata
 
 
 def _first(schema: pa.Schema, *names: str) -> str | None:
@@ -151,6 +161,6 @@ def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
     """The names that `datasets` keeps in the schema's metadata."""
     try:
         names = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][label]["names"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
     return tuple(str(name) for name in names) if isinstance(names, list) else None

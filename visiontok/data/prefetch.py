@@ -1,4 +1,4 @@
-"""Making batches ahead of their use, in worker processes."""
+"""Prefetching of batches in worker processes."""
 
 from __future__ import annotations
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import glob
 import math
+import os
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from visiontok.base.errors import DataError
+from visiontok.data.skips import printable
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_FILES = 1_000_000
@@ -35,6 +38,19 @@ def expand_shards(pattern: str, suffix: str) -> tuple[Path, ...]:
     return paths
 
 
+def shard_labels(paths: Sequence[Path]) -> tuple[str, ...]:
+    """What keys call each shard: its name without suffix; where names repeat, with the folders below the one that all shards share."""
+    labels = [path.stem for path in paths]
+    repeated = {label for label, count in Counter(labels).items() if count > 1}
+    if repeated:
+        shared = os.path.commonpath([path.absolute().parent for path in paths])
+        within = [path.absolute().relative_to(shared) for path in paths]
+        labels = [path.with_suffix("").as_posix() if label in repeated else label for label, path in zip(labels, within, strict=True)]
+        if len(set(labels)) < len(labels):  # files that differ in suffix only
+            labels = [path.as_posix() for path in within]
+    return tuple(map(printable, labels))
+
+
 def _find(pattern: str, suffix: str) -> tuple[Path, ...]:
     path = Path(pattern)
     if path.is_dir():
@@ -45,7 +61,7 @@ def _find(pattern: str, suffix: str) -> tuple[Path, ...]:
             raise DataError(f"{pattern!r} names more than {_MOST_FILES} files")
         return tuple(Path(name) for name in _ranges(pattern))
     if glob.has_magic(pattern) and not path.is_file():
-        return tuple(sorted(Path(name) for name in glob.glob(pattern, recursive=True)))
+        return tuple(sorted({Path(name) for name in glob.glob(pattern, recursive=True)}))
     return (path,)
 
 

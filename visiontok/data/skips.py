@@ -24,6 +24,11 @@ class Skip:
     reason: str
 
 
+def printable(name: str) -> str:
+    """A name with what is not UTF-8 as escapes; equal to the name where all of it is."""
+    return name.encode("utf-8", errors="backslashreplace").decode("utf-8")
+
+
 class SkipReport:
     """What could not be used during a run. A sample that is met again, in a later epoch, counts once.
 

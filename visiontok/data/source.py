@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from visiontok.base.errors import SignalError
+from visiontok.base.errors import DataError, SignalError
 from visiontok.base.modality import Modality
 from visiontok.data.skips import Skip
 from visiontok.signals import SignalLike
+
+LARGEST_LABEL = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,17 @@ class Source(ABC):
             SignalError: if its signal cannot be used.
             DataError: if its label or its storage is damaged.
         """
+
+
+def checked_label(value: int, name: str) -> int | None:
+    """The rule for labels of every reader: a whole number from 0 to 2^63 - 1; a negative one stands for "not told", as in published test sets.
+
+    Raises:
+        DataError: if it is larger.
+    """
+    if value > LARGEST_LABEL:
+        raise DataError(f"{name} holds a label above {LARGEST_LABEL}, the largest that can be stored")
+    return value if value >= 0 else None
 
 
 def fingerprint(kind: str, count: int, rows: Iterable[str | bytes]) -> str:

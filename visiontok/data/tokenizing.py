@@ -180,7 +180,7 @@ class _Reader:
 
 
 def _encode(tokenizer: Tokenizer[Any], batches: Iterator[_Read]) -> Iterator[tuple[_Read, Tokens | Latents | None]]:
-    """Encode one batch ahead: on a GPU the tokens are fetched only when the next batch is under way. None for a batch without a signal."""
+    """Encode with one batch of prefetch: on a GPU the tokens are fetched only when the next batch is under way. None for a batch without a signal."""
     pending: tuple[_Read, Tokens | Latents | None] | None = None
     for read in batches:
         launched = read, _tokens(tokenizer, read) if read.signals else None

@@ -7,7 +7,6 @@ import tarfile
 from array import array
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,21 +15,24 @@ import numpy as np
 from visiontok.base.config import Config
 from visiontok.base.errors import DataError
 from visiontok.base.modality import Modality
-from visiontok.data.shard_names import expand_shards
-from visiontok.data.skips import Skip
-from visiontok.data.source import Sample, Source, fingerprint
+from visiontok.data.shard_names import expand_shards, shard_labels
+from visiontok.data.skips import Skip, printable
+from visiontok.data.source import LARGEST_LABEL, Sample, Source, checked_label, fingerprint
 from visiontok.signals.image_reading import MAX_BYTES, read_image
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
 _COMPANIONS = ("cls", "txt", "json")
+_MOST_DIGITS = 100
+_LARGEST_OFFSET = 2**63 - 1  # of the table of byte ranges, and of files
 
 
 class WebDatasetConfig(Config):
     """Uncompressed tar shards.
 
-    Members that follow each other and share a name up to its first dot form a sample: one image (.jpg, .jpeg, .png or .webp), and where there
-    are any, .cls (the label, a whole number), .txt (the caption) and .json (an object, of which "label" or "cls", if it is a whole number, and
-    "caption" or "text" are read; .cls and .txt win over it).
+    Members of a shard that share a name up to its first dot form a sample, wherever they lie in it: one image (.jpg, .jpeg, .png or .webp), and
+    where there are any, .cls (the label, a whole number), .txt (the caption) and .json (an object, of which "label" or "cls", if it is a whole
+    number, and "caption" or "text" are read; .cls and .txt win over it). Labels below 0 stand for no label. Hard links are read as the member that
+    they lead to. Of two members of one name the first is used; the second, and whatever belongs to no sample, is listed in `skipped`.
 
     Attributes:
         path: a shard, a folder of shards, a shell pattern, or a name with a range such as `train-{000..015}.tar`.
@@ -41,12 +43,14 @@ class WebDatasetConfig(Config):
 
 
 class WebDatasetSource(Source):
-    """Every sample of every shard; the members' byte ranges are read once, their bytes when they are asked for. Keys are `shard/name`."""
+    """Every sample of every shard; the members' byte ranges are read once, their bytes when they are asked for. Keys are `shard/name`,
+    with the shard's folder where shards share a name."""
 
     modality: Modality = "image"
 
     def __init__(self, config: WebDatasetConfig) -> None:
         self._shards = expand_shards(config.path, ".tar")
+        self._shard_labels = shard_labels(self._shards)
         # One flat array of (offset, size) pairs, since sets have millions of samples: image, .cls, .txt, .json; offset -1 where there is none.
         self._spans = array("q")
         self._stems: list[str] = []
@@ -54,7 +58,7 @@ class WebDatasetSource(Source):
         self._shard_of = array("l")
         skipped: list[Skip] = []
         for number, shard in enumerate(self._shards):
-            for stem, suffix, parts in _samples(shard, skipped):
+            for stem, suffix, parts in _samples(shard, self._shard_labels[number], skipped):
                 self._stems.append(stem)
                 self._suffixes.append(suffix)
                 self._shard_of.append(number)
@@ -74,7 +78,7 @@ class WebDatasetSource(Source):
         return len(self._stems)
 
     def key(self, index: int) -> str:
-        return f"{self._shards[self._shard_of[index]].stem}/{self._stems[index]}"
+        return f"{self._shard_labels[self._shard_of[index]]}/{self._stems[index]}"
 
     def read(self, index: int) -> Sample:
         name = f"{self._shards[self._shard_of[index]]}:{self._stems[index]}"
@@ -105,51 +109,95 @@ class WebDatasetSource(Source):
         return data
 
 
-def _samples(shard: Path, skipped: list[Skip]) -> Iterator[tuple[str, str, dict[str, tuple[int, int]]]]:
+def _samples(shard: Path, label: str, skipped: list[Skip]) -> Iterator[tuple[str, str, dict[str, tuple[int, int]]]]:
     """(name, suffix of the image, byte ranges by suffix) of the samples of a shard; what is not a sample is added to `skipped`."""
-    for stem, members in groupby(_members(shard, skipped), key=lambda member: member[0]):
-        parts = {suffix: span for _, suffix, span in members}
+    samples: dict[str, dict[str, tuple[int, int]]] = {}
+    for stem, suffix, span in _members(shard, label, skipped):
+        parts = samples.setdefault(stem, {})
+        if suffix in parts:
+            reason = f"{shard} holds {stem}.{suffix} again, at byte {span[0]}; the first one is used"
+            skipped.append(Skip(f"{label}/{stem}.{suffix} at byte {span[0]}", reason))
+        else:
+            parts[suffix] = span
+    for stem, parts in samples.items():
         images = [suffix for suffix in _IMAGES if suffix in parts]
         if len(images) == 1:
             yield stem, images[0], parts
-        else:
+            continue
+        dotted = [suffix for suffix in parts if suffix.rpartition(".")[2] in _IMAGES] if not images else []
+        for suffix in dotted:
+            reason = f"{shard}:{stem}.{suffix} is no image: a suffix begins at the first dot, and .{suffix} is none; rename it"
+            skipped.append(Skip(f"{label}/{stem}.{suffix}", reason))
+        if not dotted:
             found = f"{len(images)} images" if images else "no image"
-            skipped.append(Skip(f"{shard.stem}/{stem}", f"{shard}:{stem} has {found} among its members ({', '.join(sorted(parts))})"))
+            skipped.append(Skip(f"{label}/{stem}", f"{shard}:{stem} has {found} among its members ({', '.join(sorted(parts))})"))
 
 
-def _members(shard: Path, skipped: list[Skip]) -> Iterator[tuple[str, str, tuple[int, int]]]:
-    """(name up to the first dot, suffix in lower case, (offset, size)) of the files in a shard; a shard that breaks off is added to `skipped`."""
+def _members(shard: Path, label: str, skipped: list[Skip]) -> Iterator[tuple[str, str, tuple[int, int]]]:
+    """(name up to the first dot, suffix in lower case, (offset, size)) of the files in a shard, hard links as the member that they lead to.
+
+    Members that can belong to no sample, and a shard that breaks off, are added to `skipped`."""
+    shard_key = f"{label}{shard.suffix}"
+    targets: dict[str, tuple[int, int]] = {}
     try:
         with tarfile.open(shard, "r:") as archive:
             for member in archive:
+                # A size below zero would lead back to members that were read already, without end.
+                if archive.offset <= member.offset or member.size < 0 or member.offset_data + member.size > _LARGEST_OFFSET:
+                    reason = f"{shard} is damaged: {printable(member.name)} at byte {member.offset} has {member.size} bytes by its header"
+                    skipped.append(Skip(shard_key, reason))
+                    return
+                if member.isdir():
+                    continue
+                span = targets.get(member.linkname) if member.islnk() else (member.offset_data, member.size)
                 folder, _, file = member.name.rpartition("/")
                 stem, dot, suffix = file.partition(".")
-                if member.isreg() and not member.issparse() and stem and dot:
-                    yield f"{folder}/{stem}" if folder else stem, suffix.lower(), (member.offset_data, member.size)
+                problem = _problem(member, span, named=bool(stem and dot))
+                if problem is not None or span is None:
+                    key = f"{label}/{printable(member.name)}"
+                    skipped.append(Skip(f"{key} at byte {member.offset}", f"{shard}:{printable(member.name)} {problem}"))
+                    continue
+                targets[member.name] = span
+                yield f"{folder}/{stem}" if folder else stem, suffix.lower(), span
             end = archive.offset
         with shard.open("rb") as stream:
             stream.seek(end)
             block = stream.read(tarfile.BLOCKSIZE)
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        skipped.append(Skip(shard.name, f"{shard} is not an uncompressed tar archive, or is damaged: {error}"))
+    except Exception as error:  # a parser can raise anything on damaged bytes
+        skipped.append(Skip(shard_key, f"{shard} is not an uncompressed tar archive, or is damaged: {type(error).__name__}: {error}"))
         return
     # tarfile stops without a word at a block that it cannot read; an archive that is whole ends in blocks of zeros.
     if len(block) < tarfile.BLOCKSIZE or any(block):
-        skipped.append(Skip(shard.name, f"{shard} is damaged or truncated: at byte {end} comes neither a member nor the end mark"))
+        skipped.append(Skip(shard_key, f"{shard} is damaged or truncated: at byte {end} comes neither a member nor the end mark"))
+
+
+def _problem(member: tarfile.TarInfo, span: tuple[int, int] | None, *, named: bool) -> str | None:
+    """Why a member can belong to no sample; None where it can."""
+    if printable(member.name) != member.name:
+        return "has a name that is not UTF-8"
+    if span is None:
+        return f"is a hard link to {printable(member.linkname)}, which does not come before it"
+    if not (member.isreg() or member.islnk()) or member.issparse():
+        return "is neither a regular file nor a hard link to one (links and sparse files are not followed)"
+    return None if named else "has no name before its suffix, or no suffix"
 
 
 def _from_json(data: bytes, name: str) -> tuple[int | None, str | None]:
     try:
         values: Any = json.loads(data)
-    except ValueError as error:
-        raise DataError(f"{name} is not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{name} is not JSON that can be read: {error}") from error
     if not isinstance(values, dict):
         raise DataError(f"{name} holds a {type(values).__name__}; expected an object")
     label, caption = (values.get(first, values.get(second)) for first, second in (("label", "cls"), ("caption", "text")))
-    return label if type(label) is int else None, caption if isinstance(caption, str) else None
+    caption = caption.encode("utf-8", errors="replace").decode() if isinstance(caption, str) else None
+    return checked_label(label, name) if type(label) is int else None, caption
 
 
-def _label(data: bytes, name: str) -> int:
-    if not data.strip().isdigit():
-        raise DataError(f"{name} holds {data[:20]!r}; expected a label, a whole number of at least 0")
-    return int(data)
+def _label(data: bytes, name: str) -> int | None:
+    text = data.strip()
+    if not text.removeprefix(b"-").isdigit():
+        raise DataError(f"{name} holds {data[:20]!r}; expected a label, a whole number")
+    if len(text) > _MOST_DIGITS:  # Python refuses to convert thousands of digits
+        raise DataError(f"{name} holds a label of {len(text)} digits; the largest that can be stored is {LARGEST_LABEL}")
+    return checked_label(int(text), name)

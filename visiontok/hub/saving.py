@@ -19,7 +19,7 @@ import visiontok
 from visiontok import registry
 from visiontok.base.errors import CheckpointError
 from visiontok.base.files import replacing, sync
-from visiontok.core.model import weights_sha256
+from visiontok.core.model import plain_state, weights_sha256
 from visiontok.hub.card import AnyModel, CardResult, ModelCard, check_results, render, with_results
 from visiontok.hub.download import endpoint, explained
 from visiontok.hub.reading import CARD_NAME, CONFIG_NAME, METADATA_KEY, WEIGHTS_NAME, SavedConfig, read_config, read_own_config, read_safetensors
@@ -47,7 +47,8 @@ def save_pretrained(model: AnyModel, folder: str | Path, *, card: ModelCard | No
 
     Raises:
         UnknownNameError: if the model's class is not registered.
-        CheckpointError, OSError: if a result is that of other weights, or if the files cannot be written; the folder is then as it was.
+        CheckpointError, OSError: if a result is that of other weights, a part of the model is parametrized, or the files cannot be written; the
+            folder is then as it was.
     """
     folder = Path(folder)
     family = registry.family_of(type(model))
@@ -161,8 +162,8 @@ def _write_weights(model: nn.Module, path: Path, config: str) -> None:
     """Weights with their configuration in the header, so that the two can never be told apart from one another's."""
     seen: set[int] = set()
     tensors: dict[str, Tensor] = {}
-    for name, tensor in model.state_dict().items():
-        tensor = tensor.detach().cpu().contiguous()
+    for name, tensor in plain_state(model).items():
+        tensor = tensor.cpu().contiguous()
         storage = tensor.untyped_storage().data_ptr()
         tensors[name] = tensor.clone() if storage in seen else tensor  # the format knows no tied weights
         seen.add(storage)

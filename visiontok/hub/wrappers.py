@@ -74,8 +74,8 @@ def unwrap(values: Any, *, key: str | None = None, source: str) -> Weights:
         wrappers.append(f"entry {inner!r}")
     other = [str(name) for name, value in values.items() if not isinstance(value, Tensor) and name not in _COUNTERS]
     if other:
-        place = f" under {' > '.join(wrappers)}" if wrappers else ""
-        raise CheckpointError(f"{source} holds no state dict{place}: {', '.join(other[:20])} {'are' if len(other) > 1 else 'is'} no tensor")
+        path = f" under {' > '.join(wrappers)}" if wrappers else ""
+        raise CheckpointError(f"{source} holds no state dict{path}: {', '.join(other[:20])} {'are' if len(other) > 1 else 'is'} no tensor")
     return without_common_prefixes(Weights({name: value for name, value in values.items() if isinstance(value, Tensor)}, tuple(wrappers)))
 
 

@@ -97,4 +97,4 @@ NestedDropout = Annotated[UniformLengths | PowerLengths | ListedLengths, Field(d
 
 def prefix_mask(lengths: Tensor, total: int) -> Tensor:
     """(B, total) bool: True for the first `lengths` (B,) tokens of every sample."""
-    return torch.arange(total, device=lengths.device) < lengths[:, None]
+    return torch.arange(total, dtype=torch.int64, device=lengths.device) < lengths[:, None]

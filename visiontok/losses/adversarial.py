@@ -37,7 +37,7 @@ GENERATOR_LOSSES: Mapping[str, Callable[[Tensor], Tensor]] = {"hinge": generator
 DISCRIMINATOR_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"hinge": discriminator_hinge, "logistic": discriminator_logistic}
 
 
-def gradient_ratio(reconstruction: Tensor, generator: Tensor, last_layer: nn.Parameter, *, eps: float, maximum: float) -> Tensor:
+def gradient_ratio(reconstruction: Tensor, generator: Tensor, last_layer: nn.Parameter, *, eps: float, maximum: float, scale: float = 1.0) -> Tensor:
     """|gradient of the reconstruction| / (|gradient of the generator's loss| + eps) at one parameter, at most `maximum`; a scalar without gradient.
 
     Multiplied by it, the generator's loss moves the parameter as much as the reconstruction does. The batches of all processes count.
@@ -48,6 +48,8 @@ def gradient_ratio(reconstruction: Tensor, generator: Tensor, last_layer: nn.Par
         last_layer: the decoder's last weight.
         eps: keeps the ratio finite.
         maximum: see above.
+        scale: the losses are multiplied by it before their gradients are computed, so that those do not vanish in half precision. Where they
+            overflow instead, the ratio is 0: a gradient scaler will skip that step.
 
     Raises:
         ConfigError: if the parameter is frozen, or one of the losses does not depend on it.
@@ -56,11 +58,12 @@ def gradient_ratio(reconstruction: Tensor, generator: Tensor, last_layer: nn.Par
         raise ConfigError("the adaptive weight reads gradients of the last layer, which is frozen; shorten `model.freeze` or leave gan.adaptive out")
     norms = []
     for name, loss in (("reconstruction", reconstruction), ("generator's loss", generator)):
-        (gradient,) = torch.autograd.grad(loss, last_layer, retain_graph=True, allow_unused=True)
+        (gradient,) = torch.autograd.grad(scale * loss, last_layer, retain_graph=True, allow_unused=True)
         if gradient is None:
             raise ConfigError(f"the {name} does not depend on the parameter of gan.adaptive.last_layer; name the weight of the decoder's last layer")
-        norms.append(_mean_of_ranks(gradient.float()).norm())
-    return (norms[0] / (norms[1] + eps)).clamp(max=maximum).detach()
+        norms.append(_mean_of_ranks(gradient.float()).norm() / scale)
+    ratio = (norms[0] / (norms[1] + eps)).clamp(max=maximum).detach()
+    return torch.where(torch.stack(norms).isfinite().all(), ratio, 0.0)
 
 
 class LeCam(nn.Module, ABC):

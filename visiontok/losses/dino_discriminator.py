@@ -1,4 +1,4 @@
-"""A discriminator that judges what a frozen DINO sees: small heads on the tokens of several of its blocks.
+"""A discriminator on the features of a frozen DINO: small heads on the tokens of several of its blocks.
 
 The design is StyleGAN-T's (Sauer et al. 2023, arXiv 2301.09515), in the form in which VAR's and RobustTok's tokenizers are trained against it.
 """

@@ -23,12 +23,14 @@ class Objective(nn.Module, ABC):
     Attributes:
         discriminator: trained against the tokenizer, where there is one.
         stats: numbers to watch, of the latest `generator_terms`.
+        loss_scale: what a gradient scaler multiplies the loss with, for terms that read gradients; whoever trains sets it.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.discriminator: Discriminator | None = None
         self.stats: dict[str, Tensor] = {}
+        self.loss_scale = 1.0
 
     def attach(self, model: nn.Module) -> None:
         """Take hold of those parameters and modules of the tokenizer in training that the terms read.

@@ -52,6 +52,7 @@ class GanConfig(Config):
         weight: of the generator's term.
         adaptive: multiplies `weight` by a ratio of gradients; None for a fixed weight.
         generator_loss: the generator's term: "hinge" or "non_saturating".
+        discriminator_weight: of the discriminator's loss, LeCam apart. Its optimizer all but undoes it: weights count against each other.
         discriminator_loss: the discriminator's: "hinge", or "logistic" (the "vanilla" loss of VQGANs).
         start_step: first step at which both sides count.
         lecam: what the LeCam regularization holds near its averages: the batch's "means" or every one of its "logits".
@@ -64,6 +65,7 @@ class GanConfig(Config):
     weight: float = Field(default=0.1, gt=0)
     adaptive: AdaptiveWeightConfig | None = None
     generator_loss: Literal["hinge", "non_saturating"] = "hinge"
+    discriminator_weight: float = Field(default=1.0, gt=0)
     discriminator_loss: Literal["hinge", "logistic"] = "hinge"
     start_step: int = Field(default=0, ge=0)
     lecam: Literal["means", "logits"] = "means"
@@ -183,7 +185,7 @@ class ReconstructionObjective(Objective):
         if config is None or not self._adversarial_at(step):
             return {}
         real, fake = self._logits(target.detach(), noise), self._logits(prediction.detach(), noise)
-        terms = {"discriminator": DISCRIMINATOR_LOSSES[config.discriminator_loss](real, fake)}
+        terms = {"discriminator": config.discriminator_weight * DISCRIMINATOR_LOSSES[config.discriminator_loss](real, fake)}
         if self.lecam is not None:
             terms["lecam"] = config.lecam_weight * self.lecam(real, fake)
         return terms
@@ -201,7 +203,9 @@ class ReconstructionObjective(Objective):
             return config.weight * loss
         if self._handles.last_layer is None:
             raise ConfigError("gan.adaptive needs the tokenizer's last layer: call objective.attach(tokenizer) before training")
-        ratio = gradient_ratio(reconstruction, loss, self._handles.last_layer, eps=config.adaptive.eps, maximum=config.adaptive.maximum)
+        ratio = gradient_ratio(
+            reconstruction, loss, self._handles.last_layer, eps=config.adaptive.eps, maximum=config.adaptive.maximum, scale=self.loss_scale
+        )
         self.stats["gan_adaptive_weight"] = ratio
         return config.weight * ratio * loss
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from visiontok.base.errors import TokenError
 from visiontok.base.finite import check_finite
 from visiontok.base.noise import NoiseLike
-from visiontok.quantizers.masks import at_positions, valid_rows
+from visiontok.quantizers.masks import at_positions, valid_rows, without_padding
 
 LARGEST_TABLE = 2**20
 """Codes of the largest table that quantizers without a stored codebook list."""
@@ -42,7 +43,7 @@ class Bottleneck(nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_forward_pre_hook(_refuse_non_finite)
+        self.register_forward_pre_hook(_refuse_non_finite, with_kwargs=True)
 
     @property
     def is_stochastic(self) -> bool:
@@ -60,10 +61,10 @@ class Bottleneck(nn.Module, ABC):
         """
 
 
-def _refuse_non_finite(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    """NaN would become an index like any other. In training the losses are looked at instead."""
+def _refuse_non_finite(module: nn.Module, inputs: tuple[Tensor, ...], options: dict[str, Any]) -> None:
+    """NaN would become an index like any other. In training the losses are checked instead."""
     if not module.training and inputs:
-        check_finite(inputs[0], stage="the encoder's latents")
+        check_finite(without_padding(inputs[0], options.get("mask")), stage="the encoder's latents")
 
 
 class ContinuousBottleneck(Bottleneck):
@@ -143,7 +144,7 @@ class CodebookQuantizer(NeighborQuantizer):
 
 
 class PointwiseQuantizer(CodebookQuantizer):
-    """Base of quantizers that treat every latent by itself, so that padding is simply left out."""
+    """Base of quantizers that treat every latent by itself, so that padding is simply removed."""
 
     def forward(self, latents: Tensor, *, mask: Tensor | None = None, noise: NoiseLike = None) -> Quantized:
         """See `quantize_rows`, whose losses and stats these are."""

@@ -102,11 +102,11 @@ class KMeansInit(nn.Module):
         count = min(total, self.config.max_samples)
         samples = rows_of_global_batch(latents, torch.randperm(total, generator=generator)[:count].to(latents.device))
         # Fewer latents than codes: some start twice, a little apart, and separate in use.
-        picks = torch.arange(size, device=latents.device) % count
+        picks = torch.arange(size, dtype=torch.int64, device=latents.device) % count
         centers = samples[picks]
         jitter = torch.randn(size, latents.shape[1], generator=generator, dtype=torch.float32).to(latents)
         jitter = jitter * samples.std(dim=0, correction=0) * 1e-3
-        centers = centers + jitter * (torch.arange(size, device=latents.device) >= count)[:, None]
+        centers = centers + jitter * (torch.arange(size, dtype=torch.int64, device=latents.device) >= count)[:, None]
         for _ in range(self.config.iterations):
             indices = nearest_codes(samples, centers)
             counts, sums = assigned(samples, indices, size)
@@ -177,7 +177,7 @@ class DeadCodeReset(Float32Module):
             dead = torch.nonzero(self.usage < self.config.threshold).flatten()
         total, _ = num_rows(latents)
         generator = torch.Generator().manual_seed(int(self.steps))
-        picks = torch.randint(total, (len(dead),), generator=generator).to(latents.device)
+        picks = torch.randint(total, (len(dead),), generator=generator, dtype=torch.int64).to(latents.device)
         rows = rows_of_global_batch(latents, picks)
         codebook[dead] = rows
         self.usage[dead] = 1.0

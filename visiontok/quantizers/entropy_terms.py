@@ -101,8 +101,8 @@ def _half_probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
 def _all_codes(logits: Tensor) -> Tensor:
     """(g, 2^g) signs of every code, the first one most significant, for logits (..., g)."""
     size = logits.shape[-1]
-    codes = torch.arange(2**size, device=logits.device)
-    shifts = torch.arange(size - 1, -1, -1, device=logits.device)
+    codes = torch.arange(2**size, dtype=torch.int64, device=logits.device)
+    shifts = torch.arange(size - 1, -1, -1, dtype=torch.int64, device=logits.device)
     return (codes >> shifts[:, None] & 1).to(logits.dtype) * 2 - 1
 
 

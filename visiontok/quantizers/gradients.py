@@ -23,7 +23,7 @@ def rotate(latents: Tensor, quantized: Tensor) -> Tensor:
 
     With unit vectors z and q of the two and r of z + q, the rotation is R = I - 2 r r' + 2 q z' (equation 4), and quantized = s R latents with
     the ratio s of the lengths. R and s count as constants, so a gradient g becomes s R' g: its angle to the latent is what its angle to the
-    code was. Where a vector is zero, or the two are opposite, there is no such rotation and terms without a direction are left out.
+    code was. Where a vector is zero, or the two are opposite, there is no such rotation and terms without a direction vanish.
     """
     return _Rotation.apply(latents, quantized)
 

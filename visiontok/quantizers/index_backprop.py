@@ -22,7 +22,7 @@ class IndexBackpropQuantizerConfig(Config):
 
     Attributes:
         codebook_size: K.
-        dim: width D of a code.
+        dim: D of a code.
         index_weight: of mean((z_q - z)^2), whose gradient reaches the latents and all codes through the softmax.
         commitment_weight: of mean((z - sg(e))^2), which moves the encoder.
         codebook_weight: of mean((sg(z) - e)^2), which moves the chosen codes.
@@ -45,7 +45,7 @@ class IndexBackpropQuantizerConfig(Config):
 class IndexBackpropQuantizer(Float32Module, PointwiseQuantizer):
     """The code with the largest dot product (not the nearest: long codes win); its gradient is that of the softmax's expectation, equation 5.
 
-    Works in float32 whatever the model's type. Without gradients only the search runs. Neither pass holds the N x K scores.
+    Works in float32 whatever the model's type. Without gradients only the search runs. Neither pass builds the N x K scores.
 
     State:
         codebook: (K, D), standard normal at first.

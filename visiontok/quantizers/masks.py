@@ -1,4 +1,4 @@
-"""Padding of latents: how it is left out, and put back where it was."""
+"""Padding of latents: how it is removed, and put back."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def whole_samples(latents: Tensor, mask: Tensor) -> Tensor:
 def first_samples(latents: Tensor, mask: Tensor | None, *, share: float) -> Tensor:
     """(B,) bool: the first samples of a batch of latents (B, ..., D), rounded down to whole ones; samples that are all padding do not count."""
     if mask is None:
-        return torch.arange(len(latents), device=latents.device) < int(len(latents) * share)
+        return torch.arange(len(latents), dtype=torch.int64, device=latents.device) < int(len(latents) * share)
     present = checked(mask, latents).reshape(len(latents), -1).any(dim=1)
     return present & (present.cumsum(dim=0) <= int(int(present.sum()) * share))
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 TILE_SCORES = {"cpu": 2**22, "cuda": 2**26}
-"""Scores (rows x codes, float32) that are held at once: 16 MB on the CPU, so that they stay in the cache while their maximum is sought."""
+"""Scores (rows x codes, float32) in memory at once: 16 MB on the CPU, so that they stay in the cache during the search for their maximum."""
 
 MIN_ROWS = 32
 GROUP = 64
@@ -59,7 +59,7 @@ def nearest_codes(latents: Tensor, codebook: Tensor, *, score: Score = "distance
 def nearest_k_codes(latents: Tensor, codebook: Tensor, k: int, *, score: Score = "distance") -> Tensor:
     """The k codes nearest to each latent, nearest first; equally near codes come in any order.
 
-    Like `nearest_codes` in tiles of rows, so that beside the result only one tile of scores is held.
+    Like `nearest_codes` in tiles of rows, so that beside the result only one tile of scores is in memory.
 
     Args:
         latents: (N, D).
@@ -123,7 +123,7 @@ def nearest_k_sign_codes(latents: Tensor, k: int) -> Tensor:
 
 
 def tile_rows(device: torch.device, num_codes: int) -> int:
-    """Latents whose scores against so many codes are held at once."""
+    """Latents whose scores against so many codes are in memory at once."""
     return max(TILE_SCORES.get(device.type, TILE_SCORES["cuda"]) // num_codes, MIN_ROWS)
 
 

@@ -109,8 +109,8 @@ class LatentPerturbation:
     ) -> Quantized:
         """What the decoder and the losses on samples read instead of `quantized`; the losses of the quantizer stay.
 
-        Draws one uniform number for every index of the batch, then one integer below delta: where the first is at most alpha, the second is the
-        rank of the code that takes the place of the nearest.
+        Draws one uniform value for every index of the batch, then one integer below delta: where the first is at most alpha, the second is the
+        rank of the code that replaces the nearest.
 
         Args:
             quantizer: that made `quantized`.

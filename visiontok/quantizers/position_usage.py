@@ -63,7 +63,7 @@ class PositionUsage(Float32Module):
     def step(self, indices: Tensor, mask: Tensor | None = None) -> None:
         """Move the average towards the indices (B, P) of the global batch, where mask (B, P); positions that are all padding keep theirs."""
         positions, size = self.shares.shape
-        cells = torch.arange(positions, device=indices.device) * size + indices
+        cells = torch.arange(positions, dtype=torch.int64, device=indices.device) * size + indices
         cells = cells.flatten() if mask is None else cells[mask]
         counts = sum_over_ranks(torch.bincount(cells, minlength=positions * size).to(self.shares)).view_as(self.shares)
         seen = counts.sum(dim=1, keepdim=True)
@@ -73,7 +73,7 @@ class PositionUsage(Float32Module):
 
     @property
     def perplexities(self) -> Tensor:
-        """(P,): how many codes each position uses, as if evenly."""
+        """(P,): perplexity of each position: how many codes it uses."""
         return entropy(self.shares, _FLOOR).exp()
 
     def narrow_positions(self) -> Tensor:

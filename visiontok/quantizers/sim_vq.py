@@ -22,7 +22,7 @@ class SimVectorQuantizerConfig(Config):
 
     Attributes:
         codebook_size: K.
-        dim: width D of a code.
+        dim: D of a code.
         gradient: how gradients pass from the codes to the latents; see `gradients`.
         commitment_weight: of mean((z - sg(e))^2), which moves the encoder.
         codebook_weight: of mean((sg(z) - e)^2), which moves the map.

@@ -1,4 +1,4 @@
-"""Softmax assignments of latents to codes. Their N x K matrix is never held: rows are visited in tiles, and again in the backward pass."""
+"""Softmax assignments of latents to codes. Their N x K matrix is never built: rows are computed in tiles, and again in the backward pass."""
 
 from __future__ import annotations
 

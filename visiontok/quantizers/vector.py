@@ -34,7 +34,7 @@ class VectorQuantizerConfig(Config):
 
     Attributes:
         codebook_size: K.
-        dim: width D of a code.
+        dim: D of a code.
         normalize_latents: put latents on the unit sphere before the search.
         normalize_codes: put codes on the unit sphere at every use; they are stored as they are.
         raw_lookup: let the decoder read codes as they are stored, also where the search normalizes them.

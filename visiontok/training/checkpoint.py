@@ -1,4 +1,4 @@
-"""Training checkpoints: one folder per kept step, written whole or not at all, checked when read.
+"""Training checkpoints: one folder per kept step, written atomically, checked when read.
 
 checkpoints/step-00000200/
     manifest.json      the step, the recipe, and size and checksum of every other file
@@ -31,7 +31,7 @@ class Checkpoint:
     """One written checkpoint.
 
     Attributes:
-        folder: where it lies.
+        folder: its path.
         step: finished steps.
         recipe: the recipe of the run that wrote it.
         files: size in bytes and BLAKE2b checksum by file name.
@@ -99,7 +99,7 @@ def save_checkpoint(root: Path, *, step: int, state: Mapping[str, Any], recipe: 
 
 
 def checkpoint_folder(root: Path, step: int) -> Path:
-    """Where the checkpoint after `step` finished steps lies."""
+    """Path of the checkpoint after `step` finished steps."""
     return root / f"{_PREFIX}{step:08d}"
 
 

@@ -1,4 +1,4 @@
-"""Where the numbers of a run go: a JSON lines file always; TensorBoard and Weights & Biases when asked for."""
+"""Logging of metrics: always to a JSON lines file; to TensorBoard and Weights & Biases if configured."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class TensorBoard:
     def __init__(self, folder: Path, *, start: int) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter  # takes a second to import
 
-        # Hides what a killed run had logged beyond the step from which this one goes on.
+        # Hides what a killed run had logged after the step from which this one resumes.
         self._writer: Any = SummaryWriter(str(folder), purge_step=start + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a progress bar with the numbers below it on a terminal, plain lines in a pipe."""
+"""Progress of a run: a progress bar with metrics below it on a terminal, plain lines in a pipe."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class ProgressDisplay:
     """Shows step, throughput, losses and the time that is left.
 
     Args:
-        console: where to show it.
-        start, steps: finished and wanted steps.
-        unit: what throughput counts, for example "images".
+        console: for the output.
+        start, steps: finished and total steps.
+        unit: of the throughput, for example "images".
     """
 
     def __init__(self, console: Console, *, start: int, steps: int, unit: str) -> None:
         self.console, self.steps, self.unit = console, steps, unit
         self._began, self._start = time.monotonic(), start
-        self._bar = _Bar(console)
+        self._bar = _ProgressBar(console)
         self._task = self._bar.add_task("", total=steps, completed=start)
 
     def __enter__(self) -> ProgressDisplay:
@@ -34,11 +34,11 @@ class ProgressDisplay:
         self._bar.stop()
 
     def step(self, done: int) -> None:
-        """Move the bar."""
+        """Update the progress bar."""
         self._bar.update(self._task, completed=done)
 
     def numbers(self, done: int, values: Mapping[str, float], *, per_second: float) -> None:
-        """Show the numbers of a logged step, but for learning rates and gradient norms."""
+        """Show the metrics of a logged step, except learning rates and gradient norms."""
         shown = {name: value for name, value in values.items() if not name.endswith(("lr", "grad_norm"))}
         self._bar.numbers = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
         self._bar.update(self._task, description=f"{per_second:.4g} {self.unit}/s")
@@ -47,12 +47,12 @@ class ProgressDisplay:
             self.say(f"step {done}/{self.steps}  {per_second:.4g} {self.unit}/s  {self._bar.numbers}  {left} left")
 
     def say(self, text: str) -> None:
-        """One line that stays."""
-        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+        """Print a line."""
+        self.console.print(text, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
-class _Bar(Progress):
-    """One bar, and a text below it."""
+class _ProgressBar(Progress):
+    """One progress bar with a text below it."""
 
     def __init__(self, console: Console) -> None:
         self.numbers = ""

@@ -1,4 +1,4 @@
-"""The folder of one run: what it holds, whose it is, and from which checkpoint to go on.
+"""The folder of one run: its contents, its owner, and the checkpoint to resume from.
 
 config.json            the recipe, the versions of the libraries, and which weights are shown and exported
 metrics.jsonl          one line per logged step
@@ -31,7 +31,7 @@ class Start:
     """How a run begins.
 
     Attributes:
-        checkpoint: what to go on from; None starts at step 0.
+        checkpoint: to resume from; None starts at step 0.
         damaged: newer checkpoints that cannot be read.
         notes: lines for the user.
     """
@@ -59,12 +59,12 @@ class RunFolder:
         self.final = root / "final"
 
     def plan(self, recipe: Mapping[str, Any], *, resume: str, overwrite: bool) -> Start:
-        """Decide where to begin; reads only, so that every process can ask.
+        """Decide where to begin; only reads, so that every process can call it.
 
         Args:
             recipe: the recipe as plain values.
             resume: "auto" (newest readable checkpoint of this folder, or the beginning), "none" (the beginning), or a checkpoint's folder.
-            overwrite: with "none", whether a run that lies in the folder may be replaced.
+            overwrite: with "none", whether a run in the folder may be replaced.
 
         Raises:
             TrainingError: if the folder holds something else, or a run that may not be continued with this recipe; if the checkpoint is damaged.
@@ -175,7 +175,7 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _step_of(line: str) -> float:
-    """The step of a line of metrics; a line that a killed process left unfinished counts as beyond every step."""
+    """The step of a line of metrics; a partial line of a killed process counts as later than any step."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):

@@ -46,5 +46,5 @@ def learning_rate(config: ScheduleConfig, *, peak: float, step: int, steps: int)
     if config.kind == "milestones":
         return float(peak * config.drop ** sum(step >= milestone for milestone in config.milestones))
     progress = min(1.0, (step - config.warmup) / max(1, length - config.warmup))
-    floor = peak * config.min_lr_ratio
-    return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+    lowest = peak * config.min_lr_ratio
+    return lowest + (peak - lowest) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -56,7 +56,7 @@ class ModelConfig(Config):
         if (self.family is None) == (self.init_from is None):
             raise ValueError("give `family` with its `config` for a new model, or `init_from` for existing weights, one of the two")
         if self.init_from is not None and (self.config or self.init_parts or self.init_backbone):
-            raise ValueError("`init_from` brings its own configuration and weights; leave `config`, `init_parts` and `init_backbone` out")
+            raise ValueError("`init_from` has its own configuration and weights; remove `config`, `init_parts` and `init_backbone`")
         return self
 
 
@@ -99,14 +99,14 @@ def _check_kind(family: Family, kind: Kind, name: str) -> None:
 
 
 def _copy_part(model: nn.Module, ours: str, source: nn.Module, theirs: str, *, name: str) -> None:
-    wanted, given = _part(model, ours), _part(source, theirs)
-    if not wanted:
+    own, given = _part(model, ours), _part(source, theirs)
+    if not own:
         raise ConfigError(f"model.init_parts: the new model has no part {ours!r}; its parts are {_top_parts(model)}")
     if not given:
         raise ConfigError(f"model.init_parts: {name} has no part {theirs!r}; its parts are {_top_parts(source)}")
-    check_state_dict(wanted, given, source=f"part {theirs!r} of {name}")
+    check_state_dict(own, given, source=f"part {theirs!r} of {name}")
     with torch.no_grad():
-        for key, tensor in wanted.items():
+        for key, tensor in own.items():
             tensor.copy_(given[key])
 
 

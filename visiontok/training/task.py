@@ -1,4 +1,4 @@
-"""What the loop asks of a task: its batches, its step, its state, its pictures and its result."""
+"""The interface between the training loop and a task: batches, updates, state, sample images and export."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ BatchT = TypeVar("BatchT")
 
 
 class Task(ABC, Generic[BatchT]):
-    """A model in training. Every method but `skipped`, `picture` and `export` is called by every process.
+    """A model in training. Every method but `skipped`, `sample_image` and `export` is called by every process.
 
     Attributes:
-        unit: what a sample is called, in the plural.
+        unit: plural name of a sample.
         batch_size: samples of a step, over all processes.
+        data: the data that was opened and its number of samples, in one line; empty where that is not known.
     """
 
     unit: ClassVar[str]
     batch_size: int
+    data: str = ""
 
     @abstractmethod
     def batches(self, start: int) -> Iterator[BatchT]:
@@ -31,14 +33,14 @@ class Task(ABC, Generic[BatchT]):
 
     @abstractmethod
     def step(self, batch: BatchT, step: int) -> dict[str, float]:
-        """Compute, check and apply the updates of one step; returns numbers that are equal on every process.
+        """Compute, check and apply the updates of one step; returns metrics that are equal on every process.
 
         Raises:
             NonFiniteTermError: on every process, before the weights change.
         """
 
     def watch(self, step: int) -> tuple[dict[str, float], list[str]]:
-        """Numbers that are worth computing on logged steps only, and warnings."""
+        """Metrics that are computed on logged steps only, and warnings."""
         return {}, []
 
     @abstractmethod
@@ -47,7 +49,7 @@ class Task(ABC, Generic[BatchT]):
 
     @abstractmethod
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
+        """Continue from `state`."""
 
     @abstractmethod
     def skipped(self) -> SkipReport:
@@ -55,7 +57,7 @@ class Task(ABC, Generic[BatchT]):
 
     @abstractmethod
     def sample_image(self) -> Tensor | None:
-        """A sample picture (3, H, W) in [0, 1] of where the model stands; None for tasks that have none."""
+        """A sample image (3, H, W) in [0, 1] of the current model; None for tasks without one."""
 
     @abstractmethod
     def export(self, folder: Path) -> None:

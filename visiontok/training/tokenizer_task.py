@@ -91,6 +91,8 @@ class TokenizerTask(Task[DataBatch]):
         micro_batches = self._inputs(batch, step)
         if self.perturbation is not None:
             self.perturbation.step = step
+        scaler = self.accelerator.scaler
+        self.objective.loss_scale = 1.0 if scaler is None else scaler.get_scale()
         predictions: list[Tensor] = []  # of the tokenizer before its update, for the discriminator
 
         def tokenizer_terms(inputs: _Inputs) -> Terms:

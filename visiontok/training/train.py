@@ -44,9 +44,9 @@ def train(
 
     Args:
         recipe: see `recipe.py`.
-        resume: "auto" goes on from the newest readable checkpoint of the output folder, if there is one; "none" starts anew; a folder
-            goes on from that checkpoint.
-        overwrite: with resume "none", replace a run that lies in the output folder.
+        resume: "auto" resumes from the latest readable checkpoint of the output folder, if there is one; "none" starts anew; a path resumes
+            from the checkpoint there.
+        overwrite: with resume "none", replace a run in the output folder.
         cpu: do not use an accelerator even where there is one.
         console: where progress goes; None for stderr, of the first process only.
         build: makes the task; give your own to train something else under the same guarantees.
@@ -79,7 +79,7 @@ def train(
             for writer in writers:
                 stack.callback(writer.close)
         display = stack.enter_context(ProgressDisplay(console, start=start.step, steps=recipe.steps, unit=task.unit))
-        for note in _opening(start, folder):
+        for note in [*_opening(start, folder), *([f"data: {task.data}"] if task.data else [])]:
             display.say(note)
         result = run_steps(
             task,
@@ -141,7 +141,7 @@ def _opening(start: Start, folder: RunFolder) -> list[str]:
     """The first lines of a run."""
     if start.checkpoint is None:
         return [*start.notes, f"training in {folder.root}"]
-    return [*start.notes, f"going on from step {start.step} ({start.checkpoint.folder})"]
+    return [*start.notes, f"resuming from step {start.step} ({start.checkpoint.folder})"]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""One optimiser step: backward over micro-batches, check for NaN, clip, step."""
+"""One optimizer step: backward over micro-batches, check for NaN, clip, step."""
 
 from __future__ import annotations
 

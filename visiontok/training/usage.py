@@ -11,7 +11,7 @@ from torch import Tensor
 from visiontok.tokens import Segment, TokenLayout, Tokens
 
 _LARGEST_CODEBOOK = 2**20
-"""Codebooks with more entries (binary and lattice quantizers) have no codes that could die one by one, and no room for a table."""
+"""Codebooks with more entries (binary and lattice quantizers) have no single codes that could die, and their tables would be too large."""
 
 
 class UsageWindow:
@@ -31,16 +31,16 @@ class UsageWindow:
                     self._last_seen[_name(segment, codebook)] = torch.full((size,), -1, dtype=torch.int64, device=device)
 
     def update(self, tokens: Tokens, step: int) -> None:
-        """Note the codes of a batch. Its segments may have other shapes than the layout's; samples that hold only some ids are not counted."""
+        """Note the codes of a batch. Its segments may have other shapes than the layout's; samples without all tokens are not counted."""
         if self.first_step is None:
             self.first_step = step
         if not tokens.is_full:
             return
         for segment in tokens.layout.segments:
-            ids = tokens.view(segment.name).reshape(-1, segment.codebooks)
+            indices = tokens.view(segment.name).reshape(-1, segment.codebooks)
             for codebook in range(segment.codebooks):
                 if _name(segment, codebook) in self._last_seen:
-                    self._last_seen[_name(segment, codebook)][ids[:, codebook]] = step
+                    self._last_seen[_name(segment, codebook)][indices[:, codebook]] = step
 
     def is_full(self, step: int) -> bool:
         """Whether `window` steps were seen, so that a low usage means something."""

@@ -1,4 +1,4 @@
-"""The curve of codebook usage over a run, as a picture beside its samples."""
+"""The curve of codebook usage over a run, as an image beside its samples."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from visiontok.base.files import replacing
 _PREFIX = "usage/"
 
 
-def draw_usage(metrics: Path, picture: Path) -> None:
-    """Draw what `metrics.jsonl` says of every codebook's usage as PNG; nothing for models without a codebook."""
+def draw_usage(metrics: Path, image: Path) -> None:
+    """Draw the usage of every codebook in `metrics.jsonl` as PNG; nothing for models without a codebook."""
     curves: dict[str, list[tuple[int, float]]] = {}
     for line in metrics.read_text(encoding="utf-8").splitlines():
         values = json.loads(line)
@@ -31,5 +31,5 @@ def draw_usage(metrics: Path, picture: Path) -> None:
     axes.set(xlabel="step", ylabel="share of codes in use", ylim=(0, 1.05))
     if len(curves) > 1:
         axes.legend(frameon=False)
-    with replacing(picture) as temporary:
+    with replacing(image) as temporary:
         figure.savefig(temporary, dpi=100, metadata={"Software": None})

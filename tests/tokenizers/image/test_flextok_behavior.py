@@ -133,13 +133,13 @@ def test_compiled_or_not_a_step_has_no_choices_in_it(model):
 def changed(path: str, value) -> dict:
     tree = copy.deepcopy(json.loads(REFERENCE.read_text()))
     *parents, last = path.split("/")
-    place = tree
+    node = tree
     for part in parents:
-        place = place[part]
+        node = node[part]
     if value is None:
-        del place[last]
+        del node[last]
     else:
-        place[last] = value
+        node[last] = value
     return tree
 
 

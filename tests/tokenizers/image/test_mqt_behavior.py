@@ -71,7 +71,7 @@ def test_training_draws_one_even_length_for_the_batch(model):
 
 
 def test_a_loss_of_prefixes_falls(model):
-    """A linear reader, in the place of a language model, learns from prefixes of every length."""
+    """A linear reader, instead of a language model, learns from prefixes of every length."""
     torch.manual_seed(0)
     reader = torch.nn.Linear(8, 4)
     target = torch.randn(3, 4)

@@ -12,6 +12,7 @@ from visiontok.registry import families
 from visiontok.tokenizers.image.bsq_vit.model import BsqVit
 from visiontok.tokenizers.image.ibq import reference as ibq
 from visiontok.tokenizers.image.ibq.model import Ibq
+from visiontok.tokenizers.image.llamagen_vq import reference as llamagen
 from visiontok.tokenizers.image.open_magvit2 import reference as open_magvit2
 from visiontok.tokenizers.image.open_magvit2.model import OpenMagvit2
 from visiontok.tokenizers.image.robusttok.objective import FrozenWeights, objective_from_reference, perturbation_from_reference
@@ -155,6 +156,16 @@ def test_robusttoks_files_train_for_what_the_recipes_say(name, config):
 @pytest.mark.parametrize(("module", "name", "config"), [(ibq, "ibq-16384", IBQ), (open_magvit2, "open-magvit2-256", OPEN_MAGVIT2)])
 def test_seed_vokens_files_train_for_what_the_recipes_say(module, name, config):
     assert module.objective_from_reference(config, vgg=VGG) == load_recipe(f"tokenizers/{name}").objective
+
+
+def test_llamagens_arguments_train_for_what_the_recipe_says():
+    arguments = {"codebook_size": 16384, "codebook_embed_dim": 8, "disc_weight": 0.5, "disc_start": 20000, "lr": 1e-4, "global_batch_size": 128}
+    assert llamagen.objective_from_reference(arguments, vgg=VGG) == load_recipe("tokenizers/llamagen-vq-ds16").objective
+    adaptive = llamagen.objective_from_reference({**arguments, "disc_adaptive_weight": True}, vgg=VGG).gan.adaptive
+    assert adaptive.last_layer == "decoder.conv_out.weight"
+    for change in ({"disc_type": "stylegan"}, {"unheard_of": 1}):
+        with pytest.raises(ConfigError, match=next(iter(change))):
+            llamagen.objective_from_reference({**arguments, **change}, vgg=VGG)
 
 
 def test_titoks_files_train_for_what_the_recipes_say():

@@ -178,13 +178,13 @@ def test_sizes_that_do_not_fit(change, message):
 def test_only_what_is_known_is_read(path, value, message):
     config = json.loads((REFERENCE / "decoder_tiny" / "config.json").read_text())
     *parents, last = path.split("/")
-    place = config
+    node = config
     for part in parents:
-        place = place[part]
+        node = node[part]
     if value is None:
-        del place[last]
+        del node[last]
     else:
-        place[last] = value
+        node[last] = value
     with pytest.raises(ConfigError, match=message):
         Selftok.config_from_reference(config, {})
 

@@ -31,10 +31,10 @@ def images(count: int = 2) -> torch.Tensor:
 def test_whatever_a_caller_holds_becomes_the_same_tokens(tmp_path):
     tokenizer = model()
     array = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    Image.fromarray(array).save(tmp_path / "picture.png")
+    Image.fromarray(array).save(tmp_path / "image.png")
     tensor = torch.from_numpy(array).permute(2, 0, 1)
     expected = tokenizer.encode(tensor[None].float() / 255).indices
-    for form in (tensor, array, Image.fromarray(array), tmp_path / "picture.png", str(tmp_path / "picture.png"), [array]):
+    for form in (tensor, array, Image.fromarray(array), tmp_path / "image.png", str(tmp_path / "image.png"), [array]):
         assert torch.equal(tokenizer.encode(form).indices, expected)
 
 

@@ -40,9 +40,10 @@ def with_key(dotted: str) -> dict:
 def test_every_key_of_the_losses_is_read():
     objective = objective_from_reference(MODEL, perceptual_weights={"lpips": Path("vgg.pth"), "convnext_s": Path("next.pth")})
     assert objective.reconstruction == "l1"
-    assert objective.quantizer_weight == 2.0
+    assert objective.quantizer_weight == 1.0  # the authors weigh the KL divergence by kl_weight alone
     assert [(term.name, term.weight) for term in objective.perceptual] == [("lpips", 1.0), ("convnext_s", 0.1)]
     gan = objective.gan
+    assert gan.discriminator_weight == 0.5
     assert (gan.weight, gan.start_step, gan.lecam_weight, gan.lecam_decay) == (0.05, 7, 0.01, 0.9)
     assert TiTok.config_from_reference(MODEL, {}).quantizer.kl_weight == 3e-5
 

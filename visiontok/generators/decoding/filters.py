@@ -1,6 +1,6 @@
 """Logit filters: small objects, applied in the order in which they are listed.
 
-A filter is any callable from logits (..., V) to logits (..., V); it takes an id out of the race by setting its logit to minus infinity.
+A filter is any callable from logits (..., V) to logits (..., V); it excludes a token by setting its logit to minus infinity.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class Temperature:
 
 @dataclass(frozen=True)
 class TopK:
-    """Keeps the `k` most likely ids and those tied with the last of them; a `k` beyond the vocabulary keeps all."""
+    """Keeps the `k` most likely tokens and those tied with the last of them; a `k` beyond the vocabulary keeps all."""
 
     k: int
 
     def __post_init__(self) -> None:
         if self.k < 1:
-            raise ConfigError(f"top-k keeps at least one id, got k = {self.k}; leave the filter out to keep all")
+            raise ConfigError(f"top-k keeps at least one token, got k = {self.k}; to keep all, use no TopK")
 
     def __call__(self, logits: Tensor) -> Tensor:
         smallest = logits.topk(min(self.k, logits.shape[-1]), dim=-1).values[..., -1:]
@@ -56,7 +56,7 @@ class TopK:
 
 @dataclass(frozen=True)
 class TopP:
-    """Keeps the most likely ids until their probability exceeds `p` (nucleus sampling, arXiv 1904.09751); always at least one."""
+    """Keeps the most likely tokens until their probability exceeds `p` (nucleus sampling, arXiv 1904.09751); always at least one."""
 
     p: float
 
@@ -67,7 +67,7 @@ class TopP:
     def __call__(self, logits: Tensor) -> Tensor:
         if self.p == 1:  # rounding can push a cumulative sum over 1
             return logits
-        ranked, places = logits.sort(dim=-1, descending=True)
+        ranked, order = logits.sort(dim=-1, descending=True)
         before = F.pad(ranked.softmax(dim=-1).cumsum(dim=-1)[..., :-1], (1, 0))
-        dropped = torch.zeros_like(before, dtype=torch.bool).scatter(-1, places, before > self.p)
+        dropped = torch.zeros_like(before, dtype=torch.bool).scatter(-1, order, before > self.p)
         return logits.masked_fill(dropped, -math.inf)

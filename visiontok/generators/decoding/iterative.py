@@ -1,4 +1,4 @@
-"""MaskGIT's iterative decoding: guess every masked id at once, keep the most confident, mask the rest again, repeat."""
+"""MaskGIT's iterative decoding: predict all masked tokens at once, keep the most confident, mask the rest again, repeat."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from visiontok.generators.decoding.base import SamplingConfig
 from visiontok.generators.decoding.guidance import ConstantGuidance, Guidance, LinearGuidance, PowerCosineGuidance
 
 Predict: TypeAlias = Callable[[Tensor, float], Tensor]
-"""(ids (B, L), guidance scale) -> logits (B, L, V)."""
+"""(tokens (B, L), guidance scale) -> logits (B, L, V)."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class IterativeSampler:
     Attributes:
         num_steps: passes through the network.
         guidance: scale of classifier-free guidance at every step.
-        temperature: of the Gumbel noise on ids and on confidences; falls linearly to 0 at the last step, which takes the best ids.
+        temperature: of the Gumbel noise on tokens and on confidences; falls linearly to 0 at the last step, which takes the most likely tokens.
         annealing: divide the logits by 0.5 + 0.8 * (share of steps left), which sharpens the later steps.
     """
 
@@ -37,32 +37,32 @@ class IterativeSampler:
     temperature: float
     annealing: bool
 
-    def __call__(self, predict: Predict, ids: Tensor, mask_id: int, noise: Noise) -> Tensor:
-        """Fill the masked places of `ids` (B, L)."""
-        for step in self.steps(predict, ids, mask_id, noise):
-            ids = step
-        return ids
+    def __call__(self, predict: Predict, tokens: Tensor, mask_id: int, noise: Noise) -> Tensor:
+        """Fill the masked positions of `tokens` (B, L)."""
+        for step in self.steps(predict, tokens, mask_id, noise):
+            tokens = step
+        return tokens
 
-    def steps(self, predict: Predict, ids: Tensor, mask_id: int, noise: Noise) -> Iterator[Tensor]:
-        """The ids (B, L) after every step; the last ones hold no mask.
+    def steps(self, predict: Predict, tokens: Tensor, mask_id: int, noise: Noise) -> Iterator[Tensor]:
+        """The tokens (B, L) after every step; the last ones hold no mask.
 
-        Two draws per step, both uniform: (B, L, V) for the ids, then (B, L) for the ranking.
+        Two draws per step, both uniform: (B, L, V) for the tokens, then (B, L) for the ranking.
         """
         for step in range(self.num_steps):
             progress = (step + 1) / self.num_steps
             noise_scale = self.temperature * (1 - progress)
-            logits = predict(ids, self.guidance(step, self.num_steps)).float()
+            logits = predict(tokens, self.guidance(step, self.num_steps)).float()
             check_finite(logits, stage=f"the logits of generation step {step}")
             if self.annealing:
                 logits = logits / (0.5 + 0.8 * (1 - progress))
-            masked = ids == mask_id
+            masked = tokens == mask_id
             sampled = (logits + noise_scale * _gumbel(noise, logits)).argmax(dim=-1)
             confidence = logits.gather(-1, sampled[..., None])[..., 0].masked_fill(~masked, math.inf)
             confidence = confidence + noise_scale * _gumbel(noise, confidence)
-            ids = torch.where(masked, sampled, ids)
+            tokens = torch.where(masked, sampled, tokens)
             if progress < 1:
-                ids = ids.masked_fill(confidence <= _threshold(confidence, masked, progress), mask_id)
-            yield ids
+                tokens = tokens.masked_fill(confidence <= _threshold(confidence, masked, progress), mask_id)
+            yield tokens
 
 
 class IterativeSampling(SamplingConfig):
@@ -95,7 +95,7 @@ class IterativeSampling(SamplingConfig):
 
 
 def mask_ratio(progress: float) -> float:
-    """The arccos schedule: the share of ids still masked at `progress` in [0, 1], from 1 down to 0."""
+    """The arccos schedule: the share of tokens still masked at `progress` in [0, 1], from 1 down to 0."""
     return math.acos(progress) / (math.pi / 2)
 
 
@@ -105,7 +105,7 @@ def _gumbel(noise: Noise, like: Tensor) -> Tensor:
 
 
 def _threshold(confidence: Tensor, masked: Tensor, progress: float) -> Tensor:
-    """(B, 1): the confidence up to which places are masked again. The first sample's count of masks rules the batch, as published."""
+    """(B, 1): the confidence up to which positions are masked again. The first sample's number of masks sets the batch's, as published."""
     scheduled = math.floor(masked.shape[1] * mask_ratio(progress))
     count = max(1, min(int(masked[0].sum()) - 1, scheduled))
     return confidence.sort(dim=-1).values[:, count - 1 : count]

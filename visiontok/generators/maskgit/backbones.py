@@ -43,7 +43,7 @@ class BertConfig(_BackboneConfig):
     attention_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
     def build(self, vocab_size: int, length: int) -> Bert:
-        """The network for sequences of `length` out of `vocab_size` ids."""
+        """The network for sequences of `length` out of a vocabulary of `vocab_size`."""
         return Bert(self, vocab_size, length)
 
 
@@ -60,7 +60,7 @@ class UViTConfig(_BackboneConfig):
     type: Literal["uvit"] = "uvit"
 
     def build(self, vocab_size: int, length: int) -> UViT:
-        """The network for sequences of `length` out of `vocab_size` ids."""
+        """The network for sequences of `length` out of a vocabulary of `vocab_size`."""
         return UViT(self, vocab_size, length)
 
 
@@ -91,13 +91,13 @@ class PostNormBlock(nn.Module):
 
 
 class Bert(nn.Module):
-    """BERT's encoder (arXiv 1810.04805): ids (B, L) -> (B, L, D)."""
+    """BERT's encoder (arXiv 1810.04805): indices (B, L) -> (B, L, D)."""
 
     def __init__(self, config: BertConfig, vocab_size: int, length: int) -> None:
         super().__init__()
         self.embeddings = nn.Embedding(vocab_size, config.dim)
         self.pos_embed = nn.Parameter(torch.empty(length, config.dim))
-        # BERT tells two sentences apart by the rows of this table; pictures are always the first, but published weights hold both rows
+        # BERT tells two sentences apart by the rows of this table; tokens always use the first row, but published weights have both
         self.token_type_embed = nn.Parameter(torch.empty(2, config.dim))
         self.norm = nn.LayerNorm(config.dim, eps=1e-12)
         self.dropout = nn.Dropout(config.dropout)
@@ -115,13 +115,13 @@ class Bert(nn.Module):
             )
         )
 
-    def forward(self, ids: Tensor) -> Tensor:
-        x = self.embeddings(ids) + self.token_type_embed[0] + self.pos_embed
+    def forward(self, indices: Tensor) -> Tensor:
+        x = self.embeddings(indices) + self.token_type_embed[0] + self.pos_embed
         return self.blocks(self.dropout(self.norm(x)))
 
 
 class UViT(nn.Module):
-    """U-ViT (arXiv 2209.12152): the output of every block in the first half is added to its mirror image's input; ids (B, L) -> (B, L, D)."""
+    """U-ViT (arXiv 2209.12152): the output of every block in the first half is added to its mirror image's input; indices (B, L) -> (B, L, D)."""
 
     def __init__(self, config: UViTConfig, vocab_size: int, length: int) -> None:
         super().__init__()
@@ -138,8 +138,8 @@ class UViT(nn.Module):
         self.out_blocks = nn.ModuleList(block() for _ in range(half))
         self.norm = nn.LayerNorm(config.dim)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        x = self.embeddings(ids) + self.pos_embed
+    def forward(self, indices: Tensor) -> Tensor:
+        x = self.embeddings(indices) + self.pos_embed
         skips = []
         for block in self.in_blocks:
             x = block(x)

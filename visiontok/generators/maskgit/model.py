@@ -74,35 +74,35 @@ class MaskGIT(Generator[MaskGITConfig]):
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 
-    def logits(self, ids: Tensor, classes: Tensor) -> Tensor:
+    def logits(self, indices: Tensor, classes: Tensor) -> Tensor:
         """(B, L, V) float32 for every position.
 
         Args:
-            ids: (B, L) int64 codes, or `mask_id`.
+            indices: (B, L) int64 codes, or `mask_id`.
             classes: (B,) int64; `num_classes` stands for none.
         """
-        sequence = torch.cat([(classes + self.vocab_size + 1)[:, None], ids], dim=1)
+        sequence = torch.cat([(classes + self.vocab_size + 1)[:, None], indices], dim=1)
         return self.lm_head(self.backbone(sequence)[:, 1:]).float()
 
-    def guided_logits(self, classes: Tensor, ids: Tensor, scale: float) -> Tensor:
+    def guided_logits(self, classes: Tensor, indices: Tensor, scale: float) -> Tensor:
         """(B, L, V): `guide` between the logits with and without the class; one pass over a doubled batch, or a plain one at scale 1."""
         if scale == 1:
-            return self.logits(ids, classes)
+            return self.logits(indices, classes)
         streams = torch.cat([classes, torch.full_like(classes, self.num_classes)])
-        conditional, unconditional = self.logits(torch.cat([ids, ids]), streams).chunk(2)
+        conditional, unconditional = self.logits(torch.cat([indices, indices]), streams).chunk(2)
         return guide(conditional, unconditional, scale)
 
-    def mask_tokens(self, ids: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+    def mask_tokens(self, indices: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """Mask a random share of every sample by the arccos schedule, at least one position; two uniform draws, (B,) and (B, L).
 
         Returns:
             the codes (B, L) with `mask_id` at the masked positions; (B, L) bool, True at these positions.
         """
-        batch, length = ids.shape
+        batch, length = indices.shape
         ratio = (torch.acos(noise.uniform(batch)) / (torch.pi / 2)).clamp(1e-6, 1)
         count = (length * ratio).round().clamp(min=1)
-        mask = (noise.uniform(batch, length).argsort(dim=-1) < count[:, None]).to(ids.device)
-        return ids.masked_fill(mask, self.mask_id), mask
+        mask = (noise.uniform(batch, length).argsort(dim=-1) < count[:, None]).to(indices.device)
+        return indices.masked_fill(mask, self.mask_id), mask
 
     def loss(self, tokens: Tokens | Latents, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None) -> dict[str, Tensor]:
         """Weighted mean of the smoothed cross-entropy over all positions, in nats.

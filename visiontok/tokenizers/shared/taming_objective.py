@@ -91,19 +91,21 @@ def read_objective(arguments: Mapping[str, Any], *, vgg: Path, source: str) -> R
     if loss.get("use_blur", False):
         sizes = {"hidden_channels": loss.get("disc_hidden_channels", 128), "num_stages": loss.get("disc_num_stages", 4)}
         discriminator = {"type": "blur_pool", **sizes}
+    factor = loss.get("disc_factor", 1.0)
     values = {
         "reconstruction": "l1",
         "reconstruction_weight": 2.0,
         "perceptual": [{"name": "lpips", "weights": vgg}] if loss.get("perceptual_weight", 1.0) else [],
         "perceptual_weight": loss.get("perceptual_weight", 1.0),
         "gan": {
-            "weight": weight * loss.get("disc_factor", 1.0),
+            "weight": weight * factor,
+            "discriminator_weight": factor,
             "adaptive": {"last_layer": "decoder.conv_out.weight"} if fixed_weight is None else None,
             "generator_loss": "non_saturating",
             "discriminator_loss": losses[loss.get("disc_loss", "hinge")],
             "start_step": loss.get("disc_start", 0),
             "lecam": "logits",
-            "lecam_weight": loss.get("lecam_loss_weight") or 0.0,
+            "lecam_weight": factor * (loss.get("lecam_loss_weight") or 0.0),
             "discriminator": discriminator,
         },
     }

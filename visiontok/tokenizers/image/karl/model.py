@@ -6,7 +6,6 @@ reconstruction, and predicts of every token whether it is needed; a second ViT w
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -146,12 +145,6 @@ class Karl(Tokenizer[KarlConfig]):
         """Any number of tokens up to all; without halting, an image gets exactly so many."""
         return range(1, self.layout.length + 1)
 
-    def with_max_loss(self, max_loss: float) -> Karl:
-        """The same weights, shared, with another `default_max_loss`."""
-        other = copy.copy(self)
-        other.config = self.config.replace(default_max_loss=max_loss)
-        return other
-
     def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
         """As many tokens as each image needs for `default_max_loss`, or exactly as many as requested, without halting."""
         features = self.base.features(signal, options.noise)
@@ -226,7 +219,7 @@ class Karl(Tokenizer[KarlConfig]):
         return TokenizerOutput(self.base.pixels(only.predicted), tokens, quantized.latents, quantized.losses, quantized.stats)
 
     def two_passes(self, signal: Tensor, *, num_tokens: int, quality: Tensor, noise: NoiseLike = None) -> TokenizerOutput:
-        """One iteration of training: measure the error with some number of tokens, then request that error and expect that number.
+        """One iteration of training: compute the error with some number of tokens, then request that error and expect that number.
 
         Args:
             signal: (B, 3, S, S) in [0, 1].

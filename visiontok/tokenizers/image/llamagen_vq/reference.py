@@ -4,20 +4,42 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from visiontok.base.errors import ConfigError
 from visiontok.core.keymap import KeyMap
 from visiontok.core.reference_keys import ReferenceKeys
+from visiontok.losses import ReconstructionConfig
 from visiontok.tokenizers.shared.taming_keys import JOINED, QUANTIZER_PATTERNS, as_linear, net_patterns
+
+SOURCE = "the LlamaGen tokenizer's reference configuration"
 
 CONFIG_KEYS = ReferenceKeys(
     read=(
         "codebook_size", "codebook_embed_dim", "codebook_l2_norm", "commit_loss_beta", "entropy_loss_ratio", "encoder_ch_mult", "decoder_ch_mult",
         "z_channels", "ch", "num_res_blocks",
+        "reconstruction_loss", "reconstruction_weight", "perceptual_weight", "disc_type", "disc_loss", "gen_loss", "disc_weight", "disc_start",
+        "disc_adaptive_weight",
     ),
-    ignored={"codebook_show_usage": "whether the authors' training prints codebook usage", "dropout_p": "0 in every release"},
+    ignored={
+        "codebook_show_usage": "whether the authors' training prints codebook usage",
+        "dropout_p": "0 in every release",
+        "codebook_weight": "the authors' loss does not read it: the quantizer's terms enter as they are",
+        "vq_model": "its name says the stride, which follows from the channel multipliers",
+        "image_size": "the model takes any multiple of its stride; a recipe's `data` says the size",
+        **dict.fromkeys(("lr", "weight_decay", "beta1", "beta2", "max_grad_norm", "ema"), "a recipe's `optimizer` and `ema` say it"),
+        **dict.fromkeys(
+            ("global_batch_size", "epochs", "global_seed", "num_workers", "gradient_accumulation_steps", "mixed_precision", "compile", "dataset"),
+            "length, batch size, data and precision of training; a recipe says them",
+        ),
+        **dict.fromkeys(
+            ("data_path", "data_face_path", "cloud_save_path", "no_local_save", "vq_ckpt", "finetune", "results_dir", "log_every", "ckpt_every"),
+            "files, folders and intervals of the authors' runs; a recipe has its own",
+        ),
+    },
 )  # fmt: skip
 
 
@@ -46,7 +68,7 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: if it has unknown keys.
     """
-    CONFIG_KEYS.check(config, source="the LlamaGen tokenizer's reference configuration")
+    CONFIG_KEYS.check(config, source=SOURCE)
     nets = {}
     for net, extra_blocks in (("encoder", 0), ("decoder", 1)):
         channel_mult = config.get(f"{net}_ch_mult", [1, 1, 2, 2, 4])
@@ -67,3 +89,43 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
         "entropy": {"weight": entropy_weight} if entropy_weight else None,
     }
     return {**nets, "quantizer": quantizer}
+
+
+def objective_from_reference(config: Mapping[str, Any], *, vgg: Path) -> ReconstructionConfig:
+    """The objective of the authors' training; where their arguments are silent, their code's defaults stand.
+
+    Their pixels lie in [-1, 1], ours in [0, 1]: a squared distance there is four times ours, an absolute one twice.
+
+    Args:
+        config: the arguments of the authors' training, or their `ModelArgs` alone.
+        vgg: file with torchvision's VGG-16, for LPIPS.
+
+    Raises:
+        ConfigError: for unknown keys, or losses that no release was trained with.
+    """
+    CONFIG_KEYS.check(config, source=SOURCE)
+    built = {"disc_type": {"patchgan": "patchgan"}, "disc_loss": {"hinge": "hinge", "vanilla": "logistic"}, "gen_loss": {"hinge": "hinge"}}
+    chosen = {}
+    for key, ours in built.items():
+        theirs = config.get(key, next(iter(ours)))
+        if theirs not in ours:
+            raise ConfigError(f"{key} of {SOURCE} is {theirs!r}, with which no release was trained; known: {', '.join(ours)}")
+        chosen[key] = ours[theirs]
+    distance, weight = config.get("reconstruction_loss", "l2"), config.get("disc_weight", 0.5)
+    values = {
+        "reconstruction": distance,
+        "reconstruction_weight": config.get("reconstruction_weight", 1.0) * (4.0 if distance == "l2" else 2.0),
+        "perceptual": [{"name": "lpips", "weights": vgg}],
+        "perceptual_weight": config.get("perceptual_weight", 1.0),
+        "gan": {
+            "weight": weight,
+            "adaptive": {"last_layer": "decoder.conv_out.weight"} if config.get("disc_adaptive_weight", False) else None,
+            "generator_loss": chosen["gen_loss"],
+            "discriminator_weight": weight,
+            "discriminator_loss": chosen["disc_loss"],
+            "start_step": config.get("disc_start", 20000),
+            "lecam_weight": 0.0,
+            "discriminator": {"type": chosen["disc_type"], "channels": 64, "num_layers": 3},
+        },
+    }
+    return ReconstructionConfig.parse(values, source=SOURCE)

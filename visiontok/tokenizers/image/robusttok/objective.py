@@ -99,14 +99,16 @@ def _gan(config: Mapping[str, Any], steps_per_epoch: int, files: FrozenWeights) 
         generator_loss = {"hinge": "hinge"}[config.get("gen_loss", "hinge")]
     except KeyError as error:
         raise ConfigError(f"{SOURCE} trains with {error}, which no release does and which is not built") from error
+    weight = config.get("disc_weight", 0.5)  # of both sides, LeCam included
     return {
-        "weight": config.get("disc_weight", 0.5),
+        "weight": weight,
+        "discriminator_weight": weight,
         "adaptive": {"last_layer": "decoder.to_pixels.weight"} if config.get("disc_adaptive_weight", False) else None,
         "generator_loss": generator_loss,
         "discriminator_loss": discriminator_loss,
         "start_step": config.get("disc_epoch_start", 0) * steps_per_epoch,
         "lecam": "logits",
-        "lecam_weight": config.get("lecam_loss_weight") or 0.0,
+        "lecam_weight": weight * (config.get("lecam_loss_weight") or 0.0),
         "augmentation": {} if discriminator["type"] == "dino" else None,
         "discriminator": discriminator,
     }

@@ -188,15 +188,17 @@ def objective_from_reference(config: Mapping[str, Any], *, perceptual_weights: M
     """
     with CONFIG_KEYS.reading(config, source=SOURCE):
         losses = config["losses"]
+        is_variational = config.get("model", {}).get("vq_model", {}).get("quantize_mode", "vq") == "vae"
         values = {
             "reconstruction": losses["reconstruction_loss"],
             "reconstruction_weight": losses["reconstruction_weight"],
-            "log_variance": losses.get("logvar_init", 0.0),
-            "quantizer_weight": losses["quantizer_weight"],
+            "log_variance": losses.get("logvar_init", 0.0) if is_variational else 0.0,
+            "quantizer_weight": 1.0 if is_variational else losses["quantizer_weight"],  # their code does not weigh the KL divergence by it
             "perceptual": [] if perceptual_weights is None else _perceptual(losses["perceptual_loss"], perceptual_weights),
             "perceptual_weight": losses["perceptual_weight"],
             "gan": {
                 "weight": losses["discriminator_weight"] * losses["discriminator_factor"],
+                "discriminator_weight": losses["discriminator_factor"],
                 "start_step": losses["discriminator_start"],
                 "lecam_weight": losses["lecam_regularization_weight"],
                 "lecam_decay": losses.get("lecam_ema_decay", 0.999),

@@ -69,7 +69,7 @@ class TokenBridgeConfig(Config):
 class TokenBridge(Tokenizer[TokenBridgeConfig]):
     """A continuous tokenizer with one token for every dimension of every latent; signals, lengths and positions are those of the base.
 
-    `encode` quantizes the posterior's mode, or a sample where noise is given, as the published figures were measured.
+    `encode` quantizes the posterior's mode, or a sample where noise is given, as for the published metrics.
     """
 
     config_class = TokenBridgeConfig

@@ -1,4 +1,4 @@
-"""How the benchmarks measure: seconds and memory."""
+"""Seconds and memory of a call, for the benchmarks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def seconds(run: Callable[[], object], repeats: int) -> float:
-    """Median of so many runs, after one that is not counted."""
+    """Median of `repeats` runs, after one warm-up run."""
     run()
     times = []
     for _ in range(repeats):
@@ -21,9 +21,9 @@ def seconds(run: Callable[[], object], repeats: int) -> float:
 
 
 def peak_bytes(run: Callable[[], object]) -> int:
-    """Peak of what a run allocates beyond what was there before, by torch's own account; the same every time."""
+    """Peak memory that a run allocates in addition to what was allocated before, by torch's profiler; reproducible."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        result = run()  # kept until the account is closed, as its user would keep it
+        result = run()  # kept alive while it is profiled, as by a caller
     held = highest = 0
     for event in sorted(recorded.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
         if event.name() == "[memory]":

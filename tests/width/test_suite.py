@@ -1,0 +1,52 @@
+"""Every family goes through a suite: what applies has a value, what does not is omitted with a reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from families import CASES, Case, every_case
+
+from visiontok.core.tokenizer import Tokenizer
+from visiontok.evaluation import Suite, evaluate_suite
+
+METRICS = ("mse", "psnr", "rate", "codebook", "entropy")
+
+
+def suite(case: Case, folder: Path, **changes: object) -> Suite:
+    for number, signal in enumerate(case.signals()):
+        np.save(folder / f"{number}.npy", signal.numpy())
+    data = {"name": "arrays", "path": str(folder), "modality": case.modality}
+    return Suite.parse({"name": "width", "data": data, "metrics": METRICS, "batch_size": 2, **changes})
+
+
+@every_case
+def test_signals_of_all_sizes_are_measured_together(case: Case, tmp_path: Path):
+    model = case.build()
+    result = evaluate_suite(suite(case, tmp_path), model, name=case.name)
+    found = {value.metric: value.value for value in result.values}
+    if model.can_decode:
+        errors = [(model.decode(model.encode([signal]))[0].double() - signal.double()).square().mean() for signal in case.signals()]
+        assert found["mse"] == pytest.approx(float(torch.stack(errors).mean()), rel=1e-4)
+        assert "psnr" in found
+    else:
+        assert {"mse", "psnr"} <= result.omitted.keys()
+    if model.layout.is_continuous:
+        assert {"rate", "codebook", "entropy"} <= result.omitted.keys()
+    else:
+        assert not {"rate", "codebook", "entropy"} & result.omitted.keys()
+    again = evaluate_suite(suite(case, tmp_path, batch_size=5), model, name=case.name)
+    assert {value.metric: value.value for value in again.values} == pytest.approx(found, rel=1e-9)
+
+
+def test_a_psnr_follows_the_range_of_the_values(tmp_path: Path):
+    depth = next(case for case in CASES if case.name == "depth-tokenizer")
+    model: Tokenizer = depth.build()
+    result = evaluate_suite(suite(depth, tmp_path), model, name="depth")
+    signals = depth.signals()
+    errors = [(model.decode(model.encode([signal]))[0].double() - signal.double()).square().mean() for signal in signals]
+    expected = torch.stack([10 * torch.log10(80.0**2 / error) for error in errors]).mean()
+    (mean,) = [value.value for value in result.values if value.metric == "psnr" and value.protocol.startswith("mean")]
+    assert mean == pytest.approx(float(expected), abs=1e-3)
