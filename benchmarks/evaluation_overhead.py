@@ -54,10 +54,10 @@ def bare(tokenizer: Tokenizer, extract: Inception, images: Tensor, batch_size: i
 
 def whole(suite: Suite, tokenizer: Tokenizer, extract: Inception, workers: int) -> None:
     extractor = FunctionExtractor(extract, name="random-inception", identity="benchmark", protocol="benchmark")
-    result, evidence = ReconstructionRun(suite, tokenizer, name="benchmark", extractors=[extractor], num_workers=workers).run()
+    result, per_sample = ReconstructionRun(suite, tokenizer, name="benchmark", extractors=[extractor], num_workers=workers).run()
     with tempfile.TemporaryDirectory() as folder:
         result.save(Path(folder) / "result.json")
-        evidence.save_beside(Path(folder) / "result.json")
+        per_sample.save_beside(Path(folder) / "result.json")
 
 
 def timed(function, *arguments) -> float:
