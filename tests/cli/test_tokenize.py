@@ -77,6 +77,20 @@ def test_what_was_skipped_is_named_counted_and_listed(images, model, tmp_path):
     assert "\x1b" not in result.output
 
 
+def test_the_source_is_printed_with_its_count_and_an_ambiguous_name_is_refused(images, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for number in range(3):
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(tmp_path / "photos" / f"{number}.png")
+    error = refused(*arguments("photos", model, tmp_path / "out"))
+    assert isinstance(error, ConfigError)
+    assert not (tmp_path / "out").exists()
+    for spelling in ("./photos", "folder:photos"):
+        assert spelling in str(error)
+        done = succeed(*arguments(spelling, model, tmp_path / spelling.replace("/", "-")))
+        assert "photos: 3 samples" in done.stderr
+
+
 def test_another_run_is_refused(model, tmp_path):
     succeed(*arguments("digits:test", model, tmp_path / "out", "--shard-size", "200"))
     error = refused(*arguments("digits:test", model, tmp_path / "out", "--shard-size", "100"))

@@ -37,6 +37,7 @@ def test_a_recipe_becomes_a_model_and_its_folder_is_printed(recipe, tmp_path):
     done = succeed("train", recipe, "--cpu")
     assert done.stdout == f"{tmp_path / 'run' / 'final'}\n"
     assert "step 2/2" in done.stderr
+    assert "digits:train: 1442 samples" in done.stderr
     assert visiontok.from_pretrained(tmp_path / "run" / "final").layout.length == 4
 
 

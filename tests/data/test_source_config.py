@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError, UnknownNameError
 from visiontok.data import DataConfig, open_source, parse_source
+from visiontok.data.config import describe_source
 from visiontok.data.digits import DigitsConfig
 from visiontok.data.folder import FolderConfig
 from visiontok.data.parquet import ParquetConfig
@@ -60,3 +61,29 @@ def test_a_recipe_names_its_source_with_options() -> None:
     for wrong in ({"name": "imagenet"}, {"name": "digits", "path": "x"}, {"name": "folder"}):
         with pytest.raises(ValueError):
             adapter.validate_python(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "explicit"),
+    [("photos", "photos:train"), ("digits", "digits:train"), ("shapes", "shapes:train"), ("folder", "folder:PATH")],
+)
+def test_a_name_that_is_also_a_folder_here_is_refused(name: str, explicit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    if name != "folder":
+        parse_source(name)
+    (tmp_path / name).mkdir()
+    with pytest.raises(ConfigError) as caught:
+        parse_source(name)
+    for spelling in (explicit, f"./{name}", f"folder:{name}"):
+        assert spelling in str(caught.value)
+    assert parse_source(f"./{name}") == FolderConfig(path=f"./{name}")
+    assert parse_source(f"folder:{name}") == FolderConfig(path=name)
+    if name != "folder":
+        assert parse_source(explicit).name == name
+
+
+def test_what_was_opened_is_described_with_its_count(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded())
+    for text, described in (("digits:test", "digits:test: 355 samples"), (str(tmp_path), f"folder:{tmp_path}: 1 sample")):
+        config = parse_source(text)
+        assert describe_source(config, open_source(config)) == described

@@ -118,11 +118,13 @@ def _side(tokenizer: Tokenizer[Any], size: int | None) -> int:
 
 
 def _images(data: str, side: int, num_samples: int | None) -> Source:
-    from visiontok.data.config import open_source
+    from visiontok.data.config import describe_source, open_source, parse_source
     from visiontok.data.photos import PhotosSource
     from visiontok.evaluation.selection import Tiles, choose
 
-    source = open_source(data)
+    config = parse_source(data)
+    source = open_source(config)
+    typer.echo(describe_source(config, source), err=True)
     return choose(Tiles(source, side) if isinstance(source, PhotosSource) else source, num_samples, seed=0)
 
 

@@ -55,11 +55,13 @@ def tokenize(
     from visiontok.core.identity import identify
     from visiontok.core.text_tokenizer import encodes_with_text
     from visiontok.data import TextsConfig
-    from visiontok.data.config import open_source
+    from visiontok.data.config import describe_source, open_source, parse_source
     from visiontok.data.skips import SkipReport
     from visiontok.data.tokenizing import SKIPPED, tokenize_source
 
-    source = open_source(dataset)
+    config = parse_source(dataset)
+    source = open_source(config)
+    typer.echo(describe_source(config, source), err=True)
     options = {"source": "captions"} if text == "captions" else {"source": "class_names", "prompt": text}
     texts = None if text is None else TextsConfig.parse(options, source="--text")
     tokenizer = load_tokenizer(model, pick_device(device))

@@ -17,6 +17,7 @@ from visiontok.data.folder import FolderConfig, FolderSource
 from visiontok.data.parquet import ParquetConfig, ParquetSource
 from visiontok.data.photos import PhotosConfig, PhotosSource
 from visiontok.data.shapes import ShapesConfig, ShapesSource
+from visiontok.data.skips import printable
 from visiontok.data.source import Source
 from visiontok.data.webdataset import WebDatasetConfig, WebDatasetSource
 from visiontok.registry import unknown
@@ -65,9 +66,11 @@ def parse_source(text: str) -> DataConfig:
 
     Raises:
         UnknownNameError: if there is no such source, split or modality; with close matches.
-        ConfigError: if a path is missing.
+        ConfigError: if a path is missing, or the name is also that of a file or folder here.
     """
-    name, _, rest = text.partition(":")
+    name, colon, rest = text.partition(":")
+    if name in _CONFIGS and not colon and Path(text).exists():
+        raise ConfigError(f"{text!r} names {_meaning(name)} and also a file or folder here: write {_spelled_out(name)}, or ./{text} or folder:{text}")
     if name not in _CONFIGS:
         name, rest = _kind_of_path(text), text
     kind = _CONFIGS[name]
@@ -87,6 +90,24 @@ def parse_source(text: str) -> DataConfig:
             raise unknown(f"split of {name}", rest, splits)
         values["split"] = rest
     return kind.parse(values, source=f"the data source {text!r}")  # type: ignore[return-value]
+
+
+def describe_source(config: DataConfig, source: Source) -> str:
+    """The source that was opened and its count, as commands print it: `photos:train: 12 samples`."""
+    values = config.to_dict()
+    name = ":".join(str(values[part]) for part in ("name", "modality", "path", "split") if part in values)
+    skipped = f", {len(source.skipped)} entries skipped" if source.skipped else ""
+    return f"{printable(name)}: {len(source)} sample{'s' if len(source) != 1 else ''}{skipped}"
+
+
+def _meaning(name: str) -> str:
+    return "a kind of data source" if "path" in _CONFIGS[name].model_fields else "a built-in data set"
+
+
+def _spelled_out(name: str) -> str:
+    """The short form that cannot be taken for a path."""
+    fields = _CONFIGS[name].model_fields
+    return f"{name}:{get_args(fields['split'].annotation)[0]}" if "split" in fields else f"{name}:PATH"
 
 
 def _kind_of_path(text: str) -> str:

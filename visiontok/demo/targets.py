@@ -47,7 +47,7 @@ def targets_of(digits: Digits, photographs: Photographs) -> tuple[Target, ...]:
     classifier = "[digit-classifier]"
     originals, decoded = (_number(held_out, f"accuracy{classifier}.{side}") for side in ("originals", "reconstructions"))
     accuracy = f"conditional_accuracy{classifier}"
-    samples = f"{held_out.data.in_words}, held-out digits"
+    samples = f"held-out digits ({held_out.data.in_words})"
     side = photographs.originals.shape[-1]
     return (
         Target("PSNR of held-out digits", _number(held_out, "psnr.mean_db"), 18, "at least", "dB", f"mean over {samples}, 8-bit RGB"),

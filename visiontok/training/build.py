@@ -12,6 +12,7 @@ from visiontok.core.identity import TokenizerIdentity, check_same_tokenizer, ide
 from visiontok.core.text_tokenizer import TextTokenizer, encodes_with_text
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import DataBatch, EvalLoader, LoaderConfig, Source, Texts, TextsConfig, TrainLoader, open_source
+from visiontok.data.config import describe_source
 from visiontok.data.token_dataset import TokenDataset
 from visiontok.encoders.text import TextConfig
 from visiontok.generators.base import Generator
@@ -57,7 +58,7 @@ def _tokenizer_task(recipe: TokenizerRecipe, accelerator: Accelerator) -> Tokeni
             if recipe.text is None
             else f"text.source is {recipe.text.source}, but the tokenizer of this recipe reads no text: remove `text`"
         )
-    return TokenizerTask(
+    task = TokenizerTask(
         recipe,
         tokenizer=tokenizer,
         objective=recipe.objective.build(tokenizer.spec),
@@ -67,6 +68,8 @@ def _tokenizer_task(recipe: TokenizerRecipe, accelerator: Accelerator) -> Tokeni
         examples=_examples(source, tokenizer, config, count=recipe.sample_images.count) if recipe.sample_images.every else None,
         accelerator=accelerator,
     )
+    task.data = describe_source(recipe.data.source, source)
+    return task
 
 
 def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> GeneratorTask:
@@ -77,6 +80,7 @@ def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> Genera
     loader: TokenSetLoader | EncodingLoader
     if recipe.data.tokens is not None:
         dataset = TokenDataset(recipe.data.tokens)
+        data = f"{recipe.data.tokens}: {len(dataset)} samples"
         layout, class_names = dataset.layout, dataset.header.class_names
         num_classes = len(class_names) or (0 if dataset.labels is None else int(dataset.labels.max()) + 1)
         made_by = dataset.header.tokenizer
@@ -89,6 +93,7 @@ def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> Genera
         assert tokenizer is not None
         assert given is not None
         source = open_source(recipe.data.signals.source)
+        data = describe_source(recipe.data.signals.source, source)
         config = recipe.data.signals.loader(tokenizer.preprocessing, batch_size=recipe.batch_size, seed=recipe.seed)
         signals = TrainLoader(source, config, preprocessing=tokenizer.preprocessing, **_share(accelerator))
         read = (
@@ -107,7 +112,9 @@ def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> Genera
     _check_layouts(layout, model, tokenizer)
     if isinstance(model.config.condition, TextCondition):
         loader.texts = _texts(recipe.text or TextsConfig(source="captions"), class_names, model.config.condition.text, accelerator)
-    return GeneratorTask(recipe, model=model, loader=loader, tokenizer=tokenizer, accelerator=accelerator)
+    task = GeneratorTask(recipe, model=model, loader=loader, tokenizer=tokenizer, accelerator=accelerator)
+    task.data = data
+    return task
 
 
 def _texts(config: TextsConfig, class_names: tuple[str, ...] | None, text: TextConfig, accelerator: Accelerator) -> EmbeddedTexts:

@@ -48,7 +48,7 @@ class ProgressDisplay:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+        self.console.print(text, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 class _ProgressBar(Progress):

@@ -20,10 +20,12 @@ class Task(ABC, Generic[BatchT]):
     Attributes:
         unit: plural name of a sample.
         batch_size: samples of a step, over all processes.
+        data: the data that was opened and its number of samples, in one line; empty where that is not known.
     """
 
     unit: ClassVar[str]
     batch_size: int
+    data: str = ""
 
     @abstractmethod
     def batches(self, start: int) -> Iterator[BatchT]:

@@ -79,7 +79,7 @@ def train(
             for writer in writers:
                 stack.callback(writer.close)
         display = stack.enter_context(ProgressDisplay(console, start=start.step, steps=recipe.steps, unit=task.unit))
-        for note in _opening(start, folder):
+        for note in [*_opening(start, folder), *([f"data: {task.data}"] if task.data else [])]:
             display.say(note)
         result = run_steps(
             task,
