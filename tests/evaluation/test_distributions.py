@@ -51,7 +51,7 @@ def test_inception_score_limits() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(EvaluationError, match="no 3-th neighbour"):
+    with pytest.raises(EvaluationError, match="no 3-th neighbor"):
         manifold.manifold_scores(np.zeros((3, 2)), np.zeros((9, 2)))
     with pytest.raises(EvaluationError, match="cannot be divided"):
         inception_score(np.zeros((3, 2)), splits=4)

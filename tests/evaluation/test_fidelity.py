@@ -59,7 +59,7 @@ def test_ssim_does_not_drown_in_rounding_where_the_picture_is_flat() -> None:
 
 def test_refusals() -> None:
     first, second = pictures()
-    with pytest.raises(EvaluationError, match=r"\(B, C, H, W\)"):
+    with pytest.raises(EvaluationError, match=r"\(3, 3, 20, 34\)"):
         mse(first, second[:, :, :-1])
     with pytest.raises(EvaluationError, match="data_range must be positive"):
         psnr(first, second, data_range=0)

@@ -9,7 +9,7 @@ import typer
 
 from visiontok.base.errors import ConfigError
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import load_for_data, load_generator, load_tokenizer
+from visiontok.cli.model import AllowOtherOption, load_for_data, load_generator, load_tokenizer
 from visiontok.cli.output import print_table
 from visiontok.cli.ranks import processes, progress_bar
 
@@ -33,6 +33,7 @@ def evaluate(
     samples: Annotated[
         Path | None, typer.Option(help="Generated samples: a folder or an .npz file. With --model they are sampled into it first.")
     ] = None,
+    allow_other_tokenizer: AllowOtherOption = False,
     card: Annotated[bool, typer.Option("--card", help="Put the results on the model card; for models in a local folder.")] = False,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write an HTML page beside the results.")] = True,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read samples; 0 reads in a thread.")] = 0,
@@ -78,11 +79,13 @@ def evaluate(
     if isinstance(chosen, Suite):
         if tokenizer is not None or samples is not None:
             raise ConfigError(f"--tokenizer and --samples belong to suites of generated samples; {suite} evaluates tokenizers")
-        results = _tokenizers(chosen, names, generator, output, pick_device(device), report=report, workers=workers)
+        prior = (generator, allow_other_tokenizer)
+        results = _tokenizers(chosen, names, prior, output, pick_device(device), report=report, workers=workers)
     else:
         if generator is not None:
             raise ConfigError(f"--generator belongs to suites that evaluate tokenizers; {suite} evaluates generated samples: give --model")
-        results = _generated(chosen, names, tokenizer, samples, output, pick_device(device), report=report)
+        decoder = (tokenizer, allow_other_tokenizer)
+        results = _generated(chosen, names, decoder, samples, output, pick_device(device), report=report)
     if card:
         for name, result in zip(names, results, strict=False):
             _put_on_card(name, result)
@@ -91,9 +94,9 @@ def evaluate(
 
 
 def _tokenizers(
-    suite: Suite, names: list[str], generator: str | None, output: Path, device: torch.device, *, report: bool, workers: int
+    suite: Suite, names: list[str], prior: tuple[str | None, bool], output: Path, device: torch.device, *, report: bool, workers: int
 ) -> list[Result]:
-    """Evaluate each model; no results in all processes but the first."""
+    """Evaluate each model, perhaps under a prior, which may be another tokenizer's; no results in all processes but the first."""
     from visiontok.evaluation import NamedGenerator
     from visiontok.evaluation.reconstruction.evaluate import evaluate_models, report_path
 
@@ -102,14 +105,15 @@ def _tokenizers(
     if output.suffix == ".json" and len(names) > 1:
         raise ConfigError(f"{output} is one file, but {len(names)} models were given; name a folder")
     with processes() as is_first:
-        prior = None if generator is None else NamedGenerator(generator, load_generator(generator, device))
+        generator, allow_other_tokenizer = prior
         results = evaluate_models(
             suite,
             names,
             load=lambda name: load_for_data(name, device),
             output=output,
             progress=lambda name: progress_bar(name, shown=is_first),
-            generator=prior,
+            generator=None if generator is None else NamedGenerator(generator, load_generator(generator, device)),
+            allow_other_tokenizer=allow_other_tokenizer,
             report=report,
             num_workers=workers,
         )
@@ -123,12 +127,23 @@ def _tokenizers(
 
 
 def _generated(
-    suite: GenerationSuite, names: list[str], tokenizer: str | None, samples: Path | None, output: Path, device: torch.device, *, report: bool
+    suite: GenerationSuite,
+    names: list[str],
+    decoder: tuple[str | None, bool],
+    samples: Path | None,
+    output: Path,
+    device: torch.device,
+    *,
+    report: bool,
 ) -> list[Result]:
-    """Sample if a generator is given, and evaluate; no results in all processes but the first."""
+    """Sample if a generator is given, with a decoder that may be another tokenizer than its own, and evaluate.
+
+    There are no results in all processes but the first.
+    """
     from visiontok.evaluation.generation.evaluate import SampleMaker, evaluate_generated
     from visiontok.evaluation.results.result import result_path
 
+    tokenizer, allow_other_tokenizer = decoder
     if len(names) > 1:
         raise ConfigError("a suite of generated samples evaluates one generator at a time")
     if not names and samples is None:
@@ -140,7 +155,7 @@ def _generated(
     with processes() as is_first:
         maker = None
         if names and tokenizer is not None:
-            maker = SampleMaker(load_generator(names[0], device), load_tokenizer(tokenizer, device), names[0], tokenizer)
+            maker = SampleMaker(load_generator(names[0], device), load_tokenizer(tokenizer, device), names[0], tokenizer, allow_other_tokenizer)
         result = evaluate_generated(
             suite, where, path, maker=maker, device=device, progress=lambda label: progress_bar(label, shown=is_first), report=report
         )

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from visiontok.base.errors import ConfigError
+from visiontok.core.identity import check_same_tokenizer, identify
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.evaluation.generation.report import write_generation_report
 from visiontok.evaluation.generation.run import GenerationRun
@@ -28,23 +29,33 @@ from visiontok.generators.base import Generator
 
 @dataclass(frozen=True, eq=False)
 class SampleMaker:
-    """A generator, and the tokenizer that decodes its tokens, each with the name by which it was requested."""
+    """A generator, and the tokenizer that decodes its tokens, each with the name by which it was requested.
+
+    Attributes:
+        generator, tokenizer: the models.
+        generator_name, tokenizer_name: their names.
+        allow_other_tokenizer: whether the tokenizer may be another one than that of the generator's training tokens.
+    """
 
     generator: Generator[Any]
     tokenizer: Tokenizer[Any]
     generator_name: str
     tokenizer_name: str
+    allow_other_tokenizer: bool = False
 
     def plan(self, suite: GenerationSuite, seed: int) -> SamplePlan:
         """What the suite requests, with one seed.
 
         Raises:
             ConfigError: if the suite has no number of samples, or the two models do not fit.
+            IdentityError: if the generator was trained on the tokens of another tokenizer, unless allowed.
         """
         if suite.num_samples is None:
             raise ConfigError(f"sampling from {self.generator_name} needs num_samples in the suite, or --set num_samples=50000")
         if not self.tokenizer.layout.accepts(self.generator.layout):
             raise ConfigError(f"{self.generator_name} writes tokens of another layout than {self.tokenizer_name} reads")
+        made_by, given = self.generator.config.tokenizer, identify(self.tokenizer, self.tokenizer_name)
+        check_same_tokenizer(made_by, given, what=f"the generator {self.generator_name}", allow_other=self.allow_other_tokenizer)
         return SamplePlan(
             num_samples=suite.num_samples,
             class_order=suite.class_order,

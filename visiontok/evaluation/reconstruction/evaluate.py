@@ -26,6 +26,7 @@ def evaluate_models(
     output: Path,
     progress: Callable[[str], AbstractContextManager[ProgressCallback]],
     generator: NamedGenerator | None = None,
+    allow_other_tokenizer: bool = False,
     report: bool = True,
     num_workers: int = 0,
 ) -> list[tuple[Path, Result]]:
@@ -43,6 +44,7 @@ def evaluate_models(
         output: folder of the results, or a .json file for a single one.
         progress: gives a context around each model's run, whose value is called with the samples done and their total.
         generator: a model of the tokens, for metrics under a prior.
+        allow_other_tokenizer: also a model of another tokenizer's tokens.
         report: write an HTML page beside the results.
         num_workers: processes that read samples; 0 reads in a thread.
 
@@ -50,13 +52,15 @@ def evaluate_models(
         Path and result of every model, in order.
 
     Raises:
-        EvaluationError, DataError: see `ReconstructionRun`.
+        EvaluationError, DataError, IdentityError: see `ReconstructionRun`.
     """
     states = RunStates(output.parent if output.suffix == ".json" else output)
     is_first = rank_and_world_size()[0] == 0
     entries, written = [], []
     for name in names:
-        run = ReconstructionRun(suite, load(name), name=name, generator=generator, num_workers=num_workers)
+        run = ReconstructionRun(
+            suite, load(name), name=name, generator=generator, allow_other_tokenizer=allow_other_tokenizer, num_workers=num_workers
+        )
         result, per_sample = run_or_take(run, states, progress(name))
         path = result_path(output, suite.name, name)
         written.append((path, result))

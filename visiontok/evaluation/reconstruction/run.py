@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from visiontok.base.errors import EvaluationError
+from visiontok.core.identity import check_same_tokenizer, identify
 from visiontok.core.model import evaluating
 from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.core.tokenizer import Tokenizer
@@ -58,10 +59,13 @@ def evaluate_suite(
     source: Source | None = None,
     extractors: Sequence[FeatureExtractor] = (),
     generator: NamedGenerator | None = None,
+    allow_other_tokenizer: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> Result:
     """Evaluate a tokenizer; see `ReconstructionRun`."""
-    run = ReconstructionRun(suite, tokenizer, name=name, source=source, extractors=extractors, generator=generator)
+    run = ReconstructionRun(
+        suite, tokenizer, name=name, source=source, extractors=extractors, generator=generator, allow_other_tokenizer=allow_other_tokenizer
+    )
     return run.run(progress=progress)[0]
 
 
@@ -88,6 +92,7 @@ class ReconstructionRun:
         source: Source | None = None,
         extractors: Sequence[FeatureExtractor] = (),
         generator: NamedGenerator | None = None,
+        allow_other_tokenizer: bool = False,
         num_workers: int = 0,
     ) -> None:
         """Open the data and select the metrics.
@@ -99,6 +104,7 @@ class ReconstructionRun:
             source: of the samples, instead of the suite's.
             extractors: your own, beside those that the suite names.
             generator: a model of the tokenizer's tokens, for metrics under a prior.
+            allow_other_tokenizer: also a model of another tokenizer's tokens.
             num_workers: processes that read samples; 0 reads in a thread.
 
         Raises:
@@ -106,9 +112,13 @@ class ReconstructionRun:
                 applies to it.
             DataError: if the data cannot be opened, or the tokenizer reads a text and the samples have none.
             CheckpointError: if the weights of an extractor or of a metric's network are missing.
+            IdentityError: if the generator was trained on the tokens of another tokenizer, unless allowed.
         """
         self.suite, self.tokenizer = suite, tokenizer
         self._name, self._num_workers, self._generator = name, num_workers, generator
+        if generator is not None:
+            made_by, what = generator.model.config.tokenizer, f"the generator {generator.name}"
+            check_same_tokenizer(made_by, identify(tokenizer, name), what=what, allow_other=allow_other_tokenizer)
         size, preprocessing = _preparation(suite, tokenizer)
         if suite.max_loss is not None and len(tokenizer.lengths_supported) == 1:
             raise EvaluationError(

@@ -80,7 +80,7 @@ CLASSIFIER = SampleMetric(
         "agreement[]": Value("Same class before and after", better="higher"),
         "conditional_accuracy[]": Value("Conditional accuracy", better="higher"),
     },
-    needs=("classifiers",),
+    needs=("decoder", "classifiers"),
     tasks=("reconstruction", "generation"),
     absent="the data has no classes",
     compute=_compute,

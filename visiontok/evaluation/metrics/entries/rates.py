@@ -28,6 +28,7 @@ from visiontok.evaluation.metrics.metric import Aggregate, EvaluatedBatch, Sampl
 from visiontok.evaluation.metrics.per_sample import PerSample
 from visiontok.evaluation.metrics.prior import prior_information
 from visiontok.evaluation.metrics.rates import bits_per_pixel, bits_per_second, compression_ratio, entropy_bits
+from visiontok.generators.condition import ClassCondition, ConditionLike, NoCondition
 from visiontok.tokens import Tokens
 
 SCOPE = "over all tokens of the samples evaluated"
@@ -229,7 +230,7 @@ ENTROPY = StreamMetric(
 class ExactLikelihood(Protocol):
     """A generator that gives the probability of tokens exactly, in one pass."""
 
-    def nll(self, tokens: Tokens, condition: Tensor | None = None) -> Tensor:
+    def nll(self, tokens: Tokens, condition: ConditionLike = None) -> Tensor:
         """(B,) minus the log-probability of every sample in nats."""
 
 
@@ -240,6 +241,9 @@ def _why_no_likelihood(subject: Subject) -> str | None:
         return f"a {type(generator).__name__} gives no exact likelihood of tokens"
     if layout is not None and not generator.layout.accepts(layout):
         return "the generator models tokens of another layout"
+    condition = generator.config.condition
+    if not isinstance(condition, NoCondition | ClassCondition):
+        return f"the generator is conditioned on {condition.type}, which the data does not bring"
     return None
 
 
@@ -247,18 +251,17 @@ def _why_no_likelihood(subject: Subject) -> str | None:
 def _compute_prior(batch: EvaluatedBatch, subject: Subject) -> Mapping[str, Tensor]:
     generator, tokens = subject.generator, batch.token_indices
     assert isinstance(generator, ExactLikelihood)
-    classes = None
-    if subject.generator is not None and subject.generator.config.num_classes:
-        if batch.labels is None:
-            return {}
-        classes = batch.labels
-    return {**_size_of(batch), "bits": tokens.bits, "nats": generator.nll(tokens, classes).double().cpu()}
+    is_conditional = subject.generator is not None and subject.generator.num_classes > 0
+    if is_conditional and batch.labels is None:
+        return {}
+    nats = generator.nll(tokens, batch.labels if is_conditional else None)
+    return {**_size_of(batch), "bits": tokens.bits, "nats": nats.double().cpu()}
 
 
 def _aggregate_prior(table: Table, subject: Subject, bootstrap: BootstrapConfig) -> list[Aggregate]:
     generator = subject.generator
     assert generator is not None
-    condition = "the sample's class" if generator.config.num_classes else "no condition"
+    condition = "the sample's class" if generator.num_classes else "no condition"
     parameters = sum(parameter.numel() for parameter in generator.parameters())
     protocol = f"-log2 p of a sample's tokens under an autoregressive prior ({type(generator).__name__}, {parameters:,} parameters, {condition})"
     information = prior_information(table["nats"], table["tokens"])
