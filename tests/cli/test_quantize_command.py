@@ -77,6 +77,36 @@ def test_the_range_follows_from_the_latents_or_from_the_option(quantized, vae: P
     assert visiontok.from_pretrained(tmp_path / "out").config.quantizer.range == 4
 
 
+def test_tokenizers_of_other_families_are_quantized(images: Path, tmp_path: Path):
+    """One with latent queries, one whose images keep different positions."""
+    torch.manual_seed(0)
+    vit = {"dim": 64, "depth": 1, "num_heads": 2, "patch_size": 4}
+    sizes = {"image_size": 16, "num_latent_tokens": 4, "encoder": vit, "decoder": vit}
+    base = {"max_latent_tokens": 6, "training_lengths": [2, 4], "position_side": 4, "halting_dim": 16, "base": {"type": "patches", "patch_size": 4}}
+    for family, changes in (
+        ("titok", {"quantizer": {"type": "gaussian", "dim": 2}}),
+        ("karl", base | {"quantizer": {"type": "continuous", "dim": 2}}),
+    ):
+        model = visiontok.create(family, **sizes, **changes)
+        folder = visiontok.save_pretrained(model, tmp_path / family)
+        output = tmp_path / f"{family}-16"
+        result = succeed("quantize", folder, "-o", output, "--levels", 16, "--compare", "64", "--data", f"folder:{images}", "--device", "cpu")
+        assert [line.split()[0] for line in result.stdout.splitlines()[1:4]] == ["continuous", "16", "64"]
+        discrete = visiontok.from_pretrained(output)
+        assert discrete.config.base.family == family
+        tokens = discrete.encode(torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+        assert set(tokens.layout.vocab_sizes.tolist()) == {16}
+        assert discrete.decode(tokens).shape == (2, 3, 16, 16)
+
+
+def test_tokenizers_without_a_decoder_are_refused(tmp_path: Path):
+    mqt = visiontok.create("mqt", query_side=3, feature_side=4, feature_dim=16, output_dim=8, num_heads=2)
+    error = refused("quantize", visiontok.save_pretrained(mqt, tmp_path / "mqt"), "-o", tmp_path / "x", "--data", "photos:heldout")
+    assert isinstance(error, ConfigError)
+    assert "mqt" in str(error)
+    assert not (tmp_path / "x").exists()
+
+
 def test_invalid_arguments_are_refused_before_the_data_is_read(quantized, vae: Path, images: Path, tmp_path: Path):
     data = ("--data", f"folder:{images}", "--device", "cpu")
     before = (quantized[0] / "README.md").read_bytes()

@@ -96,6 +96,14 @@ def test_keys_do_not_depend_on_where_the_shards_lie(tmp_path: Path, monkeypatch:
     assert first.identity == second.identity
 
 
+def test_a_folder_inside_of_a_shard_is_not_taken_for_the_folder_of_another(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", ("0/x.png", encoded(0)))
+    for folder in "ab":
+        write_tar(tmp_path / folder / "0.tar", ("x.png", encoded(0)))
+    source = open_source(f"webdataset:{tmp_path}/**/*.tar")
+    assert len(source) == len(set(keys(source))) == 3
+
+
 def test_parquet_files_of_one_name_have_keys_of_their_own(tmp_path: Path) -> None:
     for folder in "ab":
         (tmp_path / folder).mkdir()

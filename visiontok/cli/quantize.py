@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from visiontok.evaluation.reconstruction.quantizing import OperatingPoint
     from visiontok.hub import ModelCard
 
-PICTURE = "rate-distortion.png"
+CURVE = "rate-distortion.png"
 SPREAD = 5.0
 """The range that is taken where none is given, in root mean squares of the latents: the published one, if its latents have unit variance."""
 _LARGEST = 256  # side of the squares for models that take any size, where none is given
@@ -30,29 +30,27 @@ _LARGEST = 256  # side of the squares for models that take any size, where none 
 
 def quantize(
     model: Annotated[
-        str, typer.Argument(metavar="KL_VAE", help="A continuous tokenizer: name, owner/name on the hub, or folder, diffusers' included.")
+        str, typer.Argument(metavar="TOKENIZER", help="A continuous tokenizer: name, owner/name on the hub, or folder, diffusers' included.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the discrete tokenizer; made if it is missing.")],
     levels: Annotated[int, typer.Option(min=2, help="Values per dimension of a latent.")] = 64,
-    compare: Annotated[str, typer.Option(metavar="8,16,32", help="Further numbers of levels to measure.")] = "4,8,16,32,128",
+    compare: Annotated[str, typer.Option(metavar="8,16,32", help="Further numbers of levels to compare.")] = "4,8,16,32,128",
     latent_range: Annotated[
         float | None, typer.Option("--range", help="Latents beyond +-RANGE become the outermost value; by default 5 times their root mean square.")
     ] = None,
-    data: Annotated[str, typer.Option(help="What to measure on: photos:heldout, digits:test, folder:/path ...")] = "photos:heldout",
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Side of the squares that pictures become; by default the model's own, at most 256.")
-    ] = None,
-    num_samples: Annotated[int | None, typer.Option(min=1, help="That many pictures, drawn with a fixed seed; by default all.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per call of the model.")] = 8,
+    data: Annotated[str, typer.Option(help="Images to compare on: photos:heldout, digits:test, folder:/path ...")] = "photos:heldout",
+    size: Annotated[int | None, typer.Option(min=1, help="Side of the squares that images become; by default the model's own, at most 256.")] = None,
+    num_samples: Annotated[int | None, typer.Option(min=1, help="That many images, drawn with a fixed seed; by default all.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per call of the model.")] = 8,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that lies in the output folder.")] = False,
     device: DeviceOption = "auto",
 ) -> None:
-    """Turn a continuous tokenizer into a discrete one, one id per dimension of every latent.
+    """Turn a continuous tokenizer into a discrete one, one token per dimension of every latent.
 
     Nothing is trained: every scalar becomes the nearest of a few values that suit a normal distribution (TokenBridge, arXiv 2503.16430).
-    Reconstructions are measured before and after, at several numbers of levels and on the same pictures; photographs are cut into squares
+    Reconstructions are compared before and after, at several numbers of levels and on the same images; photographs are cut into squares
     side by side, other data is resized and cropped. The output folder can be loaded, pushed and trained on like any other model, and holds
-    the measured curve as a picture.
+    the curve of PSNR against bits.
 
     \b
     Examples:
@@ -79,9 +77,9 @@ def quantize(
         raise ConfigError(
             f"{model} does not decode to images, which this command compares before and after; TokenBridge.quantizing quantizes it in Python"
         )
-    TokenBridge.quantizing(tokenizer, DimensionWiseQuantizerConfig())  # refused now rather than after an hour
+    TokenBridge.quantizing(tokenizer, DimensionWiseQuantizerConfig())  # refused now rather than after the comparison
     side = _side(tokenizer, size)
-    source = _pictures(data, side, num_samples)
+    source = _images(data, side, num_samples)
     if latent_range is None:
         with progress_bar("latents", shown=True) as progress:
             rms = latent_rms(tokenizer, source, size=side, batch_size=batch_size, progress=progress)
@@ -89,11 +87,11 @@ def quantize(
     with progress_bar("reconstructions", shown=True) as progress:
         points = evaluate_levels(tokenizer, source, levels=counts, latent_range=latent_range, size=side, batch_size=batch_size, progress=progress)
     quantized = TokenBridge.quantizing(tokenizer, DimensionWiseQuantizerConfig(levels=levels, range=latent_range))
-    card = _card(model, levels, latent_range, points, dataset=data, side=side, pictures=len(source))
+    card = _card(model, levels, latent_range, points, dataset=data, side=side, images=len(source))
     save_pretrained(quantized, output, card=card)
-    draw(points, output / PICTURE, title=f"{_base_name(model)}, range +-{latent_range:g}, {len(source)} pictures of {data}", pixels=side**2)
+    draw(points, output / CURVE, title=f"{_base_name(model)}, range +-{latent_range:g}, {len(source)} images of {data}", pixels=side**2)
     _show(points, side)
-    typer.echo(f"{output}: {levels} levels, latents within +-{latent_range:g}; measured on {len(source)} pictures of {data}, {side} x {side}")
+    typer.echo(f"{output}: {levels} levels, latents within +-{latent_range:g}; compared on {len(source)} images of {data}, {side} x {side}")
 
 
 def _level_counts(levels: int, compare: str) -> list[int]:
@@ -102,7 +100,7 @@ def _level_counts(levels: int, compare: str) -> list[int]:
     try:
         counts = sorted({levels, *(int(part) for part in compare.split(",") if part.strip())})
     except ValueError:
-        raise ConfigError(f"--compare {compare!r} is not a list of whole numbers such as 8,16,32") from None
+        raise ConfigError(f"--compare {compare!r} is not a list of integers such as 8,16,32") from None
     if not 2 <= counts[0] <= counts[-1] <= MOST_LEVELS:
         raise ConfigError(f"numbers of levels must lie between 2 and {MOST_LEVELS}, got {', '.join(map(str, counts))}")
     return counts
@@ -119,7 +117,7 @@ def _side(tokenizer: Tokenizer[Any], size: int | None) -> int:
     return side
 
 
-def _pictures(data: str, side: int, num_samples: int | None) -> Source:
+def _images(data: str, side: int, num_samples: int | None) -> Source:
     from visiontok.data.config import describe_source, open_source, parse_source
     from visiontok.data.photos import PhotosSource
     from visiontok.evaluation.selection import Tiles, choose
@@ -130,11 +128,11 @@ def _pictures(data: str, side: int, num_samples: int | None) -> Source:
     return choose(Tiles(source, side) if isinstance(source, PhotosSource) else source, num_samples, seed=0)
 
 
-def _card(name: str, levels: int, latent_range: float, points: Sequence[OperatingPoint], *, dataset: str, side: int, pictures: int) -> ModelCard:
+def _card(name: str, levels: int, latent_range: float, points: Sequence[OperatingPoint], *, dataset: str, side: int, images: int) -> ModelCard:
     from visiontok import registry
     from visiontok.hub import CardResult, ModelCard
 
-    protocol = f"mean over {pictures} pictures of {side} x {side} pixels, 8 bits; posterior mode"
+    protocol = f"mean over {images} images of {side} x {side} pixels, 8 bits; posterior mode"
     results = []
     for point in points:
         form = "continuous latents" if point.bits is None else f"{point.levels} levels, {point.bits / side**2:.4g} bits per pixel"
@@ -147,15 +145,15 @@ def _card(name: str, levels: int, latent_range: float, points: Sequence[Operatin
     return ModelCard(
         license=released[1].weights_license if released else "unknown",
         summary=f"{base}, quantized after training: {levels} values for each dimension of its latents within +-{latent_range:g}, as in TokenBridge "
-        f"(arXiv 2503.16430).\n\n![PSNR against bits per pixel at several numbers of levels]({PICTURE})",
+        f"(arXiv 2503.16430).\n\n![PSNR against bits per pixel at several numbers of levels]({CURVE})",
         trained_on=f"Nothing: the weights are those of {base}, and the quantizer has none.",
-        limitations=f"Whatever {base} loses is lost here too. The range was set once; latents of other kinds of pictures may reach beyond it.",
+        limitations=f"Whatever {base} loses is lost here too. The range was set once; latents of other kinds of images may reach beyond it.",
         results=tuple(results),
     )
 
 
 def _base_name(model: str) -> str:
-    """What the tokenizer is called elsewhere: of a folder only the last part, since the way to it says nothing on another machine."""
+    """What the tokenizer is called elsewhere: of a folder only the last part, since its path means nothing on another machine."""
     folder = Path(model).expanduser()
     return folder.resolve().name if folder.is_dir() else model
 

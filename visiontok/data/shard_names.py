@@ -8,7 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from visiontok.base.errors import DataError
 from visiontok.data.skips import printable
@@ -46,7 +46,8 @@ def shard_labels(paths: Sequence[Path]) -> tuple[str, ...]:
         shared = os.path.commonpath([path.absolute().parent for path in paths])
         within = [path.absolute().relative_to(shared) for path in paths]
         labels = [path.with_suffix("").as_posix() if label in repeated else label for label, path in zip(labels, within, strict=True)]
-        if len(set(labels)) < len(labels):  # files that differ in suffix only
+        ambiguous = {parent.as_posix() for label in labels for parent in PurePosixPath(label).parents}.intersection(labels)
+        if ambiguous or len(set(labels)) < len(labels):  # sample 0/x of a.tar and sample x of a/0.tar; files that differ in suffix only
             labels = [path.as_posix() for path in within]
     return tuple(map(printable, labels))
 

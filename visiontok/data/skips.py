@@ -60,4 +60,4 @@ class SkipReport:
         lines = [f"{len(self)} sample{'s' if len(self) > 1 else ''} skipped:", *(f"  {skip.key}: {skip.reason}" for skip in self.kept)]
         if len(self) > len(self.kept):
             lines.append(f"  ... and {len(self) - len(self.kept)} more")
-        return "\n".join(lines)
+        return printable("\n".join(lines))
