@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 from gray_patches import GrayPatches, GrayPatchesConfig
 
@@ -53,3 +54,15 @@ def test_lengths_that_a_model_does_not_have() -> None:
         evaluate_suite(SUITE, GrayPatches(), name="grey")
     with pytest.raises(EvaluationError, match="65 tokens"):
         evaluate_suite(SUITE.replace(lengths=[65]), GrayPatches(ORDERED), name="grey")
+
+
+def test_as_few_tokens_as_reach_a_target_error() -> None:
+    model = GrayPatches(ORDERED)
+    suite = Suite.parse({"name": "target", "data": {"name": "shapes"}, "num_samples": 12, "metrics": ["psnr", "rate"], "max_loss": 0.1})
+    per_sample = ReconstructionRun(suite, model, name="ordered").run()[1]
+    strict = ReconstructionRun(suite.replace(max_loss=0.05), model, name="ordered").run()[1]
+    loose, tight = per_sample.per_sample["tokens_per_sample"], strict.per_sample["tokens_per_sample"]
+    assert np.all(loose <= tight)
+    assert 0 < loose.mean() < tight.mean() < 64
+    with pytest.raises(EvaluationError, match="always writes 64 tokens"):
+        evaluate_suite(suite, GrayPatches(), name="whole")

@@ -114,6 +114,20 @@ def test_models_that_take_any_size_are_measured_at_the_size_of_the_suite() -> No
         evaluate_suite(suite.replace(size=33), model, name="grey")
 
 
+def test_images_at_their_own_sizes_share_batches(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    for number, size in enumerate([(16, 24), (9, 30), (16, 24), (40, 12), (11, 11)]):
+        Image.fromarray(draw.integers(0, 256, (*size, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
+    values = {"name": "folder", "data": {"name": "folder", "path": str(tmp_path)}, "crop": "none", "metrics": ["mse", "psnr", "rate", "codebook"]}
+    model = GrayPatches(GrayPatchesConfig(any_size=True))
+    results = [evaluate_suite(Suite.parse({**values, "batch_size": size}), model, name="gray") for size in (1, 5)]
+    together = {value.name: value.value for value in results[1].values}
+    assert {value.name: value.value for value in results[0].values} == pytest.approx(together, rel=1e-6)
+    assert together["tokens_per_sample"] == (8 * 12 + 5 * 15 + 8 * 12 + 20 * 6 + 6 * 6) / 5
+    with pytest.raises(EvaluationError, match=r"\(16, 16\)"):
+        evaluate_suite(Suite.parse(values), GrayPatches(), name="gray")
+
+
 def test_own_features_beside_those_of_the_suite() -> None:
     own = FunctionExtractor(lambda images: images.float().mean(dim=(2, 3)), name="mean-color", identity="1")
     result = evaluate_suite(SUITE.replace(num_samples=200, metrics=["frechet"]), GrayPatches(), name="grey", extractors=[own])
