@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from visiontok.base.errors import EvaluationError
-from visiontok.evaluation.metrics.density import adaptive_tokdense, quality_density, tokdense
+from visiontok.evaluation.metrics.density import quality_density, tokdense
 from visiontok.evaluation.metrics.information_capacity import information_capacity_style
 from visiontok.evaluation.metrics.rate_distortion import token_use
 from visiontok.evaluation.metrics.rates import bits_per_second
@@ -15,7 +15,7 @@ def test_bits_per_second():
 
 def test_densities_divide_means_not_samples():
     correct, tokens = [1, 0, 1, 1], [10, 10, 10, 70]
-    assert adaptive_tokdense(correct, tokens) == 75 / 25
+    assert quality_density(100 * np.asarray(correct), tokens) == 75 / 25
     assert quality_density([30.0, 20.0], [100, 300]) == 25 / 200
     assert tokdense([50.0], [32]).tolist() == [50 / 32]
 

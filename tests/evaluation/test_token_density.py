@@ -10,7 +10,7 @@ from torch import nn
 
 from visiontok.base.errors import IdentityError
 from visiontok.core.identity import identify
-from visiontok.evaluation import Result, Suite, evaluate_suite, load_suite
+from visiontok.evaluation import Result, evaluate_suite, load_suite
 from visiontok.evaluation.reconstruction.run import NamedGenerator
 from visiontok.generators.gpt.model import GPT, GPTConfig
 from visiontok.tokens import Segment, TokenLayout

@@ -105,7 +105,6 @@ def test_zipf_exponents_of_an_exact_law() -> None:
 
 
 def test_rates() -> None:
-    assert rates.nominal_bits([1024] * 10 + [2]) == 101
     assert rates.compression_ratio(96, (2, 2)) == 1
     assert rates.entropy_bits([[1, 1], [1, 1, 1, 1]], [3, 5]) == 13
 

@@ -9,9 +9,10 @@ import torch
 from metric_rules import Case, Equal, Rule, Wrong
 
 from visiontok.evaluation.metrics import codebook, entropy, huffman, innovation, ngrams, rates, zipf
-from visiontok.evaluation.metrics.density import adaptive_tokdense, tokdense, token_ratio
+from visiontok.evaluation.metrics.density import quality_density, tokdense, token_ratio
 from visiontok.evaluation.metrics.prior import prior_information, token_nats
 from visiontok.evaluation.metrics.rate_distortion import area_under_curve, bd_quality, bd_rate, lower_hull, token_complexity
+from visiontok.tokens import Segment, TokenLayout
 
 
 def counts(case: Case) -> np.ndarray:
@@ -26,8 +27,12 @@ def heaps(case: Case) -> tuple[float, float]:
     return innovation.heaps_fit(curve(case), tokens_per_sample=case.inputs["indices"].shape[1])
 
 
+def token_layout(length: int, vocab_size: int) -> TokenLayout:
+    return TokenLayout(modality="image", signal_shape=(256, 256), segments=(Segment(name="tokens", shape=(length,), vocab_size=vocab_size),))
+
+
 def nominal(case: Case) -> float:
-    return rates.nominal_bits([case.config["codebook_size"]] * case.inputs["indices"].shape[1])
+    return token_layout(case.inputs["indices"].shape[1], case.config["codebook_size"]).bits
 
 
 def saving(case: Case, bits: float) -> float:
@@ -127,7 +132,7 @@ AR_INFORMATION: dict[str, Rule] = {
     r"bits_per_subpixel\.(\d+)x(\d+)x3\.masked_mean": Equal(
         lambda case, h, w: rates.bits_per_pixel(prior(case, masked=True).bits_per_sample, (int(h), int(w))) / 3, rel=1e-9
     ),
-    "nominal_bits_per_image": Equal(lambda case: rates.nominal_bits([case.config["vocab"]] * case.config["length"]), rel=1e-12),
+    "nominal_bits_per_image": Equal(lambda case: token_layout(case.config["length"], case.config["vocab"]).bits, rel=1e-12),
     "prior_saving_fraction": Equal(lambda case: prior(case, masked=False).saving(np.log2(case.config["vocab"])), rel=1e-9),
     r"torchmetrics\.perplexity\.masked": Equal(lambda case: np.exp(prior(case, masked=True).nats_per_token), rel=1e-5),
 }
@@ -162,7 +167,7 @@ RATE_DISTORTION: dict[str, Rule] = {
 
 
 def adaptive(case: Case) -> float:
-    return adaptive_tokdense(case.inputs["adaptive_correct"], case.inputs["adaptive_tokens"])
+    return quality_density(100 * case.inputs["adaptive_correct"].astype(float), case.inputs["adaptive_tokens"])
 
 
 def dense(case: Case) -> np.ndarray:

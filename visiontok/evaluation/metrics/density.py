@@ -10,22 +10,12 @@ from numpy.typing import ArrayLike
 
 
 def tokdense(accuracy_percent: ArrayLike, tokens: ArrayLike) -> np.ndarray:
-    """Accuracy in percent over tokens per sample, element by element; use it for methods of a fixed length."""
+    """Accuracy in percent over tokens per sample, element by element: means over samples for methods of varying length."""
     return np.asarray(accuracy_percent, dtype=np.float64) / np.asarray(tokens, dtype=np.float64)
 
 
-def adaptive_tokdense(correct: ArrayLike, tokens: ArrayLike) -> float:
-    """For methods of varying length: mean accuracy in percent over the mean token count, not the mean of the samples' ratios.
-
-    Args:
-        correct: (N,) 0 or 1.
-        tokens: (N,) tokens given for each sample.
-    """
-    return quality_density(100 * np.asarray(correct, dtype=np.float64), tokens)
-
-
 def quality_density(quality: ArrayLike, tokens: ArrayLike) -> float:
-    """The same for any quality that grows: mean quality (PSNR in dB, -log10 MSE, top-1 in percent ...) over mean tokens, or over mean bits.
+    """Any quality that grows: mean quality (PSNR in dB, -log10 MSE, accuracy in percent ...) over mean tokens or mean bits, not a mean of ratios.
 
     Args:
         quality: (N,) of each sample.

@@ -1,4 +1,4 @@
-"""What tokens cost: nominal bits (log2 K each), bits at their entropy, per pixel, per second and against plain pixels."""
+"""What tokens cost: bits at their entropy; bits per pixel, per second and against plain pixels."""
 
 from __future__ import annotations
 
@@ -8,11 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from visiontok.evaluation.metrics.entropy import plugin_entropy
-
-
-def nominal_bits(vocab_sizes: ArrayLike) -> float:
-    """Sum of log2 K over the tokens of a sample; `vocab_sizes` (L,) holds each token's K (`layout.vocab_sizes`)."""
-    return float(np.log2(np.asarray(vocab_sizes, dtype=np.float64)).sum())
 
 
 def entropy_bits(counts: Sequence[ArrayLike], tokens_per_sample: Sequence[float]) -> float:
