@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
+import huggingface_hub.constants  # loaded lazily otherwise
 import pytest
 import tiny_family
 from hub_server import HubServer

@@ -32,13 +32,13 @@ def test_refused(hub: HubServer, tmp_path: Path) -> None:
 def test_results_reach_the_card(hub: HubServer, tmp_path: Path) -> None:
     model = visiontok.create("tiny")
     visiontok.save_pretrained(model, tmp_path / "run" / "final")
-    psnr = MetricValue(name="psnr.mean_db", value=20.25, unit="dB", count=4, protocol="8-bit RGB")
-    undefined = MetricValue(name="ssim", value=None, count=4, protocol="")
+    psnr = MetricValue(metric="psnr", name="psnr.mean_db", title="PSNR", value=20.25, unit="dB", count=4, protocol="8-bit RGB")
+    undefined = MetricValue(metric="ssim", name="ssim", title="SSIM", value=None, count=4, protocol="")
     result = Result(
         kind="reconstruction",
         suite={"name": "digits"},
         model=model_identity(model, "final"),
-        data=DataIdentity(config={}, identity="", images=4, size=(8, 8), samples_sha256=""),
+        data=DataIdentity(config={}, identity="", samples=4, size=(8, 8), samples_sha256=""),
         values=(psnr, undefined),
         environment=Environment(versions={}, hardware={}),
         run=Run(started="", finished="", seconds=1.0, processes=1),

@@ -26,7 +26,7 @@ def compare(
     \b
     Examples:
       visiontok compare results/photos--mine.json results/photos--vqgan-photos-f4.json
-      visiontok compare a.json b.json c.json --report token-density.html
+      visiontok compare results/photos--mine.json results/photos--vqgan-photos-f4.json --report token-density.html
     """
     from visiontok.evaluation import PerSampleResults, Result
     from visiontok.evaluation.results.report.comparison import write_comparison_report
