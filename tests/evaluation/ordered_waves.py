@@ -33,8 +33,8 @@ class OrderedWaves(Tokenizer[OrderedWavesConfig]):
     def __init__(self, config: OrderedWavesConfig | None = None) -> None:
         super().__init__(config or OrderedWavesConfig())
         size, length = self.config.size, self.config.length
-        place = (torch.arange(size) + 0.5) / size
-        waves = torch.stack([torch.cos(math.pi * frequency * place) for frequency in range(size)])
+        position = (torch.arange(size) + 0.5) / size
+        waves = torch.stack([torch.cos(math.pi * frequency * position) for frequency in range(size)])
         waves = waves / waves.norm(dim=1, keepdim=True)
         pairs = sorted(((u, v) for u in range(size) for v in range(size)), key=lambda pair: (sum(pair), pair))[:length]
         self.register_buffer("basis", torch.stack([torch.outer(waves[u], waves[v]) for u, v in pairs]).flatten(1))

@@ -19,7 +19,7 @@ from visiontok.evaluation.metrics.moments import Moments
 from visiontok.evaluation.metrics.ssim import ms_ssim, ssim
 
 
-def pictures(count: int = 3, side: int = 40, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def random_images(count: int = 3, side: int = 40, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     draw = np.random.default_rng(seed)
     first = draw.integers(0, 256, (count, 3, side, side + 7))
     second = np.clip(first + draw.integers(-30, 31, first.shape), 0, 255)
@@ -43,7 +43,7 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_scikit_image():
-    reference, reconstruction = pictures()
+    reference, reconstruction = random_images()
     pairs = list(zip(*(images.permute(0, 2, 3, 1).numpy() for images in (reference, reconstruction)), strict=True))
     expected = [peak_signal_noise_ratio(*pair, data_range=255) for pair in pairs]
     np.testing.assert_allclose(psnr(reference, reconstruction, data_range=255), expected, rtol=1e-12)
@@ -55,7 +55,7 @@ def test_scikit_image():
 def test_torchmetrics_images():
     from torchmetrics.functional import image
 
-    reference, reconstruction = ((images / 255).double() for images in pictures())
+    reference, reconstruction = ((images / 255).double() for images in random_images())
     each = image.peak_signal_noise_ratio(reconstruction, reference, data_range=1.0, reduction="none", dim=(1, 2, 3))
     torch.testing.assert_close(psnr(reference, reconstruction, data_range=1), each)
     pooled = image.peak_signal_noise_ratio(reconstruction, reference, data_range=1.0)
@@ -66,7 +66,7 @@ def test_torchmetrics_similarity():
     """Its mean takes in windows over a reflected border, which its multi-scale form does too, at the last scale."""
     from torchmetrics.functional import image
 
-    reference, reconstruction = ((images / 255).double() for images in pictures())
+    reference, reconstruction = ((images / 255).double() for images in random_images())
     mean, everywhere = image.structural_similarity_index_measure(reconstruction, reference, data_range=1.0, reduction="none", return_full_image=True)
     whole_windows = everywhere[..., 5:-5, 5:-5].mean(dim=(1, 2, 3))
     ours = ssim(reference, reconstruction, data_range=1)
@@ -77,7 +77,7 @@ def test_torchmetrics_similarity():
 def test_pytorch_msssim():
     import pytorch_msssim as library
 
-    reference, reconstruction = (images.float() for images in pictures(2, side=164))
+    reference, reconstruction = (images.float() for images in random_images(2, side=164))
     torch.testing.assert_close(ssim(reference, reconstruction, data_range=255).float(), library.ssim(reference, reconstruction, size_average=False))
     expected = library.ms_ssim(reference, reconstruction, size_average=False)
     torch.testing.assert_close(ms_ssim(reference, reconstruction, data_range=255).float(), expected, rtol=1e-4, atol=1e-5)
@@ -156,7 +156,7 @@ def test_torch_fidelity_inception_score():
 def test_torch_fidelity_resize(side: int):
     from torch_fidelity import interpolate_compat_tensorflow as library
 
-    images, _ = pictures(2, side=side)
+    images, _ = random_images(2, side=side)
     expected = library.interpolate_bilinear_2d_like_tensorflow1x(images.float(), size=(299, 299), align_corners=False)
     torch.testing.assert_close(resize_for_inception(images, rule="tf1-bilinear"), expected, atol=1e-3, rtol=0)
 
@@ -164,7 +164,7 @@ def test_torch_fidelity_resize(side: int):
 def test_clean_fid_resize():
     from cleanfid import resize as library
 
-    images, _ = pictures(2)
+    images, _ = random_images(2)
     resize = library.build_resizer("clean")
     expected = np.stack([resize(image).transpose(2, 0, 1) for image in images.permute(0, 2, 3, 1).numpy()])
     np.testing.assert_allclose(resize_for_inception(images, rule="clean"), expected.clip(0, 255), atol=1e-3)
@@ -177,5 +177,5 @@ def test_torch_fidelity_features(tmp_path):
     weights = {key: value for key, value in InceptionNetwork().state_dict().items() if not key.endswith("num_batches_tracked")}
     torch.save(weights, tmp_path / "weights.pth")
     theirs = library.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(tmp_path / "weights.pth"))
-    images, _ = pictures(2, side=64)
+    images, _ = random_images(2, side=64)
     torch.testing.assert_close(InceptionV3Compat(LoadedWeights(weights, "0" * 64))(images), theirs(images)[0].double(), rtol=1e-4, atol=1e-5)

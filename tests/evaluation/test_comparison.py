@@ -16,7 +16,7 @@ SUITE = Suite.parse({"name": "small", "data": {"name": "shapes"}, "num_samples":
 Pair = tuple[Result, PerSampleResults]
 
 
-def evaluated(suite: Suite = SUITE, name: str = "grey", **config) -> Pair:
+def evaluated(suite: Suite = SUITE, name: str = "gray", **config) -> Pair:
     return ReconstructionRun(suite, GrayPatches(GrayPatchesConfig(**config)), name=name).run()
 
 

@@ -8,7 +8,7 @@ from visiontok.evaluation.metrics.fidelity import mse, psnr
 from visiontok.evaluation.metrics.ssim import ms_ssim, ssim
 
 
-def pictures(height: int = 21, width: int = 34) -> tuple[torch.Tensor, torch.Tensor]:
+def random_images(height: int = 21, width: int = 34) -> tuple[torch.Tensor, torch.Tensor]:
     draw = torch.Generator().manual_seed(0)
     first = torch.randint(0, 256, (3, 3, height, width), dtype=torch.uint8, generator=draw)
     noise = torch.randint(-20, 21, first.shape, generator=draw)
@@ -16,7 +16,7 @@ def pictures(height: int = 21, width: int = 34) -> tuple[torch.Tensor, torch.Ten
 
 
 def test_against_scikit_image() -> None:
-    first, second = pictures()
+    first, second = random_images()
     for a, b, ours, similarity in zip(
         first.numpy(), second.numpy(), psnr(first, second, data_range=255), ssim(first, second, data_range=255), strict=True
     ):
@@ -28,7 +28,7 @@ def test_against_scikit_image() -> None:
 
 
 def test_the_data_range_scales_with_the_values() -> None:
-    first, second = pictures()
+    first, second = random_images()
     unit = [image.double() / 255 for image in (first, second)]
     signed = [image * 2 - 1 for image in unit]
     for metric in (psnr, ssim):
@@ -39,7 +39,7 @@ def test_the_data_range_scales_with_the_values() -> None:
 
 
 def test_identical_images() -> None:
-    first, _ = pictures(170, 165)
+    first, _ = random_images(170, 165)
     assert mse(first, first).tolist() == [0, 0, 0]
     assert torch.isinf(psnr(first, first, data_range=255)).all()
     torch.testing.assert_close(ssim(first, first, data_range=255), torch.ones(3, dtype=torch.float64))
@@ -52,13 +52,13 @@ def test_uint8_differences_do_not_wrap() -> None:
     assert psnr(black, white, data_range=255).item() == 0
 
 
-def test_ssim_does_not_drown_in_rounding_where_the_picture_is_flat() -> None:
+def test_ssim_does_not_drown_in_rounding_where_the_image_is_flat() -> None:
     flat = torch.full((1, 3, 16, 16), 0.9, dtype=torch.float32)
     assert ssim(flat, flat, data_range=1).item() == pytest.approx(1, abs=1e-12)
 
 
 def test_refusals() -> None:
-    first, second = pictures()
+    first, second = random_images()
     with pytest.raises(EvaluationError, match=r"\(3, 3, 20, 34\)"):
         mse(first, second[:, :, :-1])
     with pytest.raises(EvaluationError, match="data_range must be positive"):

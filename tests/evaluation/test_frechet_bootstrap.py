@@ -19,9 +19,9 @@ def test_the_interval_holds_the_expected_distance_at_this_n_as_often_as_it_says(
     expected = np.mean([frechet_distance_of_features(*sides(draw)) for _ in range(1000)])
     held = 0
     for _ in range(60):
-        measured, reference = sides(draw)
-        value = frechet_distance_of_features(measured, reference)
-        resampled = resampled_distances(measured, reference, paired=True, bootstrap=BOOTSTRAP)
+        features, reference = sides(draw)
+        value = frechet_distance_of_features(features, reference)
+        resampled = resampled_distances(features, reference, paired=True, bootstrap=BOOTSTRAP)
         interval = centered_interval(value, resampled, samples=150, bootstrap=BOOTSTRAP)
         assert interval.low < value < interval.high
         held += interval.low <= expected <= interval.high
@@ -29,16 +29,16 @@ def test_the_interval_holds_the_expected_distance_at_this_n_as_often_as_it_says(
 
 
 def test_pairs_are_kept_together_and_statistics_stay() -> None:
-    measured, reference = sides(np.random.default_rng(1))
-    paired = resampled_distances(measured, reference, paired=True, bootstrap=BOOTSTRAP)
-    apart = resampled_distances(measured, reference, paired=False, bootstrap=BOOTSTRAP)
+    features, reference = sides(np.random.default_rng(1))
+    paired = resampled_distances(features, reference, paired=True, bootstrap=BOOTSTRAP)
+    apart = resampled_distances(features, reference, paired=False, bootstrap=BOOTSTRAP)
     assert paired.std() < apart.std()
-    assert np.array_equal(paired, resampled_distances(measured, reference, paired=True, bootstrap=BOOTSTRAP))
+    assert np.array_equal(paired, resampled_distances(features, reference, paired=True, bootstrap=BOOTSTRAP))
     whole = Statistics(reference.mean(axis=0), np.cov(reference.T), len(reference))
-    fixed = resampled_distances(measured, whole, paired=False, bootstrap=BOOTSTRAP)
+    fixed = resampled_distances(features, whole, paired=False, bootstrap=BOOTSTRAP)
     assert abs(resampled_distances(reference, reference, paired=True, bootstrap=BOOTSTRAP)).max() < 1e-9
     assert fixed.mean() < apart.mean()  # only one side is drawn again
-    shifted = resampled_distances(measured + 1e4, reference + 1e4, paired=True, bootstrap=BOOTSTRAP)
+    shifted = resampled_distances(features + 1e4, reference + 1e4, paired=True, bootstrap=BOOTSTRAP)
     assert shifted == pytest.approx(paired, rel=1e-6)
 
 

@@ -27,7 +27,7 @@ def drawn_weights(monkeypatch):
 def test_over_inception_features_the_published_names_are_used(drawn_weights):
     values = {"name": "s", "data": {"name": "digits", "split": "test"}, "num_samples": 5, "size": 16, "protocol": "adm"}
     suite = Suite.parse({**values, "metrics": ["frechet", "kernel_distance", "manifold", "inception_score"], "allow_few_samples": True})
-    result = evaluate_suite(suite, GrayPatches(), name="grey")
+    result = evaluate_suite(suite, GrayPatches(), name="gray")
     names = {value.name for value in result.values}
     scores = {"precision", "recall", "density", "coverage"}
     assert names == {f"{name}[inception-v3-compat]" for name in ("FID", "KID", *scores)} | {
@@ -41,7 +41,7 @@ def test_over_inception_features_the_published_names_are_used(drawn_weights):
     assert result.value("IS[inception-v3-compat].splits10").value is None  # five images do not make ten splits
     assert result.value("IS[inception-v3-compat].blocks5000").value >= 1
     with pytest.raises(EvaluationError, match="5 samples cannot estimate the covariance of the 2048 features"):
-        evaluate_suite(suite.replace(allow_few_samples=False, metrics=["frechet"]), GrayPatches(), name="grey")
+        evaluate_suite(suite.replace(allow_few_samples=False, metrics=["frechet"]), GrayPatches(), name="gray")
 
 
 def test_variants_of_the_network_disagree_and_are_told_apart(drawn_weights):

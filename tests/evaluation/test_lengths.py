@@ -51,9 +51,9 @@ def test_curves_tables_and_images_at_every_length(entry: ReportEntry, tmp_path: 
 
 def test_lengths_that_a_model_does_not_have() -> None:
     with pytest.raises(EvaluationError, match=r"4 tokens.*64"):
-        evaluate_suite(SUITE, GrayPatches(), name="grey")
+        evaluate_suite(SUITE, GrayPatches(), name="gray")
     with pytest.raises(EvaluationError, match="65 tokens"):
-        evaluate_suite(SUITE.replace(lengths=[65]), GrayPatches(ORDERED), name="grey")
+        evaluate_suite(SUITE.replace(lengths=[65]), GrayPatches(ORDERED), name="gray")
 
 
 def test_as_few_tokens_as_reach_a_target_error() -> None:

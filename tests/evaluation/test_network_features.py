@@ -13,7 +13,7 @@ from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile
 FILE = WeightFile(name="small.pth", size="1 kB", sha256="", source="https://example.org/small.pth", license="MIT")
 
 
-def pictures(count: int = 2, side: int = 40) -> torch.Tensor:
+def random_images(count: int = 2, side: int = 40) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
@@ -75,10 +75,10 @@ def test_clip_embeddings_are_those_of_transformers():
     with_text = {**network.state_dict(), "text_model.final_layer_norm.bias": torch.zeros(4), "logit_scale": torch.zeros(())}
     extractor = ClipVitL14At336(LoadedWeights(with_text, "0" * 64))
     preprocess = transformers.CLIPImageProcessor(size={"height": 28, "width": 28}, do_center_crop=False)
-    prepared = preprocess(list(pictures()), return_tensors="pt")["pixel_values"]
+    prepared = preprocess(list(random_images()), return_tensors="pt")["pixel_values"]
     with torch.no_grad():
         expected = network(prepared).image_embeds.double()
-    torch.testing.assert_close(extractor(pictures()), expected, rtol=2e-2, atol=2e-2)  # transformers may resize with torch, one level off
+    torch.testing.assert_close(extractor(random_images()), expected, rtol=2e-2, atol=2e-2)  # transformers may resize with torch, one level off
     assert extractor.title("RBF-MMD") == "CMMD[clip-vit-l14-336]"
 
 
@@ -122,7 +122,7 @@ def test_dinov2_features_are_those_of_transformers():
         theirs = {next((key.replace(old, name) for old, name in new.items() if old in key), key): tensor for key, tensor in theirs.items()}
     network.load_state_dict(theirs)
     extractor = DinoV2VitL14(LoadedWeights(ours, "0" * 64))
-    images = pictures(side=224)  # nothing is resized
+    images = random_images(side=224)  # nothing is resized
     mean, std = (torch.tensor(values)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     with torch.no_grad():
         expected = network((images / 255 - mean) / std).pooler_output.double()
@@ -132,7 +132,7 @@ def test_dinov2_features_are_those_of_transformers():
 
 def test_positions_of_a_larger_training_size_are_resampled():
     extractor = DinoV2VitL14(LoadedWeights(dinov2_tensors(14 * 20), "0" * 64))
-    assert extractor(pictures()).shape == (2, 128)
+    assert extractor(random_images()).shape == (2, 128)
     smooth = torch.linspace(0, 1, 37).expand(37, 37)[None, :, :, None].reshape(1, 37 * 37, 1)
     resampled = _resampled(torch.cat([torch.full((1, 1, 1), 7.0), smooth], dim=1), grid=16)
     assert resampled.shape == (1, 257, 1)

@@ -88,4 +88,4 @@ def test_the_papers_grid_is_the_default():
 def test_what_cannot_be_perturbed_is_omitted_with_the_reason(tokenizer):
     result = evaluate_suite(SUITE.replace(perturbations=PerturbationGrid().to_dict()), tokenizer, name="tiny")
     assert re.search("32 codes.* 360", result.omitted["perturbed_frechet"])
-    assert "Levels" in evaluate_suite(SUITE, GrayPatches(), name="grey").omitted["perturbed_frechet"]
+    assert "Levels" in evaluate_suite(SUITE, GrayPatches(), name="gray").omitted["perturbed_frechet"]

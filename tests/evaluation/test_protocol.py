@@ -10,22 +10,22 @@ from visiontok.evaluation.features import EXTRACTORS
 from visiontok.evaluation.features.protocol import PROTOCOLS, center_crop, find_protocol, resize_for_inception, signed_to_uint8, to_uint8
 
 
-def picture(width: int, height: int) -> Image.Image:
+def random_image(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 @pytest.mark.parametrize("size", [(64, 64), (97, 131), (333, 50), (50, 51), (20, 30)])
 @pytest.mark.parametrize(("crop", "mode"), [("resize-bicubic", "bicubic"), ("resize-bilinear", "bilinear"), ("resize-lanczos", "lanczos")])
-def test_crops_equal_torchvision_on_pictures(size: tuple[int, int], crop: str, mode: str) -> None:
-    image = picture(*size)
+def test_crops_equal_torchvision_on_images(size: tuple[int, int], crop: str, mode: str) -> None:
+    image = random_image(*size)
     expected = v2.Compose([v2.Resize(32, interpolation=v2.InterpolationMode(mode)), v2.CenterCrop(32)])(image)
     np.testing.assert_array_equal(np.asarray(center_crop(image, 32, crop=crop)), np.asarray(expected))
 
 
 @pytest.mark.parametrize("size", [(64, 64), (63, 200), (300, 129), (20, 31)])
 def test_the_adm_crop_is_square_and_exact_at_its_own_size(size: tuple[int, int]) -> None:
-    assert center_crop(picture(*size), 32, crop="adm").size == (32, 32)
-    image = picture(32, 32)
+    assert center_crop(random_image(*size), 32, crop="adm").size == (32, 32)
+    image = random_image(32, 32)
     np.testing.assert_array_equal(np.asarray(center_crop(image, 32, crop="adm")), np.asarray(image))
 
 
@@ -78,7 +78,7 @@ def test_resize_refusals() -> None:
 
 @pytest.mark.parametrize("size", [(64, 64), (97, 131), (33, 32), (20, 30), (21, 50)])
 def test_the_center_crop_equals_torchvisions(size: tuple[int, int]) -> None:
-    image = picture(*size)
+    image = random_image(*size)
     np.testing.assert_array_equal(np.asarray(center_crop(image, 32, crop="center")), np.asarray(v2.CenterCrop(32)(image)))
 
 
@@ -98,15 +98,15 @@ def test_published_protocols_are_told_apart() -> None:
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_a_protocol_cuts_and_casts(name: str) -> None:
     protocol = find_protocol(name)
-    image = picture(97, 131)
+    image = random_image(97, 131)
     cut = protocol.prepare(image, 32)
     assert cut.size == ((97, 131) if protocol.crop == "none" else (32, 32))
     levels = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(protocol.pixels(levels.float() / 255), levels)
 
 
-def test_protocols_disagree_on_the_same_picture() -> None:
-    image = picture(97, 131)
+def test_protocols_disagree_on_the_same_image() -> None:
+    image = random_image(97, 131)
     cuts = {name: np.asarray(find_protocol(name).prepare(image, 32)) for name in ("titok", "adm", "pytorch-fid")}
     assert (cuts["titok"] != cuts["adm"]).any()
     assert (cuts["titok"] != cuts["pytorch-fid"]).any()

@@ -13,7 +13,7 @@ from visiontok.evaluation.features.protocol import PROTOCOLS, center_crop
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     draw = np.random.default_rng(0)
     for number, (height, width) in enumerate(((40, 60), (33, 47), (16, 16))):
         Image.fromarray(draw.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(folder / f"{number}.png")
@@ -47,7 +47,7 @@ def test_a_protocol_decides_on_crop_and_rounding(folder: Path, protocol: str | N
 
 
 def test_a_protocol_that_cuts_nothing_skips_other_sizes(folder: Path) -> None:
-    result = evaluate_suite(suite(folder, protocol="clean", size=16), GrayPatches(), name="grey")
+    result = evaluate_suite(suite(folder, protocol="clean", size=16), GrayPatches(), name="gray")
     assert (result.data.samples, result.data.skipped_count) == (1, 2)
     assert "cuts nothing, and this image has 60 x 40 pixels, not 16" in result.data.skipped[0]
 

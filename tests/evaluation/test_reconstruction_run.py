@@ -25,7 +25,7 @@ SUITE = Suite.parse(
 
 @pytest.fixture(scope="module")
 def result() -> Result:
-    return evaluate_suite(SUITE, GrayPatches(), name="grey")
+    return evaluate_suite(SUITE, GrayPatches(), name="gray")
 
 
 def originals_and_reconstructions() -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,7 +65,7 @@ def test_every_value_says_what_it_means(result: Result) -> None:
 
 
 def test_a_second_run_differs_only_in_its_times(result: Result) -> None:
-    again = evaluate_suite(SUITE, GrayPatches(), name="grey")
+    again = evaluate_suite(SUITE, GrayPatches(), name="gray")
     assert again.reproducible() == result.reproducible()
     assert set(result.to_dict()) - set(result.reproducible()) == {"run"}
 
@@ -73,7 +73,7 @@ def test_a_second_run_differs_only_in_its_times(result: Result) -> None:
 def test_the_identity_follows_weights_and_pixels(result: Result) -> None:
     other = GrayPatches()
     other.unused.data += 1
-    changed = evaluate_suite(SUITE.replace(size=16, interpolation="bilinear", metrics=["mse"], extractors=[]), other, name="grey")
+    changed = evaluate_suite(SUITE.replace(size=16, interpolation="bilinear", metrics=["mse"], extractors=[]), other, name="gray")
     assert changed.model is not None
     assert result.model is not None
     assert changed.model.weights_sha256 != result.model.weights_sha256
@@ -87,12 +87,12 @@ def test_json_round_trip(result: Result, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["result.json"]
 
 
-def test_some_pictures_are_always_the_same_ones() -> None:
+def test_some_samples_are_always_the_same_ones() -> None:
     suite = SUITE.replace(num_samples=20, metrics=["mse"], extractors=[])
-    first, second = (evaluate_suite(suite.replace(seed=seed), GrayPatches(), name="grey") for seed in (1, 2))
+    first, second = (evaluate_suite(suite.replace(seed=seed), GrayPatches(), name="gray") for seed in (1, 2))
     assert first.data.samples == second.data.samples == 20
     assert first.data.samples_sha256 != second.data.samples_sha256
-    assert evaluate_suite(suite.replace(seed=1), GrayPatches(), name="grey").reproducible() == first.reproducible()
+    assert evaluate_suite(suite.replace(seed=1), GrayPatches(), name="gray").reproducible() == first.reproducible()
 
 
 def test_tiles_keep_the_resolution() -> None:
@@ -101,17 +101,17 @@ def test_tiles_keep_the_resolution() -> None:
     )
     suite = suite.replace(metrics=["psnr", "ssim"])
     model = GrayPatches(GrayPatchesConfig(size=128, levels=256))
-    result = evaluate_suite(suite, model, name="grey")
+    result = evaluate_suite(suite, model, name="gray")
     assert result.data.samples == 2 * 3 + 3 * 5 + 3 * 4 + 4 * 4
     assert result.data.size == (128, 128)
 
 
-def test_models_that_take_any_size_are_measured_at_the_size_of_the_suite() -> None:
+def test_models_that_take_any_size_are_evaluated_at_the_size_of_the_suite() -> None:
     model = GrayPatches(GrayPatchesConfig(any_size=True))
     suite = SUITE.replace(num_samples=10, size=32, metrics=["psnr", "codebook", "rate"], extractors=[])
-    assert evaluate_suite(suite, model, name="grey").value("tokens_per_sample").value == 256
+    assert evaluate_suite(suite, model, name="gray").value("tokens_per_sample").value == 256
     with pytest.raises(EvaluationError, match=r"33 pixels.* multiples of 2"):
-        evaluate_suite(suite.replace(size=33), model, name="grey")
+        evaluate_suite(suite.replace(size=33), model, name="gray")
 
 
 def test_images_at_their_own_sizes_share_batches(tmp_path: Path) -> None:
@@ -130,12 +130,12 @@ def test_images_at_their_own_sizes_share_batches(tmp_path: Path) -> None:
 
 def test_own_features_beside_those_of_the_suite() -> None:
     own = FunctionExtractor(lambda images: images.float().mean(dim=(2, 3)), name="mean-color", identity="1")
-    result = evaluate_suite(SUITE.replace(num_samples=200, metrics=["frechet"]), GrayPatches(), name="grey", extractors=[own])
+    result = evaluate_suite(SUITE.replace(num_samples=200, metrics=["frechet"]), GrayPatches(), name="gray", extractors=[own])
     assert result.extractors["mean-color"] == "1"
     assert [value.name for value in result.values] == ["FD[digit-classifier]", "FD[downsampled-pixels]", "FD[mean-color]"]
     own.name = "digit-classifier"
     with pytest.raises(EvaluationError, match="one name"):
-        evaluate_suite(SUITE, GrayPatches(), name="grey", extractors=[own])
+        evaluate_suite(SUITE, GrayPatches(), name="gray", extractors=[own])
 
 
 def test_skipped_files_are_named(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_skipped_files_are_named(tmp_path: Path) -> None:
         Image.new("RGB", (16, 16), (number * 50, 0, 0)).save(tmp_path / f"{number}.png")
     (tmp_path / "broken.png").write_bytes((tmp_path / "0.png").read_bytes()[:40])
     suite = Suite.parse({"name": "folder", "data": {"name": "folder", "path": str(tmp_path)}, "metrics": ["mse"]})
-    result = evaluate_suite(suite, GrayPatches(), name="grey")
+    result = evaluate_suite(suite, GrayPatches(), name="gray")
     assert (result.data.samples, result.data.skipped_count) == (3, 1)
     assert "broken.png" in result.data.skipped[0]
 
@@ -151,29 +151,29 @@ def test_skipped_files_are_named(tmp_path: Path) -> None:
 def test_refusals() -> None:
     model = GrayPatches()
     with pytest.raises(EvaluationError, match=r"32 pixels.*\(16, 16\)"):
-        evaluate_suite(SUITE.replace(size=32), model, name="grey")
+        evaluate_suite(SUITE.replace(size=32), model, name="gray")
     with pytest.raises(EvaluationError, match=r"32 x 32.* 16 x 16"):
-        evaluate_suite(SUITE, GrayPatches(GrayPatchesConfig(broken_size=True)), name="grey")
+        evaluate_suite(SUITE, GrayPatches(GrayPatchesConfig(broken_size=True)), name="gray")
     with pytest.raises(EvaluationError, match="20 samples cannot estimate the covariance of the 64 features"):
-        evaluate_suite(SUITE.replace(num_samples=20), model, name="grey")
-    few = evaluate_suite(SUITE.replace(num_samples=20, allow_few_samples=True), model, name="grey")
+        evaluate_suite(SUITE.replace(num_samples=20), model, name="gray")
+    few = evaluate_suite(SUITE.replace(num_samples=20, allow_few_samples=True), model, name="gray")
     assert few.value("FD[digit-classifier]").details["more_samples_than_dimensions"] is False
     with pytest.raises(EvaluationError, match="classifier: the data has no classes"):
         evaluate_suite(
-            SUITE.replace(data={"name": "photos", "split": "heldout"}, metrics=["classifier"], extractors=["digit-classifier"]), model, name="grey"
+            SUITE.replace(data={"name": "photos", "split": "heldout"}, metrics=["classifier"], extractors=["digit-classifier"]), model, name="gray"
         )
 
 
-def test_measuring_leaves_the_training_mode_alone() -> None:
+def test_evaluation_leaves_the_training_mode_alone() -> None:
     model = GrayPatches().train()
-    evaluate_suite(SUITE.replace(num_samples=4, metrics=["mse"], extractors=[]), model, name="grey")
+    evaluate_suite(SUITE.replace(num_samples=4, metrics=["mse"], extractors=[]), model, name="gray")
     assert model.training
 
 
 def test_two_processes_give_the_numbers_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     suite = SUITE.replace(num_samples=301)
-    single = evaluate_suite(suite, GrayPatches(), name="grey")
-    sharded = sharded_by_two(suite, GrayPatches, name="grey", tmp_path=tmp_path, monkeypatch=monkeypatch)
+    single = evaluate_suite(suite, GrayPatches(), name="gray")
+    sharded = sharded_by_two(suite, GrayPatches, name="gray", tmp_path=tmp_path, monkeypatch=monkeypatch)
     assert sharded.run.processes == 2
     assert sharded.data == single.data
     for ours, theirs in zip(sharded.values, single.values, strict=True):

@@ -84,7 +84,7 @@ def test_training_samples_for_reconstructions(data: dict, metric: str) -> None:
 def test_fewer_samples_than_features(tmp_path: Path) -> None:
     message = "samples cannot estimate the covariance of the"
     with pytest.raises(EvaluationError, match=f"20 {message} 192 features of downsampled-pixels"):
-        ReconstructionRun(Suite.parse({**DIGITS, "num_samples": 20}), GrayPatches(), name="grey")
+        ReconstructionRun(Suite.parse({**DIGITS, "num_samples": 20}), GrayPatches(), name="gray")
     with pytest.raises(EvaluationError, match=f"20 {message} 192"):
         evaluate_samples(generation(), samples(20))
     with pytest.raises(EvaluationError, match=f"3 {message} 3 features of pixels"):
@@ -97,7 +97,7 @@ def test_fewer_samples_than_features(tmp_path: Path) -> None:
 
 def test_different_protocols_in_one_comparison() -> None:
     suite = Suite.parse({**DIGITS, "num_samples": 20, "metrics": ["psnr"], "extractors": []})
-    plain = evaluate_suite(suite, GrayPatches(), name="grey")
+    plain = evaluate_suite(suite, GrayPatches(), name="gray")
     for changes, message in (
         ({"protocol": "titok"}, r"suite\.protocol"),
         ({"crop": "tiles", "size": 8}, "samples that were evaluated"),
@@ -105,7 +105,7 @@ def test_different_protocols_in_one_comparison() -> None:
     ):
         tokenizer = GrayPatches(GrayPatches().config.replace(size=changes.get("size", 16)))
         with pytest.raises(EvaluationError, match=message):
-            compare_results(plain, evaluate_suite(suite.replace(**changes), tokenizer, name="grey"))
+            compare_results(plain, evaluate_suite(suite.replace(**changes), tokenizer, name="gray"))
     generated = evaluate_samples(generation(metrics=["manifold"]), samples(200))
     with pytest.raises(EvaluationError, match="kind: reconstruction and generation"):
         compare_results(plain, generated)

@@ -139,9 +139,9 @@ def test_token_images_show_equal_tokens_alike() -> None:
 
 def test_the_table_of_a_result() -> None:
     suite = Suite.parse({"name": "s", "data": {"name": "digits"}, "num_samples": 9, "metrics": ["psnr", "rate"]})
-    result = evaluate_suite(suite, GrayPatches(), name="grey")
-    table = result_table([result, result], title="Numbers", published={"grey": [PublishedFigure("rFID", 2.21, "ImageNet", "a paper")]})
-    assert table.columns == ["metric", "grey", "grey"]
+    result = evaluate_suite(suite, GrayPatches(), name="gray")
+    table = result_table([result, result], title="Numbers", published={"gray": [PublishedFigure("rFID", 2.21, "ImageNet", "a paper")]})
+    assert table.columns == ["metric", "gray", "gray"]
     assert all(len(row.cells) == 3 for row in table.rows)
     assert table.rows[0].cells[0] == "PSNR, mean over samples (dB)"
     assert table.rows[0].note == result.values[0].protocol

@@ -23,7 +23,7 @@ def entry(name: str, suite: Suite = SUITE, **config) -> ReportEntry:
 
 @pytest.fixture(scope="module")
 def two() -> list[ReportEntry]:
-    return [entry("titok-l32", levels=9), entry("grey-17")]
+    return [entry("titok-l32", levels=9), entry("gray-17")]
 
 
 class Loaded(HTMLParser):
@@ -46,9 +46,9 @@ def test_one_page_with_everything(two: list[ReportEntry], tmp_path: Path) -> Non
     for title in (
         "PSNR, mean over samples against bits per pixel, nominal",
         "How often codes are used, by rank",
-        "Use of the codebook: grey-17, grid",
+        "Use of the codebook: gray-17, grid",
         "Reconstructions by titok-l32",
-        "Reconstructions by grey-17",
+        "Reconstructions by gray-17",
         "difference, 4 times",
         two[1].result.value("ssim").text,
         two[0].result.model.weights_sha256,
@@ -68,18 +68,18 @@ def test_examples_are_the_ends_and_the_middle(two: list[ReportEntry]) -> None:
     for example in examples.samples:
         gap = np.square(example.original.astype(float) - example.reconstructions[None].astype(float)).mean()
         assert 10 * np.log10(255**2 / float(gap)) == pytest.approx(example.value)
-    alone = entry("grey", SUITE.replace(metrics=["codebook"], num_samples=2))
+    alone = entry("gray", SUITE.replace(metrics=["codebook"], num_samples=2))
     assert alone.examples.ranking is None
     assert len(alone.examples.samples) == 2
 
 
 def test_skipped_files_and_models_of_other_sizes_are_on_the_page(two: list[ReportEntry], tmp_path: Path) -> None:
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     draw = np.random.default_rng(0)
     for number in range(4):
         Image.fromarray(draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / f"{number}.png")
-    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "broken.png").write_bytes(b"no image")
     suite = Suite.parse({"name": "folder", "data": {"name": "folder", "path": str(folder)}, "metrics": ["mse", "rate"]})
     write_run_report(tmp_path / "run.html", [entry("small", suite), entry("large", suite, size=32)])
     page = (tmp_path / "run.html").read_text(encoding="utf-8")
@@ -91,7 +91,7 @@ def test_skipped_files_and_models_of_other_sizes_are_on_the_page(two: list[Repor
 def test_curves(two: list[ReportEntry]) -> None:
     plots = rate_distortion_plots([entry.result for entry in two])
     by_title = {plot.title: plot for plot in plots}
-    x, y = by_title["PSNR, mean over samples against bits per pixel, nominal"].series["grey-17"]
+    x, y = by_title["PSNR, mean over samples against bits per pixel, nominal"].series["gray-17"]
     assert (x, y) == ([two[1].result.value("bits_per_pixel.nominal").value], [two[1].result.value("psnr.mean_db").value])
     assert "PSNR, mean over samples against tokens per sample" not in by_title  # both write equally many
     assert rate_distortion_plots([two[0].result]) == []

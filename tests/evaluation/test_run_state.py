@@ -38,7 +38,7 @@ def test_killed_and_killed_again_gives_the_result_of_an_uninterrupted_run(tmp_pa
     assert second[0] >= first[-2]  # the last state may be one batch older than the last line
     assert not (parts / "small--b.json").exists()
     third = Child(SUITE.to_dict(), parts).finish()
-    assert len(third) < 13  # the first model is not measured again, the second is not begun again
+    assert len(third) < 13  # the first model is not evaluated again, the second is not begun again
     assert sorted(path.name for path in parts.iterdir()) == sorted(path.name for path in whole.iterdir())
     for name in "ab":
         results = [Result.load(folder / f"small--{name}.json") for folder in (whole, parts)]

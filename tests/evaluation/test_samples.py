@@ -62,13 +62,13 @@ def test_folder_and_file_hold_the_same_images_whatever_the_batches(models, tmp_p
     with np.load(tmp_path / "file.npz") as arrays:
         assert (arrays["arr_0"].dtype, arrays["arr_0"].shape) == (np.uint8, (7, 16, 16, 3))
         assert arrays["arr_1"].tolist() == [0, 1, 2, 0, 1, 2, 0]
-    classes = [torch.cat([labels for _, labels in open_samples(tmp_path / place).batches(3)]).tolist() for place in ("folder", "file.npz")]
+    classes = [torch.cat([labels for _, labels in open_samples(tmp_path / kind).batches(3)]).tolist() for kind in ("folder", "file.npz")]
     assert classes == [[0, 1, 2, 0, 1, 2, 0]] * 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file.npz", "file.plan.json", "folder"]
 
 
-@pytest.mark.parametrize("place", ["folder", "file.npz"])
-def test_an_interrupted_run_goes_on_and_repeats_nothing(models, tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("kind", ["folder", "file.npz"])
+def test_an_interrupted_run_goes_on_and_repeats_nothing(models, tmp_path: Path, kind: str) -> None:
     def stop_at(limit):
         def progress(done, total):
             if done >= limit:
@@ -76,7 +76,7 @@ def test_an_interrupted_run_goes_on_and_repeats_nothing(models, tmp_path: Path, 
 
         return progress
 
-    whole, parts = tmp_path / "whole" / place, tmp_path / "parts" / place
+    whole, parts = tmp_path / "whole" / kind, tmp_path / "parts" / kind
     write_samples(plan_of(models), *models, whole, batch_size=2)
     seen = []
     for limit in (2, 4):

@@ -1,4 +1,4 @@
-"""Reconstruction suites with seeds: draws that belong to the pictures, values of every seed, their mean and spread."""
+"""Reconstruction suites with seeds: draws that belong to the samples, values of every seed, their mean and spread."""
 
 from __future__ import annotations
 
@@ -55,25 +55,25 @@ def test_every_value_is_a_mean_over_the_seeds_with_its_spread(result: Result) ->
     assert reproducible.value("psnr.mean_db").value > result.value("psnr.mean_db").value
 
 
-def test_a_draw_belongs_to_the_seed_and_the_picture(result: Result) -> None:
+def test_a_draw_belongs_to_the_seed_and_the_image(result: Result) -> None:
     assert evaluate_suite(SUITE.replace(batch_size=30), NoisyWaves(), name="noisy").values == result.values
     one, two = (ReconstructionRun(SUITE.replace(seeds=seeds), NoisyWaves(), name="noisy").run()[0] for seeds in ([2, 7], [1, 2]))
     value = [each.value("psnr.mean_db").seeds.values["2"] for each in (one, two, result)]
     assert value[0] == value[1] == value[2]
 
 
-def test_every_length_of_a_picture_starts_from_the_same_noise() -> None:
-    """All tokens give the same picture, whichever lengths are measured before."""
+def test_every_length_of_a_image_starts_from_the_same_noise() -> None:
+    """All tokens give the same sample, whichever lengths are evaluated before."""
     long, all_lengths = (
         evaluate_suite(SUITE.replace(lengths=lengths, metrics=["psnr"], extractors=[]), NoisyWaves(), name="noisy") for lengths in ([16], [1, 4, 16])
     )
     assert long.value("psnr.mean_db", length=16) == all_lengths.value("psnr.mean_db", length=16)
 
 
-def test_a_tokenizer_that_draws_nothing_is_measured_once_and_still_compares(result: Result) -> None:
-    plain = evaluate_suite(SUITE, GrayPatches(), name="grey")
+def test_a_tokenizer_that_draws_nothing_is_evaluated_once_and_still_compares(result: Result) -> None:
+    plain = evaluate_suite(SUITE, GrayPatches(), name="gray")
     assert list(plain.omitted) == ["seeds"]
-    once = evaluate_suite(SUITE.replace(seeds=[]), GrayPatches(), name="grey")
+    once = evaluate_suite(SUITE.replace(seeds=[]), GrayPatches(), name="gray")
     assert plain.values == once.values
     (psnr,) = [found for found in compare_results(plain, result) if found.first.name == "psnr.mean_db"]
     assert psnr.conclusion == "first better"

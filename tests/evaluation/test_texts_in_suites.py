@@ -1,4 +1,4 @@
-"""Tokenizers that read a text are measured with the captions of the pictures, or with the names of their classes."""
+"""Tokenizers that read a text are evaluated with the captions of the images, or with the names of their classes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def model(family: str, *, attached: bool = True, **changes):
 
 
 @pytest.mark.parametrize("family", ["tatitok", "textok"])
-def test_every_picture_comes_with_its_own_caption(family: str) -> None:
+def test_every_image_comes_with_its_own_caption(family: str) -> None:
     tokenizer = model(family)
     result = evaluate_suite(SUITE, tokenizer, name=family)
     (batch,) = EvalLoader(open_source(SUITE.data), preprocessing=ImagePreprocessing(size=16), batch_size=10)
@@ -83,7 +83,7 @@ def test_neither_captions_nor_classes(tmp_path: Path) -> None:
 
 
 def test_others_read_no_text_whatever_the_suite_says() -> None:
-    result = evaluate_suite(SUITE.replace(text={"source": "captions"}), GrayPatches(), name="grey")
+    result = evaluate_suite(SUITE.replace(text={"source": "captions"}), GrayPatches(), name="gray")
     assert result.text is None
 
 

@@ -1,4 +1,4 @@
-"""A suite measured by two gloo processes: this one and another Python."""
+"""A suite evaluated by two gloo processes: this one and another Python."""
 
 from __future__ import annotations
 

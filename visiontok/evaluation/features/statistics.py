@@ -138,8 +138,8 @@ def _read_npz(path: Path) -> Mapping[str, Any]:
     if not zipfile.is_zipfile(path):
         raise ValueError("no .npz archive")
     with np.load(path, allow_pickle=False) as archive:
-        wanted = [key for key in ("mu", "sigma", "count", "split", "extractor") if key in archive.files]  # ADM's files hold images too
-        return {key: archive[key] for key in wanted}
+        known = [key for key in ("mu", "sigma", "count", "split", "extractor") if key in archive.files]  # ADM's files hold images too
+        return {key: archive[key] for key in known}
 
 
 def _read_pt(path: Path) -> Mapping[str, Any]:

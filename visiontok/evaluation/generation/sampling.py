@@ -124,7 +124,7 @@ class _Store(ABC):
             changed = [key for key, value in plan.to_dict().items() if known.get(key) != value]
             if changed:
                 where = f"{notes.parent} holds samples of another plan: {', '.join(changed)} differ"
-                raise EvaluationError(f"{where}; choose another place, or remove what is there")
+                raise EvaluationError(f"{where}; choose another folder, or empty this one")
         else:
             with replacing(notes) as temporary:
                 temporary.write_text(json.dumps(plan.to_dict(), indent=2), encoding="utf-8")

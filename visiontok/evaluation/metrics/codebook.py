@@ -1,4 +1,4 @@
-"""How a codebook is used, from the counts of its ids (K,). Say over which images they were counted: usage grows with their number."""
+"""How a codebook is used, from the counts of its codes (K,). Say over which samples they were counted: usage grows with their number."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from visiontok.evaluation.metrics.entropy import observed, plugin_entropy
 
 
 def usage(counts: ArrayLike) -> float:
-    """Share of ids that occur at all."""
+    """Share of codes that occur at all."""
     return len(observed(counts)[0]) / np.size(counts)
 
 
 def perplexity(counts: ArrayLike) -> float:
-    """2^H with the plug-in entropy H: the number of equally likely ids that would be as uncertain."""
+    """2^H with the plug-in entropy H: the number of equally likely codes that would be as uncertain."""
     return float(2 ** plugin_entropy(counts))
 
 
 def gini(counts: ArrayLike) -> float:
-    """Gini coefficient of the counts over the whole codebook: 0 for equal use, near 1 if few ids carry everything."""
+    """Gini coefficient of the counts over the whole codebook: 0 for equal use, near 1 if few codes carry everything."""
     values = np.sort(np.asarray(counts, dtype=np.float64).ravel())
     observed(values)
     ranks = np.arange(1, len(values) + 1)
@@ -27,5 +27,5 @@ def gini(counts: ArrayLike) -> float:
 
 
 def divergence_from_uniform(counts: ArrayLike) -> float:
-    """Kullback-Leibler divergence from equal use, log2 K - H, in bits: what the ids' unequal use wastes per token."""
+    """Kullback-Leibler divergence from equal use, log2 K - H, in bits: what the unequal use of the codes wastes per token."""
     return float(np.log2(np.size(counts))) - plugin_entropy(counts)

@@ -15,13 +15,13 @@ from visiontok.losses.weight_files import IMAGENET_MEAN, IMAGENET_STD
 STAGES = (range(0, 4), range(5, 9), range(10, 16), range(17, 23), range(24, 30))
 """Layers of torchvision's VGG-16 between its poolings, each stage up to its last rectification."""
 CHANNELS = (3, 64, 128, 256, 512, 512)
-STABILISER = 1e-6
+STABILIZER = 1e-6
 
 
 class Dists(nn.Module):
     """The distance, for evaluation only.
 
-    Every channel of the picture itself and of five stages adds a term for its mean (texture) and one for its covariance (structure),
+    Every channel of the image itself and of five stages adds a term for its mean (texture) and one for its covariance (structure),
     with learned weights alpha and beta that sum to 1. VGG's maximum pooling is replaced by root mean squares under a Hann window.
     """
 
@@ -61,14 +61,14 @@ class Dists(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
-        """Two batches (B, 3, H, W) in [0, 1] -> (B,), 0 for equal pictures. The authors resize pictures to a shorter side of 256 before."""
+        """Two batches (B, 3, H, W) in [0, 1] -> (B,), 0 for equal images. The authors resize images to a shorter side of 256 before."""
         texture, structure = [], []
         for first, second in zip(self._stages(images), self._stages(reconstructions), strict=True):
             mean1, mean2 = first.mean(dim=(2, 3)), second.mean(dim=(2, 3))
-            texture.append((2 * mean1 * mean2 + STABILISER) / (mean1.square() + mean2.square() + STABILISER))
-            centred1, centred2 = first - mean1[..., None, None], second - mean2[..., None, None]
-            variance = centred1.square().mean(dim=(2, 3)) + centred2.square().mean(dim=(2, 3))
-            structure.append((2 * (centred1 * centred2).mean(dim=(2, 3)) + STABILISER) / (variance + STABILISER))
+            texture.append((2 * mean1 * mean2 + STABILIZER) / (mean1.square() + mean2.square() + STABILIZER))
+            centered1, centered2 = first - mean1[..., None, None], second - mean2[..., None, None]
+            variance = centered1.square().mean(dim=(2, 3)) + centered2.square().mean(dim=(2, 3))
+            structure.append((2 * (centered1 * centered2).mean(dim=(2, 3)) + STABILIZER) / (variance + STABILIZER))
         return 1 - torch.cat(texture, dim=1) @ self.alpha - torch.cat(structure, dim=1) @ self.beta
 
     def _stages(self, images: Tensor) -> list[Tensor]:

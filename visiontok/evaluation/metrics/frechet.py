@@ -37,7 +37,7 @@ def frechet_distance(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLike, sigma2: 
 def frechet_distance_of_features(features1: ArrayLike, features2: ArrayLike) -> float:
     """Fréchet distance from features (N1, D) and (N2, D) that are kept in memory.
 
-    Where a side has fewer samples than dimensions, its centred features are themselves a root of its covariance, exact for any rank.
+    Where a side has fewer samples than dimensions, its centered features are themselves a root of its covariance, exact for any rank.
 
     Raises:
         EvaluationError: if the widths differ, a number is not finite or a side has fewer than two samples.

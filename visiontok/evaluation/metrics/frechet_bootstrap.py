@@ -1,7 +1,7 @@
 """How far a Fréchet distance would lie elsewhere for other samples: a bootstrap over samples, where it is affordable and means something.
 
 A distance of N samples lies above that of infinitely many, and one of resampled samples above that once more. So the resampled distances are
-centered on the measured one: the interval is about the distance at this N, which is what two models measured on equal N are compared by.
+centered on the distance itself: the interval is about the distance at this N, by which two models on equally many samples are compared.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ def why_no_interval(count: int | None, dimensions: int) -> str:
     return ""
 
 
-def resampled_distances(measured: np.ndarray, reference: np.ndarray | Statistics, *, paired: bool, bootstrap: BootstrapConfig) -> np.ndarray:
+def resampled_distances(features: np.ndarray, reference: np.ndarray | Statistics, *, paired: bool, bootstrap: BootstrapConfig) -> np.ndarray:
     """Distances of resampled samples (R,), R = min(resamples, `RESAMPLES`).
 
     Equal seeds and counts draw equal samples, so that the distances of two models on the same samples can be subtracted one by one.
 
     Args:
-        measured: features (N, D).
+        features: (N, D).
         reference: features (M, D), or statistics, which stay as they are.
-        paired: whether row i of both sides is the same picture, before and after.
+        paired: whether row i of both sides is the same sample, before and after.
         bootstrap: seed and number.
     """
     draw = np.random.default_rng([bootstrap.seed, 0])
     draw_reference = np.random.default_rng([bootstrap.seed, 1])
-    center = measured.mean(axis=0, dtype=np.float64)
-    first = measured - center
+    center = features.mean(axis=0, dtype=np.float64)
+    first = features - center
     second = reference - center if isinstance(reference, np.ndarray) else None
     fixed = None if isinstance(reference, np.ndarray) else (reference.mean - center, reference.covariance)
     distances = []

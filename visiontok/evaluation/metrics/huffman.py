@@ -1,4 +1,4 @@
-"""The optimal prefix code of a distribution of ids (Huffman, 1952)."""
+"""The optimal prefix code of a distribution of codes (Huffman, 1952)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from visiontok.evaluation.metrics.entropy import observed
 
 
 def huffman_total_bits(counts: ArrayLike) -> int:
-    """Length of all counted ids in their optimal prefix code, without the code table; 0 if only one id occurs.
+    """Length of all counted tokens in their optimal prefix code, without the code table; 0 if only one code occurs.
 
     The total is unique although codes with ties are not: it is the sum of the weights of all merged nodes.
     """

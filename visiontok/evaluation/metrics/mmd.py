@@ -65,7 +65,7 @@ def cmmd(embeddings1: ArrayLike, embeddings2: ArrayLike, *, unbiased: bool = Fal
     """1000 times the squared MMD with a Gaussian kernel of sigma 10 (arXiv 2401.09603).
 
     Args:
-        embeddings1, embeddings2: image embeddings (N, D), (M, D); they are L2-normalised here.
+        embeddings1, embeddings2: image embeddings (N, D), (M, D); they are L2-normalized here.
         unbiased: leave out the diagonal, as the paper says; the released code, and so this default, keeps it.
     """
     first, second = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in _pair(embeddings1, embeddings2))
@@ -79,7 +79,7 @@ def _within(kernel: Kernel, values: np.ndarray, unbiased: bool) -> float:
 
 
 def _total(kernel: Kernel, first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """Sum of the kernel over all pairs, and over the pairs of equal places."""
+    """Sum of the kernel over all pairs, and over the pairs of equal indices."""
     total, diagonal = 0.0, 0.0
     for start in range(0, len(first), _BLOCK):
         values = kernel(first[start : start + _BLOCK], second)

@@ -83,8 +83,8 @@ class Moments(Accumulator):
             batch = np.concatenate(self._gathered)
             self._gathered = []
             mean = batch.mean(axis=0)
-            centred = batch - mean
-            self._join(len(batch), mean, centred.T @ centred)
+            centered = batch - mean
+            self._join(len(batch), mean, centered.T @ centered)
 
     def _join(self, count: int, mean: np.ndarray, scatter: np.ndarray) -> None:
         if not self._count:

@@ -1,4 +1,4 @@
-"""Sequences of neighbouring ids: their frequencies, and what an id tells about the next."""
+"""Sequences of neighboring tokens: their frequencies, and what a token tells about the next."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from visiontok.evaluation.metrics.entropy import LN2, plugin_entropy
 
 
 def ngram_counts(sequences: ArrayLike, length: int) -> np.ndarray:
-    """Counts of the distinct runs of `length` ids within each sequence.
+    """Counts of the distinct runs of `length` tokens within each sequence.
 
     Args:
-        sequences: (N, L) int, in the order in which neighbours are meant (raster for grids).
+        sequences: (N, L) int, in the order in which neighbors are meant (raster for grids).
 
     Returns:
         (types,) int64 in the lexical order of the runs.
     """
-    ids = np.atleast_2d(np.asarray(sequences, dtype=np.int64))
-    if not 1 <= length <= ids.shape[1]:
-        raise EvaluationError(f"sequences of {ids.shape[1]} ids have no runs of {length}")
-    runs = np.lib.stride_tricks.sliding_window_view(ids, length, axis=1).reshape(-1, length)
+    tokens = np.atleast_2d(np.asarray(sequences, dtype=np.int64))
+    if not 1 <= length <= tokens.shape[1]:
+        raise EvaluationError(f"sequences of {tokens.shape[1]} tokens have no runs of {length}")
+    runs = np.lib.stride_tricks.sliding_window_view(tokens, length, axis=1).reshape(-1, length)
     return np.unique(runs, axis=0, return_counts=True)[1]
 
 
@@ -31,16 +31,16 @@ def bigram_joint_entropy(sequences: ArrayLike) -> float:
 
 
 def bigram_conditional_entropy(sequences: ArrayLike) -> float:
-    """Entropy of an id given its left neighbour, in bits.
+    """Entropy of a token given its left neighbor, in bits.
 
-    Low by itself when pairs are few compared with K^2: compare with the same ids shuffled.
+    Low by itself when pairs are few compared with K^2: compare with the same tokens shuffled.
     """
     left = np.atleast_2d(np.asarray(sequences, dtype=np.int64))[:, :-1]
     return bigram_joint_entropy(sequences) - plugin_entropy(np.unique(left, return_counts=True)[1])
 
 
 def bigram_mutual_information(sequences: ArrayLike) -> float:
-    """Mutual information of neighbours in nats."""
+    """Mutual information of neighbors in nats."""
     right = np.atleast_2d(np.asarray(sequences, dtype=np.int64))[:, 1:]
     return (plugin_entropy(np.unique(right, return_counts=True)[1]) - bigram_conditional_entropy(sequences)) * LN2
 

@@ -1,4 +1,4 @@
-"""Rank-frequency laws of ids: does their use fall as a power of the rank?
+"""Rank-frequency laws of codes: does their use fall as a power of the rank?
 
 Two different exponents are in use. `zipf_fit` fits p(rank) ~ rank^-s, the law of language. `count_exponent` fits P(count) ~ count^-alpha,
 the distribution of the counts themselves, for which an ideal Zipf law gives alpha = 1 + 1/s. Never compare one with the other.
@@ -19,7 +19,7 @@ from visiontok.evaluation.metrics.entropy import observed
 
 @dataclass(frozen=True)
 class ZipfFit:
-    """p(r) = (r + shift)^-exponent / normaliser, r = 1 ... support.
+    """p(r) = (r + shift)^-exponent / normalizer, r = 1 ... support.
 
     Attributes:
         exponent: s.
@@ -45,8 +45,8 @@ def zipf_fit(counts: ArrayLike, *, support: int | None = None) -> ZipfFit:
     """Maximum likelihood of the finite Zipf law: the exponent to report.
 
     Args:
-        counts: of each id.
-        support: number of ranks; by default the ids observed. Give K to count unseen ids as possible.
+        counts: of each code.
+        support: number of ranks; by default the codes observed. Give K to count unseen codes as possible.
     """
     frequency, ranks = _ranked(counts, support)
     found = minimize_scalar(lambda s: -_log_likelihood(frequency, ranks, s, 0.0), bounds=(0, 20), method="bounded", options={"xatol": 1e-10})
@@ -69,7 +69,7 @@ def mandelbrot_fit(counts: ArrayLike, *, support: int | None = None) -> ZipfFit:
 
 @dataclass(frozen=True)
 class LogLogFit:
-    """Straight line through log frequency over log rank; biased by the staircase of rare ids."""
+    """Straight line through log frequency over log rank; biased by the staircase of rare codes."""
 
     exponent: float
     intercept: float
@@ -77,10 +77,10 @@ class LogLogFit:
 
 
 def log_log_fit(counts: ArrayLike, *, top: int | None = None) -> LogLogFit:
-    """Least squares of ln frequency on ln rank over all observed ids, or over the `top` most frequent."""
+    """Least squares of ln frequency on ln rank over all observed codes, or over the `top` most frequent."""
     frequency = rank_frequency(counts)[:top]
     if len(frequency) < 2:
-        raise EvaluationError("a line needs at least two observed ids")
+        raise EvaluationError("a line needs at least two observed codes")
     x, y = np.log(np.arange(1, len(frequency) + 1)), np.log(frequency)
     slope, intercept = np.polyfit(x, y, 1)
     residual = y - slope * x - intercept
@@ -89,7 +89,7 @@ def log_log_fit(counts: ArrayLike, *, top: int | None = None) -> LogLogFit:
 
 
 def count_exponent(counts: ArrayLike, *, minimum: int = 1) -> float:
-    """Maximum likelihood alpha of P(count = c) = c^-alpha / zeta(alpha, minimum) over the ids counted at least `minimum` times."""
+    """Maximum likelihood alpha of P(count = c) = c^-alpha / zeta(alpha, minimum) over the codes counted at least `minimum` times."""
     tail = _tail(counts, minimum)
     mean_log = float(np.log(tail).mean())
     found = minimize_scalar(lambda a: np.log(zeta(a, minimum)) + a * mean_log, bounds=(1 + 1e-6, 20), method="bounded", options={"xatol": 1e-10})
@@ -106,7 +106,7 @@ def _tail(counts: ArrayLike, minimum: int) -> np.ndarray:
     values = observed(counts)[0]
     tail = values[values >= minimum]
     if not len(tail):
-        raise EvaluationError(f"no id was counted {minimum} times or more")
+        raise EvaluationError(f"no code was counted {minimum} times or more")
     return tail
 
 
@@ -114,7 +114,7 @@ def _ranked(counts: ArrayLike, support: int | None) -> tuple[np.ndarray, np.ndar
     frequency = rank_frequency(counts).astype(np.float64)
     size = support or len(frequency)
     if size < len(frequency):
-        raise EvaluationError(f"{len(frequency)} ids were observed, more than a support of {size}")
+        raise EvaluationError(f"{len(frequency)} codes were observed, more than a support of {size}")
     return frequency, np.arange(1, size + 1, dtype=np.float64)
 
 

@@ -95,7 +95,7 @@ def data_uri(image: ImageArray) -> str:
 
 
 def _color(index: int) -> tuple[int, int, int]:
-    """Hues a golden angle apart, in three lightnesses; gray for a place without a token."""
+    """Hues a golden angle apart, in three lightnesses; gray for a position without a token."""
     if index < 0:
         return 128, 128, 128
     red, green, blue = colorsys.hls_to_rgb(index * 0.61803398875 % 1, (0.42, 0.56, 0.7)[index % 3], 0.62)

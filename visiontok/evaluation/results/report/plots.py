@@ -23,7 +23,7 @@ def draw(plot: LinePlot | PointPlot | BarPlot, *, salt: str) -> str:
 
     Args:
         plot: what to draw.
-        salt: keeps the ids inside apart from those of the page's other plots.
+        salt: keeps element names inside apart from those of the page's other plots.
     """
     from matplotlib import rc_context  # takes half a second
     from matplotlib.figure import Figure
@@ -67,14 +67,14 @@ def _lines(axes: Any, plot: LinePlot) -> None:
 def _points(axes: Any, plot: PointPlot) -> None:
     markers = "osD^v*"
     for number, (name, (x, y)) in enumerate(plot.series.items()):
-        place = number % len(_SERIES)
-        axes.scatter(np.asarray(x), np.asarray(y), s=22, color=_SERIES[place], marker=markers[place], label=_literal(name))
+        index = number % len(_SERIES)
+        axes.scatter(np.asarray(x), np.asarray(y), s=22, color=_SERIES[index], marker=markers[index], label=_literal(name))
     if len(plot.series) > 1:
         axes.legend(frameon=False, labelcolor=_INK)
 
 
 def _plain_numbers(axis: Any) -> None:
-    """Few decades are labelled 1, 2, 5, 10, 20 ..., many by powers of ten."""
+    """Few decades are labeled 1, 2, 5, 10, 20 ..., many by powers of ten."""
     from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
     low, high = axis.get_view_interval()
@@ -97,7 +97,7 @@ def _bars(axes: Any, plot: BarPlot) -> None:
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most a thousand points: means of neighbours, so that noise is not picked by chance."""
+    """At most a thousand points: means of neighbors, so that noise is not picked by chance."""
     if len(x) <= _MAX_POINTS:
         return x, y
     blocks = np.array_split(np.arange(len(x)), _MAX_POINTS)
