@@ -48,7 +48,7 @@ def test_results_reach_the_card(hub: HubServer, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     card = hub.repos["me/gray"].head["README.md"].decode()
-    assert "| psnr.mean_db | 20.25 dB | digits (4 images of 8 x 8 pixels) | 8-bit RGB |" in card
+    assert f"| {psnr.label} | 20.25 dB | digits (4 samples of 8 x 8) | 8-bit RGB |" in card
     assert card == (tmp_path / "run" / "final" / "README.md").read_text()
 
     with torch.no_grad():
@@ -56,4 +56,4 @@ def test_results_reach_the_card(hub: HubServer, tmp_path: Path) -> None:
     visiontok.save_pretrained(model, tmp_path / "run" / "final")
     refused = CliRunner().invoke(app, arguments)
     assert refused.exit_code == 1
-    assert "psnr.mean_db" in refused.stderr
+    assert psnr.label in refused.stderr
