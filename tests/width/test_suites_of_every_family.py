@@ -12,7 +12,7 @@ from families import CASES, Case, every_case
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.evaluation import Suite, evaluate_suite
 
-METRICS = ("mse", "psnr", "rate", "codebook", "entropy")
+METRICS = ("mse", "psnr", "rate", "codebook", "entropy", "token_statistics", "density")
 
 
 def suite(case: Case, folder: Path, **changes: object) -> Suite:
@@ -37,6 +37,7 @@ def test_signals_of_all_sizes_are_measured_together(case: Case, tmp_path: Path):
         assert {"rate", "codebook", "entropy"} <= result.omitted.keys()
     else:
         assert not {"rate", "codebook", "entropy"} & result.omitted.keys()
+    assert "token_statistics" in result.omitted, "which compares positions that only some of the samples have"
     again = evaluate_suite(suite(case, tmp_path, batch_size=5), model, name=case.name)
     assert {value.metric: value.value for value in again.values} == pytest.approx(found, rel=1e-9)
 

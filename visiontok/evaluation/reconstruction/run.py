@@ -141,7 +141,7 @@ class ReconstructionRun:
             count=len(self.source),
             tokenizer=tokenizer,
             layout=layout,
-            lengths_vary=layout.ragged or suite.max_loss is not None,
+            lengths_vary=layout.ragged or suite.max_loss is not None or (size is None and layout.is_variable),
             is_shortened=bool(suite.lengths) or suite.max_loss is not None,
             generator=None if generator is None else generator.model,
             device=tokenizer.device,
