@@ -1,4 +1,4 @@
-"""A small classifier of handwritten digits: the extractor and the judge for the built-in digits."""
+"""A small classifier of handwritten digits: the extractor and the classifier of the built-in digits."""
 
 from __future__ import annotations
 
