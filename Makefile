@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 # Neighboring tests stay on one worker, so that fixtures of a module are made once; idle workers take over the rest of the longest queue.
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 16 --dist worksteal
-NUMERIC := $(addprefix tests/,layers quantizers parity/test_tokenbridge.py)
+NUMERIC := $(addprefix tests/,decoders layers quantizers parity/test_selftok.py parity/test_tokenbridge.py)
 
 .PHONY: demo test portability lint slow leaderboard clean
 

@@ -45,7 +45,10 @@ def euler(velocity: Velocity, noise: Tensor, *, steps: int) -> Tensor:
 
 def flow_times(steps: int) -> Tensor:
     """(steps + 1,) float32: 1, ..., 0."""
-    return torch.linspace(1, 0, steps + 1, dtype=torch.float32)
+    # As torch.linspace computes it with fused multiply-add, from both ends; without, on other processors, last digits of its results differ.
+    step = torch.tensor(-1 / steps, dtype=torch.float32).double()
+    index = torch.arange(steps + 1, dtype=torch.float64)
+    return torch.where(index < (steps + 1) // 2, 1 + step * index, -step * (steps - index)).float()
 
 
 def guided(conditional: Velocity, unconditional: Velocity, guidance: Guidance) -> Velocity:
