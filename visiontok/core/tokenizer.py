@@ -273,7 +273,7 @@ class Tokenizer(Model[ConfigT]):
                     tokens = tokens.levels(num_levels)
                 parts.append(self._with_size(tokens, batch.sizes[where]))
                 rows.append(where)
-        return parts[0] if len(parts) == 1 else type(parts[0]).cat(parts)[torch.argsort(torch.cat(rows)).to(self.device)]  # type: ignore[arg-type]
+        return parts[0] if len(parts) == 1 else type(parts[0]).from_groups(rows, parts)  # type: ignore[arg-type]
 
     @torch.no_grad()
     def decode(self, tokens: Tokens | Latents, *, text: TextLike | None = None, noise: NoiseLike = None) -> Tensor:

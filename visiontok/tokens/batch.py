@@ -16,7 +16,7 @@ from typing_extensions import Self
 
 from visiontok.base.errors import TokenError
 from visiontok.base.npz import read_npz, write_npz
-from visiontok.tokens.layout import TokenLayout
+from visiontok.tokens.layout import Segment, TokenLayout
 
 PAD = -1
 """The value of `indices` and `positions` beyond a sample's length: never a valid code, so that it cannot be decoded by mistake."""
@@ -56,6 +56,17 @@ class SampleBatch(ABC):
     @abstractmethod
     def with_data(self, data: Tensor, **changes: Any) -> Self:
         """The same batch with other data, and other changes."""
+
+    def _segment(self, name: str | None) -> Segment:
+        """The segment of that name; without one, the only one.
+
+        Raises:
+            TokenError: if there is none of that name, or several leave it open which.
+        """
+        segments = self.layout.segments
+        if name is None and len(segments) > 1:
+            raise TokenError(f"name a segment of {[segment.name for segment in segments]}")
+        return segments[0] if name is None else self.layout.segment(name)
 
     def _check_shapes(self, what: str) -> None:
         layout, (samples, width) = self.layout, self.data.shape[:2]
@@ -195,11 +206,7 @@ class SampleBatch(ABC):
             data = group.data[:, torch.nonzero(keep).flatten().to(group.data.device)]
             parts.append(group.with_data(data, layout=short, lengths=None, positions=None, extents=None))
             rows.append(where)
-        return type(self).cat(parts)._reordered(torch.cat(rows))
-
-    def _reordered(self, rows: Tensor) -> Self:
-        """The batch whose sample `rows[i]` is sample i of this one."""
-        return self if bool((rows == torch.arange(len(rows), device=rows.device)).all()) else self[torch.argsort(rows)]
+        return type(self).from_groups(rows, parts)
 
     def _cut(self, lengths: Tensor) -> Self:
         """The first `lengths` (B,) positions of every sample, in as few columns as hold them."""
@@ -252,6 +259,18 @@ class SampleBatch(ABC):
             extras={name: cat_padded([batch.extras[name] for batch in batches]) for name in first.extras},
         )
         return joined._cut(lengths)._tight()
+
+    @classmethod
+    def from_groups(cls, rows: Sequence[Tensor], groups: Sequence[Self]) -> Self:
+        """The inverse of `groups`: sample i of group k becomes sample `rows[k][i]`, on the device of the groups.
+
+        Raises:
+            TokenError: as `cat`.
+        """
+        joined, order = cls.cat(groups), torch.cat(list(rows))
+        if bool((order == torch.arange(len(order), device=order.device)).all()):
+            return joined
+        return joined[torch.argsort(order).to(joined.data.device)]
 
     def _tight(self) -> Self:
         """No wider than the samples, with a layout no larger than theirs, and without lengths or extents where all are alike."""

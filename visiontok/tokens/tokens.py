@@ -67,17 +67,13 @@ class Tokens(SampleBatch):
         Raises:
             TokenError: if samples differ in extent or one does not hold all of its tokens.
         """
-        if segment is None:
-            if len(self.layout.segments) > 1:
-                raise TokenError(f"name a segment of {[s.name for s in self.layout.segments]}")
-            segment = self.layout.segments[0].name
+        part = self._segment(segment)
         if self.extents is not None:
             raise TokenError("samples of different extents have no common shape; take them one by one, or by groups()")
         if not self.is_full:
             raise TokenError("samples that do not hold every token of the layout have no shaped view; use indices, lengths and positions")
-        part = self.layout.segment(segment)
         shape = part.shape if part.codebooks == 1 else (*part.shape, part.codebooks)
-        return self.indices[:, self.layout.slice(segment)].reshape(len(self), *shape)
+        return self.indices[:, self.layout.slice(part.name)].reshape(len(self), *shape)
 
     def validate(self) -> Self:
         """Check every index against its vocabulary; returns self.
@@ -169,16 +165,8 @@ class Tokens(SampleBatch):
         if not len(samples):
             empty = torch.empty(0, layout.length, dtype=torch.int64)
             return cls(empty, layout, positions=None if positions is None else empty.clone(), extras=extras or {})
-        lengths = torch.as_tensor([len(sample) for sample in samples], device=samples[0].device)
-        tokens = cls(
-            pad_sequence(list(samples), batch_first=True, padding_value=PAD),
-            layout,
-            lengths=None if bool((lengths == lengths[0]).all()) else lengths,
-            positions=None if positions is None else pad_sequence(list(positions), batch_first=True, padding_value=PAD),
-            extents=extents,
-            extras=extras or {},
-        )
-        return tokens.validate()._tight()
+        data = pad_sequence(list(samples), batch_first=True, padding_value=PAD)
+        return cls(data, layout, **_beside(samples, positions), extents=extents, extras=extras or {}).validate()._tight()
 
     def _alike(self) -> Iterator[tuple[np.ndarray, np.ndarray, TokenLayout]]:
         """Rows of samples that hold the same storage positions of one extent, with those positions and the layout of that extent."""
@@ -247,15 +235,12 @@ class Latents(SampleBatch):
         Raises:
             TokenError: if several segments leave it open which, samples differ in extent, or one does not hold all of its latents.
         """
-        if segment is None:
-            if len(self.layout.segments) > 1:
-                raise TokenError(f"name a segment of {[s.name for s in self.layout.segments]}")
-            segment = self.layout.segments[0].name
+        part = self._segment(segment)
         if self.extents is not None or not self.is_full:
             raise TokenError(
                 f"{self.values.shape[1]} latents where the layout has {self.layout.length}, or samples of different extents, have no shape"
             )
-        return self.values[:, self.layout.slice(segment)].unflatten(1, self.layout.segment(segment).shape)
+        return self.values[:, self.layout.slice(part.name)].unflatten(1, part.shape)
 
     def validate(self) -> Self:
         """Check lengths, extents and positions, and that every value is finite; returns self.
@@ -286,16 +271,17 @@ class Latents(SampleBatch):
         """
         if not len(samples):
             return cls(torch.empty(0, layout.length, layout.segments[0].channels or 0, dtype=torch.float32), layout, extras=extras or {})
-        lengths = torch.as_tensor([len(sample) for sample in samples], device=samples[0].device)
-        latents = cls(
-            pad_sequence(list(samples), batch_first=True),
-            layout,
-            lengths=None if bool((lengths == lengths[0]).all()) else lengths,
-            positions=None if positions is None else pad_sequence(list(positions), batch_first=True, padding_value=PAD),
-            extents=extents,
-            extras=extras or {},
-        )
-        return latents.validate()._tight()
+        data = pad_sequence(list(samples), batch_first=True)
+        return cls(data, layout, **_beside(samples, positions), extents=extents, extras=extras or {}).validate()._tight()
+
+
+def _beside(samples: Sequence[Tensor], positions: Sequence[Tensor] | None) -> dict[str, Tensor | None]:
+    """`lengths` and `positions` of a batch of these samples, at least one."""
+    lengths = torch.as_tensor([len(sample) for sample in samples], device=samples[0].device)
+    return {
+        "lengths": None if bool((lengths == lengths[0]).all()) else lengths,
+        "positions": None if positions is None else pad_sequence(list(positions), batch_first=True, padding_value=PAD),
+    }
 
 
 def _counts(
