@@ -8,6 +8,7 @@ from typing import Any
 from visiontok.base.errors import ConfigError
 from visiontok.core.keymap import KeyMap
 from visiontok.core.reference_keys import ReferenceKeys
+from visiontok.core.titok_files import TRAINING_KEYS
 from visiontok.generators.decoding import IterativeSampling
 
 KEY_MAP = KeyMap(
@@ -62,24 +63,7 @@ CONFIG_KEYS = ReferenceKeys(
     ),
     ignored={
         "model.vq_model.{*}": "the tokenizer, which has a configuration of its own",
-        "experiment.{*}": "names, folders and intervals of the authors' runs; a recipe has its own",
-        **{f"dataset.params.{key}": "files of the authors' data; a recipe names its own" for key in (
-            "train_shards_path_or_url", "eval_shards_path_or_url", "num_workers_per_gpu", "dataset_with_class_label", "dataset_with_text_label",
-            "pretokenization",
-        )},
-        **{f"dataset.preprocessing.{key}": "crops and flips of training; a recipe's `data` says them" for key in (
-            "resize_shorter_edge", "random_crop", "random_flip", "res_ratio_filtering",
-        )},
-        "optimizer.name": "adamw in every release",
-        **{f"optimizer.params.{key}": "a recipe's `optimizer` and `discriminator_optimizer` say it" for key in (
-            "learning_rate", "discriminator_learning_rate", "beta1", "beta2", "weight_decay", "epsilon",
-        )},
-        "lr_scheduler.scheduler": "a recipe's `schedule` says it",
-        **{f"lr_scheduler.params.{key}": "a recipe's `schedule` says it" for key in ("learning_rate", "warmup_steps", "end_lr")},
-        **{f"training.{key}": "length, batch size and precision of training; a recipe says them" for key in (
-            "gradient_accumulation_steps", "per_gpu_batch_size", "mixed_precision", "enable_tf32", "enable_wandb", "use_ema", "seed",
-            "max_train_steps", "num_generated_images", "max_grad_norm", "grad_checkpointing",
-        )},
+        **TRAINING_KEYS,
     },
 )  # fmt: skip
 """Of the files in the authors' repository and of the `config.json` files of their released models."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from visiontok.base.errors import ConfigError
 from visiontok.core.keymap import KeyMap
 from visiontok.core.reference_keys import ReferenceKeys
+from visiontok.core.titok_files import TRAINING_KEYS
 from visiontok.losses import ReconstructionConfig
 from visiontok.tokenizers.image.maskgit_vqgan import reference as maskgit_vqgan
 
@@ -44,24 +45,7 @@ CONFIG_KEYS = ReferenceKeys(
         "losses.diffloss_w": "of a generator",
         "losses.label_smoothing": "of a generator",
         "losses.loss_weight_unmasked_token": "of a generator",
-        "experiment.{*}": "names, folders and intervals of the authors' runs; a recipe has its own",
-        **{f"dataset.params.{key}": "files of the authors' data; a recipe names its own" for key in (
-            "train_shards_path_or_url", "eval_shards_path_or_url", "num_workers_per_gpu", "dataset_with_class_label", "dataset_with_text_label",
-            "pretokenization",
-        )},
-        **{f"dataset.preprocessing.{key}": "crops and flips of training; set by a recipe's `data`" for key in (
-            "resize_shorter_edge", "random_crop", "random_flip", "res_ratio_filtering",
-        )},
-        "optimizer.name": "adamw in every release",
-        **{f"optimizer.params.{key}": "set by a recipe's `optimizer` and `discriminator_optimizer`" for key in (
-            "learning_rate", "discriminator_learning_rate", "beta1", "beta2", "weight_decay", "epsilon",
-        )},
-        "lr_scheduler.scheduler": "set by a recipe's `schedule`",
-        **{f"lr_scheduler.params.{key}": "set by a recipe's `schedule`" for key in ("learning_rate", "warmup_steps", "end_lr")},
-        **{f"training.{key}": "length, batch size and precision of training; set by a recipe" for key in (
-            "gradient_accumulation_steps", "per_gpu_batch_size", "mixed_precision", "enable_tf32", "enable_wandb", "use_ema", "seed",
-            "max_train_steps", "num_generated_images", "max_grad_norm", "grad_checkpointing",
-        )},
+        **TRAINING_KEYS,
     },
 )  # fmt: skip
 """Of the files in the authors' repository and of the `config.json` files of their released models."""
