@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from family_checks import assert_bfloat16_is_close, assert_learns_colors, assert_round_trips
 
 import visiontok
 from visiontok.base.errors import ConfigError, SignalError
@@ -35,38 +36,20 @@ def images(count: int = 2, size: int = 16) -> torch.Tensor:
 
 @pytest.mark.parametrize("family", CONFIGS)
 def test_configuration_and_weights_round_trip(family: str, tmp_path) -> None:
-    tokenizer = model(family)
-    assert type(tokenizer.config).parse(tokenizer.config.to_dict()) == tokenizer.config
-    visiontok.save_pretrained(tokenizer, tmp_path / "model")
-    loaded = visiontok.from_pretrained(tmp_path / "model")
-    assert torch.equal(loaded.decode(loaded.encode(images())), tokenizer.decode(tokenizer.encode(images())))
+    assert_round_trips(model(family), images(), tmp_path)
 
 
 @pytest.mark.parametrize("family", CONFIGS)
 def test_training_lowers_the_loss(family: str) -> None:
-    tokenizer = model(family).train()
-    objective = ReconstructionConfig(quantizer_weight=0.1).build()
-    optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=3e-3)
     colors = torch.nn.functional.interpolate(images(4, 2), scale_factor=8.0)  # four squares of one color each
-    distances = []
-    for step in range(40):
-        output = tokenizer(colors)
-        terms = objective.generator_terms(output.reconstruction, colors, output.losses, step=step)
-        optimizer.zero_grad()
-        sum(terms.values()).backward()
-        optimizer.step()
-        distances.append(terms["reconstruction"].item())
-    assert min(distances[-5:]) < distances[0] / 2
-    assert {"sample_entropy", "batch_entropy"} <= set(output.stats)
+    objective = ReconstructionConfig(quantizer_weight=0.1).build()
+    stats = assert_learns_colors(model(family).train(), colors, objective=objective, steps=40)
+    assert {"sample_entropy", "batch_entropy"} <= set(stats)
 
 
 @pytest.mark.parametrize("family", CONFIGS)
 def test_bfloat16_encodes_and_decodes(family: str) -> None:
-    tokenizer = model(family)
-    tokens = tokenizer.encode(images())
-    half = model(family).to(torch.bfloat16)
-    assert half.encode(images()).indices.shape == tokens.indices.shape
-    assert (half.decode(tokens).float() - tokenizer.decode(tokens)).abs().max() < 0.1
+    assert_bfloat16_is_close(model(family), model(family), images())
 
 
 @pytest.mark.parametrize("family", CONFIGS)

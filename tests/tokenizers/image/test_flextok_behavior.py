@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 
 import pytest
 import torch
 from decoding_checks import assert_lengths_share_a_batch, assert_noise_follows_from_tokens_or_is_given
+from family_checks import changed, fit
 
 import visiontok
 from visiontok import Psnr
@@ -106,15 +106,8 @@ def test_configuration_round_trip(model, tmp_path):
 def test_the_loss_falls():
     torch.manual_seed(0)
     model = visiontok.create("flextok", **{**SIZES, "image_size": 8, "patch_size": 2}).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     plain = torch.rand(16, 3, 1, 1, generator=torch.Generator().manual_seed(1)).expand(-1, -1, 8, 8)
-    losses = []
-    for _ in range(80):
-        loss = model(plain).losses["flow"]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    losses = fit(model.parameters(), lambda step: model(plain).losses["flow"], steps=80, lr=3e-3)
     assert sum(losses[-20:]) < 0.8 * sum(losses[:20])
     assert all(parameter.grad is not None for parameter in model.parameters())
 
@@ -128,19 +121,6 @@ def test_compiled_or_not_a_step_has_no_choices_in_it(model):
         for time in (1.0, 0.5):
             torch.testing.assert_close(step(noise, torch.full((1,), time), condition), model.decoder(noise, torch.full((1,), time), condition))
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
-
-
-def changed(path: str, value) -> dict:
-    tree = copy.deepcopy(json.loads(REFERENCE.read_text()))
-    *parents, last = path.split("/")
-    node = tree
-    for part in parents:
-        node = node[part]
-    if value is None:
-        del node[last]
-    else:
-        node[last] = value
-    return tree
 
 
 @pytest.mark.parametrize(
@@ -162,7 +142,7 @@ def changed(path: str, value) -> dict:
 )
 def test_only_what_is_known_is_read(path, value, message):
     with pytest.raises(ConfigError, match=message):
-        FlexTok.config_from_reference(changed(path, value), {})
+        FlexTok.config_from_reference(changed(json.loads(REFERENCE.read_text()), path, value), {})
 
 
 def test_tensors_without_a_place_are_listed():

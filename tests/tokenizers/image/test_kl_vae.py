@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from torch.nn import functional as F
+from family_checks import fit, posterior_loss
 
 import visiontok
 from visiontok.base.errors import CheckpointError, ConfigError, DependencyError
@@ -86,15 +86,7 @@ def test_training_lowers_the_loss():
     torch.manual_seed(0)
     vae = KlVae(CONFIG).train()
     colors = torch.rand(4, 3, 1, 1).expand(-1, -1, 16, 16)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=1e-2)
-    totals = []
-    for _ in range(40):
-        output = vae(colors)
-        loss = F.mse_loss(output.reconstruction, colors) + output.losses["kl"]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        totals.append(loss.item())
+    totals = fit(vae.parameters(), lambda step: posterior_loss(vae, colors), steps=40, lr=1e-2)
     assert totals[-1] < totals[0] / 2
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from family_checks import fit
 
 import visiontok
 from visiontok import Psnr
@@ -75,14 +76,12 @@ def test_a_loss_of_prefixes_falls(model):
     torch.manual_seed(0)
     reader = torch.nn.Linear(8, 4)
     target = torch.randn(3, 4)
-    optimizer = torch.optim.AdamW([*model.parameters(), *reader.parameters()], lr=1e-2)
-    losses, noise = [], torch.Generator().manual_seed(0)
-    for _ in range(60):
-        loss = (reader(model.random_prefix(features(), noise=noise).mean(dim=1)) - target).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    noise = torch.Generator().manual_seed(0)
+
+    def loss(step: int) -> torch.Tensor:
+        return (reader(model.random_prefix(features(), noise=noise).mean(dim=1)) - target).square().mean()
+
+    losses = fit([*model.parameters(), *reader.parameters()], loss, steps=60, lr=1e-2)
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
     assert all(parameter.grad is not None for parameter in model.parameters())
 

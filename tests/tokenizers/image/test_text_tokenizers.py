@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from family_checks import fit
 
 import visiontok
 from visiontok import Psnr
@@ -128,15 +129,12 @@ def test_nested_dropout_and_targets_work_beside_the_text(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_training_steps_lower_the_loss_and_reach_every_weight(family, quantizer):
     tokenizer = model(family, quantizer=quantizer).train()
-    optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=3e-3)
-    losses = []
-    for _ in range(30):
+
+    def loss(step: int) -> torch.Tensor:
         output = tokenizer(images(), text=embeddings())
-        loss = (output.reconstruction - images()).square().mean() + sum(output.losses.values())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+        return (output.reconstruction - images()).square().mean() + sum(output.losses.values())
+
+    losses = fit(tokenizer.parameters(), loss, steps=30, lr=3e-3)
     assert losses[-1] < 0.8 * losses[0]
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in tokenizer.parameters())
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from family_checks import fit
 from PIL import Image
 
 from visiontok import Latents, Segment, TokenLayout, Tokens
@@ -132,15 +133,12 @@ def test_configurations_round_trip():
 def test_training_lowers_the_loss(quantizer):
     tokenizer = model(quantizer=quantizer).train()
     objective = ReconstructionConfig().build()
-    optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=1e-3)
-    totals = []
-    for step in range(30):
+
+    def loss(step: int) -> torch.Tensor:
         output = tokenizer(images(8))
-        loss = sum(objective.generator_terms(output.reconstruction, images(8), output.losses, step=step).values())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        totals.append(loss.item())
+        return sum(objective.generator_terms(output.reconstruction, images(8), output.losses, step=step).values())
+
+    totals = fit(tokenizer.parameters(), loss, steps=30, lr=1e-3)
     assert totals[-1] < totals[0] / 2
 
 

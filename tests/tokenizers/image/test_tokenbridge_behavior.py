@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from family_checks import fit, posterior_loss
 from torch.nn import functional as F
 
 import visiontok
@@ -127,15 +128,7 @@ def test_the_decoder_can_learn_to_read_coarse_latents():
     torch.manual_seed(0)
     model = TokenBridge.quantizing(base("kl-vae"), DimensionWiseQuantizerConfig(levels=4, range=4.0)).train()
     colors = torch.rand(4, 3, 1, 1).expand(-1, -1, 16, 16)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    totals = []
-    for _ in range(40):
-        output = model(colors)
-        loss = F.mse_loss(output.reconstruction, colors) + output.losses["kl"]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        totals.append(loss.item())
+    totals = fit(model.parameters(), lambda step: posterior_loss(model, colors), steps=40, lr=1e-2)
     assert totals[-1] < totals[0] / 2
 
 
