@@ -15,6 +15,7 @@ from typing_extensions import Self
 from visiontok.base.errors import ConfigError
 
 Positive = Annotated[int, Field(gt=0)]
+Probability = Annotated[float, Field(ge=0, lt=1)]  # of a dropout and the like, which never drop everything
 """A count or a size: an integer of at least 1."""
 
 

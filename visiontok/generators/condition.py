@@ -10,12 +10,10 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.base.config import Config, Positive
+from visiontok.base.config import Config, Positive, Probability
 from visiontok.base.errors import ConditionError, ConfigError
 from visiontok.encoders.text import TextConfig
 from visiontok.tokens import TokenLayout, Tokens
-
-Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,9 +267,7 @@ def as_condition(condition: ConditionLike) -> Condition:
     return Condition() if condition is None else condition
 
 
-def checked_condition(
-    expected: NoCondition | ClassCondition | TextCondition | TokenCondition, condition: ConditionLike, *, samples: int | None
-) -> tuple[Condition, int]:
+def checked_condition(expected: ConditionConfig, condition: ConditionLike, *, samples: int | None) -> tuple[Condition, int]:
     """A condition that fits a generator, and the number of samples.
 
     Args:
@@ -296,7 +292,7 @@ def checked_condition(
     return found, len(found)
 
 
-def needs_dropout(config: NoCondition | ClassCondition | TextCondition | TokenCondition) -> None:
+def needs_dropout(config: ConditionConfig) -> None:
     """Refuse to sample without a condition from a generator that was never trained so.
 
     Raises:

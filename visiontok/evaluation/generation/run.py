@@ -20,7 +20,7 @@ from visiontok.evaluation.generation.suite import GenerationSuite
 from visiontok.evaluation.loading import SignalLoader
 from visiontok.evaluation.metrics.entries.frechet import check_enough_samples, check_equal_counts, check_same_features
 from visiontok.evaluation.metrics.metric import EvaluatedBatch, Subject
-from visiontok.evaluation.metrics.registry import select
+from visiontok.evaluation.metrics.registry import reasons, select
 from visiontok.evaluation.metrics.running import RunningMetrics
 from visiontok.evaluation.results.environment import environment
 from visiontok.evaluation.results.identity import Clock, Fingerprint
@@ -195,8 +195,8 @@ class GenerationRun:
         data = self._read_reference(count, progress, state)
         outcome = self._running.outcome(suite.bootstrap)
         if not outcome.values:
-            reasons = "; ".join(f"{metric}: {reason}" for metric, reason in {**self._omitted, **outcome.omitted}.items())
-            raise EvaluationError(f"no metric of the suite {suite.name} applies to these samples: {reasons}")
+            why = reasons({**self._omitted, **outcome.omitted})
+            raise EvaluationError(f"no metric of the suite {suite.name} applies to these samples: {why}")
         per_sample = PerSampleResults(self._generated.indices(), (), outcome.per_sample, outcome.code_counts, outcome.resampled)
         result = Result(
             kind="generation",

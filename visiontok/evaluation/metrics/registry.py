@@ -81,6 +81,11 @@ def needs_extractors(name: str) -> bool:
     return isinstance(METRICS[name], FeatureMetric) or "extractors" in METRICS[name].needs
 
 
+def reasons(omitted: Mapping[str, str]) -> str:
+    """Why metrics were omitted, as part of a sentence."""
+    return "; ".join(f"{metric}: {reason}" for metric, reason in omitted.items())
+
+
 def select(names: Sequence[str], subject: Subject) -> tuple[list[Metric], dict[str, str]]:
     """Those of these metrics that apply to a subject, ready to run, and why the others do not.
 

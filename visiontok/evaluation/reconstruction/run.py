@@ -19,7 +19,7 @@ from visiontok.evaluation.metrics.accumulator import Accumulator, merge_across_p
 from visiontok.evaluation.metrics.entries.frechet import check_enough_samples
 from visiontok.evaluation.metrics.metric import EvaluatedBatch, Subject
 from visiontok.evaluation.metrics.needs import suitable
-from visiontok.evaluation.metrics.registry import select
+from visiontok.evaluation.metrics.registry import reasons, select
 from visiontok.evaluation.metrics.running import Outcome, RunningMetrics
 from visiontok.evaluation.prefetch import prefetched
 from visiontok.evaluation.reconstruction.reconstructor import Reconstructed, Reconstructor
@@ -152,7 +152,7 @@ class ReconstructionRun:
         widths = {extractor.name: feature_width(extractor, preprocessing.blank(size)) for extractor in suitable(self._subject)}
         metrics, self._omitted = select(suite.metrics, self._subject)
         if not metrics:
-            raise EvaluationError(f"no metric of the suite {suite.name} applies to {name}: {_in_words(self._omitted)}")
+            raise EvaluationError(f"no metric of the suite {suite.name} applies to {name}: {reasons(self._omitted)}")
         if any(metric.name in ("frechet", "perturbed_frechet") for metric in metrics) and not suite.allow_few_samples:
             for extractor in suitable(self._subject):
                 check_enough_samples(len(self.source), extractor, widths[extractor.name])
@@ -202,7 +202,7 @@ class ReconstructionRun:
         keys = [self.source.key(index) for index in indices.tolist()]
         per_sample = PerSampleResults(indices, keys, outcome.per_sample, outcome.code_counts, outcome.resampled)
         if not outcome.values:
-            raise EvaluationError(f"no metric of the suite {self.suite.name} applies to {self._name}: {_in_words(outcome.omitted)}")
+            raise EvaluationError(f"no metric of the suite {self.suite.name} applies to {self._name}: {reasons(outcome.omitted)}")
         result = Result(
             kind="reconstruction",
             suite=self.suite.to_dict(),
@@ -343,10 +343,6 @@ def _share(total: int) -> tuple[int, int]:
     """Of this process: one contiguous part of the samples."""
     rank, world_size = rank_and_world_size()
     return total * rank // world_size, total * (rank + 1) // world_size
-
-
-def _in_words(omitted: Mapping[str, str]) -> str:
-    return "; ".join(f"{metric}: {reason}" for metric, reason in omitted.items())
 
 
 def _preparation(suite: Suite, tokenizer: Tokenizer[Any]) -> tuple[tuple[int, ...] | None, Preprocessing]:

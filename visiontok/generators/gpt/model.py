@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from visiontok.base.config import Positive
+from visiontok.base.config import Positive, Probability
 from visiontok.base.errors import TokenError
 from visiontok.base.finite import check_finite
 from visiontok.base.noise import NoiseLike, as_noise
@@ -30,8 +30,6 @@ from visiontok.layers.llama import LlamaBlock, swiglu_dim
 from visiontok.layers.norms import RMSNorm
 from visiontok.layers.rope import rope_table
 from visiontok.tokens import Latents, TokenLayout, Tokens
-
-Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
 class GPTConfig(GeneratorConfig):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
-from visiontok.base.config import Config, Positive
+from visiontok.base.config import Config, Positive, Probability
 from visiontok.layers.attention import SelfAttention
 from visiontok.layers.transformer import Mlp, TransformerBlock
 
@@ -39,8 +39,8 @@ class BertConfig(_BackboneConfig):
     """
 
     type: Literal["bert"] = "bert"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    attention_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    dropout: Probability = 0.1
+    attention_dropout: Probability = 0.1
 
     def build(self, vocab_size: int, length: int) -> Bert:
         """The network for sequences of `length` out of a vocabulary of `vocab_size`."""

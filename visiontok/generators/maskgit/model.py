@@ -24,8 +24,6 @@ from visiontok.generators.maskgit.backbones import BertConfig, UViTConfig
 from visiontok.generators.maskgit.reference import CONFIG_KEYS, KEY_MAP, read_config
 from visiontok.tokens import Latents, Tokens
 
-Share = Annotated[float, Field(ge=0, lt=1)]
-
 
 class MaskGITConfig(GeneratorConfig):
     """Configuration of `MaskGIT`.
@@ -37,7 +35,7 @@ class MaskGITConfig(GeneratorConfig):
     """
 
     backbone: Annotated[BertConfig | UViTConfig, Field(discriminator="type")]
-    label_smoothing: Share = 0.1
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     unmasked_weight: Annotated[float, Field(ge=0)] = 0.1
     sampling: IterativeSampling = IterativeSampling()
 
