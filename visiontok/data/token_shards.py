@@ -46,7 +46,7 @@ class TokenSetHeader(Config):
     def differences(self, other: TokenSetHeader) -> list[str]:
         """One line per value that differs: where it stands, what it is here and what it is in `other`. Extents of one kind of layout may differ."""
         mine, others = self.to_dict(), other.to_dict()
-        if is_same_kind(self.layout, other.layout):
+        if self.layout.is_same_kind(other.layout):
             del mine["layout"], others["layout"]
         return _differences("", mine, others)
 
@@ -157,7 +157,7 @@ class TokenShardWriter:
             DataError: if the tokens have another kind of layout than the header, the columns differ in length, or one holds too many values.
             TokenError: if an index is out of range.
         """
-        if not is_same_kind(tokens.layout, self.header.layout):
+        if not tokens.layout.is_same_kind(self.header.layout):
             raise DataError(f"the tokens have the layout {tokens.layout}, the header of this set {self.header.layout}")
         missing = [None] * len(tokens)
         given = {"key": keys, "label": missing if labels is None else labels, "caption": missing if captions is None else captions}
@@ -193,11 +193,6 @@ class TokenShardWriter:
         with replacing(self.folder / MANIFEST) as temporary:
             temporary.write_text(json.dumps(manifest.to_dict(), indent=1), encoding="utf-8")
         return manifest
-
-
-def is_same_kind(one: TokenLayout, other: TokenLayout) -> bool:
-    """Whether tokens of both layouts can lie in one set: they may differ in extent only."""
-    return one.accepts(other) and other.accepts(one)
 
 
 def check_alike(header: TokenSetHeader, shards: Sequence[Shard]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from visiontok.base.errors import TokenError
 from visiontok.base.finite import check_finite
+from visiontok.base.modes import evaluating
 from visiontok.base.noise import NoiseLike
 from visiontok.quantizers.masks import at_positions, valid_rows, without_padding
 
@@ -87,15 +88,10 @@ class Quantizer(Bottleneck):
         """Whether there is one table of all codes, `codes()`: see `CodebookQuantizer`."""
         return False
 
-    @torch.no_grad()
     def search(self, latents: Tensor) -> Tensor:
         """The indices of `forward(latents)` alone; nothing is learned from these latents."""
-        modes = [(module, module.training) for module in self.modules()]
-        try:
-            indices = self.eval()(latents).indices
-        finally:
-            for module, training in modes:
-                module.training = training
+        with evaluating(self):
+            indices = self(latents).indices
         assert indices is not None
         return indices
 

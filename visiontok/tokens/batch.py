@@ -240,7 +240,7 @@ class SampleBatch(ABC):
             raise TokenError("there is no batch to join")
         first = batches[0]
         for number, batch in enumerate(batches):
-            if not (first.layout.accepts(batch.layout) and batch.layout.accepts(first.layout)):
+            if not first.layout.is_same_kind(batch.layout):
                 raise TokenError(f"batches of different layouts cannot be joined: batch {number} has {batch.layout}, batch 0 has {first.layout}")
             if set(batch.extras) != set(first.extras):
                 raise TokenError(f"batch {number} has the extras {sorted(batch.extras)}, batch 0 has {sorted(first.extras)}")

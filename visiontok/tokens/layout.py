@@ -225,7 +225,11 @@ class TokenLayout(Config):
     def accepts(self, other: TokenLayout) -> bool:
         """Whether tokens of that layout fit a model of this one: the same kind, at any extents, with all codebook levels or as many as may be."""
         if other.num_levels < self.num_levels and self.allows_levels(other.num_levels):
-            return self.with_levels(other.num_levels)._kind == other._kind
+            return self.with_levels(other.num_levels).is_same_kind(other)
+        return self.is_same_kind(other)
+
+    def is_same_kind(self, other: TokenLayout) -> bool:
+        """Whether tokens of both layouts can lie in one batch or set: they differ in extent only."""
         return self._kind == other._kind
 
     @cached_property

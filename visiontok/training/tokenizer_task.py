@@ -11,8 +11,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.modes import evaluating
 from visiontok.base.noise import SampleNoise
-from visiontok.core.model import evaluating
 from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
 from visiontok.data import DataBatch, SkipReport, TrainLoader
 from visiontok.hub import ModelCard, save_pretrained

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from visiontok.core.model import evaluating
+from visiontok.base.modes import evaluating
 from visiontok.evaluation.metrics.value import MetricValue
 from visiontok.evaluation.reconstruction.run import ReconstructionRun
 from visiontok.evaluation.results.per_sample import PerSampleResults

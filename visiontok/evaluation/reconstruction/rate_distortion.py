@@ -15,7 +15,7 @@ from typing_extensions import Self
 from visiontok.base.config import Config
 from visiontok.base.errors import EvaluationError
 from visiontok.base.files import replacing
-from visiontok.core.model import evaluating
+from visiontok.base.modes import evaluating
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.evaluation.metrics.fidelity import psnr
 from visiontok.evaluation.metrics.rate_distortion import token_complexity

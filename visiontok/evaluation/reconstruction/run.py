@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from visiontok.base.errors import EvaluationError
+from visiontok.base.modes import evaluating
 from visiontok.core.identity import check_same_tokenizer, identify
-from visiontok.core.model import evaluating
 from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import DataBatch, Source, Texts, open_source, texts_of
