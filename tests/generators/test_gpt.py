@@ -34,7 +34,7 @@ def gpt(layout: TokenLayout, **changes) -> GPT:
     torch.manual_seed(0)
     model = GPT(GPTConfig.parse({"layout": layout, **sizes, **changes}))
     if not layout.is_continuous:
-        torch.nn.init.normal_(model.head.weight, std=0.5)
+        torch.nn.init.normal_(model.head.table.weight, std=0.5)
     return model.eval()
 
 
@@ -54,12 +54,12 @@ def test_generated_tokens_fit_the_layout_and_are_those_of_sessions_that_read_all
     step_by_step = model.session(classes, guided=True)
     step_by_step.prefill()
     for step in range(layout.length - 1):
-        read = step_by_step.step(ordered[:, step])
+        read = step_by_step.step(ordered[:, step, None])
     at_once = model.session(classes, guided=True)
-    for ours, theirs in zip(read, at_once.prefill(ordered[:, :-1]), strict=True):
+    for ours, theirs in zip(read, at_once.prefill(ordered[:, :-1, None]), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
     at_once.rewind(layout.length - 2)
-    for ours, theirs in zip(read, at_once.step(ordered[:, layout.length - 2]), strict=True):
+    for ours, theirs in zip(read, at_once.step(ordered[:, layout.length - 2, None]), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 

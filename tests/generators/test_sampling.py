@@ -66,8 +66,9 @@ def test_filters_apply_in_their_order():
     flat_then_p = NextTokenSampler(filters=(scores_halved, TopP(0.6)))
     p_then_flat = NextTokenSampler(filters=(TopP(0.6), scores_halved))
     only_second_wins = RecordedNoise(exponential=[torch.tensor([[1e6, 1.0, 1e6, 1e6]])] * 2)
-    assert flat_then_p(logits, only_second_wins).item() == 1
-    assert p_then_flat(logits, only_second_wins).item() == 0  # top-p alone keeps one token: exp(4) / sum > 0.6
+    first = {"codebook": 0, "step": 0, "num_steps": 1}
+    assert flat_then_p.choose(logits, None, only_second_wins, **first).item() == 1
+    assert p_then_flat.choose(logits, None, only_second_wins, **first).item() == 0  # top-p alone keeps one token: exp(4) / sum > 0.6
 
 
 def test_guidance_schedules():

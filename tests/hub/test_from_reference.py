@@ -23,12 +23,9 @@ CONFIG = {"model": {"codes": 4, "width": 3}}
 
 @pytest.mark.usefixtures("tiny_and_prior")
 class TestKinds:
-    def test_a_system_of_two_kinds_needs_one(self) -> None:
-        with pytest.raises(UnknownNameError) as error:
-            registry.find_system("tiny-reference")
-        assert all(word in str(error.value) for word in ("kind='tokenizer'", "kind='generator'"))
-        assert registry.find_system("tiny-reference", "tokenizer").name == "tiny"
-        assert registry.find_system("tiny-reference", "generator").name == "tiny-prior"
+    def test_a_system_of_two_kinds(self) -> None:
+        assert [family.name for family in registry.families_of_system("tiny-reference")] == ["tiny", "tiny-prior"]
+        assert [family.name for family in registry.families_of_system("tiny-reference", "generator")] == ["tiny-prior"]
 
     def test_the_names_of_the_tensors_tell(self) -> None:
         assert isinstance(visiontok.from_reference("tiny-reference", CONFIG, reference_state_dict()), TinyTokenizer)

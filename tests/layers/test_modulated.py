@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from visiontok.layers.modulated import ModulatedBlock, Modulation
+from visiontok.layers.modulated import ModulatedBlock
+from visiontok.layers.modulation import Modulation
 from visiontok.layers.patches import patchify, sincos_positions, unpatchify
 from visiontok.layers.timesteps import TimestepEmbedding
 

@@ -51,7 +51,7 @@ class ReferenceCase:
     def tolerance(self) -> float:
         """The absolute tolerance of tensors that meta.json gives no other one by name."""
         tolerances = self.meta["tolerance"]
-        stated = next(tolerances[name] for name in ("float", "floats_abs", "default", "*") if name in tolerances)
+        stated = next(tolerances[name] for name in ("float", "floats_abs", "logits_abs", "default", "*") if name in tolerances)
         if isinstance(stated, str):  # such as "rtol 1e-4, atol 1e-4 (float32, CPU)" and "abs 1e-4 (...)"
             words = re.search(r"\b(?:abs|atol) ([\d.e-]+)", stated)
             assert words, f"{self.path}/meta.json states no absolute tolerance: {stated!r}"
@@ -59,15 +59,17 @@ class ReferenceCase:
         return stated
 
     def check(self, name: str, ours: Tensor) -> None:
-        """An output must equal ours: integers exactly, floats within the absolute tolerance of meta.json."""
+        """An output must equal ours: integers exactly, floats within the tolerance of meta.json."""
         expected = self.outputs[name]
         named = self.meta["tolerance"].get(name)
-        tolerance = named if isinstance(named, float) else self.tolerance
+        tolerance, relative = named if isinstance(named, float) else self.tolerance, 0.0
+        if "loss" in name and "loss_rel" in self.meta["tolerance"]:
+            tolerance, relative = 0.0, self.meta["tolerance"]["loss_rel"]
         is_float = expected.is_floating_point()
         torch.testing.assert_close(
             ours.detach().to(expected.dtype) if is_float else ours,
             expected,
-            rtol=0,
+            rtol=relative,
             atol=tolerance if is_float else 0,
             msg=lambda text: f"{name}: {text}",
         )

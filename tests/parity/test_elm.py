@@ -1,24 +1,33 @@
-"""ELM's binary autoencoder against the authors' code: bits and tokens exact, every stage, gradients. Its generators are not covered yet."""
+"""ELM against the authors' code.
+
+Its binary autoencoder: bits and tokens exact, every stage, gradients. Its autoregressive generator: logits, losses and sampled sequences.
+"""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from next_token import sampled, teacher_forced
 from reference_case import ReferenceCase, cases
 
 import visiontok
 from visiontok.base.noise import RecordedNoise
 from visiontok.quantizers.bits import indices_to_bits
 from visiontok.tokenizers.image.elm_bae.model import ElmBae
+from visiontok.tokens import Tokens
 
-NOT_BUILT = {"ar-*": "the autoregressive generator", "mlm-*": "the masked generator"}
+NOT_BUILT = {"mlm-*": "the masked generator"}
+
+
+def is_tokenizer(case: ReferenceCase) -> bool:
+    return case.path.name.startswith("bae")
 
 
 def load(case: ReferenceCase) -> ElmBae:
     return visiontok.from_reference("elm", case.config, case.weights)
 
 
-@pytest.mark.parametrize("case", cases("elm", not_built=NOT_BUILT))
+@pytest.mark.parametrize("case", cases("elm", is_tokenizer))
 def test_every_stage(case: ReferenceCase):
     model = load(case)
     quantizer, chunks, image = model.quantizer, model.config.quantizer.chunks, case.inputs["image"]
@@ -69,10 +78,30 @@ def gradients(model: ElmBae, case: ReferenceCase) -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.mark.parametrize("case", cases("elm", not_built=NOT_BUILT))
+@pytest.mark.parametrize("case", cases("elm", is_tokenizer))
 def test_save_and_load(case: ReferenceCase, tmp_path):
     model = visiontok.from_reference("elm", case.config, {**case.weights, "disc.main.0.bias": torch.zeros(1)})
     visiontok.save_pretrained(model, tmp_path / "model")
     loaded = visiontok.from_pretrained(tmp_path / "model")
     assert loaded.config == model.config
     assert torch.equal(loaded.encode(case.inputs["image"]).indices.view(case.outputs["sub_indices"].shape), case.outputs["sub_indices"])
+
+
+@pytest.mark.parametrize("case", cases("elm", lambda case: case.path.name.startswith("ar-"), not_built=NOT_BUILT))
+@torch.no_grad()
+def test_generator(case: ReferenceCase):
+    model = visiontok.from_reference("elm", case.config, case.weights)
+    given, classes, draw = case.inputs["tokens"].long().flatten(1), case.inputs["cond"].long(), case.inputs["label_drop_rand"]
+    count = model.layout.segments[0].codebooks
+    logits = torch.stack(teacher_forced(model, given, classes, draw < model.config.condition.dropout), dim=2).flatten(1, 2)
+    loss = model.train().loss(Tokens(given, model.layout), classes, noise=RecordedNoise(uniform=[draw]))["loss"]
+    model.eval()
+    tokens, watched = sampled(model, classes, case.inputs["exp_noise"])
+    case.compare(
+        {
+            "train.logits": logits,
+            "train.loss": loss,
+            "sampled": tokens.indices.unflatten(1, (-1, count)),
+            "probs": torch.stack(watched.probabilities),
+        }
+    )

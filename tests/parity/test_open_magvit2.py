@@ -1,16 +1,19 @@
-"""Open-MAGVIT2's tokenizer against the authors' code. Their autoregressive models (cases `gpt-*`) are no tokenizers and are not compared here."""
+"""Open-MAGVIT2's tokenizer and its generator against the authors' code."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from next_token import sampled, teacher_forced
 from reference_case import ReferenceCase, cases
 from torch import Tensor
 
 import visiontok
 from visiontok.tokenizers.image.open_magvit2.model import OpenMagvit2
 
-NOT_BUILT = {"gpt-*": "the generator"}
+
+def is_tokenizer(case: ReferenceCase) -> bool:
+    return not case.path.name.startswith("gpt")
 
 
 def load(case: ReferenceCase) -> OpenMagvit2:
@@ -22,7 +25,7 @@ def theirs(latents: Tensor) -> Tensor:
     return latents.permute(0, 3, 1, 2)
 
 
-@pytest.mark.parametrize("case", cases("open-magvit2", not_built=NOT_BUILT))
+@pytest.mark.parametrize("case", cases("open-magvit2", is_tokenizer))
 def test_every_stage(case: ReferenceCase):
     model = load(case)
     image = (case.inputs["image"] + 1) / 2
@@ -63,7 +66,7 @@ def trained(model: OpenMagvit2, case: ReferenceCase) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("case", cases("open-magvit2", not_built=NOT_BUILT))
+@pytest.mark.parametrize("case", cases("open-magvit2", is_tokenizer))
 def test_save_and_load(case: ReferenceCase, tmp_path):
     model = load(case)
     visiontok.save_pretrained(model, tmp_path / "model")
@@ -73,8 +76,30 @@ def test_save_and_load(case: ReferenceCase, tmp_path):
     assert torch.equal(loaded.encode(image).indices, model.encode(image).indices)
 
 
-@pytest.mark.parametrize("case", cases("open-magvit2", lambda case: case.config["use_ema"], not_built=NOT_BUILT))
+@pytest.mark.parametrize("case", cases("open-magvit2", lambda case: is_tokenizer(case) and case.config["use_ema"]))
 def test_the_last_weights_and_their_averages_are_told_apart(case: ReferenceCase):
     last = visiontok.from_reference("open-magvit2", {**case.config, "use_ema": False}, case.weights)
     assert torch.equal(last.encoder.conv_out.weight, case.weights["encoder.conv_out.weight"])
     assert torch.equal(load(case).encoder.conv_out.weight, case.weights["model_ema.encoderconv_outweight"])
+
+
+@pytest.mark.parametrize("case", cases("open-magvit2", lambda case: not is_tokenizer(case)))
+@torch.no_grad()
+def test_generator(case: ReferenceCase):
+    model = visiontok.from_reference("open-magvit2", case.config, case.weights)
+    inputs = {name: tensor.long() if not tensor.is_floating_point() else tensor for name, tensor in case.inputs.items()}
+    given = torch.stack([inputs["idx_pre"], inputs["idx_post"]], dim=-1).flatten(1)
+    pre, post = teacher_forced(model, given, inputs["cls"])
+    draws = [draw for pair in zip(inputs["exp_noise_pre"], inputs["exp_noise_post"], strict=True) for draw in pair]
+    tokens, watched = sampled(model, inputs["sample_cls"][:, 0], draws)
+    drawn = tokens.indices.unflatten(1, (-1, 2))
+    case.compare(
+        {
+            "logits_pre": pre,
+            "logits_post": post,
+            "sample_pre": drawn[..., 0],
+            "sample_post": drawn[..., 1],
+            "probs_pre": torch.stack(watched.probabilities[::2]),
+            "probs_post": torch.stack(watched.probabilities[1::2]),
+        }
+    )

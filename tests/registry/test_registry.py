@@ -113,7 +113,7 @@ def test_unknown_names_have_close_matches() -> None:
     with pytest.raises(UnknownNameError, match="titok"):
         registry.find_family("titk")
     with pytest.raises(UnknownNameError, match="titok"):
-        registry.find_system("titok2")
+        registry.families_of_system("titok2")
     with pytest.raises(UnknownNameError, match="Path"):
         registry.family_of(Path)
     assert registry.family_of(GPT).name == "gpt"

@@ -29,10 +29,12 @@ class KeyMap:
     Attributes:
         patterns: what every key becomes.
         joined: by target pattern, the renamed tensors that are concatenated along their first axis.
+        reordered: by target pattern, the order in which we keep the equal chunks of their first axis: 0 is theirs that comes first.
     """
 
     patterns: Mapping[str, str | None]
     joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reordered: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __call__(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rename every tensor.
@@ -54,6 +56,10 @@ class KeyMap:
             raise CheckpointError(f"{_listed(unmapped)} of the checkpoint are not in this model: {', '.join(sorted(unmapped)[:20])}")
         for target, parts in self.joined.items():
             _join(renamed, target, parts)
+        for target, order in self.reordered.items():
+            for key in [key for key in renamed if matches(target, key)]:
+                chunks = renamed[key].chunk(len(order))
+                renamed[key] = torch.cat([chunks[number] for number in order])
         return renamed
 
     def covers(self, key: str) -> bool:

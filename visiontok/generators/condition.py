@@ -143,16 +143,18 @@ class TokenCondition(Config):
 
     Attributes:
         layout: of those tokens.
+        has_separator: whether one more element, the same for all, follows them (LARP).
         dropout: probability of training without them.
     """
 
     type: Literal["tokens"] = "tokens"
     layout: TokenLayout
+    has_separator: bool = False
     dropout: Probability = 0.1
 
     def build(self, dim: int) -> ConditionEmbedding:
-        """One token per token."""
-        return TokenPrefixEmbedding(self.layout, dim)
+        """One element per token, and perhaps a separator."""
+        return TokenPrefixEmbedding(self.layout, dim, has_separator=self.has_separator)
 
     def check(self, condition: Condition) -> None:
         """Refuse tokens of another layout.
@@ -224,40 +226,47 @@ class ClassEmbedding(ConditionEmbedding):
 
 
 class TextEmbedding(ConditionEmbedding):
-    """Two linear layers with a tanh-GELU between them (LlamaGen's captions), and learned embeddings that stand for no text."""
+    """Two linear layers without biases and a tanh-GELU between them (LlamaGen's captions), and learned embeddings that stand for no text.
+
+    A dropped text keeps its mask, as in LlamaGen.
+    """
 
     def __init__(self, text: TextConfig, dim: int) -> None:
         super().__init__()
         self.length = text.length
         self.null = nn.Parameter(torch.empty(text.length, text.dim, dtype=torch.float32).normal_(std=text.dim**-0.5))
-        self.fc1 = nn.Linear(text.dim, dim)
-        self.fc2 = nn.Linear(dim, dim)
+        self.fc1 = nn.Linear(text.dim, dim, bias=False)
+        self.fc2 = nn.Linear(dim, dim, bias=False)
 
     def forward(self, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor | None]:
         null = self.null.expand(len(dropped), -1, -1)
         text = null if condition.text is None else torch.where(dropped[:, None, None], null, condition.text.to(null.dtype))
-        mask = condition.text_mask
-        mask = None if mask is None or condition.text is None else mask | dropped[:, None]
         embedded = self.fc2(F.gelu(self.fc1(text), approximate="tanh"))
+        mask = None if condition.text is None else condition.text_mask
+        # The last element predicts the first token; where it is padding, it must not say what the padding held.
         return embedded if mask is None else embedded.masked_fill(~mask[..., None], 0), mask
 
 
 class TokenPrefixEmbedding(ConditionEmbedding):
-    """A table of codes, whose last row stands for none, and learned positions."""
+    """A table of codes, whose last row stands for none, and learned positions; perhaps a separator behind."""
 
-    def __init__(self, layout: TokenLayout, dim: int) -> None:
+    def __init__(self, layout: TokenLayout, dim: int, *, has_separator: bool) -> None:
         super().__init__()
-        self.length = layout.length
+        self.length = layout.length + has_separator
         self.register_buffer("offsets", torch.from_numpy(layout.code_offsets), persistent=False)
         self.embedding = nn.Embedding(layout.num_codes + 1, dim)
         self.positions = nn.Parameter(torch.zeros(layout.length, dim, dtype=torch.float32))
+        self.separator = nn.Parameter(torch.zeros(dim, dtype=torch.float32)) if has_separator else None
 
     offsets: Tensor
 
     def forward(self, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor | None]:
-        none = torch.full((len(dropped), self.length), self.embedding.num_embeddings - 1, dtype=torch.int64, device=dropped.device)
+        none = torch.full((len(dropped), len(self.offsets)), self.embedding.num_embeddings - 1, dtype=torch.int64, device=dropped.device)
         rows = none if condition.tokens is None else torch.where(dropped[:, None], none, condition.tokens.indices + self.offsets)
-        return self.embedding(rows) + self.positions, None
+        embedded = self.embedding(rows) + self.positions
+        if self.separator is not None:
+            embedded = torch.cat([embedded, self.separator.expand(len(embedded), 1, -1)], dim=1)
+        return embedded, None
 
 
 def as_condition(condition: ConditionLike) -> Condition:

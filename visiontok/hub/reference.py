@@ -9,7 +9,7 @@ from torch import Tensor
 
 from visiontok import registry
 from visiontok.base.errors import CheckpointError, ConfigError, UnknownNameError
-from visiontok.core.keymap import KeyMap
+from visiontok.core.keymap import KeyMap, matches
 from visiontok.hub.card import AnyModel
 from visiontok.hub.interpolation import resolve
 from visiontok.hub.wrappers import Weights, common_prefix, unwrap, within_prefix
@@ -34,23 +34,23 @@ def from_reference(system: str, config: Mapping[str, Any], state_dict: Mapping[s
 
 
 def family_for(system: str, weights: Weights, kind: registry.Kind | None) -> registry.Family:
-    """The family that reads these weights: where the system is both a tokenizer and a generator, the one whose key map knows more of the names.
+    """The family that reads these weights: of several with this system, the one whose key map knows most of the names, and needs the fewest others.
 
     Raises:
         UnknownNameError: with close matches, or if it cannot be told.
     """
-    families = registry.families_of_system(system)
-    if kind is not None or len(families) == 1:
-        return registry.find_system(system, kind)
-    known = {family.name: _known(family, weights) for family in families}
-    best = max(known.values())
-    if best == 0 or list(known.values()).count(best) > 1:
-        counts = ", ".join(f"{family.kind} {family.name} knows {known[family.name]}" for family in families)
+    families = registry.families_of_system(system, kind)
+    if len(families) == 1:
+        return families[0]
+    fits = {family.name: _fit(family, weights) for family in families}
+    best = max(fits.values())
+    if best[0] == 0 or list(fits.values()).count(best) > 1:
+        counts = ", ".join(f"{family.kind} {family.name} knows {fits[family.name][0]}" for family in families)
         raise UnknownNameError(
-            f"reference system {system!r} is a tokenizer and a generator, and the names of the {len(weights.tensors)} tensors do not tell which "
-            f"this is ({counts}): say kind='tokenizer' or kind='generator'"
+            f"reference system {system!r} has several models, and the names of the {len(weights.tensors)} tensors do not tell which this is "
+            f"({counts}): say kind='tokenizer' or kind='generator'"
         )
-    return next(family for family in families if known[family.name] == best)
+    return next(family for family in families if fits[family.name] == best)
 
 
 def build_from_reference(family: registry.Family, config: Mapping[str, Any], weights: Weights) -> AnyModel:
@@ -74,9 +74,14 @@ def build_from_reference(family: registry.Family, config: Mapping[str, Any], wei
         raise type(error)(f"{error}{within}{unknown}") from error
 
 
-def _known(family: registry.Family, weights: Weights) -> int:
+def _fit(family: registry.Family, weights: Weights) -> tuple[int, int]:
+    """How many names the family knows, and minus how many of its patterns no name has."""
     keys = getattr(family.model_class(), "reference_keys", None)
-    return 0 if keys is None else _covered(keys, within_prefix(weights, keys))
+    if keys is None:
+        return 0, 0
+    own = within_prefix(weights, keys)
+    unused = [pattern for pattern, target in keys.patterns.items() if target and not any(matches(pattern, name) for name in own.tensors)]
+    return _covered(keys, own), -len(unused)
 
 
 def _covered(keys: KeyMap, weights: Weights) -> int:

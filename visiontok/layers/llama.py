@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.layers.kv_cache import KVCache
+from visiontok.layers.modulation import modulate
 from visiontok.layers.norms import RMSNorm
 from visiontok.layers.rope import apply_rope
 
@@ -31,7 +35,7 @@ class LlamaAttention(nn.Module):
         self.wo = nn.Linear(dim, dim, bias=False)
         self.residual_dropout = nn.Dropout(residual_dropout)
 
-    def forward(self, x: Tensor, *, rope: Tensor | None, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+    def forward(self, x: Tensor, *, rope: Tensor | None, mask: Tensor | None, is_causal: bool, cache: KVCache | None) -> Tensor:
         """(B, T, D) -> (B, T, D); the arguments are those of `LlamaBlock.forward`."""
         packed = self.wqkv(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
         query, key, value = packed.split([self.num_heads, self.num_kv_heads, self.num_kv_heads], dim=1)
@@ -41,7 +45,7 @@ class LlamaAttention(nn.Module):
             key, value = cache.append(key, value)
         dropout = self.dropout if self.training else 0.0
         attended = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, dropout_p=dropout, enable_gqa=self.num_kv_heads != self.num_heads
+            query, key, value, attn_mask=mask, is_causal=is_causal, dropout_p=dropout, enable_gqa=self.num_kv_heads != self.num_heads
         )
         return self.residual_dropout(self.wo(attended.transpose(1, 2).flatten(2)))
 
@@ -99,17 +103,33 @@ class LlamaBlock(nn.Module):
         self.attention_norm = RMSNorm(dim, eps=norm_eps)
         self.ffn_norm = RMSNorm(dim, eps=norm_eps)
 
-    def forward(self, x: Tensor, *, rope: Tensor | None = None, mask: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        rope: Tensor | None = None,
+        mask: Tensor | None = None,
+        is_causal: bool = False,
+        cache: KVCache | None = None,
+        modulation: Sequence[Tensor] | None = None,
+    ) -> Tensor:
         """(B, T, D) -> (B, T, D).
 
         Args:
             x: the new tokens of every sequence.
             rope: (T, head_dim / 2, 2) rows of a `rope_table` for these tokens, or (B or 1, 1, T, head_dim / 2, 2); None for no rotation.
             mask: (1 or B, 1, T, S) bool, True where a token may look; None for everywhere. S counts the cached tokens too.
+            is_causal: let every token look at itself and those before it, without a mask; for sequences that begin with these tokens.
             cache: keys and values of the tokens before; the new ones are added to it.
+            modulation: shift, scale and gate of the attention, then of the feed-forward part, (B, 1 or T, D) each; None for none.
         """
-        x = x + self.attention(self.attention_norm(x), rope=rope, mask=mask, cache=cache)
-        return x + self.feed_forward(self.ffn_norm(x))
+        if modulation is None:
+            x = x + self.attention(self.attention_norm(x), rope=rope, mask=mask, is_causal=is_causal, cache=cache)
+            return x + self.feed_forward(self.ffn_norm(x))
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation
+        attended = self.attention(modulate(self.attention_norm(x), shift1, scale1), rope=rope, mask=mask, is_causal=is_causal, cache=cache)
+        x = torch.addcmul(x, gate1, attended)
+        return torch.addcmul(x, gate2, self.feed_forward(modulate(self.ffn_norm(x), shift2, scale2)))
 
 
 def swiglu_dim(dim: int, multiple_of: int) -> int:

@@ -77,36 +77,24 @@ def find_family(name: str) -> Family:
     return families()[name]
 
 
-def find_system(system: str, kind: Kind | None = None) -> Family:
-    """The family that reads the reference layout called `system`.
+def families_of_system(system: str, kind: Kind | None = None) -> list[Family]:
+    """Every family that reads the reference layout called `system`: tokenizers first.
 
     Args:
         system: whose layout.
-        kind: which of the two is meant where the authors released a tokenizer and a generator.
+        kind: only tokenizers, or only generators.
 
     Raises:
-        UnknownNameError: with close matches; if there is no such kind, or if there are both and `kind` does not say which.
-    """
-    found = families_of_system(system)
-    matching = [family for family in found if kind in (None, family.kind)]
-    kinds = " and ".join(f"a {family.kind} (family {family.name}, kind={family.kind!r})" for family in found)
-    if not matching:
-        raise UnknownNameError(f"reference system {system!r} has no {kind}; it is {kinds}")
-    if len(matching) > 1:
-        raise UnknownNameError(f"reference system {system!r} is {kinds}: say which with kind=")
-    return matching[0]
-
-
-def families_of_system(system: str) -> list[Family]:
-    """Every family that reads the reference layout called `system`, at most one of each kind.
-
-    Raises:
-        UnknownNameError: with close matches.
+        UnknownNameError: with close matches; if there is no such kind.
     """
     found = [family for family in families().values() if system in family.systems]
     if not found:
         raise unknown("reference system", system, {known for family in families().values() for known in family.systems})
-    return sorted(found, key=lambda family: family.kind, reverse=True)
+    matching = [family for family in found if kind in (None, family.kind)]
+    if not matching:
+        kinds = " and ".join(f"a {family.kind} (family {family.name}, kind={family.kind!r})" for family in found)
+        raise UnknownNameError(f"reference system {system!r} has no {kind}; it is {kinds}")
+    return sorted(matching, key=lambda family: family.kind, reverse=True)
 
 
 def recognize(config: Mapping[str, Any]) -> Family | None:

@@ -330,7 +330,12 @@ class TokenLayout(Config):
 
         Codebooks of one segment follow each other; segments with the same `codebook` label share their rows.
         """
-        return np.concatenate([np.tile(starts, segment.num_positions) for starts, segment in zip(self._table()[0], self.segments, strict=True)])
+        return np.concatenate([np.tile(starts, segment.num_positions) for starts, segment in zip(self.codebook_rows, self.segments, strict=True)])
+
+    @property
+    def codebook_rows(self) -> list[np.ndarray]:
+        """Of every segment, (codebooks,) int64: the row at which each of its codebooks begins in the table of `code_offsets`."""
+        return self._table()[0]
 
     @property
     def num_codes(self) -> int:

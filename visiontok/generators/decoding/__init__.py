@@ -3,8 +3,18 @@
 from visiontok.base.noise import GeneratorNoise, Noise, NoiseLike, RecordedNoise, SampleNoise, as_noise
 from visiontok.generators.decoding.base import SamplingConfig
 from visiontok.generators.decoding.categorical import sample_categorical
-from visiontok.generators.decoding.filters import Filter, Temperature, TopK, TopP
-from visiontok.generators.decoding.guidance import ConstantGuidance, Guidance, LinearGuidance, PowerCosineGuidance, guide
+from visiontok.generators.decoding.filters import Filter, MinP, Temperature, TopK, TopP
+from visiontok.generators.decoding.guidance import (
+    ConstantGuidance,
+    Guidance,
+    GuidanceSchedule,
+    IntervalGuidance,
+    LinearGuidance,
+    PowerCosineGuidance,
+    RampGuidance,
+    guidance_schedule,
+    guide,
+)
 from visiontok.generators.decoding.iterative import IterativeSampler, IterativeSampling
 from visiontok.generators.decoding.latents import LatentSampler, LatentSampling
 from visiontok.generators.decoding.next_token import NextTokenSampler, NextTokenSampling
@@ -14,16 +24,20 @@ __all__ = [
     "Filter",
     "GeneratorNoise",
     "Guidance",
+    "GuidanceSchedule",
+    "IntervalGuidance",
     "IterativeSampler",
     "IterativeSampling",
     "LatentSampler",
     "LatentSampling",
     "LinearGuidance",
+    "MinP",
     "NextTokenSampler",
     "NextTokenSampling",
     "Noise",
     "NoiseLike",
     "PowerCosineGuidance",
+    "RampGuidance",
     "RecordedNoise",
     "SampleNoise",
     "SamplingConfig",
@@ -31,6 +45,7 @@ __all__ = [
     "TopK",
     "TopP",
     "as_noise",
+    "guidance_schedule",
     "guide",
     "sample_categorical",
 ]

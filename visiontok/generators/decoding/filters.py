@@ -71,3 +71,19 @@ class TopP:
         before = F.pad(ranked.softmax(dim=-1).cumsum(dim=-1)[..., :-1], (1, 0))
         dropped = torch.zeros_like(before, dtype=torch.bool).scatter(-1, order, before > self.p)
         return logits.masked_fill(dropped, -math.inf)
+
+
+@dataclass(frozen=True)
+class MinP:
+    """Keeps the tokens whose probability is at least `p` times that of the most likely one (arXiv 2407.01082)."""
+
+    p: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.p <= 1:
+            raise ConfigError(f"min-p is a share of the largest probability, got p = {self.p}")
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        if self.p == 0:
+            return logits
+        return logits.masked_fill(logits < logits.amax(dim=-1, keepdim=True) + math.log(self.p), -math.inf)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from torch import Tensor
+
+from visiontok.base.errors import ConfigError
 
 
 class Guidance(Protocol):
@@ -49,6 +51,74 @@ class PowerCosineGuidance:
 
     def __call__(self, step: int, num_steps: int) -> float:
         return 1.0 + (self.scale - 1.0) * (1.0 - math.cos(math.pi * (step / num_steps) ** self.power)) / 2
+
+
+@dataclass(frozen=True)
+class RampGuidance:
+    """s goes from about 1 to `scale` over the steps, as 1 + (scale - 1) f(r) with r = (step + 1) / num_steps (ELM's generators).
+
+    Attributes:
+        scale: at the end.
+        shape: f(r): `linear` r, `cosine` sin(pi r / 2), `log` ln(1 + (e - 1) r), `square` r^2, `square-root` sqrt(step / num_steps).
+    """
+
+    scale: float
+    shape: Literal["linear", "cosine", "log", "square", "square-root"]
+
+    def __call__(self, step: int, num_steps: int) -> float:
+        ratio = (step + 1) / num_steps
+        share = {
+            "linear": ratio,
+            "cosine": math.cos(-math.pi / 2 + ratio * math.pi / 2),
+            "log": math.log1p(ratio * (math.e - 1)) / math.log1p(math.e - 1),
+            "square": ratio**2,
+            "square-root": math.sqrt(step / num_steps),
+        }[self.shape]
+        return 1.0 + (self.scale - 1.0) * share
+
+
+@dataclass(frozen=True)
+class IntervalGuidance:
+    """Another schedule within an interval of the steps, and s = 1 outside of it (arXiv 2404.07724).
+
+    Attributes:
+        inner: the schedule within.
+        first, last: of the interval, as shares of the steps; a step is within if its middle, (step + 0.5) / num_steps, is.
+    """
+
+    inner: Guidance
+    first: float
+    last: float
+
+    def __call__(self, step: int, num_steps: int) -> float:
+        return self.inner(step, num_steps) if self.first <= (step + 0.5) / num_steps < self.last else 1.0
+
+
+GuidanceSchedule: TypeAlias = Literal["constant", "linear", "cosine", "power-cosine", "log", "square", "square-root"]
+
+
+def guidance_schedule(name: GuidanceSchedule, scale: float, *, power: float = 3.0, interval: tuple[float, float] = (0.0, 1.0)) -> Guidance:
+    """The schedule of a name, for scales s of `u + s * (c - u)`.
+
+    Args:
+        name: which.
+        scale: the largest s.
+        power: exponent of `power-cosine`.
+        interval: the share of the steps that are guided.
+
+    Raises:
+        ConfigError: if the scale is not finite.
+    """
+    if not math.isfinite(scale):
+        raise ConfigError(f"a guidance scale is finite, got {scale}")
+    found: Guidance
+    if name == "constant":
+        found = ConstantGuidance(scale)
+    elif name == "power-cosine":
+        found = PowerCosineGuidance(scale, power)
+    else:
+        found = RampGuidance(scale, name)
+    return found if interval == (0.0, 1.0) else IntervalGuidance(found, *interval)
 
 
 def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:

@@ -26,6 +26,10 @@ class LatentSampler:
     steps: int
     temperature: float
 
+    def is_guided(self, step: int, num_steps: int) -> bool:
+        """Whether a step needs what the backbone gives without the condition."""
+        return self.guidance(step, num_steps) != 1
+
 
 class LatentSampling(SamplingConfig):
     """Numbers for `LatentSampler`.

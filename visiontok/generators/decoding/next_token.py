@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -11,29 +11,45 @@ from torch import Tensor
 from visiontok.base.noise import Noise
 from visiontok.generators.decoding.base import SamplingConfig
 from visiontok.generators.decoding.categorical import sample_categorical
-from visiontok.generators.decoding.filters import LEAST_TEMPERATURE, Filter, Temperature, TopK, TopP
-from visiontok.generators.decoding.guidance import ConstantGuidance, Guidance
+from visiontok.generators.decoding.filters import LEAST_TEMPERATURE, Filter, MinP, Temperature, TopK, TopP
+from visiontok.generators.decoding.guidance import ConstantGuidance, Guidance, GuidanceSchedule, guidance_schedule, guide
 
 
 @dataclass(frozen=True)
 class NextTokenSampler:
-    """The strategy of a generator that emits one token per step.
+    """The strategy of a generator that emits tokens step by step.
 
     Attributes:
         guidance: scale of classifier-free guidance at every step.
         filters: applied to the guided logits, in this order.
-        by_codebook: filters of each codebook level, instead, where levels are sampled differently.
+        by_codebook: of each codebook level, instead, where levels are sampled differently.
     """
 
     guidance: Guidance = field(default_factory=ConstantGuidance)
     filters: tuple[Filter, ...] = ()
-    by_codebook: tuple[tuple[Filter, ...], ...] = ()
+    by_codebook: tuple[NextTokenSampler, ...] = ()
 
-    def __call__(self, logits: Tensor, noise: Noise, *, codebook: int = 0, step: int = 0) -> Tensor:
-        """Draw codes (B,) from guided logits (B, V) of a codebook level at a generation step."""
-        for filter_logits in self.by_codebook[codebook] if self.by_codebook else self.filters:
+    def of(self, codebook: int) -> NextTokenSampler:
+        """The strategy for one codebook level."""
+        return self.by_codebook[codebook] if self.by_codebook else self
+
+    def is_guided(self, step: int, num_steps: int) -> bool:
+        """Whether any codebook level needs logits without the condition at a step."""
+        return any(sampler.guidance(step, num_steps) != 1 for sampler in self.by_codebook or (self,))
+
+    def filtered(self, logits: Tensor, unconditional: Tensor | None, *, codebook: int, step: int, num_steps: int) -> Tensor:
+        """Guided and filtered logits (B, V) of a codebook level at a step, from those with and without the condition."""
+        own = self.of(codebook)
+        scale = own.guidance(step, num_steps)
+        if unconditional is not None and scale != 1:
+            logits = guide(logits, unconditional, scale)
+        for filter_logits in own.filters:
             logits = filter_logits(logits)
-        return sample_categorical(logits, noise, step=step)
+        return logits
+
+    def choose(self, logits: Tensor, unconditional: Tensor | None, noise: Noise, *, codebook: int, step: int, num_steps: int) -> Tensor:
+        """Draw codes (B,) likewise; one exponential draw (B, V)."""
+        return sample_categorical(self.filtered(logits, unconditional, codebook=codebook, step=step, num_steps=num_steps), noise, step=step)
 
 
 T = TypeVar("T")
@@ -42,46 +58,59 @@ PerCodebook: TypeAlias = T | Annotated[tuple[T, ...], Field(min_length=1)]
 
 
 class NextTokenSampling(SamplingConfig):
-    """Numbers for `NextTokenSampler`, filtering in the order temperature, top-k, top-p.
+    """Numbers for `NextTokenSampler`, filtering in the order temperature, top-k, top-p, min-p.
 
     Attributes:
-        guidance: constant scale s of `u + s * (c - u)`; 1 is off.
+        guidance: scale s of `u + s * (c - u)`; 1 is off.
+        guidance_schedule: how the scale changes over the steps.
+        guidance_power: exponent of the schedule `power-cosine`.
+        guidance_interval: the share of the steps that are guided, from and to; the others have scale 1 (arXiv 2404.07724).
         temperature: divides the logits.
         top_k: codes kept; 0 keeps all.
         top_p: probability kept; 1 keeps all.
+        min_p: least probability kept, relative to that of the most likely code (arXiv 2407.01082); 0 keeps all.
     """
 
     type: Literal["next-token"] = "next-token"
-    guidance: float = 1.0
+    guidance: PerCodebook[float] = 1.0
+    guidance_schedule: GuidanceSchedule = "constant"
+    guidance_power: Annotated[float, Field(ge=0)] = 3.0
+    guidance_interval: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = (0.0, 1.0)
     temperature: PerCodebook[Annotated[float, Field(ge=LEAST_TEMPERATURE)]] = 1.0
     top_k: PerCodebook[Annotated[int, Field(ge=0)]] = 0
     top_p: PerCodebook[Annotated[float, Field(ge=0, le=1)]] = 1.0
+    min_p: PerCodebook[Annotated[float, Field(ge=0, le=1)]] = 0.0
 
     @model_validator(mode="after")
-    def _check_lengths(self) -> NextTokenSampling:
+    def _check(self) -> NextTokenSampling:
         if len(self._lengths) > 1:
-            raise ValueError(f"temperature, top_k and top_p name different numbers of codebooks: {sorted(self._lengths)}")
+            raise ValueError(f"guidance, temperature, top_k, top_p and min_p name different numbers of codebooks: {sorted(self._lengths)}")
+        if self.guidance_interval[0] > self.guidance_interval[1]:
+            raise ValueError(f"guidance_interval {self.guidance_interval} must not end before it begins")
         return self
 
     @property
     def _lengths(self) -> set[int]:
-        return {len(value) for value in (self.temperature, self.top_k, self.top_p) if isinstance(value, tuple)}
+        values = (self.guidance, self.temperature, self.top_k, self.top_p, self.min_p)
+        return {len(value) for value in values if isinstance(value, tuple)}
 
     def sampler(self) -> NextTokenSampler:
         """The strategy objects."""
         count = max(self._lengths, default=0)
-        guidance = ConstantGuidance(self.guidance)
         if not count:
-            return NextTokenSampler(guidance, self._filters(0))
-        return NextTokenSampler(guidance, by_codebook=tuple(self._filters(codebook) for codebook in range(count)))
+            return self._of(0)
+        return NextTokenSampler(by_codebook=tuple(self._of(codebook) for codebook in range(count)))
 
-    def _filters(self, codebook: int) -> tuple[Filter, ...]:
-        temperature = self.temperature[codebook] if isinstance(self.temperature, tuple) else self.temperature
-        top_k = self.top_k[codebook] if isinstance(self.top_k, tuple) else self.top_k
-        top_p = self.top_p[codebook] if isinstance(self.top_p, tuple) else self.top_p
-        filters: list[Filter] = [Temperature(temperature)]
-        if top_k:
-            filters.append(TopK(top_k))
-        if top_p < 1:
-            filters.append(TopP(top_p))
-        return tuple(filters)
+    def _of(self, codebook: int) -> NextTokenSampler:
+        def own(value: Any) -> Any:
+            return value[codebook] if isinstance(value, tuple) else value
+
+        guidance = guidance_schedule(self.guidance_schedule, own(self.guidance), power=self.guidance_power, interval=self.guidance_interval)
+        filters: list[Filter] = [Temperature(own(self.temperature))]
+        if own(self.top_k):
+            filters.append(TopK(own(self.top_k)))
+        if own(self.top_p) < 1:
+            filters.append(TopP(own(self.top_p)))
+        if own(self.min_p) > 0:
+            filters.append(MinP(own(self.min_p)))
+        return NextTokenSampler(guidance, tuple(filters))

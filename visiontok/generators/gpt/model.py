@@ -1,74 +1,66 @@
 """`gpt`: a causal Llama-style transformer over the tokens or latents of any layout, conditioned on anything.
 
-The sequence is [condition | t_0 ... t_{L-1}], the tokens in the layout's generation order; the element before t_k predicts it. The model is that of
-LlamaGen (arXiv 2406.06525), except that a layout may hold several codebooks or continuous latents, may vary in extent, and that positions may be
-learned.
+The sequence is [condition | step_0 ... step_{T-1}] in the layout's generation order; the element before a step predicts what it writes. The model
+is that of LlamaGen (arXiv 2406.06525), except that a layout may hold several codebooks or continuous latents, may vary in extent, and that
+positions may be learned. The generators of IBQ, Open-MAGVIT2, ELM and LARP are assemblies of the same parts.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from visiontok.base.config import Positive, Probability
+from visiontok.base.config import Probability
 from visiontok.base.errors import TokenError
 from visiontok.base.finite import check_finite
 from visiontok.base.noise import NoiseLike, as_noise
+from visiontok.generators.backbones import LlamaConfig, LlamaStack
+from visiontok.generators.backbones.llama import causal_mask
 from visiontok.generators.base import Generator, GeneratorConfig
-from visiontok.generators.condition import Condition, ConditionLike, needs_dropout
-from visiontok.generators.decoding import LatentSampler, LatentSampling, NextTokenSampler, NextTokenSampling, guide
+from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, needs_dropout
+from visiontok.generators.decoding import LatentSampler, LatentSampling, NextTokenSampler, NextTokenSampling
+from visiontok.generators.gpt.embedding import StepEmbedding
 from visiontok.generators.gpt.session import GPTSession
-from visiontok.generators.heads import CategoricalHead, FlowHead, FlowHeadConfig
-from visiontok.generators.orders import Visits, batch_visits, visits_of
+from visiontok.generators.heads import CategoricalHead, FlowHead, FlowHeadConfig, InnerHead, InnerHeadConfig, LatentHead, TokenHead
+from visiontok.generators.orders import Pattern, Visits, batch_visits, check_pattern, visits_of
 from visiontok.layers.kv_cache import KVCache
-from visiontok.layers.llama import LlamaBlock, swiglu_dim
-from visiontok.layers.norms import RMSNorm
 from visiontok.layers.rope import rope_table
 from visiontok.tokens import Latents, TokenLayout, Tokens
 
 
-class GPTConfig(GeneratorConfig):
-    """Configuration of `GPT`.
+class GPTConfig(GeneratorConfig, LlamaConfig):
+    """Configuration of `GPT`: the sizes of its backbone, and the following.
 
     Attributes:
-        dim: width D.
-        depth: number of blocks.
-        num_heads: attention heads.
-        num_kv_heads: key-value heads; None for as many as heads.
-        multiple_of: the feed-forward width is 8 D / 3 rounded up to a multiple of this.
-        norm_eps: of every RMSNorm.
         positions: `rope` turns queries and keys by the position of their token within its segment, over as many axes as the segments have (the
             condition has rows of zeros, as in LlamaGen); `learned` adds one learned row per element of the sequence.
-        rope_base: of the rotary frequencies.
-        token_dropout, residual_dropout, ffn_dropout, attention_dropout: of the embedded sequence, after the attention, after the
-            feed-forward part, of the attention probabilities.
+        pattern: how the codebooks of a position are written; see `orders.Pattern`.
+        combine: how the embeddings of the tokens of a step become one: their sum, or a projection of their concatenation.
+        inner_head: a causal transformer over the tokens of a step, for patterns that write several; None predicts them independently.
+        is_modulated: whether the class also shifts, scales and gates every block.
+        token_dropout: of the embedded sequence.
         flow_head: for continuous layouts, the head that samples latents.
     """
 
-    dim: Positive
-    depth: Positive
-    num_heads: Positive
-    num_kv_heads: Positive | None = None
-    multiple_of: Positive = 256
-    norm_eps: Annotated[float, Field(gt=0)] = 1e-5
     positions: Literal["rope", "learned"] = "rope"
-    rope_base: Annotated[float, Field(gt=1)] = 10000.0
+    pattern: Pattern = "flatten"
+    combine: Literal["sum", "concat"] = "sum"
+    inner_head: InnerHeadConfig | None = None
+    is_modulated: bool = False
     token_dropout: Probability = 0.1
-    residual_dropout: Probability = 0.1
-    ffn_dropout: Probability = 0.1
-    attention_dropout: Probability = 0.0
     flow_head: FlowHeadConfig = FlowHeadConfig()
     sampling: Annotated[NextTokenSampling | LatentSampling, Field(discriminator="type")] = NextTokenSampling()
 
     @model_validator(mode="before")
     @classmethod
     def _choose_sampling(cls, values: Any) -> Any:
-        """Sampling of the kind that the layout needs, where its type is left out."""
+        """Sampling of the kind that the layout needs, where its type is not given."""
         if not isinstance(values, Mapping) or "layout" not in values:
             return values
         layout, sampling = values["layout"], values.get("sampling", {})
@@ -79,11 +71,7 @@ class GPTConfig(GeneratorConfig):
         return values
 
     @model_validator(mode="after")
-    def _check_sizes(self) -> GPTConfig:
-        if self.dim % self.num_heads:
-            raise ValueError(f"num_heads {self.num_heads} must divide dim {self.dim}")
-        if self.num_heads % (self.num_kv_heads or 1):
-            raise ValueError(f"num_kv_heads {self.num_kv_heads} must divide num_heads {self.num_heads}")
+    def _check_layout(self) -> GPTConfig:
         if self.layout.is_continuous != isinstance(self.sampling, LatentSampling):
             raise ValueError(
                 f"sampling of type {self.sampling.type!r} does not fit a {'continuous' if self.layout.is_continuous else 'discrete'} layout"
@@ -92,8 +80,13 @@ class GPTConfig(GeneratorConfig):
             axes = {len(segment.shape) for segment in self.layout.segments}
             if len(axes) > 1:
                 raise ValueError(f"segments with {sorted(axes)} axes have no common rotary positions; use positions 'learned'")
-            if self.dim // self.num_heads % (2 * max(axes)):
+            if self.head_dim % (2 * max(axes)):
                 raise ValueError(f"rotary positions over {max(axes)} axes need a head dim that is a multiple of {2 * max(axes)}")
+        check_pattern(self.layout, self.pattern)
+        if self.inner_head is not None and self.pattern != "parallel":
+            raise ValueError(f"inner_head predicts all codebooks of a position in one step: it needs the pattern 'parallel', not {self.pattern!r}")
+        if self.is_modulated and not isinstance(self.condition, ClassCondition):
+            raise ValueError(f"is_modulated needs a condition of the type 'classes', not {self.condition.type!r}")
         return self
 
 
@@ -106,50 +99,42 @@ class GPT(Generator[GPTConfig]):
         super().__init__(config)
         layout, dim = config.layout, config.dim
         self.condition = config.condition.build(dim)
-        self.token_embedding: nn.Embedding | nn.Linear
-        self.head: CategoricalHead | FlowHead
+        self.embedding: StepEmbedding | nn.Linear
+        self.head: TokenHead | LatentHead
         if layout.is_continuous:
             channels = layout.segments[0].channels or 0
-            self.token_embedding = nn.Linear(channels, dim)
+            self.embedding = nn.Linear(channels, dim)
             self.head = FlowHead(config.flow_head, dim=dim, channels=channels)
         else:
-            self.token_embedding = nn.Embedding(layout.num_codes, dim)
-            self.head = CategoricalHead(dim, layout.num_codes)
+            tokens_per_step = 1 if config.pattern == "flatten" else layout.segments[0].codebooks
+            self.embedding = StepEmbedding(layout.num_codes, dim, tokens_per_step=tokens_per_step, combine=config.combine)
+            if config.inner_head is None:
+                self.head = CategoricalHead(dim, layout.num_codes)
+            else:
+                self.head = InnerHead(config.inner_head, config, num_codes=layout.num_codes, codebooks=tokens_per_step)
         self.dropout = nn.Dropout(config.token_dropout)
-        self.blocks = nn.ModuleList(
-            LlamaBlock(
-                dim,
-                config.num_heads,
-                num_kv_heads=config.num_kv_heads,
-                hidden_dim=swiglu_dim(dim, config.multiple_of),
-                norm_eps=config.norm_eps,
-                attention_dropout=config.attention_dropout,
-                residual_dropout=config.residual_dropout,
-                ffn_dropout=config.ffn_dropout,
-            )
-            for _ in range(config.depth)
-        )
-        self.norm = RMSNorm(dim, eps=config.norm_eps)
+        # An inner head has the only norm, after its own blocks (Open-MAGVIT2).
+        self.backbone = LlamaStack(config, is_modulated=config.is_modulated, has_norm=config.inner_head is None)
         self.position_embedding: nn.Parameter | None = None
         if config.positions == "learned":
-            self.position_embedding = nn.Parameter(torch.empty(self.condition.length - 1 + layout.length, dim))
-        self._reset_parameters()
-
-    def _reset_parameters(self) -> None:
-        """Normal with deviation 0.02; the head keeps its own start, from which an untrained model gives every code the same probability."""
-        of_head = set(self.head.modules())
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding) and module not in of_head:
-                nn.init.normal_(module.weight, std=0.02)
-        if self.position_embedding is not None:
+            self.position_embedding = nn.Parameter(torch.empty(self.condition.length - 1 + self.num_steps, dim))
             nn.init.normal_(self.position_embedding, std=0.02)
+        for part in (self.condition, self.embedding):
+            for module in part.modules():
+                if isinstance(module, nn.Linear | nn.Embedding):
+                    nn.init.normal_(module.weight, std=0.02)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of a full sample of the configuration's layout."""
+        return len(self._visits(self.layout).held)
 
     # Training.
 
     def loss(self, tokens: Tokens | Latents, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None) -> dict[str, Tensor]:
         """Mean over what the batch holds: of the cross-entropy in nats, or of the flow's squared error.
 
-        Draws: in training mode a uniform one (B,) that hides conditions; for latents then the times (B,) of the flow and normal noise (B, T, C).
+        Draws: in training mode a uniform one (B,) that hides conditions; for latents then those of the head.
 
         Returns:
             "loss", and for tokens "bits_per_token", which is the same in bits.
@@ -160,37 +145,34 @@ class GPT(Generator[GPTConfig]):
         if isinstance(tokens, Tokens):
             loss = self._nll(tokens, found, dropped).sum() / tokens.mask.sum()
             return {"loss": loss, "bits_per_token": loss.detach() / math.log(2)}
-        assert isinstance(self.head, FlowHead)
+        assert isinstance(self.head, LatentHead)
         hidden, values, visits = self._predictions(tokens, found, dropped)
-        # One time per sample and position, spread over the sequence from the sample's draw, so that a batch needs no more draws than samples.
-        steps = torch.arange(values.shape[1], device=self.device) / values.shape[1]
-        times = (self.config.flow_head.times.draw(len(values), source).to(self.device)[:, None] + steps) % 1
-        drawn = source.normal(*values.shape).to(values)
-        errors = self.head.loss(hidden[visits.held], values[visits.held], drawn[visits.held], times[visits.held])
-        return {"loss": errors.mean()}
+        return {"loss": self.head.loss(hidden, values, visits.held[..., 0], source).mean()}
 
     def nll(self, tokens: Tokens, condition: ConditionLike = None) -> Tensor:
         """(B,) float32: minus the log-probability of every sample in nats; divide by ln 2 for the bits that an ideal coder would need."""
         checked, found = self.training_batch(tokens, condition)
         assert isinstance(checked, Tokens)
-        return self._nll(checked, found, torch.zeros(len(checked), dtype=torch.bool, device=self.device)).sum(dim=1)
+        return self._nll(checked, found, torch.zeros(len(checked), dtype=torch.bool, device=self.device)).sum(dim=(1, 2))
 
     def _nll(self, tokens: Tokens, condition: Condition, dropped: Tensor) -> Tensor:
-        """(B, T) float32 in generation order; 0 beyond a sample's length."""
-        assert isinstance(self.head, CategoricalHead)
-        hidden, indices, visits = self._predictions(tokens, condition, dropped)
-        return self.head.nll(hidden, indices, visits.first, visits.sizes, visits.held)
+        """(B, T, K) float32 in generation order; 0 where there is no token."""
+        assert isinstance(self.head, TokenHead)
+        hidden, codes, visits = self._predictions(tokens, condition, dropped)
+        return self.head.nll(hidden, codes, visits, self.embed_rows)
 
     def _predictions(self, tokens: Tokens | Latents, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor, Visits]:
-        """What predicts every token (B, T, D); the tokens in generation order (B, T) or (B, T, C), 0 where there is none; and the steps."""
-        self._check_length(tokens.layout.length)
-        visits = batch_visits(tokens)
-        index = visits.positions if isinstance(tokens, Tokens) else visits.positions[..., None].expand(-1, -1, tokens.data.shape[2])
-        data = tokens.data.gather(1, index)
-        data = data.masked_fill(~visits.held, 0) if isinstance(tokens, Tokens) else data.masked_fill(~visits.held[..., None], 0)
+        """What predicts every step (B, T, D); the tokens (B, T, K) or latents (B, T, C) in generation order, 0 where there is none; the steps."""
+        visits = batch_visits(tokens, self.layout, self.config.pattern)
+        self._check_steps(visits.held.shape[1])
+        data = _in_order(tokens.data, visits)
         prefix, mask = self.condition(condition, dropped)
-        tail = self.embed(data[:, :-1], visits.first[:, :-1])
-        hidden = self.transform(torch.cat([prefix, tail.to(prefix.dtype)], dim=1), visits.coordinates[:, :-1], prefix_mask=mask)
+        modulations = self.backbone.modulations(prefix[:, 0]) if self.config.is_modulated else ()
+        tail = self.embed(data[:, :-1], visits.first[:, :-1], visits.held[:, :-1])
+        x = self._positioned(torch.cat([prefix, tail.to(prefix.dtype)], dim=1), 0)
+        mask = None if mask is None else causal_mask(0, x.shape[1], prefix_mask=mask, device=x.device)
+        rope = self.rope_rows(visits.coordinates[:, :-1])
+        hidden = self.backbone(x, rope=rope, mask=mask, is_causal=mask is None, modulations=modulations)
         return hidden[:, self.condition.length - 1 :], data, visits
 
     # Generation.
@@ -229,12 +211,12 @@ class GPT(Generator[GPTConfig]):
         num_tokens: int | None = None,
         layout: TokenLayout | None = None,
     ) -> Tokens | Latents:
-        """Sample token by token: one sample per entry of the condition, or `num_samples` without one.
+        """Sample step by step: one sample per entry of the condition, or `num_samples` without one.
 
         Args:
             condition: of every sample; (B,) int64 classes may stand for themselves.
             num_samples: how many, where no condition is given.
-            noise: source of the random draws, one exponential draw (B, V) per token, or a normal one (B, C) per latent.
+            noise: source of the random draws, one exponential draw (B, V) per token, or a normal one (B, 1, C) per latent.
             sampler: guidance and filters; None for the configuration's.
             num_tokens: stop after so many, where such prefixes of the layout decode; None for all.
             layout: of the samples, where the generator's is variable: `generator.layout.at(extents)`; None for the generator's own.
@@ -245,90 +227,103 @@ class GPT(Generator[GPTConfig]):
         sampler = self.sampler() if sampler is None else sampler
         own = self._own_layout(layout)
         length = self._checked_length(own, num_tokens)
-        scales = [sampler.guidance(step, own.length) for step in range(length)]
-        session = self.session(condition, num_samples=num_samples, layout=own, guided=any(scale != 1 for scale in scales))
-        source, visits = as_noise(noise, self.device), visits_of(own)
+        visits = self._visits(own).to(self.device)
+        total = len(visits.held)
+        steps = int((visits.positions < length).any(dim=-1).nonzero().max()) + 1
+        is_guided = [sampler.is_guided(step, total) for step in range(steps)]
+        session = self.session(condition, num_samples=num_samples, layout=own, guided=any(is_guided))
+        source = as_noise(noise, self.device)
         channels = own.segments[0].channels
         shape = (session.samples, own.length) if channels is None else (session.samples, own.length, channels)
         data = torch.zeros(shape, dtype=torch.int64 if channels is None else self.dtype, device=self.device)
         hidden = session.prefill()
-        for step, scale in enumerate(scales):
-            conditional, unconditional = hidden if scale != 1 else (hidden[0], None)
-            if isinstance(self.head, FlowHead):
+        for step, at_step in enumerate(visits.steps(steps)):
+            conditional, unconditional = hidden[0], hidden[1] if is_guided[step] else None
+            if isinstance(self.head, LatentHead):
                 assert isinstance(sampler, LatentSampler)
-                drawn = self.head.sample(conditional, unconditional, source, steps=sampler.steps, guidance=scale, temperature=sampler.temperature)
+                drawn = self.head.sample(
+                    conditional[:, None],
+                    None if unconditional is None else unconditional[:, None],
+                    source,
+                    steps=sampler.steps,
+                    guidance=sampler.guidance(step, total),
+                    temperature=sampler.temperature,
+                )[:, 0]
                 check_finite(drawn, stage=f"the latents of generation step {step}")
+                data[:, at_step.positions[0]] = drawn
             else:
                 assert isinstance(sampler, NextTokenSampler)
-                first, size = int(visits.first[step]), int(visits.sizes[step])
-                logits = self.head.logits(conditional, first, size)
-                if unconditional is not None:
-                    logits = guide(logits, self.head.logits(unconditional, first, size), scale)
-                drawn = sampler(logits, source, codebook=session.codebook(step), step=step)
-            data[:, int(visits.positions[step])] = drawn
-            if step + 1 < length:
+                choose = partial(_choose, sampler, source, step, total)
+                drawn = self.head.sample(conditional, unconditional, at_step, self.embed_rows, choose)
+                data[:, at_step.positions[at_step.held]] = drawn[:, at_step.held]
+            if step + 1 < steps:
                 hidden = session.step(drawn)
         return Tokens(data[:, :length], own) if channels is None else Latents(data[:, :length].float(), own)
 
     # The network.
 
-    def embed(self, data: Tensor, first: Tensor) -> Tensor:
-        """Tokens (B, T) of codebooks that begin at rows `first`, or latents (B, T, C) -> (B, T, D)."""
-        return self.token_embedding(data + first if isinstance(self.token_embedding, nn.Embedding) else data.to(self.dtype))
+    def embed(self, data: Tensor, first: Tensor, held: Tensor) -> Tensor:
+        """Tokens (B, T, K) of codebooks that begin at rows `first`, or latents (B, T, C) -> (B, T, D)."""
+        if isinstance(self.embedding, StepEmbedding):
+            return self.embedding(data + first, held)
+        return self.embedding(data.to(self.dtype))
 
-    def transform(self, x: Tensor, coordinates: Tensor, *, prefix_mask: Tensor | None = None, caches: list[KVCache] | None = None) -> Tensor:
-        """Embedded elements (B, T, D) of the sequence, at their start or after those in the caches -> what the head reads (B, T, D).
+    def embed_rows(self, rows: Tensor) -> Tensor:
+        """Rows (...) of the table of all codebooks -> (..., D)."""
+        assert isinstance(self.embedding, StepEmbedding)
+        return self.embedding.table(rows)
 
-        Args:
-            x: embedded elements.
-            coordinates: (B or 1, S, A) of all tokens up to the last of these, without the condition.
-            prefix_mask: (B, N) bool, False where the condition is padding.
-            caches: one per block; the new elements are added.
-        """
-        start = caches[0].length if caches else 0
-        end, prefix = start + x.shape[1], self.condition.length
-        x = self.dropout(x)
-        rope = None
+    def rope_rows(self, coordinates: Tensor) -> Tensor | None:
+        """(B or 1, 1, P + T, head_dim / 2, 2) for steps at coordinates (B or 1, T, A): rows of zeros for the condition, then those of the steps."""
         if self.position_embedding is not None:
-            x = x + self.position_embedding[start:end]
-        else:
-            rope = self._rope(coordinates[:, : max(end - prefix, 0)])[:, :, start:end]
-        mask = None
-        if end - start > 1:
-            mask = torch.ones(end, end, dtype=torch.bool, device=x.device).tril()[None, None, start:]
-        if prefix_mask is not None:
-            seen = nn.functional.pad(prefix_mask, (0, end - prefix), value=True)[:, None, None]
-            itself = torch.eye(end, dtype=torch.bool, device=x.device)[None, None, start:]  # a padded element looks at something, at least
-            mask = (seen | itself) if mask is None else mask & (seen | itself)
-        for number, block in enumerate(self.blocks):
-            x = block(x, rope=rope, mask=mask, cache=caches[number] if caches else None)
-        return self.norm(x)
-
-    def _rope(self, coordinates: Tensor) -> Tensor:
-        """(B or 1, 1, N + S, head_dim / 2, 2): rows of zeros for the condition, then those of the tokens."""
-        head_dim = self.config.dim // self.config.num_heads
+            return None
         samples, steps, axes = coordinates.shape
-        rows = rope_table(coordinates.reshape(samples * steps, axes), head_dim, base=self.config.rope_base).unflatten(0, (samples, steps))
+        rows = rope_table(coordinates.reshape(samples * steps, axes), self.config.head_dim, base=self.config.rope_base).unflatten(0, (samples, steps))
         zeros = rows.new_zeros(samples, self.condition.length, *rows.shape[2:])
         return torch.cat([zeros, rows], dim=1)[:, None]
 
-    def new_caches(self, batch: int, length: int) -> list[KVCache]:
-        """Empty caches for so many sequences of so many elements."""
-        config, weight = self.config, self.norm.weight
-        heads, head_dim = config.num_kv_heads or config.num_heads, config.dim // config.num_heads
-        return [KVCache(batch, heads, length, head_dim, device=weight.device, dtype=weight.dtype) for _ in self.blocks]
+    def transform(
+        self,
+        x: Tensor,
+        *,
+        rope: Tensor | None,
+        prefix_mask: Tensor | None,
+        caches: list[KVCache],
+        modulations: Sequence[tuple[Tensor, ...]],
+    ) -> Tensor:
+        """Embedded elements (B, T, D) that follow those in the caches -> what the head reads (B, T, D).
+
+        Args:
+            x: embedded elements.
+            rope: of the whole sequence; see `rope_rows`.
+            prefix_mask: (B, P) bool, False where the condition is padding.
+            caches: one per block; the new elements are added.
+            modulations: see `LlamaStack.modulations`; empty for none.
+        """
+        start, end = caches[0].length, caches[0].length + x.shape[1]
+        mask = causal_mask(start, end, prefix_mask=prefix_mask, device=x.device)
+        rope = None if rope is None else rope[:, :, start:end]
+        return self.backbone(self._positioned(x, start), rope=rope, mask=mask, caches=caches, modulations=modulations)
+
+    def _positioned(self, x: Tensor, start: int) -> Tensor:
+        """With dropout, and learned positions where there are any."""
+        x = self.dropout(x)
+        return x if self.position_embedding is None else x + self.position_embedding[start : start + x.shape[1]]
+
+    def _visits(self, layout: TokenLayout) -> Visits:
+        return visits_of(layout, self.layout, self.config.pattern)
 
     def _own_layout(self, layout: TokenLayout | None) -> TokenLayout:
         if layout is None:
             return self.layout
-        if not self.layout.accepts(layout) or layout.num_levels != self.layout.num_levels:
+        if not self.layout.accepts(layout):
             raise TokenError(f"this generator was trained on {self.layout}; it cannot sample {layout}")
-        self._check_length(layout.length)
+        self._check_steps(len(self._visits(layout).held))
         return layout
 
-    def _check_length(self, length: int) -> None:
-        if self.position_embedding is not None and length > self.layout.length:
-            raise TokenError(f"samples of {length} tokens are longer than the {self.layout.length} that this generator has learned positions for")
+    def _check_steps(self, steps: int) -> None:
+        if self.position_embedding is not None and steps > self.num_steps:
+            raise TokenError(f"samples of {steps} steps are longer than the {self.num_steps} that this generator has learned positions for")
 
     def _checked_length(self, layout: TokenLayout, num_tokens: int | None) -> int:
         if num_tokens is None or num_tokens == layout.length:
@@ -338,3 +333,14 @@ class GPT(Generator[GPTConfig]):
         if not layout.allows_prefix(num_tokens):
             raise TokenError(f"num_tokens = {num_tokens}: of {layout.length} tokens such a prefix does not decode (prefixes: {layout.prefixes})")
         return num_tokens
+
+
+def _in_order(data: Tensor, visits: Visits) -> Tensor:
+    """Tokens (B, L) -> (B, T, K), latents (B, L, C) -> (B, T, C), in generation order; 0 where there is none."""
+    if data.ndim == 2:
+        return data.gather(1, visits.positions.flatten(1)).view_as(visits.positions).masked_fill(~visits.held, 0)
+    return data.gather(1, visits.positions.expand(-1, -1, data.shape[2])).masked_fill(~visits.held, 0)
+
+
+def _choose(sampler: NextTokenSampler, noise: Any, step: int, num_steps: int, logits: Tensor, unconditional: Tensor | None, codebook: int) -> Tensor:
+    return sampler.choose(logits, unconditional, noise, codebook=codebook, step=step, num_steps=num_steps)

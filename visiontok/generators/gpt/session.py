@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 class GPTSession:
     """A batch of samples of one layout that a `GPT` reads in generation order.
 
-    `prefill`, then `step` after `step`; `rewind` forgets the last tokens. Every call gives what the head reads for the next token: (B, D) with the
+    `prefill`, then `step` after `step`; `rewind` forgets the last steps. Every call gives what the head reads for the next step: (B, D) with the
     condition, and in a guided session (B, D) without it.
 
     Attributes:
         samples: B.
         layout: of the samples.
-        length: tokens read so far.
+        length: steps read so far.
     """
 
     def __init__(self, model: GPT, condition: Condition, samples: int, layout: TokenLayout, *, guided: bool) -> None:
@@ -38,61 +38,56 @@ class GPTSession:
             if mask is not None and mask_without is not None:
                 mask = torch.cat([mask, mask_without])
         self._prefix, self._mask = prefix, mask
-        visits = visits_of(layout)
-        self._first = visits.first.to(model.device)
-        self._coordinates = visits.coordinates.to(model.device)[None]
-        self._codebooks = [_codebook(layout, position) for position in visits.positions.tolist()]
-        self._caches = model.new_caches(len(prefix), model.condition.length + layout.length)
-
-    def codebook(self, step: int) -> int:
-        """The codebook level that step `step` predicts, for numbers that differ among levels."""
-        return self._codebooks[step]
+        self._modulations = model.backbone.modulations(prefix[:, 0]) if model.config.is_modulated else ()
+        self._visits = visits_of(layout, model.layout, model.config.pattern).to(model.device)
+        self._rope = model.rope_rows(self._visits.coordinates[None])
+        self._caches = model.backbone.new_caches(len(prefix), model.condition.length + len(self._visits.held))
 
     @torch.no_grad()
     def prefill(self, data: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Read the condition and the first tokens.
+        """Read the condition and the first steps.
 
         Args:
-            data: (B, n) tokens or (B, n, C) latents in generation order; None for none.
+            data: (B, n, K) tokens or (B, n, C) latents in generation order; None for none.
         """
         self.length = 0
         for cache in self._caches:
             cache.rewind(0)
         x = self._prefix if data is None else torch.cat([self._prefix, self._embed(data)], dim=1)
-        return self._read(x, 0 if data is None else data.shape[1])
+        return self._last(self._read(x, 0 if data is None else data.shape[1]))
 
     @torch.no_grad()
     def step(self, data: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Read the next token (B,) or latent (B, C)."""
-        return self._read(self._embed(data[:, None]), 1)
+        """Read the tokens (B, K) or the latent (B, C) of the next step."""
+        return self._last(self._read(self._embed(data[:, None]), 1))
+
+    @torch.no_grad()
+    def extend(self, data: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Read several steps at once, (B, n, K) or (B, n, C): what the head reads after each of them, (B, n, D)."""
+        hidden = self._read(self._embed(data), data.shape[1])
+        return (hidden[: self.samples], hidden[self.samples :]) if self.guided else (hidden, None)
 
     def rewind(self, length: int) -> None:
-        """Forget all but the first `length` tokens; go on with `step`, whose token is then number `length`.
+        """Forget all but the first `length` steps; go on with `step`, which is then number `length`.
 
         Raises:
-            ValueError: if fewer tokens were read.
+            ValueError: if fewer steps were read.
         """
         if not 0 <= length <= self.length:
-            raise ValueError(f"{self.length} tokens were read; {length} of them cannot be kept")
+            raise ValueError(f"{self.length} steps were read; {length} of them cannot be kept")
         self.length = length
         for cache in self._caches:
             cache.rewind(self.model.condition.length + length)
 
     def _embed(self, data: Tensor) -> Tensor:
-        first = self._first[self.length : self.length + data.shape[1]]
-        x = self.model.embed(data, first).to(self._prefix.dtype)
+        rows = slice(self.length, self.length + data.shape[1])
+        x = self.model.embed(data, self._visits.first[rows], self._visits.held[rows]).to(self._prefix.dtype)
         return torch.cat([x, x]) if self.guided else x
 
-    def _read(self, x: Tensor, tokens: int) -> tuple[Tensor, Tensor | None]:
-        self.length += tokens
-        hidden = self.model.transform(x, self._coordinates, prefix_mask=self._mask, caches=self._caches)[:, -1]
-        return (hidden[: self.samples], hidden[self.samples :]) if self.guided else (hidden, None)
+    def _read(self, x: Tensor, steps: int) -> Tensor:
+        self.length += steps
+        return self.model.transform(x, rope=self._rope, prefix_mask=self._mask, caches=self._caches, modulations=self._modulations)
 
-
-def _codebook(layout: TokenLayout, position: int) -> int:
-    """The codebook of a storage position, or its segment where positions have one codebook each."""
-    for number, segment in enumerate(layout.segments):
-        if position < segment.length:
-            return position % segment.codebooks if segment.codebooks > 1 else number
-        position -= segment.length
-    raise ValueError(f"{position} is beyond the layout")
+    def _last(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+        last = hidden[:, -1]
+        return (last[: self.samples], last[self.samples :]) if self.guided else (last, None)

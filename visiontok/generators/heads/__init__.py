@@ -1,6 +1,8 @@
-"""Heads: from what a backbone gives at a position to a distribution over codes, or to a continuous latent."""
+"""Heads: from what a backbone gives at a step to distributions over codes, or to a continuous latent."""
 
-from visiontok.generators.heads.categorical import CategoricalHead
+from visiontok.generators.heads.base import Choose, Embed, LatentHead, TokenHead
+from visiontok.generators.heads.categorical import CategoricalHead, CodeTable
 from visiontok.generators.heads.flow import FlowHead, FlowHeadConfig
+from visiontok.generators.heads.inner import InnerHead, InnerHeadConfig
 
-__all__ = ["CategoricalHead", "FlowHead", "FlowHeadConfig"]
+__all__ = ["CategoricalHead", "Choose", "CodeTable", "Embed", "FlowHead", "FlowHeadConfig", "InnerHead", "InnerHeadConfig", "LatentHead", "TokenHead"]

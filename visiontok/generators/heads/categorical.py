@@ -1,4 +1,4 @@
-"""One categorical distribution per token, over the codes of its codebook."""
+"""One categorical distribution per token, over the codes of its codebook; the tokens of a step are independent given the backbone's output."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from visiontok.generators.heads.base import Choose, Embed, TokenHead
+from visiontok.generators.orders import Visits
 
-class CategoricalHead(nn.Linear):
-    """A linear map to the rows of all codebooks in one table; a position uses those of its own.
+
+class CodeTable(nn.Linear):
+    """A linear map to the rows of all codebooks in one table; a token uses those of its own codebook.
 
     Args:
         dim: D.
@@ -26,21 +29,37 @@ class CategoricalHead(nn.Linear):
         """Logits (..., size) float32 over the codebook whose rows begin at `first`, from (..., D)."""
         return F.linear(hidden, self.weight[first : first + size]).float()
 
-    def nll(self, hidden: Tensor, indices: Tensor, first: Tensor, sizes: Tensor, held: Tensor) -> Tensor:
-        """Minus the log-probability of every token, in nats.
-
-        Args:
-            hidden: (B, T, D).
-            indices: (B, T) int64 codes.
-            first: (B, T) int64 where each token's codebook begins.
-            sizes: (B, T) int64 codes of each token's codebook.
-            held: (B, T) bool, False where there is no token.
-
-        Returns:
-            (B, T) float32; 0 where there is no token.
-        """
-        nll = hidden.new_zeros(indices.shape, dtype=torch.float32)
-        for begin, size in torch.unique(torch.stack([first[held], sizes[held]]), dim=1).T.tolist():
-            where = held & (first == begin) & (sizes == size)
-            nll[where] = F.cross_entropy(self.logits(hidden[where], begin, size), indices[where], reduction="none")
+    def nll(self, hidden: Tensor, codes: Tensor, first: Tensor, sizes: Tensor) -> Tensor:
+        """(N,) float32 of codes (N,) whose codebooks begin at rows `first` (N,) and hold `sizes` (N,) codes, from (N, D)."""
+        nll = hidden.new_zeros(codes.shape, dtype=torch.float32)
+        for begin, size in torch.unique(torch.stack([first, sizes]), dim=1).T.tolist():
+            where = (first == begin) & (sizes == size)
+            nll[where] = F.cross_entropy(self.logits(hidden[where], begin, size), codes[where], reduction="none")
         return nll
+
+
+class CategoricalHead(TokenHead):
+    """The head of LlamaGen, and with several codebooks per step that of ELM.
+
+    Args:
+        dim: D.
+        num_codes: of all codebooks, `TokenLayout.num_codes`.
+    """
+
+    def __init__(self, dim: int, num_codes: int) -> None:
+        super().__init__()
+        self.table = CodeTable(dim, num_codes)
+
+    def nll(self, hidden: Tensor, codes: Tensor, visits: Visits, embed: Embed) -> Tensor:
+        samples, steps, _ = held = visits.held.nonzero(as_tuple=True)
+        nll = hidden.new_zeros(codes.shape, dtype=torch.float32)
+        nll[held] = self.table.nll(hidden[samples, steps], codes[held], visits.first[held], visits.sizes[held])
+        return nll
+
+    def sample(self, hidden: Tensor, unconditional: Tensor | None, visits: Visits, embed: Embed, choose: Choose) -> Tensor:
+        codes = torch.zeros(len(hidden), len(visits.held), dtype=torch.int64, device=hidden.device)
+        for column in visits.held.nonzero().flatten().tolist():
+            first, size = int(visits.first[column]), int(visits.sizes[column])
+            without = None if unconditional is None else self.table.logits(unconditional, first, size)
+            codes[:, column] = choose(self.table.logits(hidden, first, size), without, int(visits.codebooks[column]))
+        return codes

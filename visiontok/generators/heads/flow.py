@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -11,6 +12,7 @@ from visiontok.base.config import Config, Positive
 from visiontok.base.noise import Noise
 from visiontok.decoders.flow.sampling import euler
 from visiontok.decoders.flow.training import FlowTimes, ModeTimes, flow_loss, mix
+from visiontok.generators.heads.base import LatentHead
 from visiontok.layers.timesteps import TimestepEmbedding
 
 
@@ -28,7 +30,7 @@ class FlowHeadConfig(Config):
     times: FlowTimes = ModeTimes(mode_scale=0.0)
 
 
-class FlowHead(nn.Module):
+class FlowHead(LatentHead):
     """Velocity of a latent on its way from noise.
 
     Args:
@@ -57,37 +59,28 @@ class FlowHead(nn.Module):
             x = block(x, condition)
         return self.output(self.norm(x))
 
-    def loss(self, hidden: Tensor, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
-        """(N,) float32: mean square of the velocity's error.
-
-        Args:
-            hidden: (N, D).
-            latents: (N, C).
-            noise: (N, C) normal.
-            times: (N,) in [0, 1].
-        """
-        return flow_loss(self(mix(latents, noise, times), times, hidden), latents, noise)
+    def loss(self, hidden: Tensor, latents: Tensor, held: Tensor, noise: Noise) -> Tensor:
+        """Mean squares of the velocity's error; draws the times (B,) of the flow, then normal noise (B, T, C)."""
+        # One time per sample and step, spread over the sequence from the sample's draw, so that a batch needs no more draws than samples.
+        steps = torch.arange(latents.shape[1], device=latents.device) / latents.shape[1]
+        times = ((self.config.times.draw(len(latents), noise).to(latents.device)[:, None] + steps) % 1)[held]
+        start, latents = noise.normal(*latents.shape).to(latents)[held], latents[held]
+        return flow_loss(self(mix(latents, start, times), times, hidden[held]), latents, start)
 
     def sample(self, hidden: Tensor, unconditional: Tensor | None, noise: Noise, *, steps: int, guidance: float, temperature: float) -> Tensor:
-        """Latents (B, C) from (B, D); one normal draw (B, C).
-
-        Args:
-            hidden: with the condition.
-            unconditional: without it, for a guidance scale other than 1.
-            noise: source of the draw.
-            steps: of the flow.
-            guidance: scale s of `u + s * (c - u)`, on velocities.
-            temperature: deviation of the noise.
-        """
-        start = noise.normal(len(hidden), self.channels).to(hidden) * temperature
+        """Euler steps of the flow, guided on velocities; one normal draw (B, M, C), whose deviation is the temperature."""
+        shape = (*hidden.shape[:2], self.channels)
+        start = noise.normal(*shape).to(hidden).flatten(0, 1) * temperature
+        hidden = hidden.flatten(0, 1)
         if unconditional is None:
-            return euler(partial(self, hidden=hidden), start, steps=steps)
+            return euler(partial(self, hidden=hidden), start, steps=steps).view(shape)
+        without_condition = unconditional.flatten(0, 1)
 
         def guided(x: Tensor, time: Tensor) -> Tensor:
-            without = self(x, time, unconditional)
+            without = self(x, time, without_condition)
             return without + guidance * (self(x, time, hidden) - without)
 
-        return euler(guided, start, steps=steps)
+        return euler(guided, start, steps=steps).view(shape)
 
 
 class FlowBlock(nn.Module):

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from visiontok.core.model import ConfigT
 from visiontok.signals import ImagePreprocessing
-from visiontok.tokenizers.shared.grid import grid_layout
 from visiontok.tokenizers.shared.library_vq import LibraryVq
+from visiontok.tokens.grid import grid_layout
 
 
 class LibraryGridVq(LibraryVq[ConfigT]):

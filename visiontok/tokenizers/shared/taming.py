@@ -21,7 +21,7 @@ from visiontok.quantizers.index_backprop import IndexBackpropQuantizerConfig
 from visiontok.quantizers.sim_vq import SimVectorQuantizerConfig
 from visiontok.quantizers.vector import VectorQuantizerConfig
 from visiontok.signals import ImagePreprocessing
-from visiontok.tokenizers.shared.grid import grid_layout
+from visiontok.tokens.grid import grid_layout
 
 
 class TamingConfig(Config):

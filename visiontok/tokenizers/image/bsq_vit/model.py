@@ -16,7 +16,7 @@ from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.bsq_vit.decoder import GridViTDecoder
 from visiontok.tokenizers.image.bsq_vit.encoder import GridViTEncoder
 from visiontok.tokenizers.image.bsq_vit.reference import KEY_MAP, convert_weights, read_config, spherical
-from visiontok.tokenizers.shared.grid import grid_layout
+from visiontok.tokens.grid import grid_layout
 
 
 class BsqVitConfig(Config):

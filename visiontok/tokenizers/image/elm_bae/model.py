@@ -18,7 +18,7 @@ from visiontok.layers.conv import TamingNetConfig
 from visiontok.quantizers.bernoulli import BernoulliQuantizerConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.elm_bae.reference import convert_weights, read_config
-from visiontok.tokenizers.shared.grid import grid_layout
+from visiontok.tokens.grid import grid_layout
 
 
 class ElmBaeConfig(Config):

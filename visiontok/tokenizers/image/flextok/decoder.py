@@ -17,7 +17,7 @@ from visiontok.base.noise import Noise
 from visiontok.decoders.flow.decoder import FlowDecoder
 from visiontok.decoders.flow.sampling import FlowSampling, Velocity
 from visiontok.decoders.flow.training import TimeSchedule
-from visiontok.layers.modulated import Modulation, modulate
+from visiontok.layers.modulation import Modulation, modulate
 from visiontok.layers.nested_dropout import LengthSchedule, prefix_mask
 from visiontok.layers.patches import patchify, sincos_positions, unpatchify
 from visiontok.layers.timesteps import TimestepEmbedding

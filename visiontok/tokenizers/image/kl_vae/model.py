@@ -18,7 +18,7 @@ from visiontok.core.tokenizer import Tokenizer
 from visiontok.quantizers.continuous import GaussianBottleneck, GaussianBottleneckConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.kl_vae.reference import ATTENTION_DOWN, ATTENTION_UP, PLAIN_DOWN, PLAIN_UP, read_config, to_diffusers_names
-from visiontok.tokenizers.shared.grid import grid_layout
+from visiontok.tokens.grid import grid_layout
 
 Level = Annotated[int, Field(ge=0)]
 

@@ -16,7 +16,7 @@ from visiontok.layers.conv import ConvNetConfig
 from visiontok.quantizers.vector import VectorQuantizer, VectorQuantizerConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.maskgit_vqgan.reference import KEY_MAP, read_config
-from visiontok.tokenizers.shared.grid import grid_layout
+from visiontok.tokens.grid import grid_layout
 
 
 class MaskGitVqganConfig(Config):

@@ -18,9 +18,9 @@ from visiontok.layers.resampling import Downsampling, Upsampling
 from visiontok.quantizers.binary import BinaryQuantizer, BinaryQuantizerConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.open_magvit2.reference import KEY_MAP, SOURCE, read_config
-from visiontok.tokenizers.shared.grid import grid_layout
 from visiontok.tokenizers.shared.moving_average import averaged_weights, last_weights
 from visiontok.tokenizers.shared.taming_objective import model_arguments
+from visiontok.tokens.grid import grid_layout
 
 
 class OpenMagvit2NetConfig(ConvNetConfig):

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from visiontok.base.config import Config, Positive
 from visiontok.layers.activations import gelu_tanh
 from visiontok.layers.attention import SelfAttention
-from visiontok.layers.modulated import modulate
+from visiontok.layers.modulation import modulate
 from visiontok.layers.patches import patchify, sincos_positions
 from visiontok.layers.transformer import Mlp
 from visiontok.tokenizers.image.selftok.position_modulation import PositionModulation

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from visiontok.base.config import Config, Positive
 from visiontok.layers.activations import gelu_tanh
-from visiontok.layers.modulated import Modulation, modulate
+from visiontok.layers.modulation import Modulation, modulate
 from visiontok.layers.nested_dropout import prefix_mask
 from visiontok.layers.timesteps import TimestepEmbedding
 from visiontok.layers.transformer import Mlp

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from visiontok.layers.modulated import Modulation
+from visiontok.layers.modulation import Modulation
 from visiontok.layers.timesteps import TimestepEmbedding
 
 FIRST_POSITION, POSITION_STEP = 1000, 8

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from visiontok.signals import ImagePreprocessing, VideoPreprocessing
 from visiontok.tokenizers.shared.emu3_networks import Emu3Networks, Emu3VqConfig
-from visiontok.tokenizers.shared.grid import grid_layout
+from visiontok.tokens.grid import grid_layout
 
 
 class Emu3VqVideo(Emu3Networks):

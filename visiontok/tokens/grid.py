@@ -1,8 +1,8 @@
-"""The layout that convolutional tokenizers share: a grid of positions, as large as the signal asks for."""
+"""The layout that convolutional tokenizers and their generators share: a grid of positions, as large as the signal asks for."""
 
 from __future__ import annotations
 
-from visiontok.tokens import Segment, TokenLayout
+from visiontok.tokens.layout import Segment, TokenLayout
 
 
 def grid_layout(

@@ -1,0 +1,149 @@
+"""A stack of Llama-style blocks, causal or bidirectional, with or without modulation by the condition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from visiontok.base.config import Config, Positive, Probability
+from visiontok.layers.kv_cache import KVCache
+from visiontok.layers.llama import LlamaBlock, swiglu_dim
+from visiontok.layers.modulation import Modulation, modulate
+from visiontok.layers.norms import RMSNorm
+
+
+class LlamaConfig(Config):
+    """Sizes of a stack.
+
+    Attributes:
+        dim: model dimension D.
+        depth: number of blocks.
+        num_heads: attention heads.
+        num_kv_heads: key-value heads; None for as many as heads.
+        multiple_of: the feed-forward dim is 8 D / 3 rounded up to a multiple of this.
+        norm_eps: of every RMSNorm.
+        rope_base: of the rotary frequencies.
+        residual_dropout, ffn_dropout, attention_dropout: after the attention, after the feed-forward part, of the attention probabilities.
+    """
+
+    dim: Positive
+    depth: Positive
+    num_heads: Positive
+    num_kv_heads: Positive | None = None
+    multiple_of: Positive = 256
+    norm_eps: Annotated[float, Field(gt=0)] = 1e-5
+    rope_base: Annotated[float, Field(gt=1)] = 10000.0
+    residual_dropout: Probability = 0.1
+    ffn_dropout: Probability = 0.1
+    attention_dropout: Probability = 0.0
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> LlamaConfig:
+        if self.dim % self.num_heads:
+            raise ValueError(f"num_heads {self.num_heads} must divide dim {self.dim}")
+        if self.num_heads % (self.num_kv_heads or 1):
+            raise ValueError(f"num_kv_heads {self.num_kv_heads} must divide num_heads {self.num_heads}")
+        return self
+
+    @property
+    def head_dim(self) -> int:
+        """Of one attention head."""
+        return self.dim // self.num_heads
+
+
+class LlamaStack(nn.Module):
+    """Blocks, and a norm after the last.
+
+    Args:
+        config: sizes.
+        depth: number of blocks, where it is not the configuration's.
+        is_modulated: whether a condition shifts, scales and gates every block, and shifts and scales after the last norm (IBQ's generator).
+        has_norm: whether a norm follows the last block.
+    """
+
+    def __init__(self, config: LlamaConfig, *, depth: int | None = None, is_modulated: bool = False, has_norm: bool = True) -> None:
+        super().__init__()
+        self.config = config
+        depth = config.depth if depth is None else depth
+        self.blocks = nn.ModuleList(
+            LlamaBlock(
+                config.dim,
+                config.num_heads,
+                num_kv_heads=config.num_kv_heads,
+                hidden_dim=swiglu_dim(config.dim, config.multiple_of),
+                norm_eps=config.norm_eps,
+                attention_dropout=config.attention_dropout,
+                residual_dropout=config.residual_dropout,
+                ffn_dropout=config.ffn_dropout,
+            )
+            for _ in range(depth)
+        )
+        self.norm = RMSNorm(config.dim, eps=config.norm_eps) if has_norm else None
+        self.modulation = nn.ModuleList(Modulation(config.dim, parts=6) for _ in range(depth)) if is_modulated else None
+        self.output_modulation = Modulation(config.dim, parts=2) if is_modulated else None
+        for module in self.modules():
+            if isinstance(module, nn.Linear) and not _is_part_of(self.modulation, self.output_modulation, module=module):
+                nn.init.normal_(module.weight, std=0.02)
+
+    def modulations(self, condition: Tensor) -> list[tuple[Tensor, ...]]:
+        """What a condition (B, D) does to every block, and last to the output: tensors (B, 1, D)."""
+        assert self.modulation is not None
+        assert self.output_modulation is not None
+        return [module(condition) for module in (*self.modulation, self.output_modulation)]
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        rope: Tensor | None = None,
+        mask: Tensor | None = None,
+        is_causal: bool = False,
+        caches: Sequence[KVCache] = (),
+        modulations: Sequence[tuple[Tensor, ...]] = (),
+    ) -> Tensor:
+        """(B, T, D) -> (B, T, D); the arguments are those of `LlamaBlock.forward`, with one cache and one modulation per block."""
+        for number, block in enumerate(self.blocks):
+            x = block(
+                x,
+                rope=rope,
+                mask=mask,
+                is_causal=is_causal,
+                cache=caches[number] if caches else None,
+                modulation=modulations[number] if modulations else None,
+            )
+        if self.norm is not None:
+            x = self.norm(x)
+        return modulate(x, *modulations[-1]) if modulations else x
+
+    def new_caches(self, batch: int, length: int) -> list[KVCache]:
+        """Empty caches, one per block, for so many sequences of so many elements."""
+        config, weight = self.config, next(self.parameters())
+        heads = config.num_kv_heads or config.num_heads
+        return [KVCache(batch, heads, length, config.head_dim, device=weight.device, dtype=weight.dtype) for _ in self.blocks]
+
+
+def causal_mask(start: int, end: int, *, prefix_mask: Tensor | None, device: torch.device) -> Tensor | None:
+    """Where the elements `start` to `end` of a sequence may look: at themselves and those before, but not at padding; None for everywhere.
+
+    Args:
+        start, end: of the new elements; those before lie in caches.
+        prefix_mask: (B, P) bool, False at padding among the first P elements; None where there is none.
+        device: of the mask.
+
+    Returns:
+        (1 or B, 1, end - start, end) bool. A padded element looks at itself at least, so that no row is empty.
+    """
+    mask = torch.ones(end, end, dtype=torch.bool, device=device).tril()[None, None, start:] if end - start > 1 else None
+    if prefix_mask is None:
+        return mask
+    seen = nn.functional.pad(prefix_mask, (0, end - prefix_mask.shape[1]), value=True)[:, None, None]
+    seen = seen | torch.eye(end, dtype=torch.bool, device=device)[None, None, start:]
+    return seen if mask is None else mask & seen
+
+
+def _is_part_of(*owners: nn.Module | None, module: nn.Module) -> bool:
+    return any(module is part for owner in owners if owner is not None for part in owner.modules())
