@@ -42,9 +42,13 @@ def family_for(system: str, weights: Weights, kind: registry.Kind | None) -> reg
     families = registry.families_of_system(system, kind)
     if len(families) == 1:
         return families[0]
-    fits = {family.name: _fit(family, weights) for family in families}
+    maps = {family.name: getattr(family.model_class(), "reference_keys", None) for family in families}
+    fits = {name: (0, 0) if keys is None else _fit(keys, weights) for name, keys in maps.items()}
     best = max(fits.values())
-    if best[0] == 0 or list(fits.values()).count(best) > 1:
+    unmapped = [name for name, keys in maps.items() if keys is None]  # their names depend on the configuration
+    if best[0] == 0 and len(unmapped) == 1:
+        best = fits[unmapped[0]]
+    elif best[0] == 0 or list(fits.values()).count(best) > 1:
         counts = ", ".join(f"{family.kind} {family.name} knows {fits[family.name][0]}" for family in families)
         raise UnknownNameError(
             f"reference system {system!r} has several models, and the names of the {len(weights.tensors)} tensors do not tell which this is "
@@ -74,11 +78,8 @@ def build_from_reference(family: registry.Family, config: Mapping[str, Any], wei
         raise type(error)(f"{error}{within}{unknown}") from error
 
 
-def _fit(family: registry.Family, weights: Weights) -> tuple[int, int]:
-    """How many names the family knows, and minus how many of its patterns no name has."""
-    keys = getattr(family.model_class(), "reference_keys", None)
-    if keys is None:
-        return 0, 0
+def _fit(keys: KeyMap, weights: Weights) -> tuple[int, int]:
+    """How many names a key map knows, and minus how many of its patterns no name has."""
     own = within_prefix(weights, keys)
     unused = [pattern for pattern, target in keys.patterns.items() if target and not any(matches(pattern, name) for name in own.tensors)]
     return _covered(keys, own), -len(unused)
