@@ -39,7 +39,8 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
 
     Attributes:
         positions: `rope` turns queries and keys by the position of their token within its segment, over as many axes as the segments have (the
-            condition has rows of zeros, as in LlamaGen); `learned` adds one learned row per element of the sequence.
+            condition has rows of zeros, as in LlamaGen); `rope-1d` turns every element by its place in the sequence, the condition included, as
+            language models do; `learned` adds one learned row per element of the sequence.
         pattern: how the codebooks of a position are written; see `orders.Pattern`.
         combine: how the embeddings of the tokens of a step become one: their sum, or a projection of their concatenation.
         inner_head: a causal transformer over the tokens of a step, for patterns that write several; None predicts them independently.
@@ -48,7 +49,7 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
         flow_head: for continuous layouts, the head that samples latents.
     """
 
-    positions: Literal["rope", "learned"] = "rope"
+    positions: Literal["rope", "rope-1d", "learned"] = "rope"
     pattern: Pattern = "flatten"
     combine: Literal["sum", "concat"] = "sum"
     inner_head: InnerHeadConfig | None = None
@@ -79,9 +80,11 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
         if self.positions == "rope":
             axes = {len(segment.shape) for segment in self.layout.segments}
             if len(axes) > 1:
-                raise ValueError(f"segments with {sorted(axes)} axes have no common rotary positions; use positions 'learned'")
+                raise ValueError(f"segments with {sorted(axes)} axes have no common rotary positions; use positions 'rope-1d' or 'learned'")
             if self.head_dim % (2 * max(axes)):
                 raise ValueError(f"rotary positions over {max(axes)} axes need a head dim that is a multiple of {2 * max(axes)}")
+        if self.positions == "rope-1d" and self.head_dim % 2:
+            raise ValueError(f"rotary positions need an even head dim, got {self.head_dim}")
         check_pattern(self.layout, self.pattern)
         if self.inner_head is not None and self.pattern != "parallel":
             raise ValueError(f"inner_head predicts all codebooks of a position in one step: it needs the pattern 'parallel', not {self.pattern!r}")
@@ -274,10 +277,13 @@ class GPT(Generator[GPTConfig]):
         return self.embedding.table(rows)
 
     def rope_rows(self, coordinates: Tensor) -> Tensor | None:
-        """(B or 1, 1, P + T, head_dim / 2, 2) for steps at coordinates (B or 1, T, A): rows of zeros for the condition, then those of the steps."""
-        if self.position_embedding is not None:
+        """(B or 1, 1, P + T, head_dim / 2, 2) for the condition and steps at coordinates (B or 1, T, A); None for learned positions."""
+        if self.config.positions == "learned":
             return None
         samples, steps, axes = coordinates.shape
+        if self.config.positions == "rope-1d":
+            sequence = torch.arange(self.condition.length + steps, device=coordinates.device)
+            return rope_table(sequence[:, None], self.config.head_dim, base=self.config.rope_base)[None, None]
         rows = rope_table(coordinates.reshape(samples * steps, axes), self.config.head_dim, base=self.config.rope_base).unflatten(0, (samples, steps))
         zeros = rows.new_zeros(samples, self.condition.length, *rows.shape[2:])
         return torch.cat([zeros, rows], dim=1)[:, None]
