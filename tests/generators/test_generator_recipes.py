@@ -34,3 +34,34 @@ def test_the_gpt_recipe_has_the_published_size():
     with torch.device("meta"):
         model = GPT(GPTConfig.parse({**recipe.model.config, "layout": layout, "condition": {"type": "classes", "num_classes": 1000}}))
     assert round(parameters(model) / 1e6) == 111
+
+
+PUBLISHED_MILLIONS = {
+    "llamagen-b-256": 111, "llamagen-l-384": 343, "llamagen-xl-384": 775, "llamagen-xxl-384": 1400, "llamagen-3b-384": 3100,
+    "ibq-ar-b": 342, "ibq-ar-l": 649, "ibq-ar-xl": 1100, "ibq-ar-xxl": 2100,
+    "open-magvit2-ar-b": 343, "open-magvit2-ar-l": 804, "open-magvit2-ar-xl": 1500,
+    "larp-l-long-ar": 632,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "millions"), PUBLISHED_MILLIONS.items())
+def test_released_generators_have_the_published_number_of_parameters(name, millions):
+    with torch.device("meta"):
+        model = visiontok.create(name)
+    assert parameters(model) == checkpoints()[name][1].parameters
+    assert parameters(model) / 1e6 == pytest.approx(millions, rel=0.03 if millions >= 1000 else 0.005)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "checkpoint"),
+    [("llamagen-l", "llamagen-l-256"), ("ibq-ar-b", "ibq-ar-b"), ("open-magvit2-ar-b", "open-magvit2-ar-b"), ("elm-ar-l-2x10", "elm-ar-l-2x10")],
+)
+def test_next_token_recipes_build_the_published_generators(recipe, checkpoint):
+    found = load_recipe(RECIPES / f"{recipe}.yaml")
+    with torch.device("meta"):
+        published = visiontok.create(checkpoint)
+        given = {**found.model.config, "layout": published.layout}
+        given["condition"] = {"type": "classes", "num_classes": 1000, **given["condition"]}
+        ours = visiontok.create(found.model.family, **given)
+    assert ours.config.replace(sampling=published.config.sampling) == published.config
+    assert found.tokenizer == checkpoints()[checkpoint][1].tokenizer
