@@ -19,9 +19,9 @@ def teacher_forced(model: GPT, tokens: Tensor, condition: ConditionLike, dropped
     """For every codebook of a step, the logits (B, T, V) that predict tokens (B, L)."""
     batch = Tokens(tokens, model.layout)
     none = torch.zeros(len(batch), dtype=torch.bool) if dropped is None else dropped
-    hidden, codes, visits = model._predictions(batch, as_condition(condition), none)
+    hidden, codes, plan = model._predictions(batch, as_condition(condition), none)
     if isinstance(model.head, CategoricalHead):
-        columns = zip(visits.first[0, 0].tolist(), visits.sizes[0, 0].tolist(), strict=True)
+        columns = zip(plan.first[0, 0].tolist(), plan.sizes[0, 0].tolist(), strict=True)
         return [model.head.table.logits(hidden, first, size) for first, size in columns]
     seen: list[list[Tensor]] = []
     for step in range(hidden.shape[1]):
@@ -32,7 +32,7 @@ def teacher_forced(model: GPT, tokens: Tensor, condition: ConditionLike, dropped
             logits.append(conditional)
             return next(chosen)
 
-        at_step = next(iter(_steps(visits, step)))
+        at_step = next(iter(_steps(plan, step)))
         model.head.sample(hidden[:, step], None, at_step, model.embed_rows, choose)
         seen.append(logits)
     return [torch.stack(each, dim=1) for each in zip(*seen, strict=True)]
@@ -84,5 +84,5 @@ def sampled(model: GPT, condition: Condition | Tensor, draws: Sequence[Tensor] |
     return tokens.validate(), watched
 
 
-def _steps(visits, step: int):
-    yield type(visits)(*(getattr(visits, name)[0, step] for name in type(visits).__dataclass_fields__))
+def _steps(plan, step: int):
+    yield type(plan)(*(getattr(plan, name)[0, step] for name in type(plan).__dataclass_fields__))

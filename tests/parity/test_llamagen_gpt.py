@@ -55,8 +55,8 @@ def test_logits_losses_and_samples(case: ReferenceCase):
     greedily = Watched(greedy(model))
     ours["greedy.tokens"] = model.generate(condition, sampler=greedily.sampler, noise=recorded(case.inputs["exp_noise"])).indices
     ours["greedy.logits"] = torch.stack(greedily.guided)
-    visits = model._visits(model.layout)
-    ours["freqs_cis"] = model.rope_rows(visits.coordinates[None])[0, 0]
+    plan = model._plan(model.layout)
+    ours["freqs_cis"] = model.rope_rows(plan.coordinates[None])[0, 0]
     case.compare(ours)
 
 

@@ -23,7 +23,7 @@ neighboring positions."""
 
 
 @dataclass(frozen=True)
-class Visits:
+class GenerationSteps:
     """The steps of samples of one extent, or of a batch, in generation order; K tokens per step.
 
     Attributes:
@@ -42,14 +42,14 @@ class Visits:
     coordinates: Tensor
     held: Tensor
 
-    def to(self, device: torch.device) -> Visits:
+    def to(self, device: torch.device) -> GenerationSteps:
         """On another device."""
-        return Visits(*(getattr(self, name).to(device) for name in Visits.__dataclass_fields__))
+        return GenerationSteps(*(getattr(self, name).to(device) for name in GenerationSteps.__dataclass_fields__))
 
-    def steps(self, count: int) -> Iterator[Visits]:
+    def steps(self, count: int) -> Iterator[GenerationSteps]:
         """The first steps of one sample, (K,) each."""
         for step in range(count):
-            yield Visits(*(getattr(self, name)[step] for name in Visits.__dataclass_fields__))
+            yield GenerationSteps(*(getattr(self, name)[step] for name in GenerationSteps.__dataclass_fields__))
 
 
 def check_pattern(layout: TokenLayout, pattern: Pattern) -> None:
@@ -66,7 +66,7 @@ def check_pattern(layout: TokenLayout, pattern: Pattern) -> None:
 
 
 @lru_cache(maxsize=256)
-def visits_of(layout: TokenLayout, within: TokenLayout, pattern: Pattern) -> Visits:
+def generation_steps(layout: TokenLayout, within: TokenLayout, pattern: Pattern) -> GenerationSteps:
     """The steps of a full sample.
 
     Args:
@@ -92,7 +92,7 @@ def visits_of(layout: TokenLayout, within: TokenLayout, pattern: Pattern) -> Vis
     where = torch.cat(coordinates)[ordered[4]]
     if pattern == "flatten":
         held = torch.ones(layout.length, 1, dtype=torch.bool)
-        return Visits(*ordered[:4, :, None], where, held)
+        return GenerationSteps(*ordered[:4, :, None], where, held)
     of_first = ordered[3] == 0
     own = layout.segments[0].codebooks
     table = ordered[:4, of_first]  # the first codebook of every position, in generation order
@@ -107,10 +107,10 @@ def visits_of(layout: TokenLayout, within: TokenLayout, pattern: Pattern) -> Vis
     if steps > len(coordinates_of):
         beyond = torch.arange(1, steps - len(coordinates_of) + 1)[:, None]
         coordinates_of = torch.cat([coordinates_of, coordinates_of[-1:] + beyond])
-    return Visits(*fields, coordinates_of, held)
+    return GenerationSteps(*fields, coordinates_of, held)
 
 
-def batch_visits(tokens: Tokens | Latents, within: TokenLayout, pattern: Pattern) -> Visits:
+def batch_generation_steps(tokens: Tokens | Latents, within: TokenLayout, pattern: Pattern) -> GenerationSteps:
     """The steps of every sample of a batch: (B, T, K).
 
     Raises:
@@ -123,19 +123,19 @@ def batch_visits(tokens: Tokens | Latents, within: TokenLayout, pattern: Pattern
     if not tokens.is_full and tokens.layout.order != "raster":
         raise TokenError("samples that hold only some tokens cannot be modelled where the layout has a generation order of its own")
     device, samples = tokens.data.device, len(tokens)
-    groups = [(rows, visits_of(group.layout, within, pattern).to(device)) for rows, group in tokens.groups()]
-    steps, columns = max(len(visits.held) for _, visits in groups), groups[0][1].held.shape[1]
+    groups = [(rows, generation_steps(group.layout, within, pattern).to(device)) for rows, group in tokens.groups()]
+    steps, columns = max(len(plan.held) for _, plan in groups), groups[0][1].held.shape[1]
     fields = torch.zeros(4, samples, steps, columns, dtype=torch.int64, device=device)
     held = torch.zeros(samples, steps, columns, dtype=torch.bool, device=device)
     coordinates = torch.zeros(samples, steps, groups[0][1].coordinates.shape[-1], dtype=torch.int64, device=device)
-    for rows, visits in groups:
-        count = len(visits.held)
-        for target, values in zip(fields, (visits.positions, visits.first, visits.sizes, visits.codebooks), strict=True):
+    for rows, plan in groups:
+        count = len(plan.held)
+        for target, values in zip(fields, (plan.positions, plan.first, plan.sizes, plan.codebooks), strict=True):
             target[rows, :count] = values
-        coordinates[rows, :count] = visits.coordinates
-        held[rows, :count] = visits.held & (visits.positions < tokens.sample_lengths[rows, None, None])
+        coordinates[rows, :count] = plan.coordinates
+        held[rows, :count] = plan.held & (plan.positions < tokens.sample_lengths[rows, None, None])
     last = int(held.any(dim=(0, 2)).nonzero().max()) + 1
     positions, first, sizes, codebooks = fields[:, :, :last]
     held = held[:, :last]
     coordinates = coordinates[:1, :last] if len(groups) == 1 else coordinates[:, :last]
-    return Visits(positions.masked_fill(~held, 0), first, sizes, codebooks, coordinates, held)
+    return GenerationSteps(positions.masked_fill(~held, 0), first, sizes, codebooks, coordinates, held)

@@ -28,7 +28,7 @@ from visiontok.generators.decoding import LatentSampler, LatentSampling, NextTok
 from visiontok.generators.gpt.embedding import StepEmbedding
 from visiontok.generators.gpt.session import GPTSession
 from visiontok.generators.heads import CategoricalHead, FlowHead, FlowHeadConfig, InnerHead, InnerHeadConfig, LatentHead, TokenHead
-from visiontok.generators.orders import Pattern, Visits, batch_visits, check_pattern, visits_of
+from visiontok.generators.orders import GenerationSteps, Pattern, batch_generation_steps, check_pattern, generation_steps
 from visiontok.layers.kv_cache import KVCache
 from visiontok.layers.rope import rope_table
 from visiontok.tokens import Latents, TokenLayout, Tokens
@@ -130,7 +130,7 @@ class GPT(Generator[GPTConfig]):
     @property
     def num_steps(self) -> int:
         """Steps of a full sample of the configuration's layout."""
-        return len(self._visits(self.layout).held)
+        return len(self._plan(self.layout).held)
 
     # Training.
 
@@ -149,8 +149,8 @@ class GPT(Generator[GPTConfig]):
             loss = self._nll(tokens, found, dropped).sum() / tokens.mask.sum()
             return {"loss": loss, "bits_per_token": loss.detach() / math.log(2)}
         assert isinstance(self.head, LatentHead)
-        hidden, values, visits = self._predictions(tokens, found, dropped)
-        return {"loss": self.head.loss(hidden, values, visits.held[..., 0], source).mean()}
+        hidden, values, plan = self._predictions(tokens, found, dropped)
+        return {"loss": self.head.loss(hidden, values, plan.held[..., 0], source).mean()}
 
     def nll(self, tokens: Tokens, condition: ConditionLike = None) -> Tensor:
         """(B,) float32: minus the log-probability of every sample in nats; divide by ln 2 for the bits that an ideal coder would need."""
@@ -161,22 +161,22 @@ class GPT(Generator[GPTConfig]):
     def _nll(self, tokens: Tokens, condition: Condition, dropped: Tensor) -> Tensor:
         """(B, T, K) float32 in generation order; 0 where there is no token."""
         assert isinstance(self.head, TokenHead)
-        hidden, codes, visits = self._predictions(tokens, condition, dropped)
-        return self.head.nll(hidden, codes, visits, self.embed_rows)
+        hidden, codes, plan = self._predictions(tokens, condition, dropped)
+        return self.head.nll(hidden, codes, plan, self.embed_rows)
 
-    def _predictions(self, tokens: Tokens | Latents, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor, Visits]:
+    def _predictions(self, tokens: Tokens | Latents, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor, GenerationSteps]:
         """What predicts every step (B, T, D); the tokens (B, T, K) or latents (B, T, C) in generation order, 0 where there is none; the steps."""
-        visits = batch_visits(tokens, self.layout, self.config.pattern)
-        self._check_steps(visits.held.shape[1])
-        data = _in_order(tokens.data, visits)
+        plan = batch_generation_steps(tokens, self.layout, self.config.pattern)
+        self._check_steps(plan.held.shape[1])
+        data = _in_order(tokens.data, plan)
         prefix, mask = self.condition(condition, dropped)
         modulations = self.backbone.modulations(prefix[:, 0]) if self.config.is_modulated else ()
-        tail = self.embed(data[:, :-1], visits.first[:, :-1], visits.held[:, :-1])
+        tail = self.embed(data[:, :-1], plan.first[:, :-1], plan.held[:, :-1])
         x = self._positioned(torch.cat([prefix, tail.to(prefix.dtype)], dim=1), 0)
         mask = None if mask is None else causal_mask(0, x.shape[1], prefix_mask=mask, device=x.device)
-        rope = self.rope_rows(visits.coordinates[:, :-1])
+        rope = self.rope_rows(plan.coordinates[:, :-1])
         hidden = self.backbone(x, rope=rope, mask=mask, is_causal=mask is None, modulations=modulations)
-        return hidden[:, self.condition.length - 1 :], data, visits
+        return hidden[:, self.condition.length - 1 :], data, plan
 
     # Generation.
 
@@ -230,9 +230,9 @@ class GPT(Generator[GPTConfig]):
         sampler = self.sampler() if sampler is None else sampler
         own = self._own_layout(layout)
         length = self._checked_length(own, num_tokens)
-        visits = self._visits(own).to(self.device)
-        total = len(visits.held)
-        steps = int((visits.positions < length).any(dim=-1).nonzero().max()) + 1
+        plan = self._plan(own).to(self.device)
+        total = len(plan.held)
+        steps = int((plan.positions < length).any(dim=-1).nonzero().max()) + 1
         is_guided = [sampler.is_guided(step, total) for step in range(steps)]
         session = self.session(condition, num_samples=num_samples, layout=own, guided=any(is_guided))
         source = as_noise(noise, self.device)
@@ -240,7 +240,7 @@ class GPT(Generator[GPTConfig]):
         shape = (session.samples, own.length) if channels is None else (session.samples, own.length, channels)
         data = torch.zeros(shape, dtype=torch.int64 if channels is None else self.dtype, device=self.device)
         hidden = session.prefill()
-        for step, at_step in enumerate(visits.steps(steps)):
+        for step, at_step in enumerate(plan.steps(steps)):
             conditional, unconditional = hidden[0], hidden[1] if is_guided[step] else None
             if isinstance(self.head, LatentHead):
                 assert isinstance(sampler, LatentSampler)
@@ -316,15 +316,15 @@ class GPT(Generator[GPTConfig]):
         x = self.dropout(x)
         return x if self.position_embedding is None else x + self.position_embedding[start : start + x.shape[1]]
 
-    def _visits(self, layout: TokenLayout) -> Visits:
-        return visits_of(layout, self.layout, self.config.pattern)
+    def _plan(self, layout: TokenLayout) -> GenerationSteps:
+        return generation_steps(layout, self.layout, self.config.pattern)
 
     def _own_layout(self, layout: TokenLayout | None) -> TokenLayout:
         if layout is None:
             return self.layout
         if not self.layout.accepts(layout):
             raise TokenError(f"this generator was trained on {self.layout}; it cannot sample {layout}")
-        self._check_steps(len(self._visits(layout).held))
+        self._check_steps(len(self._plan(layout).held))
         return layout
 
     def _check_steps(self, steps: int) -> None:
@@ -341,11 +341,11 @@ class GPT(Generator[GPTConfig]):
         return num_tokens
 
 
-def _in_order(data: Tensor, visits: Visits) -> Tensor:
+def _in_order(data: Tensor, plan: GenerationSteps) -> Tensor:
     """Tokens (B, L) -> (B, T, K), latents (B, L, C) -> (B, T, C), in generation order; 0 where there is none."""
     if data.ndim == 2:
-        return data.gather(1, visits.positions.flatten(1)).view_as(visits.positions).masked_fill(~visits.held, 0)
-    return data.gather(1, visits.positions.expand(-1, -1, data.shape[2])).masked_fill(~visits.held, 0)
+        return data.gather(1, plan.positions.flatten(1)).view_as(plan.positions).masked_fill(~plan.held, 0)
+    return data.gather(1, plan.positions.expand(-1, -1, data.shape[2])).masked_fill(~plan.held, 0)
 
 
 def _choose(sampler: NextTokenSampler, noise: Any, step: int, num_steps: int, logits: Tensor, unconditional: Tensor | None, codebook: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from visiontok.generators.condition import Condition
-from visiontok.generators.orders import visits_of
+from visiontok.generators.orders import generation_steps
 from visiontok.tokens import TokenLayout
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ class GPTSession:
                 mask = torch.cat([mask, mask_without])
         self._prefix, self._mask = prefix, mask
         self._modulations = model.backbone.modulations(prefix[:, 0]) if model.config.is_modulated else ()
-        self._visits = visits_of(layout, model.layout, model.config.pattern).to(model.device)
-        self._rope = model.rope_rows(self._visits.coordinates[None])
-        self._caches = model.backbone.new_caches(len(prefix), model.condition.length + len(self._visits.held))
+        self._plan = generation_steps(layout, model.layout, model.config.pattern).to(model.device)
+        self._rope = model.rope_rows(self._plan.coordinates[None])
+        self._caches = model.backbone.new_caches(len(prefix), model.condition.length + len(self._plan.held))
 
     @torch.no_grad()
     def prefill(self, data: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -81,7 +81,7 @@ class GPTSession:
 
     def _embed(self, data: Tensor) -> Tensor:
         rows = slice(self.length, self.length + data.shape[1])
-        x = self.model.embed(data, self._visits.first[rows], self._visits.held[rows]).to(self._prefix.dtype)
+        x = self.model.embed(data, self._plan.first[rows], self._plan.held[rows]).to(self._prefix.dtype)
         return torch.cat([x, x]) if self.guided else x
 
     def _read(self, x: Tensor, steps: int) -> Tensor:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from torch import Tensor, nn
 
 from visiontok.base.noise import Noise
-from visiontok.generators.orders import Visits
+from visiontok.generators.orders import GenerationSteps
 
 Embed: TypeAlias = Callable[[Tensor], Tensor]
 """Rows (...) of the table of all codebooks -> their embeddings (..., D)."""
@@ -21,13 +21,13 @@ class TokenHead(nn.Module, ABC):
     """Distributions over the K codes that a step writes."""
 
     @abstractmethod
-    def nll(self, hidden: Tensor, codes: Tensor, visits: Visits, embed: Embed) -> Tensor:
+    def nll(self, hidden: Tensor, codes: Tensor, plan: GenerationSteps, embed: Embed) -> Tensor:
         """Minus the log-probability of every token, in nats.
 
         Args:
             hidden: (B, T, D).
             codes: (B, T, K) int64.
-            visits: which codebook every token is of, and which tokens there are.
+            plan: which codebook every token is of, and which tokens there are.
             embed: of tokens that were already written in the same step.
 
         Returns:
@@ -35,13 +35,13 @@ class TokenHead(nn.Module, ABC):
         """
 
     @abstractmethod
-    def sample(self, hidden: Tensor, unconditional: Tensor | None, visits: Visits, embed: Embed, choose: Choose) -> Tensor:
+    def sample(self, hidden: Tensor, unconditional: Tensor | None, plan: GenerationSteps, embed: Embed, choose: Choose) -> Tensor:
         """Choose the tokens of one step.
 
         Args:
             hidden: (B, D) with the condition.
             unconditional: (B, D) without it; None where it is not needed.
-            visits: of the one step: (K,) each.
+            plan: of the one step: (K,) each.
             embed: see `nll`.
             choose: guides, filters and draws.
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.generators.heads.base import Choose, Embed, TokenHead
-from visiontok.generators.orders import Visits
+from visiontok.generators.orders import GenerationSteps
 
 
 class CodeTable(nn.Linear):
@@ -50,16 +50,16 @@ class CategoricalHead(TokenHead):
         super().__init__()
         self.table = CodeTable(dim, num_codes)
 
-    def nll(self, hidden: Tensor, codes: Tensor, visits: Visits, embed: Embed) -> Tensor:
-        samples, steps, _ = held = visits.held.nonzero(as_tuple=True)
+    def nll(self, hidden: Tensor, codes: Tensor, plan: GenerationSteps, embed: Embed) -> Tensor:
+        samples, steps, _ = held = plan.held.nonzero(as_tuple=True)
         nll = hidden.new_zeros(codes.shape, dtype=torch.float32)
-        nll[held] = self.table.nll(hidden[samples, steps], codes[held], visits.first[held], visits.sizes[held])
+        nll[held] = self.table.nll(hidden[samples, steps], codes[held], plan.first[held], plan.sizes[held])
         return nll
 
-    def sample(self, hidden: Tensor, unconditional: Tensor | None, visits: Visits, embed: Embed, choose: Choose) -> Tensor:
-        codes = torch.zeros(len(hidden), len(visits.held), dtype=torch.int64, device=hidden.device)
-        for column in visits.held.nonzero().flatten().tolist():
-            first, size = int(visits.first[column]), int(visits.sizes[column])
+    def sample(self, hidden: Tensor, unconditional: Tensor | None, plan: GenerationSteps, embed: Embed, choose: Choose) -> Tensor:
+        codes = torch.zeros(len(hidden), len(plan.held), dtype=torch.int64, device=hidden.device)
+        for column in plan.held.nonzero().flatten().tolist():
+            first, size = int(plan.first[column]), int(plan.sizes[column])
             without = None if unconditional is None else self.table.logits(unconditional, first, size)
-            codes[:, column] = choose(self.table.logits(hidden, first, size), without, int(visits.codebooks[column]))
+            codes[:, column] = choose(self.table.logits(hidden, first, size), without, int(plan.codebooks[column]))
         return codes

@@ -9,7 +9,7 @@ from visiontok.base.config import Config, Positive
 from visiontok.generators.backbones.llama import LlamaConfig, LlamaStack
 from visiontok.generators.heads.base import Choose, Embed, TokenHead
 from visiontok.generators.heads.categorical import CodeTable
-from visiontok.generators.orders import Visits
+from visiontok.generators.orders import GenerationSteps
 from visiontok.layers.rope import rope_table
 
 
@@ -44,9 +44,9 @@ class InnerHead(TokenHead):
 
     rope: Tensor
 
-    def nll(self, hidden: Tensor, codes: Tensor, visits: Visits, embed: Embed) -> Tensor:
-        samples, steps = visits.held.any(dim=-1).nonzero(as_tuple=True)
-        codes_, first, sizes, held = (part[samples, steps] for part in (codes, visits.first, visits.sizes, visits.held))
+    def nll(self, hidden: Tensor, codes: Tensor, plan: GenerationSteps, embed: Embed) -> Tensor:
+        samples, steps = plan.held.any(dim=-1).nonzero(as_tuple=True)
+        codes_, first, sizes, held = (part[samples, steps] for part in (codes, plan.first, plan.sizes, plan.held))
         x = torch.cat([hidden[samples, steps, None], embed(codes_ + first)[:, :-1].to(hidden.dtype)], dim=1)
         x = self.stack(x, rope=self.rope.to(hidden.device), is_causal=True)
         found = hidden.new_zeros(held.shape, dtype=torch.float32)
@@ -55,16 +55,16 @@ class InnerHead(TokenHead):
         nll[samples, steps] = found
         return nll
 
-    def sample(self, hidden: Tensor, unconditional: Tensor | None, visits: Visits, embed: Embed, choose: Choose) -> Tensor:
-        count, held = len(hidden), int(visits.held.sum())
-        codes = torch.zeros(count, len(visits.held), dtype=torch.int64, device=hidden.device)
+    def sample(self, hidden: Tensor, unconditional: Tensor | None, plan: GenerationSteps, embed: Embed, choose: Choose) -> Tensor:
+        count, held = len(hidden), int(plan.held.sum())
+        codes = torch.zeros(count, len(plan.held), dtype=torch.int64, device=hidden.device)
         x = (hidden if unconditional is None else torch.cat([hidden, unconditional]))[:, None]
-        caches = self.stack.new_caches(len(x), len(visits.held))
+        caches = self.stack.new_caches(len(x), len(plan.held))
         for column in range(held):
             out = self.stack(x, rope=self.rope[column : column + 1].to(x.device), caches=caches)[:, 0]
-            first, size = int(visits.first[column]), int(visits.sizes[column])
+            first, size = int(plan.first[column]), int(plan.sizes[column])
             logits = self.table.logits(out, first, size)
-            codes[:, column] = choose(logits[:count], None if unconditional is None else logits[count:], int(visits.codebooks[column]))
+            codes[:, column] = choose(logits[:count], None if unconditional is None else logits[count:], int(plan.codebooks[column]))
             x = embed(codes[:, column] + first)[:, None].to(x.dtype)
             x = x if unconditional is None else torch.cat([x, x])
         return codes
