@@ -11,7 +11,6 @@ from torch import Tensor
 from visiontok.base.errors import EvaluationError
 from visiontok.base.noise import SampleNoise
 from visiontok.core.quality import MeanAbsoluteError
-from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import DataBatch, Texts
 from visiontok.evaluation.features.protocol import Protocol, to_uint8
@@ -68,7 +67,7 @@ class Reconstructor:
 
     def layout(self, size: Sequence[int] | None) -> TokenLayout:
         """Of the tokens of a sample of this size, or of the usual one: models that take any size arrange them by it."""
-        text = "" if isinstance(self._tokenizer, TextTokenizer) else None
+        text = "" if self._tokenizer.text is not None else None
         return self._tokenizer.encode(self._tokenizer.preprocessing.blank(size), text=text).layout
 
     def _reconstruct(

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 from visiontok.base.errors import EvaluationError
 from visiontok.base.modes import evaluating
 from visiontok.core.identity import check_same_tokenizer, identify
-from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import DataBatch, Source, Texts, open_source, texts_of
 from visiontok.evaluation.features import FeatureExtractor, all_extractors, feature_width
@@ -129,7 +128,7 @@ class ReconstructionRun:
         self.loader = SignalLoader(self.source, preprocessing, batch_size=suite.batch_size, num_workers=num_workers)
         self.extractors = [extractor.to(tokenizer.device) for extractor in all_extractors(suite.all_extractors, extractors)]
         self._model, self._environment = model_identity(tokenizer, name), environment(tokenizer.device)
-        self._texts = (suite.text or texts_of(self.source, name=name)) if isinstance(tokenizer, TextTokenizer) else None
+        self._texts = (suite.text or texts_of(self.source, name=name)) if tokenizer.text is not None else None
         texts = None if self._texts is None else Texts(self._texts, self.source.class_names)
         self._reconstructor = Reconstructor(tokenizer, name=name, protocol=self._protocol, texts=texts, max_loss=suite.max_loss)
         with evaluating(tokenizer):

@@ -11,7 +11,6 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from visiontok.base.noise import SampleNoise, integers
-from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.evaluation.features.protocol import to_uint8
 from visiontok.evaluation.metrics.accumulator import Accumulator
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig
@@ -26,7 +25,7 @@ def _why_not(subject: Subject) -> str | None:
     tokenizer = subject.tokenizer
     if tokenizer is None:
         return "there is no tokenizer that decodes perturbed tokens"
-    if isinstance(tokenizer, TextTokenizer):
+    if tokenizer.text is not None:
         return "it reads a text with every sample, which perturbed tokens do not bring"
     if not isinstance(tokenizer.quantizer, NeighborQuantizer):
         return f"codes of a {type(tokenizer.quantizer).__name__} have no neighbors"
