@@ -2,7 +2,7 @@
 
 
 class VisiontokError(Exception):
-    """Base of every error that visiontok raises on purpose; the command line prints it without a traceback."""
+    """Base of every error that visiontok raises deliberately; the command line prints it without a traceback."""
 
 
 class ConfigError(VisiontokError, ValueError):
@@ -46,7 +46,7 @@ class HubError(VisiontokError):
 
 
 class DependencyError(VisiontokError, ImportError):
-    """An optional package that a model needs is not installed; the message names the extra that brings it."""
+    """An optional package that a model needs is not installed; the message names the extra that installs it."""
 
 
 class TrainingError(VisiontokError):

@@ -192,11 +192,11 @@ class Tokenizer(Model[ConfigT]):
 
     @property
     def spec(self) -> SignalSpec:
-        """What `decode` gives; families whose output is unlike the input (another sample rate) override this."""
+        """What `decode` gives; families whose output differs in kind from the input (another sample rate) override this."""
         return self.preprocessing.spec
 
     def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
-        """The exact size of what `decode` gives for a signal of that size; other than it by families whose output is unlike the input."""
+        """The exact size of what `decode` gives for a signal of that size; overridden by families whose output differs in size from the input."""
         return tuple(size)
 
     @property

@@ -127,7 +127,7 @@ def _texts_config(tokenizer: Tokenizer[Any], source: Source, given: TextsConfig 
     if tokenizer.encoder_reads_text:
         return given or texts_of(source, name=name)
     if given is not None:
-        raise ConfigError(f"the encoder of {name} reads no text; leave the text out")
+        raise ConfigError(f"the encoder of {name} reads no text; omit the text")
     return None
 
 

@@ -25,7 +25,7 @@ class GeneratorConfig(Config):
         layout: the arrangement of the tokens or latents that it models; of variable layouts, at the largest extents.
         condition: what samples are conditioned on.
         tokenizer: whose tokens it was trained on; None where that is not known.
-        sampling: how `generate` samples unless told otherwise; families narrow the type.
+        sampling: how `generate` samples by default; families narrow the type.
     """
 
     layout: TokenLayout

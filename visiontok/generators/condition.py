@@ -112,7 +112,7 @@ class TextCondition(Config):
     """The embeddings of a text per sample, made by a frozen text encoder.
 
     Attributes:
-        text: their length, width and encoder.
+        text: their length, dim and encoder.
         dropout: probability of training without the text.
     """
 
@@ -224,7 +224,7 @@ class ClassEmbedding(ConditionEmbedding):
 
 
 class TextEmbedding(ConditionEmbedding):
-    """Two linear layers with a tanh-GELU between them (LlamaGen's captions), and learned embeddings that stand for no text."""
+    """Two linear layers with a tanh-GELU between them (LlamaGen's captions), and learned embeddings for the absence of a text."""
 
     def __init__(self, text: TextConfig, dim: int) -> None:
         super().__init__()

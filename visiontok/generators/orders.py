@@ -1,4 +1,4 @@
-"""What every step of generation visits."""
+"""The steps of generation: which position each of them generates, from which codebook."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from visiontok.tokens import Latents, TokenLayout, Tokens
 
 
 @dataclass(frozen=True)
-class Visits:
+class GenerationSteps:
     """The steps of samples of one extent, or of a batch, in generation order.
 
     Attributes:
@@ -33,7 +33,7 @@ class Visits:
 
 
 @lru_cache(maxsize=256)
-def visits_of(layout: TokenLayout) -> Visits:
+def generation_steps(layout: TokenLayout) -> GenerationSteps:
     """The steps of a full sample of a layout."""
     axes = max(len(segment.shape) for segment in layout.segments)
     parts = []
@@ -44,10 +44,10 @@ def visits_of(layout: TokenLayout) -> Visits:
     zeros = torch.zeros(layout.length, dtype=torch.int64)
     first = zeros if layout.is_continuous else torch.from_numpy(layout.code_offsets)
     sizes = zeros if layout.is_continuous else torch.from_numpy(layout.vocab_sizes)
-    return Visits(order, first[order], sizes[order], torch.cat(parts)[order], torch.ones(layout.length, dtype=torch.bool))
+    return GenerationSteps(order, first[order], sizes[order], torch.cat(parts)[order], torch.ones(layout.length, dtype=torch.bool))
 
 
-def batch_visits(tokens: Tokens | Latents) -> Visits:
+def batch_generation_steps(tokens: Tokens | Latents) -> GenerationSteps:
     """The steps of every sample of a batch: (B, T).
 
     Raises:
@@ -61,13 +61,13 @@ def batch_visits(tokens: Tokens | Latents) -> Visits:
         raise TokenError("samples that hold only some tokens cannot be modelled where the layout has a generation order of its own")
     samples, steps = len(tokens), int(tokens.sample_lengths.max())
     device = tokens.data.device
-    groups = [(rows, visits_of(group.layout)) for rows, group in tokens.groups()]
+    groups = [(rows, generation_steps(group.layout)) for rows, group in tokens.groups()]
     axes = groups[0][1].coordinates.shape[-1]
     positions, first, sizes = (torch.zeros(samples, steps, dtype=torch.int64, device=device) for _ in range(3))
     coordinates = torch.zeros(samples, steps, axes, dtype=torch.int64, device=device)
-    for rows, visits in groups:
-        count = min(steps, len(visits.positions))
-        for target, values in ((positions, visits.positions), (first, visits.first), (sizes, visits.sizes), (coordinates, visits.coordinates)):
+    for rows, ordered in groups:
+        count = min(steps, len(ordered.positions))
+        for target, values in ((positions, ordered.positions), (first, ordered.first), (sizes, ordered.sizes), (coordinates, ordered.coordinates)):
             target[rows, :count] = values[:count].to(device)
     held = torch.arange(steps, device=device) < tokens.sample_lengths[:, None]
-    return Visits(positions.masked_fill(~held, 0), first, sizes, coordinates, held)
+    return GenerationSteps(positions.masked_fill(~held, 0), first, sizes, coordinates, held)

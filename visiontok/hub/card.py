@@ -186,7 +186,7 @@ def _frame_rate(layout: TokenLayout) -> float | None:
 
 
 def _signal(model: AnyModel) -> dict[str, Any]:
-    """The fields of `registry.SignalFacts` that the model tells."""
+    """The fields of `registry.SignalFacts` that follow from the model."""
     layout = model.layout
     facts: dict[str, Any] = {"modality": layout.modality}
     if layout.modality in ("image", "video"):

@@ -1,4 +1,4 @@
-"""The quantizer contract: what stands between an encoder and a decoder, discrete or continuous."""
+"""The quantizer contract: the bottleneck between an encoder and a decoder, discrete or continuous."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Quantizer(Bottleneck):
 
     @abstractmethod
     def lookup(self, indices: Tensor) -> Tensor:
-        """The latents (..., D) that stand behind indices (...); equals `forward(x).latents` for `forward(x).indices`."""
+        """The latents (..., D) of indices (...); equals `forward(x).latents` for `forward(x).indices`."""
 
     @property
     def has_codes(self) -> bool:
@@ -101,7 +101,7 @@ class NeighborQuantizer(Quantizer):
 
     @abstractmethod
     def neighbors(self, latents: Tensor, k: int) -> Tensor:
-        """For every index of `forward(latents)`, the k indices nearest to the latent that it stands for, nearest first; rank 0 is that index itself.
+        """For every index of `forward(latents)`, the k indices nearest to its latent, nearest first; rank 0 is that index itself.
 
         Returns:
             (*indices.shape, k) int64.

@@ -54,7 +54,7 @@ class ClipText(TextEncoder):
     def __init__(self, network: Any, tokenizer: Any, *, length: int) -> None:
         positions = network.config.max_position_embeddings
         if length > positions:
-            raise ConfigError(f"this CLIP text tower reads {positions} positions; {length} were asked for")
+            raise ConfigError(f"this CLIP text tower reads {positions} positions; {length} were requested")
         self.length, self.dim = length, network.config.hidden_size
         self._network, self._tokenizer = network.eval().requires_grad_(False), tokenizer
 

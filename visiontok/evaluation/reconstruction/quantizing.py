@@ -1,4 +1,4 @@
-"""What dimension-wise quantization costs a continuous tokenizer: reconstructions before and after, at several numbers of levels."""
+"""How much quality a continuous tokenizer loses by dimension-wise quantization: reconstructions before and after, at several numbers of levels."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class OperatingPoint:
     Attributes:
         levels: per dimension; None for the continuous tokenizer.
         bits: log2(levels) for every dimension of every latent of an image; None for the continuous tokenizer.
-        entropy_bits: the same with the first-order entropy of each dimension's tokens in place of log2(levels), which few images underestimate.
+        entropy_bits: the same with the first-order entropy of each dimension's tokens in place of log2(levels); biased low if there are few images.
         psnr: mean over the images, in dB, at 8 bits.
         ssim: mean over the images, at 8 bits.
     """
@@ -50,7 +50,7 @@ class OperatingPoint:
 def latent_rms(
     tokenizer: Tokenizer[Any], source: Source, *, size: int, batch_size: int, progress: ProgressCallback, texts: Texts | None = None
 ) -> float:
-    """Root mean square of the latents over all images, positions and dimensions: how far from zero they reach.
+    """Root mean square of the latents over all images, positions and dimensions: their scale.
 
     The arguments are those of `evaluate_levels`.
 
@@ -107,7 +107,7 @@ def draw(points: Sequence[OperatingPoint], path: Path, *, title: str, pixels: in
 
     Args:
         points: from `evaluate_levels`.
-        path: of the file; it gets its name when it is whole.
+        path: of the file, which is written completely or not at all.
         title: above.
         pixels: of one image.
     """

@@ -1,4 +1,4 @@
-"""Runs a suite on a tokenizer: streams the samples through it once, feeds the metrics, merges the processes' parts and gives the result."""
+"""Runs a suite on a tokenizer: streams the samples through it once, updates the metrics, merges them over processes and returns the result."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class ReconstructionRun:
         tokenizer: as it was given.
         source: the samples.
         loader: reads them, as the suite cuts them.
-        extractors: all that take part.
+        extractors: all that are used.
     """
 
     def __init__(
@@ -227,7 +227,7 @@ class ReconstructionRun:
         return self._reconstructor(loaded, lengths, seed=self._seeds[0])
 
     def _selected(self, source: Source, size: Sequence[int] | None, count: int | None) -> Source:
-        """What of a source the suite evaluates."""
+        """The samples of a source that the suite evaluates."""
         if self._protocol is not None and size is not None:
             source = Cropped(source, self._protocol, size[-1])
         elif self.suite.crop == "tiles" and size is not None:
@@ -289,7 +289,7 @@ class ReconstructionRun:
     def _reconstructed(
         self, loaded: Generator[tuple[int, DataBatch], None, None]
     ) -> Generator[tuple[int, Mapping[Setting, EvaluatedBatch]], None, None]:
-        """Position behind a batch, and what became of it at every setting."""
+        """The position after a batch, and its reconstructions at every setting."""
         try:
             for position, item in loaded:
                 batches: dict[Setting, EvaluatedBatch] = {}

@@ -24,7 +24,7 @@ from visiontok.generators.condition import Condition, ConditionLike, needs_dropo
 from visiontok.generators.decoding import LatentSampler, LatentSampling, NextTokenSampler, NextTokenSampling, guide
 from visiontok.generators.gpt.session import GPTSession
 from visiontok.generators.heads import CategoricalHead, FlowHead, FlowHeadConfig
-from visiontok.generators.orders import Visits, batch_visits, visits_of
+from visiontok.generators.orders import GenerationSteps, batch_generation_steps, generation_steps
 from visiontok.layers.kv_cache import KVCache
 from visiontok.layers.llama import LlamaBlock, swiglu_dim
 from visiontok.layers.norms import RMSNorm
@@ -36,11 +36,11 @@ class GPTConfig(GeneratorConfig):
     """Configuration of `GPT`.
 
     Attributes:
-        dim: width D.
+        dim: model dimension D.
         depth: number of blocks.
         num_heads: attention heads.
         num_kv_heads: key-value heads; None for as many as heads.
-        multiple_of: the feed-forward width is 8 D / 3 rounded up to a multiple of this.
+        multiple_of: the feed-forward dim is 8 D / 3 rounded up to a multiple of this.
         norm_eps: of every RMSNorm.
         positions: `rope` turns queries and keys by the position of their token within its segment, over as many axes as the segments have (the
             condition has rows of zeros, as in LlamaGen); `learned` adds one learned row per element of the sequence.
@@ -68,7 +68,7 @@ class GPTConfig(GeneratorConfig):
     @model_validator(mode="before")
     @classmethod
     def _choose_sampling(cls, values: Any) -> Any:
-        """Sampling of the kind that the layout needs, where its type is left out."""
+        """Sampling of the kind that the layout needs, where its type is omitted."""
         if not isinstance(values, Mapping) or "layout" not in values:
             return values
         layout, sampling = values["layout"], values.get("sampling", {})
@@ -161,12 +161,12 @@ class GPT(Generator[GPTConfig]):
             loss = self._nll(tokens, found, dropped).sum() / tokens.mask.sum()
             return {"loss": loss, "bits_per_token": loss.detach() / math.log(2)}
         assert isinstance(self.head, FlowHead)
-        hidden, values, visits = self._predictions(tokens, found, dropped)
+        hidden, values, ordered = self._predictions(tokens, found, dropped)
         # One time per sample and position, spread over the sequence from the sample's draw, so that a batch needs no more draws than samples.
         steps = torch.arange(values.shape[1], device=self.device) / values.shape[1]
         times = (self.config.flow_head.times.draw(len(values), source).to(self.device)[:, None] + steps) % 1
         drawn = source.normal(*values.shape).to(values)
-        errors = self.head.loss(hidden[visits.held], values[visits.held], drawn[visits.held], times[visits.held])
+        errors = self.head.loss(hidden[ordered.held], values[ordered.held], drawn[ordered.held], times[ordered.held])
         return {"loss": errors.mean()}
 
     def nll(self, tokens: Tokens, condition: ConditionLike = None) -> Tensor:
@@ -178,20 +178,20 @@ class GPT(Generator[GPTConfig]):
     def _nll(self, tokens: Tokens, condition: Condition, dropped: Tensor) -> Tensor:
         """(B, T) float32 in generation order; 0 beyond a sample's length."""
         assert isinstance(self.head, CategoricalHead)
-        hidden, indices, visits = self._predictions(tokens, condition, dropped)
-        return self.head.nll(hidden, indices, visits.first, visits.sizes, visits.held)
+        hidden, indices, ordered = self._predictions(tokens, condition, dropped)
+        return self.head.nll(hidden, indices, ordered.first, ordered.sizes, ordered.held)
 
-    def _predictions(self, tokens: Tokens | Latents, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor, Visits]:
+    def _predictions(self, tokens: Tokens | Latents, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor, GenerationSteps]:
         """What predicts every token (B, T, D); the tokens in generation order (B, T) or (B, T, C), 0 where there is none; and the steps."""
         self._check_length(tokens.layout.length)
-        visits = batch_visits(tokens)
-        index = visits.positions if isinstance(tokens, Tokens) else visits.positions[..., None].expand(-1, -1, tokens.data.shape[2])
+        ordered = batch_generation_steps(tokens)
+        index = ordered.positions if isinstance(tokens, Tokens) else ordered.positions[..., None].expand(-1, -1, tokens.data.shape[2])
         data = tokens.data.gather(1, index)
-        data = data.masked_fill(~visits.held, 0) if isinstance(tokens, Tokens) else data.masked_fill(~visits.held[..., None], 0)
+        data = data.masked_fill(~ordered.held, 0) if isinstance(tokens, Tokens) else data.masked_fill(~ordered.held[..., None], 0)
         prefix, mask = self.condition(condition, dropped)
-        tail = self.embed(data[:, :-1], visits.first[:, :-1])
-        hidden = self.transform(torch.cat([prefix, tail.to(prefix.dtype)], dim=1), visits.coordinates[:, :-1], prefix_mask=mask)
-        return hidden[:, self.condition.length - 1 :], data, visits
+        tail = self.embed(data[:, :-1], ordered.first[:, :-1])
+        hidden = self.transform(torch.cat([prefix, tail.to(prefix.dtype)], dim=1), ordered.coordinates[:, :-1], prefix_mask=mask)
+        return hidden[:, self.condition.length - 1 :], data, ordered
 
     # Generation.
 
@@ -247,7 +247,7 @@ class GPT(Generator[GPTConfig]):
         length = self._checked_length(own, num_tokens)
         scales = [sampler.guidance(step, own.length) for step in range(length)]
         session = self.session(condition, num_samples=num_samples, layout=own, guided=any(scale != 1 for scale in scales))
-        source, visits = as_noise(noise, self.device), visits_of(own)
+        source, ordered = as_noise(noise, self.device), generation_steps(own)
         channels = own.segments[0].channels
         shape = (session.samples, own.length) if channels is None else (session.samples, own.length, channels)
         data = torch.zeros(shape, dtype=torch.int64 if channels is None else self.dtype, device=self.device)
@@ -260,12 +260,12 @@ class GPT(Generator[GPTConfig]):
                 check_finite(drawn, stage=f"the latents of generation step {step}")
             else:
                 assert isinstance(sampler, NextTokenSampler)
-                first, size = int(visits.first[step]), int(visits.sizes[step])
+                first, size = int(ordered.first[step]), int(ordered.sizes[step])
                 logits = self.head.logits(conditional, first, size)
                 if unconditional is not None:
                     logits = guide(logits, self.head.logits(unconditional, first, size), scale)
                 drawn = sampler(logits, source, codebook=session.codebook(step), step=step)
-            data[:, int(visits.positions[step])] = drawn
+            data[:, int(ordered.positions[step])] = drawn
             if step + 1 < length:
                 hidden = session.step(drawn)
         return Tokens(data[:, :length], own) if channels is None else Latents(data[:, :length].float(), own)

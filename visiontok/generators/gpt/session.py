@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from visiontok.generators.condition import Condition
-from visiontok.generators.orders import visits_of
+from visiontok.generators.orders import generation_steps
 from visiontok.tokens import TokenLayout
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ class GPTSession:
             if mask is not None and mask_without is not None:
                 mask = torch.cat([mask, mask_without])
         self._prefix, self._mask = prefix, mask
-        visits = visits_of(layout)
-        self._first = visits.first.to(model.device)
-        self._coordinates = visits.coordinates.to(model.device)[None]
-        self._codebooks = [_codebook(layout, position) for position in visits.positions.tolist()]
+        ordered = generation_steps(layout)
+        self._first = ordered.first.to(model.device)
+        self._coordinates = ordered.coordinates.to(model.device)[None]
+        self._codebooks = [_codebook(layout, position) for position in ordered.positions.tolist()]
         self._caches = model.new_caches(len(prefix), model.condition.length + layout.length)
 
     def codebook(self, step: int) -> int:

@@ -1,4 +1,4 @@
-"""The layout that convolutional tokenizers share: a grid of positions, as large as the signal asks for."""
+"""The layout that convolutional tokenizers share: a grid of positions, whose size follows from the signal."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class JointOneStepDecoder(nn.Module):
             TokenError: for a flow's options.
         """
         if sampling is not None:
-            raise TokenError(f"this Selftok decodes in one step, without a flow, but got sampling {sampling}: leave it out")
+            raise TokenError(f"this Selftok decodes in one step, without a flow, but got sampling {sampling}: omit it")
         return self(self.trunk.context(codes))
 
     def training_terms(self, data: Tensor, codes: Tensor, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
