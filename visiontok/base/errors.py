@@ -14,7 +14,7 @@ class TokenError(VisiontokError, ValueError):
 
 
 class IdentityError(VisiontokError, ValueError):
-    """Tokens of one tokenizer were given to another, or to a generator that was trained on another's."""
+    """Tokens of one tokenizer were given to another one, or to a generator that was trained on tokens of another one."""
 
 
 class SignalError(VisiontokError, ValueError):

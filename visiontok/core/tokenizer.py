@@ -37,7 +37,7 @@ class TokenizerOutput:
         tokens: the tokens (or the continuous latents) of the batch.
         latents: (B, ..., D) what the decoder read.
         losses: the quantizer's weighted terms, and those of a model that defines its own (flow, diffusion).
-        stats: numbers to watch.
+        stats: values to log.
         target: what the reconstruction is compared with, where that is not the input: models that reconstruct each signal several times.
     """
 
@@ -325,7 +325,7 @@ class Tokenizer(Model[ConfigT]):
         return SignalBatch.stack(signals).values
 
     def checked(self, tokens: Tokens | Latents) -> Tokens | Latents:
-        """The tokens on the model's device, after a look at what they are.
+        """The tokens on the model's device, after a check of their layout, indices and extras.
 
         Raises:
             TokenError: if the tokens have another layout, miss an extra, or an index is out of range.

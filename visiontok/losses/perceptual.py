@@ -1,4 +1,4 @@
-"""Perceptual distances on frozen classification networks. Weights come from a file that the user names; nothing is fetched."""
+"""Perceptual distances on frozen classification networks. Weights are read from a file that the user names; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class LpipsDistance(nn.Module):
     """The package's LPIPS, version 0.1, whose learned weights it contains; the caller provides those of the backbone."""
 
     def __init__(self, backbone: Mapping[str, Tensor], *, net: LpipsNet) -> None:
-        """Put torchvision's weights into the backbone.
+        """Load torchvision's weights into the backbone.
 
         Args:
             backbone: state dict of torchvision's `alexnet`, `vgg16` or `squeezenet1_1`; the classifier is not used.

@@ -28,7 +28,7 @@ class Quantized:
         latents: (..., D) what the decoder reads; gradients pass through to the quantizer's input. Zero at padding.
         indices: (...) or (..., C) int64; None for continuous bottlenecks. Zero at padding.
         losses: terms already multiplied by their weights; their sum is the quantizer's loss.
-        stats: scalars to watch, never part of the loss.
+        stats: scalars to log, never part of the loss.
         passed_through: whether the latents are those that were given, as in a warm-up; the indices then only say which codes are nearest.
     """
 
@@ -57,7 +57,7 @@ class Bottleneck(nn.Module, ABC):
 
         Args:
             latents: (..., D).
-            mask: (...) bool, False for padding, which is kept out of losses, statistics and codebook updates; None for no padding.
+            mask: (...) bool, False for padding, which is excluded from losses, statistics and codebook updates; None for no padding.
             noise: where draws come from, for those that draw: in training always, in evaluation only if it is given.
         """
 

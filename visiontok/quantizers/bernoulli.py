@@ -1,4 +1,5 @@
-"""Bernoulli bits (ELM's binary autoencoder, arXiv 2410.16257): every channel is a coin, its latent the sum of the rows of a table that came up."""
+"""Bernoulli bits (ELM's binary autoencoder, arXiv 2410.16257): every channel is a Bernoulli variable, and the latent is the sum of the table's rows,
+each times the value of its bit."""
 
 from __future__ import annotations
 

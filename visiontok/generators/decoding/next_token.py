@@ -42,7 +42,7 @@ PerCodebook: TypeAlias = T | Annotated[tuple[T, ...], Field(min_length=1)]
 
 
 class NextTokenSampling(SamplingConfig):
-    """Numbers for `NextTokenSampler`, filtering in the order temperature, top-k, top-p.
+    """Parameters of `NextTokenSampler`, filtering in the order temperature, top-k, top-p.
 
     Attributes:
         guidance: constant scale s of `u + s * (c - u)`; 1 is off.

@@ -45,7 +45,7 @@ class GPTSession:
         self._caches = model.new_caches(len(prefix), model.condition.length + layout.length)
 
     def codebook(self, step: int) -> int:
-        """The codebook level that step `step` predicts, for numbers that differ among levels."""
+        """The codebook level that step `step` predicts, for parameters that differ among levels."""
         return self._codebooks[step]
 
     @torch.no_grad()
@@ -67,7 +67,7 @@ class GPTSession:
         return self._read(self._embed(data[:, None]), 1)
 
     def rewind(self, length: int) -> None:
-        """Forget all but the first `length` tokens; go on with `step`, whose token is then number `length`.
+        """Forget all but the first `length` tokens; continue with `step`, whose token then has the index `length`.
 
         Raises:
             ValueError: if fewer tokens were read.
