@@ -1,11 +1,13 @@
 """Nearest-code search against vector-quantize-pytorch, in one process: time and peak additional memory.
 
-    python benchmarks/quantizers.py
+    python benchmarks/quantizers.py [--rows 65536 --dim 12 --codes 4096]
 
-Requires `pip install vector-quantize-pytorch`. Runs on two threads.
+Requires `pip install vector-quantize-pytorch`.
 """
 
 from __future__ import annotations
+
+import argparse
 
 import torch
 from costs import peak_bytes, seconds
@@ -17,9 +19,15 @@ SIZES = ((65_536, 12, 4_096), (16_384, 8, 16_384))
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, help="latents N; with --dim and --codes, instead of the two default sizes")
+    parser.add_argument("--dim", type=int, default=12, help="their dimension D")
+    parser.add_argument("--codes", type=int, default=4_096, help="codes K")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
     torch.manual_seed(0)
-    torch.set_num_threads(2)
-    for rows, dim, codes in SIZES:
+    torch.set_num_threads(options.threads)
+    for rows, dim, codes in SIZES if options.rows is None else ((options.rows, options.dim, options.codes),):
         latents = torch.randn(rows, dim)
         peer = VectorQuantize(dim=dim, codebook_size=codes).eval()
         codebook = peer.codebook.detach().clone()

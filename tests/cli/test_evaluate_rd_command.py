@@ -71,7 +71,7 @@ def test_a_killed_command_goes_on_and_keeps_what_was_finished(models: dict[str, 
     with monkeypatch.context() as patch:
         patch.setattr(ReconstructionRun, "run", broken_at_the_second)
         assert CliRunner().invoke(app, ["evaluate", "rd", *arguments, *output]).exit_code != 0
-    assert [path.name for path in (tmp_path / "parts").iterdir()] == [".unfinished"]
+    assert [path.name for path in (tmp_path / "parts").iterdir()] == [".run-state"]
     with monkeypatch.context() as patch:
         patch.setattr(ReconstructionRun, "run", lambda self, **options: evaluated.append(self._name) or original(self, **options))
         assert run(*arguments, *output)[0] == 0

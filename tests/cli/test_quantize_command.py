@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import Result
 
 import visiontok
-from visiontok.base.errors import ConfigError
+from visiontok.base.errors import ConfigError, DataError
 
 BLOCKS = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
 
@@ -97,6 +97,21 @@ def test_tokenizers_of_other_families_are_quantized(images: Path, tmp_path: Path
         tokens = discrete.encode(torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
         assert set(tokens.layout.vocab_sizes.tolist()) == {16}
         assert discrete.decode(tokens).shape == (2, 3, 16, 16)
+
+
+def test_tokenizers_that_read_a_text_are_given_that_of_the_data(images: Path, tmp_path: Path):
+    torch.manual_seed(0)
+    vit = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+    text = {"length": 3, "dim": 8, "encoder": {"type": "hashed_words"}}
+    sizes = {"image_size": 16, "num_latent_tokens": 2, "encoder": vit, "decoder": vit, "quantizer": {"type": "gaussian", "dim": 2}, "text": text}
+    folder, data = visiontok.save_pretrained(visiontok.create("textok", **sizes), tmp_path / "textok"), ("--num-samples", 4, "--device", "cpu")
+    succeed("quantize", folder, "-o", tmp_path / "out", "--levels", 16, "--compare", "64", "--data", "digits:test", *data)
+    model = visiontok.from_pretrained(tmp_path / "out").attach_text_encoder()
+    image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert model.decode(model.encode(image, text="a zero"), text="a zero").shape == (1, 3, 16, 16)
+    error = refused("quantize", folder, "-o", tmp_path / "x", "--data", f"folder:{images}", *data)
+    assert isinstance(error, DataError)
+    assert not (tmp_path / "x").exists()
 
 
 def test_tokenizers_without_a_decoder_are_refused(tmp_path: Path):

@@ -22,7 +22,7 @@ def image(seed: int = 0, size: tuple[int, int] = (24, 16)) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
 
 
-BAD = {"empty": b"", "text": b"not a image", "truncated": encoded(1)[:200]}
+BAD = {"empty": b"", "text": b"not an image", "truncated": encoded(1)[:200]}
 
 
 class ListSource(Source):

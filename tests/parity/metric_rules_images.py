@@ -1,4 +1,4 @@
-"""Golden rules of pixel metrics and of what happens to pictures before a metric."""
+"""Golden rules of pixel metrics and of what happens to images before a metric."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ RULE = "(tf1_bilinear|torch_bilinear_noantialias|torch_bilinear_antialias|cleanf
 PREPROCESS: dict[str, Rule] = {
     r"image(\d+)\.adm_center_crop": Equal(lambda case, number: cropped(case, number, "adm")),
     r"image(\d+)\.resize_(bicubic|bilinear|lanczos)_pil_centercrop": Equal(lambda case, number, kind: cropped(case, number, f"resize-{kind}")),
-    r"image\d+\.tensor_bilinear_(?:no)?antialias": "torchvision's own resize of a float tensor; the protocols resize 8-bit pictures",
+    r"image\d+\.tensor_bilinear_(?:no)?antialias": "torchvision's own resize of a float tensor; the protocols resize 8-bit images",
     rf"to299\.(down\.)?{RULE}\.every13": Equal(lambda case, down, rule: to299(case, down, rule)[:, ::13, ::13], abs=1e-3),
     rf"to299\.(down\.)?{RULE}\.mean": Equal(lambda case, down, rule: to299(case, down, rule).mean(dtype=np.float64), abs=1e-3),
     rf"to299\.(down\.)?{RULE}\.std": Equal(lambda case, down, rule: to299(case, down, rule).std(dtype=np.float64), abs=1e-3),

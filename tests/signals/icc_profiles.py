@@ -1,4 +1,4 @@
-"""Small ICC profiles, written byte by byte, whose effect on a image cannot be overlooked."""
+"""Small ICC profiles, written byte by byte, whose effect on an image cannot be overlooked."""
 
 from __future__ import annotations
 

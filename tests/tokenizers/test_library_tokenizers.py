@@ -188,6 +188,34 @@ def test_glm_image_encodes_and_cannot_decode():
         model.decode(tokens)
 
 
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"vision_config": {"depht": 3}}, ["vision_config.depht", "vision_config.depth"]),
+        ({"vision_config": {"spatial_merge_size": 2}}, ["spatial_merge_size"]),
+        ({"vq_config": {"beta": 0.25}}, ["vq_config.beta"]),
+        ({"vq_config": {"in_channels": 4}}, ["in_channels"]),
+        ({"window_config": {"side": 8}}, ["window_config.side"]),
+    ],
+)
+def test_every_key_of_a_whole_glm_image_model_is_known(changes, named):
+    _, _, parts = glm_parts()
+    whole = glm_settings.GlmImageConfig(**parts).to_dict()
+    known = GlmImageVq.config_from_reference(whole, {})
+    assert known == GlmImageVq.config_from_reference(parts, {})
+    assert (known.vision.depth, known.vision.patch_size, known.num_embeddings) == (2, 4, 20)
+    changed = {**whole, **{part: {**whole.get(part, {}), **values} for part, values in changes.items()}}
+    with pytest.raises(ConfigError) as error:
+        GlmImageVq.config_from_reference(changed, {})
+    assert all(name in str(error.value) for name in named)
+
+
+def test_both_parts_of_a_glm_image_model_are_required():
+    _, _, parts = glm_parts()
+    with pytest.raises(ConfigError, match="vision_config"):
+        GlmImageVq.config_from_reference({"vq_config": parts["vq_config"]}, {})
+
+
 @pytest.mark.parametrize(("family", "network"), [(ChameleonVq, chameleon), (JanusVq, janus), (Emu3Vq, emu3), (DiffusersVq, vq_model)])
 def test_a_folder_of_the_library_loads_by_itself_and_is_saved_as_ours(family, network, tmp_path):
     network().save_pretrained(tmp_path / "theirs")

@@ -110,7 +110,7 @@ def test_a_contradictory_segment_is_refused(changes, message):
         ({"segments": ()}, "segments"),
         ({"segments": (GRID, GRID)}, "grid"),
         ({"segments": (GRID, {"name": "z", "shape": (4,), "channels": 4})}, "latents"),
-        ({"segments": ({"name": "y", "shape": (4,), "channels": 3}, {"name": "z", "shape": (4,), "channels": 4})}, "width"),
+        ({"segments": ({"name": "y", "shape": (4,), "channels": 3}, {"name": "z", "shape": (4,), "channels": 4})}, "channels"),
         ({"segments": ({**GRID, "codebook": "c"}, {**GRID, "name": "z", "codebook": "c", "vocab_size": 9})}, "'grid'.*'z'.*'c'"),
         ({"order": (0, 1, 2)}, "permutation"),
         ({"order": (0, 1, 2, 2)}, "permutation"),

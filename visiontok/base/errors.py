@@ -2,7 +2,7 @@
 
 
 class VisiontokError(Exception):
-    """Base of every error that visiontok raises on purpose; the command line prints it without a traceback."""
+    """Base of every error that visiontok raises deliberately; the command line prints it without a traceback."""
 
 
 class ConfigError(VisiontokError, ValueError):
@@ -14,7 +14,7 @@ class TokenError(VisiontokError, ValueError):
 
 
 class IdentityError(VisiontokError, ValueError):
-    """Tokens of one tokenizer were given to another, or to a generator that was trained on another's."""
+    """Tokens of one tokenizer were given to another one, or to a generator that was trained on tokens of another one."""
 
 
 class SignalError(VisiontokError, ValueError):
@@ -46,7 +46,7 @@ class HubError(VisiontokError):
 
 
 class DependencyError(VisiontokError, ImportError):
-    """An optional package that a model needs is not installed; the message names the extra that brings it."""
+    """An optional package that a model needs is not installed; the message names the extra that installs it."""
 
 
 class TrainingError(VisiontokError):

@@ -1,4 +1,4 @@
-"""NaN and infinity stop where numbers become tokens or signals: after that nobody would see them."""
+"""NaN and infinity are errors where numbers become tokens or signals: afterwards they could not be noticed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from visiontok.base.errors import NonFiniteError
 
 
 def check_finite(values: Tensor, *, stage: str) -> None:
-    """Look at a batch (B, ...) once.
+    """Check a batch (B, ...).
 
     Args:
         values: floats.

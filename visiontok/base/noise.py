@@ -161,7 +161,7 @@ class RecordedNoise:
 
 
 def as_noise(source: NoiseLike, device: torch.device) -> Noise:
-    """A source whose draws lie on `device`, wherever they are made: by `source`, or for None by torch's global state."""
+    """A source whose draws are on `device`, wherever `source` makes them; None draws from torch's global state."""
     if source is None or isinstance(source, torch.Generator):
         return GeneratorNoise(source, device)
     lies_there = isinstance(source, GeneratorNoise | SampleNoise | _MovedNoise) and source.device == device

@@ -1,4 +1,4 @@
-"""Packages that only some models need: imported when such a model is built, with a clear word where they are missing."""
+"""Packages that only some models need: imported when such a model is built, with a clear error if they are missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the data beside the code lies: bundled models, recipes and evaluation suites.
+"""Where the data files of the package are: bundled models, recipes and evaluation suites.
 
 A checkout holds them in `models/`, `configs/` and `eval/suites/` next to the package; an installed wheel carries them inside it.
 """

@@ -20,8 +20,9 @@ def compare(
 ) -> None:
     """Compare results metric by metric, each with the first.
 
-    Means over samples are compared by a paired bootstrap over the samples, where the Parquet files that `visiontok evaluate` wrote lie beside the
-    results; without them, intervals that do not overlap count as a difference. Results of different protocols, data or references are refused.
+    Means over samples are compared by a paired bootstrap over the samples, if the Parquet files that `visiontok evaluate` wrote are beside the
+    results; without them, a difference is significant only if the intervals do not overlap. Results of different protocols, data or references are
+    refused.
 
     \b
     Examples:

@@ -41,16 +41,16 @@ def evaluate(
 ) -> None:
     """Evaluate tokenizers and their reconstructions, or the samples of generators.
 
-    Every number goes into a JSON file with its protocol, its confidence interval over the samples, and what was evaluated on what; the values of
-    single samples go into Parquet files beside it, and an HTML page shows models side by side, with the best and the worst reconstructions. Metrics
-    that do not apply to a model are omitted, with the reason. Start it with torchrun to divide the samples over processes; the numbers stay the
-    same. After an interruption, the same command continues where it stopped.
+    Writes a JSON file with every value, its protocol, its confidence interval over the samples, and the model and data it belongs to; Parquet files
+    with the values of single samples; and an HTML page with the models side by side and the best and worst reconstructions. Metrics
+    that do not apply to a model are omitted, with the reason. Start it with torchrun to divide the samples over processes; the values stay the same.
+    An interrupted command resumes when it is repeated.
 
-    Suites with `task: generation` evaluate given --samples, also those of other people's samplers, or sample them first from a generator, in
-    the number and order of classes that the suite requests; what is there already is not sampled again.
+    Suites with `task: generation` evaluate existing --samples, of any sampler, or first sample them from a generator, in the number and order of
+    classes that the suite defines; existing samples are not sampled again.
 
-    --repeat takes suite and models from a result (of a tokenizer, of generated samples, or of `evaluate rd`), evaluates again and prints
-    what changed; it ends with exit code 1 if a number did. Samples that were given are given again with --samples.
+    --repeat takes suite and models from a result (of a tokenizer, of generated samples, or of `evaluate rd`), evaluates again and prints what
+    changed; the exit code is 1 if a value did. If the samples were existing ones, name them again with --samples.
 
     \b
     Examples:

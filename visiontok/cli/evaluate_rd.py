@@ -30,11 +30,11 @@ def evaluate_rd(
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the suite, for example size=256.")] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Draw quality against the number of tokens and bits.
+    """Plot quality against the number of tokens and bits.
 
     Ordered tokenizers are evaluated on their first tokens or at target errors, those that choose their number of tokens (KARL) at target errors or
-    at exact numbers of tokens, all others as one point. PSNR and SSIM are always computed; LPIPS and distances where the suite names them and their
-    weights are there. Writes SUITE-rd.json and SUITE-rd.html. After an interruption, the same command continues where it stopped.
+    at exact numbers of tokens, all others as one point. PSNR and SSIM are always computed; LPIPS and Fréchet distances are, if the suite names them
+    and their weights are available. Writes SUITE-rd.json and SUITE-rd.html. An interrupted command resumes when it is repeated.
 
     \b
     Examples:

@@ -37,7 +37,6 @@ def load_tokenizer(name: str, device: torch.device, *, text: str | None = None) 
         ConfigError: if the name is a generator's, or the tokenizer takes no text.
         HubError: if the text encoder cannot be loaded.
     """
-    from visiontok.core.text_tokenizer import TextTokenizer
     from visiontok.core.tokenizer import Tokenizer
     from visiontok.hub import from_pretrained
 
@@ -46,7 +45,7 @@ def load_tokenizer(name: str, device: torch.device, *, text: str | None = None) 
         raise ConfigError(f"{name} is a generator; this command needs a tokenizer, see `visiontok list`")
     if text is None:
         return model
-    if not isinstance(model, TextTokenizer):
+    if model.text is None:
         raise ConfigError(f"{name} takes no text; remove --text")
     return model.attach_text_encoder()
 
@@ -58,10 +57,8 @@ def load_for_data(name: str, device: torch.device) -> Tokenizer[Any]:
         ConfigError: if the name is a generator's.
         HubError: if the text encoder cannot be loaded.
     """
-    from visiontok.core.text_tokenizer import TextTokenizer
-
     model = load_tokenizer(name, device)
-    return model.attach_text_encoder() if isinstance(model, TextTokenizer) else model
+    return model if model.text is None else model.attach_text_encoder()
 
 
 def load_generator(name: str, device: torch.device) -> Generator[Any]:

@@ -49,8 +49,8 @@ def quantize(
 
     Nothing is trained: every scalar becomes the nearest of a few values that suit a normal distribution (TokenBridge, arXiv 2503.16430).
     Reconstructions are compared before and after, at several numbers of levels and on the same images; photographs are cut into squares
-    side by side, other data is resized and cropped. The output folder can be loaded, pushed and trained on like any other model, and holds
-    the curve of PSNR against bits.
+    side by side, other data is resized and cropped. Tokenizers that read a text are given the captions or class names of the data. The output
+    folder can be loaded, pushed and trained on like any other model, and holds the curve of PSNR against bits.
 
     \b
     Examples:
@@ -65,6 +65,7 @@ def quantize(
     if (output / "config.json").exists() and not overwrite:
         raise ConfigError(f"{output} holds a model already; choose another folder, or replace it with --overwrite")
 
+    from visiontok.data import Texts, texts_of
     from visiontok.evaluation.reconstruction.quantizing import draw, evaluate_levels, latent_rms
     from visiontok.hub import save_pretrained
     from visiontok.quantizers import DimensionWiseQuantizerConfig
@@ -80,12 +81,18 @@ def quantize(
     TokenBridge.quantizing(tokenizer, DimensionWiseQuantizerConfig())  # refused now rather than after the comparison
     side = _side(tokenizer, size)
     source = _images(data, side, num_samples)
+    texts = None
+    if tokenizer.text is not None:
+        texts = Texts(texts_of(source, name=model), source.class_names)
+        tokenizer.attach_text_encoder()
     if latent_range is None:
         with progress_bar("latents", shown=True) as progress:
-            rms = latent_rms(tokenizer, source, size=side, batch_size=batch_size, progress=progress)
+            rms = latent_rms(tokenizer, source, size=side, batch_size=batch_size, progress=progress, texts=texts)
         latent_range = float(f"{SPREAD * rms:.4g}")
     with progress_bar("reconstructions", shown=True) as progress:
-        points = evaluate_levels(tokenizer, source, levels=counts, latent_range=latent_range, size=side, batch_size=batch_size, progress=progress)
+        points = evaluate_levels(
+            tokenizer, source, levels=counts, latent_range=latent_range, size=side, batch_size=batch_size, progress=progress, texts=texts
+        )
     quantized = TokenBridge.quantizing(tokenizer, DimensionWiseQuantizerConfig(levels=levels, range=latent_range))
     card = _card(model, levels, latent_range, points, dataset=data, side=side, images=len(source))
     save_pretrained(quantized, output, card=card)

@@ -53,7 +53,6 @@ def tokenize(
     """
     from visiontok import registry
     from visiontok.core.identity import identify
-    from visiontok.core.text_tokenizer import encodes_with_text
     from visiontok.data import TextsConfig
     from visiontok.data.config import describe_source, open_source, parse_source
     from visiontok.data.skips import SkipReport
@@ -65,7 +64,7 @@ def tokenize(
     options = {"source": "captions"} if text == "captions" else {"source": "class_names", "prompt": text}
     texts = None if text is None else TextsConfig.parse(options, source="--text")
     tokenizer = load_tokenizer(model, pick_device(device))
-    if encodes_with_text(tokenizer):
+    if tokenizer.encoder_reads_text:
         tokenizer.attach_text_encoder()
     base, _, revision = model.partition("@")
     if not revision and base in registry.checkpoints():

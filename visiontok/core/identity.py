@@ -1,4 +1,4 @@
-"""Which tokenizer made tokens: what token sets, token files and generators carry, so that tokens are never read by another one unnoticed."""
+"""Which tokenizer made tokens: what token sets, token files and generators carry, so that no other tokenizer decodes them unnoticed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def identify(tokenizer: Model[Any], name: str, *, revision: str | None = None) -
 
 
 def check_same_tokenizer(made_by: TokenizerIdentity | None, given: TokenizerIdentity | None, *, what: str, allow_other: bool = False) -> None:
-    """Refuse tokens of one tokenizer where another is at work; what is not known is not refused.
+    """Refuse tokens of one tokenizer where another one is used; unknown identities are not refused.
 
     Args:
         made_by: whose tokens they are.
@@ -51,6 +51,6 @@ def check_same_tokenizer(made_by: TokenizerIdentity | None, given: TokenizerIden
     if allow_other or made_by is None or given is None or made_by.is_same(given):
         return
     raise IdentityError(
-        f"{what} was made with {made_by}, not with {given}: equal layouts do not make tokens mean the same. Use {made_by.name}, or say that you know "
-        "(allow_other_tokenizer=True, --allow-other-tokenizer)"
+        f"{what} was made with {made_by}, not with {given}: equal layouts do not make tokens mean the same. Use {made_by.name}, or accept "
+        "tokens of another tokenizer explicitly (allow_other_tokenizer=True, --allow-other-tokenizer)"
     )

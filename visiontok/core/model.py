@@ -51,10 +51,11 @@ class Model(nn.Module, Generic[ConfigT], metaclass=_BuiltInFloat32):
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Config:
-        """Our configuration from the authors' (and, where theirs leaves sizes out, from the shapes of the weights).
+        """Our configuration from the authors' (and, where theirs omits sizes, from the shapes of the weights).
 
         Raises:
-            ConfigError: if it has unknown keys or values, or lacks sizes that the weights do not tell; by families that read no such checkpoints.
+            ConfigError: if it has unknown keys or values, or lacks sizes that do not follow from the weights; by families that read no such
+                checkpoints.
         """
         raise ConfigError(f"{cls.__name__} reads no authors' checkpoints; load a folder that save_pretrained wrote")
 
@@ -125,7 +126,7 @@ def plain_state(model: nn.Module) -> dict[str, Tensor]:
     """The tensors of a model by the names that it has without `torch.compile`, detached.
 
     Raises:
-        CheckpointError: if a tensor is parametrized, so that the model holds other tensors than one that is built anew.
+        CheckpointError: if a tensor is parametrized, so that its tensors differ from those of a newly built model.
     """
     state = {name.replace(COMPILED, ""): tensor.detach() for name, tensor in model.state_dict().items()}
     changed = [name for name in state if ".parametrizations." in f".{name}"]

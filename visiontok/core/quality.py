@@ -69,7 +69,7 @@ class MeanAbsoluteError(QualityTarget):
 def shortest_lengths(reached: Callable[[Tensor], Tensor], lengths: Sequence[int], *, batch: int) -> Tensor:
     """Per sample, the shortest length that reaches a target, by bisection over all samples at once.
 
-    Takes quality to rise with length. Where it does not, a sample gets a length that reaches the target, though perhaps not the shortest one.
+    Assumes that quality rises with length. Where it does not, a sample gets a length that reaches the target, though perhaps not the shortest one.
     A sample that never reaches it gets the longest. Asks `reached` once for the longest length, then about log2(number of lengths) times.
 
     Args:

@@ -1,4 +1,4 @@
-"""Continuous latents as tokens, one token per dimension of every latent: the layout, and the way there and back."""
+"""Continuous latents as tokens, one token per dimension of every latent: the layout, quantization and dequantization."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which keys of the authors' configurations a family reads, and why it ignores the others: no key is dropped in silence."""
+"""Which keys of the authors' configurations a family reads, and why it ignores the others: no key is dropped silently."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class ReferenceKeys:
     """The keys of the authors' configuration of one family.
 
     Keys are dotted paths into the nested configuration, in the patterns of `KeyMap`: `{}` stands for one component, a final `{*}` for any rest.
-    Top-level keys that begin with an underscore hold notes of whoever wrote the file and are never an error.
+    Top-level keys that begin with an underscore hold notes about the file and are never an error.
 
     Attributes:
-        read: keys that decide something here.
-        ignored: keys that decide nothing here -> the reason.
+        read: keys that have an effect here.
+        ignored: keys without an effect here -> the reason.
     """
 
     read: tuple[str, ...]
@@ -35,7 +35,7 @@ class ReferenceKeys:
             source: what it is called in the error.
 
         Raises:
-            ConfigError: listing the keys that are neither read nor known to be ignored, and what they may have been meant to be.
+            ConfigError: listing the keys that are neither read nor known to be ignored, and suggesting similar ones.
         """
         known = (*self.read, *self.ignored)
         own = {name: value for name, value in config.items() if not str(name).startswith("_")}
@@ -52,7 +52,7 @@ class ReferenceKeys:
         """Within it, read the configuration: every key is known, and a required key that is missing is named.
 
         Raises:
-            ConfigError: as `check`, and for a key that the code within looks up in vain.
+            ConfigError: as `check`, and for a key that the code within looks up and does not find.
         """
         self.check(config, source=source)
         try:

@@ -8,13 +8,14 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from visiontok.base.errors import TextError, TokenError
 from visiontok.base.finite import check_finite
 from visiontok.base.noise import NoiseLike, as_noise, selected
 from visiontok.core.model import ConfigT, Model
 from visiontok.core.quality import QualityTarget, shortest_lengths
-from visiontok.encoders.text import TextConfig, TextLike
+from visiontok.encoders.text import TextConfig, TextEncoder, TextLike
 from visiontok.layers.bfloat16 import products_for
 from visiontok.layers.nested_dropout import LengthSchedule
 from visiontok.quantizers.base import Bottleneck, Quantizer
@@ -36,7 +37,7 @@ class TokenizerOutput:
         tokens: the tokens (or the continuous latents) of the batch.
         latents: (B, ..., D) what the decoder read.
         losses: the quantizer's weighted terms, and those of a model that defines its own (flow, diffusion).
-        stats: numbers to watch.
+        stats: values to log.
         target: what the reconstruction is compared with, where that is not the input: models that reconstruct each signal several times.
     """
 
@@ -99,8 +100,9 @@ class Tokenizer(Model[ConfigT]):
         preprocessing: what happens to a signal before `encode_latents`; its `spec` says what goes in.
         can_decode: whether there is a decoder to signals.
         decoder_extras: names of the extras without which tokens do not decode, such as a clip's own codebook. Generators make none.
-        text: the embeddings of a text that the decoder reads; None where it reads none.
+        text: the embeddings of a text that the decoder reads beside the tokens; None where it reads none.
         encoder_reads_text: whether the encoder reads them too.
+        text_encoder: makes them from strings; None until one is attached. It is neither trained nor saved with the tokenizer.
         nested_dropout: how many tokens are kept at a training step, by families that learn an order of their tokens; None for all.
     """
 
@@ -110,10 +112,12 @@ class Tokenizer(Model[ConfigT]):
     can_decode: bool = True
     decoder_extras: ClassVar[tuple[str, ...]] = ()
     text: TextConfig | None = None
-    encoder_reads_text: ClassVar[bool] = False
+    encoder_reads_text: bool = False
+    text_encoder: TextEncoder | None = None
     nested_dropout: LengthSchedule | None = None
 
-    # What a family defines.
+    # What a family defines. Where `text` is not None, the decoder's methods take the embeddings (B, T, E) as one more argument, and so does
+    # `encode_latents` where `encoder_reads_text`.
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """Encoder only: a signal (B, C, *axes) of a size that the network takes -> latents (B, *shape, D) for the quantizer."""
@@ -134,7 +138,8 @@ class Tokenizer(Model[ConfigT]):
 
     def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
         """Tokens of signals (B, C, *axes) of one size that the network takes. Families whose tokens depend on the options override this."""
-        quantized = self.quantizer(self.encode_latents(signal), noise=options.noise)
+        text = _given(options.text if self.encoder_reads_text else None)
+        quantized = self.quantizer(self.encode_latents(signal, *text), noise=options.noise)
         tokens = self.wrap(quantized.latents, quantized.indices)
         return tokens if options.lengths is None or tokens.layout.prefixes == "none" else tokens.prefix(options.lengths)
 
@@ -158,13 +163,14 @@ class Tokenizer(Model[ConfigT]):
 
     def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
         """Checked tokens of one extent -> signal, not clamped. Families that need more than the codes (positions, extras) override this."""
+        text = _given(options.text)
         if isinstance(tokens, Latents):
             if tokens.is_full:
-                return self.decode_latents(tokens.view().to(self.dtype))
-            return self.decode_prefix(tokens.values.to(self.dtype), tokens.sample_lengths)
+                return self.decode_latents(tokens.view().to(self.dtype), *text)
+            return self.decode_prefix(tokens.values.to(self.dtype), tokens.sample_lengths, *text)
         if tokens.is_full:
-            return self.decode_latents(self.lookup(self.unwrap(tokens)))
-        return self.decode_prefix(self.codes_of(tokens), tokens.sample_lengths)
+            return self.decode_latents(self.lookup(self.unwrap(tokens)), *text)
+        return self.decode_prefix(self.codes_of(tokens), tokens.sample_lengths, *text)
 
     def wrap(self, latents: Tensor, indices: Tensor | None) -> Tokens | Latents:
         """Latents (B, *shape, D) and indices (B, *shape) or (B, *shape, codebooks) of one segment as a batch; other layouts override this."""
@@ -186,11 +192,11 @@ class Tokenizer(Model[ConfigT]):
 
     @property
     def spec(self) -> SignalSpec:
-        """What `decode` gives; families whose output is unlike the input (another sample rate) override this."""
+        """What `decode` gives; families whose output differs in kind from the input (another sample rate) override this."""
         return self.preprocessing.spec
 
     def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
-        """The exact size of what `decode` gives for a signal of that size; other than it by families whose output is unlike the input."""
+        """The exact size of what `decode` gives for a signal of that size; overridden by families whose output differs in size from the input."""
         return tuple(size)
 
     @property
@@ -209,16 +215,20 @@ class Tokenizer(Model[ConfigT]):
             text: (B, T, E) embeddings, for tokenizers that read them.
             step: of training, for what changes over it.
             noise: of all draws; None for torch's global state.
+
+        Raises:
+            TextError: if a text that is read is missing or has another shape, or one is given that nothing reads.
         """
+        read = _given(self._text_for(text, samples=len(signal), needed=True))
         noise = as_noise(noise, signal.device) if self.training else noise
-        quantized = self.quantizer(self.encode_latents(signal), noise=noise)
+        quantized = self.quantizer(self.encode_latents(signal, *(read if self.encoder_reads_text else ())), noise=noise)
         latents = quantized.latents
         reconstruction: Tensor | None = None
         if self.training and self.nested_dropout is not None:
             lengths = self.nested_dropout.draw(len(latents), latents.shape[1], device=latents.device, noise=noise)
-            reconstruction = self.decode_prefix(latents, lengths)
+            reconstruction = self.decode_prefix(latents, lengths, *read)
         elif type(self).decode_latents is not Tokenizer.decode_latents:
-            reconstruction = self.decode_latents(latents)
+            reconstruction = self.decode_latents(latents, *read)
         return TokenizerOutput(reconstruction, self.wrap(latents, quantized.indices), latents, quantized.losses, quantized.stats)
 
     @torch.no_grad()
@@ -315,7 +325,7 @@ class Tokenizer(Model[ConfigT]):
         return SignalBatch.stack(signals).values
 
     def checked(self, tokens: Tokens | Latents) -> Tokens | Latents:
-        """The tokens on the model's device, after a look at what they are.
+        """The tokens on the model's device, after a check of their layout, indices and extras.
 
         Raises:
             TokenError: if the tokens have another layout, miss an extra, or an index is out of range.
@@ -343,11 +353,50 @@ class Tokenizer(Model[ConfigT]):
         batch = signal if isinstance(signal, SignalBatch) else self.preprocessing(signal)
         return batch.to(self.device, self.dtype)
 
+    def attach_text_encoder(self, encoder: TextEncoder | None = None) -> Self:
+        """Make strings acceptable as text.
+
+        Args:
+            encoder: gives (B, T, E); None loads the one that the configuration names.
+
+        Raises:
+            ConfigError: if the configuration names none.
+            HubError: if it cannot be had.
+            TextError: if the tokenizer reads no text, or embeddings of another shape.
+        """
+        if self.text is None:
+            raise TextError(f"{type(self).__name__} reads no text: it needs no text encoder")
+        encoder = encoder or self.text.build()
+        if (encoder.length, encoder.dim) != self.text.shape:
+            raise TextError(f"this text encoder gives {(encoder.length, encoder.dim)} numbers per text; the tokenizer reads {self.text.shape}")
+        self.text_encoder = encoder.to(self.device)
+        return self
+
     def _text_for(self, text: TextLike | None, *, samples: int, needed: bool) -> Tensor | None:
-        """The embeddings (B, T, E) for a batch of so many samples; None where none are read. `TextTokenizer` makes them."""
-        if text is not None:
-            raise TextError(f"{type(self).__name__} reads no text, but got {text!r:.60}: leave text out")
-        return None
+        """The embeddings (B, T, E) for a batch of so many samples; None where none are read."""
+        if self.text is None:
+            if text is not None:
+                raise TextError(f"{type(self).__name__} reads no text, but got {text!r:.60}: omit it")
+            return None
+        length, dim = self.text.shape
+        if text is None:
+            if not needed:
+                return None
+            raise TextError(
+                f"{type(self).__name__} reads a text beside the signal: pass text= (--text on the command line): embeddings of shape "
+                f"({samples}, {length}, {dim}), or strings after attach_text_encoder()"
+            )
+        if isinstance(text, Tensor):
+            if text.ndim != 3 or text.shape[1:] != self.text.shape or not text.is_floating_point():
+                raise TextError(f"text embeddings must be floats of shape (B, {length}, {dim}), got {tuple(text.shape)} of {text.dtype}")
+            embeddings = text
+        elif self.text_encoder is None:
+            raise TextError("strings need a text encoder: call attach_text_encoder() first, or pass embeddings")
+        else:
+            embeddings = self.text_encoder([text] if isinstance(text, str) else list(text))
+        if len(embeddings) not in (1, samples):
+            raise TextError(f"{len(embeddings)} texts for {samples} samples; give one for each, or one for all")
+        return embeddings.to(device=self.device, dtype=self.dtype).expand(samples, -1, -1)
 
     def _with_size(self, tokens: Tokens | Latents, sizes: Tensor) -> Tokens | Latents:
         """With the exact sizes (B, A) of the signals among the extras, where the model takes any size."""
@@ -366,6 +415,10 @@ class Tokenizer(Model[ConfigT]):
         if wrong:
             raise TokenError(f"this tokenizer cannot write {wrong[0]} tokens; it can write {_in_words(supported)}")
         return lengths.to(torch.int64).expand(samples)
+
+
+def _given(text: Tensor | None) -> tuple[Tensor, ...]:
+    return () if text is None else (text,)
 
 
 def _in_words(lengths: Sequence[int]) -> str:

@@ -41,7 +41,7 @@ class ArraysConfig(Config):
 
 
 class ArraysSource(Source):
-    """Signals as tensors. Files of a folder are read when they are asked for; an .npz file is held in memory."""
+    """Signals as tensors. Files of a folder are read when they are requested; an .npz file is held in memory."""
 
     def __init__(self, config: ArraysConfig) -> None:
         self.modality = config.modality

@@ -24,7 +24,7 @@ class DataBatch:
         keys: B keys.
         indices: (B,) int64 sample indices within the source.
         step: of training; of other loaders, the index of the batch.
-        skipped: samples that were met on the way and could not be used.
+        skipped: samples that could not be used.
         objects: (B,) int64 how many objects an image shows; None unless known of every sample.
     """
 

@@ -26,7 +26,7 @@ DataConfig: TypeAlias = Annotated[
     DigitsConfig | PhotosConfig | ShapesConfig | FolderConfig | WebDatasetConfig | ParquetConfig | ArraysConfig,
     Field(discriminator="name"),
 ]
-"""The configuration of any source, told apart by `name`."""
+"""The configuration of any source; `name` identifies the kind."""
 
 _CONFIGS: dict[str, type[Config]] = {
     "digits": DigitsConfig,

@@ -44,7 +44,7 @@ class RandomCrop(Config):
 
 
 class RandomScaleCrop(Config):
-    """A square cut out anywhere, then resized. A image that is large enough is never enlarged.
+    """A square at a random position, then resized. An image that is large enough is never enlarged.
 
     Attributes:
         min_scale: the square's side lies between this share of the shorter side and the whole of it (log-uniform), but is no smaller than the model's

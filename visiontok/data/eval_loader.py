@@ -1,4 +1,4 @@
-"""Batches for evaluating and for tokenizing: every sample once, in order, prepared as the model asks."""
+"""Batches for evaluating and for tokenizing: every sample once, in order, preprocessed as the model requires."""
 
 from __future__ import annotations
 

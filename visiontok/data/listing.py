@@ -50,7 +50,7 @@ def _top(key: str) -> str:
 
 
 def _walk(folder: Path, suffixes: frozenset[str], above: frozenset[tuple[int, int]]) -> Iterator[Path]:
-    """Follow links to folders, but never back into a folder that lies above."""
+    """Follow links to folders, but never back into a parent folder."""
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     if here in above:

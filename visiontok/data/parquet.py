@@ -27,7 +27,7 @@ _CACHED_BYTES = 2**28
 class ParquetConfig(Config):
     """Parquet files of one schema.
 
-    A whole row group is read at once and the last ones are kept, so that shuffled training wants small row groups (`datasets` writes 100 rows).
+    A whole row group is read at once and the last ones are kept, so that small row groups suit shuffled training (`datasets` writes 100 rows).
 
     Attributes:
         path: a file, a folder of files, a shell pattern, or a name with a range such as `train-{000..015}.parquet`.
@@ -102,7 +102,7 @@ class ParquetSource(Source):
             raise DataError(f"{name} cannot be decoded: {error}") from error
         data = image.get("bytes") if isinstance(image, dict) else image
         if data is None:
-            raise DataError(f"{name} holds no bytes in column {self._image!r}; images that lie outside of the file are not read")
+            raise DataError(f"{name} holds no bytes in column {self._image!r}; images outside of the file are not read")
         label = None if label is None else checked_label(label, name)
         return Sample(self.key(index), read_image(data, name=name), label=label, caption=caption)
 
@@ -131,7 +131,7 @@ def _metadata(path: Path) -> pq.FileMetaData:
     except Exception as error:  # a parser can raise anything on damaged bytes
         raise DataError(f"{path} is not a readable Parquet file: {error}") from error
     if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
-        raise DataError(f"{path} is damaged: it tells of {metadata.num_rows} rows, its row groups of {sum(rows)}")
+        raise DataError(f"{path} is damaged: it declares {metadata.num_rows} rows, its row groups {sum(rows)}")
     return metadata
 
 

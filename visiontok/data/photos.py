@@ -89,7 +89,7 @@ class PhotosSource(Source):
 
 
 def _package_folder(package: str) -> Path:
-    """Where a package lies, without importing it."""
+    """Where a package is installed, without importing it."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise DataError(f"the built-in photographs come with the package {package}, which is not installed")

@@ -49,6 +49,6 @@ def augmentation_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
     return np.random.default_rng([_AUGMENTATION, seed, epoch, index])
 
 
-@lru_cache(maxsize=4)  # a large set's permutation takes milliseconds, and every step of an epoch asks for it
+@lru_cache(maxsize=4)  # a large set's permutation takes milliseconds, and every step of an epoch requests it
 def _permutation(seed: int, epoch: int, num_samples: int) -> np.ndarray:
     return np.random.default_rng([_ORDER, seed, epoch]).permutation(num_samples)

@@ -19,7 +19,7 @@ def prefetch(make: Callable[[int], T], numbers: range, *, num_workers: int) -> I
 
     Args:
         make: builds the batch of that number; the same in every process.
-        num_workers: processes; 0 makes batches in this one, when they are asked for.
+        num_workers: processes; 0 makes batches in this one, when they are requested.
     """
     # A generator of its own, since a loader otherwise draws from torch's global one, on which a resumed training run depends.
     loader: DataLoader[Any] = DataLoader(

@@ -1,4 +1,4 @@
-"""Samples that could not be used: kept by name, counted, told at the end."""
+"""Samples that could not be used: kept by name, counted, reported at the end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Skip:
     """One sample that could not be used.
 
     Attributes:
-        key: the sample's key, or the file's name where no sample could be told from it.
+        key: the sample's key, or the file's name where no sample could be identified.
         reason: one sentence.
     """
 

@@ -84,7 +84,7 @@ class Source(ABC):
 
 
 def checked_label(value: int, name: str) -> int | None:
-    """The rule for labels of every reader: a whole number from 0 to 2^63 - 1; a negative one stands for "not told", as in published test sets.
+    """The rule for labels of every reader: a whole number from 0 to 2^63 - 1; a negative one means "unknown", as in published test sets.
 
     Raises:
         DataError: if it is larger.

@@ -226,7 +226,7 @@ def _extents(lists: _Lists, layout: TokenLayout, path: Path) -> np.ndarray:
 
 
 def _check_counts(data: _Lists, layout: TokenLayout, extents: np.ndarray | None, keys: pa.Array, path: Path) -> None:
-    """Every row holds as many values as its extents ask for, or fewer where samples may be shorter."""
+    """Every row holds as many values as its extents require, or fewer where samples may be shorter."""
     full = np.full(len(data.held), layout.length) if extents is None else layout.lengths_at(extents)
     width = layout.segments[0].channels or 1
     counts, rest = np.divmod(data.counts, width)

@@ -44,7 +44,7 @@ class TokenSetHeader(Config):
     class_names: tuple[str, ...] = ()
 
     def differences(self, other: TokenSetHeader) -> list[str]:
-        """One line per value that differs: where it stands, what it is here and what it is in `other`. Extents of one kind of layout may differ."""
+        """One line per value that differs: its path, what it is here and what it is in `other`. Extents of one kind of layout may differ."""
         mine, others = self.to_dict(), other.to_dict()
         if self.layout.is_same_kind(other.layout):
             del mine["layout"], others["layout"]
@@ -130,7 +130,7 @@ class TokenShardWriter:
         self._metadata["visiontok.version"] = visiontok.__version__
 
     def path(self, number: int) -> Path:
-        """Where shard `number` lies."""
+        """The path of shard `number`."""
         return self.folder / f"part-{number:05d}.parquet"
 
     def write(
@@ -179,15 +179,15 @@ class TokenShardWriter:
         return self.path(number)
 
     def finish(self, *, skipped: int = 0) -> Manifest:
-        """Write the manifest over the shards that lie in the folder; the set is complete now.
+        """Write the manifest of the shards in the folder, which completes the set.
 
         Raises:
-            DataError: if a shard is missing or unlike the header.
+            DataError: if a shard is missing or differs from the header.
         """
         shards = [Shard.read(path) for path in sorted(self.folder.glob("part-*.parquet"), key=lambda path: (len(path.name), path.name))]
         for number, shard in enumerate(shards):
             if shard.path != self.path(number):
-                raise DataError(f"{self.path(number)} is missing: the next shard that lies in the folder is {shard.path.name}")
+                raise DataError(f"{self.path(number)} is missing: the next shard in the folder is {shard.path.name}")
         check_alike(self.header, shards)
         manifest = Manifest(header=self.header, shards={shard.path.name: shard.rows for shard in shards}, skipped=skipped)
         with replacing(self.folder / MANIFEST) as temporary:

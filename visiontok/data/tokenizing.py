@@ -18,7 +18,6 @@ from torch import Tensor
 from visiontok.base.errors import ConfigError, DataError
 from visiontok.base.files import replacing
 from visiontok.core.identity import TokenizerIdentity
-from visiontok.core.text_tokenizer import encodes_with_text
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data.prefetch import prefetch
 from visiontok.data.skips import UNUSABLE, Skip
@@ -125,10 +124,10 @@ def tokenize_source(
 
 def _texts_config(tokenizer: Tokenizer[Any], source: Source, given: TextsConfig | None, *, name: str) -> TextsConfig | None:
     """Where the encoder's texts come from; None if it reads none."""
-    if encodes_with_text(tokenizer):
+    if tokenizer.encoder_reads_text:
         return given or texts_of(source, name=name)
     if given is not None:
-        raise ConfigError(f"the encoder of {name} reads no text; leave the text out")
+        raise ConfigError(f"the encoder of {name} reads no text; omit the text")
     return None
 
 
@@ -196,7 +195,7 @@ def _fetched(read: _Read, tokens: Tokens | Latents | None) -> tuple[_Read, Token
 
 
 def _tokens(tokenizer: Tokenizer[Any], read: _Read) -> Tokens | Latents:
-    text = read.texts if encodes_with_text(tokenizer) else None
+    text = read.texts if tokenizer.encoder_reads_text else None
     values = [torch.from_numpy(np.ascontiguousarray(values)) for values in read.signals]
     if any(signal.dtype != torch.uint8 for signal in values):
         signals = SignalBatch.stack([_unit_range(signal) for signal in values])

@@ -43,7 +43,7 @@ class WebDatasetConfig(Config):
 
 
 class WebDatasetSource(Source):
-    """Every sample of every shard; the members' byte ranges are read once, their bytes when they are asked for. Keys are `shard/name`,
+    """Every sample of every shard; the members' byte ranges are read once, their bytes when they are requested. Keys are `shard/name`,
     with the shard's folder where shards share a name."""
 
     modality: Modality = "image"

@@ -43,8 +43,8 @@ class LatentViTDecoder(nn.Module):
 
         Args:
             latents: the first n of every sample.
-            lengths: (B,) int64, how many of them a sample has; the others are not looked at. None for all n.
-            text: (B, T, E), for decoders that read text; all of it is looked at.
+            lengths: (B,) int64, how many of them a sample has; the others are ignored. None for all n.
+            text: (B, T, E), for decoders that read text; all of it is read.
         """
         latent_tokens = self.embed(latents) + self.latent_positions[: latents.shape[1]]
         masks = self.mask_token.expand(len(latents), self.grid**2, -1)

@@ -1,4 +1,4 @@
-"""Batches of whatever a suite evaluates, as the metrics compare them: RGB images in 8 bits, as they lie in files, other signals as they are."""
+"""Batches of whatever a suite evaluates, as the metrics compare them: RGB images in 8 bits, as files store them, other signals as they are."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class SignalLoader:
         return self._as_compared(make_batch(SignalBatch.stack(signals), samples, indices, step=0, skipped=()))
 
     def batches(self, start: int, stop: int) -> Generator[tuple[int, DataBatch], None, None]:
-        """The samples from `start` to `stop`, each batch with the position behind it.
+        """The samples from `start` to `stop`, each batch with the position after it.
 
         Raises:
             DataError: if all samples of the source were read and none could be used.

@@ -1,4 +1,4 @@
-"""What an interrupted run had done, so that the next run of the same evaluation continues from there. Both harnesses use it."""
+"""The state of an interrupted run, from which the next run of the same evaluation continues. Both harnesses use it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from visiontok.evaluation.results.identity import rank_and_world_size
 from visiontok.evaluation.results.per_sample import PerSampleResults
 from visiontok.evaluation.results.result import Result
 
-FOLDER = ".unfinished"
+FOLDER = ".run-state"
 
 _COST = 50
-"""Saving may take one fiftieth of the time."""
+"""Saving takes at most one fiftieth of the time."""
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ class RunState:
     """
 
     def __init__(self, folder: str | Path, identity: Mapping[str, Any], *, every: float = 5.0) -> None:
-        """A run is told from others by `identity`.
+        """`identity` distinguishes the run from others.
 
         Args:
             folder: of all resumable runs.
@@ -75,7 +75,7 @@ class RunState:
         self._cost = self._last - start
 
     def restore(self, name: str, skips: SkipReport, parts: Mapping[str, Accumulator]) -> int | None:
-        """Put the last state of this process in one pass into `skips` and `parts`; its position, or None if there is none."""
+        """Load the last state of this process in one pass into `skips` and `parts`; its position, or None if there is none."""
         try:
             with safe_open(self._path(name), framework="numpy") as file:
                 metadata = json.loads(file.metadata()["progress"])
@@ -105,7 +105,7 @@ class RunState:
             result.save(self.folder / "result.json")
 
     def remove(self) -> None:
-        """Forget the run: its command is done. Where it was the last one, the folder of all is removed too."""
+        """Remove the state of the run, whose command is done. If it was the last one, the folder of all is removed too."""
         shutil.rmtree(self.folder, ignore_errors=True)
         with suppress(OSError):  # other runs may have their states there
             self.folder.parent.rmdir()
@@ -115,7 +115,7 @@ class RunState:
 
 
 class RunStates:
-    """The states of all runs of one command, in a folder `.unfinished` beside its results."""
+    """The states of all runs of one command, in a folder `.run-state` beside its results."""
 
     def __init__(self, results: Path) -> None:
         """`results` is the folder of the results."""
@@ -144,10 +144,10 @@ def resumed(
 ) -> Iterator[tuple[int, T | None]]:
     """One pass over samples, from where an interrupted run stopped.
 
-    The caller takes every item into `parts` before asking for the next one.
+    The caller adds every item to `parts` before it requests the next one.
 
     Args:
-        read: position to begin at -> (position behind an item, item).
+        read: position to begin at -> (position after an item, item).
         name: of the pass.
         start: its first position.
         parts: everything that grows with the items.

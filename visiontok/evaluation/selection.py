@@ -33,7 +33,7 @@ class Subset(Source):
 
 
 class Tiles(Source):
-    """Squares cut side by side out of every image at its own resolution, the grid centered; what remains at the borders is not seen.
+    """Squares cut side by side out of every image at its own resolution, the grid centered; what remains at the borders is not evaluated.
 
     Every image is read once beforehand to learn its size; images that are smaller than a tile, or unreadable, are reported as skipped.
     """
@@ -50,7 +50,7 @@ class Tiles(Source):
                 skipped.append(Skip(source.key(index), str(error)))
                 continue
             if min(width, height) < size:
-                skipped.append(Skip(source.key(index), f"{width} x {height} pixels hold no tile of {size} x {size}"))
+                skipped.append(Skip(source.key(index), f"{width} x {height} pixels contain no tile of {size} x {size}"))
             top, left = height % size // 2, width % size // 2
             self._corners += [(index, top + row * size, left + column * size) for row in range(height // size) for column in range(width // size)]
         self.skipped = tuple(skipped)
@@ -110,5 +110,5 @@ def choose(source: Source, count: int | None, *, seed: int) -> Source:
     if count is None or count == len(source):
         return source
     if count > len(source):
-        raise DataError(f"{count} samples were asked for, but the source holds {len(source)}")
+        raise DataError(f"{count} samples were requested, but the source holds {len(source)}")
     return Subset(source, np.random.default_rng(seed).permutation(len(source))[:count])

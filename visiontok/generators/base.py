@@ -25,7 +25,7 @@ class GeneratorConfig(Config):
         layout: the arrangement of the tokens or latents that it models; of variable layouts, at the largest extents.
         condition: what samples are conditioned on.
         tokenizer: whose tokens it was trained on; None where that is not known.
-        sampling: how `generate` samples unless told otherwise; families narrow the type.
+        sampling: how `generate` samples by default; families narrow the type.
     """
 
     layout: TokenLayout
@@ -40,7 +40,7 @@ GeneratorConfigT = TypeVar("GeneratorConfigT", bound=GeneratorConfig)
 class Generator(Model[GeneratorConfigT]):
     """Base of every token generator. `forward` is the training loss, so that wrappers for several processes see one call.
 
-    Wherever something is drawn, `noise` says from where. `SampleNoise(seed, sample_indices)` gives every sample its own stream, so that the draws
+    `noise` is the source of all random draws. `SampleNoise(seed, sample_indices)` gives every sample its own stream, so that the draws
     depend neither on the batch size nor on how a global batch is divided among processes. (Dropout inside the network is torch's own and always
     draws from its global state.)
     """
@@ -72,7 +72,7 @@ class Generator(Model[GeneratorConfigT]):
             noise: source of the random draws (condition dropout in training mode, masking, orders).
 
         Returns:
-            "loss" (scalar, to minimize) and numbers to watch.
+            "loss" (scalar, to minimize) and values to log.
         """
 
     @abstractmethod
@@ -85,17 +85,17 @@ class Generator(Model[GeneratorConfigT]):
             condition: of every sample; (B,) int64 classes may stand for themselves.
             num_samples: how many, where no condition is given.
             noise: source of the random draws.
-            sampler: strategy objects; None for those of the configuration, `sampler(...)` for those with some numbers changed.
+            sampler: strategy objects; None for those of the configuration, `sampler(...)` for those with some parameters changed.
         """
 
     def forward(self, tokens: Tokens | Latents, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None) -> dict[str, Tensor]:
         return self.loss(tokens, condition, step=step, noise=noise)
 
     def sampler(self, **changes: Any) -> Any:
-        """The configuration's sampler, with some of its numbers changed: `sampler(temperature=0.9)`.
+        """The configuration's sampler, with some of its parameters changed: `sampler(temperature=0.9)`.
 
         Raises:
-            ConfigError: for a number that this family's sampler does not have, or that is out of range.
+            ConfigError: for a parameter that this family's sampler does not have, or that is out of range.
         """
         return self.config.sampling.replace(**changes).sampler()
 

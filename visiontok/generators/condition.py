@@ -112,7 +112,7 @@ class TextCondition(Config):
     """The embeddings of a text per sample, made by a frozen text encoder.
 
     Attributes:
-        text: their length, width and encoder.
+        text: their length, dim and encoder.
         dropout: probability of training without the text.
     """
 

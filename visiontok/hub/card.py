@@ -11,7 +11,6 @@ import yaml
 from visiontok.base.config import Config
 from visiontok.base.errors import CheckpointError
 from visiontok.core.model import weights_sha256
-from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.generators.base import Generator
 from visiontok.registry import Family
@@ -187,7 +186,7 @@ def _frame_rate(layout: TokenLayout) -> float | None:
 
 
 def _signal(model: AnyModel) -> dict[str, Any]:
-    """The fields of `registry.SignalFacts` that the model tells."""
+    """The fields of `registry.SignalFacts` that follow from the model."""
     layout = model.layout
     facts: dict[str, Any] = {"modality": layout.modality}
     if layout.modality in ("image", "video"):
@@ -206,7 +205,7 @@ def _snippet(name: str, model: AnyModel) -> str:
     load = f'import visiontok\n\nmodel = visiontok.from_pretrained("{name}")\n'
     if isinstance(model, Tokenizer):
         spec = model.preprocessing.spec
-        reads_text = isinstance(model, TextTokenizer)
+        reads_text = model.text is not None
         if spec.is_rgb and spec.modality == "image":
             signal = '"image.png"'
         else:

@@ -76,14 +76,14 @@ def _tensors(root: Any, path: Path) -> dict[str, Tensor]:
     """Every module's tensors by the names of the attributes that lead to them; a module in two places has them under both names."""
     found: dict[str, Tensor] = {}
     waiting = [("", root)]
-    visited = 0
+    counted = 0
     while waiting:
         prefix, module = waiting.pop()
         if not isinstance(module, Inert) or not module.name.startswith(_CLASSES) or not isinstance(module.state, dict):
             kind = module.name if isinstance(module, Inert) else type(module).__name__
             raise CheckpointError(f"{path} holds {kind} at {prefix.rstrip('.') or 'its root'}, whose state is not that of a module")
-        visited += 1
-        if visited > _MOST_MODULES:
+        counted += 1
+        if counted > _MOST_MODULES:
             raise CheckpointError(f"{path} holds more than {_MOST_MODULES} modules, or modules that contain themselves")
         found |= {prefix + name: value for name, value in module.state.items() if isinstance(value, Tensor)}
         inner = [(f"{prefix}{name}.", value) for name, value in module.state.items() if isinstance(value, Inert) and value.name.startswith(_CLASSES)]

@@ -1,6 +1,6 @@
 """Activations of a temporary: they overwrite their argument where no gradient is recorded.
 
-At full resolution an activation's time is that of fresh memory, not of arithmetic; writing into the argument halves it and the peak with it.
+At full resolution an activation takes the time of allocating memory, not of arithmetic; writing into the argument halves it and the peak with it.
 Pass only what nobody else holds, such as the output of the layer before.
 """
 

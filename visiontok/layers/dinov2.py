@@ -88,7 +88,7 @@ class DinoViT(nn.Module):
 
 
 def level_table(rows: int, dim: int) -> nn.Parameter:
-    """A learned table (rows, D) that tells groups of tokens apart."""
+    """A learned table (rows, D) that distinguishes groups of tokens."""
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(rows, dim), std=(3 * dim) ** -0.5))
 
 

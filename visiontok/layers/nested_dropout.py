@@ -1,6 +1,5 @@
-"""Nested dropout (Rippel et al. 2014; Matryoshka): in training only the first k tokens of a sample are read, so that tokens order themselves.
-
-What comes early must do for every k, what comes late refines it; afterwards any prefix decodes. Here are the schedules that draw k, and the
+"""Nested dropout (Rippel et al. 2014; Matryoshka): in training only the first k tokens of a sample are read, so that tokens become ordered. Early
+tokens are used with every k, later ones refine them; afterwards any prefix decodes. Here are the schedules that draw k, and the
 mask that it stands for. A tokenizer with ordered tokens holds one schedule as `nested_dropout`; a family of fixed length takes one by a line
 of its configuration.
 """

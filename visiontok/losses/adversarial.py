@@ -55,7 +55,7 @@ def gradient_ratio(reconstruction: Tensor, generator: Tensor, last_layer: nn.Par
         ConfigError: if the parameter is frozen, or one of the losses does not depend on it.
     """
     if not last_layer.requires_grad:
-        raise ConfigError("the adaptive weight reads gradients of the last layer, which is frozen; shorten `model.freeze` or leave gan.adaptive out")
+        raise ConfigError("the adaptive weight reads gradients of the last layer, which is frozen; shorten `model.freeze` or remove gan.adaptive")
     norms = []
     for name, loss in (("reconstruction", reconstruction), ("generator's loss", generator)):
         (gradient,) = torch.autograd.grad(scale * loss, last_layer, retain_graph=True, allow_unused=True)

@@ -21,7 +21,7 @@ class BlurPoolDiscriminatorConfig(Config):
     """Sizes.
 
     Attributes:
-        hidden_channels: width of the first stage; later stages are 1, 2, 4, 4 ... times as wide.
+        hidden_channels: channels of the first stage; later stages are 1, 2, 4, 4 ... times as wide.
         num_stages: stages, each halving the resolution.
     """
 

@@ -22,7 +22,7 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         discriminator: trained against the tokenizer, where there is one.
-        stats: numbers to watch, of the latest `generator_terms`.
+        stats: values to log, of the latest `generator_terms`.
         loss_scale: what a gradient scaler multiplies the loss with, for terms that read gradients; whoever trains sets it.
     """
 
@@ -33,7 +33,7 @@ class Objective(nn.Module, ABC):
         self.loss_scale = 1.0
 
     def attach(self, model: nn.Module) -> None:
-        """Take hold of those parameters and modules of the tokenizer in training that the terms read.
+        """Keep references to the parameters and modules of the tokenizer in training that the terms read.
 
         Raises:
             ConfigError: if the model has none of that name.
@@ -116,7 +116,7 @@ class TeacherCodesObjective(Objective):
 
 
 class ModelLossesObjective(Objective):
-    """See `ModelLossesConfig`. Looks at neither prediction nor target.
+    """See `ModelLossesConfig`. Reads neither prediction nor target.
 
     Raises:
         ConfigError: if the model defines no terms.

@@ -18,7 +18,7 @@ class PatchGanConfig(Config):
     """Sizes.
 
     Attributes:
-        channels: width after the first convolution; it doubles with every further one, up to eight times as wide.
+        channels: after the first convolution; they double with every further one, up to eight times as many.
         num_layers: convolutions that halve the resolution.
     """
 

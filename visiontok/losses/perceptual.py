@@ -1,4 +1,4 @@
-"""Perceptual distances on frozen classification networks. Weights come from a file that the user names; nothing is fetched."""
+"""Perceptual distances on frozen classification networks. Weights are read from a file that the user names; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from visiontok.signals.spec import SignalSpec
 
 
 class LpipsConfig(Config):
-    """LPIPS on VGG-16 (Zhang et al. 2018); needs the package `lpips`, which brings the learned weights of the distance.
+    """LPIPS on VGG-16 (Zhang et al. 2018); needs the package `lpips`, which contains the learned weights of the distance.
 
     Attributes:
         weights: file with torchvision's `vgg16` ImageNet weights (vgg16-397923af.pth, 528 MB).
@@ -106,10 +106,10 @@ LpipsNet = Literal["alex", "vgg", "squeeze"]
 
 
 class LpipsDistance(nn.Module):
-    """The package's LPIPS, version 0.1, whose learned weights it brings; the backbone's come from the caller."""
+    """The package's LPIPS, version 0.1, whose learned weights it contains; the caller provides those of the backbone."""
 
     def __init__(self, backbone: Mapping[str, Tensor], *, net: LpipsNet) -> None:
-        """Put torchvision's weights into the backbone.
+        """Load torchvision's weights into the backbone.
 
         Args:
             backbone: state dict of torchvision's `alexnet`, `vgg16` or `squeezenet1_1`; the classifier is not used.

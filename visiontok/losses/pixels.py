@@ -42,7 +42,7 @@ def check_images(signal: SignalSpec, *, name: str) -> None:
         ConfigError: naming the modality.
     """
     if signal.modality not in ("image", "video"):
-        raise ConfigError(f"{name} looks at images or videos; this tokenizer's signal is {signal.modality}: leave it out of the objective")
+        raise ConfigError(f"{name} compares images or videos; this tokenizer's signal is {signal.modality}: remove it from the objective")
 
 
 def check_rgb(signal: SignalSpec, *, name: str) -> None:
@@ -53,6 +53,6 @@ def check_rgb(signal: SignalSpec, *, name: str) -> None:
     """
     check_images(signal, name=name)
     if signal.channels != 3:
-        raise ConfigError(f"{name} looks at RGB images; this tokenizer's signal has {signal.channels} channels: leave it out of the objective")
+        raise ConfigError(f"{name} compares RGB images; this tokenizer's signal has {signal.channels} channels: remove it from the objective")
     if signal.low is None or signal.high is None:
-        raise ConfigError(f"{name} needs values in a known range; this tokenizer's signal lies in [{signal.low}, {signal.high}]")
+        raise ConfigError(f"{name} needs values in a known range; this tokenizer's signal is in [{signal.low}, {signal.high}]")

@@ -87,7 +87,7 @@ class ReconstructionConfig(Config):
         quantizer_weight: multiplies the quantizer's terms, which carry weights of their own.
         perceptual: distances on frozen networks, averaged by their weights; empty for none.
         perceptual_weight: of their mean.
-        semantic: ties latents to what a frozen DINOv2 sees; None for none.
+        semantic: aligns latents with the features of a frozen DINOv2; None for none.
         gan: None for none.
     """
 
@@ -105,7 +105,7 @@ class ReconstructionConfig(Config):
         """The objective for such signals; reads weights of frozen networks from their files.
 
         Raises:
-            ConfigError: if a network of the objective cannot look at such signals.
+            ConfigError: if a network of the objective cannot read such signals.
             CheckpointError: if the weights of a frozen network are missing or another network's.
         """
         return ReconstructionObjective(

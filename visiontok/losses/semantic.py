@@ -76,7 +76,7 @@ class SemanticConfig(Config):
         normalize: compare directions only.
         scale: of the logits.
         scale_rise: how the scale rises from there; None keeps it.
-        excluded_share: the first samples of a batch that are left out, as a share: those whose latents a quantizer's dropout cuts.
+        excluded_share: share of the batch, from its first sample on, that is excluded: those whose latents a quantizer's dropout cuts.
     """
 
     weight: float = Field(default=0.1, gt=0)
@@ -111,7 +111,7 @@ class SemanticLoss(nn.Module):
         super().__init__()
         check_rgb(signal, name="the semantic loss")
         if signal.modality != "image":
-            raise ConfigError(f"the semantic loss compares images; this tokenizer's signal is {signal.modality}: leave it out of the objective")
+            raise ConfigError(f"the semantic loss compares images; this tokenizer's signal is {signal.modality}: remove it from the objective")
         self.config, self.signal = config, signal
         self.teacher = teacher.eval().requires_grad_(False)
         self.normalize = ImageNetNormalization()

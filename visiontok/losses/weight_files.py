@@ -23,7 +23,7 @@ def read_weights(path: Path) -> dict[str, Any]:
         CheckpointError: if the file is missing or no state dict.
     """
     if not path.is_file():
-        raise CheckpointError(f"there is no weight file {path}. Download it from its publisher yourself; visiontok fetches no weights silently.")
+        raise CheckpointError(f"there is no weight file {path}. Download it from its publisher; visiontok does not download such weights.")
     try:
         weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise many kinds for damaged files

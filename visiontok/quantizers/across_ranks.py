@@ -26,7 +26,7 @@ def stack_over_ranks(tensor: Tensor) -> Tensor:
 
 
 def num_rows(latents: Tensor) -> tuple[int, int]:
-    """Rows of the global batch, and the index of its first row that lies on this rank; the global batch is rank after rank."""
+    """Rows of the global batch, and the index of the first row of this rank; the global batch is rank after rank."""
     if _alone():
         return len(latents), 0
     rows = stack_over_ranks(torch.tensor([len(latents)], dtype=torch.int64, device=latents.device)).flatten().tolist()

@@ -1,4 +1,4 @@
-"""The quantizer contract: what stands between an encoder and a decoder, discrete or continuous."""
+"""The quantizer contract: the bottleneck between an encoder and a decoder, discrete or continuous."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Quantized:
         latents: (..., D) what the decoder reads; gradients pass through to the quantizer's input. Zero at padding.
         indices: (...) or (..., C) int64; None for continuous bottlenecks. Zero at padding.
         losses: terms already multiplied by their weights; their sum is the quantizer's loss.
-        stats: scalars to watch, never part of the loss.
+        stats: scalars to log, never part of the loss.
         passed_through: whether the latents are those that were given, as in a warm-up; the indices then only say which codes are nearest.
     """
 
@@ -57,7 +57,7 @@ class Bottleneck(nn.Module, ABC):
 
         Args:
             latents: (..., D).
-            mask: (...) bool, False for padding, which is kept out of losses, statistics and codebook updates; None for no padding.
+            mask: (...) bool, False for padding, which is excluded from losses, statistics and codebook updates; None for no padding.
             noise: where draws come from, for those that draw: in training always, in evaluation only if it is given.
         """
 
@@ -81,7 +81,7 @@ class Quantizer(Bottleneck):
 
     @abstractmethod
     def lookup(self, indices: Tensor) -> Tensor:
-        """The latents (..., D) that stand behind indices (...); equals `forward(x).latents` for `forward(x).indices`."""
+        """The latents (..., D) of indices (...); equals `forward(x).latents` for `forward(x).indices`."""
 
     @property
     def has_codes(self) -> bool:
@@ -101,7 +101,7 @@ class NeighborQuantizer(Quantizer):
 
     @abstractmethod
     def neighbors(self, latents: Tensor, k: int) -> Tensor:
-        """For every index of `forward(latents)`, the k indices nearest to the latent that it stands for, nearest first; rank 0 is that index itself.
+        """For every index of `forward(latents)`, the k indices nearest to its latent, nearest first; rank 0 is that index itself.
 
         Returns:
             (*indices.shape, k) int64.

@@ -1,4 +1,5 @@
-"""Bernoulli bits (ELM's binary autoencoder, arXiv 2410.16257): every channel is a coin, its latent the sum of the rows of a table that came up."""
+"""Bernoulli bits (ELM's binary autoencoder, arXiv 2410.16257): every channel is a Bernoulli variable, and the latent is the sum of the table's rows,
+each times the value of its bit."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ class BernoulliQuantizerConfig(Config):
     Attributes:
         dim: D of latents and of rows.
         chunks: bits per index; their sum is the number K of bits of a position. The first bit of a chunk is its most significant one.
-        values: what a bit is worth: 0 or 1 ("unit"), or -1 or 1 ("signed").
+        values: of a bit: 0 or 1 ("unit"), or -1 or 1 ("signed").
         draws: whether bits are drawn in training, rather than thresholded at 1/2. In evaluation they are drawn where noise is given.
         confidence_weight: of mean(s (1 - s)) with s = sigmoid(value of the probability), as the authors' code computes it.
     """
@@ -101,5 +102,5 @@ class BernoulliQuantizer(Float32Module, Quantizer):
             return values @ self.rows.float()
 
     def _values(self, bits: Tensor) -> Tensor:
-        """Bits, or probabilities of bits (..., K) -> what they are worth."""
+        """Bits, or probabilities of bits (..., K) -> their values."""
         return bits if self.config.values == "unit" else 2 * bits - 1

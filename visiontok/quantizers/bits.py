@@ -1,4 +1,5 @@
-"""Bits and the indices that they spell: the bits of a latent, cut into chunks, become one index per chunk. Exact for any number: int64 throughout."""
+"""Bits and the indices that they encode: the bits of a latent, cut into chunks, become one index per chunk. Exact for any number: int64
+throughout."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ MAX_BITS = 62
 
 
 def bits_to_indices(bits: Tensor, *, chunks: Sequence[int], order: BitOrder) -> Tensor:
-    """The indices that bits spell.
+    """The indices that bits encode.
 
     Args:
         bits: (..., D) bool, or integers 0 and 1.
@@ -67,4 +68,4 @@ def indices_to_bits(indices: Tensor, *, chunks: Sequence[int], order: BitOrder) 
 
 def _check(chunks: Sequence[int]) -> None:
     if not chunks or not all(1 <= size <= MAX_BITS for size in chunks):
-        raise ValueError(f"chunks {tuple(chunks)} must each hold 1 to {MAX_BITS} bits; spell more bits in several indices")
+        raise ValueError(f"chunks {tuple(chunks)} must each hold 1 to {MAX_BITS} bits; use several indices for more bits")

@@ -32,7 +32,7 @@ class DimensionWiseQuantizerConfig(Config):
 
     Attributes:
         levels: how many.
-        range: the latents' interval +-range that they are spread over; what lies outside becomes the outermost value.
+        range: the latents' interval +-range that they are spread over; latents outside become the outermost value.
     """
 
     type: Literal["dimension_wise"] = "dimension_wise"

@@ -26,7 +26,7 @@ MAX_GROUP_SIZE = 24
 
 
 class LogFloor(Config):
-    """What stands for log p where p may vanish. Published models differ here, and their losses with it.
+    """What is used in place of log p, since p may be zero. Published models differ here, and their losses with it.
 
     Attributes:
         kind: "add" for log(p + eps), "max" for log(max(p, eps)).

@@ -12,7 +12,7 @@ from typing_extensions import Self
 class Float32Module(nn.Module):
     """A module whose own parameters and buffers keep float32 through `.to(dtype)`, `.half()` and the like; its submodules follow the model.
 
-    Moving averages in bfloat16 would stand still: a share of 0.01 of the way is less than its rounding.
+    Moving averages in bfloat16 would not move: an update by 0.01 of the difference is below its rounding.
     """
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

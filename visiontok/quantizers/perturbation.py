@@ -1,4 +1,5 @@
-"""Latent perturbation (RobustTok, Qiu et al. 2025, arXiv 2503.08354): codes give way to near ones, as they do when a generator samples wrongly.
+"""Latent perturbation (RobustTok, Qiu et al. 2025, arXiv 2503.08354): codes are replaced by near ones, which simulates sampling errors of a
+generator.
 
 It works on any quantizer whose codes have neighbors, whatever the tokenizer around it.
 """
@@ -54,7 +55,7 @@ class PerturbationConfig(Config):
     """How much is perturbed.
 
     Attributes:
-        alpha: share of the tokens of a sample that are drawn anew.
+        alpha: share of the tokens of a sample that are replaced.
         beta: share of the samples of a batch that are perturbed, its first ones.
         delta: they are drawn uniformly from this many nearest codes, the right one included.
         annealing: of alpha and delta over training; None keeps them.
@@ -152,13 +153,13 @@ class LatentPerturbation:
 
 @torch.no_grad()
 def indices_at_ranks(quantizer: NeighborQuantizer, latents: Tensor, ranks: Tensor, *, delta: int) -> Tensor:
-    """The indices that stand at `ranks` among the delta nearest codes of each latent.
+    """The indices at `ranks` among the delta nearest codes of each latent.
 
     Args:
         quantizer: whose codes they are.
         latents: (B, ..., D).
         ranks: int64 in [0, delta), shaped like the indices.
-        delta: neighbors that are looked for.
+        delta: number of neighbors.
 
     Returns:
         indices, shaped like `ranks`.

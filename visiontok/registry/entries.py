@@ -25,7 +25,7 @@ class PublishedFigure:
         metric: for example "rFID".
         value: as published.
         dataset: the data set and the protocol, as far as the source names them.
-        source: where it stands.
+        source: where it is published.
     """
 
     metric: str

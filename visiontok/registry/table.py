@@ -1,4 +1,4 @@
-"""The README's zoo table, made from the registry: `python -m visiontok.registry.table README.md` brings the file up to date."""
+"""The README's zoo table, made from the registry: `python -m visiontok.registry.table README.md` updates the file."""
 
 from __future__ import annotations
 

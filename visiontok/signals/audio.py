@@ -16,7 +16,7 @@ from visiontok.signals.spec import SignalSpec
 
 
 class AudioPreprocessing(Preprocessing):
-    """Brings sound to the model's channels, and pads it with silence to whole frames.
+    """Converts sound to the model's channels, and pads it with silence to whole frames.
 
     Attributes:
         sample_rate: in Hz.

@@ -1,4 +1,4 @@
-"""Sequences of feature vectors, for tokenizers that stand on another network."""
+"""Sequences of feature vectors, for tokenizers that read the features of another network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class FeaturePreprocessing(Preprocessing):
     """Takes sequences as they are.
 
     Attributes:
-        channels: width of a feature vector.
+        channels: of a feature vector.
         length: vectors of a sequence, where the network takes that many only; None for any number.
         rate: vectors per second; None where they have no time.
     """

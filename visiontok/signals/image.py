@@ -113,4 +113,4 @@ class ImagePreprocessing(Preprocessing):
     def _check_length(self, height: int, width: int, name: str) -> None:
         """An image of 1 x 80,000,000 pixels passes every bound until its shorter side is enlarged."""
         if self.size is not None and self.size**2 * max(height, width) > MAX_PIXELS * min(height, width):
-            raise SignalError(f"{name} has {height} x {width} pixels: too long and thin to bring the shorter side to {self.size}; crop it first")
+            raise SignalError(f"{name} has {height} x {width} pixels: too elongated to resize the shorter side to {self.size}; crop it first")

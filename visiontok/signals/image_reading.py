@@ -19,7 +19,7 @@ MAX_BYTES = 2**30
 MIN_SIDE = 2
 """A side of one pixel is a tracking pixel or a damaged header, not an image."""
 
-# What is opened. Not opened on purpose: formats that start other programs (EPS), nest images of undeclared size (ICO), or lack a signature (TGA).
+# What is opened. Deliberately not opened: formats that start other programs (EPS), nest images of undeclared size (ICO), or lack a signature (TGA).
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 
 _ORIENTATION, _TIFF_BITS, _TIFF_PHOTOMETRIC = 0x0112, 0x0102, 0x0106
@@ -110,7 +110,7 @@ def _check_size(image: Image.Image, name: str) -> None:
 
 
 def _scale_color_key(image: Image.Image, *, bit_depth: int) -> None:
-    """Pillow scales a PNG's samples to 8 bits but leaves the transparent color as it stands in the file."""
+    """Pillow scales a PNG's samples to 8 bits but leaves the transparent color as it is in the file."""
     key = image.info.get("transparency")
     if image.mode in ("1", "L") and isinstance(key, int):
         image.info["transparency"] = key * 255 // (2**bit_depth - 1)

@@ -61,7 +61,7 @@ class SampleBatch(ABC):
         """The segment of that name; without one, the only one.
 
         Raises:
-            TokenError: if there is none of that name, or several leave it open which.
+            TokenError: if there is none of that name, or there are several and none is named.
         """
         segments = self.layout.segments
         if name is None and len(segments) > 1:
@@ -130,7 +130,7 @@ class SampleBatch(ABC):
 
     @property
     def is_full(self) -> bool:
-        """Whether every sample holds every position of its extent (rising positions then leave out none, so they say nothing more)."""
+        """Whether every sample holds every position of its extent (rising positions then contain no further information)."""
         return bool((self.sample_lengths == self.full_lengths).all())
 
     @property
@@ -223,7 +223,7 @@ class SampleBatch(ABC):
     @property
     @abstractmethod
     def _blank(self) -> float:
-        """What stands beyond a sample's length."""
+        """The padding beyond a sample's length."""
 
     # Joining, moving.
 
@@ -411,7 +411,7 @@ class SampleBatch(ABC):
         if found is not None:
             row, column = found
             length = int(self.sample_lengths[row])
-            raise TokenError(f"sample {row} holds {length} tokens, but {what} {int(values[row, column])} stands in column {column} instead of {PAD}")
+            raise TokenError(f"sample {row} holds {length} tokens, but {what} {int(values[row, column])} is in column {column} instead of {PAD}")
 
 
 def _level_mask(length: int, codebooks: int, kept: Sequence[Any], name: str, count: int) -> Tensor:

@@ -105,7 +105,7 @@ class TokenLayout(Config):
         if len(set(names)) != len(names):
             raise ValueError(f"segment names are not unique: {names}")
         if len({segment.channels for segment in self.segments}) > 1:
-            raise ValueError("a layout holds either tokens or continuous latents of one width")
+            raise ValueError("a layout holds either tokens or continuous latents with one number of channels")
         axes = AXES[self.modality]
         if len(self.signal_shape) != len(axes):
             raise ValueError(f"signal_shape of {self.modality} is ({', '.join(axes)}), got {self.signal_shape}")
@@ -210,7 +210,7 @@ class TokenLayout(Config):
             return self
         free = [segment.shape[segment.free_axes[0]] for segment in self.segments if len(segment.free_axes) == 1]
         if not free or any(len(segment.free_axes) > 1 for segment in self.segments):
-            raise TokenError(f"{length} tokens do not tell the extents of a layout with extents {self.extents}: give the extents")
+            raise TokenError(f"{length} tokens do not determine the extents of a layout with extents {self.extents}: give the extents")
         units = math.gcd(*free)
         fixed = sum(segment.length for segment in self.segments if not segment.free_axes)
         per_unit = (self.length - fixed) // units
@@ -229,7 +229,7 @@ class TokenLayout(Config):
         return self.is_same_kind(other)
 
     def is_same_kind(self, other: TokenLayout) -> bool:
-        """Whether tokens of both layouts can lie in one batch or set: they differ in extent only."""
+        """Whether tokens of both layouts can share a batch or set: they differ in extent only."""
         return self._kind == other._kind
 
     @cached_property
@@ -326,7 +326,7 @@ class TokenLayout(Config):
 
     @cached_property
     def code_offsets(self) -> np.ndarray:
-        """(L,) int64: the row of code 0 at every storage position when all codebooks lie in one table, segment after segment.
+        """(L,) int64: the row of code 0 at every storage position when all codebooks are in one table, segment after segment.
 
         Codebooks of one segment follow each other; segments with the same `codebook` label share their rows.
         """
@@ -422,7 +422,7 @@ class TokenLayout(Config):
         return self.segments[self._number(name)]
 
     def slice(self, name: str) -> slice:
-        """Where the segment of that name lies in storage."""
+        """The storage positions of the segment of that name."""
         number = self._number(name)
         start = sum(segment.length for segment in self.segments[:number])
         return slice(start, start + self.segments[number].length)
@@ -430,7 +430,7 @@ class TokenLayout(Config):
     def describe(self, position: int) -> str:
         """`segment 'grid', position (3, 4), codebook 1` for a storage position."""
         if not 0 <= position < self.length:
-            raise TokenError(f"storage position {position} lies outside the layout's [0, {self.length})")
+            raise TokenError(f"storage position {position} is outside the layout's [0, {self.length})")
         for segment in self.segments:
             if position < segment.length:
                 break

@@ -91,7 +91,7 @@ def unpack_rows(data: Sequence[bytes], widths: np.ndarray, *, numbers: Sequence[
 def _checked(widths: np.ndarray) -> np.ndarray:
     widths = np.asarray(widths, dtype=np.int64)
     if len(widths) and not (widths.min() >= 0 and widths.max() <= 63):
-        raise TokenError(f"indices are 64-bit integers, so widths lie in [0, 63] bits; got {widths.min()} to {widths.max()}")
+        raise TokenError(f"indices are 64-bit integers, so widths are in [0, 63] bits; got {widths.min()} to {widths.max()}")
     return widths
 
 

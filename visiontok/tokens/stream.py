@@ -201,8 +201,8 @@ class TokenStream:
         names = {self.special_id(name): f"the special id {name!r}" for name in self.specials}
         what = f", which is {names[value]}," if value in names else ""
         raise TokenError(
-            f"id {value}{what} of sample {row} in column {column} stands for {layout.describe(position)} "
-            f"and is outside its range [{low}, {low + int(layout.vocab_sizes[position])})"
+            f"id {value}{what} of sample {row} in column {column} is at {layout.describe(position)} "
+            f"and outside its range [{low}, {low + int(layout.vocab_sizes[position])})"
         )
 
 
@@ -212,7 +212,7 @@ def delay_codebooks(codes: Tensor, fill: int) -> Tensor:
 
     Args:
         codes: (B, T, C) int64.
-        fill: stands where a codebook has not begun or has ended; a number that no codebook uses.
+        fill: where a codebook has not begun or has ended; a number that no codebook uses.
 
     Returns:
         (B, T + C - 1, C) int64.
@@ -236,7 +236,7 @@ def undelay_codebooks(delayed: Tensor, fill: int) -> Tensor:
     """Inverse of `delay_codebooks`: (B, T + C - 1, C) -> (B, T, C).
 
     Raises:
-        TokenError: if there are too few steps, or naming the position where `fill` is missing or stands among the codes.
+        TokenError: if there are too few steps, or naming the position where `fill` is missing or is among the codes.
     """
     if delayed.ndim != 3 or delayed.shape[1] < delayed.shape[2] - 1:
         raise TokenError(f"delayed codes must have shape (B, T + C - 1, C), got {tuple(delayed.shape)}")

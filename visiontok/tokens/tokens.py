@@ -230,10 +230,10 @@ class Latents(SampleBatch):
         return 0.0
 
     def view(self, segment: str | None = None) -> Tensor:
-        """(B, *shape, D): the latents of one segment as they lie.
+        """(B, *shape, D): the latents of one segment in its shape.
 
         Raises:
-            TokenError: if several segments leave it open which, samples differ in extent, or one does not hold all of its latents.
+            TokenError: if there are several segments and none is named, samples differ in extent, or one does not hold all of its latents.
         """
         part = self._segment(segment)
         if self.extents is not None or not self.is_full:
@@ -291,7 +291,7 @@ def _counts(
     positions: Sequence[Sequence[int]] | None,
     extents: Sequence[Sequence[int]] | None,
 ) -> Sequence[int]:
-    """Tokens per sample, as `Tokens.unpack` was told."""
+    """Tokens per sample, as given to `Tokens.unpack`."""
     full = [layout.length] * samples if extents is None else [layout.at(row).length for row in extents]
     counts = full if lengths is None else lengths
     if positions is not None:

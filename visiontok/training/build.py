@@ -9,7 +9,6 @@ from accelerate import Accelerator
 
 from visiontok.base.errors import ConfigError
 from visiontok.core.identity import TokenizerIdentity, check_same_tokenizer, identify
-from visiontok.core.text_tokenizer import TextTokenizer, encodes_with_text
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import DataBatch, EvalLoader, LoaderConfig, Source, Texts, TextsConfig, TrainLoader, open_source
 from visiontok.data.config import describe_source
@@ -52,7 +51,7 @@ def _tokenizer_task(recipe: TokenizerRecipe, accelerator: Accelerator) -> Tokeni
     target: Target = Signal()
     if isinstance(recipe.objective, TeacherCodesConfig):
         target = TeacherCodes(_frozen_tokenizer(recipe.objective.teacher, accelerator))
-    if isinstance(tokenizer, TextTokenizer) != (recipe.text is not None):
+    if (tokenizer.text is None) != (recipe.text is None):
         raise ConfigError(
             "`text` says which text goes with a signal: set text.source to captions or class_names for a tokenizer that reads one, as this does"
             if recipe.text is None
@@ -74,7 +73,7 @@ def _tokenizer_task(recipe: TokenizerRecipe, accelerator: Accelerator) -> Tokeni
 
 def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> GeneratorTask:
     tokenizer = None if recipe.tokenizer is None else _frozen_tokenizer(recipe.tokenizer, accelerator)
-    if isinstance(tokenizer, TextTokenizer) and recipe.sample_images.every:
+    if tokenizer is not None and tokenizer.text is not None and recipe.sample_images.every:
         raise ConfigError(f"{recipe.tokenizer} decodes with a text, which generated tokens do not bring: set sample_images.every=0")
     given = None if tokenizer is None else identify(tokenizer, str(recipe.tokenizer))
     loader: TokenSetLoader | EncodingLoader
@@ -98,7 +97,7 @@ def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> Genera
         signals = TrainLoader(source, config, preprocessing=tokenizer.preprocessing, **_share(accelerator))
         read = (
             _texts(recipe.text or TextsConfig(source="captions"), source.class_names, tokenizer.text, accelerator)
-            if encodes_with_text(tokenizer)
+            if tokenizer.text is not None and tokenizer.encoder_reads_text
             else None
         )
         size = _size(tokenizer, config)

@@ -195,7 +195,7 @@ class TokenizerRecipe(Recipe):
 
 
 class GeneratorRecipe(Recipe):
-    """How to train a generator. What its configuration leaves out of `layout`, `condition` and `tokenizer` comes from the data.
+    """How to train a generator. What its configuration omits of `layout`, `condition` and `tokenizer` follows from the data.
 
     Attributes:
         data: tokens.

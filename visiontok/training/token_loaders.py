@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import Tensor
 
-from visiontok.core.text_tokenizer import encodes_with_text
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import BatchPlan, DataBatch, TrainLoader
 from visiontok.data.token_dataset import TokenDataset
@@ -83,7 +82,7 @@ class EncodingLoader:
         self.loader, self.tokenizer, self.rank = loader, tokenizer, rank
         self.encoder_texts, self.texts = encoder_texts, texts
         blank = SignalBatch.of(tokenizer.preprocessing.blank(size))
-        text = "" if encodes_with_text(tokenizer) else None
+        text = "" if tokenizer.encoder_reads_text else None
         self.layout = tokenizer.encode(blank, text=text).layout
 
     def batches(self, start: int) -> Iterator[ConditionedTokens]:

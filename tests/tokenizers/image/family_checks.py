@@ -53,7 +53,7 @@ def posterior_loss(tokenizer: Tokenizer[Any], images: Tensor) -> Tensor:
 
 
 def assert_learns_colors(tokenizer: Tokenizer[Any], colors: Tensor, *, objective: Objective | None = None, steps: int = 30) -> dict[str, Tensor]:
-    """Training halves the error of pictures of few colors; gives the last step's `stats`."""
+    """Training halves the error of images of few colors; gives the last step's `stats`."""
     objective = objective or ReconstructionConfig().build()
     distances, stats = [], {}
 

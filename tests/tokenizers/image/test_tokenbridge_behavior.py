@@ -6,7 +6,7 @@ from family_checks import fit, posterior_loss
 from torch.nn import functional as F
 
 import visiontok
-from visiontok.base.errors import ConfigError, TokenError
+from visiontok.base.errors import ConfigError, TextError, TokenError
 from visiontok.quantizers import DimensionWiseQuantizerConfig
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 from visiontok.tokenizers.image.titok.model import TiTok, TiTokConfig
@@ -103,11 +103,26 @@ def test_prefixes_are_those_of_whole_positions_and_without_a_decoder_nothing_dec
         model.encode(features, num_tokens=9)
 
 
-def test_tokenizers_that_read_a_text_are_refused():
-    text = {"length": 3, "dim": 8}
-    textok = visiontok.create("textok", **{**TITOK, "text": text}).eval()
-    with pytest.raises(ConfigError, match="text"):
-        TokenBridge.quantizing(textok, DimensionWiseQuantizerConfig())
+@pytest.mark.parametrize("family", ["textok", "tatitok"])
+def test_the_text_is_that_of_the_base(family, tmp_path):
+    torch.manual_seed(0)
+    text = {"length": 3, "dim": 8, "encoder": {"type": "hashed_words"}}
+    quantizer = {"type": "gaussian", "dim": 4}
+    continuous = visiontok.create(family, **TITOK, text=text, quantizer=quantizer).eval().attach_text_encoder()
+    latents = continuous.encode(images(), text="a cat")
+    model = TokenBridge.quantizing(continuous, DimensionWiseQuantizerConfig(levels=256, range=2 * float(latents.values.abs().max())))
+    tokens = model.encode(images(), text="a cat")
+    decoded = model.decode(tokens, text="a cat")
+    assert F.mse_loss(decoded, continuous.decode(latents, text="a cat")) < 1e-4
+    assert not torch.equal(decoded, model.decode(tokens, text="a dog"))
+    assert torch.equal(tokens.indices, model.encode(images(), text="a dog").indices) == (family == "tatitok")
+    with pytest.raises(TextError):
+        model.decode(tokens)
+    loaded = visiontok.from_pretrained(visiontok.save_pretrained(model, tmp_path / "model")).attach_text_encoder()
+    assert torch.equal(loaded.decode(loaded.encode(images(), text="a cat"), text="a cat"), decoded)
+    output = loaded.train()(images(), text=torch.randn(2, 3, 8), noise=torch.Generator().manual_seed(1))
+    assert output.reconstruction is not None
+    assert output.reconstruction.shape == (2, 3, 16, 16)
 
 
 @pytest.mark.parametrize("base", [{"family": "no-such", "config": {}}, {"family": "kl-vae", "config": {"stray": 1}}])

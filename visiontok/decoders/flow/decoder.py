@@ -17,7 +17,7 @@ class FlowDecoder(nn.Module, ABC):
     Args:
         sampling: steps and guidance where a call gives none.
         flow_times: at which times it is trained.
-        null_probability: share of the training samples whose codes it does not see at all, which is what guidance guides away from.
+        null_probability: share of the training samples whose codes it does not see at all, for classifier-free guidance.
     """
 
     is_stochastic = True
@@ -37,7 +37,7 @@ class FlowDecoder(nn.Module, ABC):
 
     @abstractmethod
     def training_velocity(self, noisy: Tensor, times: Tensor, codes: Tensor, noise: Noise) -> Tensor:
-        """The velocity (B, H, W, C) of noisy features at `times` (B,), led by the codes that a training step shows, which `noise` draws."""
+        """The velocity (B, H, W, C) of noisy features at `times` (B,), conditioned on the codes that a training step shows, which `noise` draws."""
 
     def decode(self, codes: Tensor, lengths: Tensor, start: Tensor | None, sampling: FlowSampling | None = None) -> Tensor:
         """Follow the flow from the noise `start` (B, H, W, C) to features; `lengths` (B,) are how many of its codes a sample keeps."""

@@ -35,12 +35,13 @@ class ClassifierFree(GuidanceRule):
 
 
 class AdaptiveProjected(GuidanceRule):
-    """Adaptive projected guidance (Sadat et al. 2024, arXiv 2410.02416): only what points away from the conditional velocity is exaggerated.
+    """Adaptive projected guidance (Sadat et al. 2024, arXiv 2410.02416): only the component of the difference that is orthogonal to the conditional
+    velocity is amplified.
 
     Attributes:
-        scale: of what is left of the difference; 1 is the conditional velocity.
-        momentum: share of the steps before in the difference; negative ones damp it.
-        norm_threshold: a sample's longer differences are shortened to this norm.
+        scale: of this component; 1 is the conditional velocity.
+        momentum: weight of the differences of earlier steps; negative values damp them.
+        norm_threshold: larger differences of a sample are scaled to this norm.
     """
 
     rule: Literal["apg"] = "apg"

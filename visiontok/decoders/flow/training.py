@@ -72,5 +72,5 @@ def flow_loss(velocity: Tensor, data: Tensor, noise: Tensor) -> Tensor:
 
 
 def estimate(noisy: Tensor, velocity: Tensor, times: Tensor) -> Tensor:
-    """The data that a straight way would lead to from the mixture (B, ...) at `times` (B,)."""
+    """The data at the end of a straight path from the mixture (B, ...) at `times` (B,)."""
     return noisy - times.view(-1, *[1] * (noisy.ndim - 1)).to(noisy.dtype) * velocity

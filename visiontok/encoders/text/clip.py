@@ -42,24 +42,24 @@ class ClipTextConfig(Config):
 class ClipText(TextEncoder):
     """The output of the final layer norm at all T positions: neither pooled nor projected.
 
-    Token ids after the end of a text are 0, as in OpenAI's code, and no mask hides them. (transformers' own tokenizer fills up with the id of the
-    end mark, and its pipelines pass a mask; both change the embeddings of the filling, which tokenizers read.)
+    Token ids after the end of a text are 0, as in OpenAI's code, and no mask hides them. (transformers' own tokenizer pads with the id of the end
+    token, and its pipelines pass a mask; both change the embeddings of the padding, which tokenizers read.)
 
     Args:
         network: transformers' `CLIPTextModel`.
         tokenizer: its `CLIPTokenizer`.
-        length: T; texts that are longer lose their end, but not the end mark.
+        length: T; longer texts are truncated but keep the end token.
     """
 
     def __init__(self, network: Any, tokenizer: Any, *, length: int) -> None:
         positions = network.config.max_position_embeddings
         if length > positions:
-            raise ConfigError(f"this CLIP text tower reads {positions} positions; {length} were asked for")
+            raise ConfigError(f"this CLIP text tower reads {positions} positions; {length} were requested")
         self.length, self.dim = length, network.config.hidden_size
         self._network, self._tokenizer = network.eval().requires_grad_(False), tokenizer
 
     def token_ids(self, texts: Sequence[str]) -> Tensor:
-        """(B, T) int64, filled up with 0. Case and runs of spaces are ignored; HTML entities become the characters that they mean."""
+        """(B, T) int64, padded with 0. Case and runs of spaces are ignored; HTML entities become the characters that they mean."""
         cleaned = [" ".join(html.unescape(html.unescape(text)).split()).lower() for text in texts]
         rows = self._tokenizer(cleaned, truncation=True, max_length=self.length)["input_ids"]
         return torch.tensor([row + [0] * (self.length - len(row)) for row in rows], dtype=torch.int64)

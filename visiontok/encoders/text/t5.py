@@ -39,12 +39,12 @@ class T5TextConfig(Config):
 
 
 class T5Text(TextEncoder):
-    """The encoder's last layer at T positions. Its attention does not see the filling after a text, whose embeddings are zero.
+    """The encoder's last layer at T positions. Its attention does not see the padding after a text, whose embeddings are zero.
 
     Args:
         network: transformers' `T5EncoderModel`.
         tokenizer: its tokenizer.
-        length: T; texts that are longer lose their end, but not the end mark.
+        length: T; longer texts are truncated but keep the end token.
     """
 
     def __init__(self, network: Any, tokenizer: Any, *, length: int) -> None:

@@ -57,13 +57,13 @@ def find_extractor(name: str) -> FeatureExtractor:
 
 
 def feature_width(extractor: FeatureExtractor, blank: Tensor) -> int:
-    """D, asked with one blank signal (1, C, *axes) in the range of its spec."""
+    """The number of features D, found with one blank signal (1, C, *axes) in the range of its spec."""
     is_8bit = blank.ndim == 4 and blank.shape[1] == 3
     return extractor(torch.zeros(blank.shape, dtype=torch.uint8) if is_8bit else blank).shape[1]
 
 
 def all_extractors(names: Sequence[str], own: Sequence[FeatureExtractor]) -> list[FeatureExtractor]:
-    """The extractors of these names, and the caller's own after them.
+    """The extractors of these names, followed by the caller's own.
 
     Raises:
         EvaluationError: if two have one name, so that their numbers could not be told apart.

@@ -21,7 +21,7 @@ class FeatureExtractor(ABC):
     """Samples -> features (B, D). Unless a subclass says otherwise, samples are RGB images (B, 3, H, W) uint8.
 
     Attributes:
-        name: stands in the name of every metric computed with it, such as "FD[digit-classifier]".
+        name: part of the name of every metric computed with it, such as "FD[digit-classifier]".
         identity: a fingerprint of what it computes, weights included; equal extractors have equal identities.
         protocol: how it reads a sample, in words.
     """
@@ -37,7 +37,7 @@ class FeatureExtractor(ABC):
     """Whether its Fréchet distance takes covariances over N - 1, as nearly all published values do, or over N."""
 
     def title(self, metric: str) -> str:
-        """The name of a metric over these features, such as "FD[digit-classifier]" or "FID[inception-v3-compat]"; a suffix stands after "[]"."""
+        """The name of a metric over these features, such as "FD[digit-classifier]" or "FID[inception-v3-compat]"; a suffix follows the brackets."""
         prefix, _, suffix = metric.partition("[]")
         return f"{self.published_names.get(prefix, prefix)}[{self.name}]{suffix}"
 
@@ -95,7 +95,7 @@ class FunctionExtractor(FeatureExtractor):
         Args:
             function: deterministic.
             name: for the metrics' names.
-            identity: tells it from others of that name, for example the SHA-256 of its weights.
+            identity: distinguishes it from others of that name, for example the SHA-256 of its weights.
             protocol: how it reads a sample, in words.
             spec: of the signals that it takes, as floats in their range; None for uint8 RGB images (B, 3, H, W).
         """
@@ -117,10 +117,10 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 def load_into(network: NetworkT, weights: LoadedWeights, *, what: str) -> NetworkT:
-    """Put the weights in; counters of training batches may be missing.
+    """Load the weights; batch norm's counters of training batches may be missing.
 
     Raises:
-        CheckpointError: if other tensors are missing, left over or of another shape.
+        CheckpointError: if other tensors are missing, unexpected or of another shape.
     """
     counters = {key: value for key, value in network.state_dict().items() if key.endswith("num_batches_tracked")}
     try:

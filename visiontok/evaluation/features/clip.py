@@ -38,7 +38,7 @@ class ClipVitL14At336(FeatureExtractor):
     published_names = MappingProxyType({"FD": "FD-CLIP", "RBF-MMD": "CMMD"})
 
     def __init__(self, weights: LoadedWeights | Path | str | None = None) -> None:
-        """Build the image tower, of whatever depth and width the weights have; a text tower beside it is left out.
+        """Build the image tower, whose sizes follow from the weights; a text tower in the file is ignored.
 
         Args:
             weights: loaded ones, or the path of the file; by default it is looked for in the weights' folder.
@@ -67,7 +67,7 @@ class ClipVitL14At336(FeatureExtractor):
 def _network(weights: LoadedWeights) -> CLIPVisionModelWithProjection:
     transformers = import_optional("transformers", extra="metrics")
     tensors = {key: value for key, value in weights.tensors.items() if key.startswith(("vision_model.", "visual_projection."))}
-    tensors.pop("vision_model.embeddings.position_ids", None)  # a counter that older files carry
+    tensors.pop("vision_model.embeddings.position_ids", None)  # a counter in older files
     try:
         width, _, patch, _ = tensors["vision_model.embeddings.patch_embedding.weight"].shape
         positions = len(tensors["vision_model.embeddings.position_embedding.weight"])

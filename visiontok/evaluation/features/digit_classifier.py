@@ -20,8 +20,8 @@ class DigitClassifier(Classifier):
     scanned.
 
     Attributes:
-        test_accuracy: share of the held-out digits that it gets right.
-        test_count: how many those are.
+        test_accuracy: share of the held-out digits that it classifies correctly.
+        test_count: number of held-out digits.
     """
 
     name = "digit-classifier"

@@ -29,7 +29,7 @@ DINOV2_WEIGHTS = WeightFile(
     license="Apache-2.0",
 )
 SIZE, HEAD_DIM = 224, 64
-OFFSET = 0.1  # the authors add it to the grid when they resample positions, and so move every sample by a little
+OFFSET = 0.1  # the authors add it to the grid when they resample positions, which shifts every position slightly
 
 
 class DinoV2VitL14(FeatureExtractor):
@@ -40,7 +40,7 @@ class DinoV2VitL14(FeatureExtractor):
     published_names = MappingProxyType({"FD": "FD-DINOv2"})
 
     def __init__(self, weights: LoadedWeights | Path | str | None = None) -> None:
-        """Build the network, of whatever depth and width the weights have.
+        """Build the network, whose sizes follow from the weights.
 
         Args:
             weights: loaded ones, or the path of the file; by default it is looked for in the weights' folder.

@@ -1,4 +1,4 @@
-"""The signal itself, averaged down: weight-free extractors for smoke tests and for seeing coarse color or loudness go wrong."""
+"""The signal itself, averaged down: extractors without weights, for smoke tests and for detecting coarse errors of color."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The extractors whose Fréchet distance is called FVD: several pipelines are in circulation whose numbers do not compare, so each has a name."""
+"""The extractors whose Fréchet distance is called FVD: several pipelines are in use whose values are not comparable, so each has its own name."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class I3D(FeatureExtractor):
     """400 logits of RGB clips (B, 3, T, H, W), uint8 or floats in [0, 1], as VideoGPT's network with `common_metrics_on_video_quality` gives them.
 
     Attributes:
-        resize: "squash" gives up the aspect ratio; "short-side" resizes the shorter side and cuts out the center.
+        resize: "squash" does not keep the aspect ratio; "short-side" resizes the shorter side and crops the center.
         quantizes: whether frames are truncated to 8 bits first.
     """
 

@@ -50,7 +50,7 @@ class I3DNetwork(nn.Module):
 
 
 class _Unit(nn.Module):
-    """Convolution with "same" padding, batch norm and rectification; the head has a bias and neither of them."""
+    """Convolution with "same" padding, batch norm and ReLU; the head has a bias instead of the latter two."""
 
     def __init__(self, channels: int, out_channels: int, *, kernel: int, stride: int = 1, is_head: bool = False) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ def _pool(x: Tensor, kernel: tuple[int, int, int], stride: tuple[int, int, int])
 
 
 def _padded(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
-    """Zeros around, as TensorFlow's "same" padding: the larger half behind."""
+    """Zero padding as TensorFlow's "same": where it is uneven, the end gets more."""
     amounts: list[int] = []
     for size, width, step in zip(x.shape[2:], kernel, stride, strict=True):
         rest = size % step or step

@@ -1,4 +1,4 @@
-"""The extractors whose Fréchet distance is called FID: one network, read as the common programs read it."""
+"""The extractors whose Fréchet distance is called FID: one network, with the preprocessing of each of the common programs."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class InceptionV3Compat(FeatureExtractor):
         return self.layers(images)["2048"]
 
     def layers(self, images: Tensor) -> dict[Layer, Tensor]:
-        """The pooled features at four depths by their width, of images (B, 3, H, W) uint8."""
+        """The pooled features at four depths by their dimension, of images (B, 3, H, W) uint8."""
         resized = resize_for_inception(images.to(self.network.fc.weight.device), rule=self.resize).to(self.dtype)
         return self.network(self.normalize(resized))
 
@@ -79,7 +79,7 @@ class InceptionV3Compat(FeatureExtractor):
 
 
 class InceptionV3CompatFloat64(InceptionV3Compat):
-    """The same in double precision, as TiTok's evaluator does; slow, but the batch size changes no digit that matters."""
+    """The same in double precision, as TiTok's evaluator does; slow, but the batch size does not change any significant digit."""
 
     name = "inception-v3-compat-float64"
     dtype = torch.float64

@@ -1,7 +1,8 @@
 """The Inception network behind FID: the graph of 2015-12-05, with 1008 classes, as published evaluations use it.
 
-It is not torchvision's `inception_v3`: means at the borders leave padding out, the last block pools by maximum, and there are 1008 classes.
-The blocks' layers are torchvision's, and with them the names in the weight files.
+It is not torchvision's `inception_v3`: average pooling excludes the padding at the borders, the last block uses max pooling, and there are 1008
+classes.
+The layers of the blocks are torchvision's, so the names in the weight files are too.
 """
 
 from __future__ import annotations

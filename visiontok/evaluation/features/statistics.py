@@ -1,7 +1,7 @@
 """Means and covariances of one side of a Fréchet distance in files that the common programs read and write.
 
-ADM, pytorch-fid and clean-fid keep `mu` and `sigma` in an .npz, torch-fidelity keeps them in a .pt. None of them says of how many images,
-of which split or over which network; ours say it beside, and other programs pass it over.
+ADM, pytorch-fid and clean-fid keep `mu` and `sigma` in an .npz, torch-fidelity keeps them in a .pt. None of them records the number of images, the
+split or the network; our files do, in entries that other programs ignore.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from visiontok.base.files import replacing
 
 Split = Literal["train", "val", "test", "generated"]
 ADM_TRAINING_FILES = ("VIRTUAL_imagenet", "adm_in256_stats")
-"""How the names of ADM's files begin, which hold statistics of ImageNet's training set."""
+"""Prefix of the names of ADM's files, which hold statistics of ImageNet's training set."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,15 +41,15 @@ class Statistics:
 
 @dataclass(frozen=True, eq=False)
 class ReferenceStatistics:
-    """What a file says of one side.
+    """What a file contains about one side.
 
     Attributes:
         mean: (D,) float64.
         covariance: (D, D) float64.
         sha256: of the file.
-        count: number of images; None where neither the file nor the reader says it.
-        split: which images; None where it is not said.
-        extractor: identity of the features' extractor; None where it is not said.
+        count: number of images; None if neither the file nor the caller gives it.
+        split: which images; None if unknown.
+        extractor: identity of the features' extractor; None if unknown.
     """
 
     mean: np.ndarray
@@ -69,7 +69,7 @@ def write_statistics(path: str | Path, statistics: Statistics, *, split: Split, 
     """Write a file, whole or not at all.
 
     Args:
-        path: ending in .npz for ADM, pytorch-fid and clean-fid, or in .pt for torch-fidelity, which wants the mean in float32.
+        path: ending in .npz for ADM, pytorch-fid and clean-fid, or in .pt for torch-fidelity, which requires the mean in float32.
         statistics: of the pooled features.
         split: which images these were.
         extractor: identity of the features' extractor.
@@ -98,10 +98,10 @@ def read_statistics(path: str | Path, *, count: int | None = None, split: Split 
 
     Args:
         path: .npz or .pt.
-        count, split, extractor: what the file does not say and you know; what it says must agree.
+        count, split, extractor: what you know and the file may not contain; where it does, both must agree.
 
     Raises:
-        EvaluationError: if the file cannot be read, holds no statistics, or says otherwise.
+        EvaluationError: if the file cannot be read, holds no statistics, or contradicts the arguments.
     """
     path = Path(path)
     if not path.is_file():
@@ -111,7 +111,7 @@ def read_statistics(path: str | Path, *, count: int | None = None, split: Split 
         mean, covariance = (np.asarray(values[key], dtype=np.float64) for key in ("mu", "sigma"))
     except KeyError as error:
         raise EvaluationError(f"{path} holds no {error}; expected the mean 'mu' (D,) and the covariance 'sigma' (D, D)") from error
-    except Exception as error:  # both libraries raise many kinds for damaged files
+    except Exception as error:  # both libraries raise many types of exceptions for damaged files
         raise EvaluationError(f"{path} is not a readable statistics file: {error}") from error
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
         raise EvaluationError(f"{path} holds a mean of shape {mean.shape} and a covariance of shape {covariance.shape}; expected (D,) and (D, D)")
@@ -143,7 +143,7 @@ def _read_npz(path: Path) -> Mapping[str, Any]:
 
 
 def _read_pt(path: Path) -> Mapping[str, Any]:
-    """A dictionary of arrays: torch reads arrays only where their builders are named."""
+    """A dictionary of arrays: torch reads NumPy's arrays only if the functions that build them are listed as safe."""
     reconstruct: Any = np.empty(0).__reduce__()[0]
     names = ("numpy._core.multiarray._reconstruct", "numpy.core.multiarray._reconstruct")
     kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)]

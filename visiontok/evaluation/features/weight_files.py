@@ -1,4 +1,4 @@
-"""Weight files of other projects' networks: found in a folder or at a path, checked by their SHA-256, never fetched."""
+"""Weight files of other projects' networks: found in a folder or at a path, checked by their SHA-256, never downloaded."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class WeightFile:
     Attributes:
         name: under which it lies in the folder.
         size: in words, before it is downloaded.
-        sha256: its digest, or the leading digits of it that the publisher puts into the name; empty where none is published, so that the
-            digest is written down with every number but cannot be checked beforehand.
-        source: whose it is and where to get it.
+        sha256: its digest, or the leading digits of it that the publisher puts into the name; empty where none is published, so that the digest is
+            recorded with every value but cannot be checked.
+        source: who publishes it and where to get it.
         license: of the weights.
     """
 
@@ -88,7 +88,7 @@ def _find(file: WeightFile, path: str | Path | None) -> Path:
             return candidate
     looked = " and ".join(str(candidate) for candidate in candidates)
     raise CheckpointError(
-        f"the weights {file.name} ({file.size}, license: {file.license}) are missing; looked for {looked}. visiontok fetches no weights by itself: "
+        f"the weights {file.name} ({file.size}, license: {file.license}) are missing; looked for {looked}. visiontok does not download them: "
         f"get them from {file.source}, and put the file into {folders[0]} (or set {FOLDER_VARIABLE} to its folder, or give its path)"
     )
 
@@ -96,7 +96,7 @@ def _find(file: WeightFile, path: str | Path | None) -> Path:
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         loaded: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # both libraries raise many kinds for damaged files
+    except Exception as error:  # both libraries raise many types of exceptions for damaged files
         raise CheckpointError(f"{path} is not a readable weight file: {error}") from error
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise CheckpointError(f"{path} holds {type(loaded).__name__}, expected tensors by name")

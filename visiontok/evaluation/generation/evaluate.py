@@ -1,4 +1,5 @@
-"""A generation suite from end to end: sample what is missing, evaluate all samples, write result and page; both continue after a kill."""
+"""A generation suite from end to end: sample what is missing, evaluate all samples, write the result and its page; sampling and evaluation are
+resumable."""
 
 from __future__ import annotations
 
@@ -78,12 +79,12 @@ def evaluate_generated(
 ) -> Result | None:
     """Sample what is missing, if there is a generator, then evaluate all samples.
 
-    Under torch.distributed all processes sample, and the first one evaluates and writes; the others get None. An interrupted evaluation
-    continues from a folder `.unfinished` beside the result, which is removed at the end.
+    Under torch.distributed all processes sample, and the first one evaluates and writes; the others get None. An interrupted evaluation continues
+    from its state in a folder `.run-state` beside the result, which is removed at the end.
 
     Args:
         suite: what to evaluate.
-        samples: where the samples lie or will lie: a folder or an .npz file; of several seeds, one for each with the seed in its name.
+        samples: where the samples are or will be written: a folder or an .npz file; of several seeds, one for each with the seed in its name.
         output: the .json file of the result.
         maker: of the samples; None for samples that are there.
         device: of the extractors' networks.
@@ -128,7 +129,7 @@ def _evaluate_set(
         run = GenerationRun(suite, count=len(open_samples(path)), device=device)
     else:
         plan = maker.plan(suite, seed)
-        run = GenerationRun(suite, model=plan.generator, plan=plan, device=device)  # before anything is sampled, so that it refuses now
+        run = GenerationRun(suite, model=plan.generator, plan=plan, device=device)  # before sampling, so that its errors come first
         with progress(f"Sampling from {maker.generator_name}") as step:
             write_samples(plan, maker.generator, maker.tokenizer, path, batch_size=suite.batch_size, progress=step)
         if dist.is_initialized():

@@ -57,7 +57,7 @@ def _images(samples: Samples) -> ImageGrid:
         for start in range(0, len(rows), _EACH)
     ]
     width = min(110, max(next(iter(read.values())).shape[1], 48)) if read else 72
-    note = "The first samples, not chosen." if classes is None else "The first samples of each class, not chosen."
+    note = "The first samples, not selected." if classes is None else "The first samples of each class, not selected."
     more = f" {len(set(classes)) - _CLASSES} further classes are not shown." if classes is not None and len(set(classes)) > _CLASSES else ""
     return ImageGrid("Samples", lines, width=width, note=note + more)
 

@@ -78,7 +78,7 @@ class GenerationRun:
         extractors: Sequence[FeatureExtractor] = (),
         device: torch.device | str = "cpu",
     ) -> None:
-        """Open the reference and the extractors, and refuse what would be refused in the end.
+        """Open the reference and the extractors, and refuse now what would be refused after all the work.
 
         Args:
             suite: what to evaluate.
@@ -134,7 +134,7 @@ class GenerationRun:
         }
 
     def update(self, images: Tensor, classes: Tensor | None) -> None:
-        """Take in samples (B, 3, size, size), uint8 or floats in [0, 1], and the requested classes (B,).
+        """Add samples (B, 3, size, size), uint8 or floats in [0, 1], and the requested classes (B,).
 
         Raises:
             EvaluationError: if they are of another size than the reference, or only some samples have a class.
@@ -142,7 +142,7 @@ class GenerationRun:
         pixels = images.cpu() if images.dtype == torch.uint8 else to_uint8(images.float()).cpu()
         if pixels.shape[1:] != (3, self.suite.size, self.suite.size):
             expected = f"(B, 3, {self.suite.size}, {self.suite.size})"
-            raise EvaluationError(f"samples have shape {tuple(pixels.shape)}; the reference is brought to {expected}")
+            raise EvaluationError(f"samples have shape {tuple(pixels.shape)}; the reference is resized to {expected}")
         if self._have_classes is not None and self._have_classes != (classes is not None):
             raise EvaluationError("only some samples have a requested class; give one for all or for none")
         self._have_classes = classes is not None
@@ -152,7 +152,7 @@ class GenerationRun:
         self._running.update(EvaluatedBatch(indices, samples=samples, labels=classes))
 
     def run(self, samples: Samples, *, progress: ProgressCallback = no_progress, state: RunState | None = None) -> tuple[Result, PerSampleResults]:
-        """Evaluate samples that lie on disk.
+        """Evaluate samples on disk.
 
         Args:
             samples: all of them.
@@ -179,7 +179,7 @@ class GenerationRun:
     def finish(
         self, skips: SkipReport, *, progress: Callable[[int], None] = lambda done: None, state: RunState | None = None
     ) -> tuple[Result, PerSampleResults]:
-        """The result over all samples taken in; see `run`.
+        """The result over all samples added; see `run`.
 
         Args:
             skips: samples that could not be read.

@@ -21,7 +21,7 @@ from visiontok.data.folder import FolderConfig, FolderSource
 from visiontok.data.skips import UNUSABLE, Skip
 
 CLASS_OF_FILE = re.compile(r"-class-(\d+)$")
-"""How file names of single images end that say which class was requested."""
+"""End of the file names of single images that contain the requested class."""
 
 GRID = "grid.png"
 """What `visiontok generate` writes beside its images."""
@@ -43,7 +43,7 @@ class Samples(ABC):
     @property
     @abstractmethod
     def identity(self) -> str:
-        """Tells these samples from others, as far as that can be told without reading all of them."""
+        """A fingerprint of these samples, as far as one is possible without reading all of them."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -57,7 +57,7 @@ class Samples(ABC):
             start: the first sample, for the rest of an interrupted run.
 
         Raises:
-            EvaluationError: if images of different sizes meet, or the file is damaged.
+            EvaluationError: if images differ in size, or the file is damaged.
         """
 
     @abstractmethod
@@ -110,7 +110,7 @@ class SampleFolder(Samples):
                 classes.append(self.classes[row] if self.classes else 0)
             sizes = {image.shape for image in images}
             if len(sizes) > 1:
-                raise EvaluationError(f"samples of different sizes {sorted(sizes)} lie in one folder")
+                raise EvaluationError(f"one folder holds samples of different sizes {sorted(sizes)}")
             if images:
                 yield _channels_first(np.stack(images)), torch.tensor(classes) if self.classes else None
 
@@ -187,7 +187,7 @@ class SampleFile(Samples):
 
 
 class _Member:
-    """One array of an .npz file, opened behind its header: gives (file, shape, dtype)."""
+    """One array of an .npz file, opened after its header: gives (file, shape, dtype)."""
 
     def __init__(self, path: Path, name: str) -> None:
         self._path, self._name = path, name

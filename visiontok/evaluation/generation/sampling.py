@@ -1,4 +1,4 @@
-"""Writing the samples that a generation suite requests: how many, of which classes, in which order; an interrupted run goes on."""
+"""Writing the samples that a generation suite requests: how many, of which classes, in which order; an interrupted run is resumed."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class SamplePlan(Config):
             `by-class` writes one class after the other in equal shares (MAR); `shuffled` are the same shares in an order drawn with the
             seed (LlamaGen), which block-wise Inception Scores need; `uniform` draws every class on its own.
         seed: of the draws of every sample, and of the order.
-        generator, tokenizer: what samples and what decodes.
-        sampling: numbers of the sampler, such as guidance and temperature.
+        generator, tokenizer: the model that samples and the one that decodes.
+        sampling: settings of the sampler, such as guidance and temperature.
     """
 
     num_samples: Positive
@@ -80,14 +80,14 @@ def write_samples(
     Under torch.distributed every process samples its share of a folder.
 
     Args:
-        plan: of the samples; a folder or file that was begun with another plan is refused.
+        plan: of the samples; a folder or file that was started with another plan is refused.
         generator, tokenizer: those of the plan.
         output: a folder, which gets one PNG per sample, or an .npz file with `arr_0` uint8 (N, H, W, 3) and the classes in `arr_1`.
         batch_size: samples at a time.
         progress: called with the samples done and their number.
 
     Raises:
-        EvaluationError: if the output was begun with another plan, or several processes are to write one file.
+        EvaluationError: if the output was started with another plan, or several processes are to write one file.
         ConfigError: if the classes cannot be shared as the plan says.
     """
     num_classes = generator.num_classes
@@ -111,13 +111,13 @@ def write_samples(
 
 
 class _Store(ABC):
-    """Where samples lie, and what lies there already."""
+    """Where samples are written, and which are written already."""
 
     def __init__(self, notes: Path, plan: SamplePlan) -> None:
-        """Begin, or go on with what was begun.
+        """Start, or resume what was started.
 
         Raises:
-            EvaluationError: if it was begun with another plan.
+            EvaluationError: if it was started with another plan.
         """
         if notes.is_file():
             known = json.loads(notes.read_text(encoding="utf-8"))
@@ -131,7 +131,7 @@ class _Store(ABC):
 
     @abstractmethod
     def missing(self, share: range) -> list[int]:
-        """Rows that are not there yet."""
+        """Indices of the samples that are not written yet."""
 
     @abstractmethod
     def write(self, rows: Sequence[int], images: Tensor) -> None:
@@ -139,7 +139,7 @@ class _Store(ABC):
 
     @abstractmethod
     def finish(self) -> None:
-        """Everything is there."""
+        """Complete the output, now that all samples are written."""
 
 
 class _FolderStore(_Store):
@@ -160,16 +160,16 @@ class _FolderStore(_Store):
                 Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(temporary, format="PNG")
 
     def finish(self) -> None:
-        """The folder is complete."""
+        """Nothing is left to do: every sample is a file of its own."""
 
 
 class _ArrayStore(_Store):
-    """An array on disk that becomes the .npz file when it is full."""
+    """An array on disk that becomes the .npz file when all samples are written."""
 
     def __init__(self, path: Path, plan: SamplePlan, classes: Sequence[int] | None) -> None:
         self._path, self._classes, self._count = path, classes, plan.num_samples
-        self._array_path = path.with_name(f".{path.stem}.unfinished.npy")
-        self._position_path = path.with_name(f".{path.stem}.unfinished.txt")
+        self._array_path = path.with_name(f".{path.stem}.run-state.npy")
+        self._position_path = path.with_name(f".{path.stem}.run-state.txt")
         super().__init__(path.with_name(f"{path.stem}.plan.json"), plan)
 
     def missing(self, share: range) -> list[int]:

@@ -16,11 +16,11 @@ from visiontok.evaluation.metrics.registry import METRICS, check_names
 
 
 class StatisticsFile(Config):
-    """The real side as somebody stored it, for one extractor.
+    """Stored statistics of real samples, for one extractor.
 
     Attributes:
         path: .npz of ADM, pytorch-fid or clean-fid, or .pt of torch-fidelity.
-        extractor: over whose features it was made.
+        extractor: over whose features they were computed.
         split, count: of which samples and how many, where the file does not contain it.
     """
 
@@ -39,10 +39,10 @@ class GenerationSuite(Config):
         description: one sentence.
         reference: the source of the real samples.
         statistics: instead of it, files with statistics of real samples.
-        size: side of the square that real images are brought to, in pixels; the generated ones must have it.
+        size: side of the squares in pixels to which real images are resized; generated images must have it.
         num_samples: how many to sample; of given samples, the number that is expected. None for any number of given samples.
         class_order: see `SamplePlan`.
-        sampling: numbers of the sampler, such as guidance.
+        sampling: settings of the sampler, such as guidance.
         metrics: `frechet`, `kernel_distance`, `cmmd`, `manifold` (precision, recall, density, coverage) over every extractor,
             `inception_score` over Inception's; `classifier`: do classifiers predict the class that was requested?
         extractors: whose features the distances are computed over.
@@ -87,5 +87,5 @@ class GenerationSuite(Config):
         if self.statistics and impossible:
             raise ValueError(f"{', '.join(impossible)} need the real samples themselves, not their statistics: give a reference")
         if len(self.seeds) == 1 or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds are two or more different ones, got {', '.join(map(str, self.seeds))}; for a single one use seed")
+            raise ValueError(f"seeds must be two or more different numbers, got {', '.join(map(str, self.seeds))}; for a single one, set seed")
         return self

@@ -1,4 +1,4 @@
-"""Streaming accumulators: fed batch by batch, merged across shards, their state plain arrays."""
+"""Streaming accumulators: updated batch by batch and merged across shards; their state is plain arrays."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ State: TypeAlias = dict[str, np.ndarray]
 
 
 class Accumulator(ABC):
-    """What every streaming metric can do beside its own `update`.
+    """The interface of every streaming metric, beside its own `update`.
 
     However the samples are divided over accumulators, after merging the counts are equal and the sums agree up to rounding.
     """
 
     @abstractmethod
     def merge(self, other: Self) -> None:
-        """Take in what another accumulator of the same kind has seen."""
+        """Add what another accumulator of the same kind has seen."""
 
     @abstractmethod
     def state(self) -> State:

@@ -1,4 +1,4 @@
-"""Percentile bootstrap over samples: how far a mean could lie elsewhere had other samples of the same kind been drawn."""
+"""Percentile bootstrap over samples: how much a mean varies if other samples of the same kind are drawn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class BootstrapConfig(Config):
 
     Attributes:
         resamples: number of resampled sets.
-        confidence: share of them that the interval holds.
+        confidence: share of them that the interval contains.
         seed: of the resampling.
     """
 

@@ -13,7 +13,7 @@ from visiontok.evaluation.metrics.accumulator import Accumulator, State
 from visiontok.tokens import PAD, Segment, TokenLayout, Tokens
 
 JOINT_LIMIT = 2**24
-"""Largest joint vocabulary that is counted; above, no data set could fill it and its usage would say nothing."""
+"""Largest joint vocabulary that is counted; no data set could fill a larger one, so its usage would be meaningless."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ class CodeCounts(Accumulator):
                 complete = positions[(positions != PAD).all(axis=1)]
                 keys, counts = np.unique(
                     np.ravel_multi_index(complete.T, segment.vocab_sizes), return_counts=True
-                )  # the last codebook counts fastest
+                )  # the last codebook varies fastest
                 _add(self._joint[segment.name], keys, counts)
 
     def merge(self, other: CodeCounts) -> None:

@@ -1,4 +1,4 @@
-"""How a codebook is used, from the counts of its codes (K,). Say over which samples they were counted: usage grows with their number."""
+"""How a codebook is used, from the counts of its codes (K,). Report the samples over which they were counted: usage grows with their number."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def perplexity(counts: ArrayLike) -> float:
 
 
 def gini(counts: ArrayLike) -> float:
-    """Gini coefficient of the counts over the whole codebook: 0 for equal use, near 1 if few codes carry everything."""
+    """Gini coefficient of the counts over the whole codebook: 0 for equal use, near 1 if a few codes account for nearly all tokens."""
     values = np.sort(np.asarray(counts, dtype=np.float64).ravel())
     observed(values)
     ranks = np.arange(1, len(values) + 1)
@@ -27,5 +27,5 @@ def gini(counts: ArrayLike) -> float:
 
 
 def divergence_from_uniform(counts: ArrayLike) -> float:
-    """Kullback-Leibler divergence from equal use, log2 K - H, in bits: what the unequal use of the codes wastes per token."""
+    """Kullback-Leibler divergence from equal use, log2 K - H, in bits: how much longer a fixed-length code is than the entropy, per token."""
     return float(np.log2(np.size(counts))) - plugin_entropy(counts)

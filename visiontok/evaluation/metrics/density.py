@@ -1,6 +1,6 @@
 """Quality per token and per bit; TokDense (arXiv 2503.16980) is the accuracy per visual token given to a language model.
 
-Both depend on the task and grow without bound as tokens vanish: always print the quality and the tokens beside them.
+Both depend on the task and grow without bound as the number of tokens approaches zero: always report the quality and the tokens beside them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""DISTS (Ding et al., arXiv 2004.07728): likeness of structure and of texture in the stages of VGG-16."""
+"""DISTS (Ding et al., arXiv 2004.07728): similarity of structure and of texture in the stages of VGG-16."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from visiontok.base.errors import CheckpointError
 from visiontok.losses.weight_files import IMAGENET_MEAN, IMAGENET_STD
 
 STAGES = (range(0, 4), range(5, 9), range(10, 16), range(17, 23), range(24, 30))
-"""Layers of torchvision's VGG-16 between its poolings, each stage up to its last rectification."""
+"""Layers of torchvision's VGG-16 between its poolings, each stage up to its last ReLU."""
 CHANNELS = (3, 64, 128, 256, 512, 512)
 STABILIZER = 1e-6
 
@@ -22,7 +22,7 @@ class Dists(nn.Module):
     """The distance, for evaluation only.
 
     Every channel of the image itself and of five stages adds a term for its mean (texture) and one for its covariance (structure),
-    with learned weights alpha and beta that sum to 1. VGG's maximum pooling is replaced by root mean squares under a Hann window.
+    with learned weights alpha and beta that sum to 1. VGG's max pooling is replaced by root mean squares under a Hann window.
     """
 
     mean: Tensor
@@ -32,7 +32,7 @@ class Dists(nn.Module):
     beta: Tensor
 
     def __init__(self, backbone: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-        """Put the weights in.
+        """Load the weights.
 
         Args:
             backbone: state dict of torchvision's `vgg16`; the classifier is not used.

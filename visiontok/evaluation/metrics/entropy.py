@@ -1,7 +1,7 @@
 """Entropy of a discrete distribution in bits, estimated from counts.
 
 The plug-in estimate is low when samples are few: by about (m - 1) / (2 n ln 2) bits for m used codes and n samples. The others correct
-that in different ways; they agree when n is large, and where they do not, n is too small for the question.
+that in different ways; they agree when n is large, and where they do not, n is too small for a reliable estimate.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is kept of the features of one side: reconstructions, generated samples, or what they are compared with."""
+"""Statistics of the features of one side: reconstructions, generated samples, or their reference."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class FeatureSide:
         return {"moments": self.moments, **({"features": self.table} if self.table is not None else {})}
 
     def update(self, indices: Tensor, features: Tensor) -> None:
-        """Take in features (B, D) of the samples with these indices."""
+        """Add features (B, D) of the samples with these indices."""
         self.moments.update(features)
         if self.table is not None:
             self.table.update(indices, {"features": features.float()})

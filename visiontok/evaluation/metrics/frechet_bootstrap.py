@@ -1,7 +1,7 @@
-"""How far a Fréchet distance would lie elsewhere for other samples: a bootstrap over samples, where it is affordable and means something.
+"""Confidence intervals of Fréchet distances by a bootstrap over samples, where it is affordable and meaningful.
 
-A distance of N samples lies above that of infinitely many, and one of resampled samples above that once more. So the resampled distances are
-centered on the distance itself: the interval is about the distance at this N, by which two models on equally many samples are compared.
+The distance of N samples is biased upwards, and that of resampled samples is so once more. The resampled distances are therefore centered on the
+distance itself: the interval is about the distance at this N, by which two models on equally many samples are compared.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from visiontok.evaluation.metrics.bootstrap import BootstrapConfig, Interval
 from visiontok.evaluation.metrics.frechet import frechet_distance
 
 RESAMPLES = 200
-"""At most; each costs as much as the distance itself."""
+"""The most resamples; each costs as much as the distance itself."""
 
 _WORK = 2e11
 """Floating-point operations that an interval may cost, some seconds on one core."""
@@ -64,7 +64,7 @@ def resampled_distances(features: np.ndarray, reference: np.ndarray | Statistics
 
 
 def centered_interval(value: float, resampled: np.ndarray, *, samples: int, bootstrap: BootstrapConfig) -> Interval:
-    """`value` and how far resampled values lie around their own mean."""
+    """The interval around `value`, as wide as resampled values spread around their own mean."""
     tail = (1 - bootstrap.confidence) / 2
     low, high = np.quantile(resampled - resampled.mean(), [tail, 1 - tail])
     drawn = bootstrap.replace(resamples=len(resampled))

@@ -1,4 +1,4 @@
-"""Compression gain of a predictive model over its cost, in the style of Information Capacity (Yuan et al., arXiv 2511.08066).
+"""Compression gain of a predictive model relative to its cost, in the style of Information Capacity (Yuan et al., arXiv 2511.08066).
 
 The paper's exact formula could not be checked, so the name says "style". Pixels are coded with loss: apply it to tokens (raw bits = log2 K
 each), or to pixels at matched distortion only.

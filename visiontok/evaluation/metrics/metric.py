@@ -33,7 +33,7 @@ Task: TypeAlias = Literal["reconstruction", "generation"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Subject:
-    """What is evaluated, and everything that metrics may ask about it.
+    """What is evaluated, and everything about it that metrics may use.
 
     Attributes:
         task: reconstructions, or generated samples.
@@ -44,7 +44,7 @@ class Subject:
         lengths_vary: whether samples differ in their number of tokens.
         is_shortened: whether samples are decoded from some of their tokens.
         generator: a model of the tokens, for metrics under a prior.
-        device: of networks that metrics bring.
+        device: of the metrics' own networks.
         perturbations: settings of `perturbed_frechet`.
         probe: settings of the probes; None without training samples for them.
         reference: what the samples are compared with, in words.
@@ -73,7 +73,7 @@ class Subject:
 
     @property
     def is_8bit(self) -> bool:
-        """Whether samples are compared as 8-bit pixels: RGB images, as they lie in files."""
+        """Whether samples are compared as 8-bit pixels: RGB images, as files store them."""
         return self.spec.modality == "image" and self.spec.is_rgb
 
     @property
@@ -93,13 +93,14 @@ class Subject:
 
     @property
     def samples_word(self) -> str:
-        """What a reader calls the samples."""
+        """The word for the samples in protocols."""
         return {"image": "images", "video": "clips", "audio": "recordings"}.get(self.spec.modality, "samples")
 
 
 @dataclass(frozen=True, eq=False)
 class EvaluatedBatch:
-    """Some samples on their way into the metrics. What is not there is None: a reference alone has no samples, an encode-only tokenizer gives none.
+    """One batch, as metrics receive it. Absent parts are None: a batch of reference samples has no `samples`, and an encode-only tokenizer gives
+    none.
 
     Attributes:
         indices: (B,) of the samples in the data set, each once over all processes.
@@ -157,7 +158,7 @@ class EvaluatedBatch:
         return self._features[key]
 
     def reconstructed(self, tokens: Tokens | Latents, samples: SignalBatch | None) -> EvaluatedBatch:
-        """The same originals through other tokens; their features stay known."""
+        """The same originals with other tokens; features of the originals are not computed again."""
         known = {key: value for key, value in self._features.items() if key[0] == "reference"}
         return EvaluatedBatch(self.indices, self.reference, samples, tokens, self.labels, self.objects, self.texts, known)
 
@@ -167,7 +168,7 @@ class Value:
     """One of the numbers that a metric gives.
 
     Attributes:
-        title: as a reader wants to see it.
+        title: for tables and plots.
         unit: "dB", "bits"; empty for shares and distances.
         better: which direction is better, if any.
     """
@@ -184,7 +185,7 @@ class Aggregate:
     Attributes:
         key: of the metric's `values`.
         value: None where it is not defined.
-        count: samples that it rests on.
+        count: number of samples.
         protocol: how it was computed, in words.
         interval: over samples.
         no_interval: why a number has none.
@@ -215,12 +216,12 @@ Table: TypeAlias = Mapping[str, np.ndarray]
 
 
 def no_reason(subject: Subject) -> str | None:
-    """Of metrics without needs beyond those that have a name."""
+    """The `unavailable` of metrics whose requirements are all in `needs`."""
     return None
 
 
 def nothing(subject: Subject) -> None:
-    """Of metrics that bring no network."""
+    """The `prepare` of metrics without a network."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -232,10 +233,10 @@ class Metric:
         values: key -> what the number is. In a key, `[]` stands for the name of the extractor that it is computed over.
         needs: what the subject must have; see `needs.NEEDS`. Where it lacks something, the metric is omitted with the reason.
         tasks: of which it is a metric.
-        version: raised whenever the same samples give other numbers.
+        version: increased whenever the same samples give other values.
         unavailable: a reason that no name in `needs` covers.
         prepare: loads networks, so that missing weights are refused before anything is computed.
-        absent: why there may be no number although nothing was lacking beforehand.
+        absent: why there may be no value although all requirements were met.
     """
 
     name: str
@@ -245,7 +246,7 @@ class Metric:
     version: int = 1
     unavailable: Callable[[Subject], str | None] = no_reason
     prepare: Callable[[Subject], None] = nothing
-    absent: str = "no sample has what it is computed from"
+    absent: str = "no sample has the data that it is computed from"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -296,7 +297,7 @@ class FeatureMetric(Metric):
     """A metric over the features of two sets, once for every extractor.
 
     Attributes:
-        keeps_features: whether the features of every sample are needed, for a width D, or their moments are enough.
+        keeps_features: whether the features of every sample are required, given D, or their moments are enough.
         aggregate: both sides -> numbers.
     """
 
@@ -306,7 +307,7 @@ class FeatureMetric(Metric):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ProbeMetric(Metric):
-    """What frozen tokens tell of classes: a classifier is fitted to the embeddings of training samples.
+    """A probe of frozen tokens: a classifier is fitted to the embeddings of training samples.
 
     Attributes:
         classify: embeddings of training samples, of test samples -> (N,) bool whether each test sample is classified correctly.
@@ -319,7 +320,7 @@ class ProbeMetric(Metric):
 
 @dataclass(frozen=True, eq=False)
 class Computed:
-    """What the other metrics gave.
+    """The values of the other metrics.
 
     Attributes:
         values: all numbers so far.
@@ -331,7 +332,7 @@ class Computed:
 
     @cached_property
     def by_name(self) -> Mapping[str, MetricValue]:
-        """Those about the whole, by name."""
+        """Those of whole tokenizers, not of single codebooks, by name."""
         return {value.name: value for value in self.values if value.part is None}
 
 

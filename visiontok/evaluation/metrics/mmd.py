@@ -66,7 +66,7 @@ def cmmd(embeddings1: ArrayLike, embeddings2: ArrayLike, *, unbiased: bool = Fal
 
     Args:
         embeddings1, embeddings2: image embeddings (N, D), (M, D); they are L2-normalized here.
-        unbiased: leave out the diagonal, as the paper says; the released code, and so this default, keeps it.
+        unbiased: exclude the diagonal, as in the paper; the released code, and so this default, keeps it.
     """
     first, second = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in _pair(embeddings1, embeddings2))
     return 1000 * squared_mmd(first, second, kernel=partial(gaussian_kernel, sigma=10.0), unbiased=unbiased)

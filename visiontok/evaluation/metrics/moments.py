@@ -19,7 +19,7 @@ class Moments(Accumulator):
     """Streaming mean and covariance in float64.
 
     Keeps the mean and the scatter around it instead of plain sums (Chan, Golub and LeVeque, 1979), so that features far from zero
-    lose no digits. The width D is that of the first batch. Small batches are gathered first, since each joining costs D^2.
+    lose no digits. D is that of the first batch. Small batches are collected first, since each merge costs D^2.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Moments(Accumulator):
         """Add features (B, D).
 
         Raises:
-            EvaluationError: if they are not a matrix of finite numbers or change their width.
+            EvaluationError: if they are not a matrix of finite numbers, or D changes.
         """
         batch = np.asarray(features.detach().cpu() if isinstance(features, Tensor) else features, dtype=np.float64)
         if batch.ndim != 2:

@@ -1,4 +1,4 @@
-"""What metrics need of a subject, by name, and why a subject lacks it."""
+"""The requirements of metrics, by name, and why a subject does not meet one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _decoder(subject: Subject) -> str | None:
     if not tokenizer.can_decode:
         return "the tokenizer has no decoder"
     if tokenizer.spec != tokenizer.preprocessing.spec:
-        return f"what it decodes is unlike what it encodes: {tokenizer.spec} and {tokenizer.preprocessing.spec}"
+        return f"its output differs in kind from its input: {tokenizer.spec} and {tokenizer.preprocessing.spec}"
     return None
 
 
@@ -88,7 +88,7 @@ NEEDS: Mapping[str, Callable[[Subject], str | None]] = MappingProxyType(
         "probe": _probe,
     }
 )
-"""Name -> why the subject lacks it; None where it does not."""
+"""Requirement -> why the subject does not meet it; None if it does."""
 
 
 def suitable(subject: Subject) -> list[FeatureExtractor]:

@@ -1,4 +1,4 @@
-"""Sequences of neighboring tokens: their frequencies, and what a token tells about the next."""
+"""Sequences of neighboring tokens: their frequencies, and how far a token predicts the next."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def ngram_counts(sequences: ArrayLike, length: int) -> np.ndarray:
     """Counts of the distinct runs of `length` tokens within each sequence.
 
     Args:
-        sequences: (N, L) int, in the order in which neighbors are meant (raster for grids).
+        sequences: (N, L) int, in the order that defines neighbors (raster for grids).
 
     Returns:
         (types,) int64 in the lexical order of the runs.
@@ -33,7 +33,7 @@ def bigram_joint_entropy(sequences: ArrayLike) -> float:
 def bigram_conditional_entropy(sequences: ArrayLike) -> float:
     """Entropy of a token given its left neighbor, in bits.
 
-    Low by itself when pairs are few compared with K^2: compare with the same tokens shuffled.
+    Biased low when pairs are few compared with K^2: compare with the same tokens shuffled.
     """
     left = np.atleast_2d(np.asarray(sequences, dtype=np.int64))[:, :-1]
     return bigram_joint_entropy(sequences) - plugin_entropy(np.unique(left, return_counts=True)[1])

@@ -17,9 +17,9 @@ class PerturbationGrid(Config):
     The defaults are the grid of the paper that introduced pFID (arXiv 2503.08354), as it is described there; no released file confirms it.
 
     Attributes:
-        alphas: shares of the tokens that are drawn anew.
+        alphas: shares of the tokens that are replaced.
         deltas: numbers of nearest codes that they are drawn from.
-        seed: of the draws, which depend on the index of a sample and not on its batch; every setting has the same ones.
+        seed: of the draws, which depend on the index of a sample and not on its batch; they are the same at every setting.
     """
 
     alphas: tuple[Share, ...] = Field(default=(0.9, 0.8, 0.7, 0.6, 0.5), min_length=1)

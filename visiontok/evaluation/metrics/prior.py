@@ -1,7 +1,7 @@
 """Information of tokens under a trained autoregressive prior: -log p(z_t | z_<t, c) summed over held-out tokens.
 
-It is an upper bound of the tokens' entropy that depends on the prior, its condition (a class label gives away up to log2 C bits) and
-the order of the tokens; say all three.
+It is an upper bound of the tokens' entropy that depends on the prior, its condition (a class label provides up to log2 C bits) and the order of the
+tokens; report all three.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def token_nats(logits: Tensor, targets: Tensor, lengths: Tensor | None = None) -
 
 
 def prior_information(nats: ArrayLike, tokens: ArrayLike) -> PriorInformation:
-    """What samples cost in all.
+    """The total cost of samples.
 
     Args:
         nats: (N,) of each sample.

@@ -1,6 +1,6 @@
-"""What frozen tokens know of classes: a linear classifier, and the nearest neighbors.
+"""Prediction of classes from frozen tokens, by a linear classifier and by nearest neighbors.
 
-Say which features went in: token embeddings averaged over positions are the usual choice for grids, concatenated ones for short sequences.
+Report which features were used: token embeddings averaged over positions are the usual choice for grids, concatenated ones for short sequences.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ProbeConfig(Config):
     """How a suite probes tokens.
 
     Attributes:
-        data: training samples with classes; those of the suite are the test.
+        data: training samples with classes; the suite's own samples are the test set.
         num_samples: that many training samples, drawn with the suite's seed; None for all.
         pooling: token embeddings are averaged over positions, the usual choice for grids, or concatenated, for short sequences.
         neighbors: that vote.
@@ -76,7 +76,7 @@ def pooled(embeddings: Tensor, *, pooling: Literal["mean", "concatenate"], mask:
 
 
 def linear_probe(train: LabeledFeatures, test: LabeledFeatures, *, inverse_penalty: float = 1.0) -> np.ndarray:
-    """Whether a linear classifier gets each test sample right.
+    """Whether a linear classifier classifies each test sample correctly.
 
     Features are standardized with the training side's mean and deviation, as a batch norm without weights does; then multinomial logistic
     regression to its optimum. The usual published recipe, 90 epochs of stochastic gradients on ImageNet, gives somewhat other numbers.
@@ -99,7 +99,7 @@ def linear_probe(train: LabeledFeatures, test: LabeledFeatures, *, inverse_penal
 
 
 def nearest_neighbors(train: LabeledFeatures, test: LabeledFeatures, *, neighbors: int = 20, temperature: float = 0.07) -> np.ndarray:
-    """Whether the vote of its nearest training samples gets each test sample right.
+    """Whether the vote of its nearest training samples classifies each test sample correctly.
 
     Cosine similarity; each of the `neighbors` votes for its class with weight exp(similarity / temperature), and of equal votes the
     lowest class wins.

@@ -53,7 +53,7 @@ def lower_hull(rate: ArrayLike, error: ArrayLike) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class TokenComplexity:
-    """Tokens needed to reach a quality, a stand-in for the complexity of a sample.
+    """Tokens required to reach a quality, an estimate of the complexity of a sample.
 
     Attributes:
         tokens: (N,) int64, the smallest count that reaches it, -1 where none does.

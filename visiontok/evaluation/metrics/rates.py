@@ -1,4 +1,4 @@
-"""What tokens cost: bits at their entropy; bits per pixel, per second and against plain pixels."""
+"""The cost of tokens: bits at their entropy; bits per pixel and per second; compression ratio."""
 
 from __future__ import annotations
 

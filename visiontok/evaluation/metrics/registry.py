@@ -1,4 +1,4 @@
-"""Every metric that a suite can ask for, by name. Each is declared once, in `entries`; suites, harnesses, reports and documentation read it here."""
+"""Every metric that a suite can request, by name. Each is declared once, in `entries`; suites, harnesses, reports and documentation read it here."""
 
 from __future__ import annotations
 

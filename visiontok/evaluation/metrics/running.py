@@ -1,4 +1,4 @@
-"""The metrics of a run: fed batch by batch, merged over processes, asked for all numbers at the end. Both harnesses use it."""
+"""The metrics of a run: updated batch by batch, merged over processes, computed at the end. Both harnesses use it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Outcome:
 
 
 class RunningMetrics:
-    """Some metrics on one subject. What they have seen lies in accumulators only, so that every run can be sharded and resumed.
+    """Some metrics on one subject. Their whole state is in accumulators, so that every run can be sharded and resumed.
 
     Attributes:
         accumulators: all of them, by name.
@@ -102,7 +102,7 @@ class RunningMetrics:
         return {**self.sample_accumulators, **self.reference_accumulators, **self.training_accumulators}
 
     def update(self, batch: EvaluatedBatch) -> None:
-        """Take in a batch: samples with their reference, or either alone."""
+        """Add a batch: samples with their reference, or either alone."""
         for extractor in self._extractors:
             if batch.reference is not None and extractor.name in self._reference:
                 self._reference[extractor.name].update(batch.indices, batch.features(extractor, "reference"))
@@ -121,7 +121,7 @@ class RunningMetrics:
                 metric.compute(self._streams[metric.name], batch, self._subject)
 
     def update_training(self, batch: EvaluatedBatch) -> None:
-        """Take in encoded training samples of probes."""
+        """Add encoded training samples of probes."""
         if self._training is not None and batch.labels is not None:
             self._training.update(batch.indices, probe_columns(batch, self._subject))
 
@@ -197,7 +197,7 @@ def metric_value(metric: Metric, aggregate: Aggregate) -> MetricValue:
         name = aggregate.extractor.title(aggregate.key)
         title = f"{declared.title}, {aggregate.extractor.name}"
     if not np.isfinite(aggregate.value if aggregate.value is not None else 0.0):
-        raise EvaluationError(f"{name} came out as {aggregate.value}: the samples or their features hold numbers that cannot be aggregated")
+        raise EvaluationError(f"{name} is {aggregate.value}: the samples or their features hold numbers that are too large, or not finite")
     return MetricValue(
         metric=metric.name,
         version=metric.version,

@@ -1,4 +1,4 @@
-"""One number with everything needed to read it: its protocol, its interval, its seeds."""
+"""One number with everything required to interpret it: its protocol, its interval, its seeds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Better: TypeAlias = Literal["higher", "lower", "neither"]
 
 
 class SeedSpread(Config):
-    """What drawing again changes.
+    """The variation between seeds.
 
     Attributes:
         values: seed -> the number with it.
@@ -29,9 +29,9 @@ class MetricValue(Config):
 
     Attributes:
         metric: of the registry `METRICS` that gave it.
-        version: of that metric; numbers of different versions do not compare.
+        version: of that metric; values of different versions are not comparable.
         name: with the extractor or the variant where there are several: "psnr.mean_db", "FD[digit-classifier]".
-        title: as a reader wants to see it.
+        title: for tables and plots.
         part: which codebook it is about, where a tokenizer has several; None for the whole.
         length: how many tokens of each sample were kept, where a suite asks for several lengths; None for all of them.
         value: None where it is not defined, such as the PSNR of images that are all identical.
@@ -69,12 +69,12 @@ class MetricValue(Config):
 
     @property
     def key(self) -> tuple[str, str | None, int | None]:
-        """What tells it from the other values of a result."""
+        """The key that identifies it among the values of a result."""
         return self.name, self.part, self.length
 
     @property
     def text(self) -> str:
-        """The number for a reader, with its interval; a distance that a rounding error puts below zero is shown as zero."""
+        """The formatted number with its interval; a distance below zero by a rounding error is shown as zero."""
         if self.value is None:
             return "not defined"
         shown = max(self.value, 0.0) if self.metric == "frechet" else self.value

@@ -69,7 +69,7 @@ def mandelbrot_fit(counts: ArrayLike, *, support: int | None = None) -> ZipfFit:
 
 @dataclass(frozen=True)
 class LogLogFit:
-    """Straight line through log frequency over log rank; biased by the staircase of rare codes."""
+    """Straight line through log frequency over log rank; biased by the many ties among rare codes."""
 
     exponent: float
     intercept: float

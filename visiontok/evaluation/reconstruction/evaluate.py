@@ -1,4 +1,4 @@
-"""A suite on several models: a result file for each, one report for all, and going on after an interruption."""
+"""A suite on several models: a result file for each, one report for all; interrupted commands are resumed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def evaluate_models(
 ) -> list[tuple[Path, Result]]:
     """Evaluate each model and write the results.
 
-    What a killed command had done lies in a folder `.unfinished` beside the results: the next command of the same suite on the same weights,
+    The state of an interrupted command is in a folder `.run-state` beside the results: the next command of the same suite on the same weights,
     data, versions and hardware takes finished models from there and continues with the one that was being evaluated. It is removed at the end.
 
     Under torch.distributed all processes call this, and the first one writes.
@@ -77,7 +77,7 @@ def evaluate_models(
 
 
 def run_or_take(run: ReconstructionRun, states: RunStates, progress: AbstractContextManager[ProgressCallback]) -> tuple[Result, PerSampleResults]:
-    """Take the result of a run that an earlier command had finished, or do the run, or the rest of it."""
+    """The result of a run: that of an earlier command if it finished the run, else computed from the start or from the stored state."""
     state = states.open(run.identity)
     known = state.finished()
     if known is not None and known[1] is not None:
@@ -89,5 +89,5 @@ def run_or_take(run: ReconstructionRun, states: RunStates, progress: AbstractCon
 
 
 def report_path(output: Path, suite: Suite) -> Path:
-    """Of the page that belongs to the results."""
+    """The path of the page that belongs to the results."""
     return output.with_suffix(".html") if output.suffix == ".json" else output / f"{suite.name}.html"

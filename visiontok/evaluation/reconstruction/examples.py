@@ -26,7 +26,7 @@ class Example:
     Attributes:
         group: "worst", "median" or "best".
         key: of the sample in its source.
-        value: by which it was chosen; None where nothing ranks the samples.
+        value: by which it was chosen; None if no value ranks the samples.
         original: the sample.
         reconstructions: length, or None for all tokens -> its reconstruction; empty where there is none.
         tokens: all of them, a batch of one.
@@ -45,7 +45,7 @@ class Examples:
     """What `show_examples` chose.
 
     Attributes:
-        ranking: the value that ranked the samples; None where no value could, and the first ones stand for all.
+        ranking: the value that ranked the samples; None if no value could, and the first ones are shown.
         samples: worst first; none for signals that cannot be shown as images.
     """
 

@@ -1,4 +1,4 @@
-"""What dimension-wise quantization costs a continuous tokenizer: reconstructions before and after, at several numbers of levels."""
+"""How much quality a continuous tokenizer loses by dimension-wise quantization: reconstructions before and after, at several numbers of levels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from visiontok.base.errors import EvaluationError
 from visiontok.base.files import replacing
 from visiontok.core.quantized_latents import to_latents, to_tokens
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.data import Source
+from visiontok.data import Source, Texts
 from visiontok.evaluation.features.protocol import to_uint8
 from visiontok.evaluation.loading import SignalLoader
 from visiontok.evaluation.metrics.code_counts import CodeCounts
@@ -33,8 +33,8 @@ class OperatingPoint:
 
     Attributes:
         levels: per dimension; None for the continuous tokenizer.
-        bits: log2(levels) for every dimension of every latent of a image; None for the continuous tokenizer.
-        entropy_bits: the same with the first-order entropy of each dimension's tokens in place of log2(levels), which few images underestimate.
+        bits: log2(levels) for every dimension of every latent of an image; None for the continuous tokenizer.
+        entropy_bits: the same with the first-order entropy of each dimension's tokens in place of log2(levels); biased low if there are few images.
         psnr: mean over the images, in dB, at 8 bits.
         ssim: mean over the images, at 8 bits.
     """
@@ -47,14 +47,18 @@ class OperatingPoint:
 
 
 @torch.no_grad()
-def latent_rms(tokenizer: Tokenizer[Any], source: Source, *, size: int, batch_size: int, progress: ProgressCallback) -> float:
-    """Root mean square of the latents over all images, positions and dimensions: how far from zero they reach.
+def latent_rms(
+    tokenizer: Tokenizer[Any], source: Source, *, size: int, batch_size: int, progress: ProgressCallback, texts: Texts | None = None
+) -> float:
+    """Root mean square of the latents over all images, positions and dimensions: their scale.
+
+    The arguments are those of `evaluate_levels`.
 
     Raises:
         EvaluationError: if the latents are all zero, or not finite.
     """
     count, squares = 0, 0.0
-    for _, latents in _encoded(tokenizer, source, size, batch_size, progress):
+    for _, latents, _ in _encoded(tokenizer, source, size, batch_size, progress, texts):
         count, squares = count + latents.values.numel(), squares + float(latents.values.double().square().sum())
     rms = float((squares / count) ** 0.5)
     if not 0 < rms < float("inf"):
@@ -72,6 +76,7 @@ def evaluate_levels(
     size: int,
     batch_size: int,
     progress: ProgressCallback,
+    texts: Texts | None = None,
 ) -> list[OperatingPoint]:
     """Reconstructions of the continuous tokenizer and of its quantized forms, each decoded from token indices, on the same images.
 
@@ -83,25 +88,26 @@ def evaluate_levels(
         size: side of the squares that images become.
         batch_size: images per call of the model.
         progress: called with the images done and their number.
+        texts: of the images, for tokenizers that read one; the tokenizer needs a text encoder.
 
     Returns:
         The continuous tokenizer first, then one point for every number of levels.
     """
     forms = [_Quantized(tokenizer, DimensionWiseQuantizerConfig(levels=count, range=latent_range)) for count in levels]
     scores = []
-    for images, latents in _encoded(tokenizer, source, size, batch_size, progress):
-        scores.append(_scores(images, tokenizer.decode(latents)))
+    for images, latents, text in _encoded(tokenizer, source, size, batch_size, progress, texts):
+        scores.append(_scores(images, tokenizer.decode(latents, text=text)))
         for form in forms:
-            form.update(images, latents)
+            form.update(images, latents, text)
     return [OperatingPoint(None, None, None, *_means(scores)), *(form.point() for form in forms)]
 
 
 def draw(points: Sequence[OperatingPoint], path: Path, *, title: str, pixels: int) -> None:
-    """The rate-distortion image, as PNG: PSNR against bits per pixel, the continuous tokenizer as a line across.
+    """The rate-distortion plot, as PNG: PSNR against bits per pixel, the continuous tokenizer as a line across.
 
     Args:
         points: from `evaluate_levels`.
-        path: of the file; it gets its name when it is whole.
+        path: of the file, which is written completely or not at all.
         title: above.
         pixels: of one image.
     """
@@ -136,12 +142,13 @@ class _Quantized:
         self._samples, self._bits = 0, 0.0
         self._scores: list[Tensor] = []
 
-    def update(self, images: Tensor, latents: Latents) -> None:
+    def update(self, images: Tensor, latents: Latents, text: Sequence[str] | None) -> None:
         tokens = to_tokens(latents, self._quantizer)
         self._counts = self._counts or CodeCounts(tokens.layout)
         self._counts.update(tokens)
         self._samples, self._bits = self._samples + len(tokens), self._bits + float(tokens.bits.sum())
-        self._scores.append(_scores(images, self._tokenizer.decode(to_latents(tokens, self._tokenizer.layout, self._quantizer))))
+        decoded = self._tokenizer.decode(to_latents(tokens, self._tokenizer.layout, self._quantizer), text=text)
+        self._scores.append(_scores(images, decoded))
 
     def point(self) -> OperatingPoint:
         assert self._counts is not None
@@ -150,15 +157,17 @@ class _Quantized:
         return OperatingPoint(self._quantizer.config.levels, self._bits / self._samples, entropy, *_means(self._scores))
 
 
-def _encoded(tokenizer: Tokenizer[Any], source: Source, size: int, batch_size: int, progress: ProgressCallback) -> Iterator[tuple[Tensor, Latents]]:
-    """The images (B, 3, size, size) as 8-bit values, and their latents."""
+def _encoded(
+    tokenizer: Tokenizer[Any], source: Source, size: int, batch_size: int, progress: ProgressCallback, texts: Texts | None
+) -> Iterator[tuple[Tensor, Latents, list[str] | None]]:
+    """The images (B, 3, size, size) as 8-bit values, their latents, and their texts where the tokenizer reads them."""
     done = 0
     loader = SignalLoader(source, ImagePreprocessing(size=size), batch_size=batch_size)
     for _, loaded in loader.batches(0, len(source)):
-        images = loaded.signals.values
-        latents = tokenizer.encode(images)
+        images, text = loaded.signals.values, None if texts is None else texts.of(loaded)
+        latents = tokenizer.encode(images, text=text)
         assert isinstance(latents, Latents)
-        yield images, latents
+        yield images, latents, text
         done += len(images)
         progress(done, len(source))
 

@@ -31,13 +31,13 @@ from visiontok.evaluation.run_state import ProgressCallback, RunStates
 
 ALWAYS = ("psnr", "ssim", "rate")
 IF_REQUESTED = ("mse", "ms_ssim", "lpips.alex", "lpips.vgg", "lpips.squeeze", "dists", "frechet", "classifier")
-"""What of a suite's own metrics is drawn against the rate."""
+"""The metrics that are plotted against the rate, where a suite has them."""
 
 DECIBELS = (20.0, 25.0, 30.0, 35.0)
-"""For which the tokens that samples need are counted."""
+"""The PSNRs in dB for which the tokens that samples require are counted."""
 
 TARGETS = (0.01, 0.02, 0.04, 0.07, 0.12, 0.2, 0.38)
-"""Mean absolute errors that tokenizers which choose their number of tokens are asked for, unless told otherwise."""
+"""Default target errors (mean absolute error) for tokenizers that choose their number of tokens."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Curve(Config):
         model: as it was requested.
         setting: what was varied: the number of tokens, the target error, or nothing.
         counts: tokens of every sample at each target error, by sample index: approximately their complexity; empty otherwise.
-        reached: where lengths were varied, the tokens that some PSNRs need.
+        reached: where lengths were varied, the tokens that some PSNRs require.
         results: one per target error, else one that holds all lengths.
     """
 
@@ -198,7 +198,7 @@ class Settings:
 
 
 def rate_suite(suite: Suite) -> Suite:
-    """A suite that computes rates and what is drawn against them."""
+    """A suite that computes rates and what is plotted against them."""
     return suite.replace(metrics=(*ALWAYS, *(metric for metric in suite.metrics if metric in IF_REQUESTED)))
 
 
@@ -248,7 +248,7 @@ def evaluate_curve(
 
 
 def tokens_for_psnr(per_sample: PerSampleResults, lengths: Sequence[int]) -> tuple[Reached, ...]:
-    """The tokens that some PSNRs need, of a run at rising lengths; nothing where PSNR was not computed."""
+    """The tokens that some PSNRs require, of a run at rising lengths; nothing where PSNR was not computed."""
     labels = [f"psnr.mean_db at {length} tokens" for length in lengths]
     if not set(labels) <= set(per_sample.per_sample):
         return ()

@@ -17,7 +17,7 @@ from visiontok.evaluation.results.report.sections import Folded, ImageGrid, Imag
 from visiontok.evaluation.results.report.summaries import QualityCurve, curve_summaries
 
 _NOT_DRAWN = ("psnr.pooled",)
-"""Values that are in the JSON but draw on a curve what another one draws."""
+"""Values that are in the JSON file but not plotted, since another value has the same curve."""
 
 
 def write_rate_distortion_report(path: str | Path, curves: Sequence[Curve], galleries: Sequence[Gallery]) -> None:
@@ -51,7 +51,7 @@ def qualities(curves: Sequence[Curve]) -> list[str]:
 
 
 def shown(value: MetricValue | None) -> str:
-    """The number alone; its interval stands in the JSON file."""
+    """The number alone; its interval is in the JSON file."""
     return "–" if value is None or value.value is None else value.replace(interval=None).text
 
 
@@ -133,7 +133,7 @@ def _complexity(curve: Curve) -> list[Section]:
         rows.append(Row([f"error up to {error:g}", *(f"{value:g}" for value in (use.lowest, *use.quartiles, use.highest))]))
         series[f"up to {error:g}"] = (np.linspace(0, 100, len(counts)), np.sort(counts))
     columns = ["setting", "fewest", "first quartile", "median", "third quartile", "most"]
-    note = "The count stands for the complexity of the sample: the shortest description that this tokenizer finds for the target error."
+    note = "The count estimates the complexity of the sample: the shortest description that this tokenizer finds for the target error."
     plot = LinePlot(f"Tokens that {curve.model} gives a sample", series, "share of the samples, %", "tokens", note=note)
     return [plot, Table(f"Tokens per sample: {curve.model}", columns, rows)]
 

@@ -1,4 +1,4 @@
-"""How a suite asks a tokenizer for reconstructions: of how many tokens, drawn with which seed, beside which texts."""
+"""The reconstructions of a suite: from how many tokens, drawn with which seed, with which texts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torch import Tensor
 from visiontok.base.errors import EvaluationError
 from visiontok.base.noise import SampleNoise
 from visiontok.core.quality import MeanAbsoluteError
-from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import DataBatch, Texts
 from visiontok.evaluation.features.protocol import Protocol, to_uint8
@@ -19,11 +18,11 @@ from visiontok.signals import SignalBatch
 from visiontok.tokens import Latents, TokenLayout, Tokens
 
 Reconstructed: TypeAlias = dict[int | None, tuple[Tokens | Latents, SignalBatch | None]]
-"""Number of tokens, None for all -> the tokens, on the CPU, and what they decode to, like the originals; None without a decoder."""
+"""Number of tokens, None for all -> the tokens, on the CPU, and what they decode to, in the form of the originals; None without a decoder."""
 
 
 class Reconstructor:
-    """A tokenizer with everything that a suite says about its reconstructions.
+    """A tokenizer with everything that a suite defines about its reconstructions.
 
     Without a seed it gives its reproducible form: the mode of a posterior, noise that follows from the tokens. With one, every sample has draws
     of its own, which follow from the seed and from the index of the sample in the source; samples are then encoded and decoded one by one, so that
@@ -33,7 +32,7 @@ class Reconstructor:
     def __init__(
         self, tokenizer: Tokenizer[Any], *, name: str, protocol: Protocol | None, texts: Texts | None, max_loss: float | None = None
     ) -> None:
-        """Take a tokenizer that is in evaluation mode whenever it is asked.
+        """Wrap a tokenizer, which must be in evaluation mode whenever it is called.
 
         Args:
             tokenizer: that is evaluated.
@@ -46,7 +45,7 @@ class Reconstructor:
         self._target = None if max_loss is None else MeanAbsoluteError(max_loss)
 
     def __call__(self, loaded: DataBatch, lengths: Sequence[int | None], *, seed: int | None) -> Reconstructed:
-        """Reconstruct a batch. The model sees RGB originals as they would lie in a file: in 8 bits.
+        """Reconstruct a batch. The model is given RGB originals as files store them: in 8 bits.
 
         Raises:
             EvaluationError: if the model returns samples of another size.
@@ -68,7 +67,7 @@ class Reconstructor:
 
     def layout(self, size: Sequence[int] | None) -> TokenLayout:
         """Of the tokens of a sample of this size, or of the usual one: models that take any size arrange them by it."""
-        text = "" if isinstance(self._tokenizer, TextTokenizer) else None
+        text = "" if self._tokenizer.text is not None else None
         return self._tokenizer.encode(self._tokenizer.preprocessing.blank(size), text=text).layout
 
     def _reconstruct(

@@ -18,7 +18,7 @@ from visiontok.evaluation.results.report.tables import length_table, result_tabl
 from visiontok.evaluation.results.result import Result
 
 _HISTOGRAMS = 8
-"""Codebooks of one model that are drawn; more look alike."""
+"""The most codebooks of one model that are plotted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +110,7 @@ def _caption(examples: Examples, example: Example) -> str:
 
 
 def _details(entries: Sequence[ReportEntry]) -> list[Section]:
-    """What could not be computed, and the small print."""
+    """What could not be computed, and the details of the evaluation."""
     sections: list[Section] = []
     data = entries[0].result.data
     if data.skipped_count:

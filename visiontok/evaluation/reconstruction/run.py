@@ -1,4 +1,4 @@
-"""Runs a suite on a tokenizer: streams the samples through it once, feeds the metrics, merges the processes' parts and gives the result."""
+"""Runs a suite on a tokenizer: streams the samples through it once, updates the metrics, merges them over processes and returns the result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 from visiontok.base.errors import EvaluationError
 from visiontok.base.modes import evaluating
 from visiontok.core.identity import check_same_tokenizer, identify
-from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import DataBatch, Source, Texts, open_source, texts_of
 from visiontok.evaluation.features import FeatureExtractor, all_extractors, feature_width
@@ -80,7 +79,7 @@ class ReconstructionRun:
         tokenizer: as it was given.
         source: the samples.
         loader: reads them, as the suite cuts them.
-        extractors: all that take part.
+        extractors: all that are used.
     """
 
     def __init__(
@@ -129,7 +128,7 @@ class ReconstructionRun:
         self.loader = SignalLoader(self.source, preprocessing, batch_size=suite.batch_size, num_workers=num_workers)
         self.extractors = [extractor.to(tokenizer.device) for extractor in all_extractors(suite.all_extractors, extractors)]
         self._model, self._environment = model_identity(tokenizer, name), environment(tokenizer.device)
-        self._texts = (suite.text or texts_of(self.source, name=name)) if isinstance(tokenizer, TextTokenizer) else None
+        self._texts = (suite.text or texts_of(self.source, name=name)) if tokenizer.text is not None else None
         texts = None if self._texts is None else Texts(self._texts, self.source.class_names)
         self._reconstructor = Reconstructor(tokenizer, name=name, protocol=self._protocol, texts=texts, max_loss=suite.max_loss)
         with evaluating(tokenizer):
@@ -228,7 +227,7 @@ class ReconstructionRun:
         return self._reconstructor(loaded, lengths, seed=self._seeds[0])
 
     def _selected(self, source: Source, size: Sequence[int] | None, count: int | None) -> Source:
-        """What of a source the suite evaluates."""
+        """The samples of a source that the suite evaluates."""
         if self._protocol is not None and size is not None:
             source = Cropped(source, self._protocol, size[-1])
         elif self.suite.crop == "tiles" and size is not None:
@@ -290,7 +289,7 @@ class ReconstructionRun:
     def _reconstructed(
         self, loaded: Generator[tuple[int, DataBatch], None, None]
     ) -> Generator[tuple[int, Mapping[Setting, EvaluatedBatch]], None, None]:
-        """Position behind a batch, and what became of it at every setting."""
+        """The position after a batch, and its reconstructions at every setting."""
         try:
             for position, item in loaded:
                 batches: dict[Setting, EvaluatedBatch] = {}

@@ -28,9 +28,9 @@ class Suite(Config):
         data: the source of the samples.
         protocol: a published way of scoring by name, see `evaluation.features.protocol.PROTOCOLS`: its crop, its rounding of reconstructions,
             and for distances its extractor beside those named here. None for the crop below, and rounding to the nearest level.
-        crop: of images: "center" resizes the shorter side and cuts out the center; "tiles" cuts squares side by side without resizing;
+        crop: of images: "center" resizes the shorter side and crops the center; "tiles" cuts squares side by side without resizing;
             "none" keeps every image at its own size, for models that take any.
-        size: side of the square in pixels; None takes the model's own, so that results of models of different size do not compare. Signals that
+        size: side of the square in pixels; None takes the model's own, so that results of models of different sizes are not comparable. Signals that
             are not RGB images go through the model's own preprocessing and keep their size.
         interpolation: of the resize, on 8-bit images with antialiasing.
         num_samples: that many samples, drawn with the seed; None for all.
@@ -91,7 +91,7 @@ class Suite(Config):
         if self.has_frechet and split in ("train", "all") and not self.allow_training_split:
             raise ValueError(
                 f"a Fréchet distance of reconstructions belongs to held-out samples, but the split {split!r} of {self.data.name} holds training "
-                "samples: set data.split to another one, or allow_training_split and compare the value with nothing else"
+                "samples: set data.split to another one, or allow_training_split, and do not compare the value with others"
             )
         if self.lengths and self.max_loss is not None:
             raise ValueError(f"lengths {self.lengths} and max_loss {self.max_loss} cannot be used together: a target error determines the lengths")

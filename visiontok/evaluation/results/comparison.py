@@ -1,4 +1,4 @@
-"""Two results side by side: which differences are more than chance, and what a second run of an evaluation changed."""
+"""Two results side by side: which differences are statistically significant, and what a second run of an evaluation changed."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Difference:
 
     Attributes:
         first, second: the values.
-        interval: of second minus first, over resampled samples and over seeds; None where nothing tells how samples contribute.
+        interval: of second minus first, over resampled samples and over seeds; None if the contribution of each sample is unknown.
         conclusion: at the confidence of the bootstrap.
-        how: what the conclusion rests on.
+        how: by which test.
     """
 
     first: MetricValue
@@ -66,7 +66,7 @@ def compare_results(
     others = {value.key: value for value in second.values}
     pairs = [(value, others[value.key]) for value in first.values if value.key in others]
     if not pairs:
-        raise EvaluationError("these results hold no metric in common")
+        raise EvaluationError("these results have no metric in common")
     config = bootstrap or BootstrapConfig.parse(first.suite.get("bootstrap", {}))  # type: ignore[arg-type]
     return [_difference(mine, other, per_sample, config) for mine, other in pairs]
 
@@ -161,7 +161,7 @@ def _widened_by_seeds(interval: Interval, first: MetricValue, second: MetricValu
 
 
 def _reach_of_seeds(first: MetricValue, second: MetricValue, confidence: float) -> float:
-    """Half the width of Welch's interval for the difference of two means over seeds; a side without seeds draws nothing."""
+    """Half the width of Welch's interval for the difference of two means over seeds; a side without seeds has no such variance."""
     parts = [(value.seeds.deviation**2 / len(value.seeds.values), len(value.seeds.values)) for value in (first, second) if value.seeds is not None]
     variance = sum(part for part, _ in parts)
     if variance == 0:
@@ -186,7 +186,7 @@ def _check_comparable(first: Result, second: Result) -> None:
     if first.kind != second.kind:
         differs.append(f"kind: {first.kind} and {second.kind}")
     suites = [{key: value for key, value in result.suite.items() if key not in _NOT_PROTOCOL} for result in (first, second)]
-    differs += [f"suite.{path}: {was} and {now}" for path, was, now in _differing("", *suites) if path != "size"]  # the samples tell the size
+    differs += [f"suite.{path}: {was} and {now}" for path, was, now in _differing("", *suites) if path != "size"]  # the samples give the size
     if first.data.samples_sha256 != second.data.samples_sha256:
         sides = [f"{data.in_words} from {data.identity}" for data in (first.data, second.data)]
         same = " (the same list, other values)" if sides[0] == sides[1] else ""

@@ -22,13 +22,13 @@ from visiontok.signals import SignalBatch
 
 
 class Clock:
-    """Times a run, from its making on."""
+    """Times a run, from its creation."""
 
     def __init__(self) -> None:
         self._started, self._seconds = datetime.now(timezone.utc), time.perf_counter()
 
     def run(self, world_size: int) -> Run:
-        """What to write down of it."""
+        """The record of the run."""
         return Run(
             started=self._started.isoformat(timespec="seconds"),
             finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -53,7 +53,7 @@ class Fingerprint:
         return len(self.table)
 
     def update(self, indices: Tensor, samples: SignalBatch) -> None:
-        """Take in a batch: 8-bit images, or signals of any kind."""
+        """Add a batch: 8-bit images, or signals of any kind."""
         digests = [hashlib.sha256(np.ascontiguousarray(sample.movedim(0, -1).cpu().numpy()).tobytes()).digest() for sample in samples]
         rows = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32)
         self.table.update(indices, {"digest": rows, "size": samples.sizes})

@@ -29,7 +29,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """What a row shows of a result, where it holds it: metric -> names of its values, none for all."""
 
 _OTHER_KINDS = ("rate-distortion",)
-"""Files that may lie among the results and have pages of their own."""
+"""Files that may be among the results and have pages of their own."""
 
 _HEAD = """# Evaluation
 
@@ -43,8 +43,8 @@ A result names the weights by their SHA-256 and the samples by a fingerprint of 
 
 ## Leaderboard
 
-Written by `visiontok leaderboard` from the files in `results/`; do not edit it by hand. Results share a table only where they are
-about the same samples. In brackets: the confidence interval over samples.
+Written by `visiontok leaderboard` from the files in `results/`; do not edit it by hand. Results share a table only if they are about the same
+samples. In brackets: the confidence interval over samples.
 """
 
 
@@ -76,7 +76,7 @@ def leaderboard(results: Path) -> str:
 
 
 def _kind(path: Path) -> object:
-    """What a file says that it holds; None where it does not say, which `Result.load` then tells."""
+    """The kind of result that a file declares; None if it declares none, which `Result.load` then reports."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError):

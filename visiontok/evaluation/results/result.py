@@ -1,4 +1,4 @@
-"""The result of an evaluation: the numbers, and everything needed to know what they mean and to compute them again."""
+"""The result of an evaluation: the numbers, and everything required to interpret and to reproduce them."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Result(Config):
 
     @property
     def title(self) -> str:
-        """What was evaluated, as a reader knows it."""
+        """The name of what was evaluated, for tables and plots."""
         return self.model.name if self.model else "samples"
 
     def value(self, name: str, part: str | None = None, length: int | None = None) -> MetricValue:

@@ -29,7 +29,7 @@ def mean_outcome(outcomes: Mapping[int, Outcome]) -> Outcome:
 def across_seeds(runs: Mapping[int, tuple[Result, PerSampleResults]]) -> tuple[Result, PerSampleResults]:
     """Means over sets of generated samples, with what each seed gave beside them.
 
-    Where other samples could be read with other seeds, there is nothing by sample.
+    If the samples that could be read differ between seeds, there are no per-sample results.
 
     Args:
         runs: seed -> its result, of one model on one suite.

@@ -9,7 +9,7 @@ from visiontok.base.config import Config
 
 
 class SamplingConfig(Config, ABC):
-    """The numbers of a sampler, as papers publish them; part of a generator's configuration."""
+    """The parameters of a sampler, as papers publish them; part of a generator's configuration."""
 
     @abstractmethod
     def sampler(self) -> Any:

@@ -1,7 +1,7 @@
 """Classifier-free guidance: schedules of the scale, and the one formula that uses it.
 
-A scale s stands for `unconditional + s * (conditional - unconditional)`: 0 ignores the condition, 1 is the conditional model, more exaggerates
-it. Papers that write `conditional + g * (conditional - unconditional)` mean s = 1 + g; `LinearGuidance` does that for its own g.
+A scale s stands for `unconditional + s * (conditional - unconditional)`: 0 ignores the condition, 1 is the conditional model, and larger scales
+amplify the condition. Papers that write `conditional + g * (conditional - unconditional)` mean s = 1 + g; `LinearGuidance` does that for its own g.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ConstantGuidance:
 
 @dataclass(frozen=True)
 class LinearGuidance:
-    """s = 1 + `strength` * step / num_steps: the schedule of MaskGIT's descendants, which starts unguided."""
+    """s = 1 + `strength` * step / num_steps: the schedule of MaskGIT's successors, which starts unguided."""
 
     strength: float
 

@@ -66,7 +66,7 @@ class IterativeSampler:
 
 
 class IterativeSampling(SamplingConfig):
-    """Numbers for `IterativeSampler` under the names and meanings of the published commands.
+    """Parameters of `IterativeSampler` under the names and meanings of the published commands.
 
     Attributes:
         num_steps: passes through the network.

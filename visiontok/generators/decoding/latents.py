@@ -32,7 +32,7 @@ class LatentSampler:
 
 
 class LatentSampling(SamplingConfig):
-    """Numbers for `LatentSampler`.
+    """Parameters of `LatentSampler`.
 
     Attributes:
         guidance: constant scale s of `u + s * (c - u)`; 1 is off.

@@ -58,7 +58,7 @@ PerCodebook: TypeAlias = T | Annotated[tuple[T, ...], Field(min_length=1)]
 
 
 class NextTokenSampling(SamplingConfig):
-    """Numbers for `NextTokenSampler`, filtering in the order temperature, top-k, top-p, min-p.
+    """Parameters of `NextTokenSampler`, filtering in the order temperature, top-k, top-p, min-p.
 
     Attributes:
         guidance: scale s of `u + s * (c - u)`; 1 is off.

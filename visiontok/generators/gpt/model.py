@@ -61,7 +61,7 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
     @model_validator(mode="before")
     @classmethod
     def _choose_sampling(cls, values: Any) -> Any:
-        """Sampling of the kind that the layout needs, where its type is not given."""
+        """Sampling of the kind that the layout needs, where its type is omitted."""
         if not isinstance(values, Mapping) or "layout" not in values:
             return values
         layout, sampling = values["layout"], values.get("sampling", {})

@@ -20,7 +20,7 @@ class FlowHeadConfig(Config):
     """Sizes of the head.
 
     Attributes:
-        dim: width of its layers.
+        dim: of its hidden layers.
         depth: number of its blocks.
         times: at which times of the flow it is trained.
     """

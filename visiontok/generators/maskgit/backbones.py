@@ -97,7 +97,7 @@ class Bert(nn.Module):
         super().__init__()
         self.embeddings = nn.Embedding(vocab_size, config.dim)
         self.pos_embed = nn.Parameter(torch.empty(length, config.dim))
-        # BERT tells two sentences apart by the rows of this table; tokens always use the first row, but published weights have both
+        # BERT distinguishes two sentences by the rows of this table; tokens always use the first row, but published weights have both
         self.token_type_embed = nn.Parameter(torch.empty(2, config.dim))
         self.norm = nn.LayerNorm(config.dim, eps=1e-12)
         self.dropout = nn.Dropout(config.dropout)

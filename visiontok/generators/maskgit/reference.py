@@ -41,7 +41,7 @@ KEY_MAP = KeyMap(
 
 
 def sampling_from_reference(values: Mapping[str, Any]) -> IterativeSampling:
-    """The arguments of the authors' `generate` as our numbers; what they leave out has our default."""
+    """The arguments of the authors' `generate` as our numbers; what they omit has our default."""
     names = {
         "num_sample_steps": "num_steps",
         "guidance_scale": "guidance",

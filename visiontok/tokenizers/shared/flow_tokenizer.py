@@ -107,7 +107,7 @@ class FlowTokenizer(Tokenizer[ConfigT]):
         return self.images(decoder.decode(codes, tokens.sample_lengths, start, sampling))
 
     def decode_latents(self, latents: Tensor) -> Tensor:
-        """Codes (B, L, D) -> images (B, 3, S, S), not clamped, all from the same noise: codes alone do not tell the tokens that seed it."""
+        """Codes (B, L, D) -> images (B, 3, S, S), not clamped, all from the same noise: the tokens that seed it do not follow from the codes."""
         return self.decode_prefix(latents, torch.full((len(latents),), latents.shape[1], dtype=torch.int64, device=latents.device))
 
     def decode_prefix(self, latents: Tensor, lengths: Tensor) -> Tensor:

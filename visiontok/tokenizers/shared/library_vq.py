@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -18,6 +19,7 @@ from visiontok.base.errors import ConfigError
 from visiontok.base.optional import import_optional_class
 from visiontok.core.keymap import KeyMap
 from visiontok.core.model import ConfigT
+from visiontok.core.reference_keys import ReferenceKeys
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.quantizers.vector import VectorQuantizer, VectorQuantizerConfig
 
@@ -53,12 +55,14 @@ class LibraryVq(Tokenizer[ConfigT]):
         network_class: its class.
         network_config_class: transformers' configuration class; empty for diffusers, whose classes take their arguments directly.
         within: the tokenizer's name within a whole multimodal model.
+        ignored_settings: keys of the library's configuration that do not affect the tokenizer -> the reason.
     """
 
     library: ClassVar[str]
     network_class: ClassVar[str]
     network_config_class: ClassVar[str] = ""
     within: ClassVar[str] = "vqmodel"
+    ignored_settings: ClassVar[Mapping[str, str]] = MappingProxyType({})
     reference_keys: ClassVar = KEY_MAP
 
     quantizer: VectorQuantizer
@@ -125,25 +129,23 @@ class LibraryVq(Tokenizer[ConfigT]):
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Config:
         """From the library's own `config.json`."""
-        known = set(cls.config_class.model_fields)
-        unknown = {key for key in config if key not in known and not key.startswith("_")}
-        if unknown and cls.network_config_class:
-            unknown -= set(import_optional_class("transformers", "PretrainedConfig", extra="zoo")().to_dict()) | {"initializer_range", "model_type"}
-        if unknown - cls.ignored_settings():
-            raise ConfigError(f"unknown keys in a configuration of {cls.network_class}: {sorted(unknown - cls.ignored_settings())}")
-        return cls.config_class.parse(
-            {key: value for key, value in config.items() if key in known}, source=f"the configuration of {cls.network_class}"
-        )
-
-    @classmethod
-    def ignored_settings(cls) -> frozenset[str]:
-        """Entries of the library's configuration that are not about the tokenizer."""
-        return frozenset()
+        fields, source = tuple(cls.config_class.model_fields), f"the configuration of {cls.network_class}"
+        general = general_settings() if cls.network_config_class else {}
+        ReferenceKeys(read=fields, ignored={**cls.ignored_settings, **general}).check(config, source=source)
+        return cls.config_class.parse({key: config[key] for key in fields if key in config}, source=source)
 
     @property
     @abstractmethod
     def stride(self) -> int:
         """Pixels per token along a side."""
+
+
+def general_settings(prefix: str = "") -> dict[str, str]:
+    """The keys that every configuration of transformers may have, with a prefix -> why they are ignored."""
+    general = set(import_optional_class("transformers", "PretrainedConfig", extra="zoo")().to_dict())
+    names = sorted(general | {"initializer_range", "model_type", "torch_dtype"})
+    reason = "a setting that transformers gives to every model; it does not affect the tokens"
+    return {f"{prefix}{name}{rest}": reason for name in names for rest in ("", ".{*}")}
 
 
 def read_part(network_class: Any, name: str, within: str, hub: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:

@@ -30,6 +30,6 @@ def averaged_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     missing = sorted(set(last) - set(found))
     if missing:
         raise CheckpointError(
-            f"the configuration asks for moving averages (use_ema), but {len(missing)} tensors have none under {PREFIX}: {', '.join(missing[:8])}"
+            f"the configuration requests moving averages (use_ema), but {len(missing)} tensors have none under {PREFIX}: {', '.join(missing[:8])}"
         )
     return found

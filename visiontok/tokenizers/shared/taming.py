@@ -48,7 +48,7 @@ class TamingConfig(Config):
         if self.image_size % self.encoder.stride:
             raise ValueError(f"an image of {self.image_size} pixels is no multiple of the stride {self.encoder.stride}")
         if isinstance(self.quantizer, BinaryQuantizerConfig) and self.quantizer.input_dim is not None:
-            raise ValueError("1x1 convolutions lead to the quantizer's channels and back: leave quantizer.input_dim out")
+            raise ValueError("1x1 convolutions lead to the quantizer's channels and back: omit quantizer.input_dim")
         return self
 
     @property

@@ -57,7 +57,7 @@ QUANTIZER_PATTERNS: Mapping[str, str | None] = {
     "post_quant_conv.{}": "post_quant_conv.{}",
     "quantize.embedding.weight": "quantizer.codebook",
 }
-"""Key patterns of what lies between the nets."""
+"""Key patterns of the modules between encoder and decoder."""
 
 JOINED: Mapping[str, tuple[str, ...]] = {
     f"{net}.{block}.attn.qkv.{{*}}": tuple(f"{net}.{block}.attn.{part}.{{*}}" for part in "qkv")

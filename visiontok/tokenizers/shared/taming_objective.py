@@ -68,7 +68,7 @@ def model_arguments(config: Mapping[str, Any], *, source: str) -> Mapping[str, A
 def read_objective(arguments: Mapping[str, Any], *, vgg: Path, source: str) -> ReconstructionConfig:
     """The objective of the authors' training; missing keys have the defaults of their code.
 
-    Their pixels lie in [-1, 1], ours in [0, 1]: an absolute distance there is twice ours.
+    Their pixels are in [-1, 1], ours in [0, 1]: an absolute distance there is twice ours.
 
     Args:
         arguments: of the authors' model, their keys checked.

@@ -1,4 +1,4 @@
-"""From a image of any size to the square that a published evaluation scores."""
+"""From an image of any size to the square that a published evaluation scores."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Published evaluation protocols by name: how the same reconstructions come to different numbers.
+"""Published evaluation protocols by name: why the same reconstructions get different values.
 
-A protocol says how a image is cut, how a model's floats become 8-bit pixels, which extractor reads them and what stands on the reference
-side. Values of different protocols do not compare, whatever their metric is called.
+A protocol defines how an image is cropped, how a model's floats become 8-bit pixels, which extractor reads them and what they are compared with.
+Values of different protocols are not comparable, whatever their metric is called.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ class Protocol(Config):
     """One way of scoring images.
 
     Attributes:
-        name: to ask for it.
-        crop: from a image of any size to a square; "none" scores images as they lie in their files.
+        name: by which it is requested.
+        crop: from an image of any size to a square; "none" scores images at their own sizes.
         cast: from the model's floats to 8 bits; "adm" is trunc(127.5 x + 128) of x in [-1, 1].
         extractor: name of the features' extractor, with its resize and range.
         reconstruction_reference: what reconstructions are compared with, in words; always the originals, never training statistics.
         generation_reference: what generated images are compared with, in words.
         samples: N in published figures, of the reconstructions or the generated images.
-        used_by: whose published figures follow it.
-        differs: what here is not bit for bit as published.
+        used_by: works whose published figures follow it.
+        differs: what is not bit-identical to the published pipeline.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Protocol(Config):
 
     @property
     def identity(self) -> str:
-        """SHA-256 of everything that changes a number; two values compare only if theirs are equal."""
+        """SHA-256 of everything that changes a number; two values are comparable only if theirs are equal."""
         steps = {key: value for key, value in self.to_dict().items() if key not in ("used_by", "differs")}
         return hashlib.sha256(json.dumps(steps, sort_keys=True).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""What an independent classifier sees: of originals and their reconstructions, or whether generated samples are of the requested class."""
+"""Accuracy of an independent classifier on originals and on reconstructions, and conditional accuracy of generated samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adaptive tokenizers: does the number of tokens follow what there is in a sample, and what a search would have found?"""
+"""Adaptive tokenizers: does the number of tokens correlate with the number of objects in a sample, and with the number that a search finds?"""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _compute(batch: EvaluatedBatch, subject: Subject) -> Mapping[str, Tensor]:
     tokens, values = batch.token_indices, batch.reference.values
 
     def lost(candidate: Tokens | Latents) -> Tensor:
-        """(B,) sums of absolute errors, of images in whole levels, so that equal losses are equal numbers."""
+        """(B,) sums of absolute errors, of images in integer 8-bit levels, so that equal losses compare as equal."""
         decoded = tokenizer.decode(candidate)
         if subject.is_8bit:
             return (values.long() - to_uint8(decoded.float()).cpu().long()).abs().flatten(1).sum(dim=1)
@@ -99,7 +99,7 @@ def _aggregate(table: Table, subject: Subject, bootstrap: BootstrapConfig) -> li
 
 
 def _rank_correlation(first: np.ndarray, second: np.ndarray) -> float | None:
-    """None where one side does not vary: nothing is ordered then."""
+    """None if one of the two is constant: the correlation is then undefined."""
     if len(first) < 2 or not np.ptp(first) or not np.ptp(second):
         return None
     return float(spearmanr(first, second).statistic)

@@ -1,4 +1,4 @@
-"""What a token or a bit is worth: quality per token and per bit, and TokDense, from what the other metrics of a suite gave."""
+"""Quality per token and per bit, and TokDense, computed from the values of the other metrics of a suite."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def frame_means(function: Pairwise) -> Pairwise:
 
 
 def frames_in_words(subject: Subject) -> str:
-    """Stands in protocols."""
+    """Part of protocols."""
     return "mean over the frames of a clip and over clips" if subject.spec.modality == "video" else f"mean over {subject.samples_word}"
 
 

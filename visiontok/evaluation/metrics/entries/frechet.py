@@ -21,7 +21,7 @@ def check_equal_counts(count: int, reference_count: int) -> None:
     if count != reference_count:
         raise EvaluationError(
             f"{count} samples were given against a reference of {reference_count}: the Fréchet distance depends on N. "
-            f"Take {min(count, reference_count)} of both, or allow unequal counts and compare the value with nothing else"
+            f"Take {min(count, reference_count)} of both, or allow unequal counts, and do not compare the value with others"
         )
 
 
@@ -30,7 +30,7 @@ def check_enough_samples(count: int, extractor: FeatureExtractor, width: int) ->
     if count <= width:
         raise EvaluationError(
             f"{count} samples cannot estimate the covariance of the {width} features of {extractor.name}; "
-            f"use more than {width} samples, or set allow_few_samples and read the value as a rough indication"
+            f"use more than {width} samples, or set allow_few_samples and treat the value as a rough indication"
         )
 
 
@@ -43,15 +43,14 @@ def check_same_features(reference: ReferenceStatistics, extractor: FeatureExtrac
 
 
 def check_reconstruction_reference(reference: ReferenceStatistics, count: int) -> None:
-    """Raise an EvaluationError unless a file can stand for the originals of `count` reconstructions.
-
-    Their reference is the same samples before, so its N is theirs and its split is never the training set.
+    """Raise an EvaluationError unless a statistics file can be the reference of `count` reconstructions. Their reference is their originals, so N is
+    the same and the split is never the training set.
     """
     if reference.split is None or reference.count is None:
-        raise EvaluationError("the reference file does not say its split and its N; give them to read_statistics if you know them")
+        raise EvaluationError("the reference file does not contain its split and its N; give them to read_statistics if you know them")
     if reference.split == "train":
         raise EvaluationError(
-            "reconstructions are compared with the same samples before, not with statistics of the training set, which reads far too high: "
+            "reconstructions are compared with their originals, not with statistics of the training set, which give far too high values: "
             "make the reference from the validation originals"
         )
     check_equal_counts(count, reference.count)
@@ -75,9 +74,9 @@ def distance_of_sides(
         extractor: that gave the features.
         reference_side: what a reference that was computed here is, in words.
         key: of the metric's values.
-        are_reconstructions: whether the samples are reconstructions, whose reference is the same samples before. Generated samples differ in N
+        are_reconstructions: whether the samples are reconstructions, whose reference is their originals. Generated samples differ in N
             from files of statistics by convention.
-        allow_unequal_counts: compare sides of different N. The estimate falls with N, so such a value compares with nothing else.
+        allow_unequal_counts: compare sides of different N. The estimate falls with N, so such a value is not comparable with others.
         allow_few_samples: accept N <= D, where the covariance is singular and the estimate far too high.
 
     Raises:

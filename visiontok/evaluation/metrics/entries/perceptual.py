@@ -1,4 +1,4 @@
-"""Perceptual distances of single reconstructions: LPIPS and DISTS, on networks whose weights lie in checked files."""
+"""Perceptual distances of single reconstructions: LPIPS and DISTS, with networks whose weight files are verified."""
 
 from __future__ import annotations
 

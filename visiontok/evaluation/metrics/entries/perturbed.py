@@ -1,4 +1,5 @@
-"""pFID and its kin: how well a tokenizer still decodes when a generator's sampling errors are imitated (RobustTok, arXiv 2503.08354, section 3.3)."""
+"""pFID and its variants: how well a tokenizer decodes tokens with simulated sampling errors of a generator (RobustTok, arXiv 2503.08354, section
+3.3)."""
 
 from __future__ import annotations
 
@@ -11,7 +12,6 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from visiontok.base.noise import SampleNoise, integers
-from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.evaluation.features.protocol import to_uint8
 from visiontok.evaluation.metrics.accumulator import Accumulator
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig
@@ -26,8 +26,8 @@ def _why_not(subject: Subject) -> str | None:
     tokenizer = subject.tokenizer
     if tokenizer is None:
         return "there is no tokenizer that decodes perturbed tokens"
-    if isinstance(tokenizer, TextTokenizer):
-        return "it reads a text with every sample, which perturbed tokens do not bring"
+    if tokenizer.text is not None:
+        return "it reads a text with every sample, which perturbed tokens do not have"
     if not isinstance(tokenizer.quantizer, NeighborQuantizer):
         return f"codes of a {type(tokenizer.quantizer).__name__} have no neighbors"
     assert subject.layout is not None
@@ -65,7 +65,8 @@ def _compute(accumulators: Mapping[str, Any], batch: EvaluatedBatch, subject: Su
 
 
 def _ranks(indices: Tensor, length: int, *, alpha: float, delta: int, seed: int) -> Tensor:
-    """(B, L): at which rank among its neighbors each token is drawn, from a stream of the sample's own, equal at every setting."""
+    """(B, L): the rank, among its neighbors, of the code that replaces each token; drawn from the sample's own stream, so equal draws at every
+    setting."""
     noise = SampleNoise(seed, indices.tolist())
     chances = noise.uniform(len(indices), length)
     ranks = integers(noise, delta, len(indices), length)

@@ -1,4 +1,4 @@
-"""Probes: what frozen tokens tell of classes, by a linear classifier and by nearest neighbors."""
+"""Probes: how well classes are predicted from frozen tokens, by a linear classifier and by nearest neighbors."""
 
 from __future__ import annotations
 

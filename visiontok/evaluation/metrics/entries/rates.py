@@ -1,4 +1,4 @@
-"""What tokens cost: nominal bits, bits at their entropy, bits under an autoregressive prior; per token, sample, pixel and second."""
+"""The cost of tokens: nominal bits, bits at their entropy, bits under an autoregressive prior; per token, sample, pixel and second."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SCOPE = "over all tokens of the samples evaluated"
 
 
 def _costs(variant: str, bits: np.ndarray, table: Table, subject: Subject, bootstrap: BootstrapConfig, protocol: str) -> list[Aggregate]:
-    """Bits (N,) per sample, per token, per pixel and per second, whichever there are."""
+    """Bits (N,) per sample, per token, per pixel and per second, where defined."""
     found = [_mean(f"bits_per_sample.{variant}", bits, bootstrap, f"{protocol}, mean over samples")]
     tokens = int(table["tokens"].sum())
     if tokens:
@@ -104,7 +104,7 @@ RATE = SampleMetric(
     values={
         "tokens_per_sample": Value("Tokens per sample", better="lower"),
         **_values("nominal", "nominal"),
-        "compression_ratio": Value("Times smaller than plain RGB", better="higher"),
+        "compression_ratio": Value("Compression ratio to 24-bit RGB", better="higher"),
     },
     needs=("tokens",),
     compute=_compute_rate,
@@ -228,7 +228,7 @@ ENTROPY = StreamMetric(
 
 @runtime_checkable
 class ExactLikelihood(Protocol):
-    """A generator that gives the probability of tokens exactly, in one pass."""
+    """A generator that computes the exact likelihood of tokens in one pass."""
 
     def nll(self, tokens: Tokens, condition: ConditionLike = None) -> Tensor:
         """(B,) minus the log-probability of every sample in nats."""
@@ -243,7 +243,7 @@ def _why_no_likelihood(subject: Subject) -> str | None:
         return "the generator models tokens of another layout"
     condition = generator.config.condition
     if not isinstance(condition, NoCondition | ClassCondition):
-        return f"the generator is conditioned on {condition.type}, which the data does not bring"
+        return f"the generator is conditioned on {condition.type}, which the data does not contain"
     return None
 
 

@@ -30,7 +30,7 @@ def _aggregate(table: Table, subject: Subject, bootstrap: BootstrapConfig) -> li
 
 
 def _parts(tokens: np.ndarray, subject: Subject) -> Iterator[tuple[str, np.ndarray, int]]:
-    """Name, (N, positions) tokens and K of each codebook of each segment of which samples hold anything."""
+    """Name, (N, positions) tokens and K of each codebook of each segment that is not empty."""
     assert subject.layout is not None
     for segment in subject.layout.segments:
         held = tokens[:, subject.layout.slice(segment.name)]

@@ -1,4 +1,4 @@
-"""The page of `visiontok compare`: results side by side, quality against rate, what differs more than by chance."""
+"""The page of `visiontok compare`: results side by side, quality against rate, which differences are significant."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from visiontok.evaluation.results.report.tables import result_table
 from visiontok.evaluation.results.result import Result
 
 _CODEBOOKS = 8
-"""Whose use is drawn; more look alike."""
+"""The most codebooks whose usage is plotted."""
 
 
 def write_comparison_report(path: Path, results: Sequence[Result], per_sample: Sequence[PerSampleResults | None]) -> None:

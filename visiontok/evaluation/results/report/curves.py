@@ -13,10 +13,10 @@ from visiontok.evaluation.results.report.summaries import QualityCurve
 from visiontok.evaluation.results.result import Result
 
 _QUALITIES = ("psnr", "ssim", "ms_ssim", "lpips.alex", "lpips.vgg", "lpips.squeeze", "dists", "frechet", "classifier", "linear_probe")
-"""Metrics whose values are drawn against the rate."""
+"""Metrics whose values are plotted against the rate."""
 
 _NOT_DRAWN = ("psnr.pooled",)
-"""Values that draw what another one draws."""
+"""Values that have the curve of another one."""
 
 _RATES = {
     "bits_per_pixel": "bits per pixel",
@@ -24,10 +24,10 @@ _RATES = {
     "bits_per_sample": "bits per sample",
     "tokens_per_sample": "tokens per sample",
 }
-"""What is drawn along the rates; of the bits every variant: nominal, at the entropy, under a prior."""
+"""The rates on the x axis -> their labels; of bits every variant: nominal, at the entropy, under a prior."""
 
 _CURVE_POINTS, _BAR_NAMES = 200, 9
-"""More points than a curve shows, more names than stand side by side."""
+"""The most points of a curve, and the most bars with a name each."""
 
 
 def rate_distortion_plots(results: Sequence[Result]) -> list[LinePlot]:

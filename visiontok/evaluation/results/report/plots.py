@@ -10,7 +10,7 @@ import numpy as np
 
 from visiontok.evaluation.results.report.sections import BarPlot, LinePlot, PointPlot
 
-# What matplotlib is told to paint with, and what stands there in the page. The colors only need to be unique.
+# Placeholder colors in matplotlib's SVG -> what replaces them in the page. They only need to be unique.
 _INK, _RULE = "#010203", "#040506"
 _SERIES = ("#a10001", "#a10002", "#a10003", "#a10004", "#a10005", "#a10006")
 _COLORS = {_INK: "currentColor", _RULE: "var(--rule)", **{color: f"var(--series-{number})" for number, color in enumerate(_SERIES, 1)}}
@@ -88,7 +88,7 @@ def _bars(axes: Any, plot: BarPlot) -> None:
     heights = np.asarray(plot.heights, dtype=np.float64)
     if plot.names or len(heights) <= 64:
         axes.bar(np.arange(len(heights)), heights, width=0.8, color=_SERIES[0])
-    else:  # too many for a shape each
+    else:  # too many for a marker each
         axes.fill_between(np.arange(len(heights)), heights, step="mid", color=_SERIES[0], linewidth=0)
     if plot.names:
         axes.set_xticks(np.arange(len(heights)), [_literal(name) for name in plot.names])

@@ -33,7 +33,7 @@ class Row:
 
     Attributes:
         cells: texts, one per column.
-        published: where the numbers stand if they were published by others and not computed here; the line is then marked so.
+        published: the source of the numbers if they were published by others and not computed here; the line is then marked.
         note: what the numbers mean, shown when asked for.
     """
 

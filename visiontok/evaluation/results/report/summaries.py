@@ -1,4 +1,4 @@
-"""What curves of quality against rate come to: area under the curve, Bjøntegaard deltas against the first curve."""
+"""Summaries of curves of quality against rate: area under the curve, Bjøntegaard deltas against the first curve."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class BsqVitConfig(Config):
                 f"and divide an image of {self.image_size}"
             )
         if self.quantizer.input_dim is not None:
-            raise ValueError("the ViTs end and begin with the linear layers of the quantizer: leave out quantizer.input_dim")
+            raise ValueError("the ViTs end and begin with the linear layers of the quantizer: omit quantizer.input_dim")
         if not self.pixel_range[0] < self.pixel_range[1]:
             raise ValueError(f"pixel_range {self.pixel_range} must rise")
         return self
@@ -84,5 +84,5 @@ class BsqVit(Tokenizer[BsqVitConfig]):
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> BsqVitConfig:
-        """From the arguments of the authors' `VITBSQModel`, or from their whole file, where these stand under `model.params`."""
+        """From the arguments of the authors' `VITBSQModel`, or from their whole file, which has them under `model.params`."""
         return BsqVitConfig.parse(read_config(config), source="the BSQ-ViT reference configuration")

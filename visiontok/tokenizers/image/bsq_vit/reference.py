@@ -118,7 +118,7 @@ def convert_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `BsqVitConfig` from the arguments of the authors' `VITBSQModel`, or from their whole file, with these under `model.params`.
 
-    Missing arguments mean what the authors' code takes them to mean.
+    Missing arguments have the defaults of the authors' code.
 
     Raises:
         ConfigError: if it has unknown keys, lacks one, or has values that this model cannot have.

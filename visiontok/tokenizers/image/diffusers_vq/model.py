@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from pydantic import model_validator
@@ -57,6 +58,13 @@ class DiffusersVq(LibraryGridVq[DiffusersVqConfig]):
     config_class = DiffusersVqConfig
     library: ClassVar = "diffusers"
     network_class: ClassVar = "VQModel"
+    ignored_settings: ClassVar = MappingProxyType(
+        {
+            "scaling_factor": "only diffusion pipelines multiply latents by it",
+            "force_upcast": "precision inside diffusion pipelines",
+            "lookup_from_codebook": "whether VQModel.decode is given indices or latents; here the decoder always reads codes",
+        }
+    )
 
     decoder: nn.Module
     post_quant_conv: nn.Module
@@ -74,8 +82,3 @@ class DiffusersVq(LibraryGridVq[DiffusersVqConfig]):
         codes = latents.permute(0, 3, 1, 2)
         pixels: Tensor = self.decoder(self.post_quant_conv(codes), codes if self.config.norm_type == "spatial" else None)
         return (pixels + 1) / 2
-
-    @classmethod
-    def ignored_settings(cls) -> frozenset[str]:
-        """What only diffusion pipelines read."""
-        return frozenset({"scaling_factor", "force_upcast", "lookup_from_codebook"})

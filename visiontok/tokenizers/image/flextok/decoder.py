@@ -1,4 +1,4 @@
-"""A transformer that turns noise into a grid of features, led by a prefix of registers (FlexTok, Bachmann et al. 2025, section 3.1).
+"""A transformer that turns noise into a grid of features, conditioned on a prefix of registers (FlexTok, Bachmann et al. 2025, section 3.1).
 
 Registers beyond the prefix are all replaced by one learned vector, without a position. Equal tokens stay equal through a transformer that sees
 them as a set, so one of them here represents all: attention counts it as often as it occurs, by adding the logarithm of that number to its

@@ -1,7 +1,7 @@
 """FlexTok (Bachmann, Allardice, Mizrahi et al. 2025, arXiv 2502.13967): 1 to 256 ordered tokens, decoded by a rectified flow.
 
-An autoencoder brings the image to a small grid of features; a transformer writes the grid into registers, which are quantized to the tokens; a
-second transformer turns noise into a grid again, led by as many of the tokens as it is given. Registers see only those before them and, in
+An autoencoder maps the image to a small grid of features; a transformer writes the grid into registers, which are quantized to the tokens; a second
+transformer turns noise into a grid, conditioned on the tokens that it is given. Registers see only those before them and, in
 training, the decoder sees only a prefix of them: so the most important content comes first, and any prefix decodes to an image.
 """
 
@@ -44,7 +44,7 @@ class FlexTokConfig(Config):
         encoder, decoder: sizes of the two transformers.
         time_features, time_scale: how the decoder embeds the time, see `TimestepEmbedding`.
         nested_dropout: how many tokens the decoder sees at a training step.
-        null_probability: share of the training samples whose tokens it does not see at all, which is what guidance guides away from.
+        null_probability: share of the training samples whose tokens it does not see at all, for classifier-free guidance.
         flow_times: at which times it is trained.
         sampling: how tokens are decoded.
     """

@@ -1,8 +1,8 @@
 """FlexTok's released configurations and the names of its tensors. Nothing that a configuration names is imported.
 
 A tree lists the authors' modules in the order in which they run, each with its class and its arguments. Every name, every class and every argument
-must be one that is known here: arguments that our model has as settings are returned, those that it has as facts must agree, and
-those that change nothing (names of dictionary entries, initialization, recomputation) are passed over.
+must be one that is known here: arguments that are settings of our model are returned, those that are constants of it must agree, and those without
+effect (names of dictionary entries, initialization, recomputation) are ignored.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ _IGNORED: Mapping[str, str] = {
     "min_corrupt_tokens_p": "of corruption, whose share corrupt_tokens_p is 0",
     "apply_corrupt_tokens_p": "of corruption, whose share corrupt_tokens_p is 0",
 }
-"""Arguments that decide nothing here -> the reason; besides these, the names of dictionary entries (`..._key`, `..._keys`)."""
+"""Arguments without effect here -> the reason; besides these, the names of dictionary entries (`..._key`, `..._keys`)."""
 
 _VAE_TABLE = {
     "block_out_channels": [128, 256, 512, 512],
@@ -120,7 +120,7 @@ _VAE_TABLE = {
     "down_block_types": ["DownEncoderBlock2D"] * 4,
     "up_block_types": ["UpDecoderBlock2D"] * 4,
 }
-"""The autoencoder's sizes in diffusers' words; they are constants of the authors' code, not in their configuration."""
+"""The autoencoder's sizes under diffusers' names; they are constants of the authors' code, not in their configuration."""
 
 _SCHEDULES = {
     "uniform": {"schedule": "uniform"},

@@ -6,7 +6,7 @@ A vision transformer reads the image; its features are quantized. In GLM-Image a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -33,9 +33,12 @@ class GlmImageVisionConfig(LibraryConfig):
     hidden_size: Positive = 1536
     hidden_act: str = "gelu"
     attention_bias: bool = True
+    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
     num_heads: Positive = 16
+    in_channels: Literal[3] = 3
     image_size: Positive = 2048
     patch_size: Positive = 16
+    spatial_merge_size: Literal[1] = 1
     intermediate_size: Positive = 6144
     layer_norm_eps: float = Field(default=1e-6, gt=0)
 
@@ -51,6 +54,7 @@ class GlmImageVqConfig(LibraryConfig):
     embed_dim: Positive = 2048
     num_embeddings: Positive = 16384
     latent_channels: Positive = 1536
+    in_channels: Literal[3] = 3
     vision: GlmImageVisionConfig = GlmImageVisionConfig()
     image_size: Positive = 512
 
@@ -125,5 +129,4 @@ class GlmImageVq(LibraryVq[GlmImageVqConfig]):
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Config:
         """From the `config.json` of a whole GLM-Image model: its `vq_config` and `vision_config`."""
-        values = read_config(config, vision_fields=GlmImageVisionConfig.model_fields)
-        return GlmImageVqConfig.parse(values, source="the GLM-Image configuration")
+        return GlmImageVqConfig.parse(read_config(config), source="the GLM-Image configuration")

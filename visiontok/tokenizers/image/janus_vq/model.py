@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -36,6 +37,9 @@ class JanusVq(LibraryGridVq[JanusVqConfig]):
     library: ClassVar = "transformers"
     network_class: ClassVar = "JanusVQVAE"
     network_config_class: ClassVar = "JanusVQVAEConfig"
+    ignored_settings: ClassVar = MappingProxyType(
+        dict.fromkeys(("projection_dim", "num_hidden_layers", "hidden_act", "image_token_embed_dim"), "sizes on the side of the language model")
+    )
 
     decoder: nn.Module
     post_quant_conv: nn.Module
@@ -52,8 +56,3 @@ class JanusVq(LibraryGridVq[JanusVqConfig]):
         """Codes (B, h, w, D) -> (B, 3, h * stride, w * stride)."""
         pixels: Tensor = self.decoder(self.post_quant_conv(F.normalize(latents, dim=-1).permute(0, 3, 1, 2)))
         return (pixels + 1) / 2
-
-    @classmethod
-    def ignored_settings(cls) -> frozenset[str]:
-        """Sizes of the language model's side."""
-        return frozenset({"projection_dim", "num_hidden_layers", "hidden_act", "image_token_embed_dim"})

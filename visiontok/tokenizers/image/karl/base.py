@@ -1,4 +1,4 @@
-"""The two-dimensional tokenizers below KARL: what its encoder reads of an image, what its decoder predicts, and how that becomes pixels."""
+"""The grid tokenizers on which KARL is built: what its encoder reads of an image, what its decoder predicts, and how that becomes pixels."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class KlVaeBase(Base):
 
 
 class PatchBaseConfig(Config):
-    """No tokenizer below: the decoder predicts the pixels of each patch. For small models of one's own.
+    """No base tokenizer: the decoder predicts the pixels of each patch. For small experiments.
 
     Attributes:
         patch_size: side of a patch in pixels.

@@ -46,13 +46,13 @@ class KarlConfig(Config):
         num_latent_tokens: the most tokens that an image gets, T.
         max_latent_tokens: rows of the token tables; training also uses more than T.
         position_side: of the tables of grid positions, which a grid of another size reads at its nearest entries.
-        base: the tokenizer below; see `karl_base`.
+        base: the grid tokenizer; see `karl_base`.
         encoder, decoder: sizes of the two ViTs; their patches are the positions of the base.
         quantizer: a codebook ("vq") or none ("continuous").
         halting_dim: hidden dimension of the head that predicts which tokens are needed.
         halting_threshold: a token is dropped if its halting probability exceeds this.
-        halting_weight: multiplies the loss terms of halting. Beside a cross-entropy 1 is right; beside squared errors of pixels, a hundred times
-            smaller, it dominates the others.
+        halting_weight: multiplies the loss terms of halting. 1 suits a cross-entropy; squared errors of pixels are a hundred times smaller, and 1
+            would let halting dominate them.
         default_max_loss: target mean absolute error on [0, 1] where a call gives none.
         training_lengths: token counts that the first pass of training draws from.
         stage: what training compares: "distillation" predictions with the frozen base's own tokens, "pixels" images, by the recipe's objective.

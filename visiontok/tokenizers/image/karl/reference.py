@@ -112,7 +112,7 @@ def read_config(config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> 
         if base["id"] not in ("vqgan", "vae"):
             raise ConfigError(f"base_tokenizer.id of {SOURCE} is {base['id']!r}; known: vqgan, vae")
         if not karl.get("factorize_latent", True):
-            raise ConfigError(f"karl.factorize_latent of {SOURCE} is false: no release quantizes latents in the width of the encoder")
+            raise ConfigError(f"karl.factorize_latent of {SOURCE} is false: no release quantizes latents of the encoder's dim")
         base_config = _vqgan(base) if base["id"] == "vqgan" else _vae(base)
         sizes = {
             net: {

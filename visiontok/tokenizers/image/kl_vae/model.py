@@ -72,7 +72,7 @@ class KlVae(Tokenizer[KlVaeConfig]):
     """Convolutional encoder, Gaussian posterior, convolutional decoder. Continuous: gives `Latents`.
 
     `encode` gives the posterior's mode, or a sample when noise is given. As a front end of another model:
-    `vae.quantizer(vae.encode_latents(images)).latents` are the scaled latents (B, h, w, D), `vae.decode_latents(...)` the way back.
+    `vae.quantizer(vae.encode_latents(images)).latents` are the scaled latents (B, h, w, D), and `vae.decode_latents(...)` decodes them.
     """
 
     config_class = KlVaeConfig

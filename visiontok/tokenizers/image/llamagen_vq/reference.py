@@ -92,9 +92,9 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def objective_from_reference(config: Mapping[str, Any], *, vgg: Path) -> ReconstructionConfig:
-    """The objective of the authors' training; where their arguments are silent, their code's defaults stand.
+    """The objective of the authors' training; missing arguments have the defaults of their code.
 
-    Their pixels lie in [-1, 1], ours in [0, 1]: a squared distance there is four times ours, an absolute one twice.
+    Their pixels are in [-1, 1], ours in [0, 1]: a squared distance there is four times ours, an absolute one twice.
 
     Args:
         config: the arguments of the authors' training, or their `ModelArgs` alone.

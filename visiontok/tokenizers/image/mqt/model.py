@@ -1,6 +1,6 @@
 """MQT, the Matryoshka Query Transformer (Hu et al. 2024, arXiv 2405.19315): image features as 1 to 256 continuous tokens for a language model.
 
-Not a tokenizer of pixels: it takes the features that a CLIP gave, and what it writes is read by a language model, so there is no decoder. It
+Not a tokenizer of pixels: it takes the features of a CLIP model, and a language model reads its output, so there is no decoder. It
 is here for its tokens, any prefix of which represents the image.
 """
 

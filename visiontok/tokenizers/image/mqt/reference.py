@@ -10,7 +10,7 @@ from visiontok.core.reference_keys import ReferenceKeys
 
 _NAMES = {"grid_size": "query_side", "embed_dim": "output_dim", "num_heads": "num_heads", "kv_dim": "feature_dim", "tgt_size": "feature_side"}
 
-CONFIG_KEYS = ReferenceKeys(read=tuple(_NAMES), ignored={"num_visual_tokens": "what a caller asks for, not a property of the model"})
+CONFIG_KEYS = ReferenceKeys(read=tuple(_NAMES), ignored={"num_visual_tokens": "an argument of a call, not a property of the model"})
 
 KEY_MAP = KeyMap(
     {

@@ -13,7 +13,7 @@ from visiontok.layers.vit import ViTConfig, init_vit_weights, prepend
 class GridQueryDecoder(nn.Module):
     """The sequence [class | mask tokens | class | latents] through a ViT; the mask tokens' outputs become patches, by one linear layer.
 
-    Latents take their positions from the image's own table, resampled to their side; a level embedding tells them from the image's tokens.
+    Latents take their positions from the image's own table, resampled to their side; a level embedding distinguishes them from the image's tokens.
 
     Args:
         config: sizes.

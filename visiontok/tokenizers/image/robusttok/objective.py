@@ -31,7 +31,7 @@ class FrozenWeights:
 def objective_from_reference(config: Mapping[str, Any], *, steps_per_epoch: int, files: FrozenWeights) -> ReconstructionConfig:
     """The objective of the authors' training; missing keys have the defaults of their code.
 
-    Their pixels lie in [-1, 1], ours in [0, 1]: a squared distance there is four times ours, an absolute one twice.
+    Their pixels are in [-1, 1], ours in [0, 1]: a squared distance there is four times ours, an absolute one twice.
 
     Args:
         config: the authors' flat configuration.

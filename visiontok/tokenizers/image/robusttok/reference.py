@@ -54,7 +54,7 @@ CONFIG_KEYS = ReferenceKeys(
         "norm_type": "bn in every release: statistics of eight samples",
         "aug_prob": "1 in every release: every sample is augmented",
         "aug_fade_steps": "0 in every release: no blur that fades",
-        "disc_reinit": "0 in every release: the discriminator is never drawn anew",
+        "disc_reinit": "0 in every release: the discriminator is never reinitialized",
         "debug_disc": "prints",
         **dict.fromkeys(("lr", "disc_lr", "lr_scheduler", "weight_decay", "disc_weight_decay", "beta1", "beta2", "max_grad_norm", "ema"), _RECIPE),
         **dict.fromkeys(
@@ -194,7 +194,7 @@ def read_quantizer(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _inside(key: str) -> str:
-    """Codebooks of multi-scale quantizers lie one module deeper."""
+    """Codebooks of multi-scale quantizers are one module deeper."""
     return key.removesuffix("codebook") + "quantizer.codebook" if key.endswith(".codebook") else key
 
 

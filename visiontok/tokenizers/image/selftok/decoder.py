@@ -17,7 +17,7 @@ from visiontok.tokenizers.image.selftok.visible_tokens import VisibleTokens
 
 
 class JointFlowDecoder(FlowDecoder):
-    """The velocity of a noisy grid, led by tokens.
+    """The velocity of a noisy grid, conditioned on tokens.
 
     Args:
         config: sizes.
@@ -83,7 +83,7 @@ class JointFlowDecoder(FlowDecoder):
 
 
 class JointOneStepDecoder(nn.Module):
-    """The grid in one step from all tokens (the renderer): every patch starts as the same learned vector at its position.
+    """The grid in one step from all tokens (the renderer): every patch starts as the same learned vector, with its position.
 
     Tokens do not attend to patches. Training it leaves encoder and codebook as they are.
 
@@ -117,7 +117,7 @@ class JointOneStepDecoder(nn.Module):
             TokenError: for a flow's options.
         """
         if sampling is not None:
-            raise TokenError(f"this Selftok decodes in one step, without a flow, but got sampling {sampling}: leave it out")
+            raise TokenError(f"this Selftok decodes in one step, without a flow, but got sampling {sampling}: omit it")
         return self(self.trunk.context(codes))
 
     def training_terms(self, data: Tensor, codes: Tensor, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:

@@ -46,7 +46,7 @@ class DualStreamBlock(nn.Module):
 
     Args:
         config: sizes.
-        is_last: the patches of the last block are read, but nobody reads what would become of them.
+        is_last: whether it is the last block, whose patches are read but not updated, since no block reads them afterwards.
     """
 
     def __init__(self, config: DualStreamConfig, *, is_last: bool) -> None:

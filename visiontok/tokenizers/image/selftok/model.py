@@ -1,8 +1,8 @@
-"""Selftok (Wang et al. 2025, arXiv 2505.07538): 512 ordered tokens, of which the decoder sees the fewer, the less noisy its image is.
+"""Selftok (Wang et al. 2025, arXiv 2505.07538): 512 ordered tokens, of which the decoder sees fewer as its image becomes less noisy.
 
-Stable Diffusion 3's autoencoder brings the image to a grid of latents; learned queries read the grid and are quantized to the tokens; a rectified
-flow, or a renderer that was trained after it, makes the grid again. At pure noise the flow sees all tokens, near the end only the first: the first
-tokens always count, the last only for the first outline.
+Stable Diffusion 3's autoencoder maps the image to a grid of latents; learned queries read the grid and are quantized to the tokens; a rectified flow,
+or a renderer that was trained after it, reconstructs the grid. At pure noise the flow sees all tokens, near the end only the first: the first tokens
+are used at all times, the last ones only at high noise.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Selftok's released configurations (YAML with a `tokenizer.params` part) and weights in our words.
+"""Selftok's released configurations (YAML with a `tokenizer.params` part) and weights, converted to ours.
 
-Every key of a configuration must be known. Those that our model has as settings are translated, those that it has as facts must agree, and those
-that decide nothing here are listed with the reason.
+Every key of a configuration must be known. Those that are settings of our model are converted, those that are constants of it must agree, and those
+without effect are listed with the reason.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How many tokens a decoder sees at a moment of its flow (Selftok's token schedule, Wang et al. 2025, arXiv 2505.07538)."""
+"""How many tokens a decoder sees at a time of its flow (Selftok's token schedule, Wang et al. 2025, arXiv 2505.07538)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from visiontok.base.config import Config, Positive
 
 
 class VisibleTokens(Config):
-    """All tokens at pure noise, only the first one at the end, and within each stage of the way evenly many more.
+    """All tokens at pure noise, only the first one at the end; within each stage their number grows linearly with the time.
 
     Attributes:
         stages: where each stage ends, in thousandths of the flow's time, rising to 1000.
-        tokens_per_stage: how many tokens appear within it, from the end of the way (time 0) on; their sum is the number of tokens K.
+        tokens_per_stage: how many tokens become visible within it, from time 0 on; their sum is the number of tokens K.
     """
 
     stages: tuple[Positive, ...] = Field(min_length=1)
@@ -29,7 +29,7 @@ class VisibleTokens(Config):
         return self
 
     def at(self, thousandths: Tensor) -> Tensor:
-        """Times (B,) in [0, 1000], whole or not -> how many tokens are seen, (B,) int64 from 1 to K: those of numbers 0 to k(t)."""
+        """Times (B,) in [0, 1000], whole or not -> how many tokens are seen, (B,) int64 from 1 to K, always the first ones."""
         times = thousandths.double()
         starts, ends = (torch.tensor(bounds, dtype=torch.float64, device=times.device) for bounds in ((0, *self.stages[:-1]), self.stages))
         counts = torch.tensor(self.tokens_per_stage, dtype=torch.float64, device=times.device)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from visiontok.core.text_tokenizer import TextTokenizer
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.decoders.vit import LatentViTDecoder, PixelHead
 from visiontok.encoders.text import TextConfig
 from visiontok.encoders.vit import LatentViTEncoder
@@ -30,11 +30,10 @@ class TaTiTokConfig(LatentViTConfig):
     text: TextConfig = TextConfig()
 
 
-class TaTiTok(TextTokenizer[TaTiTokConfig]):
+class TaTiTok(Tokenizer[TaTiTokConfig]):
     """Latent-query ViT encoder, quantizer over N tokens, mask-token ViT decoder with text."""
 
     config_class = TaTiTokConfig
-    encoder_reads_text: ClassVar[bool] = False
     reference_keys: ClassVar = KEY_MAP
 
     def __init__(self, config: TaTiTokConfig) -> None:

@@ -11,7 +11,7 @@ with learned positions and a projection for each side; a Gaussian posterior as t
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field
 
@@ -42,4 +42,4 @@ class TexTok(TaTiTok):
     """TA-TiTok whose encoder reads the text too. `encode` and `decode` must be given the same text."""
 
     config_class = TexTokConfig
-    encoder_reads_text: ClassVar[bool] = True
+    encoder_reads_text = True

@@ -67,7 +67,7 @@ class TokenBridgeConfig(Config):
 
 
 class TokenBridge(Tokenizer[TokenBridgeConfig]):
-    """A continuous tokenizer with one token for every dimension of every latent; signals, lengths and positions are those of the base.
+    """A continuous tokenizer with one token for every dimension of every latent; signals, texts, lengths and positions are those of the base.
 
     `encode` quantizes the posterior's mode, or a sample where noise is given, as for the published metrics.
     """
@@ -78,7 +78,7 @@ class TokenBridge(Tokenizer[TokenBridgeConfig]):
         """Quantize `base` where one is given, whose configuration is that in `config`, else a new one.
 
         Raises:
-            ConfigError: if the base is discrete, or reads a text.
+            ConfigError: if the base is discrete.
         """
         super().__init__(config)
         self.base: Tokenizer[Any] = base or config.base.build()
@@ -87,11 +87,10 @@ class TokenBridge(Tokenizer[TokenBridgeConfig]):
             raise ConfigError(
                 f"this {family} is discrete already: its quantizer is a {type(bottleneck).__name__}. Only continuous latents are quantized"
             )
-        if self.base.text is not None:
-            raise ConfigError(f"a {family} reads a text beside the signal, which TokenBridge does not pass on; quantize one without a text")
         self.quantizer: QuantizedBottleneck = QuantizedBottleneck(bottleneck, config.quantizer.build())
         self.preprocessing, self.can_decode = self.base.preprocessing, self.base.can_decode
         self.nested_dropout = self.base.nested_dropout
+        self.text, self.encoder_reads_text, self.text_encoder = self.base.text, self.base.encoder_reads_text, self.base.text_encoder
         self.layout = quantized_layout(self.base.layout, config.quantizer.levels)
 
     @classmethod
@@ -99,7 +98,7 @@ class TokenBridge(Tokenizer[TokenBridgeConfig]):
         """A trained continuous tokenizer, quantized: its weights are shared, not copied.
 
         Raises:
-            ConfigError: if the tokenizer is discrete, or reads a text.
+            ConfigError: if the tokenizer is discrete.
             UnknownNameError: if it is of no family of this library, so that the result could not be loaded again.
         """
         values = {"base": {"family": family_name(base), "config": base.config.to_dict()}, "quantizer": quantizer.to_dict()}
@@ -127,17 +126,17 @@ class TokenBridge(Tokenizer[TokenBridgeConfig]):
         assert isinstance(tokens, Tokens)
         return self.base.decode_tokens(to_latents(tokens, self.base.layout, self._table), options)
 
-    def encode_latents(self, signal: Tensor) -> Tensor:
-        """What the base's bottleneck reads."""
-        return self.base.encode_latents(signal)
+    def encode_latents(self, signal: Tensor, *text: Tensor) -> Tensor:
+        """What the base's bottleneck reads; the text is that of bases whose encoder reads one."""
+        return self.base.encode_latents(signal, *text)
 
-    def decode_latents(self, latents: Tensor) -> Tensor:
-        """Quantized latents (B, *shape, D) -> signal, not clamped."""
-        return self.base.decode_latents(latents)
+    def decode_latents(self, latents: Tensor, *text: Tensor) -> Tensor:
+        """Quantized latents (B, *shape, D), and the text that the base reads -> signal, not clamped."""
+        return self.base.decode_latents(latents, *text)
 
-    def decode_prefix(self, latents: Tensor, lengths: Tensor) -> Tensor:
-        """The first latents of every sample -> signal, not clamped."""
-        return self.base.decode_prefix(latents, lengths)
+    def decode_prefix(self, latents: Tensor, lengths: Tensor, *text: Tensor) -> Tensor:
+        """The first latents of every sample, and the text that the base reads -> signal, not clamped."""
+        return self.base.decode_prefix(latents, lengths, *text)
 
     def unwrap(self, tokens: Tokens) -> Tensor:
         """(B, *shape, D) indices."""
