@@ -58,9 +58,9 @@ def karl() -> Any:
     )
 
 
-def gpt() -> GPT:
+def gpt(**changes: Any) -> GPT:
     layout = titok(image_size=16, tokens=4).layout
-    return GPT(GPTConfig.parse({**NETWORK, "layout": layout, "multiple_of": 8, "condition": {"type": "classes", "num_classes": 10}}))
+    return GPT(GPTConfig.parse({**NETWORK, "layout": layout, "multiple_of": 8, "condition": {"type": "classes", "num_classes": 10}, **changes}))
 
 
 def maskgit() -> MaskGIT:
@@ -212,6 +212,7 @@ FILES: dict[str, Callable[[Path], None]] = {
     "runs/digits": lambda path: trained(lambda: titok(image_size=16, tokens=4))(path / "final"),
     "eval/results/digits--final.json": digits_result,
     "runs/digits-gpt/final": trained(gpt),
+    "runs/digits-llama/final": trained(lambda: gpt(positions="rope-1d")),
     "runs/digits/final": trained(lambda: titok(image_size=16, tokens=4)),
     "runs/flextok/final": trained(lambda: titok(image_size=128, tokens=16, nested_dropout={"schedule": "uniform"})),
     "runs/karl/final": trained(karl),

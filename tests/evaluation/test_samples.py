@@ -27,7 +27,7 @@ def models():
             {"layout": tokenizer.layout, "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8, "condition": {"type": "classes", "num_classes": 3}}
         )
     )
-    torch.nn.init.normal_(generator.head.weight)
+    torch.nn.init.normal_(generator.head.table.weight)
     return generator.eval(), tokenizer.eval()
 
 
