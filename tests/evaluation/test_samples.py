@@ -131,7 +131,7 @@ def test_files_that_hold_no_samples(tmp_path: Path) -> None:
         ("floats", "float32"),
         ("other", "arr_0"),
         ("labels", "one class for each of 2"),
-        ("text", "not a sample file"),
+        ("text", "arr_0"),
         ("none", "no samples"),
     ):
         with pytest.raises(EvaluationError, match=message):

@@ -97,6 +97,7 @@ def _tokenizers(
     suite: Suite, names: list[str], prior: tuple[str | None, bool], output: Path, device: torch.device, *, report: bool, workers: int
 ) -> list[Result]:
     """Evaluate each model, perhaps under a prior, which may be another tokenizer's; no results in all processes but the first."""
+    from visiontok.data.config import describe_source, open_source
     from visiontok.evaluation import NamedGenerator
     from visiontok.evaluation.reconstruction.evaluate import evaluate_models, report_path
 
@@ -105,6 +106,9 @@ def _tokenizers(
     if output.suffix == ".json" and len(names) > 1:
         raise ConfigError(f"{output} is one file, but {len(names)} models were given; name a folder")
     with processes() as is_first:
+        source = open_source(suite.data)
+        if is_first:
+            typer.echo(describe_source(suite.data, source), err=True)
         generator, allow_other_tokenizer = prior
         results = evaluate_models(
             suite,
@@ -116,6 +120,7 @@ def _tokenizers(
             allow_other_tokenizer=allow_other_tokenizer,
             report=report,
             num_workers=workers,
+            source=source,
         )
     if not is_first:
         return []
@@ -161,7 +166,7 @@ def _generated(
         )
     if result is None:
         return []
-    typer.echo(f"samples in {where}; written to {path}", err=True)
+    typer.echo(f"samples in {where}, compared with {result.data.source}; written to {path}", err=True)
     return [result]
 
 
@@ -182,7 +187,7 @@ def _show(results: list[Result]) -> None:
         rows.append([known.label, known.unit, *("-" if value is None else value.text for value in values)])
     print_table(["metric", "unit", *(result.title for result in results)], rows)
     data = results[0].data
-    typer.echo(f"{data.in_words}; in brackets the interval over samples.")
+    typer.echo(f"{data.source}: {data.in_words}; in brackets the interval over samples.")
     if data.skipped_count:
         typer.echo(f"{data.skipped_count} samples could not be used: {'; '.join(data.skipped)}", err=True)
     for result in results:

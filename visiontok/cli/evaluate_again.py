@@ -123,8 +123,10 @@ def _show(pairs: list[Pair]) -> None:
     from visiontok.evaluation import changes
 
     found = []
-    for before, after in pairs:
+    for number, (before, after) in enumerate(pairs):
         assert after is not None
+        if not number:
+            typer.echo(f"{after.data.source}: {after.data.in_words}", err=True)
         name = f"{before.title}: " if len(pairs) > 1 else ""
         found += [(name, change) for change in changes(before, after)]
     for name, change in found:

@@ -76,7 +76,8 @@ def evaluate_rd(
     write_rate_distortion_report(written.with_suffix(".html"), curves, galleries)
     states.clear()
     _show(curves)
-    typer.echo(f"written to {written}, report: {written.with_suffix('.html')}", err=True)
+    data = curves[0].results[0].data
+    typer.echo(f"{data.source}: {data.in_words}; written to {written}, report: {written.with_suffix('.html')}", err=True)
 
 
 def _show(curves: list[Curve]) -> None:

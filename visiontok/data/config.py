@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, get_args
 
 from pydantic import Field
 
 from visiontok.base.config import Config
-from visiontok.base.errors import ConfigError
+from visiontok.base.errors import ConfigError, damage_as
 from visiontok.base.modality import AXES
 from visiontok.data.arrays import ArraysConfig, ArraysSource
 from visiontok.data.digits import DigitsConfig, DigitsSource
@@ -69,10 +69,13 @@ def parse_source(text: str) -> DataConfig:
         ConfigError: if a path is missing, or the name is also that of a file or folder here.
     """
     name, colon, rest = text.partition(":")
-    if name in _CONFIGS and not colon and Path(text).exists():
-        raise ConfigError(f"{text!r} names {_meaning(name)} and also a file or folder here: write {_spelled_out(name)}, or ./{text} or folder:{text}")
-    if name not in _CONFIGS:
-        name, rest = _kind_of_path(text), text
+    with damage_as(ConfigError, f"the data source {text!r:.200} is not a path that this system takes"):
+        if name in _CONFIGS and not colon and Path(text).exists():
+            raise ConfigError(
+                f"{text!r} names {_meaning(name)} and also a file or folder here: write {_spelled_out(name)}, or ./{text} or folder:{text}"
+            )
+        if name not in _CONFIGS:
+            name, rest = _kind_of_path(text), text
     kind = _CONFIGS[name]
     values: dict[str, Any] = {"name": name}
     if "modality" in kind.model_fields:
@@ -94,10 +97,14 @@ def parse_source(text: str) -> DataConfig:
 
 def describe_source(config: DataConfig, source: Source) -> str:
     """The source that was opened and its count, as commands print it: `photos:train: 12 samples`."""
-    values = config.to_dict()
-    name = ":".join(str(values[part]) for part in ("name", "modality", "path", "split") if part in values)
-    skipped = f", {len(source.skipped)} entries skipped" if source.skipped else ""
-    return f"{printable(name)}: {len(source)} sample{'s' if len(source) != 1 else ''}{skipped}"
+    count = len(source.skipped)
+    skipped = f", {count} {'entries' if count > 1 else 'entry'} skipped" if count else ""
+    return f"{source_name(config.to_dict())}: {len(source)} sample{'s' if len(source) != 1 else ''}{skipped}"
+
+
+def source_name(values: Mapping[str, Any]) -> str:
+    """The short form of a source's configuration, given as plain values: `photos:heldout`, `arrays:audio:/path/clips.npz`."""
+    return printable(":".join(str(values[part]) for part in ("name", "modality", "path", "split") if part in values))
 
 
 def _meaning(name: str) -> str:

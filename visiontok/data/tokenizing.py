@@ -214,7 +214,8 @@ def _finish(source: Source, writer: TokenShardWriter, count: int) -> TokenizedSe
     notes = [Shard.read(writer.path(number)).notes for number in range(count)]
     skipped = (*source.skipped, *(Skip(**skip) for note in notes for skip in note["skipped"]))
     if len(source) == sum(len(note["skipped"]) for note in notes):
-        raise DataError(f"none of {len(source)} samples could be read; the first: {skipped[0].reason if skipped else 'there is none'}")
+        first = skipped[len(source.skipped)].reason if len(source) else "there is none"
+        raise DataError(f"none of {len(source)} samples could be read; the first: {first}")
     with replacing(writer.folder / SKIPPED) as temporary:
         temporary.write_text(json.dumps([asdict(skip) for skip in skipped], indent=1), encoding="utf-8")
     for pattern in (".part-*.parquet", ".skipped.*.json", ".manifest.*.json"):

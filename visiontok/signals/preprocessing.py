@@ -76,6 +76,18 @@ class Preprocessing(Config, ABC):
         return self.spec.clamp(torch.zeros(shape, dtype=torch.float32))
 
 
+def tensor_of(array: np.ndarray, name: str) -> Tensor:
+    """An array as a tensor, in the byte order of this machine.
+
+    Raises:
+        SignalError: if it holds anything but numbers that tensors hold.
+    """
+    try:
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")).reshape(array.shape))
+    except (TypeError, ValueError) as error:
+        raise SignalError(f"{name} is an array of {array.dtype}; expected numbers of up to 64 bits, such as float32") from error
+
+
 def checked_values(batch: Tensor, spec: SignalSpec, name: str) -> Tensor:
     """A batch (B, C, *axes) as float32 in the spec's range.
 

@@ -11,6 +11,7 @@ from pydantic import Field, JsonValue
 
 from visiontok.base.config import Config
 from visiontok.base.files import replacing
+from visiontok.data.config import source_name
 from visiontok.evaluation.metrics.value import MetricValue
 
 
@@ -52,6 +53,13 @@ class DataIdentity(Config):
     samples_sha256: str
     skipped_count: int = 0
     skipped: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """Where they came from, in one word: `photos:heldout`, or the files of their statistics."""
+        statistics = self.config.get("statistics")
+        files = [str(file.get("path")) for file in statistics if isinstance(file, dict)] if isinstance(statistics, list) else []
+        return ", ".join(files) or source_name(self.config)
 
     @property
     def in_words(self) -> str:
