@@ -9,7 +9,7 @@ _LONGEST = 20_000
 
 
 class VisiontokError(Exception):
-    """Base of every error that visiontok raises on purpose; the command line prints it without a traceback.
+    """Base of every error that visiontok raises deliberately; the command line prints it without a traceback.
 
     Messages quote files: what is not UTF-8 in them becomes escapes, and what is too long to read is cut.
     """

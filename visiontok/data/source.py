@@ -85,7 +85,7 @@ class Source(ABC):
 
 
 def checked_label(value: object, name: str) -> int | None:
-    """The rule for labels of every reader: a whole number from 0 to 2^63 - 1. Nothing, or a negative number, stands for "not told", as in published
+    """The rule for labels of every reader: a whole number from 0 to 2^63 - 1. Nothing, or a negative number, means "unknown", as in published
     test sets.
 
     Args:

@@ -24,7 +24,7 @@ from visiontok.data.skips import UNUSABLE, Skip
 from visiontok.data.source import LARGEST_LABEL, checked_label
 
 CLASS_OF_FILE = re.compile(r"-class-([0-9]+)$")
-"""How file names of single images end that say which class was requested."""
+"""End of the file names of single images that contain the requested class."""
 
 GRID = "grid.png"
 """What `visiontok generate` writes beside its images."""
