@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Protocol, runtime_checkable
 
+import numpy as np
 from pydantic import Field
 from torch import Tensor
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError
+from visiontok.signals.image_writing import to_pil
 
 
 class LoggingConfig(Config):
@@ -81,7 +83,7 @@ class TensorBoard:
             self._writer.add_scalar(name, value, step)
 
     def show(self, step: int, image: Tensor) -> None:
-        self._writer.add_image("samples", image, step)
+        self._writer.add_image("samples", np.asarray(to_pil(image)), step, dataformats="HWC")
 
     def close(self) -> None:
         self._writer.close()
@@ -107,7 +109,7 @@ class Wandb:
     def show(self, step: int, image: Tensor) -> None:
         import wandb
 
-        self._run.log({"samples": wandb.Image(image)}, step=step)
+        self._run.log({"samples": wandb.Image(to_pil(image))}, step=step)
 
     def close(self) -> None:
         self._run.finish()
