@@ -143,7 +143,8 @@ def test_the_table_of_a_result() -> None:
     table = result_table([result, result], title="Numbers", published={"gray": [PublishedFigure("rFID", 2.21, "ImageNet", "a paper")]})
     assert table.columns == ["metric", "gray", "gray"]
     assert all(len(row.cells) == 3 for row in table.rows)
-    assert table.rows[0].cells[0] == "PSNR, mean over samples (dB)"
+    assert table.rows[0].cells[0] == "PSNR ↑ (dB)"
+    assert table.rows[0].name == "psnr.mean_db"
     assert table.rows[0].note == result.values[0].protocol
     assert [bool(row.published) for row in table.rows] == [False] * len(result.values) + [True]
     assert "9 samples of 16 x 16" in table.note

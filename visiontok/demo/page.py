@@ -45,10 +45,10 @@ def write_page(
     )
     columns = ("metric", "value", "target", "")
     sections: list[Section] = [
-        Table("Targets", columns, [*(Row(target.cells, note=target.protocol) for target in targets), *_without_target(digits)]),
         *_reconstructions(digits),
         _generated(digits),
         *_photographs(photographs),
+        Table("Targets", columns, [*(Row(target.cells, note=target.protocol) for target in targets), *_without_target(digits)]),
         *_training(digits),
         Folded(
             "All metrics",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from visiontok.evaluation.results.comparison import compare_results
 from visiontok.evaluation.results.per_sample import PerSampleResults
-from visiontok.evaluation.results.report.curves import curves_of, rate_distortion_plots, zipf_plot
+from visiontok.evaluation.results.report.curves import curves_of, rate_distortion_plots, rate_table, zipf_plot
 from visiontok.evaluation.results.report.page import write_report
 from visiontok.evaluation.results.report.sections import Row, Section, Table, Text
 from visiontok.evaluation.results.report.summaries import curve_summaries
@@ -30,7 +30,9 @@ def write_comparison_report(path: Path, results: Sequence[Result], per_sample: S
         EvaluationError: if they do not compare.
     """
     differences = [_differences(results[0], other, (per_sample[0], mine)) for other, mine in zip(results[1:], per_sample[1:], strict=True)]
-    sections: list[Section] = [result_table(results, title="Numbers"), *rate_distortion_plots(results)]
+    plots: list[Section] = [*rate_distortion_plots(results)]
+    table = None if plots else rate_table(results)
+    sections: list[Section] = [*([table] if table else []), result_table(results, title="Numbers"), *plots]
     summaries = curve_summaries(curves_of(results))
     if summaries is not None:
         sections.append(summaries)
@@ -52,6 +54,7 @@ def _differences(first: Result, second: Result, per_sample: tuple[PerSampleResul
     rows = []
     for found in compare_results(first, second, per_sample):
         gap = f"{found.interval.low:+.4g} to {found.interval.high:+.4g}" if found.interval else "–"
-        rows.append(Row([found.first.label, found.first.text, found.second.text, gap, found.conclusion], note=found.how))
+        cells = [found.first.heading, found.first.text, found.second.text, gap, found.conclusion]
+        rows.append(Row(cells, note=found.how, name=found.first.label))
     columns = ["metric", first.title, second.title, "second minus first", "conclusion"]
     return Table(f"{second.title} against {first.title}", columns, rows, note="Metrics are tested one by one; nothing is corrected for their number.")
