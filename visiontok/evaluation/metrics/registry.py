@@ -71,13 +71,16 @@ def heading_of(name: str) -> str:
     """The name of a value as a reader knows it: "psnr.mean_db" -> "PSNR ↑ (dB)"; the name itself where no metric declares it.
 
     Args:
-        name: of a value, with the extractor in brackets where there is one.
+        name: of a value, with the extractor in brackets where there is one, perhaps at a number of tokens: "ssim at 4 tokens".
     """
-    stem, bracket, rest = name.partition("[")
+    whole, at, length = name.partition(" at ")
+    stem, bracket, rest = whole.partition("[")
     extractor, _, suffix = rest.partition("]")
     declared = {key: value for metric in METRICS.values() for key, value in metric.values.items()}
-    value = declared.get(f"{stem}[]{suffix}" if bracket else name)
-    return name if value is None else heading(value.title + (f", {extractor}" if extractor else ""), unit=value.unit, better=value.better)
+    value = declared.get(f"{stem}[]{suffix}" if bracket else whole)
+    if value is None:
+        return name
+    return heading(value.title + (f", {extractor}" if extractor else ""), unit=value.unit, better=value.better) + at + length
 
 
 def check_names(names: Sequence[str], task: Task) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ _COLORS = {_INK: "currentColor", _RULE: "var(--rule)", **{color: f"var(--series-
 
 _MARKERS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼", "*": "★"}
 """Of points, by matplotlib's names, and as they stand in a legend."""
+
+_LONGEST_Y_LABEL = 36
+"""Characters on a line beside the axis."""
 
 _MAX_POINTS, _FEW_POINTS = 1000, 32
 
@@ -41,7 +45,7 @@ def draw(plot: LinePlot | PointPlot | BarPlot, *, salt: str) -> str:
         else:
             _bars(axes, plot)
         axes.set_xlabel(_literal(plot.x_label), color=_INK)
-        axes.set_ylabel(_literal(plot.y_label), color=_INK)
+        axes.set_ylabel(textwrap.fill(_literal(plot.y_label), _LONGEST_Y_LABEL), color=_INK)
         axes.tick_params(colors=_INK, which="both", length=3)
         axes.grid(axis="y", color=_RULE, linewidth=0.6)
         axes.set_axisbelow(True)
