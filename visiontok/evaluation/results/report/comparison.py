@@ -7,7 +7,7 @@ from pathlib import Path
 
 from visiontok.evaluation.results.comparison import compare_results
 from visiontok.evaluation.results.per_sample import PerSampleResults
-from visiontok.evaluation.results.report.curves import curves_of, rate_distortion_plots, rate_table, zipf_plot
+from visiontok.evaluation.results.report.curves import curves_of, distinct_titles, rate_distortion_plots, rate_table, zipf_plot
 from visiontok.evaluation.results.report.page import write_report
 from visiontok.evaluation.results.report.sections import Row, Section, Table, Text
 from visiontok.evaluation.results.report.summaries import curve_summaries
@@ -36,8 +36,8 @@ def write_comparison_report(path: Path, results: Sequence[Result], per_sample: S
     summaries = curve_summaries(curves_of(results))
     if summaries is not None:
         sections.append(summaries)
-    found = zip(results, per_sample, strict=True)
-    counts = {f"{result.title}, {name}": column for result, mine in found if mine is not None for name, column in mine.code_counts.items()}
+    found = zip(distinct_titles(results), per_sample, strict=True)
+    counts = {f"{title}, {name}": column for title, mine in found if mine is not None for name, column in mine.code_counts.items()}
     zipf = zipf_plot(dict(list(counts.items())[:_CODEBOOKS]))
     if zipf is not None:
         sections.append(zipf)

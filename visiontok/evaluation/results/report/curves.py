@@ -40,12 +40,21 @@ def rate_distortion_plots(results: Sequence[Result]) -> list[LinePlot]:
     plots = []
     for known in _qualities(results):
         for rate, x_label in _rates(results):
-            series = {result.title: _points(result, known.name, rate) for result in results}
+            series = {title: _points(result, known.name, rate) for title, result in zip(distinct_titles(results), results, strict=True)}
             series = {model: points for model, points in series.items() if len(points[0])}
             if sum(len(x) for x, _ in series.values()) > FEW_POINTS and len({value for x, _ in series.values() for value in x}) > 1:
                 y_label = f"{known.title}{f', {known.unit}' if known.unit else ''} ({known.better} is better)"
                 plots.append(LinePlot(f"{known.title} against {x_label}", series, x_label, y_label, log_x=True))
     return plots
+
+
+def distinct_titles(results: Sequence[Result]) -> list[str]:
+    """Titles that tell results apart: "digits", "digits (2)" for two results of one name."""
+    titles: list[str] = []
+    for number, result in enumerate(results):
+        earlier = sum(other.title == result.title for other in results[:number])
+        titles.append(f"{result.title} ({earlier + 1})" if earlier else result.title)
+    return titles
 
 
 def rate_table(results: Sequence[Result]) -> Table | None:
@@ -59,9 +68,9 @@ def rate_table(results: Sequence[Result]) -> Table | None:
     if not rates or not qualities:
         return None
     rows = []
-    for result in results:
+    for title, result in zip(distinct_titles(results), results, strict=True):
         found = {value.name: value for value in result.values if value.part is None and value.length is None}
-        rows.append(Row([result.title, *(_number(found.get(known.name)) for known in (*rates, *qualities))]))
+        rows.append(Row([title, *(_number(found.get(known.name)) for known in (*rates, *qualities))]))
     return Table("Quality and rate", ["model", *(known.heading for known in (*rates, *qualities))], rows)
 
 
