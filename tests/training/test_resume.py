@@ -104,7 +104,7 @@ def test_with_every_checkpoint_damaged_the_run_starts_again(tokenizer_recipe, tm
 def test_metrics_have_one_line_per_step_after_a_resume(tokenizer_recipe, tmp_path):
     import json
 
-    recipe = tokenizer_recipe(schedule={"steps": 8})
+    recipe = tokenizer_recipe(schedule={"steps": 8}, validation={"num_samples": 10, "every": 5})
     children.run(recipe | {"steps": 5})
     metrics = Path(recipe["output"]) / "metrics.jsonl"
     with metrics.open("a") as file:

@@ -72,6 +72,11 @@ class TokenDataset:
         """Whose tokens these are."""
         return self.header.tokenizer
 
+    @property
+    def keys(self) -> list[str]:
+        """Of all samples, in order."""
+        return [key for part in self._parts for key in part.key.to_pylist()]
+
     def __len__(self) -> int:
         return int(self._ends[-1])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import yaml
 
@@ -26,7 +26,9 @@ class CardResult(Config):
     """One metric of an evaluation, as the card shows it.
 
     Attributes:
-        metric: for example "PSNR".
+        metric: its name, for example "psnr.mean_db".
+        title: as a reader knows it, for example "PSNR"; empty for the name.
+        better: which direction is better, if any.
         value: the number.
         unit: "dB", "bits", or nothing.
         dataset: the data it was computed on.
@@ -35,6 +37,8 @@ class CardResult(Config):
     """
 
     metric: str
+    title: str = ""
+    better: Literal["higher", "lower", "neither"] = "neither"
     value: float
     unit: str = ""
     dataset: str
@@ -50,6 +54,7 @@ class ModelCard(Config):
         license: SPDX identifier in lower case, as hubs require.
         summary: one paragraph.
         trained_on: data and recipe, in words.
+        recipe: of the training, as YAML.
         limitations: what it is not good for.
         results: of evaluations, with their protocol.
     """
@@ -58,6 +63,7 @@ class ModelCard(Config):
     license: str = "unknown"
     summary: str = ""
     trained_on: str = ""
+    recipe: str = ""
     limitations: str = ""
     results: tuple[CardResult, ...] = ()
 
@@ -92,6 +98,7 @@ def render(card: ModelCard, model: AnyModel, *, name: str, family: Family) -> st
         "## Tokens\n\n" + _tokens(known, model.layout),
         f"{_RESULTS}\n\n{_table(card.results)}",
         "## Trained on\n\n" + (card.trained_on or "Not stated."),
+        *([f"## Recipe\n\n{_fenced(card.recipe)}"] if card.recipe else []),
         "## Limitations\n\n" + (card.limitations or "Not stated."),
         f"## License\n\nWeights: {card.license}.",
     ]
@@ -122,6 +129,20 @@ def with_results(text: str, results: Sequence[CardResult], *, source: str) -> st
     if not found:
         replaced = body.rstrip() + "\n\n" + section
     return f"---\n{_yaml(matter)}---\n{replaced}"
+
+
+def renamed(text: str, name: str) -> str:
+    """The text of a card that says `name` where it said by which name the model can be loaded.
+
+    Args:
+        text: of a card of `render`.
+        name: what `from_pretrained` takes.
+    """
+    title = re.search(r"^# (.+)$", text, re.MULTILINE)
+    if title is None:
+        return text
+    text = text.replace(title[0], f"# {name}", 1)
+    return text.replace(f'from_pretrained("{title[1]}")', f'from_pretrained("{name}")')
 
 
 def check_results(results: Sequence[CardResult], weights: str, *, name: str) -> None:
@@ -241,9 +262,21 @@ def _tokens(known: Mapping[str, Any], layout: TokenLayout) -> str:
 def _table(results: Sequence[CardResult]) -> str:
     if not results:
         return NOT_EVALUATED
-    rows = [(r.metric, f"{r.value:.6g}{f' {r.unit}' if r.unit else ''}", r.dataset, r.protocol) for r in results]
+    rows = [(_named(r), f"{r.value:.6g}{f' {r.unit}' if r.unit else ''}", r.dataset, r.protocol) for r in results]
     lines = ["| " + " | ".join(_cell(text) for text in row) + " |" for row in rows]
     return "\n".join(["| metric | value | data | protocol |", "|---|---|---|---|", *lines])
+
+
+def _named(result: CardResult) -> str:
+    """`PSNR ↑ (psnr.mean_db)`."""
+    arrow = {"higher": " ↑", "lower": " ↓", "neither": ""}[result.better]
+    return f"{result.title}{arrow} ({result.metric})" if result.title else f"{result.metric}{arrow}"
+
+
+def _fenced(text: str) -> str:
+    """YAML as a block of code that nothing inside can end."""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{fence}yaml\n{text.rstrip()}\n{fence}"
 
 
 def _cell(text: str) -> str:

@@ -20,7 +20,7 @@ from visiontok import registry
 from visiontok.base.errors import CheckpointError
 from visiontok.base.files import replacing, sync
 from visiontok.core.model import plain_state, weights_sha256
-from visiontok.hub.card import AnyModel, CardResult, ModelCard, check_results, render, with_results
+from visiontok.hub.card import AnyModel, CardResult, ModelCard, check_results, renamed, render, with_results
 from visiontok.hub.download import endpoint, explained
 from visiontok.hub.reading import CARD_NAME, CONFIG_NAME, METADATA_KEY, WEIGHTS_NAME, SavedConfig, read_config, read_own_config, read_safetensors
 from visiontok.hub.sources import STAGE_PREFIX, Folder
@@ -136,6 +136,8 @@ def add_results(folder: str | Path, results: Sequence[CardResult]) -> None:
 def push_folder(folder: str | Path, repo_id: str, *, private: bool | None = None, token: str | bool | None = None) -> str:
     """Upload a folder that `save_pretrained` wrote, in one commit: weights, configuration, card and the images that it shows; nothing else.
 
+    The card says the name of the repository as that of the model.
+
     Returns:
         The address of the commit.
 
@@ -148,12 +150,15 @@ def push_folder(folder: str | Path, repo_id: str, *, private: bool | None = None
     own = read_own_config(source.get(WEIGHTS_NAME))
     if source.is_interrupted or (own is not None and not saved.describes_same_model(SavedConfig.read(own, source=WEIGHTS_NAME))):
         raise CheckpointError(f"{CONFIG_NAME} and {WEIGHTS_NAME} in {source} are not of one model; save the model again before pushing it")
-    shown = re.findall(r"!\[[^\]]*\]\(([\w-]+\.(?:png|svg|jpg))\)", source.get(CARD_NAME).read_text(encoding="utf-8"))
+    card = renamed(source.get(CARD_NAME).read_text(encoding="utf-8"), repo_id)
+    shown = re.findall(r"!\[[^\]]*\]\(([\w-]+\.(?:png|svg|jpg))\)", card)
     images = [name for name in dict.fromkeys(shown) if (source.path / name).is_file()]
     api = HfApi(endpoint=endpoint(), token=token, library_name="visiontok", library_version=visiontok.__version__)
     with explained(repo_id, "the upload"):
         api.create_repo(repo_id, private=private, exist_ok=True)
-        additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=source.path / name) for name in (*FILES, *images)]
+        others = (name for name in (*FILES, *images) if name != CARD_NAME)
+        additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=source.path / name) for name in others]
+        additions.append(CommitOperationAdd(path_in_repo=CARD_NAME, path_or_fileobj=card.encode()))
         commit = api.create_commit(repo_id, additions, commit_message=f"Upload {saved.family} {saved.kind}")
     return str(commit.commit_url)
 

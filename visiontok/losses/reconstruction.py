@@ -167,17 +167,21 @@ class ReconstructionObjective(Objective):
         latents: Tensor | None = None,
         noise: NoiseLike = None,
     ) -> dict[str, Tensor]:
-        config = self.config
-        distance = F.mse_loss(prediction, target) if config.reconstruction == "l2" else F.l1_loss(prediction, target)
-        reconstruction = {"reconstruction": config.reconstruction_weight * math.exp(-config.log_variance) * distance}
-        if self.perceptual is not None:
-            reconstruction["perceptual"] = config.perceptual_weight * self.perceptual(target, prediction)
-        terms = reconstruction | {name: config.quantizer_weight * loss for name, loss in quantizer_losses.items()}
+        reconstruction = self.validation_terms(prediction, target)
+        terms = reconstruction | {name: self.config.quantizer_weight * loss for name, loss in quantizer_losses.items()}
         self.stats = {}
         if self._adversarial_at(step):
             terms["gan"] = self._gan_term(prediction, torch.stack([*reconstruction.values()]).sum(), noise)
         if self.semantic is not None:
             terms["semantic"] = self._semantic_term(target, latents, step)
+        return terms
+
+    def validation_terms(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        config = self.config
+        distance = F.mse_loss(prediction, target) if config.reconstruction == "l2" else F.l1_loss(prediction, target)
+        terms = {"reconstruction": config.reconstruction_weight * math.exp(-config.log_variance) * distance}
+        if self.perceptual is not None:
+            terms["perceptual"] = config.perceptual_weight * self.perceptual(target, prediction)
         return terms
 
     def discriminator_terms(self, prediction: Tensor, target: Tensor, *, step: int, noise: NoiseLike = None) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,13 +17,14 @@ from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import SkipReport
 from visiontok.generators.base import Generator
 from visiontok.generators.condition import ClassCondition, Condition
-from visiontok.hub import ModelCard, save_pretrained
+from visiontok.hub import CardResult, save_pretrained
 from visiontok.signals.image_writing import as_rgb, image_grid
 from visiontok.training.ema import averaged_copy, update_average
 from visiontok.training.recipe import GeneratorRecipe
 from visiontok.training.task import Task
 from visiontok.training.token_loaders import ConditionedTokens, EncodingLoader, TokenSetLoader
 from visiontok.training.updater import Terms, Updater
+from visiontok.training.validation import GeneratorValidator, Validation
 
 
 class GeneratorTask(Task[ConditionedTokens]):
@@ -34,6 +35,7 @@ class GeneratorTask(Task[ConditionedTokens]):
         model: in training mode.
         loader: this process's share of the global batches, from a given step on.
         tokenizer: decodes samples; None for no sample images.
+        validator: evaluates the generator on samples that are not trained on; None for none.
         accelerator: device, precision and processes.
     """
 
@@ -46,9 +48,10 @@ class GeneratorTask(Task[ConditionedTokens]):
         model: Generator[Any],
         loader: TokenSetLoader | EncodingLoader,
         tokenizer: Tokenizer[Any] | None,
+        validator: GeneratorValidator | None,
         accelerator: Accelerator,
     ) -> None:
-        self.recipe, self.loader, self.tokenizer, self.accelerator = recipe, loader, tokenizer, accelerator
+        self.recipe, self.loader, self.tokenizer, self.validator, self.accelerator = recipe, loader, tokenizer, validator, accelerator
         self.batch_size = recipe.batch_size
         self.model = model.to(accelerator.device)
         self.average = averaged_copy(self.model) if recipe.ema else None
@@ -72,6 +75,9 @@ class GeneratorTask(Task[ConditionedTokens]):
         if self.average is not None and self.recipe.ema is not None:
             update_average(self.average, self.model, decay=self.recipe.ema.decay, step=step)
         return report
+
+    def validate(self, step: int) -> Validation | None:
+        return None if self.validator is None else self.validator(self._final(), self._condition, step=step)
 
     def state(self) -> dict[str, Any]:
         state = {"model": self.model.state_dict(), "optimizer": self.updater.state()}
@@ -99,8 +105,8 @@ class GeneratorTask(Task[ConditionedTokens]):
             images = as_rgb(self.tokenizer.decode(samples), self.tokenizer.spec)
         return None if images is None else image_grid(images, columns=min(count, classes or 8, 16))
 
-    def export(self, folder: Path) -> None:
-        save_pretrained(self._final(), folder, card=ModelCard(trained_on=self.recipe.in_words()))
+    def export(self, folder: Path, results: Sequence[CardResult] = ()) -> None:
+        save_pretrained(self._final(), folder, card=self.recipe.card(), results=results)
 
     def _condition(self, batch: ConditionedTokens) -> Condition | None:
         config = self.model.config.condition

@@ -7,19 +7,22 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, runtime_checkable
 
+import numpy as np
 from pydantic import Field
+from torch import Tensor
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError
+from visiontok.signals.image_writing import to_pil
 
 
 class LoggingConfig(Config):
     """What is logged, and how often.
 
     Attributes:
-        every: steps between two lines; each gives the means since the one before.
+        every: steps between two lines; each gives the means since the one before. Steps with a validation have a line too.
         tensorboard: write curves to `tensorboard/` in the run folder.
         wandb: project to log to with Weights & Biases; needs the `wandb` package.
         usage_window: steps over which codebook usage is counted.
@@ -41,6 +44,14 @@ class MetricsWriter(Protocol):
 
     def close(self) -> None:
         """Flush and let go."""
+
+
+@runtime_checkable
+class ImageWriter(Protocol):
+    """A writer that takes sample images, too."""
+
+    def show(self, step: int, image: Tensor) -> None:
+        """Note the sample image (3, H, W) in [0, 1] after `step` finished steps."""
 
 
 class JsonLines:
@@ -71,6 +82,9 @@ class TensorBoard:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
+    def show(self, step: int, image: Tensor) -> None:
+        self._writer.add_image("samples", np.asarray(to_pil(image)), step, dataformats="HWC")
+
     def close(self) -> None:
         self._writer.close()
 
@@ -91,6 +105,11 @@ class Wandb:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=step)
+
+    def show(self, step: int, image: Tensor) -> None:
+        import wandb
+
+        self._run.log({"samples": wandb.Image(to_pil(image))}, step=step)
 
     def close(self) -> None:
         self._run.finish()

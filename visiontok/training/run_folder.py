@@ -5,6 +5,7 @@ metrics.jsonl          one line per logged step
 checkpoints/           see `checkpoint.py`
 samples/  tensorboard/
 usage.png              the curve of codebook usage, drawn whenever sample images are
+validation.json        of tokenizers, the evaluation of the trained model on the validation samples, as `visiontok evaluate` writes it
 final/                 the trained model, in the layout that `from_pretrained` reads
 """
 
@@ -23,6 +24,7 @@ from visiontok.training.checkpoint import Checkpoint, list_checkpoints, set_asid
 
 _FREE_SECTIONS = ("output", "steps", "threads", "checkpoints", "logging", "sample_images")
 _FREE_KEYS = ("num_workers", "cache_bytes")
+_FREE_PATHS = ("validation.every",)
 """What a resumed run may change: it leaves the mathematics of the steps alone, but for `steps`, which may be the length of a cosine."""
 
 
@@ -56,6 +58,7 @@ class RunFolder:
         self.tensorboard = root / "tensorboard"
         self.samples = root / "samples"
         self.usage = root / "usage.png"
+        self.validation = root / "validation.json"
         self.final = root / "final"
 
     def plan(self, recipe: Mapping[str, Any], *, resume: str, overwrite: bool) -> Start:
@@ -142,7 +145,7 @@ class RunFolder:
         """Remove what a run writes, and nothing else."""
         for folder in (self.checkpoints, self.tensorboard, self.samples, self.final):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (self.metrics, self.usage, self.config):
+        for file in (self.metrics, self.usage, self.validation, self.config):
             file.unlink(missing_ok=True)
 
 
@@ -158,7 +161,7 @@ def changed_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str,
 
 def _may_change(key: str) -> bool:
     parts = key.split(".")
-    return parts[0] in _FREE_SECTIONS or parts[-1] in _FREE_KEYS
+    return parts[0] in _FREE_SECTIONS or parts[-1] in _FREE_KEYS or key in _FREE_PATHS
 
 
 _ABSENT = object()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ from visiontok.base.modes import evaluating
 from visiontok.base.noise import SampleNoise
 from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
 from visiontok.data import DataBatch, SkipReport, TrainLoader
-from visiontok.hub import ModelCard, save_pretrained
+from visiontok.hub import CardResult, save_pretrained
 from visiontok.losses import Objective
 from visiontok.quantizers import LatentPerturbation
 from visiontok.signals.image_writing import as_rgb, originals_above_reconstructions
@@ -27,6 +27,7 @@ from visiontok.training.task import Task
 from visiontok.training.texts import EmbeddedTexts
 from visiontok.training.updater import Terms, Updater
 from visiontok.training.usage import UsageWindow
+from visiontok.training.validation import TokenizerValidator, Validation
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,7 @@ class TokenizerTask(Task[DataBatch]):
         loader: this process's share of the global batches, from a given step on.
         texts: gives a batch's text embeddings, for tokenizers that read a text; None for the others.
         examples: whose reconstructions are shown; None for none.
+        validator: evaluates the tokenizer on samples that are not trained on; None for none.
         accelerator: device, precision and processes.
     """
 
@@ -64,10 +66,11 @@ class TokenizerTask(Task[DataBatch]):
         loader: TrainLoader,
         texts: EmbeddedTexts | None,
         examples: DataBatch | None,
+        validator: TokenizerValidator | None,
         accelerator: Accelerator,
     ) -> None:
         self.recipe, self.target, self.loader, self.accelerator = recipe, target, loader, accelerator
-        self.texts, self.examples = texts, examples
+        self.texts, self.examples, self.validator = texts, examples, validator
         self.batch_size = recipe.batch_size
         self.tokenizer = tokenizer.to(accelerator.device)
         self.average = averaged_copy(self.tokenizer) if recipe.ema else None
@@ -126,6 +129,9 @@ class TokenizerTask(Task[DataBatch]):
                 )
         return numbers, warnings
 
+    def validate(self, step: int) -> Validation | None:
+        return None if self.validator is None else self.validator(self._final(), step=step)
+
     def state(self) -> dict[str, Any]:
         state = {
             "model": self.tokenizer.state_dict(),
@@ -165,8 +171,8 @@ class TokenizerTask(Task[DataBatch]):
             decoded = as_rgb(self.target.signal(output.reconstruction.float()), model.spec)
             return None if originals is None or decoded is None else originals_above_reconstructions(originals, decoded)
 
-    def export(self, folder: Path) -> None:
-        save_pretrained(self._final(), folder, card=ModelCard(trained_on=self.recipe.in_words()))
+    def export(self, folder: Path, results: Sequence[CardResult] = ()) -> None:
+        save_pretrained(self._final(), folder, card=self.recipe.card(), results=results)
 
     def _inputs(self, batch: DataBatch, step: int, *, parts: int | None = None) -> list[_Inputs]:
         """What the tokenizer's forward pass takes, micro-batch by micro-batch.

@@ -25,6 +25,7 @@ from visiontok.training.progress import ProgressDisplay
 from visiontok.training.recipe import Recipe
 from visiontok.training.run_folder import RunFolder, Start
 from visiontok.training.task import Task
+from visiontok.training.validation import Validation
 
 _LIBRARIES = ("visiontok", "torch", "torchvision", "accelerate", "numpy")
 
@@ -94,8 +95,10 @@ def train(
         )
         if len(task.skipped()):
             display.say(str(task.skipped()))
-        if result.signal is None and accelerator.is_main_process:
-            task.export(folder.final)
+        if result.signal is None:
+            validation = result.validation or task.validate(recipe.steps)  # a finished run that is started again takes no step
+            if accelerator.is_main_process:
+                _export(task, folder, validation)
         accelerator.wait_for_everyone()
     return result if result.signal is not None else replace(result, final=folder.final)
 
@@ -129,6 +132,13 @@ def _restore(task: Task[Any], checkpoint: Checkpoint, accelerator: Accelerator) 
         load_scaler(state, accelerator)
     except (KeyError, RuntimeError, ValueError) as error:
         raise TrainingError(f"{checkpoint.folder} does not fit this recipe's model and optimizer: {error}") from error
+
+
+def _export(task: Task[Any], folder: RunFolder, validation: Validation | None) -> None:
+    """The trained model with its card, and the whole result of the last validation beside it."""
+    task.export(folder.final, () if validation is None else validation.results)
+    if validation is not None and validation.result is not None:
+        validation.result.save(folder.validation)
 
 
 def _run_config(recipe: Recipe) -> dict[str, Any]:

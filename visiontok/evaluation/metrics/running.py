@@ -25,6 +25,7 @@ from visiontok.evaluation.metrics.metric import (
     SampleMetric,
     StreamMetric,
     Subject,
+    Task,
 )
 from visiontok.evaluation.metrics.needs import suitable
 from visiontok.evaluation.metrics.per_sample import PerSample
@@ -139,7 +140,7 @@ class RunningMetrics:
             if not found:
                 outcome.omitted[metric.name] = metric.absent
             for aggregate in found:
-                value = metric_value(metric, aggregate)
+                value = metric_value(metric, aggregate, self._subject.task)
                 outcome.values.append(value)
                 for kept, column in ((outcome.per_sample, aggregate.per_sample), (outcome.resampled, aggregate.resampled)):
                     if column is not None:
@@ -189,13 +190,16 @@ class RunningMetrics:
         return FeatureSides(extractor, self._samples[name], self._stored.get(name) or self._reference[name])
 
 
-def metric_value(metric: Metric, aggregate: Aggregate) -> MetricValue:
-    """An aggregate with what the metric's declaration says of it."""
+def metric_value(metric: Metric, aggregate: Aggregate, task: Task) -> MetricValue:
+    """An aggregate with what the metric's declaration says of it. An FID of reconstructions is titled rFID, one of generated samples gFID."""
     declared = metric.values[aggregate.key]
     name, title = aggregate.key, declared.title
     if aggregate.extractor is not None:
         name = aggregate.extractor.title(aggregate.key)
         title = f"{declared.title}, {aggregate.extractor.name}"
+        published = aggregate.extractor.published_names.get(aggregate.key.partition("[]")[0])
+        if published is not None:
+            title = f"{task[0]}FID ({title})" if published == "FID" else f"{published} ({title})"
     if not np.isfinite(aggregate.value if aggregate.value is not None else 0.0):
         raise EvaluationError(f"{name} is {aggregate.value}: the samples or their features hold numbers that are too large, or not finite")
     return MetricValue(

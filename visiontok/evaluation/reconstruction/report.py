@@ -43,12 +43,11 @@ def write_run_report(path: Path, entries: Sequence[ReportEntry]) -> None:
         path: of the HTML file.
         entries: of one suite, at least one.
     """
-    sections: list[Section] = []
+    sections: list[Section] = [_reconstructions(entry) for entry in entries if entry.examples.samples]
     for samples in dict.fromkeys(entry.result.data.samples_sha256 for entry in entries):
         sections += _together([entry for entry in entries if entry.result.data.samples_sha256 == samples])
     for entry in entries:
         sections += _codebooks(entry)
-    sections += [_reconstructions(entry) for entry in entries if entry.examples.samples]
     sections += _details(entries)
     first = entries[0].result
     title = f"{first.suite['name']}: {', '.join(entry.result.title for entry in entries)}"
@@ -98,9 +97,9 @@ def _reconstructions(entry: ReportEntry) -> ImageGrid:
     if len(drawn) == len(maps):
         rows.append(ImageRow("tokens", drawn))
     ranking = entry.examples.ranking
-    chosen = "The first samples." if ranking is None else f"The worst, the median and the best samples by {ranking.label}."
+    chosen = "The first samples." if ranking is None else f"The worst, the median and the best samples by {ranking.title}."
     note = f"{chosen} Equal tokens have equal colors." if drawn else chosen
-    return ImageGrid(f"Reconstructions by {entry.result.title}", rows, width=min(originals[0].shape[1], 110), note=note)
+    return ImageGrid(f"Reconstructions by {entry.result.title}", rows, width=min(max(originals[0].shape[1], 72), 110), note=note)
 
 
 def _caption(examples: Examples, example: Example) -> str:

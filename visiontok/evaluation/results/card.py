@@ -22,6 +22,8 @@ def card_results(result: Result) -> tuple[CardResult, ...]:
     return tuple(
         CardResult(
             metric=value.label,
+            title=value.title,
+            better=value.better,
             value=value.value,
             unit=value.unit,
             dataset=dataset,

@@ -152,14 +152,19 @@ class GPT(Generator[GPTConfig]):
         Draws: in training mode a uniform one (B,) that hides conditions; for latents then the times (B,) of the flow and normal noise (B, T, C).
 
         Returns:
-            "loss", and for tokens "bits_per_token", which is the same in bits.
+            "loss", and for tokens "bits_per_token", which is the same in bits; in evaluation mode also "accuracy", the share of tokens whose most
+            likely code is right.
         """
         tokens, found = self.training_batch(tokens, condition)
         source = as_noise(noise, self.device)
         dropped = self.dropped(len(tokens), source) if self.training else torch.zeros(len(tokens), dtype=torch.bool, device=self.device)
         if isinstance(tokens, Tokens):
-            loss = self._nll(tokens, found, dropped).sum() / tokens.mask.sum()
-            return {"loss": loss, "bits_per_token": loss.detach() / math.log(2)}
+            assert isinstance(self.head, CategoricalHead)
+            hidden, indices, visits = self._predictions(tokens, found, dropped)
+            targets = (hidden, indices, visits.first, visits.sizes, visits.held)
+            loss = self.head.nll(*targets).sum() / tokens.mask.sum()
+            numbers = {"loss": loss, "bits_per_token": loss.detach() / math.log(2)}
+            return numbers if self.training else {**numbers, "accuracy": self.head.correct(*targets).sum() / tokens.mask.sum()}
         assert isinstance(self.head, FlowHead)
         hidden, values, ordered = self._predictions(tokens, found, dropped)
         # One time per sample and position, spread over the sequence from the sample's draw, so that a batch needs no more draws than samples.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -40,7 +42,19 @@ class CategoricalHead(nn.Linear):
             (B, T) float32; 0 where there is no token.
         """
         nll = hidden.new_zeros(indices.shape, dtype=torch.float32)
+        for where, logits in self._by_codebook(hidden, first, sizes, held):
+            nll[where] = F.cross_entropy(logits, indices[where], reduction="none")
+        return nll
+
+    def correct(self, hidden: Tensor, indices: Tensor, first: Tensor, sizes: Tensor, held: Tensor) -> Tensor:
+        """(B, T) bool: whether the most likely code of a token is its code; arguments as in `nll`."""
+        correct = torch.zeros_like(held)
+        for where, logits in self._by_codebook(hidden, first, sizes, held):
+            correct[where] = logits.argmax(dim=-1) == indices[where]
+        return correct
+
+    def _by_codebook(self, hidden: Tensor, first: Tensor, sizes: Tensor, held: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """The tokens (B, T) bool of every codebook, and their logits (n, size)."""
         for begin, size in torch.unique(torch.stack([first[held], sizes[held]]), dim=1).T.tolist():
             where = held & (first == begin) & (sizes == size)
-            nll[where] = F.cross_entropy(self.logits(hidden[where], begin, size), indices[where], reduction="none")
-        return nll
+            yield where, self.logits(hidden[where], begin, size)

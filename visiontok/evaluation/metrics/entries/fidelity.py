@@ -108,7 +108,7 @@ MSE = SampleMetric(name="mse", values={"mse": Value("MSE", better="lower")}, nee
 PSNR = SampleMetric(
     name="psnr",
     values={
-        "psnr.mean_db": Value("PSNR, mean over samples", unit="dB", better="higher"),
+        "psnr.mean_db": Value("PSNR", unit="dB", better="higher"),
         "psnr.pooled": Value("PSNR of the pooled error", unit="dB", better="higher"),
     },
     needs=("decoder", "bounded values"),
