@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import Self
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.names import close_names
 
 Positive = Annotated[int, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, lt=1)]  # of a dropout and the like, which never drop everything
@@ -86,10 +86,10 @@ def _suggestion(cls: type[BaseModel], path: tuple[int | str, ...]) -> str:
     models = [cls]
     for part in parents:
         fields = [model.model_fields[str(part)] for model in models if str(part) in model.model_fields]
-        inside = [inner for field in fields for inner in _models_in(field.annotation)]
+        inside = [inner for field in fields for inner in models_in(field.annotation)]
         models = inside or models  # an index, or the tag of a union, leads no deeper
     known = [name for model in models for name in model.model_fields]
-    close = difflib.get_close_matches(str(key), known, n=2)
+    close = close_names(str(key), known, count=2, cutoff=0.6)
     if close:
         return f", did you mean {' or '.join(close)}?"
     return f", known here: {', '.join(known)}" if parents and known else ""
@@ -99,13 +99,13 @@ def _meant(detail: Mapping[str, Any]) -> str:
     """Expected values similar to the given one."""
     context = detail["ctx"]
     given = context.get("tag", detail["input"])  # of a union, the tag that chooses the member
-    close = difflib.get_close_matches(str(given), re.findall("'([^']*)'", context.get("expected_tags", context.get("expected", ""))), n=2)
+    close = close_names(str(given), re.findall("'([^']*)'", context.get("expected_tags", context.get("expected", ""))), count=2, cutoff=0.6)
     return f", did you mean {' or '.join(close)}?" if close else ""
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     """The models that an annotation such as `tuple[A, ...] | B | None` mentions."""
     if get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
-        yield from _models_in(argument)
+        yield from models_in(argument)

@@ -112,7 +112,7 @@ def _class_index(text: str, num_classes: int) -> int:
 
 
 def _named(name: str, known: tuple[str, ...]) -> int:
-    from visiontok.registry import unknown
+    from visiontok.base.names import unknown
 
     if not known:
         raise ConfigError("this generator has no class names; use --classes with class indices")

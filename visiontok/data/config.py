@@ -11,6 +11,7 @@ from pydantic import Field
 from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError
 from visiontok.base.modality import AXES
+from visiontok.base.names import unknown
 from visiontok.data.arrays import ArraysConfig, ArraysSource
 from visiontok.data.digits import DigitsConfig, DigitsSource
 from visiontok.data.folder import FolderConfig, FolderSource
@@ -20,7 +21,6 @@ from visiontok.data.shapes import ShapesConfig, ShapesSource
 from visiontok.data.skips import printable
 from visiontok.data.source import Source
 from visiontok.data.webdataset import WebDatasetConfig, WebDatasetSource
-from visiontok.registry import unknown
 
 DataConfig: TypeAlias = Annotated[
     DigitsConfig | PhotosConfig | ShapesConfig | FolderConfig | WebDatasetConfig | ParquetConfig | ArraysConfig,

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError
-from visiontok.base.resources import configs_folder
+from visiontok.base.resources import configs_folder, find_yaml, yaml_files
 from visiontok.base.yaml_files import read_yaml
 from visiontok.data import CenterCrop, DataConfig, LoaderConfig, TextsConfig, parse_source
 from visiontok.data.crops import Crop
@@ -246,14 +246,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> TokenizerRec
         overrides: dotted keys and YAML values.
 
     Raises:
+        UnknownNameError: if there is neither a bundled recipe nor a file of that name, with close matches.
         ConfigError: if the file cannot be read, is not a mapping, or holds unknown keys or values out of range.
     """
-    return parse_recipe(read_yaml(_find(path), overrides, what="recipe"), source=str(path))
-
-
-def _find(path: str | Path) -> Path:
-    """The file itself, or the bundled recipe of that name."""
-    bundled = {str(file.relative_to(configs_folder()).with_suffix("")): file for file in configs_folder().rglob("*.yaml")}
-    if Path(path).exists() or str(path) not in bundled:
-        return Path(path)
-    return bundled[str(path)]
+    return parse_recipe(
+        read_yaml(find_yaml(path, yaml_files(configs_folder(), deep=True), what="recipe"), overrides, what="recipe"), source=str(path)
+    )
