@@ -7,15 +7,25 @@ from typing import Annotated
 
 import typer
 
+from visiontok.cli.completion import complete_tokenizers
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import AllowOtherOption, TextOption, load_tokenizer
+from visiontok.cli.model import AllowOtherOption, TextOption, load_tokenizer, registered_spelling
 from visiontok.cli.output import file_names, save_signal, suffix_of
 
 
 def decode(
     tokens: Annotated[Path, typer.Argument(metavar="TOKENS", help="A .npz file written by `visiontok encode` or `visiontok generate`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Output folder, created if missing.")],
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Tokenizer that decodes; by default the one named in the file.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Tokenizer that decodes; by default the one named in the file.",
+            callback=registered_spelling,
+            autocompletion=complete_tokenizers,
+        ),
+    ] = None,
     text: TextOption = None,
     device: DeviceOption = "auto",
     allow_other_tokenizer: AllowOtherOption = False,

@@ -23,7 +23,7 @@ def list_models(
         typer.Argument(metavar="[PATTERN]", help="Part of a name, or a shell pattern such as 'vit*', in quotes.", autocompletion=complete_models),
     ] = "*",
     modality: Annotated[
-        str | None, typer.Option(metavar="image|video|audio", help="Only models of this modality.", autocompletion=complete_modalities)
+        str | None, typer.Option(metavar="image|video|audio", help="Only of this modality.", autocompletion=complete_modalities)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON array, for programs.")] = False,
 ) -> None:

@@ -59,7 +59,7 @@ class TextTokenizer(Tokenizer[ConfigT]):
         self.text_encoder = encoder.to(self.device)
         return self
 
-    def forward(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
+    def forward_padded(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
         """Training pass over a signal and its text embeddings (B, T, E); see `Tokenizer.forward`.
 
         Raises:

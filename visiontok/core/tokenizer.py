@@ -202,14 +202,30 @@ class Tokenizer(Model[ConfigT]):
         return range(1, longest + 1) if prefixes == "any" else range(longest, longest + 1)
 
     def forward(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
-        """Training pass over a preprocessed signal of a size that the network takes; gradients flow, nothing is clamped.
+        """Training pass over a preprocessed signal; gradients flow, nothing is clamped.
+
+        A size that is no multiple of the stride is padded, and the reconstruction is cropped back to it.
 
         Args:
             signal: (B, C, *axes) in the range of `preprocessing.spec`.
             text: (B, T, E) embeddings, for tokenizers that read them.
             step: of training, for what changes over it.
             noise: of all draws; None for torch's global state.
+
+        Raises:
+            SignalError: if the network takes signals of one size only, and this is another.
         """
+        padded = self.preprocessing.pad(signal)
+        output = self.forward_padded(padded, text=text, step=step, noise=noise)
+        if padded.shape == signal.shape:
+            return output
+        size = signal.shape[2:]
+        reconstruction = None if output.reconstruction is None else cropped(output.reconstruction, self.output_size(size))
+        tokens = self._with_size(output.tokens, torch.tensor(size).expand(len(signal), -1))
+        return replace(output, reconstruction=reconstruction, tokens=tokens)
+
+    def forward_padded(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
+        """`forward` for a signal of a size that the network takes. Families that train in another way override this."""
         noise = as_noise(noise, signal.device) if self.training else noise
         quantized = self.quantizer(self.encode_latents(signal), noise=noise)
         latents = quantized.latents

@@ -9,7 +9,7 @@ from typing import Literal
 from visiontok.base.config import Config
 from visiontok.base.errors import DataError
 from visiontok.base.modality import Modality
-from visiontok.data.listing import class_folders, file_size, find_files, label_of, split_undecodable
+from visiontok.data.listing import class_folders, file_size, find_files, label_of, sources_in, split_undecodable
 from visiontok.data.source import Sample, Source, fingerprint
 from visiontok.signals.image_reading import read_image
 
@@ -38,7 +38,9 @@ class FolderSource(Source):
         self._keys, self.skipped = split_undecodable(find_files(self._root, SUFFIXES))
         if not self._keys:
             skipped = f" ({len(self.skipped)} with names that are not UTF-8)" if self.skipped else ""
-            raise DataError(f"the folder {self._root} holds no image{skipped}; looked for {', '.join(sorted(SUFFIXES))}")
+            others = sources_in(self._root)
+            hint = f". For what it holds, write {' or '.join(others)}" if others else ""
+            raise DataError(f"the folder {self._root} holds no image{skipped}; looked for {', '.join(sorted(SUFFIXES))}{hint}")
         self.class_names = class_folders(self._keys)
 
     @cached_property

@@ -9,6 +9,8 @@ from pathlib import Path
 from visiontok.base.errors import DataError
 from visiontok.data.skips import Skip, printable
 
+_OTHER_SOURCES = {".tar": "webdataset:{path}", ".parquet": "parquet:{path}", ".npy": "arrays:MODALITY:{path}"}
+
 
 def find_files(root: Path, suffixes: frozenset[str]) -> tuple[str, ...]:
     """Paths of all files with one of the suffixes, at any depth, relative to `root`, with slashes, sorted; names that start with a dot are ignored.
@@ -19,6 +21,22 @@ def find_files(root: Path, suffixes: frozenset[str]) -> tuple[str, ...]:
     if not root.is_dir():
         raise DataError(f"there is no folder {root}")
     return tuple(sorted(path.relative_to(root).as_posix() for path in _walk(root, suffixes, frozenset())))
+
+
+def holds_any(root: Path, suffixes: frozenset[str]) -> bool:
+    """Whether a file with one of the suffixes lies in the folder, at any depth."""
+    return next(_walk(root, suffixes, frozenset()), None) is not None
+
+
+def sources_in(root: Path) -> list[str]:
+    """How to name what lies in a folder beside images: `webdataset:PATH` for tar shards, `parquet:PATH`, `arrays:MODALITY:PATH`."""
+    found = []
+    for suffix, form in _OTHER_SOURCES.items():
+        if any(path.suffix == suffix for path in root.iterdir()):
+            found.append(form.format(path=root))
+        elif holds_any(root, frozenset([suffix])):
+            found.append(form.format(path=root if suffix == ".npy" else f"{root}/**/*{suffix}"))
+    return found
 
 
 def split_undecodable(keys: Sequence[str]) -> tuple[tuple[str, ...], tuple[Skip, ...]]:

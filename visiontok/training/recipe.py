@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError
 from visiontok.base.resources import configs_folder, find_yaml, yaml_files
 from visiontok.base.yaml_files import read_yaml
-from visiontok.data import CenterCrop, DataConfig, LoaderConfig, TextsConfig, parse_source
+from visiontok.data import CenterCrop, DataConfig, LoaderConfig, TextsConfig
 from visiontok.data.crops import Crop
 from visiontok.losses import ObjectiveConfig, ReconstructionConfig
 from visiontok.quantizers import PerturbationConfig
@@ -67,7 +67,7 @@ class SignalsConfig(Config):
         cache_bytes: decoded signals kept in memory, over all workers.
     """
 
-    source: Annotated[DataConfig, BeforeValidator(lambda value: parse_source(value) if isinstance(value, str) else value)]
+    source: DataConfig
     size: Positive | tuple[Positive, ...] | None = None
     crop: Crop = CenterCrop()
     flip: bool = False

@@ -25,7 +25,7 @@ class Suite(Config):
         task: what is evaluated.
         name: in results.
         description: one sentence.
-        data: the source of the samples.
+        data: the source of the samples: its options, or the short form `digits:test`, `folder:/path`.
         protocol: a published way of scoring by name, see `evaluation.features.protocol.PROTOCOLS`: its crop, its rounding of reconstructions,
             and for distances its extractor beside those named here. None for the crop below, and rounding to the nearest level.
         crop: of images: "center" resizes the shorter side and cuts out the center; "tiles" cuts squares side by side without resizing;
