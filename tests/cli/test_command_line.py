@@ -53,9 +53,9 @@ def failing(error: BaseException) -> typer.Typer:
 
 
 class TestStart:
-    @pytest.mark.parametrize("command", [None, "list", "info"])
-    def test_nothing_heavy_is_imported(self, command: str | None) -> None:
-        statement = "import visiontok" if command is None else f"from visiontok.cli import app; app([{command!r}, 'titok'], standalone_mode=False)"
+    @pytest.mark.parametrize("command", [None, ["list", "titok"], ["info", "titok-l32"], ["info", "vqgan-photos-f4"], ["train"]])
+    def test_nothing_heavy_is_imported(self, command: list[str] | None) -> None:
+        statement = "import visiontok" if command is None else f"from visiontok.cli import app; app({command!r}, standalone_mode=False)"
         script = f"import sys\n{statement}\nprint(sorted({{'torch', 'numpy', 'rich', 'PIL', 'visiontok.base.config'}} & set(sys.modules)))"
         output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
         assert output.splitlines()[-1] == "[]"

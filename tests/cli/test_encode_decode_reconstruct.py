@@ -49,7 +49,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_encode_then_decode_gives_what_the_model_gives(models: Path, images: Path, tmp_path: Path, model: str) -> None:
     paths = [images / "one.png", images / "two.jpg", images / "sub" / "one.png"]
     encoded = succeed("encode", *paths, "--model", models / model, "-o", tmp_path / "t.npz", "--device", "cpu")
-    assert encoded.output == f"{tmp_path / 't.npz'}: 3 x 4 tokens{', 20 bits each' if model == 'vq' else ''}\n"
+    assert encoded.stdout == f"{tmp_path / 't.npz'}: 3 x 4 tokens{', 20 bits each' if model == 'vq' else ''}\n"
+    assert encoded.stderr.count("16 x 16 pixels") == 1
     succeed("decode", tmp_path / "t.npz", "-o", tmp_path / "out", "--device", "cpu")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["one-2.png", "one.png", "two.png"]
 
@@ -64,7 +65,7 @@ def test_unreadable_files_are_named_and_the_others_are_processed(models: Path, i
     output = tmp_path / "out"
     result = run(command, images / "one.png", images / "broken.png", tmp_path / "absent.png", "-m", models / "vq", "-o", output)
     assert result.exit_code == 1
-    first, second, error = result.stderr.splitlines()
+    _, first, second, error = result.stderr.splitlines()
     assert str(images / "broken.png") in first
     assert str(tmp_path / "absent.png") in second
     assert "2 of 3" in error

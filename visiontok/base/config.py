@@ -42,7 +42,9 @@ class Config(BaseModel):
         path = Path(path)
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ConfigError(f"{path} is not a readable JSON file: {error}") from error
         return cls.parse(values, source=str(path))
 
@@ -67,17 +69,20 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _explain(cls: type[Config], error: ValidationError, source: str) -> str:
-    lines = []
+    lines, listed = [], False
     for detail in error.errors():
-        path = ".".join(str(part) for part in detail["loc"]) or "(whole)"
+        path = ".".join(str(part) for part in detail["loc"])
         if detail["type"] == "extra_forbidden":
             lines.append(f"{path}: unknown key (value {detail['input']!r}){_suggestion(cls, detail['loc'])}")
+            listed = True
         elif detail["type"] in ("literal_error", "union_tag_invalid"):
             lines.append(f"{path}: {detail['msg']} (got {detail['input']!r}){_meant(detail)}")
+        elif isinstance(detail["input"], Mapping):  # the message says which of its values are wrong
+            lines.append(": ".join(filter(None, [path, detail["msg"].removeprefix("Value error, ")])))
         else:
-            lines.append(f"{path}: {detail['msg']} (got {detail['input']!r})")
-    known = ", ".join(cls.model_fields)
-    return f"{source} is not a valid {cls.__name__}: " + "; ".join(lines) + f". Known top-level keys: {known}."
+            lines.append(f"{path}: {detail['msg'].removeprefix('Value error, ')} (got {detail['input']!r})")
+    known = f". Known top-level keys: {', '.join(cls.model_fields)}." if listed else ""
+    return f"{source} is not a valid {cls.__name__}: {'; '.join(lines)}{known}"
 
 
 def _suggestion(cls: type[BaseModel], path: tuple[int | str, ...]) -> str:

@@ -101,8 +101,8 @@ def evaluate(
         evaluate_again(repeat, model or [], generator, tokenizer, samples, pick_device(device))
         return
     names = model or []
-    if card and not (names and all(Path(name).is_dir() for name in names)):
-        raise ConfigError(f"--card writes into the folder of a model, but {', '.join(names) or 'no model'} is none; give --model FOLDER or omit it")
+    if card and (others := [name for name in names if not Path(name).is_dir()] or ([] if names else ["no model"])):
+        raise ConfigError(f"--card writes into the folder of a model, but {', '.join(others)} is none; give --model FOLDER or omit it")
     if suite is None:
         raise ConfigError(f"name a suite ({', '.join(list_suites())}), for example: visiontok evaluate photos --model vqgan-photos-f4")
     chosen = load_any_suite(suite, [*(settings or ()), *([f"lengths=[{lengths}]"] if lengths else [])])
@@ -214,7 +214,7 @@ def _show(results: list[Result]) -> None:
     data = results[0].data
     typer.echo(f"{data.in_words}; in brackets the interval over samples.")
     if data.skipped_count:
-        typer.echo(f"{data.skipped_count} samples could not be used: {'; '.join(data.skipped)}", err=True)
+        typer.echo(f"{data.skipped_count} sample{'s' if data.skipped_count != 1 else ''} could not be used: {'; '.join(data.skipped)}", err=True)
     for result in results:
         if result.generated_skipped:
             typer.echo(f"{len(result.generated_skipped)} samples could not be read: {'; '.join(result.generated_skipped)}", err=True)

@@ -82,16 +82,15 @@ def _unfinished(run: RunState) -> str:
 
 def models_in(folder: Path) -> list[Path]:
     """The models and training runs directly in a folder; none where there is no such folder."""
-    return [path for path in sorted(islice(folder.glob("*"), _MOST_SEARCHED)) if _is_model(path) or (path.is_dir() and run_state(path) is not None)]
+    return [path for path in sorted(islice(folder.glob("*"), _MOST_SEARCHED)) if _is_model(path)]
 
 
 def _models_near(folder: Path) -> Iterator[Path]:
-    """Models and finished runs in the folder and its sub-folders, and those that the folder lies in."""
+    """Models and runs in the folder and its sub-folders, and those that the folder lies in."""
     below = sorted(islice(chain(folder.glob("*"), folder.glob("*/*")), _MOST_SEARCHED))
     above = islice(folder.absolute().parents, 2)
     yield from (path for path in chain(below, above) if path.name != _FINAL and _is_model(path))
 
 
 def _is_model(path: Path) -> bool:
-    run = run_state(path) if path.is_dir() else None
-    return (path / _WEIGHTS).is_file() or (run is not None and run.final is not None)
+    return (path / _WEIGHTS).is_file() or run_state(path) is not None
