@@ -49,4 +49,4 @@ def complete_modalities(incomplete: str) -> list[str]:
 
 
 def _starting(names: Iterable[str], incomplete: str) -> list[str]:
-    return sorted(name for name in names if name.lower().startswith(incomplete.lower()))
+    return sorted(name for name in names if name.startswith(incomplete))
