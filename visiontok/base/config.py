@@ -92,7 +92,8 @@ def _suggestion(cls: type[BaseModel], path: tuple[int | str, ...]) -> str:
     for part in parents:
         fields = [model.model_fields[str(part)] for model in models if str(part) in model.model_fields]
         inside = [inner for field in fields for inner in models_in(field.annotation)]
-        models = inside or models  # an index, or the tag of a union, leads no deeper
+        tagged = [model for model in models if any(part in get_args(field.annotation) for field in model.model_fields.values())]
+        models = inside or tagged or models  # the tag of a union chooses a member; an index leads no deeper
     known = [name for model in models for name in model.model_fields]
     close = close_names(str(key), known, count=2, cutoff=0.6)
     if close:

@@ -111,6 +111,8 @@ def _repository(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _described(folder: Path, name: str, origin: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Of a folder in our layout, or in that of another library which says what it is."""
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"{name} holds no config.json: it is neither a model nor a training run")
     config = _read(folder / "config.json")
     if config.get("library") == "visiontok":
         model = registry.read_saved_model(folder, name)
