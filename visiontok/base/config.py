@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import Self
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.names import close_names
 
 Positive = Annotated[int, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, lt=1)]  # of a dropout and the like, which never drop everything
@@ -42,7 +42,9 @@ class Config(BaseModel):
         path = Path(path)
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ConfigError(f"{path} is not a readable JSON file: {error}") from error
         return cls.parse(values, source=str(path))
 
@@ -67,17 +69,20 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _explain(cls: type[Config], error: ValidationError, source: str) -> str:
-    lines = []
+    lines, listed = [], False
     for detail in error.errors():
-        path = ".".join(str(part) for part in detail["loc"]) or "(whole)"
+        path = ".".join(str(part) for part in detail["loc"])
         if detail["type"] == "extra_forbidden":
             lines.append(f"{path}: unknown key (value {detail['input']!r}){_suggestion(cls, detail['loc'])}")
+            listed = True
         elif detail["type"] in ("literal_error", "union_tag_invalid"):
             lines.append(f"{path}: {detail['msg']} (got {detail['input']!r}){_meant(detail)}")
+        elif isinstance(detail["input"], Mapping):  # the message says which of its values are wrong
+            lines.append(": ".join(filter(None, [path, detail["msg"].removeprefix("Value error, ")])))
         else:
-            lines.append(f"{path}: {detail['msg']} (got {detail['input']!r})")
-    known = ", ".join(cls.model_fields)
-    return f"{source} is not a valid {cls.__name__}: " + "; ".join(lines) + f". Known top-level keys: {known}."
+            lines.append(f"{path}: {detail['msg'].removeprefix('Value error, ')} (got {detail['input']!r})")
+    known = f". Known top-level keys: {', '.join(cls.model_fields)}." if listed else ""
+    return f"{source} is not a valid {cls.__name__}: {'; '.join(lines)}{known}"
 
 
 def _suggestion(cls: type[BaseModel], path: tuple[int | str, ...]) -> str:
@@ -86,10 +91,11 @@ def _suggestion(cls: type[BaseModel], path: tuple[int | str, ...]) -> str:
     models = [cls]
     for part in parents:
         fields = [model.model_fields[str(part)] for model in models if str(part) in model.model_fields]
-        inside = [inner for field in fields for inner in _models_in(field.annotation)]
-        models = inside or models  # an index, or the tag of a union, leads no deeper
+        inside = [inner for field in fields for inner in models_in(field.annotation)]
+        tagged = [model for model in models if any(part in get_args(field.annotation) for field in model.model_fields.values())]
+        models = inside or tagged or models  # the tag of a union chooses a member; an index leads no deeper
     known = [name for model in models for name in model.model_fields]
-    close = difflib.get_close_matches(str(key), known, n=2)
+    close = close_names(str(key), known, count=2, cutoff=0.6)
     if close:
         return f", did you mean {' or '.join(close)}?"
     return f", known here: {', '.join(known)}" if parents and known else ""
@@ -99,13 +105,13 @@ def _meant(detail: Mapping[str, Any]) -> str:
     """Expected values similar to the given one."""
     context = detail["ctx"]
     given = context.get("tag", detail["input"])  # of a union, the tag that chooses the member
-    close = difflib.get_close_matches(str(given), re.findall("'([^']*)'", context.get("expected_tags", context.get("expected", ""))), n=2)
+    close = close_names(str(given), re.findall("'([^']*)'", context.get("expected_tags", context.get("expected", ""))), count=2, cutoff=0.6)
     return f", did you mean {' or '.join(close)}?" if close else ""
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     """The models that an annotation such as `tuple[A, ...] | B | None` mentions."""
     if get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
-        yield from _models_in(argument)
+        yield from models_in(argument)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,7 +34,9 @@ def compare(
     from visiontok.evaluation.results.report.comparison import write_comparison_report
 
     if len(results) < 2:
-        raise ConfigError(f"a comparison needs two results or more, got {', '.join(map(str, results))}")
+        held = [str(file) for path in results if path.is_dir() for file in sorted(path.glob("*.json"))]
+        hint = f"; name the results in it: visiontok compare {' '.join(map(shlex.quote, held))}" if held else ""
+        raise ConfigError(f"a comparison needs two results or more, got {', '.join(map(str, results))}{hint}")
     loaded = [Result.load(path) for path in results]
     per_sample = [PerSampleResults.load_beside(path, result.per_sample_sha256) for path, result in zip(results, loaded, strict=True)]
     for number in range(1, len(results)):

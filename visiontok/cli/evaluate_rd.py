@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from visiontok.base.errors import ConfigError
+from visiontok.cli.completion import complete_suites, complete_tokenizers
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import load_for_data
+from visiontok.cli.model import load_for_data, registered_spellings
 from visiontok.cli.output import print_table
 from visiontok.cli.ranks import progress_bar
 
@@ -18,11 +19,29 @@ if TYPE_CHECKING:
 
 
 def evaluate_rd(
-    suite: Annotated[str, typer.Argument(metavar="[SUITE]", help="Name of a suite (digits, photos) or a YAML file.")] = "photos",
+    suite: Annotated[
+        str, typer.Argument(metavar="[SUITE]", help="Name of a suite (digits, photos) or a YAML file.", autocompletion=complete_suites)
+    ] = "photos",
     model: Annotated[
-        list[str] | None, typer.Option("--model", "-m", help="A tokenizer of flexible length, or of any; may be repeated.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A tokenizer of flexible length, or of any; may be repeated.",
+            show_default=False,
+            callback=registered_spellings,
+            autocompletion=complete_tokenizers,
+        ),
     ] = None,
-    fixed: Annotated[list[str] | None, typer.Option("--fixed", help="A tokenizer to draw as one point, with all its tokens.")] = None,
+    fixed: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fixed",
+            help="A tokenizer to draw as one point, with all its tokens.",
+            callback=registered_spellings,
+            autocompletion=complete_tokenizers,
+        ),
+    ] = None,
     lengths: Annotated[str | None, typer.Option(metavar="1,2,4", help="Numbers of tokens; by default powers of two.")] = None,
     max_loss: Annotated[str | None, typer.Option("--max-loss", metavar="0.05,0.1", help="Target errors (mean absolute) instead of lengths.")] = None,
     examples: Annotated[int, typer.Option(min=1, max=32, help="Samples to show at every setting.")] = 6,
@@ -56,7 +75,7 @@ def evaluate_rd(
         None if lengths is None else tuple(int(number) for number in _numbers(lengths, "--lengths", whole=True)),
         None if max_loss is None else _numbers(max_loss, "--max-loss", whole=False),
     )
-    requested = [*((name, varied) for name in dict.fromkeys(model or ())), *((name, Settings.none()) for name in dict.fromkeys(fixed or ()))]
+    requested = [*((name, varied) for name in model or ()), *((name, Settings.none()) for name in fixed or ())]
     curves, galleries = [], []
     states = RunStates(output)
     for name, each in requested:

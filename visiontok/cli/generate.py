@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visiontok.base.errors import ConfigError
+from visiontok.cli.completion import complete_generators, complete_tokenizers
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import AllowOtherOption, load_generator, load_tokenizer
+from visiontok.cli.model import AllowOtherOption, load_generator, load_tokenizer, registered_spelling
 from visiontok.cli.output import save_signal, suffix_of
 
 if TYPE_CHECKING:
@@ -21,8 +22,26 @@ _GRID = 64
 
 
 def generate(
-    model: Annotated[str, typer.Option("--model", "-m", help="Generator: name (see `visiontok list`), owner/name on the hub, or folder.")],
-    tokenizer: Annotated[str, typer.Option("--tokenizer", "-t", help="Tokenizer whose tokens the generator was trained on.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Generator: name (see `visiontok list`), owner/name on the hub, folder, or training run.",
+            callback=registered_spelling,
+            autocompletion=complete_generators,
+        ),
+    ],
+    tokenizer: Annotated[
+        str,
+        typer.Option(
+            "--tokenizer",
+            "-t",
+            help="Tokenizer whose tokens the generator was trained on.",
+            callback=registered_spelling,
+            autocompletion=complete_tokenizers,
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Output folder, created if missing.")],
     classes: Annotated[str | None, typer.Option(help="Class indices, used in turn: 0,1,2. By default every class.")] = None,
     class_names: Annotated[str | None, typer.Option(help="Class names, used in turn: cat,dog.")] = None,
@@ -112,7 +131,7 @@ def _class_index(text: str, num_classes: int) -> int:
 
 
 def _named(name: str, known: tuple[str, ...]) -> int:
-    from visiontok.registry import unknown
+    from visiontok.base.names import unknown
 
     if not known:
         raise ConfigError("this generator has no class names; use --classes with class indices")

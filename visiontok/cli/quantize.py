@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visiontok.base.errors import ConfigError
+from visiontok.cli.completion import complete_tokenizers
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import load_tokenizer
+from visiontok.cli.model import load_tokenizer, registered_spelling
 from visiontok.cli.output import print_table
 from visiontok.cli.ranks import progress_bar
 
@@ -30,7 +31,13 @@ _LARGEST = 256  # side of the squares for models that take any size, where none 
 
 def quantize(
     model: Annotated[
-        str, typer.Argument(metavar="TOKENIZER", help="A continuous tokenizer: name, owner/name on the hub, or folder, diffusers' included.")
+        str,
+        typer.Argument(
+            metavar="TOKENIZER",
+            help="A continuous tokenizer: name, owner/name on the hub, folder (diffusers' included), or training run.",
+            callback=registered_spelling,
+            autocompletion=complete_tokenizers,
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the discrete tokenizer; made if it is missing.")],
     levels: Annotated[int, typer.Option(min=2, help="Values per dimension of a latent.")] = 64,

@@ -66,6 +66,8 @@ def tokenize(
     tokenizer = load_tokenizer(model, pick_device(device))
     if tokenizer.encoder_reads_text:
         tokenizer.attach_text_encoder()
+    if config.name != "arrays" and tokenizer.preprocessing.in_words:
+        typer.echo(tokenizer.preprocessing.in_words, err=True)
     base, _, revision = model.partition("@")
     if not revision and base in registry.checkpoints():
         revision = registry.checkpoints()[base][1].revision

@@ -208,7 +208,9 @@ class Tokenizer(Model[ConfigT]):
         return range(1, longest + 1) if prefixes == "any" else range(longest, longest + 1)
 
     def forward(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
-        """Training pass over a preprocessed signal of a size that the network takes; gradients flow, nothing is clamped.
+        """Training pass over a preprocessed signal; gradients flow, nothing is clamped.
+
+        A size that is no multiple of the stride is padded, and the reconstruction is cropped back to it.
 
         Args:
             signal: (B, C, *axes) in the range of `preprocessing.spec`.
@@ -217,8 +219,20 @@ class Tokenizer(Model[ConfigT]):
             noise: of all draws; None for torch's global state.
 
         Raises:
+            SignalError: if the network takes signals of one size only, and this is another.
             TextError: if a text that is read is missing or has another shape, or one is given that nothing reads.
         """
+        padded = self.preprocessing.pad(signal)
+        output = self.forward_padded(padded, text=text, step=step, noise=noise)
+        if padded.shape == signal.shape:
+            return output
+        size = signal.shape[2:]
+        reconstruction = None if output.reconstruction is None else cropped(output.reconstruction, self.output_size(size))
+        tokens = self._with_size(output.tokens, torch.tensor(size).expand(len(signal), -1))
+        return replace(output, reconstruction=reconstruction, tokens=tokens)
+
+    def forward_padded(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
+        """`forward` for a signal of a size that the network takes. Families that train in another way override this."""
         read = _given(self._text_for(text, samples=len(signal), needed=True))
         noise = as_noise(noise, signal.device) if self.training else noise
         quantized = self.quantizer(self.encode_latents(signal, *(read if self.encoder_reads_text else ())), noise=noise)

@@ -10,7 +10,7 @@ from typing import Literal
 from visiontok.base.config import Config
 from visiontok.base.errors import DataError
 from visiontok.base.modality import Modality
-from visiontok.data.listing import class_folders, file_size, find_files, label_of
+from visiontok.data.listing import class_folders, file_size, find_files, label_of, sources_in
 from visiontok.data.source import Sample, Source, fingerprint
 from visiontok.signals.image_reading import read_image
 
@@ -39,8 +39,10 @@ class FolderSource(Source):
         self._root = Path(os.path.expanduser(config.path))
         self._keys, self.skipped = find_files(self._root, SUFFIXES)
         if not self._keys:
-            others = f" ({len(self.skipped)} other files, such as {self.skipped[0].key}: {self.skipped[0].reason})" if self.skipped else ""
-            raise DataError(f"the folder {self._root} holds no image{others}; looked for {', '.join(sorted(SUFFIXES))}")
+            skipped = f" ({len(self.skipped)} other files, such as {self.skipped[0].key}: {self.skipped[0].reason})" if self.skipped else ""
+            others = sources_in(self._root)
+            hint = f". For what it holds, write {' or '.join(others)}" if others else ""
+            raise DataError(f"the folder {self._root} holds no image{skipped}; looked for {', '.join(sorted(SUFFIXES))}{hint}")
         self.class_names = class_folders(self._keys)
 
     @cached_property

@@ -9,6 +9,8 @@ from pathlib import Path
 from visiontok.base.errors import DataError
 from visiontok.data.skips import Skip, printable
 
+_OTHER_SOURCES = {".tar": "webdataset:{path}", ".parquet": "parquet:{path}", ".npy": "arrays:MODALITY:{path}"}
+
 
 def find_files(root: Path, suffixes: frozenset[str]) -> tuple[tuple[str, ...], tuple[Skip, ...]]:
     """The files below a folder.
@@ -35,6 +37,22 @@ def find_files(root: Path, suffixes: frozenset[str]) -> tuple[tuple[str, ...], t
         else:
             keys.append(name)
     return tuple(keys), tuple(skipped)
+
+
+def holds_any(root: Path, suffixes: frozenset[str]) -> bool:
+    """Whether a file with one of the suffixes lies in the folder, at any depth."""
+    return any(path.suffix.lower() in suffixes for path in _walk(root))
+
+
+def sources_in(root: Path) -> list[str]:
+    """How to name what lies in a folder beside images: `webdataset:PATH` for tar shards, `parquet:PATH`, `arrays:MODALITY:PATH`."""
+    found = []
+    for suffix, form in _OTHER_SOURCES.items():
+        if any(path.suffix == suffix for path in root.iterdir()):
+            found.append(form.format(path=root))
+        elif holds_any(root, frozenset([suffix])):
+            found.append(form.format(path=root if suffix == ".npy" else f"{root}/**/*{suffix}"))
+    return found
 
 
 def class_folders(keys: Sequence[str]) -> tuple[str, ...] | None:

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 from visiontok.base.config import Config
 from visiontok.base.errors import DataError, damage_as
 from visiontok.base.modality import Modality
+from visiontok.base.names import unknown
 from visiontok.data.shard_names import expand_shards, shard_labels
 from visiontok.data.skips import printable
 from visiontok.data.source import Sample, Source, checked_label, fingerprint
-from visiontok.registry import unknown
 from visiontok.signals.image_reading import read_image
 
 _CACHED_BYTES = 2**28

@@ -11,12 +11,14 @@ import torch
 
 from visiontok import registry
 from visiontok.base.config import Config, merge
-from visiontok.base.errors import CheckpointError, ConfigError, HubError, UnknownNameError
+from visiontok.base.errors import CheckpointError, ConfigError
+from visiontok.base.names import unknown
 from visiontok.core.model import load_weights
 from visiontok.hub.card import AnyModel
 from visiontok.hub.download import Repository, explained
 from visiontok.hub.interpolation import resolve
-from visiontok.hub.parts import folder_with_parts, read_parts
+from visiontok.hub.locate import locate
+from visiontok.hub.parts import read_parts
 from visiontok.hub.reading import CONFIG_NAME, WEIGHTS_NAME, SavedConfig, read_config, read_own_config, read_safetensors, read_weights
 from visiontok.hub.reference import build_from_reference, family_for
 from visiontok.hub.sources import Folder, Source, first_of
@@ -29,13 +31,14 @@ def create(name: str, **overrides: Any) -> AnyModel:
     """A model with random weights, drawn from torch's global state.
 
     Args:
-        name: of a family (all of its configuration then comes from `overrides`), a released checkpoint or a bundled model.
+        name: of a family (all of its configuration then comes from `overrides`), a released checkpoint or a bundled model, in any case.
         overrides: fields of the family's configuration; a mapping changes fields of a nested one.
 
     Raises:
         UnknownNameError: with close matches.
         ConfigError: for unknown or invalid fields, or where a released configuration does not tell all sizes without its weights.
     """
+    name = registry.spelled(name)
     if name in registry.families():
         model_class = registry.find_family(name).model_class()
         return model_class(model_class.config_class.parse(overrides, source=f"the configuration of {name}"))
@@ -58,7 +61,8 @@ def from_pretrained(
 
     Args:
         name: a released or bundled model ("titok-l32", see `list_tokenizers`), a hub repository ("owner/name", each optionally with
-            "@revision"), or a folder that `save_pretrained` wrote. A registered name goes before a folder of that name: write "./name".
+            "@revision"), a folder that `save_pretrained` wrote, or that of a training run, whose `final/` is taken. Registered names are
+            known in any case; spelled exactly, they go before a folder of that name: write "./name".
         system: for repositories and folders in an authors' own layout that the registry does not list: whose layout it is.
         kind: with `system`, which of the two where the authors released a tokenizer and a generator; by default the weights' names tell.
         cache_dir: where downloads are kept; None for huggingface_hub's cache. For a released model whose files are not on the hub, the
@@ -73,10 +77,9 @@ def from_pretrained(
         ConfigError: a configuration that is unreadable, of an unknown family, or has unknown keys or values.
         CheckpointError: truncated or corrupt weights, or tensors that are missing, unmapped or wrongly shaped.
     """
-    hub = {"cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
     if kind is not None and system is None:
         raise ConfigError(f"kind={kind!r} tells apart what one system's authors released; give system= with it, or omit it")
-    source, released = _locate(name, hub)
+    source, released = locate(name, cache_dir=cache_dir, local_files_only=local_files_only, token=token)
     if released is None:
         model = _load(source, system, kind)
     elif system is not None:
@@ -84,47 +87,6 @@ def from_pretrained(
     else:
         model = _load_released(source, *released)
     return model.to(device=device, dtype=dtype).eval()
-
-
-def _locate(name: str | Path, hub: Mapping[str, Any]) -> tuple[Source, tuple[registry.Family, registry.Checkpoint] | None]:
-    """Where a model's files are, and its registry entry if it was released by its authors."""
-    text, folder = str(name), Path(name).expanduser()
-    base, _, revision = text.partition("@")
-    if isinstance(name, str) and base in registry.bundled():
-        if revision:
-            raise HubError(f"{base} is bundled and has no revisions; omit @{revision}")
-        return Folder(registry.bundled()[base].folder), None
-    if isinstance(name, str) and base in registry.checkpoints():
-        family, entry = registry.checkpoints()[base]
-        if not entry.repo:
-            chosen = hub["cache_dir"]
-            return folder_with_parts(entry, None if chosen is None else Folder(Path(chosen))), (family, entry)
-        return Repository(entry.repo, revision or entry.revision, **hub), (family, entry)
-    if folder.is_dir():
-        return Folder(folder), None
-    if isinstance(name, Path) or text.startswith((".", "/", "~")) or base.count("/") != 1:
-        raise _nowhere(name, folder)
-    entries = registry.find_repository(base)
-    if len(entries) > 1:
-        raise UnknownNameError(f"{base} holds several models: name one of {', '.join(entry.name for _, entry in entries)}")
-    if entries:
-        family, entry = entries[0]
-        return Repository(base, revision or entry.revision, **hub), (family, entry)
-    return Repository(base, revision or "main", **hub), None
-
-
-def _nowhere(name: str | Path, folder: Path) -> Exception:
-    if folder.is_file():
-        return CheckpointError(f"{folder} is a file; give the folder that holds it beside its {CONFIG_NAME}")
-    if str(name) in registry.families():
-        family = registry.families()[str(name)]
-        return UnknownNameError(
-            f"{name!r} is a family, not a model: create({str(name)!r}, ...) builds one with random weights"
-            + (f"; released: {', '.join(entry.name for entry in family.checkpoints)}" if family.checkpoints else "")
-        )
-    if isinstance(name, Path) or "/" in name or name.startswith((".", "~")):
-        return CheckpointError(f"there is no folder {folder}; expected one with {CONFIG_NAME} and {WEIGHTS_NAME}")
-    return registry.unknown("model", name.partition("@")[0], [*registry.checkpoints(), *registry.bundled()])
 
 
 def _known_config(name: str) -> tuple[type[AnyModel], Config]:
@@ -135,7 +97,7 @@ def _known_config(name: str) -> tuple[type[AnyModel], Config]:
     if name in registry.checkpoints():
         family, entry = registry.checkpoints()[name]
         return family.model_class(), family.model_class().config_from_reference(resolve(entry.reference_config), {})
-    raise registry.unknown("family or model", name, [*registry.families(), *registry.checkpoints(), *registry.bundled()])
+    raise unknown("family or model", name, [*registry.families(), *registry.checkpoints(), *registry.bundled()])
 
 
 def _load_released(source: Source, family: registry.Family, entry: registry.Checkpoint) -> AnyModel:

@@ -118,14 +118,14 @@ def add_results(folder: str | Path, results: Sequence[CardResult]) -> None:
     """Put evaluation results on the card of a saved model, beside those that it shows of other metrics, data or protocols.
 
     Args:
-        folder: that `save_pretrained` wrote.
+        folder: that `save_pretrained` wrote, or that of a training run.
         results: of this model.
 
     Raises:
         HubError: if there is no card or no weights.
         CheckpointError: if a result is that of other weights, or the card has no readable front matter.
     """
-    source = Folder(Path(folder))
+    source = Folder(registry.model_folder(Path(folder)))
     check_results(results, weights_sha256(read_safetensors(source.get(WEIGHTS_NAME))), name=str(source))
     path = source.get(CARD_NAME)
     text = with_results(path.read_text(encoding="utf-8"), results, source=str(path))
@@ -134,7 +134,8 @@ def add_results(folder: str | Path, results: Sequence[CardResult]) -> None:
 
 
 def push_folder(folder: str | Path, repo_id: str, *, private: bool | None = None, token: str | bool | None = None) -> str:
-    """Upload a folder that `save_pretrained` wrote, in one commit: weights, configuration, card and the images that it shows; nothing else.
+    """Upload a folder that `save_pretrained` wrote, or the `final/` of a training run, in one commit: weights, configuration, card and the
+    images that it shows; nothing else.
 
     The card says the name of the repository as that of the model.
 
@@ -145,7 +146,7 @@ def push_folder(folder: str | Path, repo_id: str, *, private: bool | None = None
         CheckpointError, ConfigError: if the folder does not hold one whole model.
         HubError: if the hub refuses or cannot be reached.
     """
-    source = Folder(Path(folder))
+    source = Folder(registry.model_folder(Path(folder)))
     saved = SavedConfig.read(read_config(source.get(CONFIG_NAME)), source=f"{CONFIG_NAME} of {source}")
     own = read_own_config(source.get(WEIGHTS_NAME))
     if source.is_interrupted or (own is not None and not saved.describes_same_model(SavedConfig.read(own, source=WEIGHTS_NAME))):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 
 from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError
+from visiontok.base.names import close_names
 from visiontok.base.noise import NoiseLike
 from visiontok.losses.adversarial import DISCRIMINATOR_LOSSES, GENERATOR_LOSSES, LECAMS, gradient_ratio
 from visiontok.losses.augmentation import DiffAugmentConfig, diff_augment
@@ -244,6 +244,6 @@ def _constant(module: nn.Module) -> Iterator[None]:
 
 def _named(name: str, parts: dict[str, Any], setting: str) -> Any:
     if name not in parts:
-        close = difflib.get_close_matches(name, parts, n=3) or list(parts)[-5:]
+        close = close_names(name, parts) or list(parts)[-5:]
         raise ConfigError(f"{setting} names {name!r}, which the tokenizer does not have; did you mean {', '.join(close)}?")
     return parts[name]

@@ -48,6 +48,12 @@ class ImagePreprocessing(Preprocessing):
         return None if self.size is None or self.tensors_keep_size else (self.size, self.size)
 
     @property
+    def in_words(self) -> str:
+        if self.size is None:
+            return ""
+        return f"Image files become {self.size} x {self.size} pixels: the shorter side is resized, the center is cropped."
+
+    @property
     def usual_size(self) -> tuple[int, ...]:
         side = self.size or self.multiple_of * max(1, 64 // self.multiple_of)
         return (side, side)

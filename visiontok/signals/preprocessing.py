@@ -62,13 +62,24 @@ class Preprocessing(Config, ABC):
         return tuple(size) == self.fixed_size if self.fixed_size is not None else self.padded_size(size) == tuple(size)
 
     def pad(self, values: Tensor) -> Tensor:
-        """Signals (B, C, *axes) extended at their ends to a size that the network takes: sound by silence, anything else by its last values."""
-        size = values.shape[2:]
+        """Signals (B, C, *axes) extended at their ends to a size that the network takes: sound by silence, anything else by its last values.
+
+        Raises:
+            SignalError: if the network takes one size only, and this is another.
+        """
+        size = tuple(values.shape[2:])
+        if self.fixed_size not in (None, size):
+            raise SignalError(f"the signals have size {size}; this network takes {self.fixed_size} only: resize them with tokenizer.prepare(...)")
         amounts = [(0, padded - own) for padded, own in zip(self.padded_size(size), size, strict=True)]
         if not any(most for _, most in amounts):
             return values
         flat = [amount for pair in reversed(amounts) for amount in pair]
         return pad(values, flat) if self.spec.modality == "audio" else pad(values, flat, mode="replicate")
+
+    @property
+    def in_words(self) -> str:
+        """What happens to the size of files, in one sentence; empty where they keep their size."""
+        return ""
 
     def blank(self, size: Sequence[int] | None = None, *, samples: int = 1) -> Tensor:
         """(samples, C, *size) float32: a signal without content, for probing a network; of the usual size unless another is given."""

@@ -47,6 +47,10 @@ class VideoPreprocessing(Preprocessing):
         return (self.num_frames, *self.frames.fixed_size) if self.fixed_length and self.frames.fixed_size else None
 
     @property
+    def in_words(self) -> str:
+        return self.frames.in_words
+
+    @property
     def usual_size(self) -> tuple[int, ...]:
         return self.padded_size((self.num_frames, *self.frames.usual_size))
 

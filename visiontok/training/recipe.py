@@ -5,16 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError
-from visiontok.base.resources import configs_folder
+from visiontok.base.resources import configs_folder, find_yaml, yaml_files
 from visiontok.base.yaml_files import read_yaml
-from visiontok.data import CenterCrop, DataConfig, LoaderConfig, TextsConfig, parse_source
+from visiontok.data import CenterCrop, DataConfig, LoaderConfig, TextsConfig
 from visiontok.data.crops import Crop
 from visiontok.hub import ModelCard
 from visiontok.losses import ObjectiveConfig, ReconstructionConfig
@@ -25,9 +25,6 @@ from visiontok.training.logging import LoggingConfig
 from visiontok.training.optimizer import OptimizerConfig
 from visiontok.training.schedule import ScheduleConfig
 from visiontok.training.starting_model import ModelConfig
-
-SourceConfig: TypeAlias = Annotated[DataConfig, BeforeValidator(lambda value: parse_source(value) if isinstance(value, str) else value)]
-"""A source, perhaps in its short form."""
 
 
 class CheckpointsConfig(Config):
@@ -70,7 +67,7 @@ class ValidationConfig(Config):
         every: steps between two validations. The last step always has one, whose results are on the model card.
     """
 
-    source: SourceConfig | None = None
+    source: DataConfig | None = None
     num_samples: Positive = 256
     every: Positive = 1000
 
@@ -100,7 +97,7 @@ class SignalsConfig(Config):
         cache_bytes: decoded signals kept in memory, over all workers.
     """
 
-    source: SourceConfig
+    source: DataConfig
     size: Positive | tuple[Positive, ...] | None = None
     crop: Crop = CenterCrop()
     flip: bool = False
@@ -317,14 +314,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> TokenizerRec
         overrides: dotted keys and YAML values.
 
     Raises:
+        UnknownNameError: if there is neither a bundled recipe nor a file of that name, with close matches.
         ConfigError: if the file cannot be read, is not a mapping, or holds unknown keys or values out of range.
     """
-    return parse_recipe(read_yaml(_find(path), overrides, what="recipe"), source=str(path))
-
-
-def _find(path: str | Path) -> Path:
-    """The file itself, or the bundled recipe of that name."""
-    bundled = {str(file.relative_to(configs_folder()).with_suffix("")): file for file in configs_folder().rglob("*.yaml")}
-    if Path(path).exists() or str(path) not in bundled:
-        return Path(path)
-    return bundled[str(path)]
+    return parse_recipe(
+        read_yaml(find_yaml(path, yaml_files(configs_folder(), deep=True), what="recipe"), overrides, what="recipe"), source=str(path)
+    )

@@ -20,7 +20,6 @@ from visiontok.base.errors import EvaluationError, TrainingError
 from visiontok.base.modes import evaluating
 from visiontok.base.noise import SampleNoise
 from visiontok.core.model import weights_sha256
-from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import EvalLoader, Source
 from visiontok.evaluation.reconstruction.run import ReconstructionRun
@@ -200,7 +199,7 @@ def own_batches(total: int, batch_size: int, accelerator: Accelerator) -> Iterat
 @contextmanager
 def _reading(tokenizer: Tokenizer[Any], texts: EmbeddedTexts | None) -> Iterator[None]:
     """With the text encoder of the training attached, for tokenizers that read a text."""
-    if texts is None or not isinstance(tokenizer, TextTokenizer):
+    if texts is None or tokenizer.text is None:
         yield
         return
     tokenizer.attach_text_encoder(texts.encoder)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from visiontok.base.config import Config, Positive
+from visiontok.base.names import unknown
 from visiontok.data import DataConfig
 from visiontok.evaluation.features import EXTRACTORS
 from visiontok.evaluation.features.statistics import Split
@@ -77,7 +78,7 @@ class GenerationSuite(Config):
         check_names(self.metrics, "generation")
         for name in self.extractors:
             if name not in EXTRACTORS:
-                raise ValueError(f"there is no feature extractor {name!r}; known: {', '.join(EXTRACTORS)}")
+                raise ValueError(str(unknown("feature extractor", name, EXTRACTORS)))
         if (self.reference is None) == (not self.statistics):
             raise ValueError("give a reference, the source of real samples, or statistics, files made from them; one of the two")
         made = [file.extractor for file in self.statistics]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from visiontok.base.names import unknown
 from visiontok.evaluation.metrics.entries import (
     classifier,
     complexity,
@@ -21,7 +22,6 @@ from visiontok.evaluation.metrics.entries.token_statistics import TOKEN_STATISTI
 from visiontok.evaluation.metrics.metric import FeatureMetric, Metric, Subject, Task
 from visiontok.evaluation.metrics.needs import why_unavailable
 from visiontok.evaluation.metrics.value import heading
-from visiontok.registry import unknown
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {

@@ -118,7 +118,7 @@ class FlowTokenizer(Tokenizer[ConfigT]):
 
     # Training.
 
-    def forward(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
+    def forward_padded(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
         """Training pass: the quantizer's losses, and those of the decoder (see its `training_terms`).
 
         In training the reconstruction is the decoder's estimate of the features (B, H, W, C); in evaluation mode it is the decoded image. Draws in

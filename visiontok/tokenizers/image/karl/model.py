@@ -203,7 +203,7 @@ class Karl(Tokenizer[KarlConfig]):
         side = self.config.image_size // self.config.base.stride
         return self.decoder(latents, grid=(side, side), positions=positions, kept=kept)
 
-    def forward(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
+    def forward_padded(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
         """In training, the two passes of one iteration; in evaluation one, at the default quality."""
         if self.training:
             lengths = self.config.training_lengths
