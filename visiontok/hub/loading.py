@@ -12,7 +12,7 @@ import torch
 from visiontok import registry
 from visiontok.base.config import Config, merge
 from visiontok.base.errors import CheckpointError, ConfigError, HubError, UnknownNameError
-from visiontok.core.model import load_weights
+from visiontok.core.building import build_new, build_with_weights
 from visiontok.hub.card import AnyModel
 from visiontok.hub.download import Repository, explained
 from visiontok.hub.interpolation import resolve
@@ -34,13 +34,16 @@ def create(name: str, **overrides: Any) -> AnyModel:
 
     Raises:
         UnknownNameError: with close matches.
-        ConfigError: for unknown or invalid fields, or where a released configuration does not tell all sizes without its weights.
+        ConfigError: for unknown or invalid fields, a model that is larger than the memory, or where a released configuration does not tell all
+            sizes without its weights.
     """
     if name in registry.families():
         model_class = registry.find_family(name).model_class()
-        return model_class(model_class.config_class.parse(overrides, source=f"the configuration of {name}"))
-    model_class, config = _known_config(name)
-    return model_class(config.replace(**overrides) if overrides else config)
+        config = model_class.config_class.parse(overrides, source=f"the configuration of {name}")
+    else:
+        model_class, config = _known_config(name)
+        config = config.replace(**overrides) if overrides else config
+    return build_new(lambda: model_class(config))
 
 
 def from_pretrained(
@@ -195,8 +198,7 @@ def _load_ours(source: Source, saved: SavedConfig) -> AnyModel:
     model_class = family.model_class()
     config = model_class.config_class.parse(saved.config, source=f"config in {CONFIG_NAME} of {source}")
     path = source.get(WEIGHTS_NAME)
-    model = model_class(config)
-    load_weights(model, read_safetensors(path), source=str(source))
+    model = build_with_weights(lambda: model_class(config), read_safetensors(path), source=str(source))
     own = read_own_config(path)
     if own is not None and not saved.describes_same_model(SavedConfig.read(own, source=f"the header of {path}")):
         raise CheckpointError(
