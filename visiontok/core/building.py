@@ -20,15 +20,17 @@ MAX_TABLE_BYTES = 2**31
 
 _CALLS_PER_TENSOR, _CALLS_BESIDE = 32, 2048  # of torch while a model is built; the families need less than 8 per tensor
 _MAX_CALLS = 200_000  # where there are no weights: seconds on the meta device
-_DRAWN_IN_PLACE = frozenset({"normal_", "uniform_", "kaiming_uniform_", "kaiming_normal_", "trunc_normal_"})  # transformers wraps those of torch.nn.init
-_DRAWN = {torch.randn: torch.empty, torch.rand: torch.empty, torch.randn_like: torch.empty_like, torch.rand_like: torch.empty_like}
+_VALUES_ONLY = frozenset({"add_", "clamp_", "copy_", "div_", "erfinv_", "fill_", "kaiming_uniform_", "mul_", "normal_", "sub_", "uniform_", "zero_"})
+_DRAWN_IN_PLACE = frozenset({"normal_", "uniform_", "kaiming_uniform_", "kaiming_normal_"})
+_CONSTANT = {torch.randn: torch.zeros, torch.rand: torch.zeros, torch.randn_like: torch.zeros_like, torch.rand_like: torch.zeros_like}
 
 
 def build_with_weights(build: Callable[[], ModelT], state_dict: Mapping[str, Tensor], *, source: str) -> ModelT:
     """A model with weights that must fit exactly, in evaluation mode, on the CPU.
 
-    It is built on the meta device first, which takes no memory, and compared with the weights; only then it is built again, without random draws.
-    Buffers that no file holds are thus what the constructor computes, and nothing larger than the weights, or `MAX_TABLE_BYTES`, is allocated.
+    It is built on the meta device first, which takes no memory, and compared with the weights; only then it is built again, with constants in place
+    of random draws. Buffers that no file holds are thus what the constructor computes, and nothing larger than the weights, or `MAX_TABLE_BYTES`,
+    is allocated; torch's global random state stays as it is.
 
     Args:
         build: calls the model's constructor.
@@ -41,13 +43,14 @@ def build_with_weights(build: Callable[[], ModelT], state_dict: Mapping[str, Ten
     """
     most = _CALLS_BESIDE + _CALLS_PER_TENSOR * len(state_dict)
     too_many = f"the configuration describes a model of far more tensors than the {len(state_dict)} in the weights of {source}"
-    outline = _outline(build, most, CheckpointError(f"{too_many}. Check that the configuration belongs to these weights"))
+    too_large = CheckpointError(f"{too_many}. Check that the configuration belongs to these weights")
+    outline = _outline(build, most, too_large)
     expected = outline.state_dict()
     check_state_dict(expected, state_dict, source=source)
     tables = _bytes(buffer for name, buffer in outline.named_buffers() if name not in expected)
     if tables > MAX_TABLE_BYTES:
         raise ConfigError(f"the configuration of {source} asks for tables of {tables} bytes; at most {MAX_TABLE_BYTES} are computed")
-    with torch.device("cpu"), _WithoutDraws():
+    with torch.device("cpu"), _WithoutDraws(most, too_large):
         model = _built(build)
     model.load_state_dict(dict(state_dict))
     return model.eval()
@@ -69,7 +72,7 @@ def build_new(build: Callable[[], ModelT]) -> ModelT:
 
 def _outline(build: Callable[[], ModelT], most_calls: int, too_many: VisiontokError) -> ModelT:
     """The model without memory: shapes and dtypes only."""
-    with torch.device("meta"), _Limited(most_calls, too_many):
+    with torch.device("meta"), _Outlining(most_calls, too_many):
         return _built(build)
 
 
@@ -94,21 +97,37 @@ class _Limited(TorchFunctionMode):
         self._left -= 1
         if self._left < 0:
             raise self._error
-        return func(*args, **(kwargs or {}))
+        return self.call(func, args, dict(kwargs or {}))
+
+    def call(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """What a call of torch gives."""
+        return func(*args, **kwargs)
 
 
-class _WithoutDraws(TorchFunctionMode):
-    """Leaves tensors uninitialized where they would be drawn from torch's global state: the weights take their place."""
+class _Outlining(_Limited):
+    """Omits what gives values to tensors on the meta device, which hold none."""
 
-    def __torch_function__(self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
-        given = dict(kwargs or {})
-        if given.get("generator") is None:
-            if getattr(func, "__name__", None) in _DRAWN_IN_PLACE:
-                return args[0] if args else given["tensor"]
-            if func in _DRAWN:
-                func = _DRAWN[func]
-                given.pop("generator", None)
-        return func(*args, **given)
+    def call(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        target = args[0] if args else kwargs.get("tensor")
+        if getattr(func, "__name__", None) in _VALUES_ONLY and isinstance(target, Tensor) and target.is_meta:
+            return target
+        return func(*args, **kwargs)
+
+
+class _WithoutDraws(_Limited):
+    """Constants in place of draws from torch's global state: the weights replace them."""
+
+    def call(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        if kwargs.get("generator") is not None:
+            return func(*args, **kwargs)
+        if getattr(func, "__name__", None) in _DRAWN_IN_PLACE:  # by name: transformers wraps the functions of torch.nn.init
+            target = args[0] if args else kwargs["tensor"]
+            given = args[1] if len(args) > 1 else kwargs.get("mean", kwargs.get("from", 0.0))  # within the range, for samplers that reject
+            with torch.no_grad():
+                return target.fill_(given)
+        if func in _CONSTANT:
+            kwargs.pop("generator", None)
+        return _CONSTANT.get(func, func)(*args, **kwargs)
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

@@ -17,7 +17,7 @@ from visiontok.hub.card import AnyModel
 from visiontok.hub.download import Repository, explained
 from visiontok.hub.interpolation import resolve
 from visiontok.hub.parts import folder_with_parts, read_parts
-from visiontok.hub.reading import CONFIG_NAME, WEIGHTS_NAME, SavedConfig, read_config, read_own_config, read_safetensors, read_weights
+from visiontok.hub.reading import CONFIG_NAME, WEIGHTS_NAME, SavedConfig, check_sha256, read_config, read_own_config, read_safetensors, read_weights
 from visiontok.hub.reference import build_from_reference, family_for
 from visiontok.hub.sources import Folder, Source, first_of
 
@@ -56,6 +56,7 @@ def from_pretrained(
     token: str | bool | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
+    verify_checksums: bool = True,
 ) -> AnyModel:
     """A trained model, in evaluation mode.
 
@@ -69,19 +70,20 @@ def from_pretrained(
         local_files_only: use the cache only.
         token: access token; None for the stored one.
         device, dtype: to which the model is moved; None keeps float32.
+        verify_checksums: whether weights in our layout are compared with the SHA-256 in their `config.json`, which takes about a second per GB.
 
     Raises:
         UnknownNameError: with close matches.
         HubError: offline and not cached, gated, no such repository, revision or file, interrupted transfer.
         ConfigError: a configuration that is unreadable, of an unknown family, or has unknown keys or values.
-        CheckpointError: truncated or corrupt weights, or tensors that are missing, unmapped or wrongly shaped.
+        CheckpointError: truncated or corrupt weights, or tensors that are missing, unmapped, wrongly shaped or of another kind of dtype.
     """
     hub = {"cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
     if kind is not None and system is None:
         raise ConfigError(f"kind={kind!r} tells apart what one system's authors released; give system= with it, or omit it")
     source, released = _locate(name, hub)
     if released is None:
-        model = _load(source, system, kind)
+        model = _load(source, system, kind, verify_checksums=verify_checksums)
     elif system is not None:
         raise ConfigError(f"{source} is listed in the registry, which knows its layout; omit system={system!r}")
     else:
@@ -171,7 +173,7 @@ def _load_through_library(source: Repository, family: registry.Family, entry: re
         return model_class.from_reference(merge(config, entry.reference_config), weights)
 
 
-def _load(source: Source, system: str | None, kind: registry.Kind | None) -> AnyModel:
+def _load(source: Source, system: str | None, kind: registry.Kind | None, *, verify_checksums: bool) -> AnyModel:
     interrupted = isinstance(source, Folder) and source.is_interrupted
     values = read_own_config(source.get(WEIGHTS_NAME)) if interrupted else None
     if values is None:
@@ -179,7 +181,8 @@ def _load(source: Source, system: str | None, kind: registry.Kind | None) -> Any
     if values.get("library") == "visiontok":
         if system is not None:
             raise ConfigError(f"{source} is in visiontok's own layout; omit system={system!r}")
-        return _load_ours(source, SavedConfig.read(values, source=f"{CONFIG_NAME} of {source}"))
+        saved = SavedConfig.read(values, source=f"{CONFIG_NAME} of {source}")
+        return load_ours(source, saved, verify_checksums=verify_checksums)
     family = registry.recognize(values) if system is None else None
     if family is None and system is None:
         known = ", ".join(sorted({known for family in registry.families().values() for known in family.systems}))
@@ -191,16 +194,32 @@ def _load(source: Source, system: str | None, kind: registry.Kind | None) -> Any
         return build_from_reference(family or family_for(str(system), weights, kind), values, weights)
 
 
-def _load_ours(source: Source, saved: SavedConfig) -> AnyModel:
+def load_ours(source: Source, saved: SavedConfig, *, verify_checksums: bool) -> AnyModel:
+    """A model in our layout, on the CPU.
+
+    Args:
+        source: of its files.
+        saved: its configuration.
+        verify_checksums: see `from_pretrained`.
+
+    Raises:
+        HubError, UnknownNameError, ConfigError, CheckpointError: as `from_pretrained`.
+    """
     family = registry.find_family(saved.family)
     if family.kind != saved.kind:
         raise ConfigError(f"{CONFIG_NAME} of {source} says kind {saved.kind!r}, but {saved.family} is a {family.kind}")
     model_class = family.model_class()
     config = model_class.config_class.parse(saved.config, source=f"config in {CONFIG_NAME} of {source}")
     path = source.get(WEIGHTS_NAME)
-    model = build_with_weights(lambda: model_class(config), read_safetensors(path), source=str(source))
     own = read_own_config(path)
-    if own is not None and not saved.describes_same_model(SavedConfig.read(own, source=f"the header of {path}")):
+    is_theirs = own is None or saved.describes_same_model(SavedConfig.read(own, source=f"the header of {path}"))
+    if verify_checksums and is_theirs and WEIGHTS_NAME in saved.checksums:
+        try:
+            check_sha256(path, saved.checksums[WEIGHTS_NAME])
+        except CheckpointError as error:
+            raise source.damaged(path, error) from error
+    model = build_with_weights(lambda: model_class(config), read_safetensors(path), source=str(source))
+    if not is_theirs:
         raise CheckpointError(
             f"{CONFIG_NAME} of {source} is not the configuration that {WEIGHTS_NAME} was saved with (it stands in that file's header): "
             "one of the two was replaced or edited. Restore it, or save the model again."

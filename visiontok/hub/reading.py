@@ -18,8 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Sha256
 from visiontok.base.errors import CheckpointError, ConfigError
+from visiontok.base.files import file_sha256
 from visiontok.hub.inert_pickle import foreign, read_inert
 from visiontok.hub.torchscript import is_torchscript, read_torchscript
 from visiontok.hub.wrappers import Weights, unwrap, without_common_prefixes
@@ -43,6 +44,7 @@ class SavedConfig(Config):
         library, version: what wrote it.
         kind, family: as in the registry.
         config: the family's own configuration.
+        checksums: SHA-256 of each tensor file, by its name; empty where the configuration is that in the weights' own header.
     """
 
     format: Literal[1] = 1
@@ -51,6 +53,7 @@ class SavedConfig(Config):
     kind: Literal["tokenizer", "generator"]
     family: str
     config: dict[str, Any]
+    checksums: dict[str, Sha256] = {}
 
     @classmethod
     def read(cls, values: Mapping[str, Any], *, source: str) -> SavedConfig:
@@ -117,6 +120,19 @@ def read_own_config(path: Path) -> dict[str, Any] | None:
     except ValueError as error:
         raise _damaged(path, error) from error
     return values if isinstance(values, dict) else None
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Compare a file with the checksum that was written beside it; takes about a second per GB.
+
+    Raises:
+        CheckpointError: naming the file and both sums.
+    """
+    found = file_sha256(path)
+    if found != expected:
+        raise CheckpointError(
+            f"{path} is damaged, or was replaced: its SHA-256 is {found}, but {CONFIG_NAME} says {expected}. Get the file again, or save the model again"
+        )
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import visiontok
 from visiontok import registry
 from visiontok.base.errors import CheckpointError
-from visiontok.base.files import replacing, sync
+from visiontok.base.files import file_sha256, replacing, sync
 from visiontok.core.model import plain_state, weights_sha256
 from visiontok.hub.card import AnyModel, CardResult, ModelCard, check_results, render, with_results
 from visiontok.hub.download import endpoint, explained
@@ -53,7 +53,6 @@ def save_pretrained(model: AnyModel, folder: str | Path, *, card: ModelCard | No
     folder = Path(folder)
     family = registry.family_of(type(model))
     saved = SavedConfig(version=visiontok.__version__, kind=family.kind, family=family.name, config=model.config.to_dict())
-    text = saved.model_dump_json(indent=2) + "\n"
     card = card or ModelCard()
     card = card.model_copy(update={"results": (*card.results, *results)})
 
@@ -64,10 +63,10 @@ def save_pretrained(model: AnyModel, folder: str | Path, *, card: ModelCard | No
     placed: list[str] = []
     try:
         stage.mkdir()
-        (stage / CONFIG_NAME).write_text(text, encoding="utf-8")
         readme = render(card, model, name=card.name or folder.resolve().name, family=family)
         (stage / CARD_NAME).write_text(readme, encoding="utf-8")
-        _write_weights(model, stage / WEIGHTS_NAME, text)
+        _write_weights(model, stage / WEIGHTS_NAME, saved)
+        _write_config(saved, stage)
         for name in FILES:
             sync(stage / name)
         for name in FILES:
@@ -158,7 +157,13 @@ def push_folder(folder: str | Path, repo_id: str, *, private: bool | None = None
     return str(commit.commit_url)
 
 
-def _write_weights(model: nn.Module, path: Path, config: str) -> None:
+def _write_config(saved: SavedConfig, folder: Path) -> None:
+    """The configuration, with the checksums of the tensor files that lie in the folder."""
+    whole = saved.replace(checksums={path.name: file_sha256(path) for path in sorted(folder.glob("*.safetensors"))})
+    (folder / CONFIG_NAME).write_text(whole.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _write_weights(model: nn.Module, path: Path, saved: SavedConfig) -> None:
     """Weights with their configuration in the header, so that the two can never be told apart from one another's."""
     seen: set[int] = set()
     tensors: dict[str, Tensor] = {}
@@ -168,6 +173,6 @@ def _write_weights(model: nn.Module, path: Path, config: str) -> None:
         tensors[name] = tensor.clone() if storage in seen else tensor  # the format knows no tied weights
         seen.add(storage)
     try:
-        save_file(tensors, path, metadata={METADATA_KEY: config})
+        save_file(tensors, path, metadata={METADATA_KEY: saved.model_dump_json(indent=2, exclude={"checksums"}) + "\n"})
     except SafetensorError as error:
         raise CheckpointError(f"{path} could not be written: {error}") from error
