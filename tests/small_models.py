@@ -18,6 +18,7 @@ _TEXT = {"length": 5, "dim": 8, "encoder": {"type": "hashed_words"}}
 _LIBRARY = {"base_channels": 32, "channel_multiplier": [1, 2], "num_res_blocks": 1, "latent_channels": 4, "embed_dim": 4}
 _BLOCKS = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2, "block_out_channels": [32, 32]}
 _TRUNK = {"dim": 16, "depth": 2, "num_heads": 2}
+_SIGNS = {"type": "binary", "dim": 6, "codes": "sphere"}
 _CLASSES = {"type": "classes", "num_classes": 3}
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -26,7 +27,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "encoder": {**_VIT, "num_heads": 4},
         "decoder": {**_VIT, "num_heads": 4},
         "head_dim": 24,
-        "quantizer": {"dim": 6, "codes": "sphere"},
+        "quantizer": _SIGNS,
     },
     "chameleon-vq": {**_LIBRARY, "latent_channels": 8, "num_embeddings": 20, "resolution": 16},
     "conv-grid": {**_GRID, "quantizer": {"type": "fsq", "levels": [4, 4, 3]}},
@@ -81,7 +82,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "quantizer": {
             "type": "product",
             "num_groups": 2,
-            "quantizer": {"type": "multi_scale", "scales": [1, 2, 4], "quantizer": {"type": "binary", "dim": 6, "codes": "sphere"}, "normalize": True},
+            "quantizer": {"type": "multi_scale", "scales": [1, 2, 4], "quantizer": _SIGNS, "normalize": True},
         },
     },
     "selftok": {

@@ -137,3 +137,26 @@ def test_token_files_with_other_types_and_values(tmp_path: Path, tokens: Tokens 
     np.savez(path, **{**np.load(path), **change})
     with pytest.raises(TokenError, match=rf"t\.npz.*{named}"):
         TokenFile.read(path)
+
+
+def test_any_flipped_bit_of_a_token_file_is_an_error_or_changes_nothing(tmp_path: Path) -> None:
+    path, draw, errors = tmp_path / "t.npz", random.Random(0), 0
+    TokenFile(TOKENS, ("x", "y"), IDENTITY, labels=(0, 1)).write(path)
+    whole, expected = path.read_bytes(), TokenFile.read(path)
+    for _ in range(150):
+        damaged = bytearray(whole)
+        damaged[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            found = TokenFile.read(path)
+        except TokenError as error:
+            errors += str(path) in str(error)
+        else:
+            assert torch.equal(found.tokens.data, expected.tokens.data)
+            assert (found.keys, found.labels, found.tokenizer, found.tokens.layout) == (
+                expected.keys,
+                expected.labels,
+                expected.tokenizer,
+                expected.tokens.layout,
+            )
+    assert errors > 100

@@ -19,7 +19,7 @@ MAX_TABLE_BYTES = 2**31
 """The most that tables which a model computes when it is built, and which are in no file, may take."""
 
 _CALLS_PER_TENSOR, _CALLS_BESIDE = 32, 2048  # of torch while a model is built; the families need less than 8 per tensor
-_MAX_CALLS = 200_000  # where there are no weights: seconds on the meta device
+_MAX_CALLS = 40_000  # where there are no weights: seconds on the meta device; the largest released models need 7,000
 _VALUES_ONLY = frozenset({"add_", "clamp_", "copy_", "div_", "erfinv_", "fill_", "kaiming_uniform_", "mul_", "normal_", "sub_", "uniform_", "zero_"})
 _DRAWN_IN_PLACE = frozenset({"normal_", "uniform_", "kaiming_uniform_", "kaiming_normal_"})
 _CONSTANT = {torch.randn: torch.zeros, torch.rand: torch.zeros, torch.randn_like: torch.zeros_like, torch.rand_like: torch.zeros_like}
@@ -41,12 +41,9 @@ def build_with_weights(build: Callable[[], ModelT], state_dict: Mapping[str, Ten
         CheckpointError: listing missing, unknown and wrongly shaped tensors, and those of another kind of dtype.
         ConfigError: if the constructor refuses the configuration.
     """
-    most = _CALLS_BESIDE + _CALLS_PER_TENSOR * len(state_dict)
-    too_many = f"the configuration describes a model of far more tensors than the {len(state_dict)} in the weights of {source}"
-    too_large = CheckpointError(f"{too_many}. Check that the configuration belongs to these weights")
-    outline = _outline(build, most, too_large)
+    most, too_large = _limit(state_dict, source)
+    outline = check_fits(build, state_dict, source=source)
     expected = outline.state_dict()
-    check_state_dict(expected, state_dict, source=source)
     tables = _bytes(buffer for name, buffer in outline.named_buffers() if name not in expected)
     if tables > MAX_TABLE_BYTES:
         raise ConfigError(f"the configuration of {source} asks for tables of {tables} bytes; at most {MAX_TABLE_BYTES} are computed")
@@ -56,6 +53,17 @@ def build_with_weights(build: Callable[[], ModelT], state_dict: Mapping[str, Ten
     return model.eval()
 
 
+def check_fits(build: Callable[[], ModelT], state_dict: Mapping[str, Tensor], *, source: str) -> ModelT:
+    """The model on the meta device, if the weights have its names, shapes and kinds of dtype. Takes no memory for either.
+
+    Raises:
+        CheckpointError, ConfigError: as `build_with_weights`.
+    """
+    outline = _outline(build, *_limit(state_dict, source))
+    check_state_dict(outline.state_dict(), state_dict, source=source)
+    return outline
+
+
 def build_new(build: Callable[[], ModelT]) -> ModelT:
     """A model with random weights, drawn from torch's global state.
 
@@ -63,11 +71,21 @@ def build_new(build: Callable[[], ModelT]) -> ModelT:
         ConfigError: if the constructor refuses the configuration, or the model is larger than this machine's memory.
     """
     if torch.get_default_device().type != "meta":
-        outline = _outline(build, _MAX_CALLS, ConfigError(f"the configuration describes a model built in more than {_MAX_CALLS} steps; check its depths"))
+        too_large = ConfigError(f"the configuration describes a model that is built in more than {_MAX_CALLS} steps; check its depths")
+        outline = _outline(build, _MAX_CALLS, too_large)
         size, memory = _bytes([*outline.parameters(), *outline.buffers()]), _physical_memory()
         if size > memory:
-            raise ConfigError(f"the configuration describes a model of {size / 2**30:.1f} GiB; this machine has {memory / 2**30:.1f} GiB: check its sizes")
+            given = f"a model of {size / 2**30:.1f} GiB; this machine has {memory / 2**30:.1f} GiB"
+            raise ConfigError(f"the configuration describes {given}: check its sizes")
     return _built(build)
+
+
+def _limit(state_dict: Mapping[str, Tensor], source: str) -> tuple[int, CheckpointError]:
+    """Calls of torch within which a model of so many tensors is built, and the error about one that needs more."""
+    return _CALLS_BESIDE + _CALLS_PER_TENSOR * len(state_dict), CheckpointError(
+        f"the configuration describes a model of far more tensors than the {len(state_dict)} in the weights of {source}. "
+        "Check that the configuration belongs to these weights"
+    )
 
 
 def _outline(build: Callable[[], ModelT], most_calls: int, too_many: VisiontokError) -> ModelT:

@@ -57,7 +57,10 @@ class TokenDataset:
     """
 
     def __init__(self, paths: str | Path | Sequence[str | Path], *, verify_checksums: bool = True) -> None:
-        self.shards = shards_of(Path(paths), verify_checksums=verify_checksums) if isinstance(paths, str | Path) else [Shard.read(path) for path in paths]
+        if isinstance(paths, str | Path):
+            self.shards = _shards_of(Path(paths), verify_checksums=verify_checksums)
+        else:
+            self.shards = [Shard.read(path) for path in paths]
         if not self.shards:
             raise DataError("no token shards were given")
         self.header: TokenSetHeader = self.shards[0].header
@@ -222,28 +225,30 @@ class _Part:
 
 def _check_columns(columns: Mapping[str, pa.Array], data_name: str, shard: Shard) -> None:
     """Types of the columns, keys of all rows, and labels that are classes."""
-    path, types = shard.path, pa.types
-    lists = {data_name: types.is_floating if shard.header.layout.is_continuous else types.is_integer}
-    lists |= {name: types.is_integer for name in ("positions", "extents") if name in columns}
+    path, is_value = shard.path, pa.types.is_floating if shard.header.layout.is_continuous else pa.types.is_integer
     expected: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
-        "key": (types.is_string, "texts"),
-        "label": (lambda kind: types.is_integer(kind) or types.is_null(kind), "integers"),
-        "caption": (lambda kind: types.is_string(kind) or types.is_null(kind), "texts"),
+        "key": (pa.types.is_string, "texts"),
+        "label": (pa.types.is_integer, "integers"),
+        "caption": (pa.types.is_string, "texts"),
+        data_name: (_lists_of(is_value), "lists of floats" if shard.header.layout.is_continuous else "lists of integers"),
+        "positions": (_lists_of(pa.types.is_integer), "lists of integers"),
+        "extents": (_lists_of(pa.types.is_integer), "lists of integers"),
     }
-    for name, is_kind in lists.items():
-        what = "lists of floats" if is_kind is types.is_floating else "lists of integers"
-        expected[name] = (lambda kind, is_kind=is_kind: types.is_list(kind) and is_kind(kind.value_type), what)
     for name, (fits, what) in expected.items():
-        if not fits(columns[name].type):
+        if name in columns and not fits(columns[name].type) and not (name in ("label", "caption") and pa.types.is_null(columns[name].type)):
             raise DataError(f"{path}: the column {name!r} has the type {columns[name].type}, expected {what}")
     if columns["key"].null_count:
         raise DataError(f"{path}: row {columns['key'].is_null().index(True).as_py()} has no key")
     labels = columns["label"].drop_null()
-    if len(labels) and not types.is_null(labels.type) and pc.min(labels).as_py() < 0:
+    if len(labels) and pc.min(labels).as_py() < 0:
         raise DataError(f"{path}: label {pc.min(labels).as_py()} is negative; a sample has a class, or none")
     names = shard.header.class_names
     if len(labels) and names and pc.max(labels).as_py() >= len(names):
         raise DataError(f"{path}: label {pc.max(labels).as_py()} has no name: there are {len(names)} classes")
+
+
+def _lists_of(is_value: Callable[[pa.DataType], bool]) -> Callable[[pa.DataType], bool]:
+    return lambda kind: pa.types.is_list(kind) and is_value(kind.value_type)
 
 
 def _extents(lists: _Lists, layout: TokenLayout, path: Path) -> np.ndarray:
@@ -280,8 +285,7 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
-def shards_of(folder: Path, *, verify_checksums: bool) -> list[Shard]:
-    """The shards of a finished token set; see `TokenDataset`."""
+def _shards_of(folder: Path, *, verify_checksums: bool) -> list[Shard]:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; name a folder of token shards, or give the shards in a list")
     if not (folder / MANIFEST).is_file():

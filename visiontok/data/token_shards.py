@@ -157,7 +157,8 @@ class TokenShardWriter:
             notes: kept in the shard's metadata, as `Shard.notes`.
 
         Raises:
-            DataError: if the tokens have another kind of layout than the header, the columns differ in length, one holds too many values, or a label is negative.
+            DataError: if the tokens have another kind of layout than the header, the columns differ in length, one holds too many values, or a label
+                is negative.
             TokenError: if an index is out of range.
         """
         if not tokens.layout.is_same_kind(self.header.layout):

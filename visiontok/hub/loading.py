@@ -182,7 +182,7 @@ def _load(source: Source, system: str | None, kind: registry.Kind | None, *, ver
         if system is not None:
             raise ConfigError(f"{source} is in visiontok's own layout; omit system={system!r}")
         saved = SavedConfig.read(values, source=f"{CONFIG_NAME} of {source}")
-        return load_ours(source, saved, verify_checksums=verify_checksums)
+        return _load_ours(source, saved, verify_checksums=verify_checksums)
     family = registry.recognize(values) if system is None else None
     if family is None and system is None:
         known = ", ".join(sorted({known for family in registry.families().values() for known in family.systems}))
@@ -194,7 +194,7 @@ def _load(source: Source, system: str | None, kind: registry.Kind | None, *, ver
         return build_from_reference(family or family_for(str(system), weights, kind), values, weights)
 
 
-def load_ours(source: Source, saved: SavedConfig, *, verify_checksums: bool) -> AnyModel:
+def _load_ours(source: Source, saved: SavedConfig, *, verify_checksums: bool) -> AnyModel:
     """A model in our layout, on the CPU.
 
     Args:
@@ -225,6 +225,23 @@ def load_ours(source: Source, saved: SavedConfig, *, verify_checksums: bool) -> 
             "one of the two was replaced or edited. Restore it, or save the model again."
         )
     return model
+
+
+def verify_model(folder: str | Path) -> AnyModel:
+    """The model of a folder that `save_pretrained` wrote, if everything in it is whole and fits together.
+
+    Raises:
+        HubError: if a file is missing.
+        ConfigError, CheckpointError: naming the file that is damaged, without a checksum, or does not belong to the others.
+    """
+    source = Folder(Path(folder))
+    saved = SavedConfig.read(read_config(source.get(CONFIG_NAME)), source=f"{CONFIG_NAME} of {source}")
+    source.get(WEIGHTS_NAME)
+    if source.is_interrupted:
+        raise CheckpointError(f"saving to {source} was interrupted, so that its files may be of different models; save the model again")
+    if WEIGHTS_NAME not in saved.checksums:
+        raise CheckpointError(f"{CONFIG_NAME} of {source} holds no checksum of {WEIGHTS_NAME}; save the model again")
+    return _load_ours(source, saved, verify_checksums=True)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 import yaml
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -32,6 +33,9 @@ METADATA_KEY = "visiontok"
 """Under which our safetensors files carry the text of the config.json that they were saved with."""
 
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".th", ".jit", ".ts"})
+
+MAX_REPEATED_BYTES = 2**30
+"""By which the tensors of a pickle may exceed its size: expanded ones hold their values once."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +57,7 @@ class SavedConfig(Config):
     kind: Literal["tokenizer", "generator"]
     family: str
     config: dict[str, Any]
-    checksums: dict[str, Sha256] = {}
+    checksums: dict[str, Sha256] = Field(default_factory=dict)
 
     @classmethod
     def read(cls, values: Mapping[str, Any], *, source: str) -> SavedConfig:
@@ -130,9 +134,7 @@ def check_sha256(path: Path, expected: str) -> None:
     """
     found = file_sha256(path)
     if found != expected:
-        raise CheckpointError(
-            f"{path} is damaged, or was replaced: its SHA-256 is {found}, but {CONFIG_NAME} says {expected}. Get the file again, or save the model again"
-        )
+        raise CheckpointError(f"{path} is damaged, or was replaced: its SHA-256 is {found}, but {CONFIG_NAME} says {expected}. Get or save it again.")
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -165,6 +167,9 @@ def read_weights(path: Path, *, key: str | None = None) -> Weights:
     weights = unwrap(values, key=key, source=str(path))
     if weights.wrappers:
         logger.info("%s: reading the tensors within %s", path, weights)
+    declared, held = sum(tensor.numel() * tensor.element_size() for tensor in weights.tensors.values()), path.stat().st_size
+    if declared - held > MAX_REPEATED_BYTES:  # tensors of a pickle may repeat their values
+        raise CheckpointError(f"{path} declares tensors of {declared} bytes and holds {held}")
     return weights
 
 

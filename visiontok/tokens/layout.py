@@ -323,7 +323,7 @@ class TokenLayout(Config):
         return np.concatenate([np.tile(np.asarray(s.vocab_sizes, dtype=np.int64), s.num_positions) for s in self.segments])
 
     def vocab_sizes_at(self, positions: np.ndarray) -> np.ndarray:
-        """(...,) int64: the vocabulary sizes at these storage positions, without an array over all of the layout's; the last where one lies beyond."""
+        """(...,) int64: the vocabulary sizes at these storage positions, the last one beyond them; without an array over all positions."""
         ends = np.cumsum([segment.length for segment in self.segments])
         number = np.searchsorted(ends[:-1], positions, side="right")
         codebooks = np.asarray([segment.codebooks for segment in self.segments])[number]
