@@ -26,7 +26,7 @@ _CONSTANT = {torch.randn: torch.zeros, torch.rand: torch.zeros, torch.randn_like
 
 
 def build_with_weights(build: Callable[[], ModelT], state_dict: Mapping[str, Tensor], *, source: str) -> ModelT:
-    """A model with weights that must fit exactly, in evaluation mode, on the CPU.
+    """A model with weights that must fit exactly, in evaluation mode, on the CPU; on the meta device where weights are.
 
     It is built on the meta device first, which takes no memory, and compared with the weights; only then it is built again, with constants in place
     of random draws. Buffers that no file holds are thus what the constructor computes, and nothing larger than the weights, or `MAX_TABLE_BYTES`,
@@ -47,6 +47,8 @@ def build_with_weights(build: Callable[[], ModelT], state_dict: Mapping[str, Ten
     tables = _bytes(buffer for name, buffer in outline.named_buffers() if name not in expected)
     if tables > MAX_TABLE_BYTES:
         raise ConfigError(f"the configuration of {source} asks for tables of {tables} bytes; at most {MAX_TABLE_BYTES} are computed")
+    if any(tensor.is_meta for tensor in state_dict.values()):
+        return outline.eval()
     with torch.device("cpu"), _WithoutDraws(most, too_large):
         model = _built(build)
     model.load_state_dict(dict(state_dict))
