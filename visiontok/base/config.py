@@ -19,6 +19,10 @@ Probability = Annotated[float, Field(ge=0, lt=1)]  # of a dropout and the like, 
 """A count or a size: an integer of at least 1."""
 
 
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""Of a file, in hexadecimal digits."""
+
+
 class Config(BaseModel):
     """A frozen pydantic model that rejects unknown keys and whose errors are one readable paragraph."""
 

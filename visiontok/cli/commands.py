@@ -32,6 +32,7 @@ FUNCTIONS = {
     "study": "study",
     "demo": "demo",
     "push": "push",
+    "verify": "verify",
 }
 """Commands in the order of `--help`, each in the module of its name (`evaluate_rd`), and the function there."""
 

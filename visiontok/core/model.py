@@ -13,7 +13,8 @@ from typing_extensions import Self
 
 from visiontok.base.config import Config
 from visiontok.base.errors import CheckpointError, ConfigError
-from visiontok.core.keymap import KeyMap, check_state_dict
+from visiontok.core.building import build_with_weights
+from visiontok.core.keymap import KeyMap
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 
@@ -67,9 +68,9 @@ class Model(nn.Module, Generic[ConfigT], metaclass=_BuiltInFloat32):
             ConfigError: if the configuration has unknown keys or values.
             CheckpointError: listing unmapped, missing or wrongly shaped tensors.
         """
-        model = cls(cls.config_from_reference(config, state_dict))  # type: ignore[arg-type]
-        load_weights(model, cls.weights_from_reference(state_dict), source="the reference checkpoint")
-        return model.eval()
+        ours = cls.config_from_reference(config, state_dict)
+        weights = cls.weights_from_reference(state_dict)
+        return build_with_weights(lambda: cls(ours), weights, source="the reference checkpoint")  # type: ignore[arg-type]
 
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -103,19 +104,6 @@ class StartsFromBackbone(Protocol):
         Raises:
             CheckpointError: if they are another network's, or of other sizes.
         """
-
-
-def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str) -> None:
-    """Load weights that must fit exactly.
-
-    Raises:
-        CheckpointError: listing missing, unknown and wrongly shaped tensors.
-    """
-    check_state_dict(model.state_dict(), state_dict, source=source)
-    try:
-        model.load_state_dict(dict(state_dict))
-    except RuntimeError as error:
-        raise CheckpointError(f"the weights of {source} could not be loaded: {error}") from error
 
 
 COMPILED = "_orig_mod."

@@ -16,9 +16,9 @@ import torch
 from pydantic import JsonValue
 
 import visiontok
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Sha256
 from visiontok.base.errors import ConfigError, DataError
-from visiontok.base.files import replacing
+from visiontok.base.files import file_sha256, replacing
 from visiontok.core.identity import TokenizerIdentity
 from visiontok.tokens import Latents, TokenLayout, Tokens
 
@@ -69,12 +69,14 @@ class Manifest(Config):
     Attributes:
         header: of its shards.
         shards: file name -> rows.
+        sha256: file name -> SHA-256 of the file.
         skipped: samples of the source that could not be read.
         visiontok_version: that wrote it.
     """
 
     header: TokenSetHeader
     shards: dict[str, int]
+    sha256: dict[str, Sha256]
     skipped: int = 0
     visiontok_version: str = visiontok.__version__
 
@@ -128,6 +130,7 @@ class TokenShardWriter:
         self.header = header
         self._metadata = {f"visiontok.{name}": json.dumps(value) for name, value in header.to_dict().items()}
         self._metadata["visiontok.version"] = visiontok.__version__
+        self._written: set[str] = set()
 
     def path(self, number: int) -> Path:
         """The path of shard `number`."""
@@ -154,7 +157,8 @@ class TokenShardWriter:
             notes: kept in the shard's metadata, as `Shard.notes`.
 
         Raises:
-            DataError: if the tokens have another kind of layout than the header, the columns differ in length, or one holds too many values.
+            DataError: if the tokens have another kind of layout than the header, the columns differ in length, one holds too many values, or a label
+                is negative.
             TokenError: if an index is out of range.
         """
         if not tokens.layout.is_same_kind(self.header.layout):
@@ -164,6 +168,9 @@ class TokenShardWriter:
         for name, values in given.items():
             if len(values) != len(tokens):
                 raise DataError(f"{len(tokens)} samples were given with {len(values)} values of {name!r}")
+        wrong = [label for label in given["label"] if isinstance(label, int) and label < 0]
+        if wrong:
+            raise DataError(f"label {wrong[0]} is negative; a sample has a class, or None")
         tokens.validate()
         kinds = {"key": pa.string(), "label": pa.int64(), "caption": pa.string()}
         columns = {name: pa.array(values, kinds[name]) for name, values in given.items()}
@@ -176,23 +183,41 @@ class TokenShardWriter:
         with replacing(self.path(number)) as temporary, pq.ParquetWriter(temporary, schema) as writer:
             if len(tokens):  # an empty shard has no row group at all: `datasets` fails on an empty one
                 writer.write_table(pa.Table.from_arrays(list(columns.values()), schema=schema))
+        self._written.add(self.path(number).name)
         return self.path(number)
 
     def finish(self, *, skipped: int = 0) -> Manifest:
         """Write the manifest of the shards in the folder, which completes the set.
 
         Raises:
-            DataError: if a shard is missing or differs from the header.
+            DataError: if a shard is missing or differs from the header, or one of an earlier run is not what the manifest of that run says.
         """
         shards = [Shard.read(path) for path in sorted(self.folder.glob("part-*.parquet"), key=lambda path: (len(path.name), path.name))]
         for number, shard in enumerate(shards):
             if shard.path != self.path(number):
                 raise DataError(f"{self.path(number)} is missing: the next shard in the folder is {shard.path.name}")
         check_alike(self.header, shards)
-        manifest = Manifest(header=self.header, shards={shard.path.name: shard.rows for shard in shards}, skipped=skipped)
+        sums = {shard.path.name: file_sha256(shard.path) for shard in shards}
+        before = Manifest.load(self.folder / MANIFEST).sha256 if (self.folder / MANIFEST).is_file() else {}
+        for name in sums.keys() - self._written:
+            check_shard_sha256(self.folder / name, sums[name], before.get(name, sums[name]))
+        manifest = Manifest(header=self.header, shards={shard.path.name: shard.rows for shard in shards}, sha256=sums, skipped=skipped)
         with replacing(self.folder / MANIFEST) as temporary:
             temporary.write_text(json.dumps(manifest.to_dict(), indent=1), encoding="utf-8")
         return manifest
+
+
+def check_shard_sha256(path: Path, found: str, expected: str | None) -> None:
+    """Compare a shard with the manifest of its set.
+
+    Raises:
+        DataError: naming the shard and both sums.
+    """
+    if found != expected:
+        raise DataError(
+            f"{path} is damaged, or was replaced: its SHA-256 is {found}, but {MANIFEST} says {expected}. "
+            "Delete it, and run the command that makes the set again"
+        )
 
 
 def check_alike(header: TokenSetHeader, shards: Sequence[Shard]) -> None:

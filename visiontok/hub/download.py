@@ -78,12 +78,13 @@ class Repository:
         try:
             check_whole(path)
         except CheckpointError as error:
-            path.resolve().unlink(missing_ok=True)  # the blob that the snapshot's link points to
-            path.unlink(missing_ok=True)
-            raise CheckpointError(
-                f"{error} It was removed from the cache; load again, and if this repeats, the file in {self} is damaged."
-            ) from error
+            raise self.damaged(path, error) from error
         return path
+
+    def damaged(self, path: Path, error: CheckpointError) -> CheckpointError:
+        path.resolve().unlink(missing_ok=True)  # the blob that the snapshot's link points to
+        path.unlink(missing_ok=True)
+        return CheckpointError(f"{error} It was removed from the cache; load again, and if this repeats, the file in {self} is damaged.")
 
 
 @contextmanager

@@ -13,13 +13,13 @@ from visiontok import registry
 from visiontok.base.config import Config, merge
 from visiontok.base.errors import CheckpointError, ConfigError
 from visiontok.base.names import unknown
-from visiontok.core.model import load_weights
+from visiontok.core.building import build_new, build_with_weights
 from visiontok.hub.card import AnyModel
 from visiontok.hub.download import Repository, explained
 from visiontok.hub.interpolation import resolve
 from visiontok.hub.locate import locate
 from visiontok.hub.parts import read_parts
-from visiontok.hub.reading import CONFIG_NAME, WEIGHTS_NAME, SavedConfig, read_config, read_own_config, read_safetensors, read_weights
+from visiontok.hub.reading import CONFIG_NAME, WEIGHTS_NAME, SavedConfig, check_sha256, read_config, read_own_config, read_safetensors, read_weights
 from visiontok.hub.reference import build_from_reference, family_for
 from visiontok.hub.sources import Folder, Source, first_of
 
@@ -36,14 +36,17 @@ def create(name: str, **overrides: Any) -> AnyModel:
 
     Raises:
         UnknownNameError: with close matches.
-        ConfigError: for unknown or invalid fields, or where a released configuration does not tell all sizes without its weights.
+        ConfigError: for unknown or invalid fields, a model that is larger than the memory, or where a released configuration does not tell all
+            sizes without its weights.
     """
     name = registry.spelled(name)
     if name in registry.families():
         model_class = registry.find_family(name).model_class()
-        return model_class(model_class.config_class.parse(overrides, source=f"the configuration of {name}"))
-    model_class, config = _known_config(name)
-    return model_class(config.replace(**overrides) if overrides else config)
+        config = model_class.config_class.parse(overrides, source=f"the configuration of {name}")
+    else:
+        model_class, config = _known_config(name)
+        config = config.replace(**overrides) if overrides else config
+    return build_new(lambda: model_class(config))
 
 
 def from_pretrained(
@@ -56,6 +59,7 @@ def from_pretrained(
     token: str | bool | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
+    verify_checksums: bool = True,
 ) -> AnyModel:
     """A trained model, in evaluation mode.
 
@@ -70,18 +74,19 @@ def from_pretrained(
         local_files_only: use the cache only.
         token: access token; None for the stored one.
         device, dtype: to which the model is moved; None keeps float32.
+        verify_checksums: whether weights in our layout are compared with the SHA-256 in their `config.json`, which takes about a second per GB.
 
     Raises:
         UnknownNameError: with close matches.
         HubError: offline and not cached, gated, no such repository, revision or file, interrupted transfer.
         ConfigError: a configuration that is unreadable, of an unknown family, or has unknown keys or values.
-        CheckpointError: truncated or corrupt weights, or tensors that are missing, unmapped or wrongly shaped.
+        CheckpointError: truncated or corrupt weights, or tensors that are missing, unmapped, wrongly shaped or of another kind of dtype.
     """
     if kind is not None and system is None:
         raise ConfigError(f"kind={kind!r} tells apart what one system's authors released; give system= with it, or omit it")
     source, released = locate(name, cache_dir=cache_dir, local_files_only=local_files_only, token=token)
     if released is None:
-        model = _load(source, system, kind)
+        model = _load(source, system, kind, verify_checksums=verify_checksums)
     elif system is not None:
         raise ConfigError(f"{source} is listed in the registry, which knows its layout; omit system={system!r}")
     else:
@@ -130,7 +135,7 @@ def _load_through_library(source: Repository, family: registry.Family, entry: re
         return model_class.from_reference(merge(config, entry.reference_config), weights)
 
 
-def _load(source: Source, system: str | None, kind: registry.Kind | None) -> AnyModel:
+def _load(source: Source, system: str | None, kind: registry.Kind | None, *, verify_checksums: bool) -> AnyModel:
     interrupted = isinstance(source, Folder) and source.is_interrupted
     values = read_own_config(source.get(WEIGHTS_NAME)) if interrupted else None
     if values is None:
@@ -138,7 +143,8 @@ def _load(source: Source, system: str | None, kind: registry.Kind | None) -> Any
     if values.get("library") == "visiontok":
         if system is not None:
             raise ConfigError(f"{source} is in visiontok's own layout; omit system={system!r}")
-        return _load_ours(source, SavedConfig.read(values, source=f"{CONFIG_NAME} of {source}"))
+        saved = SavedConfig.read(values, source=f"{CONFIG_NAME} of {source}")
+        return _load_ours(source, saved, verify_checksums=verify_checksums)
     family = registry.recognize(values) if system is None else None
     if family is None and system is None:
         known = ", ".join(sorted({known for family in registry.families().values() for known in family.systems}))
@@ -150,22 +156,54 @@ def _load(source: Source, system: str | None, kind: registry.Kind | None) -> Any
         return build_from_reference(family or family_for(str(system), weights, kind), values, weights)
 
 
-def _load_ours(source: Source, saved: SavedConfig) -> AnyModel:
+def _load_ours(source: Source, saved: SavedConfig, *, verify_checksums: bool) -> AnyModel:
+    """A model in our layout, on the CPU.
+
+    Args:
+        source: of its files.
+        saved: its configuration.
+        verify_checksums: see `from_pretrained`.
+
+    Raises:
+        HubError, UnknownNameError, ConfigError, CheckpointError: as `from_pretrained`.
+    """
     family = registry.find_family(saved.family)
     if family.kind != saved.kind:
         raise ConfigError(f"{CONFIG_NAME} of {source} says kind {saved.kind!r}, but {saved.family} is a {family.kind}")
     model_class = family.model_class()
     config = model_class.config_class.parse(saved.config, source=f"config in {CONFIG_NAME} of {source}")
     path = source.get(WEIGHTS_NAME)
-    model = model_class(config)
-    load_weights(model, read_safetensors(path), source=str(source))
     own = read_own_config(path)
-    if own is not None and not saved.describes_same_model(SavedConfig.read(own, source=f"the header of {path}")):
+    is_theirs = own is None or saved.describes_same_model(SavedConfig.read(own, source=f"the header of {path}"))
+    if verify_checksums and is_theirs and WEIGHTS_NAME in saved.checksums:
+        try:
+            check_sha256(path, saved.checksums[WEIGHTS_NAME])
+        except CheckpointError as error:
+            raise source.damaged(path, error) from error
+    model = build_with_weights(lambda: model_class(config), read_safetensors(path), source=str(source))
+    if not is_theirs:
         raise CheckpointError(
             f"{CONFIG_NAME} of {source} is not the configuration that {WEIGHTS_NAME} was saved with (it stands in that file's header): "
             "one of the two was replaced or edited. Restore it, or save the model again."
         )
     return model
+
+
+def verify_model(folder: str | Path) -> AnyModel:
+    """The model of a folder that `save_pretrained` wrote, if everything in it is whole and fits together.
+
+    Raises:
+        HubError: if a file is missing.
+        ConfigError, CheckpointError: naming the file that is damaged, without a checksum, or does not belong to the others.
+    """
+    source = Folder(Path(folder))
+    saved = SavedConfig.read(read_config(source.get(CONFIG_NAME)), source=f"{CONFIG_NAME} of {source}")
+    source.get(WEIGHTS_NAME)
+    if source.is_interrupted:
+        raise CheckpointError(f"saving to {source} was interrupted, so that its files may be of different models; save the model again")
+    if WEIGHTS_NAME not in saved.checksums:
+        raise CheckpointError(f"{CONFIG_NAME} of {source} holds no checksum of {WEIGHTS_NAME}; save the model again")
+    return _load_ours(source, saved, verify_checksums=True)
 
 
 @contextmanager

@@ -14,12 +14,14 @@ from typing import Any, Literal
 
 import torch
 import yaml
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Sha256
 from visiontok.base.errors import CheckpointError, ConfigError
+from visiontok.base.files import file_sha256
 from visiontok.hub.inert_pickle import foreign, read_inert
 from visiontok.hub.torchscript import is_torchscript, read_torchscript
 from visiontok.hub.wrappers import Weights, unwrap, without_common_prefixes
@@ -32,6 +34,9 @@ METADATA_KEY = "visiontok"
 
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".th", ".jit", ".ts"})
 
+MAX_REPEATED_BYTES = 2**30
+"""By which the tensors of a pickle may exceed its size: expanded ones hold their values once."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -43,6 +48,7 @@ class SavedConfig(Config):
         library, version: what wrote it.
         kind, family: as in the registry.
         config: the family's own configuration.
+        checksums: SHA-256 of each tensor file, by its name; empty where the configuration is that in the weights' own header.
     """
 
     format: Literal[1] = 1
@@ -51,6 +57,7 @@ class SavedConfig(Config):
     kind: Literal["tokenizer", "generator"]
     family: str
     config: dict[str, Any]
+    checksums: dict[str, Sha256] = Field(default_factory=dict)
 
     @classmethod
     def read(cls, values: Mapping[str, Any], *, source: str) -> SavedConfig:
@@ -119,6 +126,17 @@ def read_own_config(path: Path) -> dict[str, Any] | None:
     return values if isinstance(values, dict) else None
 
 
+def check_sha256(path: Path, expected: str) -> None:
+    """Compare a file with the checksum that was written beside it; takes about a second per GB.
+
+    Raises:
+        CheckpointError: naming the file and both sums.
+    """
+    found = file_sha256(path)
+    if found != expected:
+        raise CheckpointError(f"{path} is damaged, or was replaced: its SHA-256 is {found}, but {CONFIG_NAME} says {expected}. Get or save it again.")
+
+
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file under the names that stand there, on the CPU.
 
@@ -149,6 +167,9 @@ def read_weights(path: Path, *, key: str | None = None) -> Weights:
     weights = unwrap(values, key=key, source=str(path))
     if weights.wrappers:
         logger.info("%s: reading the tensors within %s", path, weights)
+    declared, held = sum(tensor.numel() * tensor.element_size() for tensor in weights.tensors.values()), path.stat().st_size
+    if declared - held > MAX_REPEATED_BYTES:  # tensors of a pickle may repeat their values
+        raise CheckpointError(f"{path} declares tensors of {declared} bytes and holds {held}")
     return weights
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from visiontok.base.errors import HubError
+from visiontok.base.errors import CheckpointError, HubError
 
 STAGE_PREFIX = ".saving-"
 """The folder inside a model folder in which a save is prepared; it stays only where a save was killed."""
@@ -27,6 +27,9 @@ class Source(Protocol):
             FileAbsentError: if there is no such file.
             HubError: if it cannot be fetched.
         """
+
+    def damaged(self, path: Path, error: CheckpointError) -> CheckpointError:
+        """What to raise about a damaged file; where it is a copy, that is removed, so that the next load fetches it again."""
 
 
 def first_of(source: Source, filenames: Sequence[str]) -> Path:
@@ -68,3 +71,6 @@ class Folder:
             held = ", ".join(sorted(entry.name for entry in self.path.iterdir())[:12])
             raise FileAbsentError(f"{self.path} holds no {filename} ({f'only {held}' if held else 'it is empty'})")
         return path
+
+    def damaged(self, path: Path, error: CheckpointError) -> CheckpointError:
+        return error

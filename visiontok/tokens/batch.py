@@ -22,9 +22,6 @@ PAD = -1
 """The value of `indices` and `positions` beyond a sample's length: never a valid code, so that it cannot be decoded by mistake."""
 
 
-MAX_LENGTH = 2**26
-"""The most positions per sample that a file may declare."""
-
 _EXTRAS = "extras."
 
 
@@ -357,8 +354,6 @@ class SampleBatch(ABC):
             }
         except (ValueError, TypeError) as error:
             raise TokenError(f"the arrays are not those of a batch of tokens: {error}") from error
-        if layout.length > MAX_LENGTH:
-            raise TokenError(f"the layout has {layout.length} positions per sample; more than {MAX_LENGTH} are not read")
         extras = {name.removeprefix(_EXTRAS): tensors.pop(name) for name in list(tensors) if name.startswith(_EXTRAS)}
         return cls(**tensors, layout=layout, extras=extras).validate()  # type: ignore[call-arg]
 

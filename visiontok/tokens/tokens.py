@@ -186,8 +186,7 @@ class Tokens(SampleBatch):
         columns = self.columns.clamp_min(0)
         sizes = torch.ones_like(columns)
         for rows, layout in self._extent_groups():
-            own = torch.as_tensor(layout.vocab_sizes, device=columns.device)
-            sizes[rows] = own[columns[rows].clamp_max(layout.length - 1)]
+            sizes[rows] = torch.from_numpy(layout.vocab_sizes_at(columns[rows].cpu().numpy())).to(columns.device)
         return sizes
 
 
