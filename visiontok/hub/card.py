@@ -10,6 +10,7 @@ import yaml
 
 from visiontok.base.config import Config
 from visiontok.base.errors import CheckpointError
+from visiontok.base.yaml_files import parse_yaml
 from visiontok.core.model import weights_sha256
 from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.core.tokenizer import Tokenizer
@@ -112,11 +113,11 @@ def with_results(text: str, results: Sequence[CardResult], *, source: str) -> st
     """
     try:
         _, front, body = text.split("---\n", 2)
-        matter = yaml.safe_load(front)
+        matter = parse_yaml(front, source="its front matter")
         earlier = {_subject(result): result for result in map(CardResult.parse, matter["visiontok"]["results"])}
         results = list({**earlier, **{_subject(result): result for result in results}}.values())
         matter["visiontok"] = {**matter["visiontok"], "results": _in_matter(results)}
-    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{source} is not a model card of visiontok ({error!r}); save the model again") from error
     section = f"{_RESULTS}\n\n{_table(results)}\n"
     replaced, found = re.subn(rf"^{_RESULTS}\n.*?(?=^## |\Z)", lambda _: f"{section}\n", body, count=1, flags=re.MULTILINE | re.DOTALL)

@@ -12,10 +12,10 @@ import torch
 from visiontok import registry
 from visiontok.base.config import Config, merge
 from visiontok.base.errors import CheckpointError, ConfigError, HubError, UnknownNameError
+from visiontok.base.interpolation import resolve
 from visiontok.core.model import load_weights
 from visiontok.hub.card import AnyModel
 from visiontok.hub.download import Repository, explained
-from visiontok.hub.interpolation import resolve
 from visiontok.hub.parts import folder_with_parts, read_parts
 from visiontok.hub.reading import CONFIG_NAME, WEIGHTS_NAME, SavedConfig, read_config, read_own_config, read_safetensors, read_weights
 from visiontok.hub.reference import build_from_reference, family_for

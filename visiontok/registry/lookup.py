@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import json
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from visiontok.base.errors import ConfigError, UnknownNameError
+from visiontok.base.json_text import read_json
 from visiontok.base.resources import models_folder
+from visiontok.base.yaml_files import parse_yaml
 from visiontok.registry.entries import BundledModel, Checkpoint, Family, Kind, SignalFacts, read_family
 
 
@@ -155,14 +154,14 @@ def _names(kind: Kind, pattern: str, modality: str | None) -> list[str]:
 def _read_bundled(folder: Path) -> BundledModel:
     config, readme = folder / "config.json", folder / "README.md"
     try:
-        family = find_family(json.loads(config.read_text(encoding="utf-8"))["family"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        family = find_family(read_json(config)["family"])
+    except (ConfigError, KeyError, TypeError) as error:
         raise ConfigError(f"the bundled model's {config} cannot be read ({error!r}); install visiontok again") from error
     try:
         _, front_matter, _ = readme.read_text(encoding="utf-8").split("---\n", 2)
-        values = yaml.safe_load(front_matter)
+        values = parse_yaml(front_matter, source=f"the front matter of {readme}")
         card = {"license": values["license"], **values["visiontok"]}
         signal = SignalFacts.read(card["signal"]) if card.get("signal") else None
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"the bundled model's {readme} has no readable front matter ({error!r}); install visiontok again") from error
     return BundledModel(folder.name, family, folder, signal, card)
