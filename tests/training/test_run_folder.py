@@ -13,7 +13,7 @@ RECIPE = {"output": "here", "steps": 10, "optimizer": {"lr": 0.1, "betas": [0.9,
 def folder(tmp_path):
     """A run with a checkpoint after step 4."""
     folder = RunFolder(tmp_path / "run")
-    folder.begin(folder.plan(RECIPE, resume="auto", overwrite=False), {"recipe": RECIPE}, fresh=False)
+    folder.begin(folder.plan(RECIPE, resume="auto", overwrite=False), {"recipe": RECIPE}, fresh=False, keep_last=2)
     save_checkpoint(folder.checkpoints, step=4, state={"model": {}}, recipe=RECIPE, keep_last=2)
     return folder
 
@@ -50,7 +50,7 @@ def test_a_run_is_replaced_only_when_asked(folder):
     notes = folder.root / "notes.txt"
     notes.write_text("mine")
     start = folder.plan(RECIPE | {"ema": None}, resume="none", overwrite=True)
-    folder.begin(start, {"recipe": RECIPE | {"ema": None}}, fresh=True)
+    folder.begin(start, {"recipe": RECIPE | {"ema": None}}, fresh=True, keep_last=2)
     assert not folder.checkpoints.exists()
     assert json.loads(folder.config.read_text())["recipe"]["ema"] is None
     assert notes.read_text() == "mine"

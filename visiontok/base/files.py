@@ -42,13 +42,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
             sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)
-    except OSError as error:
-        if error.filename is None or str(error.filename) == str(temporary):
-            error.filename, error.filename2 = str(path), None
-        raise
-    finally:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and str(error.filename) in ("None", str(temporary)):
+            error.filename, error.filename2 = str(path), None
+        raise
 
 
 def contents(folder: Path) -> list[Path]:

@@ -98,10 +98,8 @@ def _check_pickle(file: IO[bytes]) -> None:
                 raise ValueError(f"the opcode {name} takes more values than there are")
             taken = stack[start:]
             del stack[start:]
-            if name in _FILL:
-                depth = max(taken[0], 1 + max(taken[1:], default=0))
-            else:
-                depth = 1 + max(taken) if taken else 0
+            inner = taken[1:] if name in _FILL else taken
+            depth = max(1 + max(inner) if inner else 0, taken[0] if name in _FILL else 0)
             if depth > MAX_DEPTH:
                 raise ValueError(f"its values are nested more than {MAX_DEPTH} levels deep")
             stack += [depth] * len(opcode.stack_after)

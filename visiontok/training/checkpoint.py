@@ -126,6 +126,11 @@ def save_checkpoint(root: Path, *, step: int, state: Mapping[str, Any], recipe: 
         kept = list_checkpoints(root)
         left = f"The newest checkpoint is {kept[-1]}; repeat the command to resume from it" if kept else "There is no earlier checkpoint"
         raise TrainingError(f"the checkpoint {final} could not be written: {error.strerror or error}. {left}") from error
+    prune(root, keep_last=keep_last)
+
+
+def prune(root: Path, *, keep_last: int) -> None:
+    """Remove all but the newest checkpoints."""
     for old in list_checkpoints(root)[:-keep_last]:
         remove_folder(old)
 

@@ -20,7 +20,7 @@ from typing import Any
 from visiontok.base.errors import ConfigError, TrainingError
 from visiontok.base.files import contents, remove_folder, remove_temporaries, replacing
 from visiontok.base.json_text import read_json
-from visiontok.training.checkpoint import Checkpoint, list_checkpoints, set_aside, step_of
+from visiontok.training.checkpoint import Checkpoint, list_checkpoints, prune, set_aside, step_of
 
 _FREE_SECTIONS = ("output", "steps", "threads", "checkpoints", "logging", "sample_images")
 _FREE_KEYS = ("num_workers", "cache_bytes")
@@ -95,10 +95,11 @@ class RunFolder:
                 notes = (*notes, f"{error}; falling back to the checkpoint before it")
         return Start(damaged=tuple(damaged), notes=notes)
 
-    def begin(self, start: Start, config: Mapping[str, Any], *, fresh: bool) -> None:
+    def begin(self, start: Start, config: Mapping[str, Any], *, fresh: bool, keep_last: int) -> None:
         """Carry the plan out: clear a replaced run, set unusable and later checkpoints aside, cut the metrics, write `config.json`.
 
-        Killed at any moment, the folder is still that of a run, or empty.
+        Killed at any moment, the folder is still that of a run, or empty. What an earlier kill left is removed, checkpoints beyond the newest
+        `keep_last` among it.
         """
         for folder in (self.root, self.samples, self.checkpoints):
             remove_temporaries(folder)
@@ -109,6 +110,7 @@ class RunFolder:
         for folder in list_checkpoints(self.checkpoints):
             if step_of(folder) > start.step:
                 set_aside(folder)
+        prune(self.checkpoints, keep_last=keep_last)
         if self.metrics.exists():
             kept = [line for line in self.metrics.read_text(encoding="utf-8").splitlines() if _step_of(line) <= start.step]
             with replacing(self.metrics) as temporary:

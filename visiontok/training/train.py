@@ -80,7 +80,7 @@ def train(
         accelerator.wait_for_everyone()  # nobody changes the folder before all have read it
         writers: list[MetricsWriter] = []
         if accelerator.is_main_process:
-            folder.begin(start, _run_config(recipe), fresh=resume == "none")
+            folder.begin(start, _run_config(recipe), fresh=resume == "none", keep_last=recipe.checkpoints.keep_last)
             writers = open_writers(recipe.logging, metrics=folder.metrics, tensorboard=folder.tensorboard, run_config=values, start=start.step)
             for writer in writers:
                 stack.callback(writer.close)
