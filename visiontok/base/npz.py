@@ -6,10 +6,11 @@ import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
-from visiontok.base.files import replacing
+from visiontok.base.files import check_regular, replacing
 
 MAX_BYTES = 2**32
 """The most that the arrays of one file may take in memory."""
@@ -32,7 +33,7 @@ def read_npz(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.nd
         ValueError: if it is no such archive, is damaged, holds Python objects, or declares more than `max_bytes`.
         FileNotFoundError: if there is none.
     """
-    with open(path, "rb") as opened:
+    with _open(path) as opened:
         try:
             with zipfile.ZipFile(opened) as archive:
                 members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
@@ -42,6 +43,15 @@ def read_npz(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.nd
                 return {member.filename.removesuffix(".npy"): _read_member(archive, member) for member in members}
         except Exception as error:  # damaged archives fail in as many ways as there are bytes
             raise ValueError(f"{path} is not a NumPy archive (.npz), or is damaged: {error}") from error
+
+
+def _open(path: str | Path) -> IO[bytes]:
+    try:
+        return check_regular(path).open("rb")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:

@@ -26,7 +26,7 @@ _ODD_NUMBER = re.compile(
 )
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Numbers and booleans as JSON has them: `1e-4` is a number, `no` a text, and a date a text."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
@@ -52,6 +52,7 @@ def parse_yaml(text: str, *, source: str) -> Any:
     try:
         if len(text) > MAX_BYTES:
             raise ValueError(f"it has {len(text)} characters; at most {MAX_BYTES} are read")
+        _check_depth(text)
         loader = _Loader(text)
         try:
             root = loader.get_single_node()
@@ -113,6 +114,15 @@ def read_yaml(path: str | Path, overrides: Sequence[str] = (), *, what: str) -> 
         raise ConfigError(f"the {what} {path} is not valid: {error}") from error
 
 
+def _check_depth(text: str) -> None:
+    """Look at the brackets and indentation alone, because nodes are built by recursion."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise ValueError(f"line {event.start_mark.line + 1} is nested more than {MAX_DEPTH} levels deep")
+
+
 def _check(root: yaml.Node) -> None:
     """Look at all nodes as often as aliases repeat them, before anything is built."""
     waiting, visited = [(root, 0)], 0
@@ -127,7 +137,7 @@ def _check(root: yaml.Node) -> None:
         if node.tag not in _TAGS:
             raise ValueError(f"{where} has the type {node.tag.rpartition(':')[2]}; expected texts, numbers, true, false, null, lists and mappings")
         if isinstance(node, yaml.ScalarNode):
-            if node.style is None and _ODD_NUMBER.fullmatch(node.value):
+            if not node.style and _ODD_NUMBER.fullmatch(node.value):
                 raise ValueError(f"{where}: {node.value[:40]} is no finite decimal number; write one, or quotes around a text")
         elif isinstance(node, yaml.SequenceNode):
             waiting += [(item, depth + 1) for item in node.value]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from visiontok.base.config import Config
 from visiontok.base.errors import DataError, SignalError
+from visiontok.base.files import check_regular
 from visiontok.base.modality import AXES, Modality
 from visiontok.base.npz import read_npz
 from visiontok.data.listing import class_folders, file_size, find_files, label_of, split_undecodable
@@ -75,7 +76,7 @@ def read_array(path: Path) -> Tensor:
         SignalError: if there is none, or it is damaged.
     """
     try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # a header that declares more than the file holds is an error
+        mapped = np.load(check_regular(path), mmap_mode="r", allow_pickle=False)  # a header that declares more than the file holds is an error
         return torch.from_numpy(np.array(mapped))
     except (OSError, ValueError, TypeError) as error:
         raise SignalError(f"{path} is not a NumPy array (.npy), or is damaged: {error}") from error

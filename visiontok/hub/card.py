@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -10,6 +11,7 @@ import yaml
 
 from visiontok.base.config import Config
 from visiontok.base.errors import CheckpointError
+from visiontok.base.markdown import escaped
 from visiontok.base.yaml_files import parse_yaml
 from visiontok.core.model import weights_sha256
 from visiontok.core.text_tokenizer import TextTokenizer
@@ -87,7 +89,7 @@ def render(card: ModelCard, model: AnyModel, *, name: str, family: Family) -> st
         "visiontok": {"summary": card.summary.partition("\n\n")[0], **known, "results": _in_matter(card.results)},
     }
     sections = [
-        f"# {name}",
+        f"# {escaped(name)}",
         card.summary or f"A {family.name} {family.kind} for {modality} tokens.",
         f"Family `{family.name}`: {family.summary.rstrip('.')}." + (f" Paper: {family.paper}" if family.paper else ""),
         "## How to load it\n\n```python\n" + _snippet(name, model) + "```",
@@ -95,7 +97,7 @@ def render(card: ModelCard, model: AnyModel, *, name: str, family: Family) -> st
         f"{_RESULTS}\n\n{_table(card.results)}",
         "## Trained on\n\n" + (card.trained_on or "Not stated."),
         "## Limitations\n\n" + (card.limitations or "Not stated."),
-        f"## License\n\nWeights: {card.license}.",
+        f"## License\n\nWeights: {escaped(card.license)}.",
     ]
     return f"---\n{_yaml(matter)}---\n\n" + "\n\n".join(sections) + "\n"
 
@@ -204,7 +206,7 @@ def _signal(model: AnyModel) -> dict[str, Any]:
 
 
 def _snippet(name: str, model: AnyModel) -> str:
-    load = f'import visiontok\n\nmodel = visiontok.from_pretrained("{name}")\n'
+    load = f"import visiontok\n\nmodel = visiontok.from_pretrained({json.dumps(name, ensure_ascii=False)})\n"
     if isinstance(model, Tokenizer):
         spec = model.preprocessing.spec
         reads_text = isinstance(model, TextTokenizer)
@@ -229,7 +231,9 @@ def _snippet(name: str, model: AnyModel) -> str:
 def _tokens(known: Mapping[str, Any], layout: TokenLayout) -> str:
     shapes = "; ".join(f"{segment.name}: {' x '.join(map(str, segment.shape))}" for segment in layout.segments)
     covers = f"for a signal of {' x '.join(map(str, layout.signal_shape))} ({shapes})"
-    parameters = f"{known['parameters']:,} parameters." + (f" Trained on the tokens of {known['tokenizer']}." if "tokenizer" in known else "")
+    parameters = f"{known['parameters']:,} parameters." + (
+        f" Trained on the tokens of {escaped(known['tokenizer'])}." if "tokenizer" in known else ""
+    )
     if layout.is_continuous:
         return f"Continuous latents {covers}. {parameters}"
     vocabulary = f" from a vocabulary of {known['vocab_size']}" if "vocab_size" in known else ""
@@ -244,10 +248,5 @@ def _table(results: Sequence[CardResult]) -> str:
     if not results:
         return NOT_EVALUATED
     rows = [(r.metric, f"{r.value:.6g}{f' {r.unit}' if r.unit else ''}", r.dataset, r.protocol) for r in results]
-    lines = ["| " + " | ".join(_cell(text) for text in row) + " |" for row in rows]
+    lines = ["| " + " | ".join(escaped(text) for text in row) + " |" for row in rows]
     return "\n".join(["| metric | value | data | protocol |", "|---|---|---|---|", *lines])
-
-
-def _cell(text: str) -> str:
-    """Text from a file, as one cell of a Markdown table."""
-    return " ".join(text.split()).replace("|", "\\|")

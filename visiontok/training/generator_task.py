@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.markdown import escaped
 from visiontok.base.modes import evaluating
 from visiontok.base.noise import SampleNoise
 from visiontok.core.tokenizer import Tokenizer
@@ -100,7 +101,7 @@ class GeneratorTask(Task[ConditionedTokens]):
         return None if images is None else image_grid(images, columns=min(count, classes or 8, 16))
 
     def export(self, folder: Path) -> None:
-        save_pretrained(self._final(), folder, card=ModelCard(trained_on=self.recipe.in_words()))
+        save_pretrained(self._final(), folder, card=ModelCard(trained_on=escaped(self.recipe.in_words())))
 
     def _condition(self, batch: ConditionedTokens) -> Condition | None:
         config = self.model.config.condition

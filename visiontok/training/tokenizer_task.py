@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.markdown import escaped
 from visiontok.base.modes import evaluating
 from visiontok.base.noise import SampleNoise
 from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
@@ -166,7 +167,7 @@ class TokenizerTask(Task[DataBatch]):
             return None if originals is None or decoded is None else originals_above_reconstructions(originals, decoded)
 
     def export(self, folder: Path) -> None:
-        save_pretrained(self._final(), folder, card=ModelCard(trained_on=self.recipe.in_words()))
+        save_pretrained(self._final(), folder, card=ModelCard(trained_on=escaped(self.recipe.in_words())))
 
     def _inputs(self, batch: DataBatch, step: int, *, parts: int | None = None) -> list[_Inputs]:
         """What the tokenizer's forward pass takes, micro-batch by micro-batch.
