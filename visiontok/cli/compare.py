@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.files import check_writable
 from visiontok.cli.output import print_table
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def compare(
 
     if len(results) < 2:
         raise ConfigError(f"a comparison needs two results or more, got {', '.join(map(str, results))}")
+    if report is not None:
+        check_writable(report)
     loaded = [Result.load(path) for path in results]
     per_sample = [PerSampleResults.load_beside(path, result.per_sample_sha256) for path, result in zip(results, loaded, strict=True)]
     for number in range(1, len(results)):

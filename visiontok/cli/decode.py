@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from visiontok.base.files import check_writable
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import AllowOtherOption, TextOption, load_tokenizer
 from visiontok.cli.output import file_names, save_signal, suffix_of
@@ -33,6 +34,7 @@ def decode(
     from visiontok.core.identity import check_same_tokenizer, identify
     from visiontok.data.token_file import TokenFile
 
+    check_writable(output)
     found = TokenFile.read(tokens)
     name = model or found.tokenizer.name
     tokenizer = load_tokenizer(name, pick_device(device), text=text)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.files import check_writable
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import AllowOtherOption, load_for_data, load_generator, load_tokenizer
 from visiontok.cli.output import print_table
@@ -75,6 +76,7 @@ def evaluate(
         raise ConfigError(f"--card writes into the folder of a model, but {', '.join(names) or 'no model'} is none; give --model FOLDER or omit it")
     if suite is None:
         raise ConfigError("name a suite, for example: visiontok evaluate photos --model vqgan-photos-f4")
+    check_writable(output)
     chosen = load_any_suite(suite, [*(settings or ()), *([f"lengths=[{lengths}]"] if lengths else [])])
     if isinstance(chosen, Suite):
         if tokenizer is not None or samples is not None:

@@ -81,13 +81,15 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def check_whole(path: Path) -> None:
-    """Check header and length of a safetensors file without reading its tensors; other files pass.
+    """Check header and length of a safetensors file without reading its tensors, and that a configuration can be parsed; other files pass.
 
     Raises:
-        CheckpointError: if it is truncated or corrupt.
+        CheckpointError, ConfigError: if it is truncated or corrupt.
     """
     if path.suffix == ".safetensors":
         read_metadata(path)
+    elif path.suffix in (".json", ".yaml", ".yml"):
+        read_config(path)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

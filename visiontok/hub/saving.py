@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 import visiontok
 from visiontok import registry
-from visiontok.base.errors import CheckpointError
+from visiontok.base.errors import CheckpointError, HubError
 from visiontok.base.files import replacing, sync
+from visiontok.base.offline import is_offline
 from visiontok.core.model import plain_state, weights_sha256
 from visiontok.hub.card import AnyModel, CardResult, ModelCard, check_results, render, with_results
 from visiontok.hub.download import endpoint, explained
@@ -150,6 +151,8 @@ def push_folder(folder: str | Path, repo_id: str, *, private: bool | None = None
         raise CheckpointError(f"{CONFIG_NAME} and {WEIGHTS_NAME} in {source} are not of one model; save the model again before pushing it")
     shown = re.findall(r"!\[[^\]]*\]\(([\w-]+\.(?:png|svg|jpg))\)", source.get(CARD_NAME).read_text(encoding="utf-8"))
     images = [name for name in dict.fromkeys(shown) if (source.path / name).is_file()]
+    if is_offline():
+        raise HubError(f"nothing can be uploaded to {repo_id} while HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set")
     api = HfApi(endpoint=endpoint(), token=token, library_name="visiontok", library_version=visiontok.__version__)
     with explained(repo_id, "the upload"):
         api.create_repo(repo_id, private=private, exist_ok=True)
