@@ -52,9 +52,8 @@ def test_yaml_has_the_values_of_json_with_numbers_and_dates_as_people_mean_them(
     assert parse_yaml("a: &x {k: 1}\nb: {<<: *x, z: 2}", source="f") == {"a": {"k": 1}, "b": {"k": 1, "z": 2}}
 
 
-BOMB = "a: &a [x, x]\n" + "".join(
-    f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n" for before, name in zip("abcdefghi", "bcdefghij", strict=True)
-)
+LETTERS = zip("abcdefghi", "bcdefghij", strict=True)
+BOMB = "a: &a [x, x]\n" + "".join(f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n" for before, name in LETTERS)
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,12 @@ def one_of_each_kind(log: list[str]) -> list[int]:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Everything in a folder by its path within it, without the lock file, which stays."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock"}
+    """Everything in a folder by its path within it, without lock files, which stay."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".lock")
+    }
 
 
 def _run(command: Callable[[Path], None], folder: Path, kill_at: int | None, log: Path | None) -> int | None:

@@ -75,7 +75,7 @@ def remove_temporaries(folder: Path) -> None:
 
 def remove_folder(folder: Path) -> None:
     """Take the name away first, so that a process killed in between leaves no half folder under it; `remove_temporaries` removes the rest."""
-    doomed = folder.with_name(f"{TEMPORARY}removed-{folder.name}")
+    doomed = folder.with_name(f"{TEMPORARY}removed-{uuid.uuid4().hex[:12]}")
     os.replace(folder, doomed)
     shutil.rmtree(doomed)
 
