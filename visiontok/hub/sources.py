@@ -64,6 +64,8 @@ class Folder:
         path = self.path / filename
         if not self.path.is_dir():
             raise FileAbsentError(f"there is no folder {self.path}")
+        if path.exists() and not path.is_file():
+            raise FileAbsentError(f"{path} is no regular file, so it cannot be read as the model's {filename}")
         if not path.is_file():
             held = ", ".join(sorted(entry.name for entry in self.path.iterdir())[:12])
             raise FileAbsentError(f"{self.path} holds no {filename} ({f'only {held}' if held else 'it is empty'})")
