@@ -18,6 +18,9 @@ from filelock import FileLock, Timeout
 from visiontok.base.errors import FolderInUseError
 from visiontok.base.files import LOCK, replacing
 
+_ORPHAN_SECONDS = 15.0
+"""How long the workers of a killed process are waited for; torch's look for their parent every five seconds."""
+
 
 @contextmanager
 def exclusive(folder: Path, name: str = "") -> Iterator[None]:
@@ -34,7 +37,12 @@ def exclusive(folder: Path, name: str = "") -> Iterator[None]:
     holder = path.with_name(f"{path.name}.json")
     lock = FileLock(path, timeout=0)
     try:
-        lock.acquire()
+        try:
+            lock.acquire()
+        except Timeout:
+            if not _is_dead(holder):
+                raise
+            lock.acquire(timeout=_ORPHAN_SECONDS)
     except Timeout:
         raise FolderInUseError(
             f"{folder / name} is being written by {_in_words(holder)}. Wait until that ends or stop it, or choose another output"
@@ -53,6 +61,20 @@ def _this_process() -> dict[str, str]:
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:3]])  # without options, which may hold what is nobody's business
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return {"pid": str(os.getpid()), "host": platform.node(), "started": started, "command": command}
+
+
+def _is_dead(holder: Path) -> bool:
+    """Whether the process that took the lock ended, on this machine; workers that it forked can hold the lock until they notice."""
+    try:
+        known = json.loads(holder.read_text(encoding="utf-8"))
+        if os.name == "nt" or known["host"] != platform.node():
+            return False
+        os.kill(int(known["pid"]), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return False
 
 
 def _in_words(holder: Path) -> str:

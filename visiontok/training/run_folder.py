@@ -188,5 +188,5 @@ def _step_of(line: str) -> float:
     """The step of a line of metrics; a partial line of a killed process counts as later than any step."""
     try:
         return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return float("inf")
