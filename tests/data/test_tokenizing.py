@@ -98,7 +98,7 @@ def test_a_run_goes_on_at_the_first_missing_shard(images, tmp_path):
     run(images, tmp_path / "out")
     for name in ("part-00001.parquet", "manifest.json", "skipped.json"):
         (tmp_path / "out" / name).unlink()
-    (tmp_path / "out" / ".part-00001.0123abcd.parquet").write_bytes(b"half a shard")
+    (tmp_path / "out" / ".writing-0123abcd4567.parquet").write_bytes(b"half a shard")
     kept = os.stat(tmp_path / "out" / "part-00000.parquet").st_mtime_ns
     seen = []
     run(images, tmp_path / "out", batch_size=3, progress=lambda *state: seen.append(state))

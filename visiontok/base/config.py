@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import Self
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.json_text import read_json
 from visiontok.base.names import close_names
 
 Positive = Annotated[int, Field(gt=0)]
@@ -39,18 +39,17 @@ class Config(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise ConfigError(_explain(cls, error, source)) from error
+        except (OverflowError, RecursionError) as error:  # numbers and depths that no file holds, see `plain_values`
+            raise ConfigError(f"{source} is not a valid {cls.__name__}: {error}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a JSON file written by `save`."""
-        path = Path(path)
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ConfigError(f"{path} is not a readable JSON file: {error}") from error
-        return cls.parse(values, source=str(path))
+        """Read a JSON file written by `save`.
+
+        Raises:
+            ConfigError: naming the file, if it cannot be read or see `parse`.
+        """
+        return cls.parse(read_json(path), source=str(path))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `parse(config.to_dict()) == config`."""

@@ -67,6 +67,10 @@ class TrainingError(VisiontokError):
     """Training cannot start, resume or go on."""
 
 
+class FolderInUseError(VisiontokError):
+    """Another process writes the same folder or file; the message names it."""
+
+
 class DataError(VisiontokError):
     """A data set cannot be opened or holds no usable sample."""
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from visiontok.base.errors import TokenError
+from visiontok.base.files import check_writable
 from visiontok.cli.completion import complete_tokenizers
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import AllowOtherOption, TextOption, load_tokenizer, registered_spelling
@@ -49,6 +50,7 @@ def decode(
             f"{tokens} is a folder; this command takes an .npz file of `visiontok encode` or `visiontok generate`. Of a token set, decode samples in "
             f"Python: tokenizer.decode(TokenDataset({str(tokens)!r})[0:8].tokens), see docs/tokens.md"
         )
+    check_writable(output)
     found = TokenFile.read(tokens)
     name = model or found.tokenizer.name
     tokenizer = load_tokenizer(name, pick_device(device), text=text)

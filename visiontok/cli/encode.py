@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from visiontok.base.files import check_writable
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import Inputs, InputsArgument, ModelOption, TextOption, check_files, load_tokenizer
 
@@ -36,6 +37,7 @@ def encode(
     from visiontok.core.identity import identify
     from visiontok.data.token_file import TokenFile
 
+    check_writable(output)
     tokenizer = load_tokenizer(model, pick_device(device), text=text)
     found = Inputs(inputs, tokenizer)
     keys: list[str] = []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.files import check_writable
 from visiontok.cli.completion import complete_generators, complete_models, complete_suites, complete_tokenizers
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import AllowOtherOption, load_for_data, load_generator, load_tokenizer, registered_spelling, registered_spellings
@@ -105,6 +106,7 @@ def evaluate(
         raise ConfigError(f"--card writes into the folder of a model, but {', '.join(others)} is none; give --model FOLDER or omit it")
     if suite is None:
         raise ConfigError(f"name a suite ({', '.join(list_suites())}), for example: visiontok evaluate photos --model vqgan-photos-f4")
+    check_writable(output)
     chosen = load_any_suite(suite, [*(settings or ()), *([f"lengths=[{lengths}]"] if lengths else [])])
     if isinstance(chosen, Suite):
         if tokenizer is not None or samples is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.files import check_writable
 from visiontok.cli.completion import complete_suites, complete_tokenizers
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import load_for_data, registered_spellings
@@ -70,6 +71,7 @@ def evaluate_rd(
         raise ConfigError("name at least one tokenizer, for example: visiontok evaluate rd --model ./runs/flextok --lengths 1,2,4")
     if lengths is not None and max_loss is not None:
         raise ConfigError("give --lengths or --max-loss, not both: a target error determines the lengths")
+    check_writable(output)
     chosen = rate_suite(load_suite(suite, settings or ()))
     varied = Settings(
         None if lengths is None else tuple(int(number) for number in _numbers(lengths, "--lengths", whole=True)),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.files import check_writable, clear_stale
 from visiontok.cli.completion import complete_generators, complete_tokenizers
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import AllowOtherOption, load_generator, load_tokenizer, registered_spelling
@@ -75,6 +76,8 @@ def generate(
     from visiontok.generators.decoding import SampleNoise
     from visiontok.signals.image_writing import image_grid, save_image
 
+    check_writable(output)
+    clear_stale(output)
     chosen_device = pick_device(device)
     generator = load_generator(model, chosen_device)
     decoder = load_tokenizer(tokenizer, chosen_device)

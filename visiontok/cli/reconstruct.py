@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from visiontok.base.files import check_writable
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import Inputs, InputsArgument, ModelOption, TextOption, check_files, load_tokenizer
 from visiontok.cli.output import file_names, print_table, save_signal, suffix_of
@@ -38,6 +39,7 @@ def reconstruct(
     from visiontok.evaluation.metrics.fidelity import psnr_from_mse
     from visiontok.tokens import Latents
 
+    check_writable(output)
     tokenizer = load_tokenizer(model, pick_device(device), text=text)
     found = Inputs(inputs, tokenizer)
     suffix = suffix_of(tokenizer.spec)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.files import check_writable, clear_stale
 from visiontok.cli.completion import complete_studies
 from visiontok.cli.output import print_table
 
@@ -41,6 +42,8 @@ def study(
         from visiontok.studies.report import write_study
         from visiontok.studies.tables import runs_of, shown
 
+        check_writable(output)
+        clear_stale(output)
         stem = Path(name).stem
         result = run_study(load_study(name), name=stem, root=runs / stem, seeds=_numbers(seeds))
         result.save(output / f"{stem}.json")

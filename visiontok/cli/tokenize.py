@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from visiontok.base.files import check_writable
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import ModelOption, load_tokenizer
 
@@ -58,6 +59,7 @@ def tokenize(
     from visiontok.data.skips import SkipReport
     from visiontok.data.tokenizing import SKIPPED, tokenize_source
 
+    check_writable(output)
     config = parse_source(dataset)
     source = open_source(config)
     typer.echo(describe_source(config, source), err=True)

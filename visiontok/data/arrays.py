@@ -13,6 +13,7 @@ from torch import Tensor
 
 from visiontok.base.config import Config
 from visiontok.base.errors import DataError, SignalError, damage_as
+from visiontok.base.files import check_regular
 from visiontok.base.modality import AXES, Modality
 from visiontok.base.npz import read_npz
 from visiontok.data.listing import class_folders, file_size, find_files, label_of
@@ -75,10 +76,8 @@ def read_array(path: Path) -> Tensor:
     Raises:
         SignalError: if there is none, or it is damaged.
     """
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise SignalError(f"{path} is not a regular file; expected a NumPy array (.npy)")
     with damage_as(SignalError, f"{path} is not a NumPy array (.npy), or is damaged"):
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # a header that declares more than the file holds is an error
+        mapped = np.load(check_regular(path), mmap_mode="r", allow_pickle=False)  # a header that declares more than the file holds is an error
         return tensor_of(np.array(mapped), str(path))
 
 

@@ -34,7 +34,9 @@ def expand_shards(pattern: str, *suffixes: str) -> tuple[Path, ...]:
     missing = [str(path) for path in paths if not os.path.isfile(path)]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise DataError(f"{len(missing)} of the {len(paths)} files of {pattern!r} do not exist: {', '.join(missing[:3])}{more}")
+        raise DataError(
+            f"{len(missing)} of the {len(paths)} files of {pattern!r} do not exist or are no regular files: {', '.join(missing[:3])}{more}"
+        )
     return paths
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from visiontok.base.errors import DataError, TokenError
+from visiontok.base.file_names import check_name
 from visiontok.base.files import file_sha256
 from visiontok.core.identity import TokenizerIdentity
 from visiontok.data.token_shards import MANIFEST, ExtraColumn, Manifest, Shard, TokenSetHeader, check_alike, check_shard_sha256
@@ -302,8 +303,10 @@ def _shards_of(folder: Path, *, verify_checksums: bool) -> list[Shard]:
     manifest = Manifest.load(folder / MANIFEST)
     shards = []
     for name, rows in manifest.shards.items():
-        if Path(name).name != name:
-            raise DataError(f"{folder / MANIFEST} names the shard {name!r}, which is not a file of its folder")
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise DataError(f"{folder / MANIFEST} names a shard that is not a file of its folder: {error}") from error
         if not (folder / name).is_file():
             raise DataError(f"{folder / name} is missing, but {MANIFEST} names it")
         if verify_checksums:

@@ -18,7 +18,8 @@ from pydantic import JsonValue
 import visiontok
 from visiontok.base.config import Config, Sha256
 from visiontok.base.errors import ConfigError, DataError
-from visiontok.base.files import file_sha256, replacing
+from visiontok.base.files import check_regular, file_sha256, replacing
+from visiontok.base.json_text import parse_json
 from visiontok.core.identity import TokenizerIdentity
 from visiontok.tokens import Latents, TokenLayout, Tokens
 
@@ -100,16 +101,16 @@ class Shard:
         """
         path = Path(path)
         try:
-            metadata = pq.read_metadata(path)
+            metadata = pq.read_metadata(check_regular(path))
         except (OSError, pa.ArrowInvalid) as error:
             raise DataError(f"{path} is not a readable Parquet file: {error}. Delete it and make it again") from error
         entries = {key.decode(): value for key, value in (metadata.metadata or {}).items()}
         try:
-            values = {name: json.loads(entries[f"visiontok.{name}"]) for name in TokenSetHeader.model_fields}
-            notes = json.loads(entries["visiontok.notes"])
-            extras = {name: ExtraColumn.parse(value) for name, value in json.loads(entries["visiontok.extras"]).items()}
+            values = {name: parse_json(entries[f"visiontok.{name}"], source=str(path)) for name in TokenSetHeader.model_fields}
+            notes = parse_json(entries["visiontok.notes"], source=str(path))
+            extras = {name: ExtraColumn.parse(value) for name, value in parse_json(entries["visiontok.extras"], source=str(path)).items()}
             return cls(path, TokenSetHeader.parse(values, source=str(path)), metadata.num_rows, extras, notes)
-        except (KeyError, AttributeError, json.JSONDecodeError, ConfigError) as error:
+        except (KeyError, AttributeError, ConfigError) as error:
             raise DataError(f"{path} is a Parquet file, but its metadata describes no visiontok tokens: {error}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
@@ -10,6 +11,8 @@ import yaml
 
 from visiontok.base.config import Config
 from visiontok.base.errors import CheckpointError
+from visiontok.base.markdown import escaped
+from visiontok.base.yaml_files import parse_yaml
 from visiontok.core.model import weights_sha256
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.generators.base import Generator
@@ -91,7 +94,7 @@ def render(card: ModelCard, model: AnyModel, *, name: str, family: Family) -> st
         "visiontok": {"summary": card.summary.partition("\n\n")[0], **known, "results": _in_matter(card.results)},
     }
     sections = [
-        f"# {name}",
+        f"# {escaped(name)}",
         card.summary or f"A {family.name} {family.kind} for {modality} tokens.",
         f"Family `{family.name}`: {family.summary.rstrip('.')}." + (f" Paper: {family.paper}" if family.paper else ""),
         "## How to load it\n\n```python\n" + _snippet(name, model) + "```",
@@ -100,7 +103,7 @@ def render(card: ModelCard, model: AnyModel, *, name: str, family: Family) -> st
         "## Trained on\n\n" + (card.trained_on or "Not stated."),
         *([f"## Recipe\n\n{_fenced(card.recipe)}"] if card.recipe else []),
         "## Limitations\n\n" + (card.limitations or "Not stated."),
-        f"## License\n\nWeights: {card.license}.",
+        f"## License\n\nWeights: {escaped(card.license)}.",
     ]
     return f"---\n{_yaml(matter)}---\n\n" + "\n\n".join(sections) + "\n"
 
@@ -118,11 +121,11 @@ def with_results(text: str, results: Sequence[CardResult], *, source: str) -> st
     """
     try:
         _, front, body = text.split("---\n", 2)
-        matter = yaml.safe_load(front)
+        matter = parse_yaml(front, source="its front matter")
         earlier = {_subject(result): result for result in map(CardResult.parse, matter["visiontok"]["results"])}
         results = list({**earlier, **{_subject(result): result for result in results}}.values())
         matter["visiontok"] = {**matter["visiontok"], "results": _in_matter(results)}
-    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{source} is not a model card of visiontok ({error!r}); save the model again") from error
     section = f"{_RESULTS}\n\n{_table(results)}\n"
     replaced, found = re.subn(rf"^{_RESULTS}\n.*?(?=^## |\Z)", lambda _: f"{section}\n", body, count=1, flags=re.MULTILINE | re.DOTALL)
@@ -223,7 +226,7 @@ def _signal(model: AnyModel) -> dict[str, Any]:
 
 
 def _snippet(name: str, model: AnyModel) -> str:
-    load = f'import visiontok\n\nmodel = visiontok.from_pretrained("{name}")\n'
+    load = f"import visiontok\n\nmodel = visiontok.from_pretrained({json.dumps(name, ensure_ascii=False)})\n"
     if isinstance(model, Tokenizer):
         spec = model.preprocessing.spec
         reads_text = model.text is not None
@@ -248,7 +251,9 @@ def _snippet(name: str, model: AnyModel) -> str:
 def _tokens(known: Mapping[str, Any], layout: TokenLayout) -> str:
     shapes = "; ".join(f"{segment.name}: {' x '.join(map(str, segment.shape))}" for segment in layout.segments)
     covers = f"for a signal of {' x '.join(map(str, layout.signal_shape))} ({shapes})"
-    parameters = f"{known['parameters']:,} parameters." + (f" Trained on the tokens of {known['tokenizer']}." if "tokenizer" in known else "")
+    parameters = f"{known['parameters']:,} parameters." + (
+        f" Trained on the tokens of {escaped(known['tokenizer'])}." if "tokenizer" in known else ""
+    )
     if layout.is_continuous:
         return f"Continuous latents {covers}. {parameters}"
     vocabulary = f" from a vocabulary of {known['vocab_size']}" if "vocab_size" in known else ""
@@ -263,7 +268,7 @@ def _table(results: Sequence[CardResult]) -> str:
     if not results:
         return NOT_EVALUATED
     rows = [(_named(r), f"{r.value:.6g}{f' {r.unit}' if r.unit else ''}", r.dataset, r.protocol) for r in results]
-    lines = ["| " + " | ".join(_cell(text) for text in row) + " |" for row in rows]
+    lines = ["| " + " | ".join(escaped(text) for text in row) + " |" for row in rows]
     return "\n".join(["| metric | value | data | protocol |", "|---|---|---|---|", *lines])
 
 
@@ -277,8 +282,3 @@ def _fenced(text: str) -> str:
     """YAML as a block of code that nothing inside can end."""
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
     return f"{fence}yaml\n{text.rstrip()}\n{fence}"
-
-
-def _cell(text: str) -> str:
-    """Text from a file, as one cell of a Markdown table."""
-    return " ".join(text.split()).replace("|", "\\|")

@@ -11,12 +11,13 @@ import torch
 
 from visiontok import registry
 from visiontok.base.config import Config, merge
+from visiontok.base.devices import find_device, find_dtype
 from visiontok.base.errors import CheckpointError, ConfigError
+from visiontok.base.interpolation import resolve
 from visiontok.base.names import unknown
 from visiontok.core.building import build_new, build_with_weights
 from visiontok.hub.card import AnyModel
 from visiontok.hub.download import Repository, explained
-from visiontok.hub.interpolation import resolve
 from visiontok.hub.locate import locate
 from visiontok.hub.parts import read_parts
 from visiontok.hub.reading import CONFIG_NAME, WEIGHTS_NAME, SavedConfig, check_sha256, read_config, read_own_config, read_safetensors, read_weights
@@ -58,7 +59,7 @@ def from_pretrained(
     local_files_only: bool = False,
     token: str | bool | None = None,
     device: torch.device | str = "cpu",
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     verify_checksums: bool = True,
 ) -> AnyModel:
     """A trained model, in evaluation mode.
@@ -73,15 +74,16 @@ def from_pretrained(
             folder into which you put them.
         local_files_only: use the cache only.
         token: access token; None for the stored one.
-        device, dtype: to which the model is moved; None keeps float32.
+        device, dtype: to which the model is moved, also by name ("cuda:0", "bfloat16"); None keeps float32.
         verify_checksums: whether weights in our layout are compared with the SHA-256 in their `config.json`, which takes about a second per GB.
 
     Raises:
         UnknownNameError: with close matches.
         HubError: offline and not cached, gated, no such repository, revision or file, interrupted transfer.
-        ConfigError: a configuration that is unreadable, of an unknown family, or has unknown keys or values.
+        ConfigError: a configuration that is unreadable, of an unknown family, or has unknown keys or values; an unknown device or dtype.
         CheckpointError: truncated or corrupt weights, or tensors that are missing, unmapped, wrongly shaped or of another kind of dtype.
     """
+    device, dtype = find_device(device), find_dtype(dtype)
     if kind is not None and system is None:
         raise ConfigError(f"kind={kind!r} tells apart what one system's authors released; give system= with it, or omit it")
     source, released = locate(name, cache_dir=cache_dir, local_files_only=local_files_only, token=token)
@@ -123,11 +125,11 @@ def _load_through_library(source: Repository, family: registry.Family, entry: re
         "subfolder": entry.subfolder,
         "revision": source.revision,
         "cache_dir": source.cache_dir,
-        "local_files_only": source.local_files_only,
+        "local_files_only": source.only_cached,
         "token": source.token,
     }
     model_class = family.model_class()
-    with explained(str(source), entry.name, local_files_only=source.local_files_only):
+    with explained(str(source), entry.name, local_files_only=source.only_cached):
         config, weights, problems = model_class.read_library(source.repo, hub)
     if problems:
         raise CheckpointError(f"{source} does not hold all of {entry.name}: {'; '.join(problems)}")

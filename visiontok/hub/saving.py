@@ -18,8 +18,9 @@ from torch import Tensor
 
 import visiontok
 from visiontok import registry
-from visiontok.base.errors import CheckpointError
+from visiontok.base.errors import CheckpointError, HubError
 from visiontok.base.files import file_sha256, replacing, sync
+from visiontok.base.offline import is_offline
 from visiontok.core.building import check_fits
 from visiontok.core.model import plain_state, weights_sha256
 from visiontok.hub.card import AnyModel, CardResult, ModelCard, check_results, renamed, render, with_results
@@ -153,6 +154,8 @@ def push_folder(folder: str | Path, repo_id: str, *, private: bool | None = None
     card = renamed(source.get(CARD_NAME).read_text(encoding="utf-8"), repo_id)
     shown = re.findall(r"!\[[^\]]*\]\(([\w-]+\.(?:png|svg|jpg))\)", card)
     images = [name for name in dict.fromkeys(shown) if (source.path / name).is_file()]
+    if is_offline():
+        raise HubError(f"nothing can be uploaded to {repo_id} while HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set")
     api = HfApi(endpoint=endpoint(), token=token, library_name="visiontok", library_version=visiontok.__version__)
     with explained(repo_id, "the upload"):
         api.create_repo(repo_id, private=private, exist_ok=True)

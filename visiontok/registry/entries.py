@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.json_text import read_json
 from visiontok.base.modality import AXES
 
 Kind = Literal["tokenizer", "generator"]
@@ -221,7 +221,7 @@ def read_family(table: Path, package: Path) -> Family:
         ConfigError: naming the table and what is wrong with it.
     """
     try:
-        values = json.loads(table.read_text(encoding="utf-8"))
+        values = read_json(table)
         defaults = values.pop("checkpoint_defaults", {})
         values["checkpoints"] = tuple(_checkpoint(entry, defaults) for entry in values.get("checkpoints", ()))
         values["modalities"] = tuple(values["modalities"])

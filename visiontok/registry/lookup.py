@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from visiontok.base.errors import ConfigError, UnknownNameError
+from visiontok.base.json_text import read_json
 from visiontok.base.names import matches, unknown
 from visiontok.base.resources import models_folder
+from visiontok.base.yaml_files import parse_yaml
 from visiontok.registry.entries import MODALITIES, Checkpoint, Family, Kind, SavedModel, SignalFacts, read_family
 
 
@@ -154,9 +153,9 @@ def read_saved_model(folder: Path, name: str) -> SavedModel:
     """
     path = folder / "config.json"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
         family, config = values["family"], values.get("config", {})
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ConfigError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} cannot be read ({error!r})") from error
     card = _read_card(folder / "README.md") if (folder / "README.md").is_file() else {}
     signal = SignalFacts.read(card["signal"]) if card.get("signal") else None
@@ -185,12 +184,12 @@ def _read_bundled(folder: Path) -> SavedModel:
 def _read_card(path: Path) -> Mapping[str, Any]:
     try:
         _, front_matter, _ = path.read_text(encoding="utf-8").split("---\n", 2)
-        values = yaml.safe_load(front_matter)
+        values = parse_yaml(front_matter, source=f"the front matter of {path}")
         card = {"license": values["license"], **values["visiontok"]}
         if card.get("signal"):
             SignalFacts.read(card["signal"])
         if not all(isinstance(result, Mapping) for result in card.get("results", ())):
             raise ValueError("results are no mappings")
         return card
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} has no readable front matter ({error!r})") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch.nn.functional import pad
 from typing_extensions import Self
 
 from visiontok.base.errors import TokenError
+from visiontok.base.json_text import parse_json
 from visiontok.base.npz import read_npz, write_npz
 from visiontok.tokens.layout import Segment, TokenLayout
 
@@ -346,7 +346,7 @@ class SampleBatch(ABC):
         if missing:
             raise TokenError(f"the array {sorted(missing)[0]!r} is missing; there are {sorted(arrays)}")
         try:
-            layout = TokenLayout.parse(json.loads(str(arrays["layout"])), source="the layout")
+            layout = TokenLayout.parse(parse_json(str(arrays["layout"]), source="the layout"), source="the layout")
             tensors = {
                 name: torch.from_numpy(array)
                 for name, array in arrays.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import math
@@ -14,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from visiontok.base.config import Config, Positive
-from visiontok.base.errors import ConfigError
+from visiontok.base.errors import ConfigError, TrainingError
 from visiontok.signals.image_writing import to_pil
 
 
@@ -62,11 +63,17 @@ class JsonLines:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._file.write(json.dumps({"step": step, **finite}) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps({"step": step, **finite}) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise TrainingError(
+                f"{self._file.name} could not be written: {error.strerror or error}. Repeat the command to resume from the newest checkpoint"
+            ) from error
 
     def close(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # what could not be written was told by `write`
+            self._file.close()
 
 
 class TensorBoard:

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError
+from visiontok.base.markdown import escaped
 from visiontok.base.resources import configs_folder, find_yaml, yaml_files
 from visiontok.base.yaml_files import read_yaml
 from visiontok.data import CenterCrop, DataConfig, LoaderConfig, TextsConfig
@@ -194,7 +195,7 @@ class Recipe(Config, ABC):
         """What the run knows of its model: its name, its data, and the recipe as it was given, without the folder of the run."""
         values = self.model_dump(mode="json", exclude_unset=True, exclude={"output", "kind"})
         text = yaml.safe_dump({"kind": self.kind, **_without_folders(values)}, sort_keys=False, allow_unicode=True)
-        return ModelCard(name=self.run_name, trained_on=self.in_words(), recipe=text)
+        return ModelCard(name=self.run_name, trained_on=escaped(self.in_words()), recipe=text)
 
     def _length(self) -> str:
         weights = "The weights" if self.ema is None else f"The average of the weights (decay {self.ema.decay:g})"

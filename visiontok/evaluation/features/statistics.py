@@ -18,6 +18,7 @@ import torch
 
 from visiontok.base.errors import EvaluationError
 from visiontok.base.files import replacing
+from visiontok.base.torch_files import read_torch
 
 Split = Literal["train", "val", "test", "generated"]
 ADM_TRAINING_FILES = ("VIRTUAL_imagenet", "adm_in256_stats")
@@ -148,7 +149,7 @@ def _read_pt(path: Path) -> Mapping[str, Any]:
     names = ("numpy._core.multiarray._reconstruct", "numpy.core.multiarray._reconstruct")
     kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)]
     with torch.serialization.safe_globals([np.ndarray, np.dtype, *kinds, *((reconstruct, name) for name in names)]):
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = read_torch(path)
     if not isinstance(loaded, dict):
         raise KeyError("mu")
     return loaded

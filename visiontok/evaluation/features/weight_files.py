@@ -13,6 +13,7 @@ from torch import Tensor
 
 from visiontok.base.errors import CheckpointError
 from visiontok.base.files import file_sha256
+from visiontok.base.torch_files import read_torch
 
 FOLDER_VARIABLE = "VISIONTOK_WEIGHTS"
 
@@ -95,7 +96,7 @@ def _find(file: WeightFile, path: str | Path | None) -> Path:
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        loaded: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        loaded: Any = load_file(path) if path.suffix == ".safetensors" else read_torch(path)
     except Exception as error:  # both libraries raise many types of exceptions for damaged files
         raise CheckpointError(f"{path} is not a readable weight file: {error}") from error
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):

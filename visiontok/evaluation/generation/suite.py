@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from visiontok.base.config import Config, Positive
+from visiontok.base.file_names import Name
 from visiontok.base.names import unknown
 from visiontok.data import DataConfig
 from visiontok.evaluation.features import EXTRACTORS
@@ -36,7 +37,7 @@ class GenerationSuite(Config):
 
     Attributes:
         task: what is evaluated.
-        name: in results.
+        name: in results and in the names of their files.
         description: one sentence.
         reference: the source of the real samples.
         statistics: instead of it, files with statistics of real samples.
@@ -56,7 +57,7 @@ class GenerationSuite(Config):
     """
 
     task: Literal["generation"] = "generation"
-    name: str = "generation"
+    name: Name = "generation"
     description: str = ""
     reference: DataConfig | None = None
     statistics: tuple[StatisticsFile, ...] = ()

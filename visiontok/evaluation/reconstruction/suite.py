@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from visiontok.base.config import Config, Positive
+from visiontok.base.file_names import Name
 from visiontok.base.names import unknown
 from visiontok.data import DataConfig, TextsConfig
 from visiontok.evaluation.features import EXTRACTORS, Classifier
@@ -24,7 +25,7 @@ class Suite(Config):
 
     Attributes:
         task: what is evaluated.
-        name: in results.
+        name: in results and in the names of their files.
         description: one sentence.
         data: the source of the samples: its options, or the short form `digits:test`, `folder:/path`.
         protocol: a published way of scoring by name, see `evaluation.features.protocol.PROTOCOLS`: its crop, its rounding of reconstructions,
@@ -52,7 +53,7 @@ class Suite(Config):
     """
 
     task: Literal["reconstruction"] = "reconstruction"
-    name: str
+    name: Name
     description: str = ""
     data: DataConfig
     protocol: Literal["titok", "adm", "pytorch-fid", "clean"] | None = None
