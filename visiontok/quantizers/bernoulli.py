@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.noise import NoiseLike, as_noise
-from visiontok.quantizers.base import Quantized, Quantizer
+from visiontok.quantizers.base import Quantized, Quantizer, configured_by
 from visiontok.quantizers.bits import MAX_BITS, bits_to_indices, indices_to_bits
 from visiontok.quantizers.float32 import Float32Module
 from visiontok.quantizers.masks import at_positions, valid_rows
@@ -46,7 +46,7 @@ class BernoulliQuantizerConfig(Config):
 
     def build(self) -> BernoulliQuantizer:
         """The quantizer with random weights."""
-        return BernoulliQuantizer(self)
+        return BernoulliQuantizer(**dict(self))
 
 
 class BernoulliQuantizer(Float32Module, Quantizer):
@@ -57,8 +57,9 @@ class BernoulliQuantizer(Float32Module, Quantizer):
         rows: (K, D), standard normal at first.
     """
 
+    @configured_by(BernoulliQuantizerConfig)
     def __init__(self, config: BernoulliQuantizerConfig) -> None:
-        super().__init__()
+        super().__init__(input_dim=config.dim)
         self.config = config
         self.to_logits = nn.Linear(config.dim, config.num_bits, dtype=torch.float32)
         self.rows = nn.Parameter(torch.randn(config.num_bits, config.dim, dtype=torch.float32))

@@ -15,7 +15,7 @@ from visiontok.base.yaml_files import read_yaml
 from visiontok.data import CenterCrop, DataConfig, LoaderConfig, TextsConfig, parse_source
 from visiontok.data.crops import Crop
 from visiontok.losses import ObjectiveConfig, ReconstructionConfig
-from visiontok.quantizers import PerturbationConfig
+from visiontok.quantizers import LatentPerturbationConfig
 from visiontok.signals import ImagePreprocessing, Preprocessing
 from visiontok.training.ema import EmaConfig
 from visiontok.training.logging import LoggingConfig
@@ -186,7 +186,7 @@ class TokenizerRecipe(Recipe):
     data: SignalsConfig
     objective: ObjectiveConfig = ReconstructionConfig()
     discriminator_optimizer: OptimizerConfig = OptimizerConfig()
-    perturbation: PerturbationConfig | None = None
+    perturbation: LatentPerturbationConfig | None = None
     text: TextsConfig | None = None
 
     def in_words(self) -> str:

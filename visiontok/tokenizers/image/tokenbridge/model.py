@@ -89,7 +89,7 @@ class TokenBridge(Tokenizer[TokenBridgeConfig]):
             )
         if self.base.text is not None:
             raise ConfigError(f"a {family} reads a text beside the signal, which TokenBridge does not pass on; quantize one without a text")
-        self.quantizer: QuantizedBottleneck = QuantizedBottleneck(bottleneck, config.quantizer.build())
+        self.quantizer: QuantizedBottleneck = QuantizedBottleneck(bottleneck=bottleneck, quantizer=config.quantizer.build())
         self.preprocessing, self.can_decode = self.base.preprocessing, self.base.can_decode
         self.nested_dropout = self.base.nested_dropout
         self.layout = quantized_layout(self.base.layout, config.quantizer.levels)
