@@ -12,6 +12,7 @@ from torch import Tensor
 from visiontok.base.errors import TextError, TokenError
 from visiontok.base.finite import check_finite
 from visiontok.base.noise import NoiseLike, as_noise, selected
+from visiontok.base.pytrees import registered
 from visiontok.core.model import ConfigT, Model
 from visiontok.core.quality import QualityTarget, shortest_lengths
 from visiontok.encoders.text import TextConfig, TextLike
@@ -26,6 +27,7 @@ SIGNAL_SIZE = "signal_size"
 """The name among a batch's extras of the exact size (B, A) of every signal."""
 
 
+@registered()
 @dataclass(frozen=True)
 class TokenizerOutput:
     """What `Tokenizer.forward` returns, for training.
@@ -194,6 +196,15 @@ class Tokenizer(Model[ConfigT]):
         return tuple(size)
 
     @property
+    def vocab_size(self) -> int:
+        """Codes of every token.
+
+        Raises:
+            TokenError: if it writes continuous latents, or tokens of several vocabularies (see `layout.vocab_sizes`).
+        """
+        return self.layout.vocab_size
+
+    @property
     def lengths_supported(self) -> Sequence[int]:
         """The numbers of tokens per sample that decode, rising: 1 to all for ordered tokens, the listed ones, else only all."""
         prefixes, longest = self.layout.prefixes, self.layout.length
@@ -276,14 +287,15 @@ class Tokenizer(Model[ConfigT]):
         return parts[0] if len(parts) == 1 else type(parts[0]).from_groups(rows, parts)  # type: ignore[arg-type]
 
     @torch.no_grad()
-    def decode(self, tokens: Tokens | Latents, *, text: TextLike | None = None, noise: NoiseLike = None) -> Tensor:
+    def decode(self, tokens: Tokens | Latents | Tensor, *, text: TextLike | None = None, noise: NoiseLike = None) -> Tensor:
         """Tokens -> signal (B, C, *axes) in the range of `spec`, of the exact size that went into `encode`.
 
         Samples of different lengths and extents may share a batch; the result is then as large as the largest, with zeros beyond each sample's
         size, which is among the tokens' `extras` as `signal_size`.
 
         Args:
-            tokens: what `encode` gave, perhaps shortened.
+            tokens: what `encode` gave, perhaps shortened; or a tensor of them in the shape of `tokens.view()`: int64 (B, *positions) or
+                (B, *positions, codebooks), floats (B, *positions, D) where they are continuous; see `Tokens.from_view`.
             text: as for `encode`, for decoders that read one.
             noise: for decoders that draw; without it they decode reproducibly.
 
@@ -291,6 +303,8 @@ class Tokenizer(Model[ConfigT]):
             TokenError: if the tokens have another layout, an index is out of range, or this tokenizer has no decoder.
             TextError: if a text that the decoder reads is missing, or one is given that nothing reads.
         """
+        if isinstance(tokens, Tensor):
+            tokens = (Latents if self.layout.is_continuous else Tokens).from_view(tokens, self.layout)
         return self.decode_with(tokens, DecodeOptions(text=self._text_for(text, samples=len(tokens), needed=True), noise=noise))
 
     @torch.no_grad()
@@ -320,6 +334,8 @@ class Tokenizer(Model[ConfigT]):
         Raises:
             TokenError: if the tokens have another layout, miss an extra, or an index is out of range.
         """
+        if not isinstance(tokens, Tokens | Latents):
+            raise TokenError(f"{type(self).__name__} decodes Tokens, Latents or a tensor of them, not {type(tokens).__name__}")
         if not self.layout.accepts(tokens.layout):
             raise TokenError(f"these tokens come from another tokenizer: their layout is {tokens.layout}, this model's is {self.layout}")
         missing = [name for name in self.decoder_extras if name not in tokens.extras]

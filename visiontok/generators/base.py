@@ -52,6 +52,15 @@ class Generator(Model[GeneratorConfigT]):
         return self.config.layout
 
     @property
+    def vocab_size(self) -> int:
+        """Codes of every token.
+
+        Raises:
+            TokenError: if it generates continuous latents, or tokens of several vocabularies (see `layout.vocab_sizes`).
+        """
+        return self.layout.vocab_size
+
+    @property
     def num_classes(self) -> int:
         """Classes of the condition; 0 where it is another."""
         return self.config.condition.num_classes if isinstance(self.config.condition, ClassCondition) else 0

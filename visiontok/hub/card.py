@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from visiontok.base.config import Config
 from visiontok.base.errors import CheckpointError
+from visiontok.core.card import CardResult, ModelCard
 from visiontok.core.model import weights_sha256
 from visiontok.core.text_tokenizer import TextTokenizer
 from visiontok.core.tokenizer import Tokenizer
@@ -21,46 +21,6 @@ AnyModel: TypeAlias = Tokenizer[Any] | Generator[Any]
 
 NOT_EVALUATED = "Not evaluated."
 _RESULTS = "## Results"
-
-
-class CardResult(Config):
-    """One metric of an evaluation, as the card shows it.
-
-    Attributes:
-        metric: for example "PSNR".
-        value: the number.
-        unit: "dB", "bits", or nothing.
-        dataset: the data it was computed on.
-        protocol: how, in words: split, size, resizing, number of samples.
-        weights_sha256: of the model that was evaluated; None where nobody recorded it. The card of another model refuses it.
-    """
-
-    metric: str
-    value: float
-    unit: str = ""
-    dataset: str
-    protocol: str
-    weights_sha256: str | None = None
-
-
-class ModelCard(Config):
-    """What only its maker knows about a model; the rest of the card follows from the model.
-
-    Attributes:
-        name: by which it can be loaded; None for the folder or repository that it is saved to.
-        license: SPDX identifier in lower case, as hubs require.
-        summary: one paragraph.
-        trained_on: data and recipe, in words.
-        limitations: what it is not good for.
-        results: of evaluations, with their protocol.
-    """
-
-    name: str | None = None
-    license: str = "unknown"
-    summary: str = ""
-    trained_on: str = ""
-    limitations: str = ""
-    results: tuple[CardResult, ...] = ()
 
 
 def render(card: ModelCard, model: AnyModel, *, name: str, family: Family) -> str:
@@ -173,7 +133,7 @@ def _facts(model: AnyModel) -> dict[str, Any]:
         "bits_per_second": round(layout.bits_per_second, 3) if sizes and timed else None,
         "signal": _signal(model),
         "tokenizer": None if isinstance(model, Tokenizer) or model.config.tokenizer is None else model.config.tokenizer.name,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": model.num_parameters,
     }
     return {name: value for name, value in facts.items() if value is not None}
 

@@ -18,12 +18,14 @@ from visiontok.base.errors import LatentError, TokenError
 from visiontok.base.finite import check_finite
 from visiontok.base.modes import evaluating
 from visiontok.base.noise import NoiseLike
+from visiontok.base.pytrees import registered
 from visiontok.quantizers.masks import at_positions, valid_rows, without_padding
 
 LARGEST_TABLE = 2**20
 """Codes of the largest table that quantizers without a stored codebook list."""
 
 
+@registered(passed_through=bool)
 @dataclass(frozen=True)
 class Quantized:
     """What a quantizer returns.

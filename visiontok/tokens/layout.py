@@ -317,6 +317,18 @@ class TokenLayout(Config):
         """(L,) int64: the vocabulary size at every storage position."""
         return np.concatenate([np.tile(np.asarray(s.vocab_sizes, dtype=np.int64), s.num_positions) for s in self.segments])
 
+    @property
+    def vocab_size(self) -> int:
+        """The vocabulary size of every token, where all have one.
+
+        Raises:
+            TokenError: if they differ, or the layout is continuous.
+        """
+        sizes = sorted({size for segment in self.segments for size in segment.vocab_sizes})
+        if len(sizes) > 1:
+            raise TokenError(f"tokens of this layout have vocabularies of {', '.join(map(str, sizes))} codes: read vocab_sizes, one per position")
+        return sizes[0]
+
     @cached_property
     def bit_widths(self) -> np.ndarray:
         """(L,) int64: `ceil(log2 V)` at every storage position."""

@@ -13,11 +13,13 @@ from torch.nn.utils.rnn import pad_sequence
 from typing_extensions import Self
 
 from visiontok.base.errors import TokenError
+from visiontok.base.pytrees import registered
 from visiontok.tokens.batch import PAD, SampleBatch, first_wrong
 from visiontok.tokens.layout import TokenLayout
 from visiontok.tokens.packing import pack_rows, unpack_rows
 
 
+@registered(layout=TokenLayout)
 @dataclass(frozen=True, eq=False)
 class Tokens(SampleBatch):
     """A batch of tokens.
@@ -81,6 +83,8 @@ class Tokens(SampleBatch):
         Raises:
             TokenError: naming the sample, the position and the segment of the first wrong index, length, extent or position.
         """
+        if torch.compiler.is_compiling():  # an exported program cannot branch on values
+            return self
         self._check_samples()
         sizes = self._vocab_sizes()
         found = first_wrong((self.indices < 0) | (self.indices >= sizes), self.mask)
@@ -191,6 +195,7 @@ class Tokens(SampleBatch):
         return sizes
 
 
+@registered(layout=TokenLayout)
 @dataclass(frozen=True, eq=False)
 class Latents(SampleBatch):
     """A batch of continuous latents, for tokenizers without a codebook.
@@ -248,6 +253,8 @@ class Latents(SampleBatch):
         Raises:
             TokenError: naming the sample.
         """
+        if torch.compiler.is_compiling():
+            return self
         self._check_samples()
         wrong = torch.nonzero(~self.values.isfinite().flatten(1).all(dim=1)).flatten()
         if len(wrong):
