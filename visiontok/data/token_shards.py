@@ -22,7 +22,14 @@ from visiontok.base.files import replacing
 from visiontok.core.identity import TokenizerIdentity
 from visiontok.tokens import Latents, TokenLayout, Tokens
 
-MANIFEST = "manifest.json"
+MANIFEST = "_manifest.json"
+"""Readers of Parquet folders ignore names that begin with an underscore or a dot: the shards must be all that they see."""
+
+CARD = ".huggingface.yaml"
+"""Tells the package `datasets` which files hold the rows, whatever else is put beside them; pandas would take a README.md for a shard."""
+
+CARD_TEXT = "configs:\n- config_name: default\n  data_files: part-*.parquet\n"
+
 _INTEGERS = (np.uint8, np.uint16, np.uint32, np.int64)
 _STORED_AS = {"bfloat16": "float32", "float16": "float32"}  # Parquet readers have neither
 _MOST_VALUES = 2**31 - 1  # of one column of a shard: Arrow's lists count with 32 bits
@@ -190,6 +197,8 @@ class TokenShardWriter:
                 raise DataError(f"{self.path(number)} is missing: the next shard that lies in the folder is {shard.path.name}")
         check_alike(self.header, shards)
         manifest = Manifest(header=self.header, shards={shard.path.name: shard.rows for shard in shards}, skipped=skipped)
+        with replacing(self.folder / CARD) as temporary:
+            temporary.write_text(CARD_TEXT, encoding="utf-8")
         with replacing(self.folder / MANIFEST) as temporary:
             temporary.write_text(json.dumps(manifest.to_dict(), indent=1), encoding="utf-8")
         return manifest

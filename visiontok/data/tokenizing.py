@@ -28,7 +28,7 @@ from visiontok.data.token_shards import Manifest, Shard, TokenSetHeader, TokenSh
 from visiontok.signals import Preprocessing, SignalBatch, SignalLike
 from visiontok.tokens import Latents, Tokens
 
-SKIPPED = "skipped.json"
+SKIPPED = "_skipped.json"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def tokenize_source(
 
     Shard number i holds samples i * shard_size to (i + 1) * shard_size of the source and is written completely or not at all, so that a run
     that was killed goes on at the first missing shard; samples are neither lost nor repeated. Signals that cannot be read are skipped and
-    listed in `skipped.json`.
+    listed in `_skipped.json`.
 
     Args:
         source: of signals; they may differ in size where the tokenizer takes any.
@@ -218,7 +218,7 @@ def _finish(source: Source, writer: TokenShardWriter, count: int) -> TokenizedSe
         raise DataError(f"none of {len(source)} samples could be read; the first: {skipped[0].reason if skipped else 'there is none'}")
     with replacing(writer.folder / SKIPPED) as temporary:
         temporary.write_text(json.dumps([asdict(skip) for skip in skipped], indent=1), encoding="utf-8")
-    for pattern in (".part-*.parquet", ".skipped.*.json", ".manifest.*.json"):
+    for pattern in (".part-*.parquet", "._skipped.*.json", "._manifest.*.json"):
         for leftover in writer.folder.glob(pattern):  # a run that was killed could not remove the file it was writing
             leftover.unlink()
     return TokenizedSet(writer.finish(skipped=len(skipped)), skipped)
