@@ -19,8 +19,9 @@ import visiontok
 from visiontok import registry
 from visiontok.base.errors import CheckpointError
 from visiontok.base.files import replacing, sync
+from visiontok.core.card import CardResult, ModelCard
 from visiontok.core.model import plain_state, weights_sha256
-from visiontok.hub.card import AnyModel, CardResult, ModelCard, check_results, render, with_results
+from visiontok.hub.card import AnyModel, check_results, render, with_results
 from visiontok.hub.download import endpoint, explained
 from visiontok.hub.reading import CARD_NAME, CONFIG_NAME, METADATA_KEY, WEIGHTS_NAME, SavedConfig, read_config, read_own_config, read_safetensors
 from visiontok.hub.sources import STAGE_PREFIX, Folder

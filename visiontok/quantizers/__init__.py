@@ -8,6 +8,7 @@ from visiontok.quantizers.base import (
     PointwiseQuantizer,
     Quantized,
     Quantizer,
+    configured_by,
     expected_code,
 )
 from visiontok.quantizers.bernoulli import BernoulliQuantizer, BernoulliQuantizerConfig
@@ -85,6 +86,7 @@ __all__ = [
     "VectorQuantizer",
     "VectorQuantizerConfig",
     "bits_to_indices",
+    "configured_by",
     "expected_code",
     "indices_to_bits",
     "nearest_codes",

@@ -60,17 +60,18 @@ def configured_by(config_class: Callable[Fields, ConfigT]) -> Callable[[Callable
     """
     assert isinstance(config_class, type)
     assert issubclass(config_class, Config)
+    parse: Callable[..., Any] = config_class.parse
     fields = [field for name, field in inspect.signature(config_class).parameters.items() if name != "type"]
     whole = inspect.Signature([inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY), *fields])
 
     def decorate(init: Callable[[Any, ConfigT], None]) -> Callable[Concatenate[Any, Fields], None]:
-        @functools.wraps(init)
-        def constructor(self: Any, *args: Fields.args, **values: Fields.kwargs) -> None:
+        def constructor(self: Any, /, *args: Fields.args, **values: Fields.kwargs) -> None:
             if args:
                 given = f"{type(self).__name__}({', '.join(str(field) for field in fields[:2])}, ...)"
                 raise TypeError(f"{type(self).__name__} takes its arguments by keyword: {given}; of a configuration, call build()")
-            init(self, config_class.parse(values, source=f"the call of {type(self).__name__}"))
+            init(self, parse(values, source=f"the call of {type(self).__name__}"))
 
+        functools.update_wrapper(constructor, init)
         constructor.__signature__ = whole  # type: ignore[attr-defined]
         constructor.__doc__ = config_class.__doc__
         return constructor

@@ -58,7 +58,6 @@ class MaskGIT(Generator[MaskGITConfig]):
 
     def __init__(self, config: MaskGITConfig) -> None:
         super().__init__(config)
-        self.vocab_size = config.layout.segments[0].vocab_sizes[0]
         self.mask_id = self.vocab_size
         self.backbone = config.backbone.build(self.vocab_size + self.num_classes + 2, config.layout.length + 1)
         self.lm_head = nn.Linear(config.backbone.dim, self.vocab_size)
