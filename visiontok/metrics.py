@@ -1,9 +1,11 @@
 """Every metric as a function, in one place: `from visiontok.metrics import psnr, ssim, lpips, frechet_distance`.
 
-Functions on samples give one value per sample; functions on features, counts or token sequences give one number. What each one shows, its source
+Functions on samples give one value per sample; functions on features, counts or token sequences give one number; `Moments` and `CodeCounts` collect
+those of a stream. What each one shows, its source
 and its traps are in `docs/metrics-*.md`. Suites evaluate the same functions over whole data sets: see `visiontok.evaluation`.
 """
 
+from visiontok.evaluation.metrics.code_counts import CodeCounts, CodeUse
 from visiontok.evaluation.metrics.codebook import divergence_from_uniform, gini, perplexity, usage
 from visiontok.evaluation.metrics.density import quality_density, tokdense, token_ratio
 from visiontok.evaluation.metrics.entropy import (
@@ -23,6 +25,7 @@ from visiontok.evaluation.metrics.information_capacity import information_capaci
 from visiontok.evaluation.metrics.innovation import heaps_fit, innovation_curve, samples_to_share
 from visiontok.evaluation.metrics.manifold import ManifoldScores, manifold_scores
 from visiontok.evaluation.metrics.mmd import cmmd, kernel_distance, squared_mmd
+from visiontok.evaluation.metrics.moments import Moments
 from visiontok.evaluation.metrics.ngrams import (
     bigram_conditional_entropy,
     bigram_joint_entropy,
@@ -32,7 +35,7 @@ from visiontok.evaluation.metrics.ngrams import (
 )
 from visiontok.evaluation.metrics.perceptual import dists, lpips
 from visiontok.evaluation.metrics.prior import PriorInformation, prior_information, token_nats
-from visiontok.evaluation.metrics.probes import LabeledFeatures, labeled, linear_probe, nearest_neighbors
+from visiontok.evaluation.metrics.probes import LabeledFeatures, labeled, linear_probe, nearest_neighbors, pooled
 from visiontok.evaluation.metrics.rate_distortion import (
     TokenComplexity,
     TokenUse,
@@ -57,9 +60,12 @@ from visiontok.evaluation.metrics.zipf import (
 )
 
 __all__ = [
+    "CodeCounts",
+    "CodeUse",
     "LabeledFeatures",
     "LogLogFit",
     "ManifoldScores",
+    "Moments",
     "PriorInformation",
     "TokenComplexity",
     "TokenUse",
@@ -110,6 +116,7 @@ __all__ = [
     "ngram_counts",
     "perplexity",
     "plugin_entropy",
+    "pooled",
     "prior_information",
     "psnr",
     "psnr_from_mse",

@@ -210,11 +210,6 @@ def test_rows_outside_are_refused(folder, row):
         TokenDataset(folder).batch([0, row])
 
 
-def test_only_slices_index_a_set(folder):
-    with pytest.raises(TypeError, match="batch"):
-        TokenDataset(folder)[3]
-
-
 def test_nothing_to_read(tmp_path):
     with pytest.raises(DataError, match="no token shards"):
         TokenDataset([])
