@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def registered(**static: type) -> Callable[[type[T]], type[T]]:
-    """Register a dataclass, whose fields become the children of a pytree node.
+    """Register a dataclass, whose fields become the children of a pytree node; those that are None are left out.
 
     Nodes are rebuilt without the checks of the constructor: while a program is traced, the children need not be tensors.
 
@@ -26,24 +26,30 @@ def registered(**static: type) -> Callable[[type[T]], type[T]]:
         names = [field.name for field in fields(cls) if field.name not in static]  # type: ignore[arg-type]
 
         def flatten(value: Any) -> tuple[list[Any], tuple[Any, ...]]:
-            children = [getattr(value, name) for name in names]
-            return [dict(child) if isinstance(child, Mapping) else child for child in children], tuple(getattr(value, name) for name in static)
+            held = [name for name in names if getattr(value, name) is not None]
+            children = [getattr(value, name) for name in held]
+            context = (tuple(held), *(getattr(value, name) for name in static))
+            return [dict(child) if isinstance(child, Mapping) else child for child in children], context
 
         def flatten_with_keys(value: Any) -> tuple[list[Any], tuple[Any, ...]]:
             children, context = flatten(value)
-            return [(pytree.GetAttrKey(name), child) for name, child in zip(names, children, strict=True)], context
+            return [(pytree.GetAttrKey(name), child) for name, child in zip(context[0], children, strict=True)], context
 
         def unflatten(children: Iterable[Any], context: tuple[Any, ...]) -> T:
+            held, *parts = context
             value = object.__new__(cls)
-            for name, child in zip([*names, *static], [*children, *context], strict=True):
+            for name in names:
+                object.__setattr__(value, name, None)
+            for name, child in zip([*held, *static], [*children, *parts], strict=True):
                 object.__setattr__(value, name, child)
             return value
 
         def dump(context: tuple[Any, ...]) -> list[Any]:
-            return [part.to_dict() if isinstance(part, Config) else part for part in context]
+            return [list(context[0]), *(part.to_dict() if isinstance(part, Config) else part for part in context[1:])]
 
         def load(parts: list[Any]) -> tuple[Any, ...]:
-            return tuple(kind.parse(part) if issubclass(kind, Config) else part for part, kind in zip(parts, static.values(), strict=True))
+            kinds = static.values()
+            return (tuple(parts[0]), *(kind.parse(part) if issubclass(kind, Config) else part for part, kind in zip(parts[1:], kinds, strict=True)))
 
         pytree.register_pytree_node(
             cls,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from visiontok.base.errors import TextError, TokenError
+from visiontok.base.errors import SignalError, TextError, TokenError
 from visiontok.base.finite import check_finite
 from visiontok.base.noise import NoiseLike, as_noise, selected
 from visiontok.base.pytrees import registered
@@ -21,7 +21,7 @@ from visiontok.layers.nested_dropout import LengthSchedule
 from visiontok.quantizers.base import Bottleneck, Quantizer
 from visiontok.signals import Preprocessing, SignalBatch, SignalLike, SignalSpec
 from visiontok.signals.batch import cropped
-from visiontok.tokens import Latents, TokenLayout, Tokens
+from visiontok.tokens import Latents, TokenLayout, Tokens, as_tokens
 
 SIGNAL_SIZE = "signal_size"
 """The name among a batch's extras of the exact size (B, A) of every signal."""
@@ -114,6 +114,10 @@ class Tokenizer(Model[ConfigT]):
     text: TextConfig | None = None
     encoder_reads_text: ClassVar[bool] = False
     nested_dropout: LengthSchedule | None = None
+
+    def __init__(self, config: ConfigT) -> None:
+        super().__init__(config)
+        self.register_forward_pre_hook(_check_signal)
 
     # What a family defines.
 
@@ -220,6 +224,9 @@ class Tokenizer(Model[ConfigT]):
             text: (B, T, E) embeddings, for tokenizers that read them.
             step: of training, for what changes over it.
             noise: of all draws; None for torch's global state.
+
+        Raises:
+            SignalError: if the signal is no batch of floats with the channels of the spec.
         """
         noise = as_noise(noise, signal.device) if self.training else noise
         quantized = self.quantizer(self.encode_latents(signal), noise=noise)
@@ -303,8 +310,7 @@ class Tokenizer(Model[ConfigT]):
             TokenError: if the tokens have another layout, an index is out of range, or this tokenizer has no decoder.
             TextError: if a text that the decoder reads is missing, or one is given that nothing reads.
         """
-        if isinstance(tokens, Tensor):
-            tokens = (Latents if self.layout.is_continuous else Tokens).from_view(tokens, self.layout)
+        tokens = as_tokens(tokens, self.layout)
         return self.decode_with(tokens, DecodeOptions(text=self._text_for(text, samples=len(tokens), needed=True), noise=noise))
 
     @torch.no_grad()
@@ -334,8 +340,6 @@ class Tokenizer(Model[ConfigT]):
         Raises:
             TokenError: if the tokens have another layout, miss an extra, or an index is out of range.
         """
-        if not isinstance(tokens, Tokens | Latents):
-            raise TokenError(f"{type(self).__name__} decodes Tokens, Latents or a tensor of them, not {type(tokens).__name__}")
         if not self.layout.accepts(tokens.layout):
             raise TokenError(f"these tokens come from another tokenizer: their layout is {tokens.layout}, this model's is {self.layout}")
         missing = [name for name in self.decoder_extras if name not in tokens.extras]
@@ -374,7 +378,10 @@ class Tokenizer(Model[ConfigT]):
 
     def _checked_lengths(self, num_tokens: int | Tensor, *, samples: int) -> Tensor:
         """(B,) int64."""
-        lengths = torch.as_tensor(num_tokens, device="cpu")
+        try:
+            lengths = torch.as_tensor(num_tokens, device="cpu")
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TokenError(f"num_tokens must be a whole number or have shape ({samples},) and dtype int64, got {num_tokens!r}") from error
         if lengths.is_floating_point() or lengths.dtype == torch.bool or lengths.shape not in ((), (samples,)):
             raise TokenError(f"num_tokens must be a whole number or have shape ({samples},) and dtype int64, got {num_tokens!r}")
         supported = self.lengths_supported
@@ -382,6 +389,17 @@ class Tokenizer(Model[ConfigT]):
         if wrong:
             raise TokenError(f"this tokenizer cannot write {wrong[0]} tokens; it can write {_in_words(supported)}")
         return lengths.to(torch.int64).expand(samples)
+
+
+def _check_signal(tokenizer: Tokenizer[Any], inputs: tuple[Any, ...]) -> None:
+    """Before a training pass, which prepares nothing."""
+    if not inputs:
+        return
+    signal, spec = inputs[0], tokenizer.preprocessing.spec
+    if not isinstance(signal, Tensor):
+        raise SignalError(f"a training pass reads a tensor {spec.shape}, got {type(signal).__name__}: use prepare(signal).values, or encode")
+    if signal.ndim != 2 + len(spec.axes) or signal.shape[1] != spec.channels or not signal.is_floating_point():
+        raise SignalError(f"a training pass reads floats {spec.shape}, got {signal.dtype} {tuple(signal.shape)}")
 
 
 def _in_words(lengths: Sequence[int]) -> str:

@@ -67,8 +67,13 @@ def configured_by(config_class: Callable[Fields, ConfigT]) -> Callable[[Callable
     def decorate(init: Callable[[Any, ConfigT], None]) -> Callable[Concatenate[Any, Fields], None]:
         def constructor(self: Any, /, *args: Fields.args, **values: Fields.kwargs) -> None:
             if args:
-                given = f"{type(self).__name__}({', '.join(str(field) for field in fields[:2])}, ...)"
-                raise TypeError(f"{type(self).__name__} takes its arguments by keyword: {given}; of a configuration, call build()")
+                given = ", ".join(f"{field.name}=..." for field in fields[:2])
+                raise TypeError(
+                    f"{type(self).__name__} takes its arguments by keyword: {type(self).__name__}({given}); of a configuration, call build()"
+                )
+            modules = [f"{name}={type(value).__name__}(...)" for name, value in values.items() if isinstance(value, nn.Module)]
+            if modules:
+                raise TypeError(f"{type(self).__name__} builds its parts itself: give {modules[0]} as a configuration")
             init(self, parse(values, source=f"the call of {type(self).__name__}"))
 
         functools.update_wrapper(constructor, init)
@@ -133,6 +138,8 @@ def _check_latents(module: Bottleneck, inputs: tuple[Tensor, ...], options: dict
     if not inputs:
         return
     latents, dim = inputs[0], module.input_dim
+    if not isinstance(latents, Tensor):
+        raise LatentError(f"{type(module).__name__} reads a tensor, got {type(latents).__name__}")
     if not latents.is_floating_point() or not latents.ndim or dim not in (None, latents.shape[-1]):
         found = f"{type(module).__name__} reads floats (..., {dim or 'D'}), got {latents.dtype} {tuple(latents.shape)}"
         hint = " (for channels on the second axis, call quantize_channels_first)" if latents.ndim > 2 and latents.shape[1] == dim else ""
@@ -155,6 +162,21 @@ class Quantizer(Bottleneck):
     @abstractmethod
     def lookup(self, indices: Tensor) -> Tensor:
         """The latents (..., D) that stand behind indices (...); equals `forward(x).latents` for `forward(x).indices`."""
+
+    def checked(self, indices: Tensor, sizes: int | tuple[int, ...]) -> Tensor:
+        """Indices for `lookup`, which outside training come from elsewhere: whole numbers (...) below one size, or (..., C) below C sizes.
+
+        Raises:
+            TokenError: naming the first index that is no code.
+        """
+        if indices.is_floating_point():
+            raise TokenError(f"indices must be whole numbers, got {indices.dtype}")
+        if not self.training and not torch.compiler.is_compiling():
+            limit = sizes if isinstance(sizes, int) else torch.tensor(sizes, dtype=torch.int64, device=indices.device)
+            wrong = (indices < 0) | (indices >= limit)
+            if bool(wrong.any()):
+                raise TokenError(f"index {int(indices[wrong][0])} is no code of this {type(self).__name__}: they are numbered below {sizes}")
+        return indices
 
     def lookup_channels_first(self, indices: Tensor) -> Tensor:
         """`lookup` for feature maps: indices of latents (B, *axes, D) -> latents (B, D, *axes), as `quantize_channels_first` gives them."""

@@ -95,6 +95,8 @@ class BernoulliQuantizer(Float32Module, Quantizer):
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Indices (...), or (..., C) for several chunks -> latents (..., D)."""
+        sizes = tuple(2**bits for bits in self.config.chunks)
+        indices = self.checked(indices, sizes[0] if len(sizes) == 1 else sizes)
         return self._sum_of_rows(self._values(indices_to_bits(indices, chunks=self.config.chunks, order="msb").to(torch.float32)))
 
     def _sum_of_rows(self, values: Tensor) -> Tensor:

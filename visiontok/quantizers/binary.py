@@ -159,6 +159,8 @@ class BinaryQuantizer(Float32Module, PointwiseQuantizer):
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Indices (...) or (..., C) -> codes (..., D)."""
+        sizes = self.config.vocab_size
+        indices = self.checked(indices, sizes[0] if len(sizes) == 1 else sizes)
         codes = self._codes(indices_to_bits(indices, chunks=self.config.index_bits, order=self.config.bit_order))
         return self._projected(self.project_out, codes)
 

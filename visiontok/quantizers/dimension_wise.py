@@ -73,7 +73,7 @@ class DimensionWiseQuantizer(Float32Module, NeighborQuantizer):
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Indices (..., D) -> table values (..., D)."""
-        return self.table[indices]
+        return self.table[self.checked(indices, self.config.levels)]
 
     @torch.no_grad()
     def neighbors(self, latents: Tensor, k: int) -> Tensor:

@@ -93,7 +93,7 @@ class FiniteScalarQuantizer(PointwiseQuantizer):
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Indices (...) -> codes (..., D)."""
-        digits = torch.div(indices[..., None], self._basis, rounding_mode="floor") % self._levels
+        digits = torch.div(self.checked(indices, self.codebook_size)[..., None], self._basis, rounding_mode="floor") % self._levels
         return (digits - self._levels // 2).to(torch.float32) / self._halves()
 
     @torch.no_grad()

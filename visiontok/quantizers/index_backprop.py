@@ -90,7 +90,7 @@ class IndexBackpropQuantizer(Float32Module, PointwiseQuantizer):
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Indices (...) -> codes (..., D)."""
-        return F.embedding(indices, self.codebook)
+        return F.embedding(self.checked(indices, self.codebook_size), self.codebook)
 
     @torch.no_grad()
     def neighbors(self, latents: Tensor, k: int) -> Tensor:

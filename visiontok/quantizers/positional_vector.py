@@ -103,7 +103,7 @@ class PositionalVectorQuantizer(Float32Module, CodebookQuantizer):
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Indices (...) -> codes (..., D) of unit length."""
-        return F.embedding(indices, self.codebook)
+        return F.embedding(self.checked(indices, self.codebook_size), self.codebook)
 
     @torch.no_grad()
     def neighbors(self, latents: Tensor, k: int) -> Tensor:

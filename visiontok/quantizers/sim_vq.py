@@ -81,7 +81,7 @@ class SimVectorQuantizer(Float32Module, PointwiseQuantizer):
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Indices (...) -> codes (..., D)."""
-        return self._projected(F.embedding(indices, self.basis))
+        return self._projected(F.embedding(self.checked(indices, self.codebook_size), self.basis))
 
     def codes(self) -> Tensor:
         """All codes (K, D)."""

@@ -126,7 +126,7 @@ class VectorQuantizer(Float32Module, PointwiseQuantizer):
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Indices (...) -> codes (..., D), on the unit sphere where codes are normalized."""
-        codes = F.embedding(indices, self.codebook)
+        codes = F.embedding(self.checked(indices, self.codebook_size), self.codebook)
         return F.normalize(codes, dim=-1) if self.config.normalize_codes and not self.config.raw_lookup else codes
 
     @torch.no_grad()

@@ -121,6 +121,11 @@ class SampleBatch(ABC):
     def device(self) -> torch.device:
         return self.data.device
 
+    @property
+    def shape(self) -> torch.Size:
+        """Of the indices (B, L) or values (B, L, D)."""
+        return self.data.shape
+
     def numpy(self) -> np.ndarray:
         """A copy of the indices (B, L) or values (B, L, D, float32 where NumPy lacks their type) in main memory; all else: `to_arrays`."""
         data = self.data.detach()
@@ -446,6 +451,12 @@ class SampleBatch(ABC):
             row, column = found
             length = int(self.sample_lengths[row])
             raise TokenError(f"sample {row} holds {length} tokens, but {what} {int(values[row, column])} stands in column {column} instead of {PAD}")
+
+
+def check_layout(layout: Any) -> None:
+    """Raise TokenError if this is no layout."""
+    if not isinstance(layout, TokenLayout):
+        raise TokenError(f"a TokenLayout is required, such as that of a tokenizer, not {type(layout).__name__}")
 
 
 def _expected_shape(layout: TokenLayout, inner: tuple[int | None, ...]) -> str:

@@ -101,7 +101,9 @@ class MaskGIT(Generator[MaskGITConfig]):
         mask = (noise.uniform(batch, length).argsort(dim=-1) < count[:, None]).to(indices.device)
         return indices.masked_fill(mask, self.mask_id), mask
 
-    def loss(self, tokens: Tokens | Latents, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None) -> dict[str, Tensor]:
+    def loss(
+        self, tokens: Tokens | Latents | Tensor, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None
+    ) -> dict[str, Tensor]:
         """Weighted mean of the smoothed cross-entropy over all positions, in nats.
 
         The draws are those of `mask_tokens`, then, in training mode, a uniform one (B,) that hides classes.
