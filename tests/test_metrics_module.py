@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import torch
-from torchvision.models import alexnet
+from torchvision.models import squeezenet1_1
 
 import visiontok
 import visiontok.metrics
@@ -48,26 +48,26 @@ def test_packages_are_attributes_and_load_when_they_are_used() -> None:
 
 
 @pytest.fixture
-def alex(tmp_path, monkeypatch):
+def squeeze(tmp_path, monkeypatch):
     torch.manual_seed(0)
-    weights = alexnet(weights=None).state_dict()
-    torch.save(weights, tmp_path / "alex.pth")
+    weights = squeezenet1_1(weights=None).state_dict()
+    torch.save(weights, tmp_path / "squeeze.pth")
     monkeypatch.setenv("VISIONTOK_WEIGHTS", str(tmp_path))
-    monkeypatch.setitem(perceptual.BACKBONES, "alex", WeightFile("alex.pth", "1 MB", "", "nowhere", "none"))
+    monkeypatch.setitem(perceptual.BACKBONES, "squeeze", WeightFile("squeeze.pth", "1 MB", "", "nowhere", "none"))
     perceptual.lpips_network.cache_clear()
     yield weights
     perceptual.lpips_network.cache_clear()
 
 
-def test_lpips_of_any_range(alex) -> None:
+def test_lpips_of_any_range(squeeze) -> None:
     generator = torch.Generator().manual_seed(0)
     first, second = (torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=generator) for _ in range(2))
-    expected = LpipsDistance(alex, net="alex")(first / 255, second / 255)
-    found = visiontok.metrics.lpips(first, second, data_range=255)
+    expected = LpipsDistance(squeeze, net="squeeze")(first / 255, second / 255)
+    found = visiontok.metrics.lpips(first, second, data_range=255, net="squeeze")
     assert found.dtype == torch.float64
     torch.testing.assert_close(found.float(), expected)
-    torch.testing.assert_close(visiontok.metrics.lpips(first / 255, second / 255, data_range=1), found)
-    assert visiontok.metrics.lpips(first, first, data_range=255).tolist() == [0, 0]
+    torch.testing.assert_close(visiontok.metrics.lpips(first / 255, second / 255, data_range=1, net="squeeze"), found)
+    assert visiontok.metrics.lpips(first, first, data_range=255, net="squeeze").tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_lpips_of_any_range(alex) -> None:
         ((2, 3, 64, 64), 0, float("nan"), 1, "nan"),
     ],
 )
-def test_lpips_of_something_else_is_refused(alex, shape, low, high, data_range, message) -> None:
+def test_lpips_of_something_else_is_refused(squeeze, shape, low, high, data_range, message) -> None:
     images = torch.full(shape, float(high))
     images[0] = low
     with pytest.raises(EvaluationError, match=message):
-        visiontok.metrics.lpips(images, images, data_range=data_range)
+        visiontok.metrics.lpips(images, images, data_range=data_range, net="squeeze")

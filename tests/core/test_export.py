@@ -82,7 +82,7 @@ def test_programs_are_saved_with_their_layouts():
 )
 def test_trees_come_apart_and_together(value):
     children, structure = pytree.tree_flatten(value)
-    assert all(isinstance(child, Tensor) for child in children if child is not None)
+    assert all(isinstance(child, Tensor) for child in children)
     again = pytree.tree_unflatten(children, pytree.treespec_loads(pytree.treespec_dumps(structure)))
     assert type(again) is type(value)
     doubled = pytree.tree_map(lambda tensor: tensor + tensor, value)

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import Self
@@ -19,8 +19,24 @@ Probability = Annotated[float, Field(ge=0, lt=1)]  # of a dropout and the like, 
 """A count or a size: an integer of at least 1."""
 
 
-class Config(BaseModel):
-    """A frozen pydantic model that rejects unknown keys and whose errors are one readable paragraph."""
+class _Explained(type(BaseModel)):  # type: ignore[misc]
+    """Errors of a constructor are those of `parse`."""
+
+    if not TYPE_CHECKING:  # type checkers read the fields of each configuration
+
+        def __call__(cls, *args: Any, **values: Any) -> Any:
+            try:
+                return super().__call__(*args, **values)
+            except ValidationError as error:
+                raise ConfigError(_explain(cls, error, f"the call of {cls.__name__}")) from error
+
+
+class Config(BaseModel, metaclass=_Explained):
+    """A frozen pydantic model that rejects unknown keys and whose errors are one readable paragraph.
+
+    Raises:
+        ConfigError: if it is built from unknown, missing or invalid fields.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 

@@ -66,15 +66,14 @@ def configured_by(config_class: Callable[Fields, ConfigT]) -> Callable[[Callable
 
     def decorate(init: Callable[[Any, ConfigT], None]) -> Callable[Concatenate[Any, Fields], None]:
         def constructor(self: Any, /, *args: Fields.args, **values: Fields.kwargs) -> None:
+            name = type(self).__name__
             if args:
                 given = ", ".join(f"{field.name}=..." for field in fields[:2])
-                raise TypeError(
-                    f"{type(self).__name__} takes its arguments by keyword: {type(self).__name__}({given}); of a configuration, call build()"
-                )
-            modules = [f"{name}={type(value).__name__}(...)" for name, value in values.items() if isinstance(value, nn.Module)]
+                raise TypeError(f"arguments are given by keyword: {name}({given}); of a configuration, call build()")
+            modules = [f"{field}={type(value).__name__}(...)" for field, value in values.items() if isinstance(value, nn.Module)]
             if modules:
-                raise TypeError(f"{type(self).__name__} builds its parts itself: give {modules[0]} as a configuration")
-            init(self, parse(values, source=f"the call of {type(self).__name__}"))
+                raise TypeError(f"{name} builds its parts itself: give {modules[0]} as a configuration")
+            init(self, parse(values, source=f"the call of {name}"))
 
         functools.update_wrapper(constructor, init)
         constructor.__signature__ = whole  # type: ignore[attr-defined]
@@ -164,14 +163,16 @@ class Quantizer(Bottleneck):
         """The latents (..., D) that stand behind indices (...); equals `forward(x).latents` for `forward(x).indices`."""
 
     def checked(self, indices: Tensor, sizes: int | tuple[int, ...]) -> Tensor:
-        """Indices for `lookup`, which outside training come from elsewhere: whole numbers (...) below one size, or (..., C) below C sizes.
+        """Indices for `lookup`: whole numbers (...) below one size, or (..., C) below C sizes.
+
+        In training on an accelerator, where they are those of the search, nothing waits for them to be looked at.
 
         Raises:
             TokenError: naming the first index that is no code.
         """
         if indices.is_floating_point():
             raise TokenError(f"indices must be whole numbers, got {indices.dtype}")
-        if not self.training and not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and not (self.training and indices.device.type != "cpu"):
             limit = sizes if isinstance(sizes, int) else torch.tensor(sizes, dtype=torch.int64, device=indices.device)
             wrong = (indices < 0) | (indices >= limit)
             if bool(wrong.any()):

@@ -66,10 +66,12 @@ def lpips(reference: Tensor, reconstruction: Tensor, *, data_range: float, net: 
         (B,) float64, at least 0; 0 for identical images.
 
     Raises:
-        EvaluationError: if these are no RGB images of one shape in that range.
+        EvaluationError: if these are no RGB images of one shape in that range, or there is no such network.
         CheckpointError: if the weights of the backbone are missing (says how to get them).
         ConfigError: if the package `lpips` is not installed.
     """
+    if net not in BACKBONES:
+        raise EvaluationError(f"there is no LPIPS on {net!r}; choose one of {', '.join(BACKBONES)}")
     return _distance(lpips_network(net)[0], *_unit_pair(reference, reconstruction, data_range=data_range))
 
 
