@@ -122,6 +122,26 @@ def test_fields_that_do_not_exist_or_do_not_fit_are_named() -> None:
             VectorQuantizer(given)
 
 
+def test_parts_are_given_as_configurations() -> None:
+    with pytest.raises(TypeError, match=r"quantizer=VectorQuantizer"):
+        ResidualQuantizer(num_levels=2, quantizer=VectorQuantizer(codebook_size=16, dim=8))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@every
+def test_indices_that_are_no_codes_are_refused(quantizer_class: type[Bottleneck], training: bool) -> None:
+    quantizer = quantizer_class(**DIRECT[quantizer_class]).train(training)
+    if not isinstance(quantizer, Quantizer):
+        return
+    indices = quantizer(torch.zeros(2, 4, 4, 8)).indices
+    quantizer.lookup(indices)
+    for wrong in (-1, 3**8):
+        with pytest.raises(TokenError, match=str(wrong)):
+            quantizer.lookup(torch.full_like(indices, wrong))
+    with pytest.raises(TokenError, match="float32"):
+        quantizer.lookup(indices.float())
+
+
 def test_a_model_of_ones_own_trains() -> None:
     torch.manual_seed(0)
     encoder, decoder = torch.nn.Conv2d(3, 8, 4, stride=4), torch.nn.ConvTranspose2d(8, 3, 4, stride=4)
