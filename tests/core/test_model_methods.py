@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import visiontok
-from visiontok.base.errors import TokenError
+from visiontok.base.errors import ConditionError, SignalError, TokenError
 from visiontok.hub import ModelCard
 
 VIT = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
@@ -53,6 +53,33 @@ def test_decode_names_what_it_cannot_take():
         model.decode(torch.zeros(1, 4))
     with pytest.raises(TokenError, match="list"):
         model.decode([[1, 2, 3, 4]])
+
+
+@pytest.mark.parametrize(
+    ("signal", "message"),
+    [
+        (torch.zeros(2, 3, 16, 16, dtype=torch.uint8), "uint8"),
+        (torch.zeros(3, 16, 16), r"\(3, 16, 16\)"),
+        (torch.zeros(2, 16, 16, 3), r"\(2, 16, 16, 3\)"),
+        ([1.0], "list"),
+    ],
+)
+def test_a_training_pass_names_what_it_cannot_take(signal, message):
+    with pytest.raises(SignalError, match=message):
+        build("line")(signal)
+
+
+def test_generators_take_the_tensor_and_name_what_they_cannot_take():
+    layout = build("line").layout
+    generator = visiontok.create("gpt", layout=layout, dim=16, depth=1, num_heads=2).eval()
+    indices = torch.randint(0, 16, (2, 4))
+    assert torch.equal(generator.loss(indices)["loss"], generator.loss(visiontok.Tokens(indices, layout))["loss"])
+    with pytest.raises(TokenError, match=r"\(2, 5\)"):
+        generator.loss(torch.zeros(2, 5, dtype=torch.int64))
+    with pytest.raises(TokenError, match="list"):
+        generator.loss([1, 2])
+    with pytest.raises(ConditionError, match="3"):
+        generator.generate(3)
 
 
 def test_sizes():

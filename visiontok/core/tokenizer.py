@@ -398,7 +398,8 @@ def _check_signal(tokenizer: Tokenizer[Any], inputs: tuple[Any, ...]) -> None:
     signal, spec = inputs[0], tokenizer.preprocessing.spec
     if not isinstance(signal, Tensor):
         raise SignalError(f"a training pass reads a tensor {spec.shape}, got {type(signal).__name__}: use prepare(signal).values, or encode")
-    if signal.ndim != 2 + len(spec.axes) or signal.shape[1] != spec.channels or not signal.is_floating_point():
+    fits = not signal.numel() or (signal.ndim == 2 + len(spec.axes) and signal.shape[1] == spec.channels)
+    if not fits or not signal.is_floating_point():
         raise SignalError(f"a training pass reads floats {spec.shape}, got {signal.dtype} {tuple(signal.shape)}")
 
 

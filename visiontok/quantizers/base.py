@@ -172,6 +172,8 @@ class Quantizer(Bottleneck):
         """
         if indices.is_floating_point():
             raise TokenError(f"indices must be whole numbers, got {indices.dtype}")
+        if not isinstance(sizes, int) and indices.shape[-1:] != (len(sizes),):
+            raise TokenError(f"indices of shape {tuple(indices.shape)} must have {len(sizes)} on the last axis, one for each of {sizes} codes")
         if not torch.compiler.is_compiling() and not (self.training and indices.device.type != "cpu"):
             limit = sizes if isinstance(sizes, int) else torch.tensor(sizes, dtype=torch.int64, device=indices.device)
             wrong = (indices < 0) | (indices >= limit)
