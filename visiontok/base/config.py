@@ -19,12 +19,18 @@ Probability = Annotated[float, Field(ge=0, lt=1)]  # of a dropout and the like, 
 """A count or a size: an integer of at least 1."""
 
 
-class _Explained(type(BaseModel)):  # type: ignore[misc]
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)  # it has no public name
+
+
+class _Explained(ModelMetaclass):
     """Errors of a constructor are those of `parse`."""
 
     if not TYPE_CHECKING:  # type checkers read the fields of each configuration
 
-        def __call__(cls, *args: Any, **values: Any) -> Any:
+        def __call__(cls, *args: Any, **values: Any) -> Any:  # noqa: N805  (of a metaclass)
             try:
                 return super().__call__(*args, **values)
             except ValidationError as error:
