@@ -64,9 +64,9 @@ def test_going_on_with_a_set_does_not_bless_a_damaged_shard(tmp_path: Path) -> N
 
 def test_a_shard_without_a_checksum_in_the_manifest(tmp_path: Path) -> None:
     folder = write_set(tmp_path)
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = json.loads((folder / "_manifest.json").read_text())
     del manifest["sha256"]["part-00000.parquet"]
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "_manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(DataError, match=r"part-00000\.parquet"):
         TokenDataset(folder)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import Self
@@ -23,8 +23,30 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """Of a file, in hexadecimal digits."""
 
 
-class Config(BaseModel):
-    """A frozen pydantic model that rejects unknown keys and whose errors are one readable paragraph."""
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)  # it has no public name
+
+
+class _Explained(ModelMetaclass):
+    """Errors of a constructor are those of `parse`."""
+
+    if not TYPE_CHECKING:  # type checkers read the fields of each configuration
+
+        def __call__(cls, *args: Any, **values: Any) -> Any:  # noqa: N805  (of a metaclass)
+            try:
+                return super().__call__(*args, **values)
+            except ValidationError as error:
+                raise ConfigError(_explain(cls, error, f"the call of {cls.__name__}")) from error
+
+
+class Config(BaseModel, metaclass=_Explained):
+    """A frozen pydantic model that rejects unknown keys and whose errors are one readable paragraph.
+
+    Raises:
+        ConfigError: if it is built from unknown, missing or invalid fields.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 

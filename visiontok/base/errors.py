@@ -27,6 +27,10 @@ class TokenError(VisiontokError, ValueError):
     """Token indices, lengths or bytes do not fit their layout."""
 
 
+class LatentError(VisiontokError, ValueError):
+    """Latents, or their mask, have another shape or type than a quantizer reads."""
+
+
 class IdentityError(VisiontokError, ValueError):
     """Tokens of one tokenizer were given to another one, or to a generator that was trained on tokens of another one."""
 

@@ -42,7 +42,7 @@ def tokenize(
 ) -> None:
     """Encode a data set into a token set of Parquet files.
 
-    A stopped run resumes when the command is repeated. Samples that cannot be read are skipped and listed in skipped.json.
+    A stopped run resumes when the command is repeated. Samples that cannot be read are skipped and listed in _skipped.json.
 
     \b
     Examples:

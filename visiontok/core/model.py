@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABCMeta
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -13,7 +14,9 @@ from typing_extensions import Self
 
 from visiontok.base.config import Config
 from visiontok.base.errors import CheckpointError, ConfigError
+from visiontok.base.wiring import model_store
 from visiontok.core.building import build_with_weights
+from visiontok.core.card import CardResult, ModelCard
 from visiontok.core.keymap import KeyMap
 
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -80,6 +83,47 @@ class Model(nn.Module, Generic[ConfigT], metaclass=_BuiltInFloat32):
             CheckpointError: listing tensors that the model does not have.
         """
         return cls.reference_keys(state_dict)
+
+    def save_pretrained(self, folder: str | Path, *, card: ModelCard | None = None, results: Sequence[CardResult] = ()) -> Path:
+        """Write weights, configuration and a model card; `from_pretrained` reads the folder. See `visiontok.hub.save_pretrained`.
+
+        Args:
+            folder: made if it is not there.
+            card: what the model card says beside what follows from the model.
+            results: of evaluations of this model.
+
+        Raises:
+            UnknownNameError: if the model's class is not registered.
+            CheckpointError, OSError: if a result is that of other weights, or the files cannot be written; the folder is then as it was.
+        """
+        return model_store().save_pretrained(self, folder, card=card, results=results)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        card: ModelCard | None = None,
+        results: Sequence[CardResult] = (),
+    ) -> str:
+        """Save the model and upload it in one commit; the address of the commit. See `visiontok.hub.push_to_hub`.
+
+        Args:
+            repo_id: "owner/name"; made if it is not there.
+            private: whether a new repository is private; None for the owner's default.
+            token: access token that may write; None for the stored one.
+            card, results: as for `save_pretrained`.
+
+        Raises:
+            HubError: if the hub refuses or cannot be reached.
+        """
+        return model_store().push_to_hub(self, repo_id, private=private, token=token, card=card, results=results)
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers in all parameters, frozen ones included."""
+        return sum(parameter.numel() for parameter in self.parameters())
 
     @property
     def device(self) -> torch.device:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from visiontok.base.errors import TextError, TokenError
+from visiontok.base.errors import SignalError, TextError, TokenError
 from visiontok.base.finite import check_finite
 from visiontok.base.noise import NoiseLike, as_noise, selected
+from visiontok.base.pytrees import registered
 from visiontok.core.model import ConfigT, Model
 from visiontok.core.quality import QualityTarget, shortest_lengths
 from visiontok.encoders.text import TextConfig, TextEncoder, TextLike
@@ -21,12 +22,13 @@ from visiontok.layers.nested_dropout import LengthSchedule
 from visiontok.quantizers.base import Bottleneck, Quantizer
 from visiontok.signals import Preprocessing, SignalBatch, SignalLike, SignalSpec
 from visiontok.signals.batch import cropped
-from visiontok.tokens import Latents, TokenLayout, Tokens
+from visiontok.tokens import Latents, TokenLayout, Tokens, as_tokens
 
 SIGNAL_SIZE = "signal_size"
 """The name among a batch's extras of the exact size (B, A) of every signal."""
 
 
+@registered()
 @dataclass(frozen=True)
 class TokenizerOutput:
     """What `Tokenizer.forward` returns, for training.
@@ -116,6 +118,10 @@ class Tokenizer(Model[ConfigT]):
     text_encoder: TextEncoder | None = None
     nested_dropout: LengthSchedule | None = None
 
+    def __init__(self, config: ConfigT) -> None:
+        super().__init__(config)
+        self.register_forward_pre_hook(_check_signal)
+
     # What a family defines. Where `text` is not None, the decoder's methods take the embeddings (B, T, E) as one more argument, and so does
     # `encode_latents` where `encoder_reads_text`.
 
@@ -200,6 +206,15 @@ class Tokenizer(Model[ConfigT]):
         return tuple(size)
 
     @property
+    def vocab_size(self) -> int:
+        """Codes of every token.
+
+        Raises:
+            TokenError: if it writes continuous latents, or tokens of several vocabularies (see `layout.vocab_sizes`).
+        """
+        return self.layout.vocab_size
+
+    @property
     def lengths_supported(self) -> Sequence[int]:
         """The numbers of tokens per sample that decode, rising: 1 to all for ordered tokens, the listed ones, else only all."""
         prefixes, longest = self.layout.prefixes, self.layout.length
@@ -219,7 +234,8 @@ class Tokenizer(Model[ConfigT]):
             noise: of all draws; None for torch's global state.
 
         Raises:
-            SignalError: if the network takes signals of one size only, and this is another.
+            SignalError: if the signal is no batch of floats with the channels of the spec, or the network takes signals of one size only, and this is
+                another.
             TextError: if a text that is read is missing or has another shape, or one is given that nothing reads.
         """
         padded = self.preprocessing.pad(signal)
@@ -300,14 +316,15 @@ class Tokenizer(Model[ConfigT]):
         return parts[0] if len(parts) == 1 else type(parts[0]).from_groups(rows, parts)  # type: ignore[arg-type]
 
     @torch.no_grad()
-    def decode(self, tokens: Tokens | Latents, *, text: TextLike | None = None, noise: NoiseLike = None) -> Tensor:
+    def decode(self, tokens: Tokens | Latents | Tensor, *, text: TextLike | None = None, noise: NoiseLike = None) -> Tensor:
         """Tokens -> signal (B, C, *axes) in the range of `spec`, of the exact size that went into `encode`.
 
         Samples of different lengths and extents may share a batch; the result is then as large as the largest, with zeros beyond each sample's
         size, which is among the tokens' `extras` as `signal_size`.
 
         Args:
-            tokens: what `encode` gave, perhaps shortened.
+            tokens: what `encode` gave, perhaps shortened; or a tensor of them in the shape of `tokens.view()`: int64 (B, *positions) or
+                (B, *positions, codebooks), floats (B, *positions, D) where they are continuous; see `Tokens.from_view`.
             text: as for `encode`, for decoders that read one.
             noise: for decoders that draw; without it they decode reproducibly.
 
@@ -315,6 +332,7 @@ class Tokenizer(Model[ConfigT]):
             TokenError: if the tokens have another layout, an index is out of range, or this tokenizer has no decoder.
             TextError: if a text that the decoder reads is missing, or one is given that nothing reads.
         """
+        tokens = as_tokens(tokens, self.layout)
         return self.decode_with(tokens, DecodeOptions(text=self._text_for(text, samples=len(tokens), needed=True), noise=noise))
 
     @torch.no_grad()
@@ -421,7 +439,10 @@ class Tokenizer(Model[ConfigT]):
 
     def _checked_lengths(self, num_tokens: int | Tensor, *, samples: int) -> Tensor:
         """(B,) int64."""
-        lengths = torch.as_tensor(num_tokens, device="cpu")
+        try:
+            lengths = torch.as_tensor(num_tokens, device="cpu")
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TokenError(f"num_tokens must be a whole number or have shape ({samples},) and dtype int64, got {num_tokens!r}") from error
         if lengths.is_floating_point() or lengths.dtype == torch.bool or lengths.shape not in ((), (samples,)):
             raise TokenError(f"num_tokens must be a whole number or have shape ({samples},) and dtype int64, got {num_tokens!r}")
         supported = self.lengths_supported
@@ -433,6 +454,18 @@ class Tokenizer(Model[ConfigT]):
 
 def _given(text: Tensor | None) -> tuple[Tensor, ...]:
     return () if text is None else (text,)
+
+
+def _check_signal(tokenizer: Tokenizer[Any], inputs: tuple[Any, ...]) -> None:
+    """Before a training pass, which prepares nothing."""
+    if not inputs:
+        return
+    signal, spec = inputs[0], tokenizer.preprocessing.spec
+    if not isinstance(signal, Tensor):
+        raise SignalError(f"a training pass reads a tensor {spec.shape}, got {type(signal).__name__}: use prepare(signal).values, or encode")
+    fits = not signal.numel() or (signal.ndim == 2 + len(spec.axes) and signal.shape[1] == spec.channels)
+    if not fits or not signal.is_floating_point():
+        raise SignalError(f"a training pass reads floats {spec.shape}, got {signal.dtype} {tuple(signal.shape)}")
 
 
 def _in_words(lengths: Sequence[int]) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 from visiontok.base.errors import DataError, TokenError
 from visiontok.base.file_names import check_name
@@ -40,8 +44,40 @@ class TokenBatch:
     keys: list[str]
 
 
-class TokenDataset:
-    """Samples of a finished token set, or of some of its shards, held in memory in their smallest integers.
+@dataclass(frozen=True)
+class TokenSample:
+    """One sample of a token set. `torch.utils.data.default_collate`, and so a plain `DataLoader`, makes a `TokenBatch` of several.
+
+    Attributes:
+        tokens: a batch of this one sample.
+        label: its class; None in sets in which a sample has no label.
+        caption: its text, None where there is none.
+        key: its name.
+    """
+
+    tokens: Tokens | Latents
+    label: int | None
+    caption: str | None
+    key: str
+
+
+def collate(samples: Sequence[TokenSample], **_: Any) -> TokenBatch:
+    """Samples of one token set, which may differ in length and extent, as a batch; further options of `default_collate` do not matter."""
+    batch_class: Any = type(samples[0].tokens)
+    labels = [sample.label for sample in samples]
+    return TokenBatch(
+        tokens=batch_class.cat([sample.tokens for sample in samples]),
+        labels=None if None in labels else torch.tensor(labels, dtype=torch.int64),
+        captions=[sample.caption for sample in samples],
+        keys=[sample.key for sample in samples],
+    )
+
+
+default_collate_fn_map[TokenSample] = collate
+
+
+class TokenDataset(Dataset[TokenSample]):
+    """Samples of a finished token set, or of some of its shards, held in memory in their smallest integers. A map-style data set of PyTorch.
 
     Args:
         paths: a folder with a manifest, or the shards themselves.
@@ -88,11 +124,26 @@ class TokenDataset:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def __getitem__(self, rows: slice) -> TokenBatch:
-        """The samples of a slice."""
-        if not isinstance(rows, slice):
-            raise TypeError(f"index a token set with a slice, or use batch(rows), not {type(rows).__name__}")
-        return self.batch(range(*rows.indices(len(self))))
+    @overload
+    def __getitem__(self, rows: SupportsIndex) -> TokenSample: ...
+
+    @overload
+    def __getitem__(self, rows: slice) -> TokenBatch: ...
+
+    def __getitem__(self, rows: SupportsIndex | slice) -> TokenSample | TokenBatch:
+        """One sample, the last for -1; or those of a slice as a batch.
+
+        Raises:
+            IndexError: for a row outside [-len, len).
+        """
+        if isinstance(rows, slice):
+            return self.batch(range(*rows.indices(len(self))))
+        if not isinstance(rows, SupportsIndex):
+            raise TypeError(f"index a token set with a number or a slice, or use batch(rows), not {type(rows).__name__}")
+        row = operator.index(rows)
+        found = self.batch([row + len(self) if -len(self) <= row < 0 else row])
+        label = None if found.labels is None else int(found.labels[0])
+        return TokenSample(found.tokens, label, found.captions[0], found.keys[0])
 
     def batch(self, rows: Iterable[int]) -> TokenBatch:
         """The samples of these rows, in this order.

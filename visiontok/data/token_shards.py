@@ -23,7 +23,14 @@ from visiontok.base.json_text import parse_json
 from visiontok.core.identity import TokenizerIdentity
 from visiontok.tokens import Latents, TokenLayout, Tokens
 
-MANIFEST = "manifest.json"
+MANIFEST = "_manifest.json"
+"""Readers of Parquet folders ignore names that begin with an underscore or a dot: the shards must be all that they see."""
+
+CARD = ".huggingface.yaml"
+"""Tells the package `datasets` which files hold the rows, whatever else is put beside them; pandas would take a README.md for a shard."""
+
+CARD_TEXT = "configs:\n- config_name: default\n  data_files: part-*.parquet\n"
+
 _INTEGERS = (np.uint8, np.uint16, np.uint32, np.int64)
 _STORED_AS = {"bfloat16": "float32", "float16": "float32"}  # Parquet readers have neither
 _MOST_VALUES = 2**31 - 1  # of one column of a shard: Arrow's lists count with 32 bits
@@ -203,6 +210,8 @@ class TokenShardWriter:
         for name in sums.keys() - self._written:
             check_shard_sha256(self.folder / name, sums[name], before.get(name, sums[name]))
         manifest = Manifest(header=self.header, shards={shard.path.name: shard.rows for shard in shards}, sha256=sums, skipped=skipped)
+        with replacing(self.folder / CARD) as temporary:
+            temporary.write_text(CARD_TEXT, encoding="utf-8")
         with replacing(self.folder / MANIFEST) as temporary:
             temporary.write_text(json.dumps(manifest.to_dict(), indent=1), encoding="utf-8")
         return manifest

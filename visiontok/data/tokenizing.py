@@ -28,7 +28,7 @@ from visiontok.data.token_shards import Manifest, Shard, TokenSetHeader, TokenSh
 from visiontok.signals import Preprocessing, SignalBatch, SignalLike
 from visiontok.tokens import Latents, Tokens
 
-SKIPPED = "skipped.json"
+SKIPPED = "_skipped.json"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def tokenize_source(
 
     Shard number i holds samples i * shard_size to (i + 1) * shard_size of the source and is written completely or not at all, so that a run
     that was killed goes on at the first missing shard; samples are neither lost nor repeated. Signals that cannot be read are skipped and
-    listed in `skipped.json`.
+    listed in `_skipped.json`.
 
     Args:
         source: of signals; they may differ in size where the tokenizer takes any.

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import yaml
 
-from visiontok.base.config import Config
 from visiontok.base.errors import CheckpointError
 from visiontok.base.markdown import escaped
 from visiontok.base.yaml_files import parse_yaml
+from visiontok.core.card import CardResult, ModelCard
 from visiontok.core.model import weights_sha256
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.generators.base import Generator
@@ -23,52 +23,6 @@ AnyModel: TypeAlias = Tokenizer[Any] | Generator[Any]
 
 NOT_EVALUATED = "Not evaluated."
 _RESULTS = "## Results"
-
-
-class CardResult(Config):
-    """One metric of an evaluation, as the card shows it.
-
-    Attributes:
-        metric: its name, for example "psnr.mean_db".
-        title: as a reader knows it, for example "PSNR"; empty for the name.
-        better: which direction is better, if any.
-        value: the number.
-        unit: "dB", "bits", or nothing.
-        dataset: the data it was computed on.
-        protocol: how, in words: split, size, resizing, number of samples.
-        weights_sha256: of the model that was evaluated; None where nobody recorded it. The card of another model refuses it.
-    """
-
-    metric: str
-    title: str = ""
-    better: Literal["higher", "lower", "neither"] = "neither"
-    value: float
-    unit: str = ""
-    dataset: str
-    protocol: str
-    weights_sha256: str | None = None
-
-
-class ModelCard(Config):
-    """What only its maker knows about a model; the rest of the card follows from the model.
-
-    Attributes:
-        name: by which it can be loaded; None for the folder or repository that it is saved to.
-        license: SPDX identifier in lower case, as hubs require.
-        summary: one paragraph.
-        trained_on: data and recipe, in words.
-        recipe: of the training, as YAML.
-        limitations: what it is not good for.
-        results: of evaluations, with their protocol.
-    """
-
-    name: str | None = None
-    license: str = "unknown"
-    summary: str = ""
-    trained_on: str = ""
-    recipe: str = ""
-    limitations: str = ""
-    results: tuple[CardResult, ...] = ()
 
 
 def render(card: ModelCard, model: AnyModel, *, name: str, family: Family) -> str:
@@ -196,7 +150,7 @@ def _facts(model: AnyModel) -> dict[str, Any]:
         "bits_per_second": round(layout.bits_per_second, 3) if sizes and timed else None,
         "signal": _signal(model),
         "tokenizer": None if isinstance(model, Tokenizer) or model.config.tokenizer is None else model.config.tokenizer.name,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": model.num_parameters,
     }
     return {name: value for name, value in facts.items() if value is not None}
 

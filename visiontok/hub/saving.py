@@ -22,8 +22,9 @@ from visiontok.base.errors import CheckpointError, HubError
 from visiontok.base.files import file_sha256, replacing, sync
 from visiontok.base.offline import is_offline
 from visiontok.core.building import check_fits
+from visiontok.core.card import CardResult, ModelCard
 from visiontok.core.model import plain_state, weights_sha256
-from visiontok.hub.card import AnyModel, CardResult, ModelCard, check_results, renamed, render, with_results
+from visiontok.hub.card import AnyModel, check_results, renamed, render, with_results
 from visiontok.hub.download import endpoint, explained
 from visiontok.hub.loading import verify_model
 from visiontok.hub.reading import CARD_NAME, CONFIG_NAME, METADATA_KEY, WEIGHTS_NAME, SavedConfig

@@ -51,7 +51,7 @@ class AnnealingConfig(Config):
         return 1 - (now - self.start) / (self.end - self.start) * self.end_ratio
 
 
-class PerturbationConfig(Config):
+class LatentPerturbationConfig(Config):
     """How much is perturbed.
 
     Attributes:
@@ -66,12 +66,12 @@ class PerturbationConfig(Config):
     delta: Positive
     annealing: AnnealingConfig | None = None
 
-    def at(self, step: int) -> PerturbationConfig:
+    def at(self, step: int) -> LatentPerturbationConfig:
         """What holds in step `step`; delta is rounded down, but at least 1."""
         if self.annealing is None:
             return self
         ratio = self.annealing.ratio(step)
-        return PerturbationConfig(alpha=ratio * self.alpha, beta=self.beta, delta=max(int(ratio * self.delta), 1))
+        return LatentPerturbationConfig(alpha=ratio * self.alpha, beta=self.beta, delta=max(int(ratio * self.delta), 1))
 
 
 class LatentPerturbation:
@@ -84,7 +84,7 @@ class LatentPerturbation:
         step: of training, for passes of a quantizer that it is attached to; whoever trains sets it.
     """
 
-    def __init__(self, config: PerturbationConfig) -> None:
+    def __init__(self, config: LatentPerturbationConfig) -> None:
         self.config = config
         self.step = 0
 

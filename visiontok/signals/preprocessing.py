@@ -114,6 +114,8 @@ def checked_values(batch: Tensor, spec: SignalSpec, name: str) -> Tensor:
     if not batch.is_floating_point():
         bytes_too = " or uint8" if (spec.low, spec.high) == (0.0, 1.0) else ""
         raise SignalError(f"{name} is {batch.dtype}; expected floats{_range(spec)}{bytes_too}")
+    if torch.compiler.is_compiling():  # an exported program cannot branch on values
+        return batch.to(torch.float32)
     values = batch.detach()
     low, high = (float(value) for value in torch.aminmax(values.to(torch.float32)))
     if low != low or high != high:

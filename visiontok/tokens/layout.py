@@ -331,6 +331,18 @@ class TokenLayout(Config):
         first = np.cumsum([0, *(segment.codebooks for segment in self.segments)])[number]
         return np.concatenate([np.asarray(segment.vocab_sizes, dtype=np.int64) for segment in self.segments])[first + within]
 
+    @property
+    def vocab_size(self) -> int:
+        """The vocabulary size of every token, where all have one.
+
+        Raises:
+            TokenError: if they differ, or the layout is continuous.
+        """
+        sizes = sorted({size for segment in self.segments for size in segment.vocab_sizes})
+        if len(sizes) > 1:
+            raise TokenError(f"tokens of this layout have vocabularies of {', '.join(map(str, sizes))} codes: read vocab_sizes, one per position")
+        return sizes[0]
+
     @cached_property
     def bit_widths(self) -> np.ndarray:
         """(L,) int64: `ceil(log2 V)` at every storage position."""

@@ -19,7 +19,7 @@ from visiontok.data import CenterCrop, DataConfig, LoaderConfig, TextsConfig
 from visiontok.data.crops import Crop
 from visiontok.hub import ModelCard
 from visiontok.losses import ObjectiveConfig, ReconstructionConfig
-from visiontok.quantizers import PerturbationConfig
+from visiontok.quantizers import LatentPerturbationConfig
 from visiontok.signals import ImagePreprocessing, Preprocessing
 from visiontok.training.ema import EmaConfig
 from visiontok.training.logging import LoggingConfig
@@ -233,7 +233,7 @@ class TokenizerRecipe(Recipe):
     data: SignalsConfig
     objective: ObjectiveConfig = ReconstructionConfig()
     discriminator_optimizer: OptimizerConfig = OptimizerConfig()
-    perturbation: PerturbationConfig | None = None
+    perturbation: LatentPerturbationConfig | None = None
     text: TextsConfig | None = None
 
     def in_words(self) -> str:

@@ -50,6 +50,9 @@ def as_pair(reference: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         EvaluationError: unless both are batches of one shape and type.
     """
+    if not isinstance(reference, Tensor) or not isinstance(reconstruction, Tensor):
+        kinds = f"{type(reference).__name__} and {type(reconstruction).__name__}"
+        raise EvaluationError(f"reference and reconstruction must be tensors (B, ...), got {kinds}: use torch.as_tensor")
     if reference.ndim < 2 or reference.shape != reconstruction.shape:
         shapes = f"{tuple(reference.shape)} and {tuple(reconstruction.shape)}"
         raise EvaluationError(f"reference and reconstruction must be batches (B, ...) of one shape, got {shapes}")

@@ -146,7 +146,9 @@ class GPT(Generator[GPTConfig]):
 
     # Training.
 
-    def loss(self, tokens: Tokens | Latents, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None) -> dict[str, Tensor]:
+    def loss(
+        self, tokens: Tokens | Latents | Tensor, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None
+    ) -> dict[str, Tensor]:
         """Mean over what the batch holds: of the cross-entropy in nats, or of the flow's squared error.
 
         Draws: in training mode a uniform one (B,) that hides conditions; for latents then the times (B,) of the flow and normal noise (B, T, C).
@@ -174,7 +176,7 @@ class GPT(Generator[GPTConfig]):
         errors = self.head.loss(hidden[ordered.held], values[ordered.held], drawn[ordered.held], times[ordered.held])
         return {"loss": errors.mean()}
 
-    def nll(self, tokens: Tokens, condition: ConditionLike = None) -> Tensor:
+    def nll(self, tokens: Tokens | Tensor, condition: ConditionLike = None) -> Tensor:
         """(B,) float32: minus the log-probability of every sample in nats; divide by ln 2 for the bits that an ideal coder would need."""
         checked, found = self.training_batch(tokens, condition)
         assert isinstance(checked, Tokens)

@@ -58,7 +58,6 @@ class MaskGIT(Generator[MaskGITConfig]):
 
     def __init__(self, config: MaskGITConfig) -> None:
         super().__init__(config)
-        self.vocab_size = config.layout.segments[0].vocab_sizes[0]
         self.mask_id = self.vocab_size
         self.backbone = config.backbone.build(self.vocab_size + self.num_classes + 2, config.layout.length + 1)
         self.lm_head = nn.Linear(config.backbone.dim, self.vocab_size)
@@ -102,7 +101,9 @@ class MaskGIT(Generator[MaskGITConfig]):
         mask = (noise.uniform(batch, length).argsort(dim=-1) < count[:, None]).to(indices.device)
         return indices.masked_fill(mask, self.mask_id), mask
 
-    def loss(self, tokens: Tokens | Latents, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None) -> dict[str, Tensor]:
+    def loss(
+        self, tokens: Tokens | Latents | Tensor, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None
+    ) -> dict[str, Tensor]:
         """Weighted mean of the smoothed cross-entropy over all positions, in nats.
 
         The draws are those of `mask_tokens`, then, in training mode, a uniform one (B,) that hides classes.

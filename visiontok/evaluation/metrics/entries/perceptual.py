@@ -1,49 +1,19 @@
-"""Perceptual distances of single reconstructions: LPIPS and DISTS, with networks whose weight files are verified."""
+"""Perceptual distances of single reconstructions: LPIPS and DISTS."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import partial
 from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from visiontok.evaluation.features.weight_files import WeightFile, read_weights
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig
-from visiontok.evaluation.metrics.dists import Dists
 from visiontok.evaluation.metrics.entries.fidelity import frame_means, frames_in_words, sample_mean
 from visiontok.evaluation.metrics.metric import Aggregate, EvaluatedBatch, SampleMetric, Subject, Table, Value
-from visiontok.losses.perceptual import LpipsDistance, LpipsNet
-
-TORCHVISION = "BSD-3-Clause; trained on ImageNet"
-BACKBONES: dict[str, WeightFile] = {
-    net: WeightFile(name, size, sha256, f"https://download.pytorch.org/models/{name}", TORCHVISION)
-    for net, name, size, sha256 in (
-        ("alex", "alexnet-owt-7be5be79.pth", "233 MB", "7be5be79"),
-        ("vgg", "vgg16-397923af.pth", "528 MB", "397923af"),
-        ("squeeze", "squeezenet1_1-b8a52dc0.pth", "5 MB", "b8a52dc0"),
-    )
-}
-DISTS_WEIGHTS = WeightFile(
-    name="dists-weights.pt",
-    size="12 kB",
-    sha256="f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218",
-    source="weights.pt of https://github.com/dingkeyan93/DISTS (torchmetrics carries it as functional/image/dists_models/weights.pt)",
-    license="MIT",
-)
-
-
-@cache
-def _lpips(net: LpipsNet) -> tuple[nn.Module, str]:
-    weights = read_weights(BACKBONES[net])
-    return LpipsDistance(weights.tensors, net=net), weights.sha256
-
-
-@cache
-def _dists() -> tuple[nn.Module, str]:
-    backbone = read_weights(BACKBONES["vgg"])
-    return Dists(backbone.tensors, read_weights(DISTS_WEIGHTS).tensors), backbone.sha256
+from visiontok.evaluation.metrics.perceptual import dists_network, lpips_network
+from visiontok.losses.perceptual import LpipsNet
 
 
 def _compute(load: Callable[[], tuple[nn.Module, str]]) -> Callable[[EvaluatedBatch, Subject], Mapping[str, Tensor]]:
@@ -89,9 +59,11 @@ def _metric(name: str, title: str, load: Callable[[], tuple[nn.Module, str]], ho
 
 
 LPIPS = tuple(
-    _metric(f"lpips.{net}", f"LPIPS ({net})", partial(_lpips, net), f"LPIPS 0.1 on {net}, backbone {{digest}}, images as given, [-1, 1] inside")
+    _metric(
+        f"lpips.{net}", f"LPIPS ({net})", partial(lpips_network, net), f"LPIPS 0.1 on {net}, backbone {{digest}}, images as given, [-1, 1] inside"
+    )
     for net in get_args(LpipsNet)
 )
 """One for each backbone; the values of two backbones do not compare."""
 
-DISTS = _metric("dists", "DISTS", _dists, "DISTS on VGG-16, backbone {digest}, images as given")
+DISTS = _metric("dists", "DISTS", dists_network, "DISTS on VGG-16, backbone {digest}, images as given")

@@ -262,7 +262,7 @@ def _aggregate_prior(table: Table, subject: Subject, bootstrap: BootstrapConfig)
     generator = subject.generator
     assert generator is not None
     condition = "the sample's class" if generator.num_classes else "no condition"
-    parameters = sum(parameter.numel() for parameter in generator.parameters())
+    parameters = generator.num_parameters
     protocol = f"-log2 p of a sample's tokens under an autoregressive prior ({type(generator).__name__}, {parameters:,} parameters, {condition})"
     information = prior_information(table["nats"], table["tokens"])
     nominal = float(table["bits"].sum() / information.tokens)
