@@ -166,7 +166,7 @@ def _reach_of_seeds(first: MetricValue, second: MetricValue, confidence: float) 
     variance = sum(part for part, _ in parts)
     if variance == 0:
         return 0.0
-    freedom = variance**2 / sum(part**2 / (count - 1) for part, count in parts)
+    freedom = variance**2 / sum(part**2 / (count - 1) for part, count in parts if part)
     return float(student.ppf((1 + confidence) / 2, freedom) * np.sqrt(variance))
 
 

@@ -46,7 +46,7 @@ def _dists() -> tuple[nn.Module, str]:
     return Dists(backbone.tensors, read_weights(DISTS_WEIGHTS).tensors), backbone.sha256
 
 
-def _compute(load: Callable[[], tuple[nn.Module, str]]) -> Callable[[EvaluatedBatch, Subject], Mapping[str, Tensor]]:
+def _compute(load: Callable[[], tuple[nn.Module, str]], smallest_side: int) -> Callable[[EvaluatedBatch, Subject], Mapping[str, Tensor]]:
     @torch.no_grad()
     def compute(batch: EvaluatedBatch, subject: Subject) -> Mapping[str, Tensor]:
         distance = load()[0].to(subject.device)
@@ -55,7 +55,7 @@ def _compute(load: Callable[[], tuple[nn.Module, str]]) -> Callable[[EvaluatedBa
             first, second = (images.to(subject.device).float() / (255 if images.dtype == torch.uint8 else 1) for images in (reference, samples))
             return distance(first, second).cpu().double()
 
-        return {"value": batch.each(frame_means(of_images))}
+        return {"value": batch.each(frame_means(of_images), smallest_side=smallest_side)}
 
     return compute
 
@@ -67,7 +67,7 @@ def _mean(key: str, load: Callable[[], tuple[nn.Module, str]], how: str) -> Call
     return aggregate
 
 
-def _metric(name: str, title: str, load: Callable[[], tuple[nn.Module, str]], how: str) -> SampleMetric:
+def _metric(name: str, title: str, load: Callable[[], tuple[nn.Module, str]], how: str, *, smallest_side: int = 1) -> SampleMetric:
     """A distance by a network.
 
     Raises:
@@ -83,13 +83,23 @@ def _metric(name: str, title: str, load: Callable[[], tuple[nn.Module, str]], ho
         values={name: Value(title, better="lower")},
         needs=("decoder", "frames", "RGB"),
         prepare=prepare,
-        compute=_compute(load),
+        smallest_side=smallest_side,
+        compute=_compute(load, smallest_side),
         aggregate=_mean(name, load, how),
     )
 
 
+SMALLEST_SIDES: dict[LpipsNet, int] = {"alex": 31, "vgg": 16, "squeeze": 17}
+"""Pixels of a side of which the poolings of a backbone leave one."""
+
 LPIPS = tuple(
-    _metric(f"lpips.{net}", f"LPIPS ({net})", partial(_lpips, net), f"LPIPS 0.1 on {net}, backbone {{digest}}, images as given, [-1, 1] inside")
+    _metric(
+        f"lpips.{net}",
+        f"LPIPS ({net})",
+        partial(_lpips, net),
+        f"LPIPS 0.1 on {net}, backbone {{digest}}, images as given, [-1, 1] inside",
+        smallest_side=SMALLEST_SIDES[net],
+    )
     for net in get_args(LpipsNet)
 )
 """One for each backbone; the values of two backbones do not compare."""
