@@ -50,8 +50,8 @@ class CollapseCheck:
         share = self._samples.compute() / between if between > 0 else 1.0
         if self._samples.count > 1 and share < ALARM:
             found.append(
-                f"the reconstructions of {self._samples.count} samples hardly differ from each other (their variance between samples is {share:.2g} of "
-                "that of the originals): the tokenizer has collapsed, or was not trained, whatever the usage of its codebook"
+                f"the reconstructions of {self._samples.count} samples hardly differ from each other (their variance between samples is {share:.2g} "
+                "of that of the originals): the tokenizer has collapsed, or was not trained, whatever the usage of its codebook"
             )
         return tuple(found)
 
