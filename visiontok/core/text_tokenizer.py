@@ -67,7 +67,7 @@ class TextTokenizer(Tokenizer[ConfigT]):
         """
         text = self._text_for(text, samples=len(signal), needed=True)
         noise = as_noise(noise, signal.device) if self.training else noise
-        quantized = self.quantizer(self.encode_latents(signal, text if self.encoder_reads_text else None), noise=noise)
+        quantized = self.quantize(self.encode_latents(signal, text if self.encoder_reads_text else None), step=step, noise=noise)
         latents = quantized.latents
         if self.training and self.nested_dropout is not None:
             lengths = self.nested_dropout.draw(len(latents), latents.shape[1], device=latents.device, noise=noise)

@@ -17,7 +17,8 @@ from visiontok.core.quality import QualityTarget, shortest_lengths
 from visiontok.encoders.text import TextConfig, TextLike
 from visiontok.layers.bfloat16 import products_for
 from visiontok.layers.nested_dropout import LengthSchedule
-from visiontok.quantizers.base import Bottleneck, Quantizer
+from visiontok.quantizers.base import Bottleneck, Quantized, Quantizer
+from visiontok.quantizers.perturbation import LatentPerturbation
 from visiontok.signals import Preprocessing, SignalBatch, SignalLike, SignalSpec
 from visiontok.signals.batch import cropped
 from visiontok.tokens import Latents, TokenLayout, Tokens
@@ -102,6 +103,7 @@ class Tokenizer(Model[ConfigT]):
         text: the embeddings of a text that the decoder reads; None where it reads none.
         encoder_reads_text: whether the encoder reads them too.
         nested_dropout: how many tokens are kept at a training step, by families that learn an order of their tokens; None for all.
+        perturbation: of the codes that the decoder reads in training; None for none. It is no part of the configuration and is not saved.
     """
 
     quantizer: Bottleneck
@@ -112,6 +114,7 @@ class Tokenizer(Model[ConfigT]):
     text: TextConfig | None = None
     encoder_reads_text: ClassVar[bool] = False
     nested_dropout: LengthSchedule | None = None
+    perturbation: LatentPerturbation | None = None
 
     # What a family defines.
 
@@ -177,6 +180,13 @@ class Tokenizer(Model[ConfigT]):
         """Indices of full samples of one extent as the quantizer's `lookup` takes them."""
         return tokens.view()
 
+    def quantize(self, latents: Tensor, *, step: int, noise: NoiseLike) -> Quantized:
+        """What the decoder reads in a pass of `forward` for latents (B, ..., D): quantized, and in training perturbed."""
+        quantized = self.quantizer(latents, noise=noise)
+        if self.perturbation is None or not self.quantizer.training:
+            return quantized
+        return self.perturbation(self.quantizer, latents, quantized, step=step, noise=noise)
+
     # What a caller uses.
 
     @property
@@ -211,7 +221,7 @@ class Tokenizer(Model[ConfigT]):
             noise: of all draws; None for torch's global state.
         """
         noise = as_noise(noise, signal.device) if self.training else noise
-        quantized = self.quantizer(self.encode_latents(signal), noise=noise)
+        quantized = self.quantize(self.encode_latents(signal), step=step, noise=noise)
         latents = quantized.latents
         reconstruction: Tensor | None = None
         if self.training and self.nested_dropout is not None:

@@ -18,6 +18,7 @@ from visiontok.data import DataBatch, SkipReport, TrainLoader
 from visiontok.hub import ModelCard, save_pretrained
 from visiontok.losses import Objective
 from visiontok.quantizers import LatentPerturbation
+from visiontok.quantizers.perturbation import with_neighbors
 from visiontok.signals.image_writing import as_rgb, originals_above_reconstructions
 from visiontok.tokens import Tokens
 from visiontok.training.ema import averaged_copy, update_average
@@ -71,9 +72,9 @@ class TokenizerTask(Task[DataBatch]):
         self.batch_size = recipe.batch_size
         self.tokenizer = tokenizer.to(accelerator.device)
         self.average = averaged_copy(self.tokenizer) if recipe.ema else None
-        self.perturbation = None if recipe.perturbation is None else LatentPerturbation(recipe.perturbation)
-        if self.perturbation is not None:  # after the average is copied, which decodes what it encodes
-            self.perturbation.attach(self.tokenizer.quantizer)
+        if recipe.perturbation is not None:
+            with_neighbors(self.tokenizer.quantizer)
+            self.tokenizer.perturbation = LatentPerturbation(recipe.perturbation)
         self.objective = objective.to(accelerator.device)
         self.objective.attach(self.tokenizer)
         run = {"schedule": recipe.schedule, "steps": recipe.steps, "accelerator": accelerator}
@@ -89,8 +90,6 @@ class TokenizerTask(Task[DataBatch]):
 
     def step(self, batch: DataBatch, step: int) -> dict[str, float]:
         micro_batches = self._inputs(batch, step)
-        if self.perturbation is not None:
-            self.perturbation.step = step
         scaler = self.accelerator.scaler
         self.objective.loss_scale = 1.0 if scaler is None else scaler.get_scale()
         predictions: list[Tensor] = []  # of the tokenizer before its update, for the discriminator

@@ -128,7 +128,7 @@ class FlowTokenizer(Tokenizer[ConfigT]):
         data = self.training_features(signal, source) if self.training else self.features(signal)
         decoder, latents = self.feature_decoder, self.encoder(data)
         if decoder.trains_codes:
-            quantized = self.quantizer(latents, noise=source if self.training else noise)
+            quantized = self.quantize(latents, step=step, noise=source if self.training else noise)
             indices, codes, losses, stats = quantized.indices, quantized.latents, quantized.losses, quantized.stats
         else:
             assert isinstance(self.quantizer, Quantizer)
