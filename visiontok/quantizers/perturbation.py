@@ -6,6 +6,7 @@ It works on any quantizer whose codes have neighbors, whatever the tokenizer aro
 from __future__ import annotations
 
 from dataclasses import replace
+
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor

@@ -251,9 +251,7 @@ class Karl(Tokenizer[KarlConfig]):
         tokens = self.wrap(second.quantized.latents, second.quantized.indices)  # the dropped ones too
         return TokenizerOutput(images, tokens, second.quantized.latents, losses, stats, target=signal)
 
-    def _pass(
-        self, images: Tensor, features: Tensor, quality: Tensor, num_tokens: int, *, halts: bool, step: int, noise: NoiseLike = None
-    ) -> Pass:
+    def _pass(self, images: Tensor, features: Tensor, quality: Tensor, num_tokens: int, *, halts: bool, step: int, noise: NoiseLike = None) -> Pass:
         latents, halting = self.distill(images, features, quality, num_tokens=num_tokens)
         quantized = self.quantize(latents, step=step, noise=noise)
         kept = self.keeps(halting) if halts else torch.ones_like(halting, dtype=torch.bool)
