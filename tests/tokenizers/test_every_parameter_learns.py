@@ -31,8 +31,8 @@ FLEXTOK = {
 }  # fmt: skip
 KARL = {
     "image_size": 16, "num_latent_tokens": 8, "max_latent_tokens": 12, "training_lengths": [2, 4, 12], "position_side": 4,
-    "base": {"type": "patches", "patch_size": 4}, "encoder": {**VIT, "dim": 64, "patch_size": 4}, "decoder": {**VIT, "patch_size": 4}, "quantizer": VQ,
-    "halting_dim": 16,
+    "base": {"type": "patches", "patch_size": 4}, "encoder": {**VIT, "dim": 64, "patch_size": 4}, "decoder": {**VIT, "patch_size": 4},
+    "quantizer": VQ, "halting_dim": 16,
 }  # fmt: skip
 SELFTOK = {
     "image_size": 8, "latent_stride": 1, "channels": 3, "num_tokens": 8, "decoder": TRUNK,

@@ -74,7 +74,7 @@ class TextTokenizer(Tokenizer[ConfigT]):
             reconstruction = self.decode_prefix(latents, lengths, text)
         else:
             reconstruction = self.decode_latents(latents, text)
-        return TokenizerOutput(reconstruction, self.wrap(latents, quantized.indices), latents, quantized.losses, quantized.stats)
+        return self.output(reconstruction, quantized)
 
     def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
         latents = self.encode_latents(signal, options.text if self.encoder_reads_text else None)

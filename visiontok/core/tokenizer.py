@@ -39,6 +39,7 @@ class TokenizerOutput:
         losses: the quantizer's weighted terms, and those of a model that defines its own (flow, diffusion).
         stats: numbers to watch.
         target: what the reconstruction is compared with, where that is not the input: models that reconstruct each signal several times.
+        passed_through: whether the decoder read unquantized latents, as before a k-means start; the tokens then mean nothing yet.
     """
 
     reconstruction: Tensor | None
@@ -47,6 +48,7 @@ class TokenizerOutput:
     losses: dict[str, Tensor] = field(default_factory=dict)
     stats: dict[str, Tensor] = field(default_factory=dict)
     target: Tensor | None = None
+    passed_through: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,11 @@ class Tokenizer(Model[ConfigT]):
             return quantized
         return self.perturbation(self.quantizer, latents, quantized, step=step, noise=noise)
 
+    def output(self, reconstruction: Tensor | None, quantized: Quantized) -> TokenizerOutput:
+        """What `forward` returns where every latent of `quantized` is a token."""
+        tokens = self.wrap(quantized.latents, quantized.indices)
+        return TokenizerOutput(reconstruction, tokens, quantized.latents, quantized.losses, quantized.stats, passed_through=quantized.passed_through)
+
     # What a caller uses.
 
     @property
@@ -229,7 +236,7 @@ class Tokenizer(Model[ConfigT]):
             reconstruction = self.decode_prefix(latents, lengths)
         elif type(self).decode_latents is not Tokenizer.decode_latents:
             reconstruction = self.decode_latents(latents)
-        return TokenizerOutput(reconstruction, self.wrap(latents, quantized.indices), latents, quantized.losses, quantized.stats)
+        return self.output(reconstruction, quantized)
 
     @torch.no_grad()
     def encode(

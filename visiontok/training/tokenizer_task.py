@@ -28,6 +28,7 @@ from visiontok.training.task import Task
 from visiontok.training.texts import EmbeddedTexts
 from visiontok.training.updater import Terms, Updater
 from visiontok.training.usage import UsageWindow
+from visiontok.training.variation import COMPARED_WITH, Variation
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +84,7 @@ class TokenizerTask(Task[DataBatch]):
         if objective.discriminator is not None:
             wrapped = _DiscriminatorLoss(self.objective)
             self.discriminator_updater = Updater(wrapped, name="discriminator_", optimizer=recipe.discriminator_optimizer, **run)
+        self.variation = Variation()
         self.usage = UsageWindow(tokenizer.layout, window=recipe.logging.usage_window, device=accelerator.device)
 
     def batches(self, start: int) -> Iterator[DataBatch]:
@@ -96,13 +98,15 @@ class TokenizerTask(Task[DataBatch]):
 
         def tokenizer_terms(inputs: _Inputs) -> Terms:
             output: TokenizerOutput = self.updater.module(inputs.signals, text=inputs.text, step=step, noise=inputs.noise)
-            if isinstance(output.tokens, Tokens):
+            if isinstance(output.tokens, Tokens) and not output.passed_through:
                 self.usage.update(output.tokens, step)
             if output.reconstruction is None:
+                self.variation.update(output.latents, None, None)
                 return Terms(output.losses, output.stats)
             prediction = output.reconstruction.float()
             predictions.append(prediction.detach())
             target = self.target.of(inputs.signals) if output.target is None else output.target
+            self.variation.update(output.latents, prediction, target)
             terms = self.objective.generator_terms(prediction, target, output.losses, step=step, latents=output.latents)
             return Terms(terms, {**output.stats, **self.objective.stats})
 
@@ -116,6 +120,16 @@ class TokenizerTask(Task[DataBatch]):
 
     def watch(self, step: int) -> tuple[dict[str, float], list[str]]:
         alarm, numbers, warnings = self.recipe.logging.usage_alarm, {}, []
+        for name, share in self.variation.flush(self.accelerator).items():
+            numbers[f"variation/{name}"] = share
+            least = self.recipe.logging.variation_alarm
+            if share < least and step + 1 >= self.recipe.schedule.warmup + self.usage.window:
+                warnings.append(
+                    f"the {name} hardly differ between samples: their variance is {share:.2g} of {COMPARED_WITH[name]} (alarm at {least:g}). If this "
+                    "lasts, the tokenizer has collapsed, whatever the usage of its codebook: lower optimizer.lr or lengthen schedule.warmup."
+                )
+        if self.usage.first_step is None:
+            return numbers, warnings  # nothing was quantized yet
         for name, share in self.usage.usage(step, self.accelerator).items():
             numbers[f"usage/{name}"] = share
             if share < alarm and self.usage.is_full(step):

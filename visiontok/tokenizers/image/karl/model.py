@@ -249,7 +249,8 @@ class Karl(Tokenizer[KarlConfig]):
             images, signal = torch.cat([images, self.base.pixels(second.predicted)]), torch.cat([signal, signal])
         stats = {**second.quantized.stats, "tokens": second.kept.sum(dim=1).float().mean(), "lost": lost.mean()}
         tokens = self.wrap(second.quantized.latents, second.quantized.indices)  # the dropped ones too
-        return TokenizerOutput(images, tokens, second.quantized.latents, losses, stats, target=signal)
+        passed_through = second.quantized.passed_through
+        return TokenizerOutput(images, tokens, second.quantized.latents, losses, stats, target=signal, passed_through=passed_through)
 
     def _pass(self, images: Tensor, features: Tensor, quality: Tensor, num_tokens: int, *, halts: bool, step: int, noise: NoiseLike = None) -> Pass:
         latents, halting = self.distill(images, features, quality, num_tokens=num_tokens)
