@@ -72,7 +72,9 @@ class Generator(Model[GeneratorConfigT]):
             noise: source of the random draws (condition dropout in training mode, masking, orders).
 
         Returns:
-            "loss" (scalar, to minimize) and numbers to watch.
+            "loss" (scalar, to minimize); where it is a mean over positions whose number differs between batches, "weight", that number for each
+            sample, by which means over batches and processes are weighted; and numbers to watch: those named "..._per_token" are means as the loss
+            is, all others over samples.
         """
 
     @abstractmethod

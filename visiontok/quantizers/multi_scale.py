@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from visiontok.base.config import Config, Positive
-from visiontok.quantizers.base import CodebookQuantizer, Quantized
+from visiontok.quantizers.base import CodebookQuantizer, Quantized, of_all_ranks
 from visiontok.quantizers.binary import BinaryQuantizer, BinaryQuantizerConfig
 from visiontok.quantizers.gradients import straight_through
 from visiontok.quantizers.levels import LevelDropoutConfig, LeveledQuantizer, check_min_levels
@@ -110,7 +110,7 @@ class MultiScaleQuantizer(LeveledQuantizer):
         samples = whole_samples(latents, mask)
         found = self._quantize_samples(latents[samples], kept[samples])
         assert found.indices is not None
-        batch = samples.shape
+        found, batch = of_all_ranks(found, samples.sum()), samples.shape
         return replace(found, latents=at_positions(found.latents, batch, samples), indices=at_positions(found.indices, batch, samples))
 
     def _quantize_samples(self, latents: Tensor, kept: Tensor) -> Quantized:

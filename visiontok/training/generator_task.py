@@ -66,7 +66,10 @@ class GeneratorTask(Task[ConditionedTokens]):
             # What is drawn for a sample follows from the seed, the step and its index in the global batch, not from the process that holds it.
             noise = SampleNoise((self.recipe.seed, step), batch.rows[rows])
             numbers = self.updater.module(tokens[rows], None if condition is None else condition[rows], step=step, noise=noise)
-            return Terms({"loss": numbers["loss"]}, {name: value for name, value in numbers.items() if name != "loss"})
+            watched = {name: value for name, value in numbers.items() if name not in ("loss", "weight")}
+            per_token = {name: value for name, value in watched.items() if name.endswith("_per_token")}
+            others = {name: value for name, value in watched.items() if name not in per_token}
+            return Terms({"loss": numbers["loss"]}, others, weighted_stats=per_token, weight=numbers.get("weight"))
 
         report = self.updater.update([slice(first, first + size) for first in range(0, len(tokens), size)], terms, step=step)
         if self.average is not None and self.recipe.ema is not None:

@@ -152,14 +152,15 @@ class GPT(Generator[GPTConfig]):
         Draws: in training mode a uniform one (B,) that hides conditions; for latents then the times (B,) of the flow and normal noise (B, T, C).
 
         Returns:
-            "loss", and for tokens "bits_per_token", which is the same in bits.
+            "loss", "weight" (tokens held), and for tokens "bits_per_token", which is the loss in bits.
         """
         tokens, found = self.training_batch(tokens, condition)
         source = as_noise(noise, self.device)
         dropped = self.dropped(len(tokens), source) if self.training else torch.zeros(len(tokens), dtype=torch.bool, device=self.device)
         if isinstance(tokens, Tokens):
-            loss = self._nll(tokens, found, dropped).sum() / tokens.mask.sum()
-            return {"loss": loss, "bits_per_token": loss.detach() / math.log(2)}
+            held = tokens.mask.sum()
+            loss = self._nll(tokens, found, dropped).sum() / held
+            return {"loss": loss, "weight": held / len(tokens), "bits_per_token": loss.detach() / math.log(2)}
         assert isinstance(self.head, FlowHead)
         hidden, values, visits = self._predictions(tokens, found, dropped)
         # One time per sample and position, spread over the sequence from the sample's draw, so that a batch needs no more draws than samples.
@@ -167,7 +168,7 @@ class GPT(Generator[GPTConfig]):
         times = (self.config.flow_head.times.draw(len(values), source).to(self.device)[:, None] + steps) % 1
         drawn = source.normal(*values.shape).to(values)
         errors = self.head.loss(hidden[visits.held], values[visits.held], drawn[visits.held], times[visits.held])
-        return {"loss": errors.mean()}
+        return {"loss": errors.mean(), "weight": visits.held.sum() / len(values)}
 
     def nll(self, tokens: Tokens, condition: ConditionLike = None) -> Tensor:
         """(B,) float32: minus the log-probability of every sample in nats; divide by ln 2 for the bits that an ideal coder would need."""

@@ -108,7 +108,8 @@ class MaskGIT(Generator[MaskGITConfig]):
         The draws are those of `mask_tokens`, then, in training mode, a uniform one (B,) that hides classes.
 
         Returns:
-            "loss", and "masked_accuracy", the share of a sample's masked positions whose most likely code is right, averaged over samples.
+            "loss", "weight" (the sum of the positions' weights), and "masked_accuracy", the share of a sample's masked positions whose most likely
+            code is right, averaged over samples.
         """
         tokens, found = self.training_batch(tokens, condition)
         assert isinstance(tokens, Tokens)
@@ -123,7 +124,8 @@ class MaskGIT(Generator[MaskGITConfig]):
         nats = F.cross_entropy(logits.transpose(1, 2), indices, reduction="none", label_smoothing=self.config.label_smoothing)
         weight = torch.where(mask, 1.0, self.config.unmasked_weight).to(nats.dtype)
         right = ((logits.argmax(dim=-1) == indices) & mask).sum(dim=1) / mask.sum(dim=1)
-        return {"loss": (nats * weight).sum() / (weight.sum() + 1e-8), "masked_accuracy": right.mean()}
+        whole = weight.sum()
+        return {"loss": (nats * weight).sum() / (whole + 1e-8), "weight": whole / len(tokens), "masked_accuracy": right.mean()}
 
     @torch.no_grad()
     def generate(
