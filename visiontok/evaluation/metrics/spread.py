@@ -20,7 +20,7 @@ class Spread(Accumulator):
 
     def update(self, features: Tensor | ArrayLike) -> None:
         """Add features (B, D)."""
-        values = np.asarray(features.detach().cpu() if isinstance(features, Tensor) else features, dtype=np.float64)
+        values = np.asarray(features.detach().cpu().double() if isinstance(features, Tensor) else features, dtype=np.float64)
         if len(values):
             mean = values.mean(axis=0)
             self._join(len(values), mean, np.square(values - mean).sum(axis=0))
