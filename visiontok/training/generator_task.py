@@ -35,6 +35,9 @@ class GeneratorTask(Task[ConditionedTokens]):
         loader: this process's share of the global batches, from a given step on.
         tokenizer: decodes samples; None for no sample images.
         accelerator: device, precision and processes.
+
+    Raises:
+        ConfigError: if sample images would need guidance or samples without a condition, which the model is not trained for.
     """
 
     unit: ClassVar[str] = "samples"
@@ -52,6 +55,8 @@ class GeneratorTask(Task[ConditionedTokens]):
         self.batch_size = recipe.batch_size
         self.model = model.to(accelerator.device)
         self.average = averaged_copy(self.model) if recipe.ema else None
+        if recipe.sample_images.every and tokenizer is not None:
+            model.check_sampler(model.sampler(), unconditional=not model.num_classes)
         self.updater = Updater(self.model, optimizer=recipe.optimizer, schedule=recipe.schedule, steps=recipe.steps, accelerator=accelerator)
 
     def batches(self, start: int) -> Iterator[ConditionedTokens]:

@@ -88,17 +88,18 @@ def write_samples(
 
     Raises:
         EvaluationError: if the output was begun with another plan, or several processes are to write one file.
-        ConfigError: if the classes cannot be shared as the plan says.
+        ConfigError: if the classes cannot be shared as the plan says, or the generator was not trained for such sampling.
     """
     num_classes = generator.num_classes
     classes = classes_in_order(plan.num_samples, num_classes, plan.class_order, seed=plan.seed) if num_classes else None
     rank, world_size = rank_and_world_size()
+    sampler = generator.sampler(**plan.sampling)
+    generator.check_sampler(sampler, unconditional=classes is None)
     store = _ArrayStore(Path(output), plan, classes) if Path(output).suffix == ".npz" else _FolderStore(Path(output), plan, classes)
     if world_size > 1 and isinstance(store, _ArrayStore):
         raise EvaluationError("several processes cannot write one .npz file; let them write a folder")
     share = range(plan.num_samples * rank // world_size, plan.num_samples * (rank + 1) // world_size)
     missing = store.missing(share)
-    sampler = generator.sampler(**plan.sampling)
     for start in range(0, len(missing), batch_size):
         progress(len(share) - len(missing) + start, len(share))
         rows = missing[start : start + batch_size]

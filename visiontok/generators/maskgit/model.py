@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from visiontok.base.errors import TokenError
 from visiontok.base.noise import Noise, NoiseLike, as_noise
 from visiontok.generators.base import Generator, GeneratorConfig
-from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, NoCondition, needs_dropout
+from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, NoCondition
 from visiontok.generators.decoding import IterativeSampler, IterativeSampling, guide
 from visiontok.generators.maskgit.backbones import BertConfig, UViTConfig
 from visiontok.generators.maskgit.reference import CONFIG_KEYS, KEY_MAP, read_config
@@ -139,11 +139,13 @@ class MaskGIT(Generator[MaskGITConfig]):
         """Sample tokens, all positions at once, in the sampler's number of steps; see `Generator.generate`."""
         found, count = self.checked_condition(condition, samples=num_samples)
         sampler = self.sampler() if sampler is None else sampler
-        if found.kind == "none" or any(sampler.guidance(step, sampler.num_steps) != 1 for step in range(sampler.num_steps)):
-            needs_dropout(self.config.condition)
+        self.check_sampler(sampler, unconditional=found.kind == "none")
         indices = torch.full((count, self.layout.length), self.mask_id, dtype=torch.int64, device=self.device)
         predict = partial(self.guided_logits, self._classes(found, count))
         return Tokens(sampler(predict, indices, self.mask_id, as_noise(noise, self.device)), self.layout)
+
+    def num_steps(self, sampler: IterativeSampler) -> int:
+        return sampler.num_steps
 
     def _classes(self, condition: Condition, samples: int) -> Tensor:
         """(B,) int64; `num_classes` stands for none."""
