@@ -146,8 +146,8 @@ class PointwiseQuantizer(CodebookQuantizer):
     def forward(self, latents: Tensor, *, mask: Tensor | None = None, noise: NoiseLike = None) -> Quantized:
         """See `quantize_rows`, whose losses and stats these are."""
         found, shape = self.quantize_rows(valid_rows(latents, mask)), latents.shape[:-1]
-        assert found.indices is not None
         found = of_all_ranks(found, None if mask is None else mask.sum())
+        assert found.indices is not None
         return replace(found, latents=at_positions(found.latents, shape, mask), indices=at_positions(found.indices, shape, mask))
 
     @abstractmethod

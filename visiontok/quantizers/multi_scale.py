@@ -109,8 +109,8 @@ class MultiScaleQuantizer(LeveledQuantizer):
             return self._quantize_samples(latents, kept)
         samples = whole_samples(latents, mask)
         found = self._quantize_samples(latents[samples], kept[samples])
-        assert found.indices is not None
         found, batch = of_all_ranks(found, samples.sum()), samples.shape
+        assert found.indices is not None
         return replace(found, latents=at_positions(found.latents, batch, samples), indices=at_positions(found.indices, batch, samples))
 
     def _quantize_samples(self, latents: Tensor, kept: Tensor) -> Quantized:

@@ -34,11 +34,11 @@ class Variation:
             reconstruction: (B, ...) what it made of them; None for models without a decoder.
             target: what it should be, of the same shape; None where it is not comparable, such as teacher codes.
         """
-        channels = latents.detach().double().flatten(1, -2).transpose(1, 2)
+        channels = _wide(latents).flatten(1, -2).transpose(1, 2)
         self._add("latents", adaptive_avg_pool1d(channels, _POSITIONS))
         if reconstruction is not None and target is not None and reconstruction.shape == target.shape and target.is_floating_point():
             for name, values in (("reconstructions", reconstruction), ("targets", target)):
-                self._add(name, adaptive_avg_pool1d(values.detach().double().flatten(1)[:, None], _PARTS))
+                self._add(name, adaptive_avg_pool1d(_wide(values).flatten(1)[:, None], _PARTS))
 
     def flush(self, accelerator: Accelerator) -> dict[str, float]:
         """The shares, of what could be compared, and a new start; called by every process."""
@@ -57,9 +57,14 @@ class Variation:
         self._sums[name] = self._sums[name] + sums if name in self._sums else sums
 
 
+def _wide(values: Tensor) -> Tensor:
+    """In double precision where the device has it."""
+    return values.detach().to(torch.float32 if values.device.type == "mps" else torch.float64)
+
+
 def _variance(sums: Tensor) -> float:
     """The mean over features of the variance behind numbers, sums and sums of squares (3, ...); 0 where only rounding is left."""
     count, total, squares = sums
     scatter = squares - total.square() / count
-    scatter = torch.where(scatter > 1e-12 * squares, scatter, 0.0)
+    scatter = torch.where(scatter > 1e4 * torch.finfo(squares.dtype).eps * squares, scatter, 0.0)
     return float((scatter / (count - 1)).mean())

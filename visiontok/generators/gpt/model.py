@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from visiontok.base.config import Positive, Probability
 from visiontok.base.errors import TokenError
-from visiontok.base.finite import check_finite
+from visiontok.base.finite import check_finite, check_finite_weights
 from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.generators.base import Generator, GeneratorConfig
 from visiontok.generators.condition import Condition, ConditionLike, needs_dropout
@@ -212,7 +212,9 @@ class GPT(Generator[GPTConfig]):
             ConditionError: if the condition does not fit.
             ConfigError: if a model that never saw samples without a condition is to do so.
             TokenError: if the layout does not fit.
+            NonFiniteError: if the weights are damaged.
         """
+        check_finite_weights(self)
         found, count = self.checked_condition(condition, samples=num_samples)
         own = self._own_layout(layout)
         if guided or found.kind == "none":

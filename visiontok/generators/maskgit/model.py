@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.base.errors import TokenError
+from visiontok.base.finite import check_finite_weights
 from visiontok.base.noise import Noise, NoiseLike, as_noise
 from visiontok.generators.base import Generator, GeneratorConfig
 from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, NoCondition
@@ -137,6 +138,7 @@ class MaskGIT(Generator[MaskGITConfig]):
         sampler: IterativeSampler | None = None,
     ) -> Tokens:
         """Sample tokens, all positions at once, in the sampler's number of steps; see `Generator.generate`."""
+        check_finite_weights(self)
         found, count = self.checked_condition(condition, samples=num_samples)
         sampler = self.sampler() if sampler is None else sampler
         self.check_sampler(sampler, unconditional=found.kind == "none")
