@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visiontok.base.errors import ConfigError
+from visiontok.base.errors import ConfigError, EvaluationError
 from visiontok.base.files import check_writable
 from visiontok.cli.completion import complete_generators, complete_models, complete_suites, complete_tokenizers
 from visiontok.cli.device import DeviceOption, pick_device
@@ -123,6 +123,9 @@ def evaluate(
             _put_on_card(name, result)
     for samples_sha256 in dict.fromkeys(result.data.samples_sha256 for result in results):
         _show([result for result in results if result.data.samples_sha256 == samples_sha256])
+    failed = [f"{metric} of {result.title}: {error}" for result in results for metric, error in result.failed.items()]
+    if failed:
+        raise EvaluationError(f"{len(failed)} metrics could not be computed, the others are written: {'; '.join(failed)}")
 
 
 def _tokenizers(
@@ -228,6 +231,11 @@ def _show(results: list[Result]) -> None:
     for result in results:
         for metric, reason in result.omitted.items():
             typer.echo(f"{metric} omitted for {result.title}: {reason}", err=True)
+        for value in result.values:
+            if value.no_value:
+                typer.echo(f"{value.label} is not defined for {result.title}: {value.no_value}", err=True)
+        for warning in result.warnings:
+            typer.echo(f"warning: {result.title}: {warning}", err=True)
         _show_published(result.title)
 
 

@@ -88,6 +88,7 @@ def generate(
     labels = _labels(generator, classes, class_names, num)
     options = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p, "num_steps": steps}
     sampler = _sampler(generator, {name: value for name, value in options.items() if value is not None}, model)
+    generator.check_sampler(sampler, unconditional=labels is None)
     names = [f"{row:05d}" if labels is None else f"{row:05d}-class-{labels[row]:04d}" for row in range(num)]
     batches: list[Any] = []
     shown, suffix = [], suffix_of(decoder.spec)

@@ -19,7 +19,8 @@ from visiontok.core.quality import QualityTarget, shortest_lengths
 from visiontok.encoders.text import TextConfig, TextEncoder, TextLike
 from visiontok.layers.bfloat16 import products_for
 from visiontok.layers.nested_dropout import LengthSchedule
-from visiontok.quantizers.base import Bottleneck, Quantizer
+from visiontok.quantizers.base import Bottleneck, Quantized, Quantizer
+from visiontok.quantizers.perturbation import LatentPerturbation
 from visiontok.signals import Preprocessing, SignalBatch, SignalLike, SignalSpec
 from visiontok.signals.batch import cropped
 from visiontok.tokens import Latents, TokenLayout, Tokens, as_tokens
@@ -41,6 +42,7 @@ class TokenizerOutput:
         losses: the quantizer's weighted terms, and those of a model that defines its own (flow, diffusion).
         stats: values to log.
         target: what the reconstruction is compared with, where that is not the input: models that reconstruct each signal several times.
+        passed_through: whether the decoder read unquantized latents, as before a k-means start; the tokens then mean nothing yet.
     """
 
     reconstruction: Tensor | None
@@ -49,6 +51,7 @@ class TokenizerOutput:
     losses: dict[str, Tensor] = field(default_factory=dict)
     stats: dict[str, Tensor] = field(default_factory=dict)
     target: Tensor | None = None
+    passed_through: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ class Tokenizer(Model[ConfigT]):
         encoder_reads_text: whether the encoder reads them too.
         text_encoder: makes them from strings; None until one is attached. It is neither trained nor saved with the tokenizer.
         nested_dropout: how many tokens are kept at a training step, by families that learn an order of their tokens; None for all.
+        perturbation: of the codes that the decoder reads in training; None for none. It is no part of the configuration and is not saved.
     """
 
     quantizer: Bottleneck
@@ -117,6 +121,7 @@ class Tokenizer(Model[ConfigT]):
     encoder_reads_text: bool = False
     text_encoder: TextEncoder | None = None
     nested_dropout: LengthSchedule | None = None
+    perturbation: LatentPerturbation | None = None
 
     def __init__(self, config: ConfigT) -> None:
         super().__init__(config)
@@ -189,6 +194,18 @@ class Tokenizer(Model[ConfigT]):
         """Indices of full samples of one extent as the quantizer's `lookup` takes them."""
         return tokens.view()
 
+    def quantize(self, latents: Tensor, *, step: int, noise: NoiseLike) -> Quantized:
+        """What the decoder reads in a pass of `forward` for latents (B, ..., D): quantized, and in training perturbed."""
+        quantized = self.quantizer(latents, noise=noise)
+        if self.perturbation is None or not self.quantizer.training:
+            return quantized
+        return self.perturbation(self.quantizer, latents, quantized, step=step, noise=noise)
+
+    def output(self, reconstruction: Tensor | None, quantized: Quantized) -> TokenizerOutput:
+        """What `forward` returns where every latent of `quantized` is a token."""
+        tokens = self.wrap(quantized.latents, quantized.indices)
+        return TokenizerOutput(reconstruction, tokens, quantized.latents, quantized.losses, quantized.stats, passed_through=quantized.passed_through)
+
     # What a caller uses.
 
     @property
@@ -251,7 +268,7 @@ class Tokenizer(Model[ConfigT]):
         """`forward` for a signal of a size that the network takes. Families that train in another way override this."""
         read = _given(self._text_for(text, samples=len(signal), needed=True))
         noise = as_noise(noise, signal.device) if self.training else noise
-        quantized = self.quantizer(self.encode_latents(signal, *(read if self.encoder_reads_text else ())), noise=noise)
+        quantized = self.quantize(self.encode_latents(signal, *(read if self.encoder_reads_text else ())), step=step, noise=noise)
         latents = quantized.latents
         reconstruction: Tensor | None = None
         if self.training and self.nested_dropout is not None:
@@ -259,7 +276,7 @@ class Tokenizer(Model[ConfigT]):
             reconstruction = self.decode_prefix(latents, lengths, *read)
         elif type(self).decode_latents is not Tokenizer.decode_latents:
             reconstruction = self.decode_latents(latents, *read)
-        return TokenizerOutput(reconstruction, self.wrap(latents, quantized.indices), latents, quantized.losses, quantized.stats)
+        return self.output(reconstruction, quantized)
 
     @torch.no_grad()
     def encode(

@@ -13,7 +13,7 @@ from visiontok.base.errors import TokenError
 from visiontok.base.noise import Noise, NoiseLike
 from visiontok.core.identity import TokenizerIdentity
 from visiontok.core.model import Model
-from visiontok.generators.condition import ClassCondition, Condition, ConditionConfig, ConditionLike, NoCondition, checked_condition
+from visiontok.generators.condition import ClassCondition, Condition, ConditionConfig, ConditionLike, NoCondition, checked_condition, needs_dropout
 from visiontok.generators.decoding.base import SamplingConfig
 from visiontok.tokens import Latents, TokenLayout, Tokens, as_tokens
 
@@ -83,7 +83,9 @@ class Generator(Model[GeneratorConfigT]):
             noise: source of the random draws (condition dropout in training mode, masking, orders).
 
         Returns:
-            "loss" (scalar, to minimize) and values to log.
+            "loss" (scalar, to minimize); where it is a mean over positions whose number differs between batches, "weight", that number for each
+            sample, by which means over batches and processes are weighted; and values to log: those named "..._per_token" are means as the loss
+            is, all others over samples.
         """
 
     @abstractmethod
@@ -111,6 +113,20 @@ class Generator(Model[GeneratorConfigT]):
             ConfigError: for a parameter that this family's sampler does not have, or that is out of range.
         """
         return self.config.sampling.replace(**changes).sampler()
+
+    def num_steps(self, sampler: Any) -> int:
+        """How many steps of guidance `generate` takes with a sampler."""
+        return self.layout.length
+
+    def check_sampler(self, sampler: Any, *, unconditional: bool) -> None:
+        """Refuse before anything is sampled what training never gave a meaning: guidance, or samples without the condition, where none was dropped.
+
+        Raises:
+            ConfigError: see `needs_dropout`.
+        """
+        steps = self.num_steps(sampler)
+        if unconditional or any(sampler.guidance(step, steps) != 1 for step in range(steps)):
+            needs_dropout(self.config.condition)
 
     def checked_condition(self, condition: ConditionLike, *, samples: int | None) -> tuple[Condition, int]:
         """A condition that fits, on the model's device, and the number of samples.

@@ -19,6 +19,7 @@ from visiontok.base.finite import check_finite
 from visiontok.base.modes import evaluating
 from visiontok.base.noise import NoiseLike
 from visiontok.base.pytrees import registered
+from visiontok.quantizers.across_ranks import share_of_mean
 from visiontok.quantizers.masks import at_positions, valid_rows, without_padding
 
 LARGEST_TABLE = 2**20
@@ -247,12 +248,27 @@ class PointwiseQuantizer(CodebookQuantizer):
     def forward(self, latents: Tensor, *, mask: Tensor | None = None, noise: NoiseLike = None) -> Quantized:
         """See `quantize_rows`, whose losses and stats these are."""
         found, shape = self.quantize_rows(valid_rows(latents, mask)), latents.shape[:-1]
+        found = of_all_ranks(found, None if mask is None else mask.sum())
         assert found.indices is not None
         return replace(found, latents=at_positions(found.latents, shape, mask), indices=at_positions(found.indices, shape, mask))
 
     @abstractmethod
     def quantize_rows(self, latents: Tensor) -> Quantized:
         """Latents (N, D) without padding, N perhaps 0 -> latents (N, D) and indices (N,) or (N, C)."""
+
+
+def of_all_ranks(quantized: Quantized, count: Tensor | None) -> Quantized:
+    """With losses and stats whose means over ranks are those over all elements, however padding is divided among the ranks.
+
+    Args:
+        quantized: whose losses and stats are means over the elements of this rank.
+        count: of them (scalar); None for as many on every rank.
+    """
+    share = None if count is None else share_of_mean(count)
+    if share is None:
+        return quantized
+    losses, stats = ({name: value * share for name, value in terms.items()} for terms in (quantized.losses, quantized.stats))
+    return replace(quantized, losses=losses, stats=stats)
 
 
 def expected_code(probabilities: Tensor, codes: Tensor) -> Tensor:

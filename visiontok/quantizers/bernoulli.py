@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.noise import NoiseLike, as_noise
-from visiontok.quantizers.base import Quantized, Quantizer, configured_by
+from visiontok.quantizers.base import Quantized, Quantizer, configured_by, of_all_ranks
 from visiontok.quantizers.bits import MAX_BITS, bits_to_indices, indices_to_bits
 from visiontok.quantizers.float32 import Float32Module
 from visiontok.quantizers.masks import at_positions, valid_rows
@@ -87,7 +87,8 @@ class BernoulliQuantizer(Float32Module, Quantizer):
         stats = {"bits_set": bits.sum(dtype=torch.float32) / max(bits.numel(), 1)}
         indices, shape = bits_to_indices(bits, chunks=self.config.chunks, order="msb"), latents.shape[:-1]
         summed = self._sum_of_rows(passed).to(latents.dtype)
-        return Quantized(at_positions(summed, shape, mask), at_positions(indices, shape, mask), losses, stats)
+        found = Quantized(at_positions(summed, shape, mask), at_positions(indices, shape, mask), losses, stats)
+        return of_all_ranks(found, None if mask is None else mask.sum())
 
     def probabilities(self, latents: Tensor) -> Tensor:
         """Latents (..., D) -> p of every bit (..., K)."""

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.errors import LatentError, TokenError
-from visiontok.quantizers.base import CodebookQuantizer, Quantized, configured_by
+from visiontok.quantizers.base import CodebookQuantizer, Quantized, configured_by, of_all_ranks
 from visiontok.quantizers.binary import BinaryQuantizer, BinaryQuantizerConfig
 from visiontok.quantizers.gradients import straight_through
 from visiontok.quantizers.levels import LevelDropoutConfig, LeveledQuantizer, check_min_levels
@@ -111,8 +111,8 @@ class MultiScaleQuantizer(LeveledQuantizer):
             return self._quantize_samples(latents, kept)
         samples = whole_samples(latents, mask)
         found = self._quantize_samples(latents[samples], kept[samples])
+        found, batch = of_all_ranks(found, samples.sum()), samples.shape
         assert found.indices is not None
-        batch = samples.shape
         return replace(found, latents=at_positions(found.latents, batch, samples), indices=at_positions(found.indices, batch, samples))
 
     def _quantize_samples(self, latents: Tensor, kept: Tensor) -> Quantized:

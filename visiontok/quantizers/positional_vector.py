@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.noise import NoiseLike
-from visiontok.quantizers.across_ranks import num_rows, rows_of_global_batch, stack_over_ranks
+from visiontok.quantizers.across_ranks import num_rows, rows_of_global_batch, share_of_mean, stack_over_ranks
 from visiontok.quantizers.base import CodebookQuantizer, Quantized, configured_by
 from visiontok.quantizers.codebook_updates import Ema, EmaConfig, KMeans, KMeansConfig
 from visiontok.quantizers.float32 import Float32Module
@@ -85,8 +85,9 @@ class PositionalVectorQuantizer(Float32Module, CodebookQuantizer):
                 self.codebook.data.copy_(F.normalize(self.codebook, dim=1))
             indices = self.search(z) if mask is None else self.search(z).masked_fill(~mask, 0)
             codes = without_padding(self.lookup(indices).float(), mask)
-            losses = {"commitment": self.config.commitment_weight * squared_error(rows, valid_rows(codes, mask))}
-            stats = {"quantization_error": squared_error(rows, valid_rows(codes, mask)).detach()}
+            share = None if mask is None else share_of_mean(mask.sum())
+            error = squared_error(rows, valid_rows(codes, mask)) * (1.0 if share is None else share)
+            losses, stats = {"commitment": self.config.commitment_weight * error}, {"quantization_error": error.detach()}
             if self.training and not passes_through:
                 before, flat_mask = self.codebook.detach().clone(), None if mask is None else mask.flatten(1)
                 if updates:

@@ -112,7 +112,7 @@ class StudyRun:
             weights_sha256=weights,
             values={name: value.value for name, value in values.items()},
             units={name: value.unit for name, value in values.items() if value.unit},
-            omitted=evaluated.omitted,
+            omitted={**evaluated.omitted, **evaluated.failed},
             environment=evaluated.environment,
             seconds=clock.run(1).seconds,
         )

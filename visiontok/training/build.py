@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from torch import Tensor
 
 from visiontok.base.errors import ConfigError
 from visiontok.core.identity import TokenizerIdentity, check_same_tokenizer, identify
@@ -15,7 +17,7 @@ from visiontok.data.config import describe_source
 from visiontok.data.token_dataset import TokenDataset
 from visiontok.encoders.text import TextConfig
 from visiontok.generators.base import Generator
-from visiontok.generators.condition import TextCondition
+from visiontok.generators.condition import ClassCondition, TextCondition
 from visiontok.hub import from_pretrained
 from visiontok.losses import TeacherCodesConfig
 from visiontok.tokens import TokenLayout
@@ -131,6 +133,11 @@ def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> Genera
     assert isinstance(model, Generator)
     check_same_tokenizer(made_by, model.config.tokenizer, what=what, allow_other=recipe.allow_other_tokenizer)
     _check_layouts(layout, model, tokenizer)
+    if isinstance(model.config.condition, ClassCondition):
+        labels = loader.dataset.labels if isinstance(loader, TokenSetLoader) else None
+        if labels is None and isinstance(loader, TokenSetLoader):
+            raise ConfigError(f"the generator has classes, but not every sample of {data} has a label: set model.config.condition.type=none")
+        _check_classes(labels, class_names, model.num_classes, data=data)
     if isinstance(model.config.condition, TextCondition):
         loader.texts = _texts(recipe.text or TextsConfig(source="captions"), class_names, model.config.condition.text, accelerator)
         if held_loader is not None:
@@ -178,6 +185,14 @@ def _check_layouts(layout: TokenLayout, model: Generator[Any], tokenizer: Tokeni
         raise ConfigError(f"the generator models another layout than the data has: {model.layout} instead of {layout}")
     if tokenizer is not None and not tokenizer.layout.accepts(layout):
         raise ConfigError(f"the recipe's tokenizer has another layout than the data: {tokenizer.layout} instead of {layout}")
+
+
+def _check_classes(labels: Tensor | None, class_names: Sequence[str], num_classes: int, *, data: str) -> None:
+    """Labels (N,) of the data, where they are known beforehand, and the names of its classes must be those of the generator."""
+    lowest, highest = (0, len(class_names) - 1) if labels is None or not len(labels) else (int(labels.min()), int(labels.max()))
+    if lowest < 0 or highest >= num_classes:
+        wrong = lowest if lowest < 0 else highest
+        raise ConfigError(f"{data} has the class {wrong}, but the generator has {num_classes} classes: set model.config.condition.num_classes")
 
 
 def _frozen_tokenizer(name: str, accelerator: Accelerator) -> Tokenizer[Any]:

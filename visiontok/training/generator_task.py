@@ -37,6 +37,9 @@ class GeneratorTask(Task[ConditionedTokens]):
         tokenizer: decodes samples; None for no sample images.
         validator: evaluates the generator on samples that are not trained on; None for none.
         accelerator: device, precision and processes.
+
+    Raises:
+        ConfigError: if sample images would need guidance or samples without a condition, which the model is not trained for.
     """
 
     unit: ClassVar[str] = "samples"
@@ -55,6 +58,8 @@ class GeneratorTask(Task[ConditionedTokens]):
         self.batch_size = recipe.batch_size
         self.model = model.to(accelerator.device)
         self.average = averaged_copy(self.model) if recipe.ema else None
+        if recipe.sample_images.every and tokenizer is not None:
+            model.check_sampler(model.sampler(), unconditional=not model.num_classes)
         self.updater = Updater(self.model, optimizer=recipe.optimizer, schedule=recipe.schedule, steps=recipe.steps, accelerator=accelerator)
 
     def batches(self, start: int) -> Iterator[ConditionedTokens]:
@@ -69,7 +74,10 @@ class GeneratorTask(Task[ConditionedTokens]):
             # What is drawn for a sample follows from the seed, the step and its index in the global batch, not from the process that holds it.
             noise = SampleNoise((self.recipe.seed, step), batch.rows[rows])
             numbers = self.updater.module(tokens[rows], None if condition is None else condition[rows], step=step, noise=noise)
-            return Terms({"loss": numbers["loss"]}, {name: value for name, value in numbers.items() if name != "loss"})
+            watched = {name: value for name, value in numbers.items() if name not in ("loss", "weight")}
+            per_token = {name: value for name, value in watched.items() if name.endswith("_per_token")}
+            others = {name: value for name, value in watched.items() if name not in per_token}
+            return Terms({"loss": numbers["loss"]}, others, weighted_stats=per_token, weight=numbers.get("weight"))
 
         report = self.updater.update([slice(first, first + size) for first in range(0, len(tokens), size)], terms, step=step)
         if self.average is not None and self.recipe.ema is not None:

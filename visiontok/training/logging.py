@@ -28,6 +28,8 @@ class LoggingConfig(Config):
         wandb: project to log to with Weights & Biases; needs the `wandb` package.
         usage_window: steps over which codebook usage is counted.
         usage_alarm: warn when less than this share of a codebook was used within the window; 0 never warns.
+        variation_alarm: warn when latents or reconstructions differ less between samples than this share of what is expected, after the warmup and
+            one window; 0 never warns.
     """
 
     every: Positive = 10
@@ -35,6 +37,7 @@ class LoggingConfig(Config):
     wandb: str | None = None
     usage_window: Positive = 100
     usage_alarm: Annotated[float, Field(ge=0, le=1)] = 0.05
+    variation_alarm: Annotated[float, Field(ge=0, le=1)] = 0.01
 
 
 class MetricsWriter(Protocol):

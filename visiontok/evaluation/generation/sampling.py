@@ -91,7 +91,7 @@ def write_samples(
 
     Raises:
         EvaluationError: if the output was started with another plan, or several processes are to write one file.
-        ConfigError: if the classes cannot be shared as the plan says.
+        ConfigError: if the classes cannot be shared as the plan says, or the generator was not trained for such sampling.
         FolderInUseError: if another command writes there.
     """
     num_classes = generator.num_classes
@@ -115,12 +115,13 @@ def _write_missing(
     progress: Callable[[int, int], None],
 ) -> None:
     rank, world_size = rank_and_world_size()
+    sampler = generator.sampler(**plan.sampling)
+    generator.check_sampler(sampler, unconditional=classes is None)
     store = _ArrayStore(output, plan, classes) if output.suffix == ".npz" else _FolderStore(output, plan, classes)
     if world_size > 1 and isinstance(store, _ArrayStore):
         raise EvaluationError("several processes cannot write one .npz file; let them write a folder")
     share = range(plan.num_samples * rank // world_size, plan.num_samples * (rank + 1) // world_size)
     missing = store.missing(share)
-    sampler = generator.sampler(**plan.sampling)
     for start in range(0, len(missing), batch_size):
         progress(len(share) - len(missing) + start, len(share))
         rows = missing[start : start + batch_size]

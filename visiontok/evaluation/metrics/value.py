@@ -35,6 +35,7 @@ class MetricValue(Config):
         part: which codebook it is about, where a tokenizer has several; None for the whole.
         length: how many tokens of each sample were kept, where a suite asks for several lengths; None for all of them.
         value: None where it is not defined, such as the PSNR of images that are all identical.
+        no_value: why it is not.
         unit: "dB", "bits", ...; empty for shares and distances.
         better: which direction is better, if any.
         count: N, the number of samples (of each side, for distances).
@@ -53,6 +54,7 @@ class MetricValue(Config):
     part: str | None = None
     length: int | None = None
     value: float | None
+    no_value: str = ""
     unit: str = ""
     better: Better = "neither"
     count: int

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from visiontok.base.config import Positive, Probability
 from visiontok.base.errors import TokenError
-from visiontok.base.finite import check_finite
+from visiontok.base.finite import check_finite, check_finite_weights
 from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.generators.base import Generator, GeneratorConfig
 from visiontok.generators.condition import Condition, ConditionLike, needs_dropout
@@ -154,19 +154,19 @@ class GPT(Generator[GPTConfig]):
         Draws: in training mode a uniform one (B,) that hides conditions; for latents then the times (B,) of the flow and normal noise (B, T, C).
 
         Returns:
-            "loss", and for tokens "bits_per_token", which is the same in bits; in evaluation mode also "accuracy", the share of tokens whose most
-            likely code is right.
+            "loss", "weight" (tokens held), and for tokens "bits_per_token", which is the loss in bits; in evaluation mode also "accuracy",
+            the share of tokens whose most likely code is right.
         """
         tokens, found = self.training_batch(tokens, condition)
         source = as_noise(noise, self.device)
         dropped = self.dropped(len(tokens), source) if self.training else torch.zeros(len(tokens), dtype=torch.bool, device=self.device)
         if isinstance(tokens, Tokens):
             assert isinstance(self.head, CategoricalHead)
-            hidden, indices, visits = self._predictions(tokens, found, dropped)
-            targets = (hidden, indices, visits.first, visits.sizes, visits.held)
-            loss = self.head.nll(*targets).sum() / tokens.mask.sum()
-            numbers = {"loss": loss, "bits_per_token": loss.detach() / math.log(2)}
-            return numbers if self.training else {**numbers, "accuracy": self.head.correct(*targets).sum() / tokens.mask.sum()}
+            hidden, indices, ordered = self._predictions(tokens, found, dropped)
+            targets, held = (hidden, indices, ordered.first, ordered.sizes, ordered.held), tokens.mask.sum()
+            loss = self.head.nll(*targets).sum() / held
+            numbers = {"loss": loss, "weight": held / len(tokens), "bits_per_token": loss.detach() / math.log(2)}
+            return numbers if self.training else {**numbers, "accuracy": self.head.correct(*targets).sum() / held}
         assert isinstance(self.head, FlowHead)
         hidden, values, ordered = self._predictions(tokens, found, dropped)
         # One time per sample and position, spread over the sequence from the sample's draw, so that a batch needs no more draws than samples.
@@ -174,7 +174,7 @@ class GPT(Generator[GPTConfig]):
         times = (self.config.flow_head.times.draw(len(values), source).to(self.device)[:, None] + steps) % 1
         drawn = source.normal(*values.shape).to(values)
         errors = self.head.loss(hidden[ordered.held], values[ordered.held], drawn[ordered.held], times[ordered.held])
-        return {"loss": errors.mean()}
+        return {"loss": errors.mean(), "weight": ordered.held.sum() / len(values)}
 
     def nll(self, tokens: Tokens | Tensor, condition: ConditionLike = None) -> Tensor:
         """(B,) float32: minus the log-probability of every sample in nats; divide by ln 2 for the bits that an ideal coder would need."""
@@ -218,7 +218,9 @@ class GPT(Generator[GPTConfig]):
             ConditionError: if the condition does not fit.
             ConfigError: if a model that never saw samples without a condition is to do so.
             TokenError: if the layout does not fit.
+            NonFiniteError: if the weights are damaged.
         """
+        check_finite_weights(self)
         found, count = self.checked_condition(condition, samples=num_samples)
         own = self._own_layout(layout)
         if guided or found.kind == "none":

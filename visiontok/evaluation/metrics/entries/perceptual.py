@@ -16,7 +16,7 @@ from visiontok.evaluation.metrics.perceptual import dists_network, lpips_network
 from visiontok.losses.perceptual import LpipsNet
 
 
-def _compute(load: Callable[[], tuple[nn.Module, str]]) -> Callable[[EvaluatedBatch, Subject], Mapping[str, Tensor]]:
+def _compute(load: Callable[[], tuple[nn.Module, str]], smallest_side: int) -> Callable[[EvaluatedBatch, Subject], Mapping[str, Tensor]]:
     @torch.no_grad()
     def compute(batch: EvaluatedBatch, subject: Subject) -> Mapping[str, Tensor]:
         distance = load()[0].to(subject.device)
@@ -25,7 +25,7 @@ def _compute(load: Callable[[], tuple[nn.Module, str]]) -> Callable[[EvaluatedBa
             first, second = (images.to(subject.device).float() / (255 if images.dtype == torch.uint8 else 1) for images in (reference, samples))
             return distance(first, second).cpu().double()
 
-        return {"value": batch.each(frame_means(of_images))}
+        return {"value": batch.each(frame_means(of_images), smallest_side=smallest_side)}
 
     return compute
 
@@ -37,7 +37,7 @@ def _mean(key: str, load: Callable[[], tuple[nn.Module, str]], how: str) -> Call
     return aggregate
 
 
-def _metric(name: str, title: str, load: Callable[[], tuple[nn.Module, str]], how: str) -> SampleMetric:
+def _metric(name: str, title: str, load: Callable[[], tuple[nn.Module, str]], how: str, *, smallest_side: int = 1) -> SampleMetric:
     """A distance by a network.
 
     Raises:
@@ -53,14 +53,22 @@ def _metric(name: str, title: str, load: Callable[[], tuple[nn.Module, str]], ho
         values={name: Value(title, better="lower")},
         needs=("decoder", "frames", "RGB"),
         prepare=prepare,
-        compute=_compute(load),
+        smallest_side=smallest_side,
+        compute=_compute(load, smallest_side),
         aggregate=_mean(name, load, how),
     )
 
 
+SMALLEST_SIDES: dict[LpipsNet, int] = {"alex": 31, "vgg": 16, "squeeze": 17}
+"""Pixels of a side of which the poolings of a backbone leave one."""
+
 LPIPS = tuple(
     _metric(
-        f"lpips.{net}", f"LPIPS ({net})", partial(lpips_network, net), f"LPIPS 0.1 on {net}, backbone {{digest}}, images as given, [-1, 1] inside"
+        f"lpips.{net}",
+        f"LPIPS ({net})",
+        partial(lpips_network, net),
+        f"LPIPS 0.1 on {net}, backbone {{digest}}, images as given, [-1, 1] inside",
+        smallest_side=SMALLEST_SIDES[net],
     )
     for net in get_args(LpipsNet)
 )

@@ -11,7 +11,7 @@ from visiontok.evaluation.results.report.curves import curves_of, distinct_title
 from visiontok.evaluation.results.report.page import write_report
 from visiontok.evaluation.results.report.sections import Row, Section, Table, Text
 from visiontok.evaluation.results.report.summaries import curve_summaries
-from visiontok.evaluation.results.report.tables import result_table
+from visiontok.evaluation.results.report.tables import not_defined_and_failed, result_table
 from visiontok.evaluation.results.result import Result
 
 _CODEBOOKS = 8
@@ -45,6 +45,7 @@ def write_comparison_report(path: Path, results: Sequence[Result], per_sample: S
     omitted = [f"{result.title}, {metric}: {reason}" for result in results for metric, reason in result.omitted.items()]
     if omitted:
         sections.append(Text("Omitted", omitted))
+    sections += not_defined_and_failed(results)
     first = results[0]
     title = f"{first.suite['name']}: {', '.join(result.title for result in results)}"
     write_report(path, title, sections, summary=str(first.suite.get("description", "")), facts=first.environment.versions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from visiontok.evaluation.metrics.value import MetricValue
-from visiontok.evaluation.results.report.sections import Row, Table
+from visiontok.evaluation.results.report.sections import Row, Table, Text
 from visiontok.evaluation.results.result import Result
 from visiontok.registry import PublishedFigure
 
@@ -48,6 +48,13 @@ def length_table(result: Result, *, published: Sequence[PublishedFigure] = ()) -
     rows += [_published(figure, len(lengths) - 1, len(lengths)) for figure in published]
     columns = ["metric", *("all tokens" if length is None else f"{length} tokens" for length in lengths)]
     return Table(result.title, columns, rows, note=_note([result]))
+
+
+def not_defined_and_failed(results: Sequence[Result]) -> list[Text]:
+    """Why numbers are missing: those that are not defined for these samples, and metrics whose computation failed."""
+    missing = [f"{result.title}, {value.label}: {value.no_value}" for result in results for value in result.values if value.no_value]
+    failed = [f"{result.title}, {metric}: {error}" for result in results for metric, error in result.failed.items()]
+    return [Text(title, lines) for title, lines in (("Not defined", missing), ("Failed", failed)) if lines]
 
 
 def _heading(value: MetricValue) -> str:
