@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from visiontok.base.errors import CheckpointError, ConfigError, HubError
+from visiontok.base.errors import HubError, VisiontokError
 
-DamageT = TypeVar("DamageT", CheckpointError, ConfigError)
+DamageT = TypeVar("DamageT", bound=VisiontokError)
 
 STAGE_PREFIX = ".saving-"
 """The folder inside a model folder in which a save is prepared; it stays only where a save was killed."""
