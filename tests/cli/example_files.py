@@ -151,6 +151,10 @@ def tokens(path: Path) -> None:
     succeed("encode", path.parent / "encoded.png", "--model", "titok-l32", "-o", path)
 
 
+def token_set(path: Path) -> None:
+    succeed("tokenize", "photos", "--model", "runs/photos/final", "-o", path)
+
+
 def result(path: Path) -> None:
     model = path.parent / "model"
     if not model.exists():
@@ -219,6 +223,7 @@ FILES: dict[str, Callable[[Path], None]] = {
     "runs/photos/final": trained(lambda: titok(image_size=128)),
     "runs/textok/final": trained(textok),
     "tokens.npz": tokens,
+    "tokens/photos": token_set,
     "val.tar": shard,
 }
 """What makes each file and folder that examples take; `my.yaml` is a recipe or a study, according to the command."""
