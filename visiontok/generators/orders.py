@@ -96,7 +96,7 @@ def generation_steps(layout: TokenLayout, within: TokenLayout, pattern: Pattern)
 
 
 def _stored(layout: TokenLayout, within: TokenLayout) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Tensor]:
-    """Of every storage position, (L,) int64 each: itself, the row at which its codebook begins, the codes of that, its level; and (L, A) coordinates."""
+    """Of every storage position, (L,) each: itself, the first row of its codebook, the codes of that, its level; and (L, A) coordinates."""
     axes = max(len(segment.shape) for segment in within.segments)
     has_levels = max(segment.codebooks for segment in within.segments) > 1
     first, sizes, levels, coordinates = [], [], [], []
