@@ -154,8 +154,8 @@ class GPT(Generator[GPTConfig]):
         Draws: in training mode a uniform one (B,) that hides conditions; for latents then the times (B,) of the flow and normal noise (B, T, C).
 
         Returns:
-            "loss", "weight" (tokens held), and for tokens "bits_per_token", which is the loss in bits; in evaluation mode also "accuracy",
-            the share of tokens whose most likely code is right.
+            "loss", "weight" (tokens held), and for tokens "bits_per_token", which is the loss in bits; in evaluation mode also
+            "accuracy_per_token", the share of tokens whose most likely code is right.
         """
         tokens, found = self.training_batch(tokens, condition)
         source = as_noise(noise, self.device)
@@ -166,7 +166,7 @@ class GPT(Generator[GPTConfig]):
             targets, held = (hidden, indices, ordered.first, ordered.sizes, ordered.held), tokens.mask.sum()
             loss = self.head.nll(*targets).sum() / held
             numbers = {"loss": loss, "weight": held / len(tokens), "bits_per_token": loss.detach() / math.log(2)}
-            return numbers if self.training else {**numbers, "accuracy": self.head.correct(*targets).sum() / held}
+            return numbers if self.training else {**numbers, "accuracy_per_token": self.head.correct(*targets).sum() / held}
         assert isinstance(self.head, FlowHead)
         hidden, values, ordered = self._predictions(tokens, found, dropped)
         # One time per sample and position, spread over the sequence from the sample's draw, so that a batch needs no more draws than samples.
