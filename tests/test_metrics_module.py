@@ -14,7 +14,7 @@ from torchvision.models import squeezenet1_1
 
 import visiontok
 import visiontok.metrics
-from visiontok.base.errors import EvaluationError
+from visiontok.base.errors import EvaluationError, NonFiniteError
 from visiontok.evaluation import metrics as package
 from visiontok.evaluation.features.weight_files import WeightFile
 from visiontok.evaluation.metrics import perceptual
@@ -22,7 +22,18 @@ from visiontok.losses.perceptual import LpipsDistance
 
 INTERIOR = {"accumulator", "bootstrap", "frechet_bootstrap", "metric", "needs", "registry", "running", "value"}
 """Modules of suites, which hold no metric."""
-PARTS = {"as_pair", "observed", "polynomial_kernel", "gaussian_kernel", "neighbor_distances", "lpips_network", "dists_network"}
+PARTS = {
+    "as_pair",
+    "at_least",
+    "check_span",
+    "feature_pair",
+    "observed",
+    "polynomial_kernel",
+    "gaussian_kernel",
+    "neighbor_distances",
+    "lpips_network",
+    "dists_network",
+}
 """What metrics are made of."""
 
 
@@ -76,11 +87,11 @@ def test_lpips_of_any_range(squeeze) -> None:
         ((2, 1, 64, 64), 0, 1, 1, r"\(2, 1, 64, 64\)"),
         ((2, 3, 64, 64), 0, 255, 1, "255"),
         ((2, 3, 64, 64), -1, 1, 2, "-1"),
-        ((2, 3, 64, 64), 0, float("nan"), 1, "nan"),
+        ((2, 3, 64, 64), 0, float("nan"), 1, "NaN"),
     ],
 )
 def test_lpips_of_something_else_is_refused(squeeze, shape, low, high, data_range, message) -> None:
     images = torch.full(shape, float(high))
     images[0] = low
-    with pytest.raises(EvaluationError, match=message):
+    with pytest.raises((EvaluationError, NonFiniteError), match=message):
         visiontok.metrics.lpips(images, images, data_range=data_range, net="squeeze")

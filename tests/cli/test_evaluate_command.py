@@ -94,7 +94,7 @@ def test_results_are_put_on_the_card_of_a_folder(tmp_path: Path) -> None:
     code, _, err = run("digits", "-m", str(folder), "--card", *settings)
     assert code == 0, err
     value = Result.load(tmp_path / "one.json").value("mse")
-    assert f"| mse | {value.value:.6g} | digits (40 samples of 16 x 16) | {value.protocol} |" in (folder / "README.md").read_text()
+    assert f"(mse) | {value.value:.6g} | digits (40 samples of 16 x 16) | " in (folder / "README.md").read_text()
     code, _, err = run("digits", "-m", "vqgan-photos-f4", "--card", *settings)
     assert code == 1
     assert "vqgan-photos-f4" in err

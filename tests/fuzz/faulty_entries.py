@@ -41,8 +41,13 @@ def _memory(folder: Path) -> None:
     assert len(bytes(b"x" * 6 * 10**8)) > 0
 
 
+class _UnprintableError(DataError):
+    def __str__(self) -> str:
+        return "\ud800 is damaged"
+
+
 def _message(folder: Path) -> None:
-    raise DataError("\ud800 is damaged")
+    raise _UnprintableError
 
 
 _READERS: dict[str, Callable[[Path], None]] = {

@@ -135,14 +135,14 @@ def training(model: Selftok, case: ReferenceCase, monkeypatch: pytest.MonkeyPatc
     seen = []
     hook = decoder.register_forward_hook(lambda _module, inputs, output: seen.append((inputs, output)))
     if isinstance(model.config.decoding, OneStepDecoding):
-        output = model.train()(torch.empty(0))
+        output = model.train().forward_padded(torch.empty(0))
         found = {"renderer_x0": theirs(output.reconstruction)}
         loss, name = F.mse_loss(output.reconstruction, data), "latents"
     else:
         flow_noise = ours(case.inputs["flow_noise"])
         times = draws_of_times(decoder.flow_times, case.inputs["timesteps"])
         noise = RecordedNoise(normal=[*times["normal"], flow_noise], uniform=[*times["uniform"], torch.ones(len(data))])
-        output = model.train()(torch.empty(0), noise=noise)
+        output = model.train().forward_padded(torch.empty(0), noise=noise)
         ((_, _, _, visible), velocity) = seen[0]
         per_sample = flow_loss(velocity, data, flow_noise)
         found = {"train.k": visible - 1, "train.velocity": theirs(velocity), "train.loss_per_sample": per_sample}

@@ -197,8 +197,8 @@ def test_the_most_likely_codes_are_all_correct(tokenizer_folder):
     model = visiontok.create("gpt", **GPT, layout=layout.to_dict()).eval()
     torch.nn.init.normal_(model.head.weight)
     likely = model.generate(num_samples=3, sampler=model.sampler(top_k=1), noise=SampleNoise(0, range(3)))
-    assert float(model.loss(likely)["accuracy"]) == 1
-    assert "accuracy" not in model.train().loss(likely)
+    assert float(model.loss(likely)["accuracy_per_token"]) == 1
+    assert "accuracy_per_token" not in model.train().loss(likely)
 
 
 def test_too_few_samples_are_said_and_all_are_trained_on(tokenizer_recipe, tmp_path):

@@ -26,12 +26,14 @@ _ORPHAN_SECONDS = 15.0
 def exclusive(folder: Path, name: str = "") -> Iterator[None]:
     """Keep every other process out of a folder, which is made if it is missing, or out of the file `name` in it.
 
-    The operating system gives the lock back when the process ends, however it ends.
+    The operating system gives the lock back when the process ends, however it ends. A folder that was made for it and in which nothing else was
+    written is removed again.
 
     Raises:
         FolderInUseError: naming the folder and the process that holds it.
         OSError: if the folder cannot be written.
     """
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{LOCK}{f'-{name}' if name else ''}"
     holder = path.with_name(f"{path.name}.json")
@@ -54,6 +56,9 @@ def exclusive(folder: Path, name: str = "") -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             holder.unlink(missing_ok=True)
+            if is_new and [each.name for each in folder.iterdir()] == [path.name]:
+                path.unlink()
+                folder.rmdir()
         lock.release()
 
 

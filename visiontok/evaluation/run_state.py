@@ -82,11 +82,12 @@ class RunState:
             with safe_open(self._path(name), framework="numpy") as file:
                 metadata = parse_json(file.metadata()["progress"], source=str(self._path(name)))
                 states = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError, ConfigError, KeyError, TypeError):
+            known, position = [Skip(str(key), str(reason)) for key, reason in metadata["skips"]], int(metadata["position"])
+        except (OSError, SafetensorError, ConfigError, KeyError, TypeError, ValueError):
             return None
-        skips.update([Skip(*skip) for skip in metadata["skips"]])
+        skips.update(known)
         load_states(parts, states)
-        return int(metadata["position"])
+        return position
 
     def finished(self) -> tuple[Result, PerSampleResults | None] | None:
         """The result, if an earlier command had finished this run and the first process finds it; all processes then take it."""

@@ -18,8 +18,8 @@ from torch import Tensor
 
 import visiontok
 from visiontok import registry
-from visiontok.base.errors import CheckpointError, HubError
-from visiontok.base.files import file_sha256, replacing, sync
+from visiontok.base.errors import CheckpointError, HubError, damage_as
+from visiontok.base.files import file_sha256, read_text, replacing, sync
 from visiontok.base.offline import is_offline
 from visiontok.core.building import check_fits
 from visiontok.core.card import CardResult, ModelCard
@@ -30,6 +30,7 @@ from visiontok.hub.loading import verify_model
 from visiontok.hub.reading import CARD_NAME, CONFIG_NAME, METADATA_KEY, WEIGHTS_NAME, SavedConfig
 from visiontok.hub.sources import STAGE_PREFIX, Folder
 
+MOST_CARD_BYTES = 2**24
 FILES = (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME)
 """In the order in which a save puts them in place: the weights carry their configuration, so from the first on the new model can be loaded."""
 
@@ -132,7 +133,8 @@ def add_results(folder: str | Path, results: Sequence[CardResult]) -> None:
     source = Folder(registry.model_folder(Path(folder)))
     check_results(results, weights_sha256(verify_model(source.path).state_dict()), name=str(source))
     path = source.get(CARD_NAME)
-    text = with_results(path.read_text(encoding="utf-8"), results, source=str(path))
+    with damage_as(CheckpointError, f"{path} is not a readable model card"):
+        text = with_results(read_text(path, max_bytes=MOST_CARD_BYTES), results, source=str(path))
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -152,7 +154,8 @@ def push_folder(folder: str | Path, repo_id: str, *, private: bool | None = None
     """
     source = Folder(registry.model_folder(Path(folder)))
     family = registry.family_of(type(verify_model(source.path)))
-    card = renamed(source.get(CARD_NAME).read_text(encoding="utf-8"), repo_id)
+    with damage_as(CheckpointError, f"{source.path / CARD_NAME} is not a readable model card"):
+        card = renamed(read_text(source.get(CARD_NAME), max_bytes=MOST_CARD_BYTES), repo_id)
     shown = re.findall(r"!\[[^\]]*\]\(([\w-]+\.(?:png|svg|jpg))\)", card)
     images = [name for name in dict.fromkeys(shown) if (source.path / name).is_file()]
     if is_offline():

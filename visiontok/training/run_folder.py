@@ -115,7 +115,7 @@ class RunFolder:
                 set_aside(folder)
         prune(self.checkpoints, keep_last=keep_last)
         if self.metrics.exists():
-            kept = [line for line in self.metrics.read_text(encoding="utf-8").splitlines() if _step_of(line) <= start.step]
+            kept = [line for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines() if _step_of(line) <= start.step]
             with replacing(self.metrics) as temporary:
                 temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         with replacing(self.config) as temporary:
@@ -191,5 +191,5 @@ def _step_of(line: str) -> float:
     """The step of a line of metrics; a partial line of a killed process counts as later than any step."""
     try:
         return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return float("inf")

@@ -13,7 +13,7 @@ _PREFIX = "usage/"
 def draw_usage(metrics: Path, image: Path) -> None:
     """Draw the usage of every codebook in `metrics.jsonl` as PNG; nothing for models without a codebook."""
     curves: dict[str, list[tuple[int, float]]] = {}
-    for line in metrics.read_text(encoding="utf-8").splitlines():
+    for line in metrics.read_text(encoding="utf-8", errors="replace").splitlines():
         values = json.loads(line)
         for name, value in values.items():
             if name.startswith(_PREFIX):

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import Tensor
 
 from visiontok.base.errors import EvaluationError, TrainingError
 from visiontok.base.modes import evaluating
@@ -123,7 +122,7 @@ class TokenizerValidator:
                     if output.reconstruction is not None:
                         target = self.target.of(signals) if output.target is None else output.target
                         terms = self.objective.validation_terms(output.reconstruction.float(), target)
-                        yield _Share(number, len(batch), _numbers(terms))
+                        yield _Share(number, {name: (float(value), len(batch)) for name, value in terms.items()})
 
 
 @dataclass(kw_only=True)
@@ -154,8 +153,14 @@ class GeneratorValidator:
             for number, batch in self._kept:
                 noise = SampleNoise(0, batch.rows)
                 terms = model.loss(batch.tokens.to(self.accelerator.device), condition_of(batch), step=step, noise=noise)
-                shares.append(_Share(number, int(batch.tokens.sample_lengths.sum()), _numbers(terms)))
+                samples = len(batch.tokens)
+                positions = float(terms.pop("weight", 1.0)) * samples  # what the loss, and what is given per token, is a mean over
+                is_mean_over_positions = {name: name == "loss" or name.endswith("_per_token") for name in terms}
+                values = {name: (float(value), positions if is_mean_over_positions[name] else samples) for name, value in terms.items()}
+                shares.append(_Share(number, values))
         numbers = _means(shares, step=step)
+        if "accuracy_per_token" in numbers:
+            numbers["accuracy"] = numbers.pop("accuracy_per_token")
         if "bits_per_token" in numbers:
             numbers["perplexity"] = 2 ** numbers["bits_per_token"]
         return Validation(numbers, self._card_results(model, numbers))
@@ -211,23 +216,19 @@ def _reading(tokenizer: Tokenizer[Any], texts: EmbeddedTexts | None) -> Iterator
 
 @dataclass(frozen=True)
 class _Share:
-    """The means of one batch, with its number and its weight."""
+    """The means of one batch, each with its weight, and the batch's number."""
 
     number: int
-    weight: int
-    values: Mapping[str, float]
-
-
-def _numbers(terms: Mapping[str, Tensor]) -> dict[str, float]:
-    return {name: float(value) for name, value in terms.items()}
+    values: Mapping[str, tuple[float, float]]
 
 
 def _means(shares: Sequence[_Share], *, step: int) -> dict[str, float]:
     """Weighted means over the batches of all processes, summed in their order."""
     every: list[_Share] = sorted(gather_object(list(shares)), key=lambda share: share.number)
-    weight = sum(share.weight for share in every)
-    names = dict.fromkeys(name for share in every for name in share.values)
-    means = {name: sum(share.weight * share.values[name] for share in every) / weight for name in names}
+    means = {}
+    for name in dict.fromkeys(name for share in every for name in share.values):
+        parts = [share.values[name] for share in every]
+        means[name] = sum(value * weight for value, weight in parts) / sum(weight for _, weight in parts)
     for name, value in means.items():
         if not math.isfinite(value):
             raise TrainingError(f"step {step}: {name} on the validation samples is {value}; lower optimizer.lr, or resume from an earlier checkpoint")

@@ -72,7 +72,7 @@ def test_open_magvit2_takes_any_multiple_of_its_stride_but_one_position() -> Non
 
 
 def test_sizes_that_do_not_fit_each_other_are_refused() -> None:
-    with pytest.raises(ConfigError, match="7 bits"):
+    with pytest.raises(ConfigError, match="quantizer of 7"):
         model("open-magvit2", quantizer={"dim": 7})
     with pytest.raises(ConfigError, match="must be equal"):
         model("bsq-vit", decoder={**VIT, "patch_size": 8})

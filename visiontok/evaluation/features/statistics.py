@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from visiontok.base.errors import EvaluationError
+from visiontok.base.errors import EvaluationError, damage_as
 from visiontok.base.files import replacing
 from visiontok.base.torch_files import read_torch
 
@@ -117,8 +117,10 @@ def read_statistics(path: str | Path, *, count: int | None = None, split: Split 
     if mean.ndim != 1 or not len(mean) or covariance.shape != (len(mean), len(mean)):
         raise EvaluationError(f"{path} holds a mean of shape {mean.shape} and a covariance of shape {covariance.shape}; expected (D,) and (D, D)")
     check_moments(mean, covariance, side=f"file {path}")
-    if "count" in values and int(values["count"]) < 2:
-        raise EvaluationError(f"{path} says that it was made from {int(values['count'])} samples; a covariance needs at least 2")
+    with damage_as(EvaluationError, f"{path} holds no readable number of samples"):
+        samples = int(values["count"]) if "count" in values else None
+    if samples is not None and samples < 2:
+        raise EvaluationError(f"{path} says that it was made from {samples} samples; a covariance needs at least 2")
     said_split = str(values["split"]) if "split" in values else "train" if path.name.startswith(ADM_TRAINING_FILES) else None
     if said_split not in (None, *get_args(Split)):
         raise EvaluationError(f"{path} is of the split {said_split!r}; known: {', '.join(get_args(Split))}")
@@ -126,7 +128,7 @@ def read_statistics(path: str | Path, *, count: int | None = None, split: Split 
         mean,
         covariance,
         hashlib.sha256(path.read_bytes()).hexdigest(),
-        count=_agreed(path, "count", int(values["count"]) if "count" in values else None, count),
+        count=_agreed(path, "count", samples, count),
         split=_agreed(path, "split", said_split, split),
         extractor=_agreed(path, "extractor", str(values["extractor"]) if "extractor" in values else None, extractor),
     )

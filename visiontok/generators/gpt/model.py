@@ -141,8 +141,8 @@ class GPT(Generator[GPTConfig]):
         Draws: in training mode a uniform one (B,) that hides conditions; for latents then those of the head.
 
         Returns:
-            "loss", "weight" (tokens held), and for tokens "bits_per_token", which is the loss in bits; in evaluation mode also "accuracy",
-            the share of tokens whose most likely code is right.
+            "loss", "weight" (tokens held), and for tokens "bits_per_token", which is the loss in bits; in evaluation mode also
+            "accuracy_per_token", the share of tokens whose most likely code is right.
         """
         tokens, found = self.training_batch(tokens, condition)
         source = as_noise(noise, self.device)
@@ -152,7 +152,7 @@ class GPT(Generator[GPTConfig]):
             held = tokens.mask.sum()
             loss = nll.sum() / held
             numbers = {"loss": loss, "weight": held / len(tokens), "bits_per_token": loss.detach() / math.log(2)}
-            return numbers if self.training else {**numbers, "accuracy": correct.sum() / held}
+            return numbers if self.training else {**numbers, "accuracy_per_token": correct.sum() / held}
         assert isinstance(self.head, LatentHead)
         hidden, values, plan = self._predictions(tokens, found, dropped)
         errors = self.head.loss(hidden, values, plan.held[..., 0], source)

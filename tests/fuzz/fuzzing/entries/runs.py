@@ -41,7 +41,7 @@ def _read_run(root: Path) -> None:
         state = start.checkpoint.load()
         assert state["model"]["weight"].tolist() == [1.0, 1.0]
         assert state["optimizer"]["step"] == start.step
-    folder.begin(start, {"recipe": _RECIPE}, fresh=False)
+    folder.begin(start, {"recipe": _RECIPE}, fresh=False, keep_last=2)
     if folder.metrics.is_file():
         draw_usage(folder.metrics, folder.usage)
     assert dict(json.loads(folder.config.read_text()))["recipe"] == _RECIPE
