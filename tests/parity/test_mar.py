@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from reference_case import ReferenceCase, cases
 from torch import Tensor
 
-import pytest
 import visiontok
 from visiontok.base.noise import RecordedNoise
 from visiontok.generators.decoding.masked_autoregressive import MaskedLatentSampler

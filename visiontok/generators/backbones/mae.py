@@ -94,7 +94,7 @@ class MaeBackbone(nn.Module):
         self.encoder_blocks = config.blocks(encoder)
         self.encoder_norm = nn.LayerNorm(encoder.dim, eps=config.norm_eps)
         self.decoder_embed = nn.Linear(encoder.dim, decoder.dim)
-        self.mask_token = nn.Parameter(torch.empty(decoder.dim))
+        self.mask_token = nn.Parameter(torch.empty(1, decoder.dim))
         self.decoder_positions = nn.Parameter(torch.empty(rows, decoder.dim))
         self.decoder_blocks = config.blocks(decoder)
         self.decoder_norm = nn.LayerNorm(decoder.dim, eps=config.norm_eps)

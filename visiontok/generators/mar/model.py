@@ -148,9 +148,6 @@ class Mar(Generator[MarConfig]):
 
 
 def flat_tables(renamed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """MAE's tables (1, L, D) as (L, D), and the mask token (1, 1, D) as (D,)."""
-    tables = {f"backbone.{name}" for name in ("encoder_positions", "decoder_positions", "output_positions")}
-    shaped = {name: tensor[0] if name in tables else tensor for name, tensor in renamed.items()}
-    if "backbone.mask_token" in shaped:
-        shaped["backbone.mask_token"] = shaped["backbone.mask_token"].flatten()
-    return shaped
+    """The learned tables of the backbone (1, L, D) as (L, D), and its mask token (1, 1, D) as (1, D)."""
+    tables = {f"backbone.{name}" for name in ("encoder_positions", "decoder_positions", "output_positions", "mask_token")}
+    return {name: tensor[0] if name in tables else tensor for name, tensor in renamed.items()}
