@@ -41,7 +41,7 @@ PUBLISHED_MILLIONS = {
     "ibq-ar-b": 342, "ibq-ar-l": 649, "ibq-ar-xl": 1100, "ibq-ar-xxl": 2100,
     "open-magvit2-ar-b": 343, "open-magvit2-ar-l": 804, "open-magvit2-ar-xl": 1500,
     "larp-l-long-ar": 632,
-    "mar-base": 208, "mar-large": 478, "mar-huge": 942,
+    "mar-base": 208, "mar-large": 478, "mar-huge": 942, "tokenbridge-ar-large": 487, "tokenbridge-ar-huge": 910,
 }  # fmt: skip
 
 
@@ -61,6 +61,7 @@ def test_released_generators_have_the_published_number_of_parameters(name, milli
         ("open-magvit2-ar-b", "open-magvit2-ar-b"),
         ("elm-ar-l-2x10", "elm-ar-l-2x10"),
         ("mar-b", "mar-base"),
+        ("tokenbridge-ar-l", "tokenbridge-ar-large"),
     ],
 )
 def test_recipes_of_class_conditional_generators_build_the_published_generators(recipe, checkpoint):

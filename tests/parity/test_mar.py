@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from masked_latents import condition_rows, grid, mask_draws, storage
 from reference_case import ReferenceCase, cases
 from torch import Tensor
 
@@ -14,20 +15,6 @@ from visiontok.generators.heads.diffusion_schedule import respaced_cosine_schedu
 from visiontok.generators.mar.model import Mar
 from visiontok.generators.mar.reference import sampling_from_reference
 from visiontok.tokens import Latents
-
-
-def storage(grid: Tensor) -> Tensor:
-    """(B, C, h, w) -> (B, h * w, C)."""
-    return grid.flatten(2).transpose(1, 2)
-
-
-def grid(latents: Latents) -> Tensor:
-    """The inverse, of a square grid."""
-    return latents.view().permute(0, 3, 1, 2)
-
-
-def condition_rows(model: Mar, labels: Tensor, *, dropped: bool) -> Tensor:
-    return model.condition.embedding(torch.full_like(labels, model.num_classes) if dropped else labels)
 
 
 def backbone(model: Mar, case: ReferenceCase) -> dict[str, Tensor]:
@@ -42,14 +29,6 @@ def backbone(model: Mar, case: ReferenceCase) -> dict[str, Tensor]:
         "decoder_out": model.backbone.decode(encoded, kept, held),
         "decoder_out_uncond": model.backbone(patches, mask, condition_rows(model, labels, dropped=True)),
     }
-
-
-def mask_draws(mask: Tensor, least: float) -> tuple[Tensor, Tensor]:
-    """The uniform draws (B,) and permutations (B, L) that mask exactly these positions."""
-    share = (mask.sum(dim=1).double() - 0.5) / mask.shape[1]
-    lowest = torch.special.ndtr(torch.tensor((least - 1) / 0.25, dtype=torch.float64))
-    uniform = (torch.special.ndtr((share - 1) / 0.25) - lowest) / (0.5 - lowest)
-    return uniform.float(), (~mask).to(torch.uint8).argsort(dim=1, stable=True)
 
 
 def losses(model: Mar, case: ReferenceCase, features: Tensor) -> dict[str, Tensor]:
@@ -137,5 +116,5 @@ def test_backbone_losses_and_samples(case: ReferenceCase):
     for name, arguments in case.config["_sampling"].items():
         sampler = sampling_from_reference(arguments, diffusion_steps=model.config.sampling.diffusion_steps).sampler()
         noise = recorded(model, sampler, case, name, case.inputs["orders"])
-        ours[f"{name}_latents"] = grid(model.generate(case.inputs["labels"], sampler=sampler, noise=noise).validate())
+        ours[f"{name}_latents"] = grid(model.generate(case.inputs["labels"], sampler=sampler, noise=noise).validate().view())
     case.compare(ours)
