@@ -96,7 +96,7 @@ def recorded(model: Mar, sampler: MaskedLatentSampler, case: ReferenceCase, name
     """The recorded draws of a sampled sequence: theirs hold rows for the unconditional half as well, which have no effect."""
     samples, length = orders.shape
     known, row, draws = 0, 0, []
-    halves = 2 if sampler.is_guided(length) else 1
+    halves = 2 if any(scale != 1 for scale in sampler.schedule.scales(length)) else 1
     for step in sampler.schedule.steps(orders):
         count = step.positions.shape[1]
         rows = samples * count

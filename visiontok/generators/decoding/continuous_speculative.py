@@ -16,6 +16,7 @@ from torch import Tensor
 from visiontok.base.errors import ConfigError
 from visiontok.base.finite import check_finite
 from visiontok.base.noise import Noise, as_noise, selected
+from visiontok.core.identity import check_same_tokenizer
 from visiontok.generators.condition import Condition
 from visiontok.generators.decoding.masked_autoregressive import MaskedLatentModel, MaskedLatentSampler, MaskedStep, write
 from visiontok.generators.heads.diffusion import DenoisedLatents
@@ -171,10 +172,6 @@ class ContinuousSpeculativeSampler:
         if self.base.temperature <= 0:
             raise ConfigError("without noise in its last step a latent has no density to be verified by: the temperature must be above 0")
 
-    def is_guided(self, length: int) -> bool:
-        """Whether any step needs what the backbone gives without the condition."""
-        return self.base.is_guided(length)
-
     def __call__(self, model: MaskedLatentModel, condition: Condition, samples: int, noise: Noise) -> Tensor:
         """Latents (B, L, C) float32; see `run`."""
         return self.run(model, condition, samples, noise)[0]
@@ -188,12 +185,16 @@ class ContinuousSpeculativeSampler:
             latents (B, L, C) float32; (B, L) bool, True where a drafted latent was accepted.
 
         Raises:
-            ConfigError: if the drafter's latents are others than the target's.
+            ConfigError: if the drafter models other latents than the target, or never saw samples without the condition where that is needed.
+            ConditionError: if the condition does not fit the drafter.
+            IdentityError: if both were trained on latents of different tokenizers.
         """
-        shape = (samples, model.num_positions, model.head.channels)
-        if (self.drafter.num_positions, self.drafter.head.channels) != shape[1:]:
-            drafted = (self.drafter.num_positions, self.drafter.head.channels)
-            raise ConfigError(f"the drafter has {drafted} positions and channels, the target {shape[1:]}: they must model the same latents")
+        shape, drafter = (samples, model.num_positions, model.head.channels), self.drafter
+        drafted = (samples, drafter.num_positions, drafter.head.channels)
+        if drafter.config.layout != model.config.layout or drafted != shape:
+            raise ConfigError(f"a drafter of {drafter.config.layout} in patches of {drafted[1:]} cannot draft {model.config.layout} in {shape[1:]}")
+        check_same_tokenizer(drafter.config.tokenizer, model.config.tokenizer, what="what the drafter was trained on")
+        drafter.checked_condition(condition, samples=samples)
         order = noise.permutation(*shape[:2]).to(model.device)
         start = noise.normal(*shape).to(model.device)
         step_noise = noise.normal(*shape[:2], model.head.num_steps(self.base.respacing), shape[2]).to(model.device)
@@ -225,7 +226,7 @@ class ContinuousSpeculativeSampler:
         """A model's latents at the step's positions, from their own noise."""
         rows = step.positions[..., None].expand(-1, -1, start.shape[2])
         found = model.head.denoise(
-            *model.hidden(values, step, condition, guided=step.is_guided),
+            *model.hidden(values, step, condition),
             start.gather(1, rows),
             lambda number: step_noise[:, :, number].gather(1, rows),
             respacing=self.base.respacing,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeAlias
 
 import torch
 from pydantic import Field
@@ -20,6 +20,9 @@ from visiontok.generators.decoding.filters import LEAST_TEMPERATURE
 from visiontok.generators.decoding.guidance import ConstantGuidance, Guidance, LinearGuidance
 from visiontok.generators.decoding.next_token import NextTokenSampler, NextTokenSampling
 from visiontok.generators.heads.diffusion import DiffusionHead
+
+if TYPE_CHECKING:
+    from visiontok.generators.base import GeneratorConfig
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,10 @@ class MaskedLatentModel(Protocol):
     head: DiffusionHead
 
     @property
+    def config(self) -> GeneratorConfig:
+        """With the layout and the tokenizer."""
+
+    @property
     def num_positions(self) -> int:
         """L."""
 
@@ -97,14 +104,19 @@ class MaskedLatentModel(Protocol):
     def device(self) -> torch.device:
         """Of its parameters."""
 
-    def hidden(self, values: Tensor, step: MaskedStep, condition: Condition, *, guided: bool) -> tuple[Tensor, Tensor | None]:
-        """What the head reads at the step's positions, (B, M, D), with the condition and, if guided, without it.
+    def checked_condition(self, condition: Condition, *, samples: int | None) -> tuple[Condition, int]:
+        """See `Generator.checked_condition`."""
+
+    def hidden(self, values: Tensor, step: MaskedStep, condition: Condition) -> tuple[Tensor, Tensor | None]:
+        """What the head reads at the step's positions, (B, M, D), with the condition and, if the step is guided, without it.
 
         Args:
             values: (B, L, C), ignored at unknown positions.
             step: which positions are unknown and which are filled in.
             condition: of every sample.
-            guided: whether what the head reads without the condition is needed.
+
+        Raises:
+            ConfigError: if a model that never saw samples without a condition is to read such.
         """
 
 
@@ -122,10 +134,6 @@ class MaskedLatentSampler:
     respacing: str
     temperature: float
 
-    def is_guided(self, length: int) -> bool:
-        """Whether any step needs what the backbone gives without the condition."""
-        return any(scale != 1 for scale in self.schedule.scales(length))
-
     def __call__(self, model: MaskedLatentModel, condition: Condition, samples: int, noise: Noise) -> Tensor:
         """Latents (B, L, C) float32.
 
@@ -135,7 +143,7 @@ class MaskedLatentSampler:
         values = torch.zeros(*order.shape, model.head.channels, dtype=torch.float32, device=model.device)
         for step in self.schedule.steps(order):
             drawn = model.head.sample(
-                *model.hidden(values, step, condition, guided=step.is_guided),
+                *model.hidden(values, step, condition),
                 noise,
                 steps=self.respacing,
                 guidance=step.scale,
@@ -161,10 +169,6 @@ class MaskedTokenSampler:
 
     schedule: MaskedSchedule
     tokens: NextTokenSampler
-
-    def is_guided(self, length: int) -> bool:
-        """Whether any step needs what the backbone gives without the condition."""
-        return any(scale != 1 for scale in self.schedule.scales(length))
 
     def __call__(self, fill_in: FillIn, tokens: Tensor, noise: Noise) -> Tensor:
         """Fill in all positions of tokens (B, L, K); draws a permutation (B, L), then those of `fill_in`."""

@@ -14,6 +14,7 @@ from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.generators.backbones import MaeBackbone, MaeConfig
 from visiontok.generators.base import Generator, GeneratorConfig
 from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, NoCondition, needs_dropout
+from visiontok.generators.decoding.continuous_speculative import ContinuousSpeculativeSampler
 from visiontok.generators.decoding.masked_autoregressive import MaskedLatentSampler, MaskedLatentSampling, MaskedStep
 from visiontok.generators.heads.diffusion import DiffusionHead, DiffusionHeadConfig
 from visiontok.generators.mar.reference import CONFIG_KEYS, KEY_MAP, read_config
@@ -96,19 +97,19 @@ class Mar(Generator[MarConfig]):
         *,
         num_samples: int | None = None,
         noise: NoiseLike = None,
-        sampler: MaskedLatentSampler | None = None,
+        sampler: MaskedLatentSampler | ContinuousSpeculativeSampler | None = None,
     ) -> Latents:
         """Sample latents; see `Generator.generate` for the arguments and the sampler for the draws."""
         found, count = self.checked_condition(condition, samples=num_samples)
         sampler = self.sampler() if sampler is None else sampler
-        if found.kind == "none" or sampler.is_guided(self.num_positions):
-            needs_dropout(self.config.condition)
         return Latents(self.from_patches(sampler(self, found, count, as_noise(noise, self.device))), self.layout)
 
-    def hidden(self, values: Tensor, step: MaskedStep, condition: Condition, *, guided: bool) -> tuple[Tensor, Tensor | None]:
-        """See `MaskedLatentModel`; one pass over a doubled batch if guided."""
+    def hidden(self, values: Tensor, step: MaskedStep, condition: Condition) -> tuple[Tensor, Tensor | None]:
+        """See `MaskedLatentModel`; one pass over a doubled batch if the step is guided."""
+        if step.is_guided or condition.kind == "none":
+            needs_dropout(self.config.condition)
         kept = torch.zeros(len(values), dtype=torch.bool, device=values.device)
-        if not guided:
+        if not step.is_guided:
             return at_positions(self.backbone(values, step.mask, self._embedded(condition, kept)), step.positions), None
         embedded = torch.cat([self._embedded(condition, kept), self._embedded(condition, ~kept)])
         hidden = self.backbone(values.repeat(2, 1, 1), step.mask.repeat(2, 1), embedded)

@@ -115,8 +115,6 @@ class TokenBridgeGenerator(Generator[TokenBridgeGeneratorConfig]):
         found, count = self.checked_condition(condition, samples=num_samples)
         sampler = self.sampler() if sampler is None else sampler
         segment, source = self.layout.segments[0], as_noise(noise, self.device)
-        if found.kind == "none" or sampler.is_guided(segment.num_positions):
-            needs_dropout(self.config.condition)
         start = torch.zeros(count, segment.num_positions, segment.codebooks, dtype=torch.int64, device=self.device)
         return Tokens(sampler(partial(self.fill_in, found, source), start, source).flatten(1), self.layout)
 
@@ -141,6 +139,8 @@ class TokenBridgeGenerator(Generator[TokenBridgeGeneratorConfig]):
 
     def features(self, codes: Tensor, mask: Tensor, positions: Tensor, condition: Condition, *, scale: float) -> Tensor:
         """What the head reads at positions (B, M): (B, M, D); one pass over a doubled batch unless the scale is 1."""
+        if scale != 1 or condition.kind == "none":
+            needs_dropout(self.config.condition)
         values, kept = self.embed(codes), torch.zeros(len(codes), dtype=torch.bool, device=codes.device)
         if scale == 1:
             return at_positions(self.backbone(values, mask, self.condition(condition, kept)[0][:, 0]), positions)
