@@ -73,9 +73,9 @@ class PaperVerification:
             return Verified(latents, accepted)
         part = as_noise(selected(noise, rows), latents.device)
         shape = (len(rows), latents.shape[1], self.attempts)
-        spread = [_of_rows(each, rows) for each in (draft, target)]
-        proposals = spread[1].values + spread[1].std * part.normal(*shape, latents.shape[2])
-        kept = part.uniform(*shape) < keep_probability(proposals, *spread, factor[rows][..., None])
+        of_draft, of_target = _of_rows(draft, rows), _of_rows(target, rows)
+        proposals = of_target.values + of_target.std * part.normal(*shape, latents.shape[2])
+        kept = part.uniform(*shape) < keep_probability(proposals, of_draft, of_target, factor[rows][..., None])
         first = torch.where(kept.any(dim=2), kept.to(torch.uint8).argmax(dim=2), self.attempts - 1)
         resampled = proposals.gather(2, first[..., None, None].expand(-1, -1, 1, latents.shape[2]))[:, :, 0]
         values = latents.clone()

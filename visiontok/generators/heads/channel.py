@@ -78,12 +78,15 @@ class ChannelHead(TokenHead):
         self.outputs = nn.ModuleList(nn.Linear(width, size) for size in sizes)
         for table in (self.positions, self.steps):
             nn.init.normal_(table, std=0.02)
+        zeroed = [self.output_modulation]
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        for layer in (*(block.modulation for block in self.blocks), self.output_modulation):
-            nn.init.zeros_(layer.weight)
+            if isinstance(module, ChannelBlock):
+                zeroed.append(module.modulation)
+        for linear in zeroed:
+            nn.init.zeros_(linear.weight)
 
     def logits(self, hidden: Tensor, codes: Tensor) -> list[Tensor]:
         """Teacher-forced logits (N, V) float32 of every codebook in the head's order, from (N, D) and codes (N, K) in that order."""

@@ -72,14 +72,17 @@ class DiffusionHead(LatentHead):
         self.norm = nn.LayerNorm(config.dim, elementwise_affine=False, eps=NORM_EPS)
         self.output_modulation = nn.Linear(config.dim, 2 * config.dim)
         self.output = nn.Linear(config.dim, 2 * channels)
+        zeroed = [self.output_modulation, self.output]
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        for layer in (self.time.fc1, self.time.fc2):
-            nn.init.normal_(layer.weight, std=0.02)
-        for layer in (*(block.modulation for block in self.blocks), self.output_modulation, self.output):
-            nn.init.zeros_(layer.weight)
+            if isinstance(module, DiffusionBlock):
+                zeroed.append(module.modulation)
+        for linear in (self.time.fc1, self.time.fc2):
+            nn.init.normal_(linear.weight, std=0.02)
+        for linear in zeroed:
+            nn.init.zeros_(linear.weight)
 
     def forward(self, x: Tensor, timesteps: Tensor, hidden: Tensor) -> Tensor:
         """The noise in x, then where its variance lies between its bounds.

@@ -137,10 +137,10 @@ def kept_steps(total: int, respacing: str) -> tuple[int, ...]:
         size = total // len(counts) + (section < total % len(counts))
         if count > size:
             raise ConfigError(f"respacing {respacing!r}: {count} steps of a section of {size}")
-        stride, offset = (size - 1) / (count - 1) if count > 1 else 1.0, 0.0
+        gap, offset = (size - 1) / (count - 1) if count > 1 else 1.0, 0.0
         for _ in range(count):
             kept.append(start + round(offset))
-            offset += stride  # repeated addition: a product gives other steps for many counts
+            offset += gap  # repeated addition: a product gives other steps for many counts
         start += size
     if not kept:
         raise ConfigError(f"respacing {respacing!r} keeps no step")

@@ -146,7 +146,8 @@ class TokenBridgeGenerator(Generator[TokenBridgeGeneratorConfig]):
             return at_positions(self.backbone(values, mask, self.condition(condition, kept)[0][:, 0]), positions)
         embedded = torch.cat([self.condition(condition, dropped)[0][:, 0] for dropped in (kept, ~kept)])
         hidden = self.backbone(values.repeat(2, 1, 1), mask.repeat(2, 1), embedded)
-        return guide(*at_positions(hidden, positions.repeat(2, 1)).chunk(2), scale)
+        conditional, unconditional = at_positions(hidden, positions.repeat(2, 1)).chunk(2)
+        return guide(conditional, unconditional, scale)
 
     def embed(self, codes: Tensor) -> Tensor:
         """The values (...) of codes (...), which the backbone reads; the head embeds codes by itself."""
