@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 16 --dist worksteal
 NUMERIC := $(addprefix tests/,decoders layers quantizers parity/test_selftok.py parity/test_tokenbridge.py)
 
-.PHONY: demo test portability lint slow leaderboard clean
+.PHONY: demo test portability lint slow fuzz leaderboard clean
 
 demo: $(VENV)/.demo
 	$(BIN)/visiontok demo
@@ -30,11 +30,17 @@ lint: $(VENV)/.dev
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
 
+# Damaged inputs of every reader: `make fuzz SECONDS=600 SEED=7`, `make fuzz ENTRY=tar-shards`; CASE=12 reads one input again.
+SECONDS ?= 3600
+SEED ?= 1
+fuzz: $(VENV)/.dev
+	PYTHONPATH=tests/fuzz $(BIN)/python -m fuzzing --seconds $(SECONDS) --seed $(SEED) $(if $(ENTRY),--entry $(ENTRY)) $(if $(CASE),--case $(CASE))
+
 leaderboard: $(VENV)/.demo
 	$(BIN)/visiontok leaderboard
 
 clean:
-	rm -rf $(VENV) demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo runs fuzz-failures .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "visiontok needs Python 3.10 or newer, this is " + sys.version)'

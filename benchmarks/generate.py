@@ -13,7 +13,7 @@ import time
 import torch
 
 from visiontok import Segment, TokenLayout
-from visiontok.generators.decoding import SampleNoise, guide
+from visiontok.generators.decoding import SampleNoise
 from visiontok.generators.gpt.model import GPT, GPTConfig
 
 
@@ -30,7 +30,7 @@ def main() -> None:
     model = GPT(
         GPTConfig(layout=layout, condition={"type": "classes", "num_classes": 10}, dim=options.dim, depth=options.depth, num_heads=options.num_heads)
     ).eval()
-    torch.nn.init.normal_(model.head.weight, std=0.1)
+    torch.nn.init.normal_(model.head.table.weight, std=0.1)
     classes = torch.arange(options.batch) % 10
     sampler = model.sampler(guidance=2.0)
 
@@ -42,8 +42,8 @@ def main() -> None:
         noise, session = SampleNoise(0, range(options.batch)), model.session(classes, guided=True)
         tokens = torch.zeros(options.batch, 0, dtype=torch.int64)
         for step in range(options.tokens):
-            conditional, unconditional = (model.head.logits(hidden, 0, options.vocab_size) for hidden in session.prefill(tokens))
-            drawn = sampler(guide(conditional, unconditional, sampler.guidance(step, options.tokens)), noise)
+            conditional, unconditional = (model.head.table.logits(hidden, 0, options.vocab_size) for hidden in session.prefill(tokens[..., None]))
+            drawn = sampler.choose(conditional, unconditional, noise, codebook=0, step=step, num_steps=options.tokens)
             tokens = torch.cat([tokens, drawn[:, None]], dim=1)
         return tokens
 

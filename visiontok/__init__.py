@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from visiontok.base import wiring
+
 __version__ = "0.1.0"
 
 _PUBLIC = {
@@ -30,6 +32,8 @@ _PUBLIC = {
     "push_to_hub": "visiontok.hub",
     "save_pretrained": "visiontok.hub",
 }
+
+_PACKAGES = ("data", "evaluation", "metrics", "quantizers")
 
 __all__ = [
     "Generator",
@@ -64,6 +68,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"visiontok.{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'visiontok' has no attribute {name!r}")
     value = getattr(importlib.import_module(_PUBLIC[name]), name)
@@ -71,5 +77,8 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+wiring.connect(lambda: importlib.import_module("visiontok.hub"))
+
+
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_PACKAGES])

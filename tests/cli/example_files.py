@@ -58,9 +58,9 @@ def karl() -> Any:
     )
 
 
-def gpt() -> GPT:
+def gpt(**changes: Any) -> GPT:
     layout = titok(image_size=16, tokens=4).layout
-    return GPT(GPTConfig.parse({**NETWORK, "layout": layout, "multiple_of": 8, "condition": {"type": "classes", "num_classes": 10}}))
+    return GPT(GPTConfig.parse({**NETWORK, "layout": layout, "multiple_of": 8, "condition": {"type": "classes", "num_classes": 10}, **changes}))
 
 
 def maskgit() -> MaskGIT:
@@ -151,6 +151,10 @@ def tokens(path: Path) -> None:
     succeed("encode", path.parent / "encoded.png", "--model", "titok-l32", "-o", path)
 
 
+def token_set(path: Path) -> None:
+    succeed("tokenize", "photos", "--model", "runs/photos/final", "-o", path)
+
+
 def result(path: Path) -> None:
     model = path.parent / "model"
     if not model.exists():
@@ -212,12 +216,14 @@ FILES: dict[str, Callable[[Path], None]] = {
     "runs/digits": lambda path: trained(lambda: titok(image_size=16, tokens=4))(path / "final"),
     "eval/results/digits--final.json": digits_result,
     "runs/digits-gpt/final": trained(gpt),
+    "runs/digits-llama/final": trained(lambda: gpt(positions="rope-1d")),
     "runs/digits/final": trained(lambda: titok(image_size=16, tokens=4)),
     "runs/flextok/final": trained(lambda: titok(image_size=128, tokens=16, nested_dropout={"schedule": "uniform"})),
     "runs/karl/final": trained(karl),
     "runs/photos/final": trained(lambda: titok(image_size=128)),
     "runs/textok/final": trained(textok),
     "tokens.npz": tokens,
+    "tokens/photos": token_set,
     "val.tar": shard,
 }
 """What makes each file and folder that examples take; `my.yaml` is a recipe or a study, according to the command."""

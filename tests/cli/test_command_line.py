@@ -53,9 +53,9 @@ def failing(error: BaseException) -> typer.Typer:
 
 
 class TestStart:
-    @pytest.mark.parametrize("command", [None, "list", "info"])
-    def test_nothing_heavy_is_imported(self, command: str | None) -> None:
-        statement = "import visiontok" if command is None else f"from visiontok.cli import app; app([{command!r}, 'titok'], standalone_mode=False)"
+    @pytest.mark.parametrize("command", [None, ["list", "titok"], ["info", "titok-l32"], ["info", "vqgan-photos-f4"], ["train"]])
+    def test_nothing_heavy_is_imported(self, command: list[str] | None) -> None:
+        statement = "import visiontok" if command is None else f"from visiontok.cli import app; app({command!r}, standalone_mode=False)"
         script = f"import sys\n{statement}\nprint(sorted({{'torch', 'numpy', 'rich', 'PIL', 'visiontok.base.config'}} & set(sys.modules)))"
         output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
         assert output.splitlines()[-1] == "[]"
@@ -65,8 +65,46 @@ class TestStart:
         for name in commands.FUNCTIONS:
             assert re.search(rf"^  {name} ", overview, re.MULTILINE)
 
+    def test_the_module_is_the_command(self) -> None:
+        assert run("--help").stdout.startswith("Usage: visiontok [")
+        assert "Usage: visiontok encode" in run("encode", "--help").stdout
+
     def test_version(self) -> None:
         assert run("--version").stdout == f"visiontok {visiontok.__version__}\n"
+
+
+class TestCompletion:
+    @pytest.mark.parametrize(
+        ("line", "expected"),
+        [
+            ("visiontok tok", {"tokenize"}),
+            ("visiontok info titok-l3", {"titok-l32"}),
+            ("visiontok encode a.png --model vqgan", {"vqgan-photos-f4"}),
+            ("visiontok decode a.npz -m vqgan", {"vqgan-photos-f4"}),
+            ("visiontok generate -m maskgit-titok-l", {"maskgit-titok-l32"}),
+            ("visiontok generate -t maskgit-", {"maskgit-vqgan-f16-256"}),
+            ("visiontok train small/vq-r", {"small/vq-reset"}),
+            ("visiontok evaluate digits-", {"digits-generation"}),
+            ("visiontok evaluate rd -m flextok-d18-d2", {"flextok-d18-d28-in1k", "flextok-d18-d28-dfn"}),
+            ("visiontok quantize kl16-256-", {"kl16-256-mar"}),
+            ("visiontok study adaptive", {"adaptive-length"}),
+            ("visiontok list --modality im", {"image"}),
+        ],
+    )
+    def test_names(self, line: str, expected: set[str]) -> None:
+        environment = {"_VISIONTOK_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+        assert set(runner.invoke(app, [], env=environment, prog_name="visiontok").stdout.split()) == expected
+
+    def test_in_a_shell_without_torch(self) -> None:
+        script = "import sys\nfrom visiontok.cli import main\ntry: main()\nexcept SystemExit: print('torch' in sys.modules)"
+        environment = {"_VISIONTOK_COMPLETE": "complete_bash", "COMP_WORDS": "visiontok reconstruct a.png -m titok-l", "COMP_CWORD": "4"}
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ, **environment}, check=True)
+        assert done.stdout.split() == ["titok-l32", "titok-ll32-vae", "False"]
+
+    @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+    def test_the_script_of_a_shell_calls_the_command(self, shell: str) -> None:
+        result = runner.invoke(app, [], env={"_VISIONTOK_COMPLETE": f"source_{shell}"}, prog_name="visiontok")
+        assert f"_VISIONTOK_COMPLETE=complete_{shell}" in result.output
 
 
 class TestErrors:
@@ -186,7 +224,7 @@ class TestDevice:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
         assert str(pick_device("auto")) == str(pick_device("cpu")) == "cpu"
-        with pytest.raises(ConfigError, match=r"--device cuda .*--device cpu"):
+        with pytest.raises(ConfigError, match=r"--device cuda: .*use one of cpu"):
             pick_device("cuda")
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

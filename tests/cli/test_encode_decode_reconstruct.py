@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from command import refused, run, succeed
 from PIL import Image
 
 import visiontok
-from visiontok.base.errors import ConfigError, IdentityError, TextError, TokenError
+from visiontok.base.errors import ConfigError, IdentityError, SignalError, TextError, TokenError
 from visiontok.data.token_file import TokenFile
 from visiontok.generators.gpt.model import GPT, GPTConfig
 
@@ -49,7 +51,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_encode_then_decode_gives_what_the_model_gives(models: Path, images: Path, tmp_path: Path, model: str) -> None:
     paths = [images / "one.png", images / "two.jpg", images / "sub" / "one.png"]
     encoded = succeed("encode", *paths, "--model", models / model, "-o", tmp_path / "t.npz", "--device", "cpu")
-    assert encoded.output == f"{tmp_path / 't.npz'}: 3 x 4 tokens{', 20 bits each' if model == 'vq' else ''}\n"
+    assert encoded.stdout == f"{tmp_path / 't.npz'}: 3 x 4 tokens{', 20 bits each' if model == 'vq' else ''}\n"
+    assert encoded.stderr.count("16 x 16 pixels") == 1
     succeed("decode", tmp_path / "t.npz", "-o", tmp_path / "out", "--device", "cpu")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["one-2.png", "one.png", "two.png"]
 
@@ -64,7 +67,7 @@ def test_unreadable_files_are_named_and_the_others_are_processed(models: Path, i
     output = tmp_path / "out"
     result = run(command, images / "one.png", images / "broken.png", tmp_path / "absent.png", "-m", models / "vq", "-o", output)
     assert result.exit_code == 1
-    first, second, error = result.stderr.splitlines()
+    _, first, second, error = result.stderr.splitlines()
     assert str(images / "broken.png") in first
     assert str(tmp_path / "absent.png") in second
     assert "2 of 3" in error
@@ -72,6 +75,36 @@ def test_unreadable_files_are_named_and_the_others_are_processed(models: Path, i
         assert TokenFile.read(output).keys == (str(images / "one.png"),)
     else:
         assert [path.name for path in output.iterdir()] == ["one.png"]
+
+
+@pytest.mark.parametrize("command", ["encode", "reconstruct"])
+def test_a_folder_points_to_the_command_for_folders(images: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """Before the model, which is absent, is loaded; quoted so that a shell takes it."""
+    monkeypatch.chdir(images.parent)
+    spaced = images.parent / "two words"
+    if not spaced.exists():
+        shutil.copytree(images, spaced)
+    error = refused(command, "two words", "--model", "./absent")
+    assert isinstance(error, SignalError)
+    suggested = str(error).partition("Use: ")[2]
+    if command == "encode":
+        assert shlex.split(suggested) == ["visiontok", "tokenize", "./two words", "-o", "tokens/two words", "--model", "./absent"]
+    else:
+        shown = subprocess.run(["sh", "-c", suggested.replace("visiontok", "echo", 1)], capture_output=True, text=True, check=True).stdout
+        assert "two words/one.png" in shown
+
+
+def test_missing_inputs_are_named_before_the_model_is_loaded(images: Path) -> None:
+    error = refused("encode", images / "oen.png", "--model", "./absent")
+    assert isinstance(error, SignalError)
+    assert str(images / "one.png") in str(error)
+
+
+def test_a_folder_among_files_is_skipped(models: Path, images: Path, tmp_path: Path) -> None:
+    result = run("encode", images / "one.png", images / "sub", "-m", models / "vq", "-o", tmp_path / "t.npz")
+    assert result.exit_code == 1
+    assert str(images / "sub") in result.stderr
+    assert TokenFile.read(tmp_path / "t.npz").keys == (str(images / "one.png"),)
 
 
 def test_nothing_is_written_without_a_readable_file(models: Path, images: Path, tmp_path: Path) -> None:
@@ -120,6 +153,7 @@ def test_the_same_weights_by_another_name_are_the_same_tokenizer(models: Path, i
 
 
 def test_decode_of_something_else_than_a_token_file(images: Path, tmp_path: Path) -> None:
+    assert isinstance(refused("decode", images, "-o", tmp_path), TokenError)
     absent = run("decode", tmp_path / "absent.npz", "-o", tmp_path)
     assert (absent.exit_code, absent.stderr) == (1, f"Error: {tmp_path / 'absent.npz'}: No such file or directory\n")
     error = refused("decode", images / "one.png", "-o", tmp_path)

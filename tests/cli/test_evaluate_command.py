@@ -49,7 +49,8 @@ def test_a_table_and_a_result_per_model(models: list[str], tmp_path: Path) -> No
     psnr = next(line for line in lines if line.startswith("psnr.mean_db"))
     for result in results:
         assert result.value("psnr.mean_db").text in psnr
-    assert "70 samples of 16 x 16" in out
+    assert "digits:test: 355 samples" in err
+    assert "digits:test: 70 samples of 16 x 16" in out
 
 
 def test_the_file_of_one_model(models: list[str], tmp_path: Path) -> None:

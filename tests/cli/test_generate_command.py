@@ -28,7 +28,7 @@ def models(tmp_path_factory):
                 {**config, "condition": {"type": "classes", "num_classes": len(classes), "names": classes} if classes else {"type": "none"}}
             )
         )
-        torch.nn.init.normal_(generator.head.weight)
+        torch.nn.init.normal_(generator.head.table.weight)
         visiontok.save_pretrained(generator, folder / name)
     return folder
 

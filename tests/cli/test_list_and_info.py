@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command import refused
 from typer.testing import CliRunner
 
 import visiontok
 from visiontok import registry
+from visiontok.base.errors import ConfigError, UnknownNameError
 from visiontok.cli import app
+from visiontok.cli.fields import field_rows
 from visiontok.hub import CardResult, ModelCard
 from visiontok.registry import lookup
 
@@ -42,10 +45,21 @@ def test_list_is_a_table_with_a_header() -> None:
 
 
 def test_list_selects() -> None:
-    assert [row.split()[0] for row in run("list", "titok-b64").splitlines()[1:]] == ["titok-b64"]
+    for pattern in ("titok-b64", "TiTok-B64"):
+        assert [row.split()[0] for row in run("list", pattern).splitlines()[1:]] == ["titok-b64", "maskgit-titok-b64"]
+    assert [row.split()[0] for row in run("list", "titok-b6?").splitlines()[1:]] == ["titok-b64"]
     assert run("list", "--modality", "audio", "maskgit-titok*").startswith("No model matches")
     names = {entry["name"] for entry in json.loads(run("list", "titok*", "--modality", "image", "--json"))}
     assert names == set(visiontok.list_tokenizers("titok*"))
+    assert names < set(visiontok.list_tokenizers("titok"))
+    assert set(visiontok.list_generators("titok")) == {f"maskgit-titok-{size}" for size in ("l32", "b64", "s128")}
+
+
+def test_unknown_patterns_and_modalities_list_the_close_names() -> None:
+    assert "titok-l32" in run("list", "titok-l23")
+    with pytest.raises(UnknownNameError, match=r"'imag'.*image"):
+        visiontok.list_tokenizers(modality="imag")
+    assert isinstance(refused("list", "--modality", "imag"), UnknownNameError)
 
 
 def test_list_as_json_keeps_numbers() -> None:
@@ -74,6 +88,58 @@ def test_info_of_a_family() -> None:
     assert json.loads(run("info", "titok", "--json"))["systems"] == ["titok"]
 
 
+def test_info_of_a_family_shows_the_fields_of_its_configuration() -> None:
+    rows = {line.split("  ")[0]: line.split() for line in run("info", "TiTok").splitlines()}
+    assert rows["num_latent_tokens"][1:] == ["int", ">", "0", "32"]
+    assert rows["encoder.dim"][-1] == "required"
+    assert rows["quantizer[vq].gradient"][-1] == '"straight_through"'
+    assert rows["quantizer[gaussian].kl_weight"][1:] == ["float", ">=", "0", "1e-06"]
+    assert "num_latent_tokens" in json.loads(run("info", "titok", "--json"))["config"]["properties"]
+
+
+@pytest.mark.parametrize("name", list(registry.families()))
+def test_every_field_of_every_family_has_a_row(name: str) -> None:
+    config = registry.find_family(name).model_class().config_class
+    rows = field_rows(config)
+    names = [field for field, _, _ in rows]
+    assert len(set(names)) == len(names)
+    assert set(config.model_fields) <= set(names)
+    for field, kind, default in rows:
+        assert kind, field
+        assert default, field
+        assert "typing" not in kind + default, field
+        assert "FieldInfo" not in kind + default, field
+
+
+def test_info_of_a_folder_and_of_a_training_run(bundled: str, tmp_path: Path) -> None:
+    folder = tmp_path / bundled
+    text = run("info", str(folder))
+    for line in (f"folder: {folder}", "license of the weights: apache-2.0", "tokens: 4 from a vocabulary of 32", "  num_latent_tokens: 4"):
+        assert line in text
+    (folder / "README.md").unlink()
+    assert "license" not in run("info", str(folder))
+
+    run_folder = tmp_path / "runs" / "mine"
+    (run_folder / "checkpoints" / "step-00000005").mkdir(parents=True)
+    (run_folder / "config.json").write_text(json.dumps({"recipe": {"steps": 10}}))
+    text = run("info", str(run_folder))
+    assert "newest checkpoint: step 5 of 10" in text
+    assert "trained model: none yet" in text
+    folder.rename(run_folder / "final")
+    text = run("info", str(run_folder))
+    assert f"trained model: {run_folder / 'final'}" in text
+    assert "family: titok" in text
+    assert json.loads(run("info", str(run_folder), "--json"))["config"]["num_latent_tokens"] == 4
+
+
+def test_info_of_what_is_no_model(tmp_path: Path) -> None:
+    assert isinstance(refused("info", "titokk"), UnknownNameError)
+    (tmp_path / "config.json").write_text(json.dumps({"name": "another library's"}))
+    error = refused("info", str(tmp_path))
+    assert isinstance(error, ConfigError)
+    assert str(tmp_path) in str(error)
+
+
 def test_a_bundled_model_is_listed_explained_and_loaded(bundled: str) -> None:
     assert run("list", bundled).splitlines()[1].split()[:6] == [bundled, "tokenizer", "image", "4", "32", "16x16"]
     text = run("info", bundled)
@@ -90,4 +156,5 @@ def test_a_bundled_model_is_listed_explained_and_loaded(bundled: str) -> None:
 
 def test_every_registered_name_has_a_page() -> None:
     for name in (*registry.checkpoints(), *registry.families(), *registry.bundled()):
-        assert run("info", name).startswith(f"name: {name}\n")
+        for spelling in (name, name.upper()):
+            assert run("info", spelling).startswith(f"name: {name}\n")

@@ -60,7 +60,7 @@ def test_a_killed_command_resumes_when_repeated(images, model, tmp_path):
     time.sleep(random.random() * 0.02)
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    assert not (tmp_path / "out" / "manifest.json").exists()
+    assert not (tmp_path / "out" / "_manifest.json").exists()
     last = succeed(*arguments(images, model, tmp_path / "out"))
     assert "Resuming after" in last.stderr
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
@@ -73,7 +73,7 @@ def test_what_was_skipped_is_named_counted_and_listed(images, model, tmp_path):
     assert result.stdout == f"{tmp_path / 'out'}: 120 samples in 21 shards\n"
     assert "62/62 samples" in result.stderr
     assert "07b.png" in result.stderr
-    assert [skip["key"] for skip in json.loads((tmp_path / "out" / "skipped.json").read_text())] == ["07b.png", "31b.png"]
+    assert [skip["key"] for skip in json.loads((tmp_path / "out" / "_skipped.json").read_text())] == ["07b.png", "31b.png"]
     assert "\x1b" not in result.output
 
 

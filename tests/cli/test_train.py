@@ -3,7 +3,7 @@ from command import refused, succeed
 from omegaconf import OmegaConf
 
 import visiontok
-from visiontok.base.errors import ConfigError, DataError, TrainingError
+from visiontok.base.errors import ConfigError, DataError, TrainingError, VisiontokError
 
 VIT = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
 RECIPE = {
@@ -77,6 +77,20 @@ def test_invalid_arguments_leave_nothing_behind(recipe, tmp_path, arguments, err
     assert isinstance(raised, error)
     assert named in str(raised)
     assert not (tmp_path / "run").exists()
+
+
+def test_without_a_recipe_those_that_exist_are_listed():
+    rows = dict(line.split(maxsplit=1) for line in succeed("train").stdout.splitlines()[1:])
+    assert "small/vq" in rows
+    assert all(rows.values())
+
+
+@pytest.mark.parametrize(("given", "close"), [("vq", "small/vq"), ("small/vq-rest", "small/vq-reset"), ("titok-digits.yml", "demo/titok-digits")])
+def test_an_unknown_recipe_lists_the_close_ones(given, close):
+    error = refused("train", given)
+    assert isinstance(error, VisiontokError)
+    assert given in str(error)
+    assert close in str(error)
 
 
 def test_a_missing_recipe_is_named():

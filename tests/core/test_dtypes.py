@@ -59,7 +59,7 @@ def test_generators_do_not_depend_on_the_default_dtype(dtype, restored):
     def generated() -> torch.Tensor:
         torch.manual_seed(0)
         model = visiontok.create("gpt", layout=layout, dim=16, depth=1, num_heads=2, multiple_of=8)
-        torch.nn.init.normal_(model.head.weight)
+        torch.nn.init.normal_(model.head.table.weight)
         return model.eval().generate(num_samples=3, noise=SampleNoise(0, range(3)), sampler=model.sampler(top_p=0.9)).indices
 
     expected = generated()

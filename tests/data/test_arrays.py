@@ -68,7 +68,7 @@ def test_identity_follows_the_contents(tmp_path: Path) -> None:
         ({"sizes": np.array([[30], [0], [50], [60]])}, "sizes"),
         ({"sizes": np.array([30, 40, 50, 60])}, "sizes"),
         ({"labels": np.array([0.5, 1, 1, 1])}, "labels"),
-        ({"labels": np.array([1])}, "1 labels"),
+        ({"labels": np.array([1])}, r"labels .* 4 signals"),
         ({"keys": np.array(["a", "a", "b", "c"])}, "keys"),
         ({"lables": np.array([1, 2, 3, 4])}, "lables"),
         ({"captions": np.array([{}] * 4, dtype=object)}, "captions"),
@@ -152,3 +152,35 @@ def test_features_need_no_range(tmp_path: Path) -> None:
     np.savez(tmp_path / "f.npz", signals=features)
     (batch,) = EvalLoader(open_source(f"arrays:features:{tmp_path / 'f.npz'}"), preprocessing=FeaturePreprocessing(channels=7), batch_size=5)
     assert torch.equal(batch.signals.values, torch.from_numpy(features).float())
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"signals": np.array([[["a"] * 60] * 2] * 4)}, "signals"),
+        ({"labels": np.array(1)}, "labels"),
+        ({"captions": np.array([b"a", b"b", b"c", b"d"])}, "captions"),
+        ({"class_names": np.array([0, 1])}, "class_names"),
+    ],
+)
+def test_arrays_of_other_kinds_are_refused(tmp_path: Path, changes: dict[str, np.ndarray], named: str) -> None:
+    with pytest.raises(DataError, match=named):
+        open_source(f"arrays:audio:{archive(tmp_path / 's.npz', **changes)}")
+
+
+def test_arrays_of_another_byte_order_hold_the_same_values(tmp_path: Path) -> None:
+    swapped = sounds()[0].astype(">f4")
+    np.savez(tmp_path / "s.npz", signals=swapped[None])
+    np.save(tmp_path / "s.npy", swapped)
+    for source in (open_source(f"arrays:audio:{tmp_path / 's.npz'}"), open_source(ArraysConfig(path=str(tmp_path), modality="audio"))):
+        assert np.array_equal(source.read(0).signal, sounds()[0])
+
+
+@pytest.mark.parametrize("array", [np.array(["a"]), np.zeros((2, 0), np.float32), np.zeros((2, 4), np.complex64), np.zeros((2, 4), np.longdouble)])
+def test_a_file_that_holds_no_sound_is_skipped(tmp_path: Path, array: np.ndarray) -> None:
+    np.save(tmp_path / "a.npy", array)
+    np.save(tmp_path / "b.npy", sounds()[0])
+    (tmp_path / "c.npy").write_bytes(b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f4',")
+    loader = EvalLoader(open_source(ArraysConfig(path=str(tmp_path), modality="audio")), preprocessing=SOUND, batch_size=4)
+    assert [key for batch in loader for key in batch.keys] == ["b.npy"]
+    assert [skip.key for skip in loader.report.kept] == ["a.npy", "c.npy"]

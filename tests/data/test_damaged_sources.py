@@ -4,6 +4,7 @@ import io
 import json
 import os
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from bad_images import encoded, image
 
-from visiontok.base.errors import DataError
+from visiontok.base.errors import DataError, VisiontokError
 from visiontok.data import EvalLoader, Source, open_source
 from visiontok.data.folder import FolderConfig
 from visiontok.signals import ImagePreprocessing
@@ -248,3 +249,63 @@ def test_files_whose_names_are_not_utf_8_are_skipped(tmp_path: Path) -> None:
     (skip,) = source.skipped
     assert "UTF-8" in skip.reason
     assert skip.key.encode()
+
+
+def test_files_of_a_folder_that_are_no_images_are_named(tmp_path: Path) -> None:
+    for name in ("a.png", "b.heic", "notes.txt", ".hidden.txt", "sub/c.mov"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(encoded(0))
+    source = open_source(FolderConfig(path=str(tmp_path)))
+    assert keys(source) == ["a.png"]
+    assert [skip.key for skip in source.skipped] == ["b.heic", "notes.txt", "sub/c.mov"]
+    assert len(read_all(source)[1].report) == 3
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(DataError, match=r"3 other files.*b\.heic"):
+        open_source(FolderConfig(path=str(tmp_path)))
+
+
+def test_a_link_to_itself_is_one_skipped_sample(tmp_path: Path) -> None:
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "a.png").write_bytes(encoded(0))
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "folder.png").symlink_to(tmp_path / "good")
+    used, loader = read_all(open_source(FolderConfig(path=str(tmp_path))))
+    assert used == ["folder.png/a.png", "good/a.png"]
+    assert [skip.key for skip in loader.report.kept] == ["loop.png"]
+
+
+def test_compressed_shards_of_a_folder_are_named(tmp_path: Path) -> None:
+    write_tar(tmp_path / "0.TAR", ("a.png", encoded(0)))
+    for name in ("1.tar.gz", "2.tgz"):
+        with tarfile.open(tmp_path / name, "w:gz") as archive:
+            archive.addfile(tarfile.TarInfo("a.png"))
+    source = open_source(f"webdataset:{tmp_path}")
+    assert keys(source) == ["0/a"]
+    assert len(source.skipped) == 2
+    assert all(name in skip.reason for name, skip in zip(("1.tar.gz", "2.tgz"), source.skipped, strict=True))
+
+
+def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    images = pa.array([encoded(0)])
+    for name in ("image", "label"):
+        columns = {"image": images, "label": pa.array([1])}
+        arrays, names = [*columns.values(), columns[name]], [*columns, name]
+        pq.write_table(pa.Table.from_arrays(arrays, names=names), tmp_path / "x.parquet")
+        with pytest.raises(DataError, match=f"2 columns called '{name}'"):
+            open_source(f"{tmp_path}/x.parquet")
+
+
+def test_an_archive_with_two_arrays_of_one_name_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", signals=np.zeros((1, 3, 8, 8), np.float32))
+    with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("signals.npy", archive.read("signals.npy"))
+    with pytest.raises(DataError, match=r"signals\.npy"):
+        open_source(f"arrays:image:{tmp_path}/x.npz")
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 5000, "a\0b", "~no-such-user/x", "webdataset:{0.." + "9" * 5000 + "}.tar", "parquet:[", "folder:" + "x" * 5000]
+)
+def test_names_that_are_no_paths_are_refused(name: str) -> None:
+    with pytest.raises(VisiontokError):
+        open_source(name)

@@ -133,9 +133,7 @@ def test_shards_with_companions_in_random_access(tmp_path: Path) -> None:
             "dir/b.json": b'{"label": 3, "caption": "two"}',
         },
     )
-    write_tar(
-        tmp_path / "s-01.tar", {"a.WebP": encoded(2), "a.json": b'{"cls": "not a number", "text": "three"}', "b.seg.png": b"x", "b.jpeg": encoded(3)}
-    )
+    write_tar(tmp_path / "s-01.tar", {"a.WebP": encoded(2), "a.json": b'{"cls": null, "text": "three"}', "b.seg.png": b"x", "b.jpeg": encoded(3)})
     source = open_source(f"webdataset:{tmp_path}/s-{{00..01}}.tar")
     assert [source.key(index) for index in range(len(source))] == ["s-00/a", "s-00/dir/b", "s-01/a", "s-01/b"]
     for index in (3, 1, 0, 2):
@@ -352,9 +350,21 @@ def test_sources_can_be_sent_to_workers_and_read_by_threads(tmp_path: Path) -> N
 
 
 def test_json_labels_must_be_whole_numbers(tmp_path: Path) -> None:
-    values = [True, 2.5, -0, "3", None, 4]
+    values = [-0, None, 4, True, 2.5, 3.0, "3", [1]]
     members = {}
     for number, value in enumerate(values):
         members |= {f"{number}.png": encoded(), f"{number}.json": json.dumps({"label": value}).encode()}
     source = open_source(str(write_tar(tmp_path / "s.tar", members)))
-    assert [source.read(index).label for index in range(6)] == [None, None, 0, None, None, 4]
+    assert [source.read(index).label for index in range(3)] == [0, None, 4]
+    for index in range(3, 8):
+        with pytest.raises(DataError, match=rf"{index}\.json"):
+            source.read(index)
+
+
+def test_a_label_file_goes_before_the_label_of_a_json_file(tmp_path: Path) -> None:
+    members = {"a.png": encoded(), "a.json": b'{"label": "cat", "cls": 3, "text": "one"}', "a.cls": b"7"}
+    sample = open_source(str(write_tar(tmp_path / "s.tar", members))).read(0)
+    assert (sample.label, sample.caption) == (7, "one")
+    members = {"a.png": encoded(), "a.json": b'{"label": null, "cls": 3, "caption": null, "text": "one"}'}
+    sample = open_source(str(write_tar(tmp_path / "t.tar", members))).read(0)
+    assert (sample.label, sample.caption) == (3, "one")

@@ -7,7 +7,7 @@ from bad_images import encoded
 from pydantic import TypeAdapter
 
 from visiontok.base.config import Config
-from visiontok.base.errors import ConfigError, UnknownNameError
+from visiontok.base.errors import ConfigError, DataError, UnknownNameError
 from visiontok.data import DataConfig, open_source, parse_source
 from visiontok.data.config import describe_source
 from visiontok.data.digits import DigitsConfig
@@ -15,6 +15,8 @@ from visiontok.data.folder import FolderConfig
 from visiontok.data.parquet import ParquetConfig
 from visiontok.data.photos import PhotosConfig
 from visiontok.data.shapes import ShapesConfig
+from visiontok.data.shard_names import expand_shards
+from visiontok.data.token_shards import MANIFEST
 from visiontok.data.webdataset import WebDatasetConfig
 
 
@@ -42,6 +44,46 @@ def test_a_bare_folder_is_a_folder_source(tmp_path: Path) -> None:
     assert len(open_source(str(tmp_path))) == 1
 
 
+@pytest.mark.parametrize(("suffix", "kind"), [("tar", "webdataset"), ("parquet", "parquet")])
+def test_a_bare_folder_of_shards_is_told_from_one_of_images(suffix: str, kind: str, tmp_path: Path) -> None:
+    for number in range(2):
+        (tmp_path / f"{number:03d}.{suffix}").touch()
+    assert parse_source(str(tmp_path)).to_dict()["name"] == kind
+    (tmp_path / "unpacked").mkdir()
+    (tmp_path / "unpacked" / "a.png").write_bytes(encoded())
+    with pytest.raises(ConfigError) as caught:
+        parse_source(str(tmp_path))
+    for spelling in (f"{kind}:{tmp_path}", f"folder:{tmp_path}"):
+        assert spelling in str(caught.value)
+        assert parse_source(spelling).to_dict()["name"] == spelling.partition(":")[0]
+
+
+def test_folders_that_hold_no_images_say_how_to_name_what_they_hold(tmp_path: Path) -> None:
+    for name in ("tars/a/0.tar", "arrays/0.npy", "flat/0.tar", "none/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    for text, spelling in (
+        (f"{tmp_path / 'tars'}", f"webdataset:{tmp_path / 'tars'}/**/*.tar"),
+        (f"{tmp_path / 'arrays'}", f"arrays:MODALITY:{tmp_path / 'arrays'}"),
+        (f"folder:{tmp_path / 'flat'}", f"webdataset:{tmp_path / 'flat'}"),
+        (f"{tmp_path / 'none'}", ".png"),
+    ):
+        with pytest.raises(DataError) as caught:
+            open_source(text)
+        assert spelling in str(caught.value)
+    expand_shards(f"{tmp_path / 'tars'}/**/*.tar", ".tar")
+
+
+def test_a_token_set_and_a_single_file_are_no_sources(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / MANIFEST).touch()
+    (tmp_path / "set" / "part-00000.parquet").touch()
+    (tmp_path / "photo.png").touch()
+    for path in (tmp_path / "set", tmp_path / "photo.png"):
+        with pytest.raises(ConfigError, match=str(path)):
+            parse_source(str(path))
+
+
 def test_misspelt_names_get_close_matches() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean digits"):
         parse_source("digit:test")
@@ -56,6 +98,7 @@ def test_misspelt_names_get_close_matches() -> None:
 def test_a_recipe_names_its_source_with_options() -> None:
     adapter = TypeAdapter(DataConfig)
     assert adapter.validate_python({"name": "shapes", "size": 32}) == ShapesConfig(size=32)
+    assert adapter.validate_python("digits:all") == DigitsConfig(split="all")
     for config in (DigitsConfig(split="all"), ParquetConfig(path="x", label="fine_label"), PhotosConfig(textures=True)):
         assert adapter.validate_python(config.to_dict()) == config
     for wrong in ({"name": "imagenet"}, {"name": "digits", "path": "x"}, {"name": "folder"}):

@@ -73,7 +73,11 @@ def test_shards_of_one_kind_join_whatever_their_extents(tmp_path):
     assert dataset[0:3].tokens.sample_extents.tolist() == [list(layout.extents) for layout in layouts]
     TokenShardWriter(tmp_path, header(layouts[0])).finish()
     assert len(TokenDataset(tmp_path)) == 3
-    TokenShardWriter(tmp_path, header(layouts[0])).write(0, zeros(layouts[1]), keys=["a"])
+    writer = TokenShardWriter(tmp_path, header(layouts[0]))
+    writer.write(0, zeros(layouts[1]), keys=["a"])
+    with pytest.raises(DataError, match=r"part-00000\.parquet"):
+        TokenDataset(tmp_path)
+    writer.finish()
     assert len(TokenDataset(tmp_path)) == 3
 
 

@@ -68,7 +68,7 @@ def test_tokens_labels_and_keys_are_those_of_the_images(images, tmp_path, num_wo
     assert {skip.key for skip in made.skipped} == {"a/03.jpg", "b/zero.png"}
     assert made.manifest.shards == {"part-00000.parquet": 4, "part-00001.parquet": 5, "part-00002.parquet": 2}
     assert made.manifest.skipped == 2
-    assert [row["key"] for row in json.loads((tmp_path / "out" / "skipped.json").read_text())] == ["a/03.jpg", "b/zero.png"]
+    assert [row["key"] for row in json.loads((tmp_path / "out" / "_skipped.json").read_text())] == ["a/03.jpg", "b/zero.png"]
     dataset = TokenDataset(tmp_path / "out")
     batch = dataset[0 : len(dataset)]
     assert batch.keys == GOOD
@@ -96,9 +96,9 @@ def files(folder):
 def test_a_run_goes_on_at_the_first_missing_shard(images, tmp_path):
     run(images, tmp_path / "whole")
     run(images, tmp_path / "out")
-    for name in ("part-00001.parquet", "manifest.json", "skipped.json"):
+    for name in ("part-00001.parquet", "_manifest.json", "_skipped.json"):
         (tmp_path / "out" / name).unlink()
-    (tmp_path / "out" / ".part-00001.0123abcd.parquet").write_bytes(b"half a shard")
+    (tmp_path / "out" / ".writing-0123abcd4567.parquet").write_bytes(b"half a shard")
     kept = os.stat(tmp_path / "out" / "part-00000.parquet").st_mtime_ns
     seen = []
     run(images, tmp_path / "out", batch_size=3, progress=lambda *state: seen.append(state))
@@ -185,7 +185,7 @@ def test_nothing_readable_is_an_error(tmp_path):
     (tmp_path / "images" / "0.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"none of 1 .*0\.png"):
         run(FolderSource(FolderConfig(path=str(tmp_path / "images"))), tmp_path / "out")
-    assert not (tmp_path / "out" / "manifest.json").exists()
+    assert not (tmp_path / "out" / "_manifest.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_everything_on_the_page_runs(page: Path, tmp_path: Path, monkeypatch):
         if block.remark:  # checked below
             continue
         if block.language == "python":
-            code = compile("\n" * (block.line - 1) + block.text, str(page), "exec")
+            code = compile("\n" * (block.line - 1) + block.text, str(page), "exec", dont_inherit=True)
             exec(code, namespace)
         elif block.language in ("bash", "sh", "console"):
             for command in commands(block):

@@ -3,8 +3,10 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from visiontok.base.errors import EvaluationError
+from visiontok.base.errors import EvaluationError, NonFiniteError
+from visiontok.evaluation.features.protocol import to_uint8
 from visiontok.evaluation.metrics.fidelity import mse, psnr
+from visiontok.evaluation.metrics.moments import Moments
 from visiontok.evaluation.metrics.ssim import ms_ssim, ssim
 
 
@@ -65,6 +67,36 @@ def test_refusals() -> None:
         psnr(first, second, data_range=0)
     with pytest.raises(EvaluationError, match="at least 11 x 11"):
         ssim(first[..., :10, :], second[..., :10, :], data_range=255)
-    with pytest.raises(EvaluationError, match="more than 160"):
+    with pytest.raises(EvaluationError, match="161 pixels"):
         ms_ssim(first, second, data_range=255)
     assert np.isfinite(ssim(first, second, data_range=255)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16, torch.float16, torch.float64], ids=str)
+def test_every_float_type_is_computed_in_double_precision(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, other = (torch.rand(2, 3, 16, 16, generator=generator).to(dtype) for _ in range(2))
+    for function in (psnr, ssim):
+        assert torch.equal(function(images, other, data_range=1), function(images.double(), other.double(), data_range=1))
+    assert to_uint8(images).dtype == torch.uint8
+    moments = Moments()
+    moments.update(images.flatten(1))
+    assert np.allclose(moments.compute().mean, images.double().flatten(1).mean(dim=0).numpy())
+
+
+def test_other_scales_and_numbers_that_are_not_finite_are_refused() -> None:
+    images = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    floats = images.float() / 255
+    for function in (psnr, ssim):
+        with pytest.raises(EvaluationError, match=r"torch\.uint8 and torch\.float32"):
+            function(images, floats, data_range=255)
+        for mistaken in (images, images.float()):
+            with pytest.raises(EvaluationError, match="data_range of 1"):
+                function(mistaken, mistaken, data_range=1)
+        for value, word in ((float("nan"), "NaN"), (float("inf"), "infinity")):
+            broken = floats.clone()
+            broken[1, 0, 0, 0] = value
+            with pytest.raises(NonFiniteError, match=f"reconstruction of a metric: sample 1 .* {word}"):
+                function(floats, broken, data_range=1)
+    with pytest.raises(EvaluationError, match=r"torch\.uint8"):
+        to_uint8(images)

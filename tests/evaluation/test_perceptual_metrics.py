@@ -9,8 +9,8 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from visiontok.base.errors import CheckpointError
 from visiontok.evaluation.features.weight_files import WeightFile
+from visiontok.evaluation.metrics import perceptual
 from visiontok.evaluation.metrics.dists import CHANNELS, Dists
-from visiontok.evaluation.metrics.entries import perceptual
 from visiontok.losses.perceptual import LpipsDistance
 
 
@@ -77,7 +77,7 @@ def test_lpips_is_a_metric_of_each_image():
 def test_metrics_take_their_weights_from_the_folder(vgg, tmp_path, monkeypatch):
     monkeypatch.setenv("VISIONTOK_WEIGHTS", str(tmp_path))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    for function in (perceptual._dists, perceptual._lpips):
+    for function in (perceptual.dists_network, perceptual.lpips_network):
         function.cache_clear()
     with pytest.raises(CheckpointError, match=r"vgg16-397923af\.pth \(528 MB, license: .*ImageNet\) are missing"):
         selected(["dists"])
@@ -97,5 +97,5 @@ def test_metrics_take_their_weights_from_the_folder(vgg, tmp_path, monkeypatch):
     assert value.name == "dists"
     assert "backbone" in value.protocol
     shutil.rmtree(tmp_path)
-    for function in (perceptual._dists, perceptual._lpips):
+    for function in (perceptual.dists_network, perceptual.lpips_network):
         function.cache_clear()

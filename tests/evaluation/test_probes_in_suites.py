@@ -60,7 +60,7 @@ def test_data_without_classes_is_named(tmp_path: Path) -> None:
     for number in range(6):
         Image.fromarray(draw.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
     data = {"name": "folder", "path": str(tmp_path)}
-    suite = Suite.parse({**SUITE.to_dict(), "data": data, "num_samples": None, "probe": {"data": data}})
+    suite = Suite.parse({**SUITE.to_dict(), "data": data, "num_samples": None, "probe": {"data": data, "neighbors": 3}})
     result = evaluate_suite(suite, GrayPatches(), name="gray")
     assert {"linear_probe", "nearest_neighbors", "tokdense"} <= result.omitted.keys()
     assert "classes" in result.omitted["linear_probe"]

@@ -9,6 +9,10 @@ from gray_patches import GrayPatches
 
 from visiontok.base.errors import EvaluationError
 from visiontok.evaluation import Suite, evaluate_suite
+from visiontok.evaluation.features.inception import InceptionV3Compat
+from visiontok.evaluation.metrics.metric import Aggregate
+from visiontok.evaluation.metrics.registry import METRICS, heading_of
+from visiontok.evaluation.metrics.running import metric_value
 from visiontok.evaluation.results.report import (
     BarPlot,
     Folded,
@@ -143,7 +147,54 @@ def test_the_table_of_a_result() -> None:
     table = result_table([result, result], title="Numbers", published={"gray": [PublishedFigure("rFID", 2.21, "ImageNet", "a paper")]})
     assert table.columns == ["metric", "gray", "gray"]
     assert all(len(row.cells) == 3 for row in table.rows)
-    assert table.rows[0].cells[0] == "PSNR, mean over samples (dB)"
+    assert table.rows[0].cells[0] == "PSNR ↑ (dB)"
+    assert table.rows[0].name == "psnr.mean_db"
     assert table.rows[0].note == result.values[0].protocol
     assert [bool(row.published) for row in table.rows] == [False] * len(result.values) + [True]
     assert "9 samples of 16 x 16" in table.note
+
+
+def test_a_plot_of_two_points_is_a_table(tmp_path: Path) -> None:
+    plot = LinePlot("Quality", {"first": ([1.5], [20]), "second": ([3], [21.25])}, "bits", "PSNR (dB)", note="below")
+    write_report(tmp_path / "page.html", "title", [plot, LinePlot("Loss", {"": ([1, 2], [3, 4])}, "step", "loss")])
+    page = (tmp_path / "page.html").read_text()
+    assert "<svg" not in page
+    found = plot.legible()
+    assert isinstance(found, Table)
+    assert [list(row.cells) for row in found.rows] == [["first", "1.5", "20"], ["second", "3", "21.25"]]
+    assert list(found.columns) == ["", "bits", "PSNR (dB)"]
+    longer = LinePlot("Loss", {"": ([1, 2, 3], [3, 4, 5])}, "step", "loss")
+    assert longer.legible() is longer
+
+
+def test_lines_show_the_name_in_files_below_the_standard_one(tmp_path: Path) -> None:
+    wide = Table(
+        "Numbers", ["metric", "a", "b", "c"], [Row(["PSNR ↑ (dB)", "1", "2", "3"], name="psnr.mean_db"), Row(["same", "", "", ""], name="same")]
+    )
+    write_report(tmp_path / "page.html", "title", [wide])
+    page = (tmp_path / "page.html").read_text()
+    assert "<code>psnr.mean_db</code>" in page
+    assert "<code>same</code>" not in page
+    assert '<table class="wide">' in page  # a block per line on narrow screens, where each number shows its column
+    assert page.count('data-column="b"') == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "heading"),
+    [
+        ("psnr.mean_db", "PSNR ↑ (dB)"),
+        ("psnr.mean_db at 4 tokens", "PSNR ↑ (dB) at 4 tokens"),
+        ("FD[digit-classifier]", "Fréchet distance, digit-classifier ↓"),
+        ("my.own", "my.own"),
+    ],
+)
+def test_names_have_headings(name: str, heading: str) -> None:
+    assert heading_of(name) == heading
+
+
+@pytest.mark.parametrize(("task", "title"), [("reconstruction", "rFID"), ("generation", "gFID")])
+def test_an_fid_says_what_it_is_of(task: str, title: str) -> None:
+    aggregate = Aggregate(key="FD[]", value=1.0, count=9, protocol="", extractor=InceptionV3Compat.__new__(InceptionV3Compat))
+    value = metric_value(METRICS["frechet"], aggregate, task)
+    assert value.title == f"{title} (Fréchet distance, inception-v3-compat)"
+    assert value.name == "FID[inception-v3-compat]"

@@ -10,7 +10,7 @@ from visiontok.evaluation import Suite
 from visiontok.evaluation.reconstruction.examples import show_examples
 from visiontok.evaluation.reconstruction.report import ReportEntry, write_run_report
 from visiontok.evaluation.reconstruction.run import ReconstructionRun
-from visiontok.evaluation.results.report.curves import rate_distortion_plots, usage_histogram, zipf_plot
+from visiontok.evaluation.results.report.curves import rate_distortion_plots, rate_table, usage_histogram, zipf_plot
 
 SUITE = Suite.parse({"name": "small", "data": {"name": "shapes"}, "num_samples": 20, "metrics": ["psnr", "ssim", "codebook", "rate"]})
 
@@ -44,7 +44,6 @@ def test_one_page_with_everything(two: list[ReportEntry], tmp_path: Path) -> Non
     assert all(source.startswith(("data:image/png;base64,", "#")) for source in loaded.sources)
     assert "<script" not in page
     for title in (
-        "PSNR, mean over samples against bits per pixel, nominal",
         "How often codes are used, by rank",
         "Use of the codebook: gray-17, grid",
         "Reconstructions by titok-l32",
@@ -90,11 +89,16 @@ def test_skipped_files_and_models_of_other_sizes_are_on_the_page(two: list[Repor
 
 def test_curves(two: list[ReportEntry]) -> None:
     plots = rate_distortion_plots([entry.result for entry in two])
-    by_title = {plot.title: plot for plot in plots}
-    x, y = by_title["PSNR, mean over samples against bits per pixel, nominal"].series["gray-17"]
+    assert plots == []  # two points are a table
+    table = rate_table([entry.result for entry in two])
+    (row,) = [dict(zip(table.columns, row.cells, strict=True)) for row in table.rows if row.cells[0] == "gray-17"]
+    assert row["PSNR ↑ (dB)"] == two[1].result.value("psnr.mean_db").replace(interval=None).text
+    assert float(row["Bits per pixel, nominal ↓"]) == pytest.approx(two[1].result.value("bits_per_pixel.nominal").value, rel=1e-3)
+    third = two[1].result.replace(model=two[1].result.model.replace(name="third"))
+    by_title = {plot.title: plot for plot in rate_distortion_plots([*(entry.result for entry in two), third])}
+    x, y = by_title["PSNR against bits per pixel, nominal"].series["gray-17"]
     assert (x, y) == ([two[1].result.value("bits_per_pixel.nominal").value], [two[1].result.value("psnr.mean_db").value])
-    assert "PSNR, mean over samples against tokens per sample" not in by_title  # both write equally many
-    assert rate_distortion_plots([two[0].result]) == []
+    assert "PSNR against tokens per sample" not in by_title  # all write equally many
     counts = np.asarray([0, 0, 0, 1, 1, 2, 3, 4, 200])
     bars = usage_histogram("x", counts)
     assert list(zip(bars.names, bars.heights, strict=True)) == [

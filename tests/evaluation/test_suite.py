@@ -51,7 +51,7 @@ def test_names_of_neither_suite_nor_file() -> None:
         ({"lengths": [4], "max_loss": 0.1}, "max_loss"),
         ({"metrics": ["frechet"]}, "needs at least one of the extractors"),
         ({"metrics": ["classifier"], "extractors": ["downsampled-pixels"]}, "needs an extractor that classifies"),
-        ({"extractors": ["inception"]}, "no feature extractor 'inception'"),
+        ({"extractors": ["inception"]}, "'inception'"),
         ({"batch_size": 0}, "batch_size"),
         ({"data": {"name": "imagenet"}}, "data"),
         ({"data": {"name": "digit"}}, "did you mean digits"),

@@ -143,5 +143,5 @@ def test_bjontegaard_of_shifted_curves() -> None:
 def test_token_complexity_when_nothing_is_reached() -> None:
     found = token_complexity([1, 2], [[1.0, 0.9]], threshold=0.5)
     assert found.tokens.tolist() == [-1]
-    assert math.isnan(found.mean_over_reached)
+    assert found.mean_over_reached is None
     assert found.mean_capped == 2

@@ -160,7 +160,7 @@ def test_condition_dropout_is_drawn_from_the_given_source_in_training_only():
     dropped = model.train().loss(tokens, classes, noise=RecordedNoise(uniform=[uniform]))["loss"]
     expected = (
         model.eval().nll(tokens[uniform >= 0.5], classes[uniform >= 0.5]).sum()
-        + model._nll(tokens[uniform < 0.5], Condition(), torch.ones(2, dtype=torch.bool)).sum()
+        + model._scores(tokens[uniform < 0.5], Condition(), torch.ones(2, dtype=torch.bool))[0].sum()
     )
     model.train()
     assert dropped.item() == pytest.approx((expected / tokens.mask.sum()).item(), abs=1e-5)

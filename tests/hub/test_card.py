@@ -9,9 +9,10 @@ import tiny_family
 import yaml
 from tiny_family import TinyConfig
 
+from visiontok.core.card import ModelCard
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.generators.gpt.model import GPT, GPTConfig
-from visiontok.hub.card import ModelCard, render
+from visiontok.hub.card import render
 from visiontok.registry import SignalFacts
 from visiontok.signals import AudioPreprocessing, ImagePreprocessing
 from visiontok.tokens import Segment, TokenLayout

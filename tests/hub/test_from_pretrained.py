@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import pytest
@@ -17,7 +19,7 @@ from tiny_family import TinyTokenizer, reference_state_dict
 
 import visiontok
 from visiontok.base.errors import CheckpointError, ConfigError, HubError, UnknownNameError
-from visiontok.hub import save_pretrained
+from visiontok.hub import download, push_folder, save_pretrained
 
 
 def pickled(value: object) -> bytes:
@@ -163,6 +165,20 @@ class TestOurLayout:
         with pytest.raises(ConfigError, match=r"config\.json"):
             visiontok.from_pretrained("me/ours")
 
+    def test_a_damaged_configuration_does_not_stay_in_the_cache(self, hub: HubServer, tmp_path: Path) -> None:
+        repo = hub.repo("me/ours", {**our_files(tmp_path / "ours"), "config.json": b'{"format": 1,'})
+        with pytest.raises(ConfigError, match=r"config\.json.*removed from the cache.*me/ours"):
+            visiontok.from_pretrained("me/ours")
+        repo.commits[repo.refs["main"]]["config.json"] = (tmp_path / "ours" / "config.json").read_bytes()
+        assert visiontok.from_pretrained("me/ours").config.codes == 4
+
+    @pytest.mark.parametrize("options", [{"device": "gpu"}, {"device": "cuda:99"}, {"dtype": "fp16"}, {"dtype": torch.int8}, {"dtype": 3}])
+    def test_a_wrong_device_or_dtype_is_named_with_those_there_are(self, tmp_path: Path, options: dict[str, Any]) -> None:
+        our_files(tmp_path / "ours")
+        with pytest.raises(ConfigError, match=rf"{next(iter(options.values()))}.*(cpu|bfloat16)"):
+            visiontok.from_pretrained(tmp_path / "ours", **options)
+        assert visiontok.from_pretrained(tmp_path / "ours", dtype="bfloat16").dtype == torch.bfloat16
+
     def test_device_and_precision(self, tmp_path: Path) -> None:
         our_files(tmp_path / "ours")
         model = visiontok.from_pretrained(tmp_path / "ours", dtype=torch.bfloat16, device="cpu")
@@ -279,6 +295,40 @@ class TestOffline:
         monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
         with pytest.raises(HubError, match=r"http://127\.0\.0\.1:9 cannot be reached"):
             visiontok.from_pretrained("me/ours")
+
+    def test_the_environment_counts_as_it_is_now(self, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        hub.repo("me/ours", our_files(tmp_path / "ours"))
+        hub.repo("me/other", our_files(tmp_path / "other"))
+        visiontok.from_pretrained("me/ours")
+        seen = len(hub.requests)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # long after the client was imported
+        assert visiontok.from_pretrained("me/ours").config.codes == 4
+        with pytest.raises(HubError, match=r"me/other.*HF_HUB_OFFLINE"):
+            visiontok.from_pretrained("me/other")
+        with pytest.raises(HubError, match=r"me/new.*HF_HUB_OFFLINE"):
+            push_folder(tmp_path / "ours", "me/new")
+        assert len(hub.requests) == seen
+
+    def test_a_cache_that_cannot_be_written_is_named(self, hub: HubServer, tmp_path: Path) -> None:
+        hub.repo("me/ours", our_files(tmp_path / "ours"))
+        (tmp_path / "file").write_text("")
+        with pytest.raises(HubError, match=rf"{tmp_path}/file.*HF_HOME"):
+            visiontok.from_pretrained("me/ours", cache_dir=tmp_path / "file" / "cache")
+
+    def test_what_is_cached_loads_from_a_cache_that_is_only_read(self, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        hub.repo("me/ours", our_files(tmp_path / "ours"))
+        visiontok.from_pretrained("me/ours")
+        fetch = download.hf_hub_download
+
+        def read_only(*arguments: Any, **options: Any) -> str:
+            if not options["local_files_only"]:
+                raise PermissionError(errno.EACCES, "Permission denied", "/cache/refs")
+            return fetch(*arguments, **options)
+
+        monkeypatch.setattr(download, "hf_hub_download", read_only)
+        assert visiontok.from_pretrained("me/ours").config.codes == 4
+        with pytest.raises(HubError, match=r"/cache/refs.*HF_HOME"):
+            visiontok.from_pretrained("me/other")
 
     def test_the_cached_one_of_several_weight_files_is_found(self, hub: HubServer) -> None:
         files = authors_files()

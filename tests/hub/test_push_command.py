@@ -48,8 +48,9 @@ def test_results_reach_the_card(hub: HubServer, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     card = hub.repos["me/gray"].head["README.md"].decode()
-    assert f"| {psnr.label} | 20.25 dB | digits (4 samples of 8 x 8) | 8-bit RGB |" in card
-    assert card == (tmp_path / "run" / "final" / "README.md").read_text()
+    assert f"| PSNR ({psnr.label}) | 20.25 dB | digits (4 samples of 8 x 8) | 8-bit RGB |" in card
+    local = (tmp_path / "run" / "final" / "README.md").read_text()
+    assert card == local.replace("# final", "# me/gray").replace('from_pretrained("final")', 'from_pretrained("me/gray")') != local
 
     with torch.no_grad():
         model.encoder.weight += 1

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from visiontok.base.errors import CheckpointError, ConfigError
-from visiontok.hub.interpolation import resolve
+from visiontok.base.interpolation import resolve
 from visiontok.hub.reading import check_whole, read_config, read_weights
 
 WHOLE = save({"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.int64)})

@@ -90,8 +90,8 @@ def lucidrains(case: ReferenceCase) -> BinaryQuantizer:
     config = case.config
     bits, floor = round(math.log2(config["codebook_size"])), {"kind": "max", "eps": 1e-5}
     quantizer = BinaryQuantizerConfig(
-        dim=bits,
-        input_dim=config["dim"] if config["dim"] != bits else None,
+        dim=config["dim"],
+        num_bits=bits if config["dim"] != bits else None,
         normalize=config["spherical"],
         codes="sphere" if config["spherical"] else "cube",
         scale=config["codebook_scale"],
@@ -125,7 +125,7 @@ def test_quantizer_alone(case: ReferenceCase):
     (sum(trained.losses.values()) + (as_theirs(trained.latents) * case.inputs["grad_out"]).sum()).backward()
     evaluated = quantizer.eval()(channels_last(case.inputs["x"]))
     assert not any(evaluated.losses.values())
-    codebook = config.replace(input_dim=None).build().codes()  # theirs lists the codes before the projection
+    codebook = config.replace(dim=config.bits, num_bits=None).build().codes()  # theirs lists the codes before the projection
     weight = config.commitment_weight
     ours = {
         "indices": evaluated.indices,

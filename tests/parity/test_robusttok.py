@@ -15,7 +15,7 @@ from visiontok.base.noise import RecordedNoise
 from visiontok.layers.dinov2 import DinoViT, dino_weights
 from visiontok.losses.semantic import SemanticLoss
 from visiontok.quantizers import MultiScaleQuantizer, ProductQuantizer, Quantizer
-from visiontok.quantizers.perturbation import LatentPerturbation, PerturbationConfig
+from visiontok.quantizers.perturbation import LatentPerturbation, LatentPerturbationConfig
 from visiontok.tokenizers.image.robusttok.model import RobustTok, RobustTokConfig
 from visiontok.tokenizers.image.robusttok.objective import FrozenWeights, objective_from_reference
 from visiontok.tokenizers.image.robusttok.reference import read_quantizer
@@ -105,7 +105,7 @@ def training_pass(model: RobustTok, case: ReferenceCase, latents: Tensor) -> dic
     quantized = quantizer(latents, noise=dropout_noise(case))
     losses = quantized.losses
     if model.config.num_branches == 1 and training["alpha"] > 0:
-        perturbation = LatentPerturbation(PerturbationConfig(alpha=training["alpha"], beta=training["beta"], delta=training["delta"]))
+        perturbation = LatentPerturbation(LatentPerturbationConfig(alpha=training["alpha"], beta=training["beta"], delta=training["delta"]))
         shape = quantized.indices.shape
         ranks = (case.inputs["perturb_randint"].view(shape) + 0.5) / training["delta"]
         noise = RecordedNoise(uniform=[case.inputs["perturb_rand"].view(shape), ranks])
@@ -187,7 +187,7 @@ def test_perturbation(case: ReferenceCase):
     z = case.inputs["z"].clone().requires_grad_(True)
     latents = z.permute(0, 2, 3, 1)
     clean = quantizer(latents)
-    perturbation = LatentPerturbation(PerturbationConfig(**{name: case.config[name] for name in ("alpha", "beta", "delta")}))
+    perturbation = LatentPerturbation(LatentPerturbationConfig(**{name: case.config[name] for name in ("alpha", "beta", "delta")}))
     shape = clean.indices.shape
     ranks = (case.inputs["random_idx"].view(shape) + 0.5) / case.config["delta"]
     noise = RecordedNoise(uniform=[case.inputs["random_prob"].view(shape), ranks])

@@ -12,7 +12,6 @@ import visiontok
 from visiontok.base.noise import GeneratorNoise, RecordedNoise
 from visiontok.generators.tokenbridge_ar.model import TokenBridgeGenerator
 from visiontok.generators.tokenbridge_ar.reference import CHANNEL_ORDER, sampling_from_reference
-from visiontok.quantizers.dimension_wise import DimensionWiseQuantizer
 from visiontok.tokens import Tokens
 
 
@@ -61,7 +60,7 @@ def head(model: TokenBridgeGenerator, case: ReferenceCase, features: Tensor, cod
 @torch.no_grad()
 def test_logits_loss_and_samples(case: ReferenceCase):
     model = visiontok.from_reference("tokenbridge-ar", case.config, case.weights)
-    quantizer = DimensionWiseQuantizer(model.config.code_values)
+    quantizer = model.config.code_values.build()
     latents = storage(case.inputs["latents"])
     codes = quantizer(latents).indices
     ours = {

@@ -9,7 +9,15 @@ import torch
 import torch.multiprocessing as mp
 from torch import distributed as dist
 
-from visiontok.quantizers import PositionalVectorQuantizerConfig, VectorQuantizerConfig
+from visiontok.base.noise import SampleNoise
+from visiontok.quantizers import (
+    BernoulliQuantizerConfig,
+    BinaryQuantizerConfig,
+    GaussianBottleneckConfig,
+    PositionalVectorQuantizerConfig,
+    ResidualQuantizerConfig,
+    VectorQuantizerConfig,
+)
 
 RESET = {"every_steps": 2, "threshold": 0.3}
 CONFIGS = {
@@ -36,12 +44,37 @@ def train(name: str, first: int, last: int, *, masked: bool) -> dict[str, torch.
     return quantizer.state_dict()
 
 
+LOSSES = {
+    "vq": VectorQuantizerConfig(codebook_size=24, dim=4),
+    "signs": BinaryQuantizerConfig(dim=4),
+    "gaussian": GaussianBottleneckConfig(dim=2),
+    "bernoulli": BernoulliQuantizerConfig(dim=4, chunks=(3,)),
+    "residual": ResidualQuantizerConfig.parse({"num_levels": 2, "quantizer": {"type": "vq", "codebook_size": 24, "dim": 4}}),
+}
+
+
+def gradients(name: str, first: int, last: int) -> dict[str, torch.Tensor]:
+    """Of the losses of padded samples with regard to the parameters and to a scale of the latents, and the losses themselves."""
+    torch.manual_seed(0)
+    quantizer = LOSSES[name].build()
+    random = torch.Generator().manual_seed(5)
+    batch, mask = torch.randn(SAMPLES, 6, 4, generator=random), torch.rand(SAMPLES, 6, generator=random) < torch.linspace(0.1, 1, SAMPLES)[:, None]
+    scale = torch.ones((), requires_grad=True)
+    losses = quantizer(batch[first:last] * scale, mask=mask[first:last], noise=SampleNoise(0, range(first, last))).losses
+    chosen = {name: loss for name, loss in losses.items() if name != "entropy"}  # which is of the codes of one process
+    sum(chosen.values()).backward()
+    found = {f"gradient {key}": value.grad for key, value in (*quantizer.named_parameters(), ("scale", scale)) if value.grad is not None}
+    return found | {key: loss.detach() for key, loss in chosen.items()}
+
+
 def worker(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     half = SAMPLES // 2
     for name in CONFIGS:
         for masked in (False, True):
             torch.save(train(name, half * rank, half * (rank + 1), masked=masked), folder / f"{name}-{masked}-{rank}.pt")
+    for name in LOSSES:
+        torch.save(gradients(name, half * rank, half * (rank + 1)), folder / f"losses-{name}-{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -55,3 +88,7 @@ def test_two_processes_learn_the_codebook_of_one(tmp_path, monkeypatch):
             for name, value in first.items():
                 assert torch.equal(value, second[name]), name
                 torch.testing.assert_close(value, alone[name], rtol=1e-4, atol=1e-4, msg=f"{learned}, masked {masked}: {name}")
+    for name in LOSSES:
+        one, other = (torch.load(tmp_path / f"losses-{name}-{rank}.pt", weights_only=True) for rank in range(2))
+        for key, value in gradients(name, 0, SAMPLES).items():
+            torch.testing.assert_close((one[key] + other[key]) / 2, value, rtol=1e-4, atol=1e-6, msg=f"{name}: {key}")

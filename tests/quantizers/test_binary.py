@@ -11,7 +11,7 @@ from visiontok.quantizers import BinaryQuantizerConfig
 CONFIGS = st.fixed_dictionaries(
     {
         "dim": st.integers(1, 12),
-        "input_dim": st.sampled_from([None, 5]),
+        "num_bits": st.sampled_from([None, 5]),
         "normalize": st.booleans(),
         "scale": st.sampled_from([0.5, 1.0]),
         "codes": st.sampled_from(["cube", "sphere"]),
@@ -25,11 +25,11 @@ CONFIGS = st.fixed_dictionaries(
 @given(values=CONFIGS, split=st.booleans(), training=st.booleans(), shape=st.lists(st.integers(1, 4), min_size=1, max_size=3))
 def test_lookup_of_the_indices_is_what_the_decoder_reads(values, split, training, shape):
     torch.manual_seed(0)
-    dim = values["dim"]
-    chunks = (1, dim - 1) if split and dim > 1 else None
+    bits = values["num_bits"] or values["dim"]
+    chunks = (1, bits - 1) if split and bits > 1 else None
     config = BinaryQuantizerConfig(**values, chunks=chunks)
     quantizer = config.build().train(training)
-    quantized = quantizer(torch.randn(*shape, values["input_dim"] or dim, requires_grad=True))
+    quantized = quantizer(torch.randn(*shape, values["dim"], requires_grad=True))
     assert quantized.indices.shape == ((*shape, 2) if chunks else tuple(shape))
     torch.testing.assert_close(quantized.latents, quantizer.lookup(quantized.indices), rtol=0, atol=1e-6)
     assert BinaryQuantizerConfig.parse(config.to_dict()) == config
@@ -109,10 +109,10 @@ def test_thirty_six_bits_are_one_exact_index_or_two():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"dim": 8, "chunks": (4, 5)}, "must add up to dim 8"),
-        ({"dim": 80, "entropy": None}, "must add up to dim 80"),
+        ({"dim": 8, "chunks": (4, 5)}, "must add up to 8 bits"),
+        ({"dim": 80, "entropy": None}, "must add up to 80 bits"),
         ({"dim": 36}, "group_size 36"),
-        ({"dim": 8, "entropy": {"group_size": 3}}, "must divide dim 8"),
+        ({"dim": 8, "entropy": {"group_size": 3}}, "must divide the 8 bits"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(values, message):

@@ -258,7 +258,7 @@ GAUSSIAN = GaussianBottleneckConfig(dim=DIM, scale=0.5, shift=0.1)
 
 
 def _quantized_posterior() -> QuantizedBottleneck:
-    return QuantizedBottleneck(GAUSSIAN.build(), DimensionWiseQuantizerConfig(levels=16).build())
+    return QuantizedBottleneck(bottleneck=GAUSSIAN.build(), quantizer=DimensionWiseQuantizerConfig(levels=16).build())
 
 
 BOTTLENECKS: dict[str, tuple[Callable[[], Any], int]] = {
@@ -267,7 +267,7 @@ BOTTLENECKS: dict[str, tuple[Callable[[], Any], int]] = {
     "vq-reset-entropy": (VectorQuantizerConfig.parse(VQ | UPDATES | {"entropy": {"weight": 0.1, "temperature": 0.5}}).build, DIM),
     "vq-clustering": (VectorQuantizerConfig.parse(VQ | {"clustering": {}}).build, DIM),
     "ibq-entropy": (IndexBackpropQuantizerConfig(codebook_size=40, dim=DIM, entropy={"weight": 0.1}).build, DIM),
-    "lfq-projected": (BinaryQuantizerConfig(dim=4, input_dim=DIM).build, DIM),
+    "lfq-projected": (BinaryQuantizerConfig(dim=DIM, num_bits=4).build, DIM),
     "lfq-groups": (BinaryQuantizerConfig(dim=DIM, entropy={"group_size": 2, "sample_log": {"eps": 1e-5}}).build, DIM),
     "positional-vq-reset": (
         PositionalVectorQuantizerConfig(codebook_size=40, dim=DIM, num_positions=16, dead_below=0.9, kmeans={"after_steps": 1}).build,

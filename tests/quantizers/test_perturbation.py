@@ -7,18 +7,20 @@ import torch
 
 from visiontok.base.errors import ConfigError
 from visiontok.base.noise import RecordedNoise, SampleNoise
+from visiontok.core.tokenizer import Tokenizer
 from visiontok.quantizers import (
     AnnealingConfig,
     BernoulliQuantizerConfig,
     GaussianBottleneckConfig,
     LatentPerturbation,
-    PerturbationConfig,
+    LatentPerturbationConfig,
     ProductQuantizerConfig,
     ResidualQuantizerConfig,
     VectorQuantizerConfig,
     nearest_k_codes,
 )
 from visiontok.quantizers.nearest import nearest_k_sign_codes
+from visiontok.quantizers.perturbation import with_neighbors
 
 
 def quantizer():
@@ -29,7 +31,7 @@ def quantizer():
 
 
 def test_the_published_schedule():
-    config = PerturbationConfig(alpha=1.0, beta=0.1, delta=100, annealing={"start": 40, "end": 120, "steps_per_unit": 10})
+    config = LatentPerturbationConfig(alpha=1.0, beta=0.1, delta=100, annealing={"start": 40, "end": 120, "steps_per_unit": 10})
     assert [(config.at(step).alpha, config.at(step).delta) for step in (0, 400, 409)] == [(1.0, 100)] * 3
     halfway = config.at(800)
     assert (halfway.alpha, halfway.beta, halfway.delta) == (0.75, 0.1, 75)
@@ -42,7 +44,7 @@ def test_ranks_are_even_and_only_the_first_images_change():
     built, latents = quantizer(), torch.randn(10, 400, 4)
     torch.manual_seed(1)
     clean = built(latents)
-    perturbed = LatentPerturbation(PerturbationConfig(alpha=0.5, beta=0.35, delta=5))(
+    perturbed = LatentPerturbation(LatentPerturbationConfig(alpha=0.5, beta=0.35, delta=5))(
         built, latents, clean, step=0, noise=torch.Generator().manual_seed(2)
     )
     assert torch.equal(perturbed.indices[3:], clean.indices[3:])
@@ -54,22 +56,31 @@ def test_ranks_are_even_and_only_the_first_images_change():
     assert perturbed.losses is clean.losses
 
 
-def test_attached_it_acts_in_training_only_and_leaves_no_trace():
-    built, latents = quantizer(), torch.randn(4, 50, 4)
-    clean = built(latents).indices
-    names = set(built.state_dict())
-    handle = LatentPerturbation(PerturbationConfig(alpha=1.0, delta=8)).attach(built)
-    assert not torch.equal(built(latents).indices, clean)
-    assert torch.equal(built.eval()(latents).indices, clean)
-    assert set(built.state_dict()) == names
-    handle.remove()
-    assert torch.equal(built.train()(latents).indices, clean)
+class Autoencoder(Tokenizer):
+    """Only what `quantize` reads."""
+
+    def __init__(self, quantizer):
+        super().__init__(LatentPerturbationConfig(alpha=0, delta=1))
+        self.quantizer = quantizer
+
+
+def test_a_tokenizer_perturbs_its_codes_in_training_only_by_the_step_of_the_call():
+    model, latents = Autoencoder(quantizer()), torch.randn(4, 50, 4)
+    clean, names = model.quantize(latents, step=0, noise=None).indices, set(model.state_dict())
+    annealing = {"start": 2, "end": 4, "end_ratio": 1.0}
+    model.perturbation = LatentPerturbation(LatentPerturbationConfig(alpha=1.0, delta=8, annealing=annealing))
+    assert set(model.state_dict()) == names
+    assert not torch.equal(model.quantize(latents, step=0, noise=None).indices, clean)
+    assert torch.equal(model.quantize(latents, step=4, noise=None).indices, clean)
+    assert torch.equal(model.eval().quantize(latents, step=0, noise=None).indices, clean)
+    model.train().quantizer.eval()  # a frozen one
+    assert torch.equal(model.quantize(latents, step=0, noise=None).indices, clean)
 
 
 def test_the_gradient_is_that_of_the_clean_codes():
     built = quantizer()
     latents, cotangent = torch.randn(4, 6, 4, requires_grad=True), torch.randn(4, 6, 4)
-    perturbed = LatentPerturbation(PerturbationConfig(alpha=1.0, delta=8))(built, latents, built(latents), step=0)
+    perturbed = LatentPerturbation(LatentPerturbationConfig(alpha=1.0, delta=8))(built, latents, built(latents), step=0)
     (perturbed.latents * cotangent).sum().backward()
     torch.testing.assert_close(latents.grad, cotangent)
 
@@ -79,42 +90,44 @@ def test_recorded_draws_choose_tokens_and_ranks():
     chances = torch.tensor([[0.1, 0.9, 0.4], [0.5, 0.51, 0.0]])
     ranks = torch.tensor([[0, 1, 2], [3, 4, 1]])
     noise = RecordedNoise(uniform=[chances, (ranks + 0.5) / 5])
-    perturbed = LatentPerturbation(PerturbationConfig(alpha=0.5, delta=5))(built, latents, built(latents), step=0, noise=noise)
+    perturbed = LatentPerturbation(LatentPerturbationConfig(alpha=0.5, delta=5))(built, latents, built(latents), step=0, noise=noise)
     chosen = torch.tensor([[0, 0, 2], [3, 0, 1]])
     assert torch.equal(perturbed.indices, built.neighbors(latents, 5).gather(-1, chosen[..., None])[..., 0])
 
 
-def test_attached_it_takes_the_draws_and_the_mask_of_the_pass():
+def test_it_takes_the_draws_and_the_mask_of_the_pass():
     built, latents = quantizer(), torch.randn(6, 8, 4, generator=torch.Generator().manual_seed(0))
     clean = built(latents)
-    LatentPerturbation(PerturbationConfig(alpha=1.0, beta=0.5, delta=8)).attach(built)
+    perturbation = LatentPerturbation(LatentPerturbationConfig(alpha=1.0, beta=0.5, delta=8))
+
+    def perturbed(first, mask):
+        noise, rows = SampleNoise(1, range(first, 6)), latents[first:]
+        return perturbation(built, rows, built(rows, mask=mask), step=0, mask=mask, noise=noise)
+
     mask = torch.ones(6, 8, dtype=torch.bool)
     mask[0], mask[1, 5:] = False, False
-    first, second = (built(latents, mask=mask, noise=SampleNoise(1, range(6))) for _ in range(2))
+    first, second = perturbed(0, mask), perturbed(0, mask)
     assert torch.equal(first.indices, second.indices)
     changed = first.indices != clean.indices.masked_fill(~mask, 0)
     assert changed.any(dim=1).tolist() == [False, True, True, False, False, False]  # two of the five samples that hold anything
     assert not changed[1, 5:].any()
     assert not first.latents[~mask].any()
-    alone = built(latents[1:], mask=mask[1:], noise=SampleNoise(1, range(1, 6)))
+    alone = perturbed(1, mask[1:])
     assert torch.equal(alone.indices, first.indices[1:])
 
 
 def test_the_step_of_training_is_what_annealing_goes_by():
     built, latents = quantizer(), torch.randn(4, 50, 4, generator=torch.Generator().manual_seed(0))
-    perturbation = LatentPerturbation(PerturbationConfig(alpha=1.0, delta=8, annealing={"start": 2, "end": 4, "end_ratio": 1.0}))
+    perturbation = LatentPerturbation(LatentPerturbationConfig(alpha=1.0, delta=8, annealing={"start": 2, "end": 4, "end_ratio": 1.0}))
     assert not torch.equal(perturbation(built, latents, built(latents), step=0).indices, built(latents).indices)
     assert torch.equal(perturbation(built, latents, built(latents), step=4).indices, built(latents).indices)
-    perturbation.attach(built)
-    perturbation.step = 4
-    assert torch.equal(built(latents).indices, built.search(latents))
 
 
 def test_what_has_no_neighbors_is_refused():
     for config in (GaussianBottleneckConfig(dim=2), BernoulliQuantizerConfig(dim=2, chunks=(3,))):
         bottleneck = config.build()
         with pytest.raises(ConfigError, match=type(bottleneck).__name__):
-            LatentPerturbation(PerturbationConfig(alpha=1.0, delta=2)).attach(bottleneck)
+            with_neighbors(bottleneck)
     with pytest.raises(ValueError, match="33"):
         quantizer().neighbors(torch.randn(3, 4), 33)
 
@@ -146,8 +159,8 @@ def test_nothing_is_perturbed_before_the_codebook_has_its_start(kind: str):
         "product": ProductQuantizerConfig.parse({"num_groups": 2, "quantizer": vq}),
     }[kind]
     built, latents = config.build().train(), torch.randn(4, 16, config.dim)
-    LatentPerturbation(PerturbationConfig(alpha=1.0, delta=4)).attach(built)
-    first, second, third = (built(latents) for _ in range(3))
+    perturbation = LatentPerturbation(LatentPerturbationConfig(alpha=1.0, delta=4))
+    first, second, third = (perturbation(built, latents, built(latents), step=0) for _ in range(3))
     torch.testing.assert_close(first.latents, latents)
     torch.testing.assert_close(second.latents, latents)
     assert not torch.equal(third.indices, built.search(latents))

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from visiontok.base.errors import ConfigError
-from visiontok.quantizers.position_usage import DiversityConfig, PositionUsage
+from visiontok.quantizers.position_usage import PositionUsage, PositionUsageConfig
 from visiontok.quantizers.positional_vector import PositionalVectorQuantizerConfig
 
 CONFIG = PositionalVectorQuantizerConfig(codebook_size=24, dim=4, num_positions=6)
@@ -68,7 +68,7 @@ def test_training_repeats(quantizer):
 def test_diversity_pulls_latents_apart():
     """Following its gradient alone, latents that all fall on one code spread over more."""
     torch.manual_seed(0)
-    usage = PositionUsage(DiversityConfig(history=0.0, fade=(5.0, 6.0)), num_positions=2, codebook_size=8)
+    usage = PositionUsage(PositionUsageConfig(history=0.0, fade=(5.0, 6.0)), num_positions=2, codebook_size=8)
     codebook = F.normalize(torch.randn(8, 3), dim=1)
     points = (codebook[:1] + 0.05 * torch.randn(16, 2, 3)).requires_grad_(True)
     optimizer = torch.optim.Adam([points], lr=0.05)
@@ -84,7 +84,7 @@ def test_diversity_pulls_latents_apart():
 
 
 def test_diversity_fades_when_positions_use_enough():
-    usage = PositionUsage(DiversityConfig(), num_positions=6, codebook_size=24)
+    usage = PositionUsage(PositionUsageConfig(), num_positions=6, codebook_size=24)
     codes = F.normalize(torch.randn(24, 4), dim=1)
     usage.shares.fill_(1 / 24)  # all codes at every position
     assert float(usage.diversity(F.normalize(latents(), dim=-1), codes)) == 0
@@ -98,7 +98,7 @@ def test_diversity_fades_when_positions_use_enough():
 
 
 def test_gradients_do_not_depend_on_recomputation():
-    usage = PositionUsage(DiversityConfig(), num_positions=6, codebook_size=24)
+    usage = PositionUsage(PositionUsageConfig(), num_positions=6, codebook_size=24)
     codes, points = F.normalize(torch.randn(24, 4), dim=1), F.normalize(latents(), dim=-1).requires_grad_(True)
     weights = torch.randn(6, 24)
     (found,) = torch.autograd.grad((usage.mixed(points, codes) * weights).sum(), points)

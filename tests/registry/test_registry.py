@@ -104,7 +104,7 @@ def test_listing() -> None:
     assert all(name.startswith("titok") for name in list_tokenizers("titok*"))
     assert list_tokenizers("titok*", modality="image") == list_tokenizers("titok*")
     assert list_tokenizers("titok*", modality="audio") == []
-    assert list_tokenizers("TITOK*") == []
+    assert list_tokenizers("TITOK*") == list_tokenizers("titok*")
     assert "titok-l32" not in list_generators()
     assert set(list_generators()) | set(list_tokenizers()) >= set(registry.checkpoints())
 

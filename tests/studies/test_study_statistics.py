@@ -93,3 +93,17 @@ def test_a_metric_is_found_without_its_extractor_where_there_is_one():
     one = run("vq", 0, **{"FD[a]": 1.0, "generated FD[a]": 2.0})
     assert (one.value("FD"), one.value("generated FD"), one.value("pFD")) == (1.0, 2.0, None)
     assert run("vq", 0, **{"FD[a]": 1.0, "FD[b]": 2.0}).value("FD") is None
+
+
+def test_a_trend_of_equal_values_is_not_defined():
+    comparison = {"type": "trend", "metric": "psnr", "arm": "vq"}
+    changed = study(comparison)
+    lengths = (1, 2, 4)
+    data = {name: each.replace(reconstruction={"lengths": lengths}) for name, each in changed.data.items()}
+    changed = changed.model_copy(update={"data": data})
+    flat = run("vq", 0, **{f"psnr_at_{length}_tokens": 20.0 for length in lengths})
+    rising = run("vq", 1, **{f"psnr_at_{length}_tokens": float(length) for length in lengths})
+    (found,) = findings(changed, [flat])
+    assert (found.value, found.count, found.reading) == (None, 0, "not tested")
+    (found,) = findings(changed, [flat, rising])
+    assert (found.value, found.single) == (1.0, {1: 1.0})

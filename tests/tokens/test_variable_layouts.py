@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 
 import numpy as np
@@ -13,6 +14,7 @@ from token_batches import CONTINUOUS, DISCRETE, FIXED, GRID, KINDS, MEL, PATCHES
 
 from visiontok.base.errors import TokenError
 from visiontok.tokens import Latents, Segment, TokenLayout, Tokens, TokenStream
+from visiontok.tokens.layout import MAX_LENGTH
 
 every = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
@@ -301,11 +303,29 @@ def test_wrong_files_are_refused(tmp_path, change):
 
 
 def test_a_layout_without_bounds_is_refused(tmp_path):
-    segment = Segment(name="patches", shape=(2**40,), vocab_size=5)
+    segment = Segment(name="patches", shape=(7,), vocab_size=5)
     layout = TokenLayout(modality="image", segments=(segment,), signal_shape=(8, 8), ragged=True)
-    Tokens(torch.zeros(1, 2, dtype=torch.int64), layout).save(tmp_path / "t.npz")
+    arrays = Tokens(torch.zeros(1, 2, dtype=torch.int64), layout).to_arrays()
+    arrays["layout"] = np.asarray(str(arrays["layout"]).replace("[7]", f"[{2**40}]"))
+    np.savez(tmp_path / "t.npz", **arrays)
     with pytest.raises(TokenError, match=str(2**40)):
         Tokens.load(tmp_path / "t.npz")
+
+
+def test_memory_is_that_of_the_tokens_not_of_the_layout():
+    segment = Segment(name="patches", shape=(MAX_LENGTH,), vocab_size=5)
+    layout = TokenLayout(modality="image", segments=(segment,), signal_shape=(8, 8), ragged=True)
+    tokens = Tokens.from_samples([torch.tensor([1, 2]), torch.tensor([3])], layout, positions=[torch.tensor([0, MAX_LENGTH - 1]), torch.tensor([5])])
+    assert Tokens.from_arrays(tokens.to_arrays()).bits.tolist() == pytest.approx([2 * math.log2(5), math.log2(5)])
+    assert "vocab_sizes" not in layout.__dict__
+
+
+def test_vocabulary_sizes_at_some_positions_are_those_of_all():
+    for kind in KINDS.values():
+        if not kind.layout.is_continuous:
+            positions = np.arange(kind.layout.length)
+            assert np.array_equal(kind.layout.vocab_sizes_at(positions), kind.layout.vocab_sizes)
+            assert kind.layout.vocab_sizes_at(positions + 10**6).tolist() == [int(kind.layout.vocab_sizes[-1])] * len(positions)
 
 
 def test_empty_batches_of_every_kind():

@@ -1,12 +1,17 @@
+import hashlib
+import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
 import training_children as children
 
 from visiontok.base.errors import TrainingError
+from visiontok.base.torch_files import write_torch
+from visiontok.training import checkpoint
 from visiontok.training.checkpoint import Checkpoint, checkpoint_folder, list_checkpoints, save_checkpoint, set_aside
 
 
@@ -69,11 +74,43 @@ def test_damage_is_found_and_named(tmp_path, damage, message):
         Checkpoint.open(folder)
 
 
+@pytest.mark.parametrize("name", ["../model.pt", "/etc/passwd", "a/b.pt", ""])
+def test_a_manifest_names_files_of_its_own_folder_only(tmp_path, name):
+    folder = save(tmp_path, 5)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][name] = manifest["files"].pop("model.pt")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(TrainingError, match=r"manifest\.json"):
+        Checkpoint.open(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"no pickle", b"PK\x03\x04", b"\x80\x02})" + b"\x85" * 10_000 + b"K\x01s."])
+def test_a_file_that_cannot_be_read_though_its_manifest_fits_points_to_the_checkpoint_before(tmp_path, content):
+    save(tmp_path, 4)
+    folder = save(tmp_path, 5)
+    (folder / "model.pt").write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["model.pt"] = [len(content), hashlib.blake2b(content, digest_size=16).hexdigest()]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(TrainingError, match=r"step-00000005/model\.pt.*--resume .*step-00000004"):
+        Checkpoint.open(folder).load()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_leaves_the_checkpoints_that_were_there(tmp_path, monkeypatch):
+    save(tmp_path, 4)
+    monkeypatch.setattr(checkpoint, "write_torch", lambda path, part: write_torch(path if path.name == "model.pt" else Path("/dev/full"), part))
+    with pytest.raises(TrainingError, match=r"step-00000005 .*No space left.*step-00000004"):
+        save(tmp_path, 5)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000004"]
+    assert Checkpoint.open(tmp_path / "step-00000004").load()["model"]
+
+
 def test_checkpoints_hold_no_code(tmp_path):
     folder = save(tmp_path, 1)
     torch.save({"weight": print}, folder / "model.pt")
     checkpoint = Checkpoint(folder=folder, step=1, recipe={}, files={"model.pt": (0, "")})
-    with pytest.raises(Exception, match=r"[Ww]eights.only"):
+    with pytest.raises(TrainingError, match=r"model\.pt"):
         checkpoint.load()
 
 

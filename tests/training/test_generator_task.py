@@ -127,3 +127,24 @@ def test_maskgit_trains_too(generator_recipe, token_set):
     )
     children.run(recipe)
     assert (Path(recipe["output"]) / "final" / "model.safetensors").is_file()
+
+
+def test_classes_out_of_range_are_refused_before_training(generator_recipe, token_set):
+    model = {"family": "gpt", "config": GPT | {"condition": {"type": "classes", "num_classes": 3}}}
+    recipe = generator_recipe(data={"tokens": str(token_set)}, model=model)
+    with pytest.raises(ConfigError, match=r"class 9, .* 3 classes"):
+        train(parse_recipe(recipe), cpu=True)
+    assert not Path(recipe["output"]).exists()
+    signals = generator_recipe(model=model)
+    with pytest.raises(ConfigError, match=r"class 9, .* 3 classes"):
+        train(parse_recipe(signals), cpu=True)
+
+
+def test_sample_images_with_guidance_need_dropped_classes(generator_recipe):
+    backbone = {"type": "bert", "dim": 16, "depth": 1, "num_heads": 2, "mlp_dim": 32}
+    model = {"family": "maskgit", "config": {"backbone": backbone, "condition": {"dropout": 0.0}}}
+    recipe = generator_recipe(model=model, sample_images={"every": 6, "count": 4})
+    with pytest.raises(ConfigError, match=r"dropout is 0"):
+        train(parse_recipe(recipe), cpu=True)
+    assert not Path(recipe["output"]).exists()
+    children.run(generator_recipe(model=model, sample_images={"every": 0}))

@@ -83,3 +83,14 @@ def test_a_resumed_pair_goes_on_like_an_uninterrupted_one(tokenizer_recipe, tmp_
     resumed = children.run_ranks(tokenizer_recipe(output=str(tmp_path / "parts"), **common), tmp_path / "c")
     for name, tensor in whole[0].items():
         assert torch.equal(resumed[0][name], tensor), name
+
+
+def test_losses_over_varying_numbers_of_positions_do_not_depend_on_the_division_of_a_batch(generator_recipe, tmp_path):
+    """Of a masked generator, whose samples differ in the number of masked positions."""
+    backbone = {"type": "bert", "dim": 16, "depth": 1, "num_heads": 2, "mlp_dim": 32, "dropout": 0.0, "attention_dropout": 0.0}
+    model = {"family": "maskgit", "config": {"backbone": backbone, "unmasked_weight": 0.0, "label_smoothing": 0.0}}
+    children.run(generator_recipe(output=str(tmp_path / "whole"), model=model))
+    children.run(generator_recipe(output=str(tmp_path / "micro"), model=model, accumulate=4))
+    children.run_ranks(generator_recipe(output=str(tmp_path / "two"), model=model), tmp_path / "ranks")
+    assert_same_curve(curve(tmp_path / "micro"), curve(tmp_path / "whole"))
+    assert_same_curve(curve(tmp_path / "two"), curve(tmp_path / "whole"))

@@ -9,6 +9,9 @@ import torch
 import training_children as children
 from safetensors.torch import load_file
 
+from visiontok.base.errors import FolderInUseError
+from visiontok.base.locks import exclusive
+from visiontok.training import parse_recipe, train
 from visiontok.training.checkpoint import Checkpoint, list_checkpoints
 
 
@@ -74,8 +77,6 @@ def test_sigkill_at_any_moment_and_resume_gives_the_same_weights_bit_for_bit(kin
 
 
 def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tokenizer_recipe, tmp_path, capsys):
-    from visiontok.training import parse_recipe, train
-
     children.run(tokenizer_recipe(output=str(tmp_path / "whole")))
     recipe = tokenizer_recipe(output=str(tmp_path / "damaged"))
     children.run(recipe)
@@ -91,6 +92,20 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tokenizer_recip
     assert_equal(final_state(tmp_path / "damaged"), final_state(tmp_path / "whole"))
 
 
+def test_a_second_training_in_the_same_folder_is_refused(tokenizer_recipe):
+    recipe = tokenizer_recipe(steps=1)
+    with exclusive(Path(recipe["output"])), pytest.raises(FolderInUseError, match=recipe["output"]):
+        train(parse_recipe(recipe), cpu=True)
+    assert [path.name for path in Path(recipe["output"]).iterdir() if not path.name.startswith(".lock")] == []
+    train(parse_recipe(recipe), cpu=True)
+
+
+def test_an_output_that_cannot_be_written_ends_the_run_before_it_begins(tokenizer_recipe, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        train(parse_recipe(tokenizer_recipe(output=str(tmp_path / "file" / "run"))), cpu=True)
+
+
 def test_with_every_checkpoint_damaged_the_run_starts_again(tokenizer_recipe, tmp_path):
     recipe = tokenizer_recipe(steps=3)
     children.run(recipe)
@@ -104,7 +119,7 @@ def test_with_every_checkpoint_damaged_the_run_starts_again(tokenizer_recipe, tm
 def test_metrics_have_one_line_per_step_after_a_resume(tokenizer_recipe, tmp_path):
     import json
 
-    recipe = tokenizer_recipe(schedule={"steps": 8})
+    recipe = tokenizer_recipe(schedule={"steps": 8}, validation={"num_samples": 10, "every": 5})
     children.run(recipe | {"steps": 5})
     metrics = Path(recipe["output"]) / "metrics.jsonl"
     with metrics.open("a") as file:

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from visiontok.base.errors import TrainingError
+from visiontok.base.files import TEMPORARY, contents
 from visiontok.training.checkpoint import save_checkpoint
 from visiontok.training.run_folder import RunFolder, changed_keys
 
@@ -13,7 +14,7 @@ RECIPE = {"output": "here", "steps": 10, "optimizer": {"lr": 0.1, "betas": [0.9,
 def folder(tmp_path):
     """A run with a checkpoint after step 4."""
     folder = RunFolder(tmp_path / "run")
-    folder.begin(folder.plan(RECIPE, resume="auto", overwrite=False), {"recipe": RECIPE}, fresh=False)
+    folder.begin(folder.plan(RECIPE, resume="auto", overwrite=False), {"recipe": RECIPE}, fresh=False, keep_last=2)
     save_checkpoint(folder.checkpoints, step=4, state={"model": {}}, recipe=RECIPE, keep_last=2)
     return folder
 
@@ -50,7 +51,7 @@ def test_a_run_is_replaced_only_when_asked(folder):
     notes = folder.root / "notes.txt"
     notes.write_text("mine")
     start = folder.plan(RECIPE | {"ema": None}, resume="none", overwrite=True)
-    folder.begin(start, {"recipe": RECIPE | {"ema": None}}, fresh=True)
+    folder.begin(start, {"recipe": RECIPE | {"ema": None}}, fresh=True, keep_last=2)
     assert not folder.checkpoints.exists()
     assert json.loads(folder.config.read_text())["recipe"]["ema"] is None
     assert notes.read_text() == "mine"
@@ -63,6 +64,32 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, resume):
         RunFolder(tmp_path).plan(RECIPE, resume=resume, overwrite=True)
     with pytest.raises(TrainingError, match="not the folder of a run"):
         RunFolder(tmp_path / "thesis.tex").plan(RECIPE, resume=resume, overwrite=True)
+
+
+@pytest.mark.parametrize("resume", ["auto", "none"])
+def test_what_a_run_leaves_that_was_killed_before_its_first_file_is_no_stranger(tmp_path, resume):
+    for name in (".lock", ".lock.json", f"{TEMPORARY}0123456789ab.json"):
+        (tmp_path / name).write_text("{")
+    folder = RunFolder(tmp_path)
+    start = folder.plan(RECIPE, resume=resume, overwrite=False)
+    folder.begin(start, {"recipe": RECIPE}, fresh=resume == "none", keep_last=2)
+    assert [path.name for path in contents(tmp_path)] == ["config.json"]
+    assert not list(tmp_path.glob(f"{TEMPORARY}*"))
+
+
+def test_checkpoints_that_a_killed_run_did_not_remove_are_removed(folder):
+    for step in (5, 6):
+        save_checkpoint(folder.checkpoints, step=step, state={"model": {}}, recipe=RECIPE, keep_last=9)
+    (folder.checkpoints / f"{TEMPORARY}removed-step-00000003").mkdir()
+    folder.begin(folder.plan(RECIPE, resume="auto", overwrite=False), {"recipe": RECIPE}, fresh=False, keep_last=2)
+    assert sorted(path.name for path in folder.checkpoints.iterdir()) == ["step-00000005", "step-00000006"]
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"recipe": ' + "1" * 5000 + "}", "[]", '{"recipe": 3}'])
+def test_a_hostile_config_is_an_error(folder, content):
+    folder.config.write_text(content)
+    with pytest.raises(TrainingError, match=r"config\.json"):
+        folder.plan(RECIPE, resume="auto", overwrite=False)
 
 
 def test_an_unreadable_config_is_not_taken_for_a_match(folder):

@@ -138,7 +138,7 @@ def test_a_codebook_that_collapses_raises_the_alarm(tokenizer_recipe, capsys):
         model={"family": "titok", "config": config}, logging={"every": 1, "tensorboard": False, "usage_window": 4, "usage_alarm": 0.5}
     )
     train(parse_recipe(recipe), cpu=True)
-    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning") and "of codebook" in line]
     assert [line.split(":")[1] for line in warnings] == [" step 4", " step 5", " step 6", " step 7", " step 8"]  # not before the window is full
     assert "of codebook 'latents' was used in the last 4 steps" in warnings[0]
 
@@ -218,3 +218,41 @@ def test_curves_for_tensorboard(tokenizer_recipe):
     events = EventAccumulator(str(Path(recipe["output"]) / "tensorboard")).Reload()
     written = [(event.step, event.value) for event in events.Scalars("reconstruction")]
     assert written == [(line["step"], pytest.approx(line["reconstruction"])) for line in lines(recipe["output"])]
+
+
+@pytest.mark.parametrize("collapsed", [True, False])
+def test_a_tokenizer_whose_reconstructions_do_not_differ_raises_the_alarm_after_warmup_and_window(collapsed, tokenizer_recipe, capsys):
+    """Its codebook is used completely: positions differ, samples do not."""
+
+    def build(recipe, accelerator):
+        task = build_task(recipe, accelerator)
+
+        def constant(module, inputs, output):
+            return output[:1].expand(len(output), *output.shape[1:])
+
+        task.tokenizer.encoder.register_forward_hook(constant if collapsed else lambda module, inputs, output: output * 30)
+        return task
+
+    config = TITOK | {"quantizer": {"type": "gaussian", "dim": 4}}
+    logging = {"every": 1, "tensorboard": True, "usage_window": 4}
+    recipe = tokenizer_recipe(model={"family": "titok", "config": config}, logging=logging, objective={"name": "reconstruction"}, accumulate=1)
+    train(parse_recipe(recipe), build=build, cpu=True)
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    lines = [json.loads(line) for line in (Path(recipe["output"]) / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["variation/latents"] >= 0 and line["variation/reconstructions"] >= 0 for line in lines)
+    if collapsed:
+        steps = [line.split(":")[1] for line in warnings if "the reconstructions hardly differ" in line]
+        assert steps == [" step 7", " step 8"]  # after 3 steps of warmup and a window of 4
+    else:
+        assert not [line for line in warnings if "the latents hardly differ" in line]
+
+
+def test_usage_is_counted_from_the_first_quantized_step_on(tokenizer_recipe, capsys):
+    quantizer = {"type": "vq", "codebook_size": 4096, "dim": 4, "kmeans": {"after_steps": 3}}
+    logging = {"every": 1, "tensorboard": False, "usage_window": 2, "usage_alarm": 1.0}
+    recipe = tokenizer_recipe(model={"family": "titok", "config": TITOK | {"quantizer": quantizer}}, logging=logging, accumulate=1)
+    train(parse_recipe(recipe), cpu=True)
+    lines = [json.loads(line) for line in (Path(recipe["output"]) / "metrics.jsonl").read_text().splitlines()]
+    assert ["usage/latents" in line for line in lines] == [False] * 3 + [True] * 5
+    steps = [line.split(":")[1] for line in capsys.readouterr().err.splitlines() if "of codebook 'latents'" in line]
+    assert steps == [" step 5", " step 6", " step 7", " step 8"]

@@ -69,7 +69,7 @@ class StereoCodec(Tokenizer[SmallConfig]):
             total = total + quantizer.lookup(tokens.view(segment.name)).repeat_interleave(factor, dim=1)
         return self.decoder(total.transpose(1, 2))
 
-    def forward(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: Any = None) -> TokenizerOutput:
+    def forward_padded(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: Any = None) -> TokenizerOutput:
         latents, tokens, losses = self._quantized(signal)
         return TokenizerOutput(self.decoder(latents.transpose(1, 2)), tokens, latents, losses)
 
@@ -105,7 +105,7 @@ class MelFrontEnd(Tokenizer[SmallConfig]):
         assert isinstance(tokens, Latents)
         return self._signal(tokens.view())
 
-    def forward(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: Any = None) -> TokenizerOutput:
+    def forward_padded(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: Any = None) -> TokenizerOutput:
         latents = self._latents(signal)
         return TokenizerOutput(self._signal(latents.view()), latents, latents.view())
 
@@ -185,7 +185,7 @@ class ClipCodebook(Tokenizer[SmallConfig]):
         assert isinstance(tokens, Tokens)
         return self._signal(tokens)[:, None]
 
-    def forward(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: Any = None) -> TokenizerOutput:
+    def forward_padded(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: Any = None) -> TokenizerOutput:
         tokens = self._tokens(signal)
         decoded = self._signal(tokens)
         return TokenizerOutput(decoded[:, None], tokens, decoded.unflatten(1, (-1, 4)))

@@ -1,8 +1,22 @@
 """The exceptions a user can meet. Each message names the value, what was expected and what to do next."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_LONGEST = 20_000
+
 
 class VisiontokError(Exception):
-    """Base of every error that visiontok raises deliberately; the command line prints it without a traceback."""
+    """Base of every error that visiontok raises deliberately; the command line prints it without a traceback.
+
+    Messages quote files: what is not UTF-8 in them becomes escapes, and what is too long to read is cut.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        text = message if len(message) <= _LONGEST else f"{message[: _LONGEST - 100]} ... ({len(message)} characters)"
+        super().__init__(text.encode("utf-8", errors="backslashreplace").decode())
 
 
 class ConfigError(VisiontokError, ValueError):
@@ -11,6 +25,10 @@ class ConfigError(VisiontokError, ValueError):
 
 class TokenError(VisiontokError, ValueError):
     """Token indices, lengths or bytes do not fit their layout."""
+
+
+class LatentError(VisiontokError, ValueError):
+    """Latents, or their mask, have another shape or type than a quantizer reads."""
 
 
 class IdentityError(VisiontokError, ValueError):
@@ -53,9 +71,27 @@ class TrainingError(VisiontokError):
     """Training cannot start, resume or go on."""
 
 
+class FolderInUseError(VisiontokError):
+    """Another process writes the same folder or file; the message names it."""
+
+
 class DataError(VisiontokError):
     """A data set cannot be opened or holds no usable sample."""
 
 
 class EvaluationError(VisiontokError):
     """A metric cannot be computed, or would not be what its name says."""
+
+
+@contextmanager
+def damage_as(kind: type[VisiontokError], problem: str) -> Iterator[None]:
+    """The boundary of a reader: whatever a parser raises on damaged bytes becomes `kind`, with the `problem` before the parser's own words.
+
+    Errors of visiontok pass as they are.
+    """
+    try:
+        yield
+    except VisiontokError:
+        raise
+    except Exception as error:
+        raise kind(f"{problem}: {str(error)[:500] or type(error).__name__}") from error

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
-from visiontok.base.files import replacing
+from visiontok.base.files import check_regular, replacing
 
 MAX_BYTES = 2**32
 """The most that the arrays of one file may take in memory."""
@@ -32,16 +34,28 @@ def read_npz(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.nd
         ValueError: if it is no such archive, is damaged, holds Python objects, or declares more than `max_bytes`.
         FileNotFoundError: if there is none.
     """
-    with open(path, "rb") as opened:
+    with _open(path) as opened:
         try:
             with zipfile.ZipFile(opened) as archive:
                 members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
+                repeated = [name for name, count in Counter(member.filename for member in members).items() if count > 1]
+                if repeated:
+                    raise ValueError(f"it holds {repeated[0]!r} more than once, so nobody knows which one is meant")
                 declared = sum(member.file_size for member in members)
                 if declared > max_bytes:
                     raise ValueError(f"its arrays take {declared} bytes, more than the {max_bytes} that are read")
                 return {member.filename.removesuffix(".npy"): _read_member(archive, member) for member in members}
         except Exception as error:  # damaged archives fail in as many ways as there are bytes
             raise ValueError(f"{path} is not a NumPy archive (.npz), or is damaged: {error}") from error
+
+
+def _open(path: str | Path) -> IO[bytes]:
+    try:
+        return check_regular(path).open("rb")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
@@ -54,4 +68,6 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarra
         if math.prod(shape) * dtype.itemsize != member.file_size - file.tell():
             raise ValueError(f"the array {member.filename} does not have the size that its header declares")
         values = np.frombuffer(bytearray(file.read()), dtype=dtype)
+        if not dtype.isnative:
+            values = values.astype(dtype.newbyteorder("="))
         return values.reshape(shape, order="F" if fortran_order else "C")

@@ -18,7 +18,6 @@ app = typer.Typer(
     cls=Commands,
     help="Load, evaluate and train discrete tokenizers of images, video and audio, and generators on their tokens.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from typing import Any
 
@@ -11,6 +10,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from visiontok.base.errors import VisiontokError
+from visiontok.base.names import unknown
 
 INTERRUPTED = 130
 """The exit code of a process that SIGINT ended: 128 + 2."""
@@ -33,6 +33,7 @@ FUNCTIONS = {
     "demo": "demo",
     "push": "push",
     "export": "export",
+    "verify": "verify",
 }
 """Commands in the order of `--help`, each in the module of its name (`evaluate_rd`), and the function there."""
 
@@ -50,9 +51,7 @@ class Commands(TyperGroup):
             return two, self.get_command(ctx, two), args[2:]
         name, known = args[0], self.list_commands(ctx)
         if name not in known and not name.startswith("-"):
-            close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-            hint = f"Did you mean {', '.join(close)}?" if close else "See all with: visiontok --help"
-            ctx.fail(f"there is no command called {name!r}. {hint}")
+            ctx.fail(str(unknown("command", name, known, see="visiontok --help")))
         return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:

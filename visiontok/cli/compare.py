@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.files import check_writable
 from visiontok.cli.output import print_table
 
 if TYPE_CHECKING:
@@ -33,7 +35,11 @@ def compare(
     from visiontok.evaluation.results.report.comparison import write_comparison_report
 
     if len(results) < 2:
-        raise ConfigError(f"a comparison needs two results or more, got {', '.join(map(str, results))}")
+        held = [str(file) for path in results if path.is_dir() for file in sorted(path.glob("*.json"))]
+        hint = f"; name the results in it: visiontok compare {' '.join(map(shlex.quote, held))}" if held else ""
+        raise ConfigError(f"a comparison needs two results or more, got {', '.join(map(str, results))}{hint}")
+    if report is not None:
+        check_writable(report)
     loaded = [Result.load(path) for path in results]
     per_sample = [PerSampleResults.load_beside(path, result.per_sample_sha256) for path, result in zip(results, loaded, strict=True)]
     for number in range(1, len(results)):

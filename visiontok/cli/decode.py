@@ -7,15 +7,27 @@ from typing import Annotated
 
 import typer
 
+from visiontok.base.errors import TokenError
+from visiontok.base.files import check_writable
+from visiontok.cli.completion import complete_tokenizers
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import AllowOtherOption, TextOption, load_tokenizer
+from visiontok.cli.model import AllowOtherOption, TextOption, load_tokenizer, registered_spelling
 from visiontok.cli.output import file_names, save_signal, suffix_of
 
 
 def decode(
     tokens: Annotated[Path, typer.Argument(metavar="TOKENS", help="A .npz file written by `visiontok encode` or `visiontok generate`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Output folder, created if missing.")],
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Tokenizer that decodes; by default the one named in the file.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Tokenizer that decodes; by default the one named in the file.",
+            callback=registered_spelling,
+            autocompletion=complete_tokenizers,
+        ),
+    ] = None,
     text: TextOption = None,
     device: DeviceOption = "auto",
     allow_other_tokenizer: AllowOtherOption = False,
@@ -33,6 +45,12 @@ def decode(
     from visiontok.core.identity import check_same_tokenizer, identify
     from visiontok.data.token_file import TokenFile
 
+    if tokens.is_dir():
+        raise TokenError(
+            f"{tokens} is a folder; this command takes an .npz file of `visiontok encode` or `visiontok generate`. Of a token set, decode samples in "
+            f"Python: tokenizer.decode(TokenDataset({str(tokens)!r})[0:8].tokens), see docs/tokens.md"
+        )
+    check_writable(output)
     found = TokenFile.read(tokens)
     name = model or found.tokenizer.name
     tokenizer = load_tokenizer(name, pick_device(device), text=text)
@@ -40,4 +58,5 @@ def decode(
     suffix = suffix_of(tokenizer.spec)
     for row, file_name in enumerate(file_names(found.keys, suffix)):
         save_signal(tokenizer.decode(found.tokens[row : row + 1], text=text)[0].float(), output / file_name)
-    typer.echo(f"{len(found.keys)} {'images' if suffix == '.png' else 'arrays'} in {output}")
+    kind = "image" if suffix == ".png" else "array"
+    typer.echo(f"{len(found.keys)} {kind}{'s' if len(found.keys) != 1 else ''} in {output}")

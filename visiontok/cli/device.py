@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,15 +18,14 @@ def pick_device(name: str) -> torch.device:
     """The device that the option names.
 
     Raises:
-        ConfigError: for an unknown name, or a CUDA device that is not available.
+        ConfigError: for an unknown name, or a device that is not available.
     """
-    import torch
+    from visiontok.base.devices import find_device
 
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    known = re.fullmatch(r"cpu|cuda(?::(\d+))?", name)
-    if known is None:
-        raise ConfigError(f"--device {name!r} is not a device; use auto, cpu, cuda or cuda:0")
-    if name != "cpu" and int(known[1] or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"--device {name} is not available: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")
-    return torch.device(name)
+    try:
+        found = find_device(name)
+    except ConfigError as error:
+        raise ConfigError(f"--device {name}: {error}") from error
+    if found.type == "meta":
+        raise ConfigError(f"--device {name} holds no values, so nothing can be computed there")
+    return found

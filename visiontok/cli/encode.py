@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from visiontok.base.files import check_writable
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import Inputs, InputsArgument, ModelOption, TextOption, load_tokenizer
+from visiontok.cli.model import Inputs, InputsArgument, ModelOption, TextOption, check_files, load_tokenizer
 
 if TYPE_CHECKING:
     from visiontok.tokens import Latents, Tokens
@@ -31,9 +33,11 @@ def encode(
       visiontok encode photo.jpg --model titok-l32 -o photo.npz
       visiontok encode *.png -m runs/digits/final
     """
+    check_files(inputs, lambda path: _tokenizing(path, model))
     from visiontok.core.identity import identify
     from visiontok.data.token_file import TokenFile
 
+    check_writable(output)
     tokenizer = load_tokenizer(model, pick_device(device), text=text)
     found = Inputs(inputs, tokenizer)
     keys: list[str] = []
@@ -46,6 +50,12 @@ def encode(
         TokenFile(tokens, tuple(keys), identify(tokenizer, model)).write(output)
         typer.echo(f"{output}: {_in_words(tokens)}")
     found.finish()
+
+
+def _tokenizing(path: Path, model: str) -> str:
+    """The command that encodes a whole folder or data set."""
+    source = str(path) if path.parent.name or path.is_absolute() else f"./{path}"  # a bare name may be that of a built-in data set
+    return shlex.join(["visiontok", "tokenize", source, "-o", str(Path("tokens") / path.absolute().stem), "--model", model])
 
 
 def _in_words(tokens: Tokens | Latents) -> str:

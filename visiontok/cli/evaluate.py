@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visiontok.base.errors import ConfigError
+from visiontok.base.errors import ConfigError, EvaluationError
+from visiontok.base.files import check_writable
+from visiontok.cli.completion import complete_generators, complete_models, complete_suites, complete_tokenizers
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import AllowOtherOption, load_for_data, load_generator, load_tokenizer
+from visiontok.cli.model import AllowOtherOption, load_for_data, load_generator, load_tokenizer, registered_spelling, registered_spellings
 from visiontok.cli.output import print_table
 from visiontok.cli.ranks import processes, progress_bar
 
@@ -20,16 +22,44 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    suite: Annotated[str | None, typer.Argument(metavar="SUITE", help="Name of a suite (digits, photos, token-density) or a YAML file.")] = None,
+    suite: Annotated[
+        str | None,
+        typer.Argument(metavar="SUITE", help="Name of a suite (digits, photos, token-density) or a YAML file.", autocompletion=complete_suites),
+    ] = None,
     model: Annotated[
-        list[str] | None, typer.Option("--model", "-m", help="Name of a tokenizer, owner/name on the hub, or a folder; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Name of a model, owner/name on the hub, folder, or training run; may be repeated.",
+            callback=registered_spellings,
+            autocompletion=complete_models,
+        ),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results, or a .json file for a single one.")] = Path("eval/results"),
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the suite, for example size=256.")] = None,
     lengths: Annotated[str | None, typer.Option(metavar="1,2,4", help="Evaluate at these numbers of first tokens.")] = None,
-    generator: Annotated[str | None, typer.Option("--generator", "-g", help="A model of the tokenizer's tokens, for bits under a prior.")] = None,
+    generator: Annotated[
+        str | None,
+        typer.Option(
+            "--generator",
+            "-g",
+            help="A model of the tokenizer's tokens, for bits under a prior.",
+            callback=registered_spelling,
+            autocompletion=complete_generators,
+        ),
+    ] = None,
     repeat: Annotated[Path | None, typer.Option("--repeat", metavar="RESULT", help="Evaluate this result again and list what changed.")] = None,
-    tokenizer: Annotated[str | None, typer.Option("--tokenizer", "-t", help="Of a generator: the tokenizer that decodes.")] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            "--tokenizer",
+            "-t",
+            help="Of a generator: the tokenizer that decodes.",
+            callback=registered_spelling,
+            autocompletion=complete_tokenizers,
+        ),
+    ] = None,
     samples: Annotated[
         Path | None, typer.Option(help="Generated samples: a folder or an .npz file. With --model they are sampled into it first.")
     ] = None,
@@ -64,17 +94,19 @@ def evaluate(
     """
     from visiontok.cli.evaluate_again import repeat as evaluate_again
     from visiontok.evaluation import Suite, load_any_suite
+    from visiontok.evaluation.suites import list_suites
 
     if repeat is not None:
         if suite is not None or settings or lengths:
             raise ConfigError("--repeat takes everything from the result; omit SUITE, --set and --lengths")
-        evaluate_again(repeat, [*dict.fromkeys(model or ())], generator, tokenizer, samples, pick_device(device))
+        evaluate_again(repeat, model or [], generator, tokenizer, samples, pick_device(device))
         return
-    names = list(dict.fromkeys(model or ()))
-    if card and not (names and all(Path(name).is_dir() for name in names)):
-        raise ConfigError(f"--card writes into the folder of a model, but {', '.join(names) or 'no model'} is none; give --model FOLDER or omit it")
+    names = model or []
+    if card and (others := [name for name in names if not Path(name).is_dir()] or ([] if names else ["no model"])):
+        raise ConfigError(f"--card writes into the folder of a model, but {', '.join(others)} is none; give --model FOLDER or omit it")
     if suite is None:
-        raise ConfigError("name a suite, for example: visiontok evaluate photos --model vqgan-photos-f4")
+        raise ConfigError(f"name a suite ({', '.join(list_suites())}), for example: visiontok evaluate photos --model vqgan-photos-f4")
+    check_writable(output)
     chosen = load_any_suite(suite, [*(settings or ()), *([f"lengths=[{lengths}]"] if lengths else [])])
     if isinstance(chosen, Suite):
         if tokenizer is not None or samples is not None:
@@ -91,12 +123,16 @@ def evaluate(
             _put_on_card(name, result)
     for samples_sha256 in dict.fromkeys(result.data.samples_sha256 for result in results):
         _show([result for result in results if result.data.samples_sha256 == samples_sha256])
+    failed = [f"{metric} of {result.title}: {error}" for result in results for metric, error in result.failed.items()]
+    if failed:
+        raise EvaluationError(f"{len(failed)} metrics could not be computed, the others are written: {'; '.join(failed)}")
 
 
 def _tokenizers(
     suite: Suite, names: list[str], prior: tuple[str | None, bool], output: Path, device: torch.device, *, report: bool, workers: int
 ) -> list[Result]:
     """Evaluate each model, perhaps under a prior, which may be another tokenizer's; no results in all processes but the first."""
+    from visiontok.data.config import describe_source, open_source
     from visiontok.evaluation import NamedGenerator
     from visiontok.evaluation.reconstruction.evaluate import evaluate_models, report_path
 
@@ -105,6 +141,9 @@ def _tokenizers(
     if output.suffix == ".json" and len(names) > 1:
         raise ConfigError(f"{output} is one file, but {len(names)} models were given; name a folder")
     with processes() as is_first:
+        source = open_source(suite.data)
+        if is_first:
+            typer.echo(describe_source(suite.data, source), err=True)
         generator, allow_other_tokenizer = prior
         results = evaluate_models(
             suite,
@@ -116,6 +155,7 @@ def _tokenizers(
             allow_other_tokenizer=allow_other_tokenizer,
             report=report,
             num_workers=workers,
+            source=source,
         )
     if not is_first:
         return []
@@ -161,7 +201,7 @@ def _generated(
         )
     if result is None:
         return []
-    typer.echo(f"samples in {where}; written to {path}", err=True)
+    typer.echo(f"samples in {where}, compared with {result.data.source}; written to {path}", err=True)
     return [result]
 
 
@@ -182,15 +222,20 @@ def _show(results: list[Result]) -> None:
         rows.append([known.label, known.unit, *("-" if value is None else value.text for value in values)])
     print_table(["metric", "unit", *(result.title for result in results)], rows)
     data = results[0].data
-    typer.echo(f"{data.in_words}; in brackets the interval over samples.")
+    typer.echo(f"{data.source}: {data.in_words}; in brackets the interval over samples.")
     if data.skipped_count:
-        typer.echo(f"{data.skipped_count} samples could not be used: {'; '.join(data.skipped)}", err=True)
+        typer.echo(f"{data.skipped_count} sample{'s' if data.skipped_count != 1 else ''} could not be used: {'; '.join(data.skipped)}", err=True)
     for result in results:
         if result.generated_skipped:
             typer.echo(f"{len(result.generated_skipped)} samples could not be read: {'; '.join(result.generated_skipped)}", err=True)
     for result in results:
         for metric, reason in result.omitted.items():
             typer.echo(f"{metric} omitted for {result.title}: {reason}", err=True)
+        for value in result.values:
+            if value.no_value:
+                typer.echo(f"{value.label} is not defined for {result.title}: {value.no_value}", err=True)
+        for warning in result.warnings:
+            typer.echo(f"warning: {result.title}: {warning}", err=True)
         _show_published(result.title)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.json_text import read_json
 from visiontok.cli.model import load_for_data, load_generator, load_tokenizer
 from visiontok.cli.ranks import processes, progress_bar
 
@@ -54,10 +54,7 @@ def repeat(path: Path, models: list[str], generator: str | None, tokenizer: str 
 
 
 def _kind(path: Path) -> str:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path} is not a readable result: {error}") from error
+    content = read_json(path)
     kind = content.get("kind") if isinstance(content, dict) else None
     if kind is None and isinstance(content, dict) and "study" in content:
         raise ConfigError(
@@ -123,8 +120,10 @@ def _show(pairs: list[Pair]) -> None:
     from visiontok.evaluation import changes
 
     found = []
-    for before, after in pairs:
+    for number, (before, after) in enumerate(pairs):
         assert after is not None
+        if not number:
+            typer.echo(f"{after.data.source}: {after.data.in_words}", err=True)
         name = f"{before.title}: " if len(pairs) > 1 else ""
         found += [(name, change) for change in changes(before, after)]
     for name, change in found:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.files import check_writable
+from visiontok.cli.completion import complete_suites, complete_tokenizers
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import load_for_data
+from visiontok.cli.model import load_for_data, registered_spellings
 from visiontok.cli.output import print_table
 from visiontok.cli.ranks import progress_bar
 
@@ -18,11 +20,29 @@ if TYPE_CHECKING:
 
 
 def evaluate_rd(
-    suite: Annotated[str, typer.Argument(metavar="[SUITE]", help="Name of a suite (digits, photos) or a YAML file.")] = "photos",
+    suite: Annotated[
+        str, typer.Argument(metavar="[SUITE]", help="Name of a suite (digits, photos) or a YAML file.", autocompletion=complete_suites)
+    ] = "photos",
     model: Annotated[
-        list[str] | None, typer.Option("--model", "-m", help="A tokenizer of flexible length, or of any; may be repeated.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A tokenizer of flexible length, or of any; may be repeated.",
+            show_default=False,
+            callback=registered_spellings,
+            autocompletion=complete_tokenizers,
+        ),
     ] = None,
-    fixed: Annotated[list[str] | None, typer.Option("--fixed", help="A tokenizer to draw as one point, with all its tokens.")] = None,
+    fixed: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fixed",
+            help="A tokenizer to draw as one point, with all its tokens.",
+            callback=registered_spellings,
+            autocompletion=complete_tokenizers,
+        ),
+    ] = None,
     lengths: Annotated[str | None, typer.Option(metavar="1,2,4", help="Numbers of tokens; by default powers of two.")] = None,
     max_loss: Annotated[str | None, typer.Option("--max-loss", metavar="0.05,0.1", help="Target errors (mean absolute) instead of lengths.")] = None,
     examples: Annotated[int, typer.Option(min=1, max=32, help="Samples to show at every setting.")] = 6,
@@ -51,12 +71,13 @@ def evaluate_rd(
         raise ConfigError("name at least one tokenizer, for example: visiontok evaluate rd --model ./runs/flextok --lengths 1,2,4")
     if lengths is not None and max_loss is not None:
         raise ConfigError("give --lengths or --max-loss, not both: a target error determines the lengths")
+    check_writable(output)
     chosen = rate_suite(load_suite(suite, settings or ()))
     varied = Settings(
         None if lengths is None else tuple(int(number) for number in _numbers(lengths, "--lengths", whole=True)),
         None if max_loss is None else _numbers(max_loss, "--max-loss", whole=False),
     )
-    requested = [*((name, varied) for name in dict.fromkeys(model or ())), *((name, Settings.none()) for name in dict.fromkeys(fixed or ()))]
+    requested = [*((name, varied) for name in model or ()), *((name, Settings.none()) for name in fixed or ())]
     curves, galleries = [], []
     states = RunStates(output)
     for name, each in requested:
@@ -76,7 +97,8 @@ def evaluate_rd(
     write_rate_distortion_report(written.with_suffix(".html"), curves, galleries)
     states.clear()
     _show(curves)
-    typer.echo(f"written to {written}, report: {written.with_suffix('.html')}", err=True)
+    data = curves[0].results[0].data
+    typer.echo(f"{data.source}: {data.in_words}; written to {written}, report: {written.with_suffix('.html')}", err=True)
 
 
 def _show(curves: list[Curve]) -> None:

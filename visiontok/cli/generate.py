@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.files import check_writable, clear_stale
+from visiontok.cli.completion import complete_generators, complete_tokenizers
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import AllowOtherOption, load_generator, load_tokenizer
+from visiontok.cli.model import AllowOtherOption, load_generator, load_tokenizer, registered_spelling
 from visiontok.cli.output import save_signal, suffix_of
 
 if TYPE_CHECKING:
@@ -21,8 +23,26 @@ _GRID = 64
 
 
 def generate(
-    model: Annotated[str, typer.Option("--model", "-m", help="Generator: name (see `visiontok list`), owner/name on the hub, or folder.")],
-    tokenizer: Annotated[str, typer.Option("--tokenizer", "-t", help="Tokenizer whose tokens the generator was trained on.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Generator: name (see `visiontok list`), owner/name on the hub, folder, or training run.",
+            callback=registered_spelling,
+            autocompletion=complete_generators,
+        ),
+    ],
+    tokenizer: Annotated[
+        str,
+        typer.Option(
+            "--tokenizer",
+            "-t",
+            help="Tokenizer whose tokens the generator was trained on.",
+            callback=registered_spelling,
+            autocompletion=complete_tokenizers,
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Output folder, created if missing.")],
     classes: Annotated[str | None, typer.Option(help="Class indices, used in turn: 0,1,2. By default every class.")] = None,
     class_names: Annotated[str | None, typer.Option(help="Class names, used in turn: cat,dog.")] = None,
@@ -56,6 +76,8 @@ def generate(
     from visiontok.generators.decoding import SampleNoise
     from visiontok.signals.image_writing import image_grid, save_image
 
+    check_writable(output)
+    clear_stale(output)
     chosen_device = pick_device(device)
     generator = load_generator(model, chosen_device)
     decoder = load_tokenizer(tokenizer, chosen_device)
@@ -66,6 +88,7 @@ def generate(
     labels = _labels(generator, classes, class_names, num)
     options = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p, "num_steps": steps}
     sampler = _sampler(generator, {name: value for name, value in options.items() if value is not None}, model)
+    generator.check_sampler(sampler, unconditional=labels is None)
     names = [f"{row:05d}" if labels is None else f"{row:05d}-class-{labels[row]:04d}" for row in range(num)]
     batches: list[Any] = []
     shown, suffix = [], suffix_of(decoder.spec)
@@ -112,7 +135,7 @@ def _class_index(text: str, num_classes: int) -> int:
 
 
 def _named(name: str, known: tuple[str, ...]) -> int:
-    from visiontok.registry import unknown
+    from visiontok.base.names import unknown
 
     if not known:
         raise ConfigError("this generator has no class names; use --classes with class indices")

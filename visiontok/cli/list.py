@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -11,14 +10,21 @@ from typing import Annotated, Any
 import typer
 
 from visiontok import registry
+from visiontok.base.names import close_names, matches, unknown
+from visiontok.cli.completion import complete_modalities, complete_models
 from visiontok.cli.output import print_table
 
 _COLUMNS = ("name", "kind", "modality", "tokens", "vocabulary", "signal", "parameters", "from")
 
 
 def list_models(
-    pattern: Annotated[str, typer.Argument(metavar="[PATTERN]", help="Shell pattern of names; quote it.")] = "*",
-    modality: Annotated[str | None, typer.Option(metavar="image|video|audio", help="Only models of this modality.")] = None,
+    pattern: Annotated[
+        str,
+        typer.Argument(metavar="[PATTERN]", help="Part of a name, or a shell pattern such as 'vit*', in quotes.", autocompletion=complete_models),
+    ] = "*",
+    modality: Annotated[
+        str | None, typer.Option(metavar="image|video|audio", help="Only of this modality.", autocompletion=complete_modalities)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON array, for programs.")] = False,
 ) -> None:
     """List released and bundled tokenizers and generators.
@@ -26,15 +32,22 @@ def list_models(
     \b
     Examples:
       visiontok list
+      visiontok list titok
       visiontok list 'titok*' --modality image
       visiontok list --json
     """
-    found = [entry for entry in _entries() if fnmatch.fnmatchcase(entry["name"], pattern) and modality in (None, *entry["modalities"])]
+    if modality is not None and modality not in registry.MODALITIES:
+        raise unknown("modality", modality, registry.MODALITIES)
+    entries = _entries()
+    found = [entry for entry in entries if matches(entry["name"], pattern) and modality in (None, *entry["modalities"])]
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
     if not found:
-        typer.echo(f"No model matches {pattern!r}{f' in {modality}' if modality else ''}; see all with: visiontok list", err=True)
+        close = close_names(pattern, [entry["name"] for entry in entries])
+        hint = f"Did you mean {', '.join(close)}?" if close else "See all with: visiontok list"
+        typer.echo(f"No model matches {pattern!r}{f' in {modality}' if modality else ''}. {hint}", err=True)
+        return
     print_table(_COLUMNS, [_row(entry) for entry in found])
 
 

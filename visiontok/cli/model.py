@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from visiontok import registry
 from visiontok.base.errors import ConfigError, SignalError
+from visiontok.base.names import close_names
+from visiontok.cli.completion import complete_tokenizers
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +20,27 @@ if TYPE_CHECKING:
     from visiontok.generators.base import Generator
     from visiontok.signals import SignalBatch
 
-ModelOption = Annotated[str, typer.Option("--model", "-m", help="Tokenizer: name (see `visiontok list`), owner/name on the hub, or folder.")]
+
+def registered_spelling(name: str | None) -> str | None:
+    """A model's name as the registry spells it, since results and tokens keep it; paths and repositories stay as they are."""
+    return name if name is None or Path(name).expanduser().is_dir() else registry.spelled(name)
+
+
+def registered_spellings(names: list[str] | None) -> list[str] | None:
+    """`registered_spelling` of options that may be repeated, each once."""
+    return None if names is None else list(dict.fromkeys(str(registered_spelling(name)) for name in names))
+
+
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Tokenizer: name (see `visiontok list`), owner/name on the hub, folder, or training run.",
+        callback=registered_spelling,
+        autocompletion=complete_tokenizers,
+    ),
+]
 TextOption = Annotated[str | None, typer.Option("--text", help="Caption of the inputs, for text-conditioned tokenizers.")]
 AllowOtherOption = Annotated[
     bool, typer.Option("--allow-other-tokenizer", help="Accept tokens of another tokenizer with the same layout; they may decode to nonsense.")
@@ -76,8 +99,31 @@ def load_generator(name: str, device: torch.device) -> Generator[Any]:
     return model
 
 
+def check_files(paths: Sequence[Path], instead: Callable[[Path], str]) -> None:
+    """Look at the inputs before a model is loaded: at least one must be a file.
+
+    Args:
+        paths: as given.
+        instead: the command for a folder or a data set.
+
+    Raises:
+        SignalError: for folders and data sets, with that command; if no input exists, with close names.
+    """
+    if any(path.exists() and not _holds_many(path) for path in paths):
+        return
+    many = next((path for path in paths if _holds_many(path)), None)
+    if many is not None:
+        raise SignalError(f"{many} is a {'folder' if many.is_dir() else 'data set'}; this command takes single files. Use: {instead(many)}")
+    close = close_names(str(paths[0]), [str(each) for each in paths[0].parent.glob("*")], cutoff=0.6)
+    raise SignalError(f"there is no file {', '.join(map(str, paths))}{f'. Did you mean {close[0]}?' if close else ''}")
+
+
+def _holds_many(path: Path) -> bool:
+    return path.is_dir() or (path.is_file() and path.suffix in (".tar", ".parquet"))
+
+
 class Inputs:
-    """The input files of a command, read one by one; those that cannot be used are named on stderr and skipped.
+    """The input files of a command, read one by one; those that cannot be used are named on stderr and skipped. Says what happens to their size.
 
     Args:
         paths: the files.
@@ -87,6 +133,8 @@ class Inputs:
     def __init__(self, paths: Sequence[Path], tokenizer: Tokenizer[Any]) -> None:
         self._paths, self._tokenizer = paths, tokenizer
         self._skipped = 0
+        if tokenizer.preprocessing.in_words and any(path.suffix != ".npy" for path in paths):
+            typer.echo(tokenizer.preprocessing.in_words, err=True)
 
     def __iter__(self) -> Iterator[tuple[Path, SignalBatch]]:
         """Every readable file, and its content as a batch of one, preprocessed for the tokenizer."""

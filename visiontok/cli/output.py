@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from visiontok.base.file_names import file_stem
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -59,7 +61,7 @@ def file_names(keys: Sequence[str], suffix: str) -> list[str]:
     names: list[str] = []
     taken: set[str] = set()
     for row, key in enumerate(keys):
-        stem = PurePosixPath(key.replace("\\", "/")).stem.strip(". \0") or str(row)
+        stem = file_stem(PurePosixPath(key.replace("\\", "/")).stem) or str(row)
         number, name = 1, f"{stem}{suffix}"
         while name.lower() in taken:
             number += 1

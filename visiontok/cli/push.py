@@ -30,10 +30,9 @@ def push(
     """
     from visiontok.hub import add_results, push_folder
 
-    model = folder / "final" if (folder / "final").is_dir() and not (folder / "model.safetensors").is_file() else folder
     if result:
         from visiontok.evaluation.results.card import card_results
         from visiontok.evaluation.results.result import Result
 
-        add_results(model, [line for path in result for line in card_results(Result.load(path))])
-    typer.echo(push_folder(model, repository, private=private, token=token))
+        add_results(folder, [line for path in result for line in card_results(Result.load(path))])
+    typer.echo(push_folder(folder, repository, private=private, token=token))

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.files import check_writable, clear_stale
+from visiontok.base.markdown import escaped
+from visiontok.cli.completion import complete_tokenizers
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import load_tokenizer
+from visiontok.cli.model import load_tokenizer, registered_spelling
 from visiontok.cli.output import print_table
 from visiontok.cli.ranks import progress_bar
 
@@ -30,7 +33,13 @@ _LARGEST = 256  # side of the squares for models that take any size, where none 
 
 def quantize(
     model: Annotated[
-        str, typer.Argument(metavar="TOKENIZER", help="A continuous tokenizer: name, owner/name on the hub, or folder, diffusers' included.")
+        str,
+        typer.Argument(
+            metavar="TOKENIZER",
+            help="A continuous tokenizer: name, owner/name on the hub, folder (diffusers' included), or training run.",
+            callback=registered_spelling,
+            autocompletion=complete_tokenizers,
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the discrete tokenizer; made if it is missing.")],
     levels: Annotated[int, typer.Option(min=2, help="Values per dimension of a latent.")] = 64,
@@ -62,15 +71,18 @@ def quantize(
     counts = _level_counts(levels, compare)
     if latent_range is not None and not 0 < latent_range < math.inf:
         raise ConfigError(f"--range {latent_range} must be a positive number")
-    if (output / "config.json").exists() and not overwrite:
-        raise ConfigError(f"{output} holds a model already; choose another folder, or replace it with --overwrite")
 
     from visiontok.data import Texts, texts_of
     from visiontok.evaluation.reconstruction.quantizing import draw, evaluate_levels, latent_rms
     from visiontok.hub import save_pretrained
+    from visiontok.hub.sources import Folder
     from visiontok.quantizers import DimensionWiseQuantizerConfig
     from visiontok.tokenizers.image.tokenbridge.model import TokenBridge
 
+    if (output / "config.json").exists() and not Folder(output).is_interrupted and not overwrite:
+        raise ConfigError(f"{output} holds a model already; choose another folder, or replace it with --overwrite")
+    check_writable(output)
+    clear_stale(output)
     tokenizer = load_tokenizer(model, pick_device(device))
     if not tokenizer.layout.is_continuous:
         raise ConfigError(f"{model} is discrete already; this command takes continuous tokenizers, such as kl16-256 or a diffusers AutoencoderKL")
@@ -95,8 +107,8 @@ def quantize(
         )
     quantized = TokenBridge.quantizing(tokenizer, DimensionWiseQuantizerConfig(levels=levels, range=latent_range))
     card = _card(model, levels, latent_range, points, dataset=data, side=side, images=len(source))
-    save_pretrained(quantized, output, card=card)
     draw(points, output / CURVE, title=f"{_base_name(model)}, range +-{latent_range:g}, {len(source)} images of {data}", pixels=side**2)
+    save_pretrained(quantized, output, card=card)  # last, so that a folder that holds a model holds all of it
     _show(points, side)
     typer.echo(f"{output}: {levels} levels, latents within +-{latent_range:g}; compared on {len(source)} images of {data}, {side} x {side}")
 
@@ -147,7 +159,7 @@ def _card(name: str, levels: int, latent_range: float, points: Sequence[Operatin
             CardResult(metric="PSNR", value=round(point.psnr, 3), unit="dB", dataset=dataset, protocol=f"{form}; {protocol}"),
             CardResult(metric="SSIM", value=round(point.ssim, 4), dataset=dataset, protocol=f"{form}; {protocol}"),
         ]
-    base = _base_name(name)
+    base = escaped(_base_name(name))
     released = registry.checkpoints().get(name.partition("@")[0])
     return ModelCard(
         license=released[1].weights_license if released else "unknown",

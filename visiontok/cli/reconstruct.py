@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from visiontok.base.files import check_writable
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import Inputs, InputsArgument, ModelOption, TextOption, load_tokenizer
+from visiontok.cli.model import Inputs, InputsArgument, ModelOption, TextOption, check_files, load_tokenizer
 from visiontok.cli.output import file_names, print_table, save_signal, suffix_of
 
 
@@ -30,11 +33,13 @@ def reconstruct(
       visiontok reconstruct photo.jpg --model titok-b64
       visiontok reconstruct *.jpg -m runs/digits/final -o compared
     """
+    check_files(inputs, lambda path: _reconstructing(path, model))
     import torch
 
     from visiontok.evaluation.metrics.fidelity import psnr_from_mse
     from visiontok.tokens import Latents
 
+    check_writable(output)
     tokenizer = load_tokenizer(model, pick_device(device), text=text)
     found = Inputs(inputs, tokenizer)
     suffix = suffix_of(tokenizer.spec)
@@ -58,3 +63,12 @@ def reconstruct(
         print_table(("input", "PSNR (dB)", "tokens", "bits"), rows)
         typer.echo(f"{'Originals and reconstructions side by side' if suffix == '.png' else 'Reconstructions'} in {output}")
     found.finish()
+
+
+def _reconstructing(path: Path, model: str) -> str:
+    """The command for the files in a folder; for data sets, the one that evaluates reconstructions."""
+    if not path.is_dir():
+        return shlex.join(["visiontok", "evaluate", "photos", "--set", f"data={path.absolute()}", "--model", model])
+    suffixes = Counter(file.suffix for file in path.iterdir() if file.is_file() and file.suffix)
+    pattern = f"*{suffixes.most_common(1)[0][0]}" if suffixes else "*"
+    return f"visiontok reconstruct {shlex.quote(str(path))}/{pattern} --model {shlex.quote(model)}"

@@ -8,11 +8,16 @@ from typing import Annotated
 import typer
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.files import check_writable, clear_stale
+from visiontok.cli.completion import complete_studies
 from visiontok.cli.output import print_table
 
 
 def study(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Bundled study, or a YAML file; without it, list the studies.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Bundled study, or a YAML file; without it, list the studies.", autocompletion=complete_studies),
+    ] = None,
     seeds: Annotated[str, typer.Option(metavar="0,1,2", help="Seeds to run, instead of the study's own.")] = "",
     runs: Annotated[Path, typer.Option(help="Folder of the training runs.")] = Path("runs/studies"),
     output: Annotated[Path, typer.Option("--output", "-o", help="Output folder for NAME.json and NAME.html.")] = Path("eval/results/studies"),
@@ -37,6 +42,8 @@ def study(
         from visiontok.studies.report import write_study
         from visiontok.studies.tables import runs_of, shown
 
+        check_writable(output)
+        clear_stale(output)
         stem = Path(name).stem
         result = run_study(load_study(name), name=stem, root=runs / stem, seeds=_numbers(seeds))
         result.save(output / f"{stem}.json")

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from visiontok.base.files import check_writable
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import ModelOption, load_tokenizer
 
@@ -41,7 +42,7 @@ def tokenize(
 ) -> None:
     """Encode a data set into a token set of Parquet files.
 
-    A stopped run resumes when the command is repeated. Samples that cannot be read are skipped and listed in skipped.json.
+    A stopped run resumes when the command is repeated. Samples that cannot be read are skipped and listed in _skipped.json.
 
     \b
     Examples:
@@ -58,6 +59,7 @@ def tokenize(
     from visiontok.data.skips import SkipReport
     from visiontok.data.tokenizing import SKIPPED, tokenize_source
 
+    check_writable(output)
     config = parse_source(dataset)
     source = open_source(config)
     typer.echo(describe_source(config, source), err=True)
@@ -66,6 +68,8 @@ def tokenize(
     tokenizer = load_tokenizer(model, pick_device(device))
     if tokenizer.encoder_reads_text:
         tokenizer.attach_text_encoder()
+    if config.name != "arrays" and tokenizer.preprocessing.in_words:
+        typer.echo(tokenizer.preprocessing.in_words, err=True)
     base, _, revision = model.partition("@")
     if not revision and base in registry.checkpoints():
         revision = registry.checkpoints()[base][1].revision

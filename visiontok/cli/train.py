@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from itertools import takewhile
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.resources import configs_folder, yaml_files
+from visiontok.cli.completion import complete_recipes
+from visiontok.cli.output import print_table
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="YAML file, or name of a bundled recipe.")],
+    recipe: Annotated[
+        str | None,
+        typer.Argument(metavar="[RECIPE]", help="YAML file, or name of a bundled recipe; without it, list those.", autocompletion=complete_recipes),
+    ] = None,
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides of the recipe, by dotted keys.")] = None,
     resume: Annotated[
         str,
@@ -26,12 +35,16 @@ def train(
 
     \b
     Examples:
+      visiontok train
       visiontok train my.yaml
       visiontok train my.yaml optimizer.lr=3e-4 model.config.quantizer.codebook_size=1024 output=runs/larger
       visiontok train my.yaml steps=20
       visiontok train my.yaml --resume runs/mine/checkpoints/step-00000010
       torchrun --standalone --nproc-per-node 2 -m visiontok train my.yaml output=runs/parallel --cpu
     """
+    if recipe is None:
+        print_table(("recipe", "what"), [(name, _summary(path)) for name, path in yaml_files(configs_folder(), deep=True).items()])
+        return
     if overwrite and resume != "none":
         raise ConfigError("--overwrite requires --resume none")
 
@@ -49,3 +62,10 @@ def train(
         typer.echo(f"Stopped after step {result.step}; saved {result.checkpoint}. Repeat the command to resume.", err=True)
         raise typer.Exit(128 + result.signal)
     typer.echo(result.final)
+
+
+def _summary(path: Path) -> str:
+    """The first sentence of the comment at the head of a recipe."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comment = " ".join(line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines))
+    return re.split(r"[.;:] ", comment)[0].rstrip(".")

@@ -75,10 +75,10 @@ class KeyMap:
 
 
 def check_state_dict(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], *, source: str) -> None:
-    """Compare a state dict with a model's.
+    """Compare a state dict with a model's. Floats of 16, 32 and 64 bits may stand for each other, and so may integers.
 
     Raises:
-        CheckpointError: listing missing and unexpected keys and wrong shapes, all at once.
+        CheckpointError: listing missing and unexpected keys, wrong shapes and other kinds of dtype, all at once.
     """
     missing = sorted(set(expected) - set(given))
     unexpected = sorted(set(given) - set(expected))
@@ -87,6 +87,11 @@ def check_state_dict(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]
         for key in sorted(set(expected) & set(given))
         if expected[key].shape != given[key].shape
     ]
+    dtypes = [
+        f"{key} is {given[key].dtype}, expected {expected[key].dtype}"
+        for key in sorted(set(expected) & set(given))
+        if _kind(expected[key].dtype) != _kind(given[key].dtype)
+    ]
     problems = []
     if missing:
         problems.append(f"{_listed(missing)} missing: {', '.join(missing[:20])}")
@@ -94,6 +99,8 @@ def check_state_dict(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]
         problems.append(f"{_listed(unexpected)} unknown to the model: {', '.join(unexpected[:20])}")
     if shapes:
         problems.append(f"{_listed(shapes)} of another shape: {'; '.join(shapes[:20])}")
+    if dtypes:
+        problems.append(f"{_listed(dtypes)} of another dtype: {'; '.join(dtypes[:20])}")
     if problems:
         wrapper = next((prefix for prefix in ("module.", "_orig_mod.") if given and all(key.startswith(prefix) for key in given)), None)
         advice = "Check that the configuration belongs to these weights" if wrapper is None else f"Every name begins with {wrapper!r}: take it off"
@@ -115,6 +122,13 @@ def _join(renamed: dict[str, Tensor], target: str, parts: tuple[str, ...]) -> No
             if missing:
                 raise CheckpointError(f"the checkpoint has {names[0]!r} but not {', '.join(missing)}, which belong together (our names)")
             renamed[_fill(target, match.groups())] = torch.cat([renamed.pop(name) for name in names])
+
+
+def _kind(dtype: torch.dtype) -> str:
+    """Dtypes of one kind are converted without a scale: those of 8 bits and fewer need one."""
+    if dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        return "float"
+    return "integer" if dtype in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64) else str(dtype)
 
 
 def _listed(items: list[str]) -> str:

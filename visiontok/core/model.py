@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABCMeta
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -13,7 +14,10 @@ from typing_extensions import Self
 
 from visiontok.base.config import Config
 from visiontok.base.errors import CheckpointError, ConfigError
-from visiontok.core.keymap import KeyMap, check_state_dict
+from visiontok.base.wiring import model_store
+from visiontok.core.building import build_with_weights
+from visiontok.core.card import CardResult, ModelCard
+from visiontok.core.keymap import KeyMap
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 
@@ -67,9 +71,9 @@ class Model(nn.Module, Generic[ConfigT], metaclass=_BuiltInFloat32):
             ConfigError: if the configuration has unknown keys or values.
             CheckpointError: listing unmapped, missing or wrongly shaped tensors.
         """
-        model = cls(cls.config_from_reference(config, state_dict))  # type: ignore[arg-type]
-        load_weights(model, cls.weights_from_reference(state_dict), source="the reference checkpoint")
-        return model.eval()
+        ours = cls.config_from_reference(config, state_dict)
+        weights = cls.weights_from_reference(state_dict)
+        return build_with_weights(lambda: cls(ours), weights, source="the reference checkpoint")  # type: ignore[arg-type]
 
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -79,6 +83,47 @@ class Model(nn.Module, Generic[ConfigT], metaclass=_BuiltInFloat32):
             CheckpointError: listing tensors that the model does not have.
         """
         return cls.reference_keys(state_dict)
+
+    def save_pretrained(self, folder: str | Path, *, card: ModelCard | None = None, results: Sequence[CardResult] = ()) -> Path:
+        """Write weights, configuration and a model card; `from_pretrained` reads the folder. See `visiontok.hub.save_pretrained`.
+
+        Args:
+            folder: made if it is not there.
+            card: what the model card says beside what follows from the model.
+            results: of evaluations of this model.
+
+        Raises:
+            UnknownNameError: if the model's class is not registered.
+            CheckpointError, OSError: if a result is that of other weights, or the files cannot be written; the folder is then as it was.
+        """
+        return model_store().save_pretrained(self, folder, card=card, results=results)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        card: ModelCard | None = None,
+        results: Sequence[CardResult] = (),
+    ) -> str:
+        """Save the model and upload it in one commit; the address of the commit. See `visiontok.hub.push_to_hub`.
+
+        Args:
+            repo_id: "owner/name"; made if it is not there.
+            private: whether a new repository is private; None for the owner's default.
+            token: access token that may write; None for the stored one.
+            card, results: as for `save_pretrained`.
+
+        Raises:
+            HubError: if the hub refuses or cannot be reached.
+        """
+        return model_store().push_to_hub(self, repo_id, private=private, token=token, card=card, results=results)
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers in all parameters, frozen ones included."""
+        return sum(parameter.numel() for parameter in self.parameters())
 
     @property
     def device(self) -> torch.device:
@@ -103,19 +148,6 @@ class StartsFromBackbone(Protocol):
         Raises:
             CheckpointError: if they are another network's, or of other sizes.
         """
-
-
-def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str) -> None:
-    """Load weights that must fit exactly.
-
-    Raises:
-        CheckpointError: listing missing, unknown and wrongly shaped tensors.
-    """
-    check_state_dict(model.state_dict(), state_dict, source=source)
-    try:
-        model.load_state_dict(dict(state_dict))
-    except RuntimeError as error:
-        raise CheckpointError(f"the weights of {source} could not be loaded: {error}") from error
 
 
 COMPILED = "_orig_mod."

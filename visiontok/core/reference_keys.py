@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.names import close_names
 from visiontok.core.keymap import matches
 
 
@@ -71,5 +71,5 @@ def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _suggestion(key: str, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(key, known, n=2, cutoff=0.75)
+    close = close_names(key, known, count=2, cutoff=0.75)
     return f" (did you mean {' or '.join(close)}?)" if close else ""

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from visiontok.base.errors import TextError, TokenError
+from visiontok.base.errors import SignalError, TextError, TokenError
 from visiontok.base.finite import check_finite
 from visiontok.base.noise import NoiseLike, as_noise, selected
+from visiontok.base.pytrees import registered
 from visiontok.core.model import ConfigT, Model
 from visiontok.core.quality import QualityTarget, shortest_lengths
 from visiontok.encoders.text import TextConfig, TextEncoder, TextLike
 from visiontok.layers.bfloat16 import products_for
 from visiontok.layers.nested_dropout import LengthSchedule
-from visiontok.quantizers.base import Bottleneck, Quantizer
+from visiontok.quantizers.base import Bottleneck, Quantized, Quantizer
+from visiontok.quantizers.perturbation import LatentPerturbation
 from visiontok.signals import Preprocessing, SignalBatch, SignalLike, SignalSpec
 from visiontok.signals.batch import cropped
-from visiontok.tokens import Latents, TokenLayout, Tokens
+from visiontok.tokens import Latents, TokenLayout, Tokens, as_tokens
 
 SIGNAL_SIZE = "signal_size"
 """The name among a batch's extras of the exact size (B, A) of every signal."""
 
 
+@registered()
 @dataclass(frozen=True)
 class TokenizerOutput:
     """What `Tokenizer.forward` returns, for training.
@@ -39,6 +42,7 @@ class TokenizerOutput:
         losses: the quantizer's weighted terms, and those of a model that defines its own (flow, diffusion).
         stats: values to log.
         target: what the reconstruction is compared with, where that is not the input: models that reconstruct each signal several times.
+        passed_through: whether the decoder read unquantized latents, as before a k-means start; the tokens then mean nothing yet.
     """
 
     reconstruction: Tensor | None
@@ -47,6 +51,7 @@ class TokenizerOutput:
     losses: dict[str, Tensor] = field(default_factory=dict)
     stats: dict[str, Tensor] = field(default_factory=dict)
     target: Tensor | None = None
+    passed_through: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,7 @@ class Tokenizer(Model[ConfigT]):
         encoder_reads_text: whether the encoder reads them too.
         text_encoder: makes them from strings; None until one is attached. It is neither trained nor saved with the tokenizer.
         nested_dropout: how many tokens are kept at a training step, by families that learn an order of their tokens; None for all.
+        perturbation: of the codes that the decoder reads in training; None for none. It is no part of the configuration and is not saved.
     """
 
     quantizer: Bottleneck
@@ -115,6 +121,11 @@ class Tokenizer(Model[ConfigT]):
     encoder_reads_text: bool = False
     text_encoder: TextEncoder | None = None
     nested_dropout: LengthSchedule | None = None
+    perturbation: LatentPerturbation | None = None
+
+    def __init__(self, config: ConfigT) -> None:
+        super().__init__(config)
+        self.register_forward_pre_hook(_check_signal)
 
     # What a family defines. Where `text` is not None, the decoder's methods take the embeddings (B, T, E) as one more argument, and so does
     # `encode_latents` where `encoder_reads_text`.
@@ -183,6 +194,18 @@ class Tokenizer(Model[ConfigT]):
         """Indices of full samples of one extent as the quantizer's `lookup` takes them."""
         return tokens.view()
 
+    def quantize(self, latents: Tensor, *, step: int, noise: NoiseLike) -> Quantized:
+        """What the decoder reads in a pass of `forward` for latents (B, ..., D): quantized, and in training perturbed."""
+        quantized = self.quantizer(latents, noise=noise)
+        if self.perturbation is None or not self.quantizer.training:
+            return quantized
+        return self.perturbation(self.quantizer, latents, quantized, step=step, noise=noise)
+
+    def output(self, reconstruction: Tensor | None, quantized: Quantized) -> TokenizerOutput:
+        """What `forward` returns where every latent of `quantized` is a token."""
+        tokens = self.wrap(quantized.latents, quantized.indices)
+        return TokenizerOutput(reconstruction, tokens, quantized.latents, quantized.losses, quantized.stats, passed_through=quantized.passed_through)
+
     # What a caller uses.
 
     @property
@@ -200,6 +223,15 @@ class Tokenizer(Model[ConfigT]):
         return tuple(size)
 
     @property
+    def vocab_size(self) -> int:
+        """Codes of every token.
+
+        Raises:
+            TokenError: if it writes continuous latents, or tokens of several vocabularies (see `layout.vocab_sizes`).
+        """
+        return self.layout.vocab_size
+
+    @property
     def lengths_supported(self) -> Sequence[int]:
         """The numbers of tokens per sample that decode, rising: 1 to all for ordered tokens, the listed ones, else only all."""
         prefixes, longest = self.layout.prefixes, self.layout.length
@@ -208,7 +240,9 @@ class Tokenizer(Model[ConfigT]):
         return range(1, longest + 1) if prefixes == "any" else range(longest, longest + 1)
 
     def forward(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
-        """Training pass over a preprocessed signal of a size that the network takes; gradients flow, nothing is clamped.
+        """Training pass over a preprocessed signal; gradients flow, nothing is clamped.
+
+        A size that is no multiple of the stride is padded, and the reconstruction is cropped back to it.
 
         Args:
             signal: (B, C, *axes) in the range of `preprocessing.spec`.
@@ -217,11 +251,24 @@ class Tokenizer(Model[ConfigT]):
             noise: of all draws; None for torch's global state.
 
         Raises:
+            SignalError: if the signal is no batch of floats with the channels of the spec, or the network takes signals of one size only, and this is
+                another.
             TextError: if a text that is read is missing or has another shape, or one is given that nothing reads.
         """
+        padded = self.preprocessing.pad(signal)
+        output = self.forward_padded(padded, text=text, step=step, noise=noise)
+        if padded.shape == signal.shape:
+            return output
+        size = signal.shape[2:]
+        reconstruction = None if output.reconstruction is None else cropped(output.reconstruction, self.output_size(size))
+        tokens = self._with_size(output.tokens, torch.tensor(size).expand(len(signal), -1))
+        return replace(output, reconstruction=reconstruction, tokens=tokens)
+
+    def forward_padded(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
+        """`forward` for a signal of a size that the network takes. Families that train in another way override this."""
         read = _given(self._text_for(text, samples=len(signal), needed=True))
         noise = as_noise(noise, signal.device) if self.training else noise
-        quantized = self.quantizer(self.encode_latents(signal, *(read if self.encoder_reads_text else ())), noise=noise)
+        quantized = self.quantize(self.encode_latents(signal, *(read if self.encoder_reads_text else ())), step=step, noise=noise)
         latents = quantized.latents
         reconstruction: Tensor | None = None
         if self.training and self.nested_dropout is not None:
@@ -229,7 +276,7 @@ class Tokenizer(Model[ConfigT]):
             reconstruction = self.decode_prefix(latents, lengths, *read)
         elif type(self).decode_latents is not Tokenizer.decode_latents:
             reconstruction = self.decode_latents(latents, *read)
-        return TokenizerOutput(reconstruction, self.wrap(latents, quantized.indices), latents, quantized.losses, quantized.stats)
+        return self.output(reconstruction, quantized)
 
     @torch.no_grad()
     def encode(
@@ -286,14 +333,15 @@ class Tokenizer(Model[ConfigT]):
         return parts[0] if len(parts) == 1 else type(parts[0]).from_groups(rows, parts)  # type: ignore[arg-type]
 
     @torch.no_grad()
-    def decode(self, tokens: Tokens | Latents, *, text: TextLike | None = None, noise: NoiseLike = None) -> Tensor:
+    def decode(self, tokens: Tokens | Latents | Tensor, *, text: TextLike | None = None, noise: NoiseLike = None) -> Tensor:
         """Tokens -> signal (B, C, *axes) in the range of `spec`, of the exact size that went into `encode`.
 
         Samples of different lengths and extents may share a batch; the result is then as large as the largest, with zeros beyond each sample's
         size, which is among the tokens' `extras` as `signal_size`.
 
         Args:
-            tokens: what `encode` gave, perhaps shortened.
+            tokens: what `encode` gave, perhaps shortened; or a tensor of them in the shape of `tokens.view()`: int64 (B, *positions) or
+                (B, *positions, codebooks), floats (B, *positions, D) where they are continuous; see `Tokens.from_view`.
             text: as for `encode`, for decoders that read one.
             noise: for decoders that draw; without it they decode reproducibly.
 
@@ -301,6 +349,7 @@ class Tokenizer(Model[ConfigT]):
             TokenError: if the tokens have another layout, an index is out of range, or this tokenizer has no decoder.
             TextError: if a text that the decoder reads is missing, or one is given that nothing reads.
         """
+        tokens = as_tokens(tokens, self.layout)
         return self.decode_with(tokens, DecodeOptions(text=self._text_for(text, samples=len(tokens), needed=True), noise=noise))
 
     @torch.no_grad()
@@ -407,7 +456,10 @@ class Tokenizer(Model[ConfigT]):
 
     def _checked_lengths(self, num_tokens: int | Tensor, *, samples: int) -> Tensor:
         """(B,) int64."""
-        lengths = torch.as_tensor(num_tokens, device="cpu")
+        try:
+            lengths = torch.as_tensor(num_tokens, device="cpu")
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TokenError(f"num_tokens must be a whole number or have shape ({samples},) and dtype int64, got {num_tokens!r}") from error
         if lengths.is_floating_point() or lengths.dtype == torch.bool or lengths.shape not in ((), (samples,)):
             raise TokenError(f"num_tokens must be a whole number or have shape ({samples},) and dtype int64, got {num_tokens!r}")
         supported = self.lengths_supported
@@ -419,6 +471,18 @@ class Tokenizer(Model[ConfigT]):
 
 def _given(text: Tensor | None) -> tuple[Tensor, ...]:
     return () if text is None else (text,)
+
+
+def _check_signal(tokenizer: Tokenizer[Any], inputs: tuple[Any, ...]) -> None:
+    """Before a training pass, which prepares nothing."""
+    if not inputs:
+        return
+    signal, spec = inputs[0], tokenizer.preprocessing.spec
+    if not isinstance(signal, Tensor):
+        raise SignalError(f"a training pass reads a tensor {spec.shape}, got {type(signal).__name__}: use prepare(signal).values, or encode")
+    fits = not signal.numel() or (signal.ndim == 2 + len(spec.axes) and signal.shape[1] == spec.channels)
+    if not fits or not signal.is_floating_point():
+        raise SignalError(f"a training pass reads floats {spec.shape}, got {signal.dtype} {tuple(signal.shape)}")
 
 
 def _in_words(lengths: Sequence[int]) -> str:

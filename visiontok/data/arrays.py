@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from visiontok.base.config import Config
-from visiontok.base.errors import DataError, SignalError
+from visiontok.base.errors import DataError, SignalError, damage_as
+from visiontok.base.files import check_regular
 from visiontok.base.modality import AXES, Modality
 from visiontok.base.npz import read_npz
-from visiontok.data.listing import class_folders, file_size, find_files, label_of, split_undecodable
+from visiontok.data.listing import class_folders, file_size, find_files, label_of
 from visiontok.data.skips import Skip, printable
 from visiontok.data.source import Sample, Source, checked_label, fingerprint
 from visiontok.signals import SignalLike
+from visiontok.signals.preprocessing import tensor_of
 
 _ARRAYS = {"signals", "sizes", "labels", "captions", "keys", "class_names"}
 
@@ -46,8 +48,8 @@ class ArraysSource(Source):
     def __init__(self, config: ArraysConfig) -> None:
         self.modality = config.modality
         self._rate = config.rate
-        path = Path(config.path).expanduser()
-        self._arrays: _Folder | _Archive = _Folder(path) if path.is_dir() else _Archive(path, config.modality)
+        path = Path(os.path.expanduser(config.path))
+        self._arrays: _Folder | _Archive = _Folder(path) if os.path.isdir(path) else _Archive(path, config.modality)
         self.class_names, self.skipped = self._arrays.class_names, self._arrays.skipped
 
     @cached_property
@@ -74,11 +76,9 @@ def read_array(path: Path) -> Tensor:
     Raises:
         SignalError: if there is none, or it is damaged.
     """
-    try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # a header that declares more than the file holds is an error
-        return torch.from_numpy(np.array(mapped))
-    except (OSError, ValueError, TypeError) as error:
-        raise SignalError(f"{path} is not a NumPy array (.npy), or is damaged: {error}") from error
+    with damage_as(SignalError, f"{path} is not a NumPy array (.npy), or is damaged"):
+        mapped = np.load(check_regular(path), mmap_mode="r", allow_pickle=False)  # a header that declares more than the file holds is an error
+        return tensor_of(np.array(mapped), str(path))
 
 
 class _Folder:
@@ -86,7 +86,7 @@ class _Folder:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self.keys, self.skipped = split_undecodable(find_files(root, frozenset((".npy",))))
+        self.keys, self.skipped = find_files(root, frozenset((".npy",)))
         if not self.keys:
             raise DataError(f"the folder {root} holds no .npy file")
         self.class_names = class_folders(self.keys)
@@ -121,24 +121,27 @@ class _Archive:
             raise DataError(f"{path} holds the arrays {sorted(arrays)}; expected signals and, where there are any, {sorted(_ARRAYS - {'signals'})}")
         self._signals = arrays["signals"]
         axes = AXES[modality]
-        if self._signals.ndim != 2 + len(axes) or not len(self._signals):
-            raise DataError(f"{path}: signals of {modality} have shape (N, C, {', '.join(axes)}), got {self._signals.shape}")
-        for name in ("sizes", "labels", "captions", "keys"):
-            if name in arrays and len(arrays[name]) != len(self._signals):
-                raise DataError(f"{path}: {len(self._signals)} signals but {len(arrays[name])} {name}")
+        if self._signals.ndim != 2 + len(axes) or not len(self._signals) or self._signals.dtype.kind not in "biuf":
+            found = f"{self._signals.dtype} {self._signals.shape}"
+            raise DataError(f"{path}: signals of {modality} are numbers of shape (N, C, {', '.join(axes)}), got {found}")
+        for name, kinds, what in (("labels", "iu", "whole numbers"), ("captions", "U", "texts"), ("keys", "Uiu", "texts or whole numbers")):
+            if name in arrays and (arrays[name].shape != self._signals.shape[:1] or arrays[name].dtype.kind not in kinds):
+                found = f"{arrays[name].dtype} {arrays[name].shape}"
+                raise DataError(f"{path}: {name} must be {what}, one for each of {len(self._signals)} signals, got {found}")
+        names = arrays.get("class_names")
+        if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
+            raise DataError(f"{path}: class_names must be texts of shape (K,), got {names.dtype} {names.shape}")
         self._sizes = arrays.get("sizes")
         if self._sizes is not None:
             wrong = self._sizes.shape != (len(self._signals), len(axes)) or self._sizes.dtype.kind not in "iu"
             if wrong or (self._sizes < 1).any() or (self._sizes > self._signals.shape[2:]).any():
                 raise DataError(f"{path}: sizes must be whole numbers (N, {len(axes)}) from 1 to {self._signals.shape[2:]}")
         self._labels, self._captions = arrays.get("labels"), arrays.get("captions")
-        if self._labels is not None and self._labels.dtype.kind not in "iu":
-            raise DataError(f"{path}: labels must be whole numbers, got {self._labels.dtype}")
         keys = arrays.get("keys", [f"{index:06d}" for index in range(len(self._signals))])
         self.keys = tuple(printable(str(key)) for key in keys)
         if len(set(self.keys)) != len(self.keys):
             raise DataError(f"{path}: keys are not unique")
-        self.class_names = tuple(map(str, arrays["class_names"])) if "class_names" in arrays else None
+        self.class_names = None if names is None else tuple(printable(str(name)) for name in names)
         self._arrays = arrays
 
     def listing(self) -> list[bytes]:
@@ -149,11 +152,10 @@ class _Archive:
         if self._sizes is not None:
             exact = (slice(None), *(slice(int(size)) for size in self._sizes[index]))
             values = values[exact]
-        return torch.from_numpy(np.ascontiguousarray(values))
+        return tensor_of(values, self.keys[index])
 
     def label(self, index: int) -> int | None:
-        label = None if self._labels is None else int(self._labels[index])
-        return None if label is None else checked_label(label, f"the label of {self.keys[index]}")
+        return None if self._labels is None else checked_label(int(self._labels[index]), f"the label of {self.keys[index]}")
 
     def caption(self, index: int) -> str | None:
         return None if self._captions is None else printable(str(self._captions[index]))

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, get_args
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from visiontok.base.config import Config
-from visiontok.base.errors import ConfigError
+from visiontok.base.errors import ConfigError, damage_as
 from visiontok.base.modality import AXES
+from visiontok.base.names import unknown
 from visiontok.data.arrays import ArraysConfig, ArraysSource
 from visiontok.data.digits import DigitsConfig, DigitsSource
-from visiontok.data.folder import FolderConfig, FolderSource
+from visiontok.data.folder import SUFFIXES, FolderConfig, FolderSource
+from visiontok.data.listing import holds_any
 from visiontok.data.parquet import ParquetConfig, ParquetSource
 from visiontok.data.photos import PhotosConfig, PhotosSource
 from visiontok.data.shapes import ShapesConfig, ShapesSource
 from visiontok.data.skips import printable
 from visiontok.data.source import Source
+from visiontok.data.token_shards import MANIFEST
 from visiontok.data.webdataset import WebDatasetConfig, WebDatasetSource
-from visiontok.registry import unknown
 
 DataConfig: TypeAlias = Annotated[
     DigitsConfig | PhotosConfig | ShapesConfig | FolderConfig | WebDatasetConfig | ParquetConfig | ArraysConfig,
     Field(discriminator="name"),
+    BeforeValidator(lambda value: parse_source(value) if isinstance(value, str) else value),
 ]
-"""The configuration of any source; `name` identifies the kind."""
+"""The configuration of any source, told apart by `name`, or the short form that `parse_source` reads."""
 
 _CONFIGS: dict[str, type[Config]] = {
     "digits": DigitsConfig,
@@ -48,6 +51,9 @@ _SOURCES: dict[str, Callable[[Any], Source]] = {
 }
 
 
+_SHARDS = {".tar": "webdataset", ".parquet": "parquet"}
+
+
 def open_source(source: DataConfig | str) -> Source:
     """Open a source from its configuration, or from the short form that `parse_source` reads.
 
@@ -62,17 +68,21 @@ def parse_source(text: str) -> DataConfig:
     """Read the short form: `digits:test`, `shapes`, `folder:/path`, `webdataset:/path/{00..03}.tar`, `parquet:/path/*.parquet`,
     `arrays:audio:/path/clips.npz`.
 
-    What names no source is taken for a path: of tar shards or Parquet files by its suffix, otherwise of a folder that exists.
+    What names no source is taken for a path: of a tar shard or Parquet file, or of a folder that exists, which holds images, or directly in it tar
+    shards or Parquet files.
 
     Raises:
         UnknownNameError: if there is no such source, split or modality; with close matches.
-        ConfigError: if a path is missing, or the name is also that of a file or folder here.
+        ConfigError: if a path is missing, the name is also that of a file or folder here, or a folder holds data of several kinds.
     """
     name, colon, rest = text.partition(":")
-    if name in _CONFIGS and not colon and Path(text).exists():
-        raise ConfigError(f"{text!r} names {_meaning(name)} and also a file or folder here: write {_spelled_out(name)}, or ./{text} or folder:{text}")
-    if name not in _CONFIGS:
-        name, rest = _kind_of_path(text), text
+    with damage_as(ConfigError, f"the data source {text!r:.200} is not a path that this system takes"):
+        if name in _CONFIGS and not colon and Path(text).exists():
+            raise ConfigError(
+                f"{text!r} names {_meaning(name)} and also a file or folder here: write {_spelled_out(name)}, or ./{text} or folder:{text}"
+            )
+        if name not in _CONFIGS:
+            name, rest = _kind_of_path(text), text
     kind = _CONFIGS[name]
     values: dict[str, Any] = {"name": name}
     if "modality" in kind.model_fields:
@@ -94,10 +104,14 @@ def parse_source(text: str) -> DataConfig:
 
 def describe_source(config: DataConfig, source: Source) -> str:
     """The source that was opened and its count, as commands print it: `photos:train: 12 samples`."""
-    values = config.to_dict()
-    name = ":".join(str(values[part]) for part in ("name", "modality", "path", "split") if part in values)
-    skipped = f", {len(source.skipped)} entries skipped" if source.skipped else ""
-    return f"{printable(name)}: {len(source)} sample{'s' if len(source) != 1 else ''}{skipped}"
+    count = len(source.skipped)
+    skipped = f", {count} {'entries' if count > 1 else 'entry'} skipped" if count else ""
+    return f"{source_name(config.to_dict())}: {len(source)} sample{'s' if len(source) != 1 else ''}{skipped}"
+
+
+def source_name(values: Mapping[str, Any]) -> str:
+    """The short form of a source's configuration, given as plain values: `photos:heldout`, `arrays:audio:/path/clips.npz`."""
+    return printable(":".join(str(values[part]) for part in ("name", "modality", "path", "split") if part in values))
 
 
 def _meaning(name: str) -> str:
@@ -112,9 +126,27 @@ def _spelled_out(name: str) -> str:
 
 def _kind_of_path(text: str) -> str:
     path = Path(text).expanduser()
-    by_suffix = {".tar": "webdataset", ".parquet": "parquet"}
-    if path.suffix in by_suffix:
-        return by_suffix[path.suffix]
     if path.is_dir():
-        return "folder"
-    raise unknown("data source or folder", text, _CONFIGS)
+        return _kind_of_folder(path)
+    if path.suffix in _SHARDS:
+        return _SHARDS[path.suffix]
+    if path.is_file():
+        raise ConfigError(f"{text!r} is a file; a data source is a folder, a .tar or .parquet file, or arrays: arrays:MODALITY:{text}")
+    beside = [str(each) for each in path.parent.glob("*")] if path.parent.is_dir() else []
+    raise unknown("data source, file or folder", text, [*_CONFIGS, *beside])
+
+
+def _kind_of_folder(path: Path) -> str:
+    """Of images, or of the shards that lie directly in it.
+
+    Raises:
+        ConfigError: if it holds both, or is a token set.
+    """
+    if (path / MANIFEST).is_file():
+        raise ConfigError(f"{path} is a token set, which is encoded already: train a generator on it with data.tokens={path}")
+    kinds = sorted({_SHARDS[each.suffix] for each in path.iterdir() if each.suffix in _SHARDS and not each.name.startswith(".")})
+    if kinds and holds_any(path, SUFFIXES):
+        kinds.append("folder")
+    if len(kinds) > 1:
+        raise ConfigError(f"{path} holds data of several kinds: write {' or '.join(f'{kind}:{path}' for kind in kinds)}")
+    return kinds[0] if kinds else "folder"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -9,7 +10,7 @@ from typing import Literal
 from visiontok.base.config import Config
 from visiontok.base.errors import DataError
 from visiontok.base.modality import Modality
-from visiontok.data.listing import class_folders, file_size, find_files, label_of, split_undecodable
+from visiontok.data.listing import class_folders, file_size, find_files, label_of, sources_in
 from visiontok.data.source import Sample, Source, fingerprint
 from visiontok.signals.image_reading import read_image
 
@@ -20,8 +21,9 @@ class FolderConfig(Config):
     """Image files below a folder.
 
     Attributes:
-        path: the folder. Files are found at any depth, by suffix; names that start with a dot are ignored. Where every image lies in a
-            sub-folder, the first-level folders are the classes, numbered in sorted order; otherwise there are no labels.
+        path: the folder. Files are found at any depth, by suffix; names that start with a dot are ignored, and other files are listed in
+            `skipped`. Where every image lies in a sub-folder, the first-level folders are the classes, numbered in sorted order; otherwise there
+            are no labels.
     """
 
     name: Literal["folder"] = "folder"
@@ -34,11 +36,13 @@ class FolderSource(Source):
     modality: Modality = "image"
 
     def __init__(self, config: FolderConfig) -> None:
-        self._root = Path(config.path).expanduser()
-        self._keys, self.skipped = split_undecodable(find_files(self._root, SUFFIXES))
+        self._root = Path(os.path.expanduser(config.path))
+        self._keys, self.skipped = find_files(self._root, SUFFIXES)
         if not self._keys:
-            skipped = f" ({len(self.skipped)} with names that are not UTF-8)" if self.skipped else ""
-            raise DataError(f"the folder {self._root} holds no image{skipped}; looked for {', '.join(sorted(SUFFIXES))}")
+            skipped = f" ({len(self.skipped)} other files, such as {self.skipped[0].key}: {self.skipped[0].reason})" if self.skipped else ""
+            others = sources_in(self._root)
+            hint = f". For what it holds, write {' or '.join(others)}" if others else ""
+            raise DataError(f"the folder {self._root} holds no image{skipped}; looked for {', '.join(sorted(SUFFIXES))}{hint}")
         self.class_names = class_folders(self._keys)
 
     @cached_property

@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from visiontok.base.config import Config
-from visiontok.base.errors import DataError
+from visiontok.base.errors import DataError, damage_as
 from visiontok.base.modality import Modality
+from visiontok.base.names import unknown
 from visiontok.data.shard_names import expand_shards, shard_labels
+from visiontok.data.skips import printable
 from visiontok.data.source import Sample, Source, checked_label, fingerprint
-from visiontok.registry import unknown
 from visiontok.signals.image_reading import read_image
 
 _CACHED_BYTES = 2**28
@@ -96,15 +97,12 @@ class ParquetSource(Source):
         group = bisect_right(self._starts, index) - 1
         name = f"{self._paths[self._groups[group][0]]} row {self.key(index).rpartition('/')[2]}"
         table, row = self._table(group), index - self._starts[group]
-        try:
+        with damage_as(DataError, f"{name} cannot be decoded"):
             image, label, caption = (table.column(column)[row].as_py() if column else None for column in (self._image, self._label, self._caption))
-        except (pa.ArrowException, ValueError, IndexError) as error:
-            raise DataError(f"{name} cannot be decoded: {error}") from error
         data = image.get("bytes") if isinstance(image, dict) else image
         if data is None:
-            raise DataError(f"{name} holds no bytes in column {self._image!r}; images outside of the file are not read")
-        label = None if label is None else checked_label(label, name)
-        return Sample(self.key(index), read_image(data, name=name), label=label, caption=caption)
+            raise DataError(f"{name} holds no bytes in column {self._image!r}; images that lie outside of the file are not read")
+        return Sample(self.key(index), read_image(data, name=name), label=checked_label(label, name), caption=caption)
 
     def _table(self, group: int) -> pa.Table:
         with self._lock:
@@ -113,10 +111,8 @@ class ParquetSource(Source):
                 return self._tables[group]
             file, number = self._groups[group]
             columns = [column for column in (self._image, self._label, self._caption) if column]
-            try:
+            with damage_as(DataError, f"row group {number} of {self._paths[file]} cannot be read"):
                 table = pq.ParquetFile(self._paths[file], metadata=self._metadata[file]).read_row_group(number, columns=columns, use_threads=False)
-            except Exception as error:  # a decoder can raise anything on damaged bytes
-                raise DataError(f"row group {number} of {self._paths[file]} cannot be read: {error}") from error
             while self._tables and sum(held.nbytes for held in self._tables.values()) + table.nbytes > _CACHED_BYTES:
                 del self._tables[next(iter(self._tables))]
             self._tables[group] = table
@@ -124,24 +120,29 @@ class ParquetSource(Source):
 
 
 def _metadata(path: Path) -> pq.FileMetaData:
-    try:
+    with damage_as(DataError, f"{path} is not a readable Parquet file"):
         metadata = pq.read_metadata(path)
         metadata.schema.to_arrow_schema()
         rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-    except Exception as error:  # a parser can raise anything on damaged bytes
-        raise DataError(f"{path} is not a readable Parquet file: {error}") from error
     if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
         raise DataError(f"{path} is damaged: it declares {metadata.num_rows} rows, its row groups {sum(rows)}")
     return metadata
 
 
 def _first(schema: pa.Schema, *names: str) -> str | None:
-    return next((name for name in names if name in schema.names), None)
+    found = next((name for name in names if name in schema.names), None)
+    return None if found is None else _one(schema, found)
 
 
 def _column(schema: pa.Schema, name: str) -> str:
     if name not in schema.names:
         raise DataError(str(unknown("column", name, schema.names)))
+    return _one(schema, name)
+
+
+def _one(schema: pa.Schema, name: str) -> str:
+    if schema.names.count(name) > 1:
+        raise DataError(f"there are {schema.names.count(name)} columns called {name!r}; nobody knows which one is meant")
     return name
 
 
@@ -163,4 +164,4 @@ def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
         names = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][label]["names"]
     except (KeyError, TypeError, ValueError, RecursionError):
         return None
-    return tuple(str(name) for name in names) if isinstance(names, list) else None
+    return tuple(printable(str(name)) for name in names) if isinstance(names, list) else None

@@ -10,31 +10,33 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from visiontok.base.errors import DataError
+from visiontok.base.errors import DataError, damage_as
 from visiontok.data.skips import printable
 
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_RANGE = re.compile(r"\{(\d{1,18})\.\.(\d{1,18})\}", re.ASCII)
 _MOST_FILES = 1_000_000
 
 
-def expand_shards(pattern: str, suffix: str) -> tuple[Path, ...]:
+def expand_shards(pattern: str, *suffixes: str) -> tuple[Path, ...]:
     """The files that a pattern names, in order.
 
     Args:
-        pattern: a file, a folder (every file in it with the suffix), a shell pattern (*, ?, [...]), or a name with number ranges in braces,
+        pattern: a file, a folder (every file in it with one of the suffixes), a shell pattern (*, ?, [...]), or a name with number ranges in braces,
             which keep their leading zeros.
-        suffix: of the files, for example ".tar".
+        suffixes: ends of the names of the files, in lower case, for example ".tar".
 
     Raises:
         DataError: if a named file does not exist, nothing matches, or the ranges name too many files.
     """
-    paths = _find(str(Path(pattern).expanduser()), suffix)
+    paths = _find(os.path.expanduser(pattern), suffixes)
     if not paths:
-        raise DataError(f"{pattern!r} matches no {suffix} file")
-    missing = [str(path) for path in paths if not path.is_file()]
+        raise DataError(f"{pattern!r} matches no {suffixes[0]} file")
+    missing = [str(path) for path in paths if not os.path.isfile(path)]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise DataError(f"{len(missing)} of the {len(paths)} files of {pattern!r} do not exist: {', '.join(missing[:3])}{more}")
+        raise DataError(
+            f"{len(missing)} of the {len(paths)} files of {pattern!r} do not exist or are no regular files: {', '.join(missing[:3])}{more}"
+        )
     return paths
 
 
@@ -52,16 +54,17 @@ def shard_labels(paths: Sequence[Path]) -> tuple[str, ...]:
     return tuple(map(printable, labels))
 
 
-def _find(pattern: str, suffix: str) -> tuple[Path, ...]:
+def _find(pattern: str, suffixes: tuple[str, ...]) -> tuple[Path, ...]:
     path = Path(pattern)
-    if path.is_dir():
-        return tuple(sorted(file for file in path.iterdir() if file.suffix == suffix and not file.name.startswith(".")))
+    if os.path.isdir(path):
+        with damage_as(DataError, f"the folder {pattern} cannot be read"):
+            return tuple(sorted(file for file in path.iterdir() if file.name.lower().endswith(suffixes) and not file.name.startswith(".")))
     ranges = _RANGE.findall(pattern)
     if ranges:
         if math.prod(int(high) - int(low) + 1 for low, high in ranges) > _MOST_FILES:
             raise DataError(f"{pattern!r} names more than {_MOST_FILES} files")
         return tuple(Path(name) for name in _ranges(pattern))
-    if glob.has_magic(pattern) and not path.is_file():
+    if glob.has_magic(pattern) and not os.path.isfile(path):
         return tuple(sorted({Path(name) for name in glob.glob(pattern, recursive=True)}))
     return (path,)
 

@@ -15,6 +15,7 @@ from visiontok.data.skips import Skip
 from visiontok.signals import SignalLike
 
 LARGEST_LABEL = 2**63 - 1
+_MOST_DIGITS = 100  # Python refuses to convert thousands of digits
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,24 @@ class Source(ABC):
         """
 
 
-def checked_label(value: int, name: str) -> int | None:
-    """The rule for labels of every reader: a whole number from 0 to 2^63 - 1; a negative one means "unknown", as in published test sets.
+def checked_label(value: object, name: str) -> int | None:
+    """The rule for labels of every reader: a whole number from 0 to 2^63 - 1. Nothing, or a negative number, means "unknown", as in published
+    test sets.
+
+    Args:
+        value: as the reader found it: an int, the text of one, or None.
+        name: of the file or row, for errors.
 
     Raises:
-        DataError: if it is larger.
+        DataError: if it is anything else.
     """
+    if value is None:
+        return None
+    if isinstance(value, bytes) and value.strip().removeprefix(b"-").isdigit():
+        digits = value.strip()
+        value = int(digits) if len(digits) <= _MOST_DIGITS else -1 if digits.startswith(b"-") else LARGEST_LABEL + 1
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise DataError(f"{name} holds {value!r:.60} as the label; expected a whole number")
     if value > LARGEST_LABEL:
         raise DataError(f"{name} holds a label above {LARGEST_LABEL}, the largest that can be stored")
     return value if value >= 0 else None

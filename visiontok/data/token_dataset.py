@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 from visiontok.base.errors import DataError, TokenError
+from visiontok.base.file_names import check_name
+from visiontok.base.files import file_sha256
 from visiontok.core.identity import TokenizerIdentity
-from visiontok.data.token_shards import MANIFEST, ExtraColumn, Manifest, Shard, TokenSetHeader, check_alike
+from visiontok.data.token_shards import MANIFEST, ExtraColumn, Manifest, Shard, TokenSetHeader, check_alike, check_shard_sha256
 from visiontok.tokens import Latents, TokenLayout, Tokens
 from visiontok.tokens.batch import cat_padded
 
@@ -37,11 +44,44 @@ class TokenBatch:
     keys: list[str]
 
 
-class TokenDataset:
-    """Samples of a finished token set, or of some of its shards, held in memory in their smallest integers.
+@dataclass(frozen=True)
+class TokenSample:
+    """One sample of a token set. `torch.utils.data.default_collate`, and so a plain `DataLoader`, makes a `TokenBatch` of several.
+
+    Attributes:
+        tokens: a batch of this one sample.
+        label: its class; None in sets in which a sample has no label.
+        caption: its text, None where there is none.
+        key: its name.
+    """
+
+    tokens: Tokens | Latents
+    label: int | None
+    caption: str | None
+    key: str
+
+
+def collate(samples: Sequence[TokenSample], **_: Any) -> TokenBatch:
+    """Samples of one token set, which may differ in length and extent, as a batch; further options of `default_collate` do not matter."""
+    batch_class: Any = type(samples[0].tokens)
+    labels = [sample.label for sample in samples]
+    return TokenBatch(
+        tokens=batch_class.cat([sample.tokens for sample in samples]),
+        labels=None if None in labels else torch.tensor(labels, dtype=torch.int64),
+        captions=[sample.caption for sample in samples],
+        keys=[sample.key for sample in samples],
+    )
+
+
+default_collate_fn_map[TokenSample] = collate
+
+
+class TokenDataset(Dataset[TokenSample]):
+    """Samples of a finished token set, or of some of its shards, held in memory in their smallest integers. A map-style data set of PyTorch.
 
     Args:
         paths: a folder with a manifest, or the shards themselves.
+        verify_checksums: whether the shards of a folder are compared with the SHA-256 in its manifest, which takes about a second per GB.
 
     Attributes:
         header: what all shards agree on.
@@ -49,11 +89,15 @@ class TokenDataset:
         labels: (N,) int64; None if any sample has no label.
 
     Raises:
-        DataError: if the set is not finished, a shard is missing, damaged or of another set, or rows do not fit the layout.
+        DataError: if the set is not finished, a shard is missing, damaged or of another set, or rows do not fit the layout or hold values that
+            no tokenizer writes: keys of nothing, negative labels, numbers of another kind, NaN.
     """
 
-    def __init__(self, paths: str | Path | Sequence[str | Path]) -> None:
-        self.shards = _shards_of(Path(paths)) if isinstance(paths, str | Path) else [Shard.read(path) for path in paths]
+    def __init__(self, paths: str | Path | Sequence[str | Path], *, verify_checksums: bool = True) -> None:
+        if isinstance(paths, str | Path):
+            self.shards = _shards_of(Path(paths), verify_checksums=verify_checksums)
+        else:
+            self.shards = [Shard.read(path) for path in paths]
         if not self.shards:
             raise DataError("no token shards were given")
         self.header: TokenSetHeader = self.shards[0].header
@@ -72,14 +116,34 @@ class TokenDataset:
         """Whose tokens these are."""
         return self.header.tokenizer
 
+    @property
+    def keys(self) -> list[str]:
+        """Of all samples, in order."""
+        return [key for part in self._parts for key in part.key.to_pylist()]
+
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def __getitem__(self, rows: slice) -> TokenBatch:
-        """The samples of a slice."""
-        if not isinstance(rows, slice):
-            raise TypeError(f"index a token set with a slice, or use batch(rows), not {type(rows).__name__}")
-        return self.batch(range(*rows.indices(len(self))))
+    @overload
+    def __getitem__(self, rows: SupportsIndex) -> TokenSample: ...
+
+    @overload
+    def __getitem__(self, rows: slice) -> TokenBatch: ...
+
+    def __getitem__(self, rows: SupportsIndex | slice) -> TokenSample | TokenBatch:
+        """One sample, the last for -1; or those of a slice as a batch.
+
+        Raises:
+            IndexError: for a row outside [-len, len).
+        """
+        if isinstance(rows, slice):
+            return self.batch(range(*rows.indices(len(self))))
+        if not isinstance(rows, SupportsIndex):
+            raise TypeError(f"index a token set with a number or a slice, or use batch(rows), not {type(rows).__name__}")
+        row = operator.index(rows)
+        found = self.batch([row + len(self) if -len(self) <= row < 0 else row])
+        label = None if found.labels is None else int(found.labels[0])
+        return TokenSample(found.tokens, label, found.captions[0], found.keys[0])
 
     def batch(self, rows: Iterable[int]) -> TokenBatch:
         """The samples of these rows, in this order.
@@ -198,9 +262,12 @@ class _Part:
         missing = needed - set(columns)
         if missing:
             raise DataError(f"{path} lacks the columns {sorted(missing)}; it has {table.column_names}")
+        _check_columns(columns, data_name, shard)
         data = _Lists.read(columns[data_name], path)
         extents = _extents(_Lists.read(columns["extents"], path), layout, path) if layout.is_variable else None
         _check_counts(data, layout, extents, columns["key"], path)
+        if layout.is_continuous and not bool(np.isfinite(data.values).all()):
+            raise DataError(f"{path}: the latents hold NaN or infinity")
         return cls(
             columns["key"],
             columns["label"],
@@ -211,6 +278,34 @@ class _Part:
             extents,
             {name: _extra(name, extra, _Lists.read(columns[f"extra_{name}"], path), path) for name, extra in extras.items()},
         )
+
+
+def _check_columns(columns: Mapping[str, pa.Array], data_name: str, shard: Shard) -> None:
+    """Types of the columns, keys of all rows, and labels that are classes."""
+    path, is_value = shard.path, pa.types.is_floating if shard.header.layout.is_continuous else pa.types.is_integer
+    expected: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
+        "key": (pa.types.is_string, "texts"),
+        "label": (pa.types.is_integer, "integers"),
+        "caption": (pa.types.is_string, "texts"),
+        data_name: (_lists_of(is_value), "lists of floats" if shard.header.layout.is_continuous else "lists of integers"),
+        "positions": (_lists_of(pa.types.is_integer), "lists of integers"),
+        "extents": (_lists_of(pa.types.is_integer), "lists of integers"),
+    }
+    for name, (fits, what) in expected.items():
+        if name in columns and not fits(columns[name].type) and not (name in ("label", "caption") and pa.types.is_null(columns[name].type)):
+            raise DataError(f"{path}: the column {name!r} has the type {columns[name].type}, expected {what}")
+    if columns["key"].null_count:
+        raise DataError(f"{path}: row {columns['key'].is_null().index(True).as_py()} has no key")
+    labels = columns["label"].drop_null()
+    if len(labels) and pc.min(labels).as_py() < 0:
+        raise DataError(f"{path}: label {pc.min(labels).as_py()} is negative; a sample has a class, or none")
+    names = shard.header.class_names
+    if len(labels) and names and pc.max(labels).as_py() >= len(names):
+        raise DataError(f"{path}: label {pc.max(labels).as_py()} has no name: there are {len(names)} classes")
+
+
+def _lists_of(is_value: Callable[[pa.DataType], bool]) -> Callable[[pa.DataType], bool]:
+    return lambda kind: pa.types.is_list(kind) and is_value(kind.value_type)
 
 
 def _extents(lists: _Lists, layout: TokenLayout, path: Path) -> np.ndarray:
@@ -247,7 +342,7 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
-def _shards_of(folder: Path) -> list[Shard]:
+def _shards_of(folder: Path, *, verify_checksums: bool) -> list[Shard]:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; name a folder of token shards, or give the shards in a list")
     if not (folder / MANIFEST).is_file():
@@ -259,10 +354,14 @@ def _shards_of(folder: Path) -> list[Shard]:
     manifest = Manifest.load(folder / MANIFEST)
     shards = []
     for name, rows in manifest.shards.items():
-        if Path(name).name != name:
-            raise DataError(f"{folder / MANIFEST} names the shard {name!r}, which is not a file of its folder")
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise DataError(f"{folder / MANIFEST} names a shard that is not a file of its folder: {error}") from error
         if not (folder / name).is_file():
             raise DataError(f"{folder / name} is missing, but {MANIFEST} names it")
+        if verify_checksums:
+            check_shard_sha256(folder / name, file_sha256(folder / name), manifest.sha256.get(name))
         shard = Shard.read(folder / name)
         if shard.rows != rows:
             raise DataError(f"{shard.path} has {shard.rows} rows, {MANIFEST} says {rows}")

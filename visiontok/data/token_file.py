@@ -55,7 +55,12 @@ class TokenFile:
             arrays = read_npz(path)
             missing = {"keys", "tokenizer"} - set(arrays)
             if missing:
-                raise TokenError(f"{path} is not a file of tokens: it has no array {sorted(missing)[0]!r}")
+                raise TokenError(f"it has no array {sorted(missing)[0]!r}, so it is not a file of tokens")
+            for name, kinds, what in (("keys", "U", "texts"), ("labels", "iu", "whole numbers")):
+                if name in arrays and (arrays[name].dtype.kind not in kinds or arrays[name].ndim != 1):
+                    raise TokenError(f"{name} must be {what} of shape (N,), got {arrays[name].dtype} {arrays[name].shape}")
+            if "labels" in arrays and bool((arrays["labels"] < 0).any()):
+                raise TokenError(f"label {int(arrays['labels'].min())} is negative; a sample has a class, or the file has no labels")
             found = cls(
                 (Latents if "values" in arrays else Tokens).from_arrays(arrays),
                 tuple(map(str, arrays["keys"].tolist())),

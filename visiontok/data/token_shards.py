@@ -16,13 +16,21 @@ import torch
 from pydantic import JsonValue
 
 import visiontok
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Sha256
 from visiontok.base.errors import ConfigError, DataError
-from visiontok.base.files import replacing
+from visiontok.base.files import check_regular, file_sha256, replacing
+from visiontok.base.json_text import parse_json
 from visiontok.core.identity import TokenizerIdentity
 from visiontok.tokens import Latents, TokenLayout, Tokens
 
-MANIFEST = "manifest.json"
+MANIFEST = "_manifest.json"
+"""Readers of Parquet folders ignore names that begin with an underscore or a dot: the shards must be all that they see."""
+
+CARD = ".huggingface.yaml"
+"""Tells the package `datasets` which files hold the rows, whatever else is put beside them; pandas would take a README.md for a shard."""
+
+CARD_TEXT = "configs:\n- config_name: default\n  data_files: part-*.parquet\n"
+
 _INTEGERS = (np.uint8, np.uint16, np.uint32, np.int64)
 _STORED_AS = {"bfloat16": "float32", "float16": "float32"}  # Parquet readers have neither
 _MOST_VALUES = 2**31 - 1  # of one column of a shard: Arrow's lists count with 32 bits
@@ -69,12 +77,14 @@ class Manifest(Config):
     Attributes:
         header: of its shards.
         shards: file name -> rows.
+        sha256: file name -> SHA-256 of the file.
         skipped: samples of the source that could not be read.
         visiontok_version: that wrote it.
     """
 
     header: TokenSetHeader
     shards: dict[str, int]
+    sha256: dict[str, Sha256]
     skipped: int = 0
     visiontok_version: str = visiontok.__version__
 
@@ -98,16 +108,16 @@ class Shard:
         """
         path = Path(path)
         try:
-            metadata = pq.read_metadata(path)
+            metadata = pq.read_metadata(check_regular(path))
         except (OSError, pa.ArrowInvalid) as error:
             raise DataError(f"{path} is not a readable Parquet file: {error}. Delete it and make it again") from error
         entries = {key.decode(): value for key, value in (metadata.metadata or {}).items()}
         try:
-            values = {name: json.loads(entries[f"visiontok.{name}"]) for name in TokenSetHeader.model_fields}
-            notes = json.loads(entries["visiontok.notes"])
-            extras = {name: ExtraColumn.parse(value) for name, value in json.loads(entries["visiontok.extras"]).items()}
+            values = {name: parse_json(entries[f"visiontok.{name}"], source=str(path)) for name in TokenSetHeader.model_fields}
+            notes = parse_json(entries["visiontok.notes"], source=str(path))
+            extras = {name: ExtraColumn.parse(value) for name, value in parse_json(entries["visiontok.extras"], source=str(path)).items()}
             return cls(path, TokenSetHeader.parse(values, source=str(path)), metadata.num_rows, extras, notes)
-        except (KeyError, AttributeError, json.JSONDecodeError, ConfigError) as error:
+        except (KeyError, AttributeError, ConfigError) as error:
             raise DataError(f"{path} is a Parquet file, but its metadata describes no visiontok tokens: {error}") from error
 
 
@@ -128,6 +138,7 @@ class TokenShardWriter:
         self.header = header
         self._metadata = {f"visiontok.{name}": json.dumps(value) for name, value in header.to_dict().items()}
         self._metadata["visiontok.version"] = visiontok.__version__
+        self._written: set[str] = set()
 
     def path(self, number: int) -> Path:
         """The path of shard `number`."""
@@ -154,7 +165,8 @@ class TokenShardWriter:
             notes: kept in the shard's metadata, as `Shard.notes`.
 
         Raises:
-            DataError: if the tokens have another kind of layout than the header, the columns differ in length, or one holds too many values.
+            DataError: if the tokens have another kind of layout than the header, the columns differ in length, one holds too many values, or a label
+                is negative.
             TokenError: if an index is out of range.
         """
         if not tokens.layout.is_same_kind(self.header.layout):
@@ -164,6 +176,9 @@ class TokenShardWriter:
         for name, values in given.items():
             if len(values) != len(tokens):
                 raise DataError(f"{len(tokens)} samples were given with {len(values)} values of {name!r}")
+        wrong = [label for label in given["label"] if isinstance(label, int) and label < 0]
+        if wrong:
+            raise DataError(f"label {wrong[0]} is negative; a sample has a class, or None")
         tokens.validate()
         kinds = {"key": pa.string(), "label": pa.int64(), "caption": pa.string()}
         columns = {name: pa.array(values, kinds[name]) for name, values in given.items()}
@@ -176,23 +191,43 @@ class TokenShardWriter:
         with replacing(self.path(number)) as temporary, pq.ParquetWriter(temporary, schema) as writer:
             if len(tokens):  # an empty shard has no row group at all: `datasets` fails on an empty one
                 writer.write_table(pa.Table.from_arrays(list(columns.values()), schema=schema))
+        self._written.add(self.path(number).name)
         return self.path(number)
 
     def finish(self, *, skipped: int = 0) -> Manifest:
         """Write the manifest of the shards in the folder, which completes the set.
 
         Raises:
-            DataError: if a shard is missing or differs from the header.
+            DataError: if a shard is missing or differs from the header, or one of an earlier run is not what the manifest of that run says.
         """
         shards = [Shard.read(path) for path in sorted(self.folder.glob("part-*.parquet"), key=lambda path: (len(path.name), path.name))]
         for number, shard in enumerate(shards):
             if shard.path != self.path(number):
                 raise DataError(f"{self.path(number)} is missing: the next shard in the folder is {shard.path.name}")
         check_alike(self.header, shards)
-        manifest = Manifest(header=self.header, shards={shard.path.name: shard.rows for shard in shards}, skipped=skipped)
+        sums = {shard.path.name: file_sha256(shard.path) for shard in shards}
+        before = Manifest.load(self.folder / MANIFEST).sha256 if (self.folder / MANIFEST).is_file() else {}
+        for name in sums.keys() - self._written:
+            check_shard_sha256(self.folder / name, sums[name], before.get(name, sums[name]))
+        manifest = Manifest(header=self.header, shards={shard.path.name: shard.rows for shard in shards}, sha256=sums, skipped=skipped)
+        with replacing(self.folder / CARD) as temporary:
+            temporary.write_text(CARD_TEXT, encoding="utf-8")
         with replacing(self.folder / MANIFEST) as temporary:
             temporary.write_text(json.dumps(manifest.to_dict(), indent=1), encoding="utf-8")
         return manifest
+
+
+def check_shard_sha256(path: Path, found: str, expected: str | None) -> None:
+    """Compare a shard with the manifest of its set.
+
+    Raises:
+        DataError: naming the shard and both sums.
+    """
+    if found != expected:
+        raise DataError(
+            f"{path} is damaged, or was replaced: its SHA-256 is {found}, but {MANIFEST} says {expected}. "
+            "Delete it, and run the command that makes the set again"
+        )
 
 
 def check_alike(header: TokenSetHeader, shards: Sequence[Shard]) -> None:

@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from visiontok.base.errors import ConfigError, DataError
-from visiontok.base.files import replacing
+from visiontok.base.files import remove_temporaries, replacing
+from visiontok.base.locks import exclusive
 from visiontok.core.identity import TokenizerIdentity
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data.prefetch import prefetch
@@ -27,7 +28,7 @@ from visiontok.data.token_shards import Manifest, Shard, TokenSetHeader, TokenSh
 from visiontok.signals import Preprocessing, SignalBatch, SignalLike
 from visiontok.tokens import Latents, Tokens
 
-SKIPPED = "skipped.json"
+SKIPPED = "_skipped.json"
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def tokenize_source(
 
     Shard number i holds samples i * shard_size to (i + 1) * shard_size of the source and is written completely or not at all, so that a run
     that was killed goes on at the first missing shard; samples are neither lost nor repeated. Signals that cannot be read are skipped and
-    listed in `skipped.json`.
+    listed in `_skipped.json`.
 
     Args:
         source: of signals; they may differ in size where the tokenizer takes any.
@@ -79,6 +80,8 @@ def tokenize_source(
         DataError: if the folder belongs to another tokenizer, source, shard size, flip or text; if no signal could be read; if the tokenizer needs
             texts and the source has none.
         TextError: if the tokenizer needs texts and has no text encoder.
+        FolderInUseError: if another process writes the folder.
+        OSError: if the folder cannot be written.
     """
     if min(batch_size, shard_size) < 1 or num_workers < 0:
         raise ConfigError(f"batch size {batch_size} and shard size {shard_size} must be at least 1, and {num_workers} workers at least 0")
@@ -92,7 +95,23 @@ def tokenize_source(
         source={"identity": source.identity, "samples": len(source), "shard_size": shard_size, "flip": flip, **about_texts},
         class_names=source.class_names or (),
     )
-    writer = TokenShardWriter(folder, header)
+    with exclusive(Path(folder)):
+        remove_temporaries(Path(folder))  # of a run that was killed
+        return _tokenize(source, tokenizer, TokenShardWriter(folder, header), batch_size, shard_size, num_workers, flip, texts, progress)
+
+
+def _tokenize(
+    source: Source,
+    tokenizer: Tokenizer[Any],
+    writer: TokenShardWriter,
+    batch_size: int,
+    shard_size: int,
+    num_workers: int,
+    flip: bool,
+    texts: TextsConfig | None,
+    progress: Callable[[int, int], None],
+) -> TokenizedSet:
+    header = writer.header
     ranges = {number: range(first, min(first + shard_size, len(source))) for number, first in enumerate(range(0, len(source), shard_size))}
     check_alike(header, [Shard.read(writer.path(number)) for number in ranges if writer.path(number).exists()])
     missing = {number: samples for number, samples in ranges.items() if not writer.path(number).exists()}
@@ -214,10 +233,8 @@ def _finish(source: Source, writer: TokenShardWriter, count: int) -> TokenizedSe
     notes = [Shard.read(writer.path(number)).notes for number in range(count)]
     skipped = (*source.skipped, *(Skip(**skip) for note in notes for skip in note["skipped"]))
     if len(source) == sum(len(note["skipped"]) for note in notes):
-        raise DataError(f"none of {len(source)} samples could be read; the first: {skipped[0].reason if skipped else 'there is none'}")
+        first = skipped[len(source.skipped)].reason if len(source) else "there is none"
+        raise DataError(f"none of {len(source)} samples could be read; the first: {first}")
     with replacing(writer.folder / SKIPPED) as temporary:
         temporary.write_text(json.dumps([asdict(skip) for skip in skipped], indent=1), encoding="utf-8")
-    for pattern in (".part-*.parquet", ".skipped.*.json", ".manifest.*.json"):
-        for leftover in writer.folder.glob(pattern):  # a run that was killed could not remove the file it was writing
-            leftover.unlink()
     return TokenizedSet(writer.finish(skipped=len(skipped)), skipped)

@@ -85,7 +85,7 @@ class TrainLoader:
             raise ConfigError(f"batch_size {config.batch_size} does not divide into {world_size} processes (this is rank {rank})")
         if not len(source):
             raise DataError("the source holds no sample")
-        self._window = _window(config.size, source.modality)
+        self._window = window_of(config.size, source.modality)
         _check_augmentation(config, source.modality)
         self.plan = BatchPlan(len(source), config.batch_size, seed=config.seed, shuffle=config.shuffle)
         self.report = SkipReport(source.skipped)
@@ -146,7 +146,7 @@ class TrainLoader:
             return self._augmented_image(prepared, rng)
         (values,) = self._preprocessing([prepared])
         if self._window is not None:
-            values = values[_cut(values.shape[1:], self._window, rng, at_center=isinstance(self._config.crop, CenterCrop))]
+            values = values[cut(values.shape[1:], self._window, rng, at_center=isinstance(self._config.crop, CenterCrop))]
         if self._config.flip and rng.random() < 0.5:
             values = values.flip(-1)
         return values[torch.from_numpy(rng.permutation(3))] if self._config.permute_colors else values
@@ -164,7 +164,7 @@ class TrainLoader:
         return values
 
 
-def _window(size: int | tuple[int, ...] | None, modality: str) -> tuple[int | None, ...] | None:
+def window_of(size: int | tuple[int, ...] | None, modality: str) -> tuple[int | None, ...] | None:
     """The units to cut along each axis, None for all.
 
     Raises:
@@ -192,7 +192,7 @@ def _check_augmentation(config: LoaderConfig, modality: str) -> None:
             raise ConfigError(f"{name} is an augmentation of images; this source holds {modality}")
 
 
-def _cut(shape: tuple[int, ...], window: tuple[int | None, ...], rng: np.random.Generator, *, at_center: bool) -> tuple[slice, ...]:
+def cut(shape: tuple[int, ...], window: tuple[int | None, ...], rng: np.random.Generator, *, at_center: bool) -> tuple[slice, ...]:
     """One slice per axis, and one for the channels before."""
     slices = [slice(None)]
     for extent, size in zip(shape, window, strict=True):

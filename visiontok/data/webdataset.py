@@ -13,16 +13,16 @@ from typing import Any, Literal
 import numpy as np
 
 from visiontok.base.config import Config
-from visiontok.base.errors import DataError
+from visiontok.base.errors import DataError, damage_as
 from visiontok.base.modality import Modality
 from visiontok.data.shard_names import expand_shards, shard_labels
 from visiontok.data.skips import Skip, printable
-from visiontok.data.source import LARGEST_LABEL, Sample, Source, checked_label, fingerprint
+from visiontok.data.source import Sample, Source, checked_label, fingerprint
 from visiontok.signals.image_reading import MAX_BYTES, read_image
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
 _COMPANIONS = ("cls", "txt", "json")
-_MOST_DIGITS = 100
+_COMPRESSED = (".tar.bz2", ".tar.gz", ".tar.xz", ".tar.zst", ".tgz")  # cannot be read at random, so that they are listed as skipped
 _LARGEST_OFFSET = 2**63 - 1  # of the table of byte ranges, and of files
 
 
@@ -30,9 +30,9 @@ class WebDatasetConfig(Config):
     """Uncompressed tar shards.
 
     Members of a shard that share a name up to its first dot form a sample, wherever they lie in it: one image (.jpg, .jpeg, .png or .webp), and
-    where there are any, .cls (the label, a whole number), .txt (the caption) and .json (an object, of which "label" or "cls", if it is a whole
-    number, and "caption" or "text" are read; .cls and .txt win over it). Labels below 0 stand for no label. Hard links are read as the member that
-    they lead to. Of two members of one name the first is used; the second, and whatever belongs to no sample, is listed in `skipped`.
+    where there are any, .cls (the label), .txt (the caption) and .json (an object, of which "label" or "cls", and "caption" or "text", if it is a
+    text, are read; .cls and .txt go before it). Labels are whole numbers; those below 0, and null, stand for no label. Hard links are read as the
+    member that they lead to. Of two members of one name the first is used; the second, and whatever belongs to no sample, is listed in `skipped`.
 
     Attributes:
         path: a shard, a folder of shards, a shell pattern, or a name with a range such as `train-{000..015}.tar`.
@@ -49,7 +49,7 @@ class WebDatasetSource(Source):
     modality: Modality = "image"
 
     def __init__(self, config: WebDatasetConfig) -> None:
-        self._shards = expand_shards(config.path, ".tar")
+        self._shards = expand_shards(config.path, ".tar", *_COMPRESSED)
         self._shard_labels = shard_labels(self._shards)
         # One flat array of (offset, size) pairs, since sets have millions of samples: image, .cls, .txt, .json; offset -1 where there is none.
         self._spans = array("q")
@@ -83,9 +83,9 @@ class WebDatasetSource(Source):
     def read(self, index: int) -> Sample:
         name = f"{self._shards[self._shard_of[index]]}:{self._stems[index]}"
         image, label_file, text_file, json_file = (self._part(index, part, name) for part in range(4))
-        label, caption = (None, None) if json_file is None else _from_json(json_file, f"{name}.json")
+        label, caption = (None, None) if json_file is None else _from_json(json_file, f"{name}.json", with_label=label_file is None)
         if label_file is not None:
-            label = _label(label_file, f"{name}.cls")
+            label = checked_label(label_file, f"{name}.cls")
         if text_file is not None:
             caption = text_file.decode("utf-8", errors="replace").strip()
         return Sample(self.key(index), read_image(image or b"", name=f"{name}.{self._suffixes[index]}"), label=label, caption=caption)
@@ -98,12 +98,9 @@ class WebDatasetSource(Source):
         name = f"{name}.{(self._suffixes[index], *_COMPANIONS)[part]}"
         if size > MAX_BYTES:
             raise DataError(f"{name} has {size} bytes; more than {MAX_BYTES} are not read")
-        try:
-            with self._shards[self._shard_of[index]].open("rb") as stream:
-                stream.seek(offset)
-                data = stream.read(size)
-        except OSError as error:
-            raise DataError(f"{name} cannot be read: {error}") from error
+        with damage_as(DataError, f"{name} cannot be read"), self._shards[self._shard_of[index]].open("rb") as stream:
+            stream.seek(offset)
+            data = stream.read(size)
         if len(data) < size:
             raise DataError(f"{name} is truncated: the shard ends after {len(data)} of its {size} bytes")
         return data
@@ -182,22 +179,12 @@ def _problem(member: tarfile.TarInfo, span: tuple[int, int] | None, *, named: bo
     return None if named else "has no name before its suffix, or no suffix"
 
 
-def _from_json(data: bytes, name: str) -> tuple[int | None, str | None]:
-    try:
+def _from_json(data: bytes, name: str, *, with_label: bool) -> tuple[int | None, str | None]:
+    """Label, where it is asked for, and caption."""
+    with damage_as(DataError, f"{name} is not JSON that can be read"):
         values: Any = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{name} is not JSON that can be read: {error}") from error
     if not isinstance(values, dict):
         raise DataError(f"{name} holds a {type(values).__name__}; expected an object")
-    label, caption = (values.get(first, values.get(second)) for first, second in (("label", "cls"), ("caption", "text")))
+    label, caption = (values.get(second) if values.get(first) is None else values[first] for first, second in (("label", "cls"), ("caption", "text")))
     caption = caption.encode("utf-8", errors="replace").decode() if isinstance(caption, str) else None
-    return checked_label(label, name) if type(label) is int else None, caption
-
-
-def _label(data: bytes, name: str) -> int | None:
-    text = data.strip()
-    if not text.removeprefix(b"-").isdigit():
-        raise DataError(f"{name} holds {data[:20]!r}; expected a label, a whole number")
-    if len(text) > _MOST_DIGITS:  # Python refuses to convert thousands of digits
-        raise DataError(f"{name} holds a label of {len(text)} digits; the largest that can be stored is {LARGEST_LABEL}")
-    return checked_label(int(text), name)
+    return checked_label(label, name) if with_label else None, caption

@@ -77,10 +77,12 @@ def run_digits(config: DemoConfig, folder: Path, stages: Stages) -> Digits:
         images, labels = _load(HELD_OUT, tokenizer.preprocessing)
         tokens = tokenizer.encode(images)
         assert isinstance(tokens, Tokens)
-    with stages.stage("Tokenize the training digits into Parquet"):
+    with stages.stage("Tokenize the digits into Parquet"):
         tokenize_source(open_source(TRAIN), tokenizer, folder / "tokens", identity=identify(tokenizer, "titok-digits"))
+        tokenize_source(open_source(HELD_OUT), tokenizer, folder / "held-out-tokens", identity=identify(tokenizer, "titok-digits"))
     with stages.stage("Train a gpt on the tokens"):
         paths = [f"output={folder / 'generator'}", f"data.tokens={folder / 'tokens'}", f"tokenizer={trained}"]
+        paths += [f"validation.tokens={folder / 'held-out-tokens'}", "validation.every=75"]
         generator = from_pretrained(_train(config.generator, [*paths, f"seed={config.seed}", *config.generator_overrides], stages))
         assert isinstance(generator, Generator)
     with stages.stage("Generate digits of every class and evaluate them"):

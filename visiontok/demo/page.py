@@ -45,10 +45,10 @@ def write_page(
     )
     columns = ("metric", "value", "target", "")
     sections: list[Section] = [
-        Table("Targets", columns, [*(Row(target.cells, note=target.protocol) for target in targets), *_without_target(digits)]),
         *_reconstructions(digits),
         _generated(digits),
         *_photographs(photographs),
+        Table("Targets", columns, [*(Row(target.cells, note=target.protocol) for target in targets), *_without_target(digits)]),
         *_training(digits),
         Folded(
             "All metrics",
@@ -135,7 +135,13 @@ def _training(digits: Digits) -> list[Section]:
     tokenizer, generator = digits.tokenizer_curves, digits.generator_curves
     counts = np.bincount(digits.tokens.indices.numpy().ravel(), minlength=int(digits.tokens.layout.vocab_sizes[0]))
     return [
-        LinePlot("Tokenizer loss", {"mean squared error": tokenizer["reconstruction"]}, x_label="step", y_label="MSE", log_y=True),
+        LinePlot(
+            "Tokenizer loss",
+            {"training digits": tokenizer["reconstruction"], "held-out digits": tokenizer["validation/reconstruction"]},
+            x_label="step",
+            y_label="MSE (lower is better)",
+            log_y=True,
+        ),
         BarPlot(
             "Code usage",
             np.sort(counts)[::-1],
@@ -143,5 +149,10 @@ def _training(digits: Digits) -> list[Section]:
             y_label="count",
             note=f"In the {len(digits.tokens)} held-out digits: {np.count_nonzero(counts)} of {len(counts)} codes occur.",
         ),
-        LinePlot("Generator loss", {"bits per token": generator["bits_per_token"]}, x_label="step", y_label="bits per token"),
+        LinePlot(
+            "Generator loss",
+            {"training digits": generator["bits_per_token"], "held-out digits": generator["validation/bits_per_token"]},
+            x_label="step",
+            y_label="bits per token (lower is better)",
+        ),
     ]

@@ -10,7 +10,8 @@ from pathlib import Path
 from rich.console import Console
 
 from visiontok.base.errors import ConfigError
-from visiontok.base.files import replacing
+from visiontok.base.files import contents, remove_temporaries, replacing
+from visiontok.base.locks import exclusive
 from visiontok.demo.digits import run_digits
 from visiontok.demo.page import write_page
 from visiontok.demo.photographs import reconstruct_photographs
@@ -52,10 +53,17 @@ def run_demo(folder: str | Path, config: DemoConfig | None = None, *, console: C
 
     Raises:
         ConfigError: if the folder holds other files than those of an earlier demo.
+        FolderInUseError: if another demo runs there.
         VisiontokError: from training or evaluation.
     """
     folder, config = Path(folder), config or DemoConfig()
-    _prepare(folder)
+    _refuse_strangers(folder)
+    with exclusive(folder):
+        _clear(folder)
+        return _run(folder, config, console)
+
+
+def _run(folder: Path, config: DemoConfig, console: Console | None) -> DemoOutcome:
     stages = Stages(console or Console(stderr=True), count=7)
     _write_summary(folder, {"config": config.to_dict()})
     digits = run_digits(config, folder, stages)
@@ -70,18 +78,21 @@ def run_demo(folder: str | Path, config: DemoConfig | None = None, *, console: C
     return DemoOutcome(folder / REPORT, targets, stages.seconds)
 
 
-def _prepare(folder: Path) -> None:
-    """Create the folder; an earlier demo in it, recognized by its summary, is removed."""
+def _refuse_strangers(folder: Path) -> None:
+    """Only an empty folder, or that of an earlier demo, which is recognized by its summary, is written to."""
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; name a folder for the demo")
-    if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / SUMMARY).is_file():
-            raise ConfigError(f"{folder} holds files that no demo wrote; name a new or empty folder")
-        for name in ("tokenizer", "tokens", "generator"):
-            shutil.rmtree(folder / name, ignore_errors=True)
-        for name in (REPORT, "reconstruction.json", "generation.json"):
-            (folder / name).unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.is_dir() and contents(folder) and not (folder / SUMMARY).is_file():
+        raise ConfigError(f"{folder} holds files that no demo wrote; name a new or empty folder")
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier demo wrote; its summary is replaced."""
+    remove_temporaries(folder)
+    for name in ("tokenizer", "tokens", "generator"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (REPORT, "reconstruction.json", "generation.json"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _write_summary(folder: Path, values: dict[str, object]) -> None:

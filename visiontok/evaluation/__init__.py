@@ -1,4 +1,4 @@
-"""Evaluation: metrics, suites of them, results with their protocols, and reports."""
+"""Evaluation: metrics, suites of them, results with their protocols, and reports. Metrics as functions are in `visiontok.metrics`."""
 
 from visiontok.evaluation.features import FeatureExtractor, FunctionExtractor, find_extractor
 from visiontok.evaluation.features.protocol import PROTOCOLS, Protocol, find_protocol

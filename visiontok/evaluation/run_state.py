@@ -16,7 +16,9 @@ import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from visiontok.base.files import replacing
+from visiontok.base.errors import ConfigError
+from visiontok.base.files import TEMPORARY, clear_stale, remove_folder, replacing
+from visiontok.base.json_text import parse_json
 from visiontok.data import SkipReport
 from visiontok.data.skips import Skip
 from visiontok.evaluation.metrics.accumulator import Accumulator, load_states, states_of
@@ -78,9 +80,9 @@ class RunState:
         """Load the last state of this process in one pass into `skips` and `parts`; its position, or None if there is none."""
         try:
             with safe_open(self._path(name), framework="numpy") as file:
-                metadata = json.loads(file.metadata()["progress"])
+                metadata = parse_json(file.metadata()["progress"], source=str(self._path(name)))
                 states = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError):
+        except (OSError, SafetensorError, ConfigError, KeyError, TypeError):
             return None
         skips.update([Skip(*skip) for skip in metadata["skips"]])
         load_states(parts, states)
@@ -106,7 +108,11 @@ class RunState:
 
     def remove(self) -> None:
         """Remove the state of the run, whose command is done. If it was the last one, the folder of all is removed too."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder.is_dir():
+            with suppress(OSError):  # another process of the same run may be removing it
+                remove_folder(self.folder)
+        for leftover in self.folder.parent.glob(f"{TEMPORARY}removed-*"):  # of a command that was killed while it removed its state
+            shutil.rmtree(leftover, ignore_errors=True)
         with suppress(OSError):  # other runs may have their states there
             self.folder.parent.rmdir()
 
@@ -118,7 +124,8 @@ class RunStates:
     """The states of all runs of one command, in a folder `.run-state` beside its results."""
 
     def __init__(self, results: Path) -> None:
-        """`results` is the folder of the results."""
+        """`results` is the folder of the results; what killed commands left half-written there is removed."""
+        clear_stale(results)
         self._folder = results / FOLDER
         self._states: list[RunState] = []
 

@@ -6,30 +6,10 @@ import numpy as np
 
 from visiontok.base.errors import DataError
 from visiontok.data import Sample, Source
+from visiontok.data.holdout import Subset
 from visiontok.data.skips import UNUSABLE, Skip
 from visiontok.data.source import fingerprint
 from visiontok.evaluation.features.protocol import Protocol
-
-
-class Subset(Source):
-    """Some samples of a source, in its order."""
-
-    def __init__(self, source: Source, indices: np.ndarray) -> None:
-        self._source, self._indices = source, [int(index) for index in np.sort(indices)]
-        self.modality, self.class_names, self.skipped = source.modality, source.class_names, source.skipped
-
-    @property
-    def identity(self) -> str:
-        return fingerprint("subset", len(self), [self._source.identity, *(str(index) for index in self._indices)])
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def key(self, index: int) -> str:
-        return self._source.key(self._indices[index])
-
-    def read(self, index: int) -> Sample:
-        return self._source.read(self._indices[index])
 
 
 class Tiles(Source):

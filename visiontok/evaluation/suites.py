@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from visiontok.base.errors import ConfigError
-from visiontok.base.resources import suites_folder
+from visiontok.base.resources import find_yaml, suites_folder, yaml_files
 from visiontok.base.yaml_files import read_yaml
 from visiontok.evaluation.generation.suite import GenerationSuite
 from visiontok.evaluation.reconstruction.suite import Suite
-from visiontok.registry import unknown
 
 
 def list_suites() -> list[str]:
     """Names of the suites that come with the library."""
-    return sorted(path.stem for path in suites_folder().glob("*.yaml"))
+    return sorted(yaml_files(suites_folder()))
 
 
 def load_suite(name: str | Path, overrides: Sequence[str] = ()) -> Suite:
@@ -37,11 +36,7 @@ def load_any_suite(name: str | Path, overrides: Sequence[str] = ()) -> Suite | G
     Raises:
         UnknownNameError, ConfigError: see `load_suite`.
     """
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        path = suites_folder() / f"{name}.yaml"
-        if str(name) not in list_suites():
-            raise unknown("suite", str(name), list_suites())
+    path = find_yaml(name, yaml_files(suites_folder()), what="suite")
     values = read_yaml(path, overrides, what="suite")
     kind = GenerationSuite if values.get("task") == "generation" else Suite
     return kind.parse(values, source=f"the suite {path}")

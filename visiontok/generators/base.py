@@ -13,9 +13,9 @@ from visiontok.base.errors import TokenError
 from visiontok.base.noise import Noise, NoiseLike
 from visiontok.core.identity import TokenizerIdentity
 from visiontok.core.model import Model
-from visiontok.generators.condition import ClassCondition, Condition, ConditionConfig, ConditionLike, NoCondition, checked_condition
+from visiontok.generators.condition import ClassCondition, Condition, ConditionConfig, ConditionLike, NoCondition, checked_condition, needs_dropout
 from visiontok.generators.decoding.base import SamplingConfig
-from visiontok.tokens import Latents, TokenLayout, Tokens
+from visiontok.tokens import Latents, TokenLayout, Tokens, as_tokens
 
 
 class GeneratorConfig(Config):
@@ -52,6 +52,15 @@ class Generator(Model[GeneratorConfigT]):
         return self.config.layout
 
     @property
+    def vocab_size(self) -> int:
+        """Codes of every token.
+
+        Raises:
+            TokenError: if it generates continuous latents, or tokens of several vocabularies (see `layout.vocab_sizes`).
+        """
+        return self.layout.vocab_size
+
+    @property
     def num_classes(self) -> int:
         """Classes of the condition; 0 where it is another."""
         return self.config.condition.num_classes if isinstance(self.config.condition, ClassCondition) else 0
@@ -62,17 +71,21 @@ class Generator(Model[GeneratorConfigT]):
         return self.config.condition.names if isinstance(self.config.condition, ClassCondition) else ()
 
     @abstractmethod
-    def loss(self, tokens: Tokens | Latents, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None) -> dict[str, Tensor]:
+    def loss(
+        self, tokens: Tokens | Latents | Tensor, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None
+    ) -> dict[str, Tensor]:
         """Training loss.
 
         Args:
-            tokens: a batch of the model's layout; latents where that is continuous.
+            tokens: a batch of the model's layout, latents where that is continuous; or a tensor, as `Tokens.from_view` reads it.
             condition: of every sample, or None for unconditional models; (B,) int64 classes may stand for themselves.
             step: of training, for what changes over it.
             noise: source of the random draws (condition dropout in training mode, masking, orders).
 
         Returns:
-            "loss" (scalar, to minimize) and values to log.
+            "loss" (scalar, to minimize); where it is a mean over positions whose number differs between batches, "weight", that number for each
+            sample, by which means over batches and processes are weighted; and values to log: those named "..._per_token" are means as the loss
+            is, all others over samples.
         """
 
     @abstractmethod
@@ -88,7 +101,9 @@ class Generator(Model[GeneratorConfigT]):
             sampler: strategy objects; None for those of the configuration, `sampler(...)` for those with some parameters changed.
         """
 
-    def forward(self, tokens: Tokens | Latents, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None) -> dict[str, Tensor]:
+    def forward(
+        self, tokens: Tokens | Latents | Tensor, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None
+    ) -> dict[str, Tensor]:
         return self.loss(tokens, condition, step=step, noise=noise)
 
     def sampler(self, **changes: Any) -> Any:
@@ -99,6 +114,20 @@ class Generator(Model[GeneratorConfigT]):
         """
         return self.config.sampling.replace(**changes).sampler()
 
+    def num_steps(self, sampler: Any) -> int:
+        """How many steps of guidance `generate` takes with a sampler."""
+        return self.layout.length
+
+    def check_sampler(self, sampler: Any, *, unconditional: bool) -> None:
+        """Refuse before anything is sampled what training never gave a meaning: guidance, or samples without the condition, where none was dropped.
+
+        Raises:
+            ConfigError: see `needs_dropout`.
+        """
+        steps = self.num_steps(sampler)
+        if unconditional or any(sampler.is_guided(step, steps) for step in range(steps)):
+            needs_dropout(self.config.condition)
+
     def checked_condition(self, condition: ConditionLike, *, samples: int | None) -> tuple[Condition, int]:
         """A condition that fits, on the model's device, and the number of samples.
 
@@ -108,13 +137,14 @@ class Generator(Model[GeneratorConfigT]):
         found, count = checked_condition(self.config.condition, condition, samples=samples)
         return found.to(self.device), count
 
-    def training_batch(self, tokens: Tokens | Latents, condition: ConditionLike) -> tuple[Tokens | Latents, Condition]:
+    def training_batch(self, tokens: Tokens | Latents | Tensor, condition: ConditionLike) -> tuple[Tokens | Latents, Condition]:
         """A training batch, checked and on the model's device.
 
         Raises:
             TokenError: if the tokens have another layout, or an index is out of range.
             ConditionError: if the condition does not fit, or is missing where the generator has one.
         """
+        tokens = as_tokens(tokens, self.layout)
         if not self.layout.accepts(tokens.layout):
             raise TokenError(f"these tokens have another layout than this generator: {tokens.layout} instead of {self.layout}")
         needed = None if not isinstance(self.config.condition, NoCondition) and condition is None else len(tokens)

@@ -270,9 +270,15 @@ class TokenPrefixEmbedding(ConditionEmbedding):
 
 
 def as_condition(condition: ConditionLike) -> Condition:
-    """A condition from classes (B,), or as it is."""
+    """A condition from classes (B,), or as it is.
+
+    Raises:
+        ConditionError: if it is something else.
+    """
     if isinstance(condition, Tensor):
         return Condition(classes=condition)
+    if condition is not None and not isinstance(condition, Condition):
+        raise ConditionError(f"a condition is a Condition or classes (B,) int64, got {condition!r:.60}; without one, give num_samples")
     return Condition() if condition is None else condition
 
 

@@ -75,40 +75,42 @@ def generation_steps(layout: TokenLayout, within: TokenLayout, pattern: Pattern)
         within: the generator's layout, whose codebooks lie in one table.
         pattern: how codebooks are written.
     """
+    with torch.device("cpu"):  # the result is kept for later callers, whatever device this one builds on
+        stored, coordinates = _stored(layout, within)
+        order = torch.from_numpy(layout.generation_order.copy())
+        if pattern == "flatten":
+            picked, held = order[:, None], torch.ones(layout.length, 1, dtype=torch.bool)
+            where = coordinates[order]
+        else:
+            own, count = (max(segment.codebooks for segment in each.segments) for each in (layout, within))
+            firsts = order[stored[3][order] == 0]  # the first codebook of every position, in generation order
+            late = own - 1 if pattern == "delay" else 0
+            picked, held = torch.zeros(len(firsts) + late, count, dtype=torch.int64), torch.zeros(len(firsts) + late, count, dtype=torch.bool)
+            for codebook in range(own):
+                begin = codebook if pattern == "delay" else 0
+                picked[begin : begin + len(firsts), codebook] = firsts + codebook
+                held[begin : begin + len(firsts), codebook] = True
+            beyond = coordinates[firsts[-1:]] + torch.arange(1, late + 1)[:, None]
+            where = torch.cat([coordinates[firsts], beyond])
+        positions, first, sizes, codebooks = (values[picked].masked_fill(~held, 0) for values in stored)
+        return GenerationSteps(positions, first, sizes, codebooks, where, held)
+
+
+def _stored(layout: TokenLayout, within: TokenLayout) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """Of every storage position, (L,) each: itself, the first row of its codebook, the codes of that, its level; and (L, A) coordinates."""
     axes = max(len(segment.shape) for segment in within.segments)
-    coordinates = [F.pad(grid_positions(segment.shape), (0, axes - len(segment.shape))) for segment in layout.segments]
-    count = max(segment.codebooks for segment in within.segments)
-    columns = []  # per storage position: storage position, row of the codebook, its size, its number, row of its coordinates
-    start, place = 0, 0
+    has_levels = max(segment.codebooks for segment in within.segments) > 1
+    first, sizes, levels, coordinates = [], [], [], []
     for number, (segment, whole) in enumerate(zip(layout.segments, within.segments, strict=False)):
-        position, codebook = np.divmod(np.arange(segment.length, dtype=np.int64), segment.codebooks)
-        zeros = np.zeros_like(position)
-        rows = zeros if layout.is_continuous else within.codebook_rows[number][codebook]
-        sizes = zeros if layout.is_continuous else np.asarray(whole.vocab_sizes, dtype=np.int64)[codebook]
-        columns.append(
-            np.stack([start + zeros + np.arange(segment.length), rows, sizes, codebook if count > 1 else zeros + number, place + position])
-        )
-        start, place = start + segment.length, place + segment.num_positions
-    ordered = torch.from_numpy(np.concatenate(columns, axis=1)[:, layout.generation_order])
-    where = torch.cat(coordinates)[ordered[4]]
-    if pattern == "flatten":
-        held = torch.ones(layout.length, 1, dtype=torch.bool)
-        return GenerationSteps(*ordered[:4, :, None], where, held)
-    of_first = ordered[3] == 0
-    own = layout.segments[0].codebooks
-    table = ordered[:4, of_first]  # the first codebook of every position, in generation order
-    steps = int(of_first.sum()) + (own - 1 if pattern == "delay" else 0)
-    fields, held = torch.zeros(4, steps, count, dtype=torch.int64), torch.zeros(steps, count, dtype=torch.bool)
-    lookup = torch.from_numpy(np.concatenate(columns, axis=1))
-    for codebook in range(own):
-        begin = codebook if pattern == "delay" else 0
-        fields[:, begin : begin + table.shape[1], codebook] = lookup[:4, table[0] + codebook]
-        held[begin : begin + table.shape[1], codebook] = True
-    coordinates_of = where[of_first]
-    if steps > len(coordinates_of):
-        beyond = torch.arange(1, steps - len(coordinates_of) + 1)[:, None]
-        coordinates_of = torch.cat([coordinates_of, coordinates_of[-1:] + beyond])
-    return GenerationSteps(*fields, coordinates_of, held)
+        codebook = np.arange(segment.length, dtype=np.int64) % segment.codebooks
+        zeros = np.zeros_like(codebook)
+        first.append(zeros if layout.is_continuous else within.codebook_rows[number][codebook])
+        sizes.append(zeros if layout.is_continuous else np.asarray(whole.vocab_sizes, dtype=np.int64)[codebook])
+        levels.append(codebook if has_levels else zeros + number)
+        grid = grid_positions(segment.shape).repeat_interleave(segment.codebooks, dim=0)
+        coordinates.append(F.pad(grid, (0, axes - len(segment.shape))))
+    columns = (torch.from_numpy(np.concatenate(each)) for each in (first, sizes, levels))
+    return (torch.arange(layout.length, dtype=torch.int64), *columns), torch.cat(coordinates)  # type: ignore[return-value]
 
 
 def batch_generation_steps(tokens: Tokens | Latents, within: TokenLayout, pattern: Pattern) -> GenerationSteps:

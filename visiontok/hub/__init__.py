@@ -1,6 +1,6 @@
 """From a name to a model and back: released checkpoints, hub repositories, local folders."""
 
-from visiontok.hub.card import CardResult, ModelCard
+from visiontok.core.card import CardResult, ModelCard
 from visiontok.hub.loading import create, from_pretrained
 from visiontok.hub.reference import from_reference
 from visiontok.hub.saving import add_results, push_folder, push_to_hub, save_pretrained

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import yaml
 
-from visiontok.base.config import Config
 from visiontok.base.errors import CheckpointError
+from visiontok.base.markdown import escaped
+from visiontok.base.yaml_files import parse_yaml
+from visiontok.core.card import CardResult, ModelCard
 from visiontok.core.model import weights_sha256
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.generators.base import Generator
@@ -20,46 +23,6 @@ AnyModel: TypeAlias = Tokenizer[Any] | Generator[Any]
 
 NOT_EVALUATED = "Not evaluated."
 _RESULTS = "## Results"
-
-
-class CardResult(Config):
-    """One metric of an evaluation, as the card shows it.
-
-    Attributes:
-        metric: for example "PSNR".
-        value: the number.
-        unit: "dB", "bits", or nothing.
-        dataset: the data it was computed on.
-        protocol: how, in words: split, size, resizing, number of samples.
-        weights_sha256: of the model that was evaluated; None where nobody recorded it. The card of another model refuses it.
-    """
-
-    metric: str
-    value: float
-    unit: str = ""
-    dataset: str
-    protocol: str
-    weights_sha256: str | None = None
-
-
-class ModelCard(Config):
-    """What only its maker knows about a model; the rest of the card follows from the model.
-
-    Attributes:
-        name: by which it can be loaded; None for the folder or repository that it is saved to.
-        license: SPDX identifier in lower case, as hubs require.
-        summary: one paragraph.
-        trained_on: data and recipe, in words.
-        limitations: what it is not good for.
-        results: of evaluations, with their protocol.
-    """
-
-    name: str | None = None
-    license: str = "unknown"
-    summary: str = ""
-    trained_on: str = ""
-    limitations: str = ""
-    results: tuple[CardResult, ...] = ()
 
 
 def render(card: ModelCard, model: AnyModel, *, name: str, family: Family) -> str:
@@ -85,15 +48,16 @@ def render(card: ModelCard, model: AnyModel, *, name: str, family: Family) -> st
         "visiontok": {"summary": card.summary.partition("\n\n")[0], **known, "results": _in_matter(card.results)},
     }
     sections = [
-        f"# {name}",
+        f"# {escaped(name)}",
         card.summary or f"A {family.name} {family.kind} for {modality} tokens.",
         f"Family `{family.name}`: {family.summary.rstrip('.')}." + (f" Paper: {family.paper}" if family.paper else ""),
         "## How to load it\n\n```python\n" + _snippet(name, model) + "```",
         "## Tokens\n\n" + _tokens(known, model.layout),
         f"{_RESULTS}\n\n{_table(card.results)}",
         "## Trained on\n\n" + (card.trained_on or "Not stated."),
+        *([f"## Recipe\n\n{_fenced(card.recipe)}"] if card.recipe else []),
         "## Limitations\n\n" + (card.limitations or "Not stated."),
-        f"## License\n\nWeights: {card.license}.",
+        f"## License\n\nWeights: {escaped(card.license)}.",
     ]
     return f"---\n{_yaml(matter)}---\n\n" + "\n\n".join(sections) + "\n"
 
@@ -111,17 +75,31 @@ def with_results(text: str, results: Sequence[CardResult], *, source: str) -> st
     """
     try:
         _, front, body = text.split("---\n", 2)
-        matter = yaml.safe_load(front)
+        matter = parse_yaml(front, source="its front matter")
         earlier = {_subject(result): result for result in map(CardResult.parse, matter["visiontok"]["results"])}
         results = list({**earlier, **{_subject(result): result for result in results}}.values())
         matter["visiontok"] = {**matter["visiontok"], "results": _in_matter(results)}
-    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{source} is not a model card of visiontok ({error!r}); save the model again") from error
     section = f"{_RESULTS}\n\n{_table(results)}\n"
     replaced, found = re.subn(rf"^{_RESULTS}\n.*?(?=^## |\Z)", lambda _: f"{section}\n", body, count=1, flags=re.MULTILINE | re.DOTALL)
     if not found:
         replaced = body.rstrip() + "\n\n" + section
     return f"---\n{_yaml(matter)}---\n{replaced}"
+
+
+def renamed(text: str, name: str) -> str:
+    """The text of a card that says `name` where it said by which name the model can be loaded.
+
+    Args:
+        text: of a card of `render`.
+        name: what `from_pretrained` takes.
+    """
+    title = re.search(r"^# (.+)$", text, re.MULTILINE)
+    if title is None:
+        return text
+    text = text.replace(title[0], f"# {name}", 1)
+    return text.replace(f'from_pretrained("{title[1]}")', f'from_pretrained("{name}")')
 
 
 def check_results(results: Sequence[CardResult], weights: str, *, name: str) -> None:
@@ -172,7 +150,7 @@ def _facts(model: AnyModel) -> dict[str, Any]:
         "bits_per_second": round(layout.bits_per_second, 3) if sizes and timed else None,
         "signal": _signal(model),
         "tokenizer": None if isinstance(model, Tokenizer) or model.config.tokenizer is None else model.config.tokenizer.name,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": model.num_parameters,
     }
     return {name: value for name, value in facts.items() if value is not None}
 
@@ -202,7 +180,7 @@ def _signal(model: AnyModel) -> dict[str, Any]:
 
 
 def _snippet(name: str, model: AnyModel) -> str:
-    load = f'import visiontok\n\nmodel = visiontok.from_pretrained("{name}")\n'
+    load = f"import visiontok\n\nmodel = visiontok.from_pretrained({json.dumps(name, ensure_ascii=False)})\n"
     if isinstance(model, Tokenizer):
         spec = model.preprocessing.spec
         reads_text = model.text is not None
@@ -227,7 +205,9 @@ def _snippet(name: str, model: AnyModel) -> str:
 def _tokens(known: Mapping[str, Any], layout: TokenLayout) -> str:
     shapes = "; ".join(f"{segment.name}: {' x '.join(map(str, segment.shape))}" for segment in layout.segments)
     covers = f"for a signal of {' x '.join(map(str, layout.signal_shape))} ({shapes})"
-    parameters = f"{known['parameters']:,} parameters." + (f" Trained on the tokens of {known['tokenizer']}." if "tokenizer" in known else "")
+    parameters = f"{known['parameters']:,} parameters." + (
+        f" Trained on the tokens of {escaped(known['tokenizer'])}." if "tokenizer" in known else ""
+    )
     if layout.is_continuous:
         return f"Continuous latents {covers}. {parameters}"
     vocabulary = f" from a vocabulary of {known['vocab_size']}" if "vocab_size" in known else ""
@@ -241,11 +221,18 @@ def _tokens(known: Mapping[str, Any], layout: TokenLayout) -> str:
 def _table(results: Sequence[CardResult]) -> str:
     if not results:
         return NOT_EVALUATED
-    rows = [(r.metric, f"{r.value:.6g}{f' {r.unit}' if r.unit else ''}", r.dataset, r.protocol) for r in results]
-    lines = ["| " + " | ".join(_cell(text) for text in row) + " |" for row in rows]
+    rows = [(_named(r), f"{r.value:.6g}{f' {r.unit}' if r.unit else ''}", r.dataset, r.protocol) for r in results]
+    lines = ["| " + " | ".join(escaped(text) for text in row) + " |" for row in rows]
     return "\n".join(["| metric | value | data | protocol |", "|---|---|---|---|", *lines])
 
 
-def _cell(text: str) -> str:
-    """Text from a file, as one cell of a Markdown table."""
-    return " ".join(text.split()).replace("|", "\\|")
+def _named(result: CardResult) -> str:
+    """`PSNR ↑ (psnr.mean_db)`."""
+    arrow = {"higher": " ↑", "lower": " ↓", "neither": ""}[result.better]
+    return f"{result.title}{arrow} ({result.metric})" if result.title else f"{result.metric}{arrow}"
+
+
+def _fenced(text: str) -> str:
+    """YAML as a block of code that nothing inside can end."""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{fence}yaml\n{text.rstrip()}\n{fence}"

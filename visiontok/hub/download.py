@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,9 +21,12 @@ from huggingface_hub.errors import (
 )
 
 import visiontok
-from visiontok.base.errors import CheckpointError, HubError, VisiontokError
+from visiontok.base.errors import CheckpointError, ConfigError, HubError, VisiontokError
+from visiontok.base.offline import is_offline
 from visiontok.hub.reading import check_whole
-from visiontok.hub.sources import FileAbsentError
+from visiontok.hub.sources import DamageT, FileAbsentError
+
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def endpoint() -> str:
@@ -57,33 +61,56 @@ class Repository:
         return Repository(repo, revision, cache_dir=self.cache_dir, local_files_only=self.local_files_only, token=self.token)
 
     def get(self, filename: str) -> Path:
-        with explained(str(self), filename, local_files_only=self.local_files_only):
-            path = Path(
-                hf_hub_download(
-                    self.repo,
-                    filename,
-                    revision=self.revision,
-                    cache_dir=self.cache_dir,
-                    local_files_only=self.local_files_only,
-                    token=self.token,
-                    endpoint=endpoint(),
-                    library_name="visiontok",
-                    library_version=visiontok.__version__,
-                )
+        with explained(str(self), filename, local_files_only=self.only_cached):
+            try:
+                path = self._fetch(filename, local_files_only=self.only_cached)
+            except OSError as error:
+                if error.errno not in _UNWRITABLE:
+                    raise
+                with suppress(LocalEntryNotFoundError):  # a cache that is only read can hold the file all the same
+                    return self._checked(self._fetch(filename, local_files_only=True), filename)
+                raise
+        return self._checked(path, filename)
+
+    @property
+    def only_cached(self) -> bool:
+        """Whether the hub may not be asked: by `local_files_only`, or by the environment as it is now."""
+        return self.local_files_only or is_offline()
+
+    def _fetch(self, filename: str, *, local_files_only: bool) -> Path:
+        return Path(
+            hf_hub_download(
+                self.repo,
+                filename,
+                revision=self.revision,
+                cache_dir=self.cache_dir,
+                local_files_only=local_files_only,
+                token=self.token,
+                endpoint=endpoint(),
+                library_name="visiontok",
+                library_version=visiontok.__version__,
             )
+        )
+
+    def _checked(self, path: Path, filename: str) -> Path:
         commit = path.parents[filename.count("/")].name  # the cache keeps a commit's files under snapshots/<commit>/
         if self._commit not in (None, commit):
             raise HubError(f"{self} was changed while it was being loaded (from commit {self._commit} to {commit}); load again")
         self._commit = commit
         try:
             check_whole(path)
-        except CheckpointError as error:
+        except (CheckpointError, ConfigError) as error:
+            raise self.damaged(path, error) from error
+        return path
+
+    def damaged(self, path: Path, error: DamageT) -> DamageT:
+        try:
             path.resolve().unlink(missing_ok=True)  # the blob that the snapshot's link points to
             path.unlink(missing_ok=True)
-            raise CheckpointError(
-                f"{error} It was removed from the cache; load again, and if this repeats, the file in {self} is damaged."
-            ) from error
-        return path
+            what = "It was removed from the cache; load again"
+        except OSError as unwritable:
+            what = f"It cannot be removed from the cache ({unwritable.strerror}): remove {path} and load again"
+        return type(error)(f"{str(error).rstrip('.')}. {what}, and if this repeats, the file in {self} is damaged.")
 
 
 @contextmanager
@@ -110,7 +137,7 @@ def _explain(error: BaseException, repository: str, what: str, local_files_only:
     if isinstance(error, HFValidationError):
         return HubError(f"{name!r} is not a repository name; expected owner/name: {error}")
     if isinstance(error, LocalEntryNotFoundError):
-        if local_files_only or constants.HF_HUB_OFFLINE:
+        if local_files_only or constants.HF_HUB_OFFLINE or is_offline():
             return FileAbsentError(
                 f"{what} of {repository} is not in the cache, and the hub may not be asked (local_files_only or HF_HUB_OFFLINE); "
                 "load it once while online"
@@ -126,6 +153,11 @@ def _explain(error: BaseException, repository: str, what: str, local_files_only:
         return HubError(f"{name} has no branch, tag or commit {revision or constants.DEFAULT_REVISION!r}; see {address}")
     if isinstance(error, EntryNotFoundError):
         return FileAbsentError(f"{repository} holds no {what}; see {address}")
+    if isinstance(error, OSError) and error.errno in (*_UNWRITABLE, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST):
+        return HubError(
+            f"{what} of {repository} cannot be written to the cache ({error.filename}: {error.strerror}); "
+            "set HF_HOME, or pass cache_dir=, to a folder that can be written and has space"
+        )
     status = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else None
     if status == 404:  # from mirrors that do not say what is missing
         return FileAbsentError(f"{endpoint()} holds no {what} of {repository}")

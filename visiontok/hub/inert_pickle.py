@@ -18,12 +18,10 @@ import torch
 from torch import Tensor
 
 from visiontok.base.errors import CheckpointError
+from visiontok.base.torch_files import LARGEST_PICKLE
 
 ARGUMENTS = ("argparse.Namespace", "ruamel.yaml.")
 """Beginnings of the names of what is never built: how training scripts save their arguments."""
-
-LARGEST_PICKLE = 256 * 2**20
-"""Bytes of opcodes, without the tensors' elements, which are stored beside them."""
 
 LARGEST_EXPANDED = 2**24
 """Elements of a tensor whose strides repeat elements of its storage."""

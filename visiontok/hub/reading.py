@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import pickle
 import re
@@ -13,13 +12,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from visiontok.base.config import Config
+from visiontok.base.config import Config, Sha256
 from visiontok.base.errors import CheckpointError, ConfigError
+from visiontok.base.files import check_regular, file_sha256
+from visiontok.base.json_text import parse_json, read_json
+from visiontok.base.torch_files import check_nesting, read_torch
+from visiontok.base.yaml_files import read_yaml_values
 from visiontok.hub.inert_pickle import foreign, read_inert
 from visiontok.hub.torchscript import is_torchscript, read_torchscript
 from visiontok.hub.wrappers import Weights, unwrap, without_common_prefixes
@@ -32,6 +35,9 @@ METADATA_KEY = "visiontok"
 
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".th", ".jit", ".ts"})
 
+MAX_REPEATED_BYTES = 2**30
+"""By which the tensors of a pickle may exceed its size: expanded ones hold their values once."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -43,6 +49,7 @@ class SavedConfig(Config):
         library, version: what wrote it.
         kind, family: as in the registry.
         config: the family's own configuration.
+        checksums: SHA-256 of each tensor file, by its name; empty where the configuration is that in the weights' own header.
     """
 
     format: Literal[1] = 1
@@ -51,6 +58,7 @@ class SavedConfig(Config):
     kind: Literal["tokenizer", "generator"]
     family: str
     config: dict[str, Any]
+    checksums: dict[str, Sha256] = Field(default_factory=dict)
 
     @classmethod
     def read(cls, values: Mapping[str, Any], *, source: str) -> SavedConfig:
@@ -72,24 +80,22 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: naming the file and the line where it cannot be read.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = yaml.safe_load(text) if path.suffix in (".yaml", ".yml") else json.loads(text)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} is not a readable configuration: {error}") from error
+    values = read_yaml_values(path) if path.suffix in (".yaml", ".yml") else read_json(path)
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds {type(values).__name__}; a configuration is an object with named values")
     return values
 
 
 def check_whole(path: Path) -> None:
-    """Check header and length of a safetensors file without reading its tensors; other files pass.
+    """Check header and length of a safetensors file without reading its tensors, and that a configuration can be parsed; other files pass.
 
     Raises:
-        CheckpointError: if it is truncated or corrupt.
+        CheckpointError, ConfigError: if it is truncated or corrupt.
     """
     if path.suffix == ".safetensors":
         read_metadata(path)
+    elif path.suffix in (".json", ".yaml", ".yml"):
+        read_config(path)
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -99,7 +105,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         CheckpointError: if the file is truncated or corrupt.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(check_regular(path), framework="pt") as file:
             return file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise _damaged(path, error) from error
@@ -113,10 +119,21 @@ def read_own_config(path: Path) -> dict[str, Any] | None:
     """
     text = read_metadata(path).get(METADATA_KEY)
     try:
-        values = None if text is None else json.loads(text)
-    except ValueError as error:
+        values = None if text is None else parse_json(text, source=f"the header of {path}")
+    except ConfigError as error:
         raise _damaged(path, error) from error
     return values if isinstance(values, dict) else None
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Compare a file with the checksum that was written beside it; takes about a second per GB.
+
+    Raises:
+        CheckpointError: naming the file and both sums.
+    """
+    found = file_sha256(path)
+    if found != expected:
+        raise CheckpointError(f"{path} is damaged, or was replaced: its SHA-256 is {found}, but {CONFIG_NAME} says {expected}. Get or save it again.")
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -126,7 +143,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         CheckpointError: if the file is truncated or corrupt.
     """
     try:
-        return load_file(path)
+        return load_file(check_regular(path))
     except (SafetensorError, OSError) as error:
         raise _damaged(path, error) from error
 
@@ -145,17 +162,21 @@ def read_weights(path: Path, *, key: str | None = None) -> Weights:
         return without_common_prefixes(Weights(read_safetensors(path)))
     if path.suffix not in PICKLES:
         raise CheckpointError(f"{path} is not a weight file that can be read; expected .safetensors or one of {', '.join(sorted(PICKLES))}")
-    values = _guarded(read_torchscript, path) if _guarded(is_torchscript, path) else _load_pickle(path)
+    _guarded(check_nesting, path)
+    values = _guarded(read_torchscript, path) if is_torchscript(path) else _load_pickle(path)
     weights = unwrap(values, key=key, source=str(path))
     if weights.wrappers:
         logger.info("%s: reading the tensors within %s", path, weights)
+    declared, held = sum(tensor.numel() * tensor.element_size() for tensor in weights.tensors.values()), path.stat().st_size
+    if declared - held > MAX_REPEATED_BYTES:  # tensors of a pickle may repeat their values
+        raise CheckpointError(f"{path} declares tensors of {declared} bytes and holds {held}")
     return weights
 
 
 def _load_pickle(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals([Namespace]):  # a plain container; many training scripts save their arguments in it
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return read_torch(path)
     except pickle.UnpicklingError as error:
         forbidden = re.search(r"GLOBAL ([\w.]+)", str(error))
         if forbidden is None:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from visiontok import registry
 from visiontok.base.errors import CheckpointError, ConfigError, UnknownNameError
+from visiontok.base.interpolation import resolve
 from visiontok.core.keymap import KeyMap, matches
 from visiontok.hub.card import AnyModel
-from visiontok.hub.interpolation import resolve
 from visiontok.hub.wrappers import Weights, common_prefix, unwrap, within_prefix
 
 

@@ -10,19 +10,24 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from huggingface_hub import CommitOperationAdd, HfApi
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 import visiontok
 from visiontok import registry
-from visiontok.base.errors import CheckpointError
-from visiontok.base.files import replacing, sync
+from visiontok.base.errors import CheckpointError, HubError
+from visiontok.base.files import file_sha256, replacing, sync
+from visiontok.base.offline import is_offline
+from visiontok.core.building import check_fits
+from visiontok.core.card import CardResult, ModelCard
 from visiontok.core.model import plain_state, weights_sha256
-from visiontok.hub.card import AnyModel, CardResult, ModelCard, check_results, render, with_results
+from visiontok.hub.card import AnyModel, check_results, renamed, render, with_results
 from visiontok.hub.download import endpoint, explained
-from visiontok.hub.reading import CARD_NAME, CONFIG_NAME, METADATA_KEY, WEIGHTS_NAME, SavedConfig, read_config, read_own_config, read_safetensors
+from visiontok.hub.loading import verify_model
+from visiontok.hub.reading import CARD_NAME, CONFIG_NAME, METADATA_KEY, WEIGHTS_NAME, SavedConfig
 from visiontok.hub.sources import STAGE_PREFIX, Folder
 
 FILES = (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME)
@@ -47,13 +52,12 @@ def save_pretrained(model: AnyModel, folder: str | Path, *, card: ModelCard | No
 
     Raises:
         UnknownNameError: if the model's class is not registered.
-        CheckpointError, OSError: if a result is that of other weights, a part of the model is parametrized, or the files cannot be written; the
-            folder is then as it was.
+        CheckpointError, OSError: if a result is that of other weights, the model's tensors are not those of a model that is built from its
+            configuration (parametrized, quantized, on the meta device), or the files cannot be written; the folder is then as it was.
     """
     folder = Path(folder)
     family = registry.family_of(type(model))
     saved = SavedConfig(version=visiontok.__version__, kind=family.kind, family=family.name, config=model.config.to_dict())
-    text = saved.model_dump_json(indent=2) + "\n"
     card = card or ModelCard()
     card = card.model_copy(update={"results": (*card.results, *results)})
 
@@ -64,10 +68,10 @@ def save_pretrained(model: AnyModel, folder: str | Path, *, card: ModelCard | No
     placed: list[str] = []
     try:
         stage.mkdir()
-        (stage / CONFIG_NAME).write_text(text, encoding="utf-8")
         readme = render(card, model, name=card.name or folder.resolve().name, family=family)
         (stage / CARD_NAME).write_text(readme, encoding="utf-8")
-        _write_weights(model, stage / WEIGHTS_NAME, text)
+        _write_weights(model, stage / WEIGHTS_NAME, saved)
+        _write_config(saved, stage)
         for name in FILES:
             sync(stage / name)
         for name in FILES:
@@ -118,15 +122,15 @@ def add_results(folder: str | Path, results: Sequence[CardResult]) -> None:
     """Put evaluation results on the card of a saved model, beside those that it shows of other metrics, data or protocols.
 
     Args:
-        folder: that `save_pretrained` wrote.
+        folder: that `save_pretrained` wrote, or that of a training run.
         results: of this model.
 
     Raises:
         HubError: if there is no card or no weights.
         CheckpointError: if a result is that of other weights, or the card has no readable front matter.
     """
-    source = Folder(Path(folder))
-    check_results(results, weights_sha256(read_safetensors(source.get(WEIGHTS_NAME))), name=str(source))
+    source = Folder(registry.model_folder(Path(folder)))
+    check_results(results, weights_sha256(verify_model(source.path).state_dict()), name=str(source))
     path = source.get(CARD_NAME)
     text = with_results(path.read_text(encoding="utf-8"), results, source=str(path))
     with replacing(path) as temporary:
@@ -134,7 +138,10 @@ def add_results(folder: str | Path, results: Sequence[CardResult]) -> None:
 
 
 def push_folder(folder: str | Path, repo_id: str, *, private: bool | None = None, token: str | bool | None = None) -> str:
-    """Upload a folder that `save_pretrained` wrote, in one commit: weights, configuration, card and the images that it shows; nothing else.
+    """Upload a folder that `save_pretrained` wrote, or the `final/` of a training run, in one commit: weights, configuration, card and the
+    images that it shows; nothing else.
+
+    The card says the name of the repository as that of the model.
 
     Returns:
         The address of the commit.
@@ -143,31 +150,63 @@ def push_folder(folder: str | Path, repo_id: str, *, private: bool | None = None
         CheckpointError, ConfigError: if the folder does not hold one whole model.
         HubError: if the hub refuses or cannot be reached.
     """
-    source = Folder(Path(folder))
-    saved = SavedConfig.read(read_config(source.get(CONFIG_NAME)), source=f"{CONFIG_NAME} of {source}")
-    own = read_own_config(source.get(WEIGHTS_NAME))
-    if source.is_interrupted or (own is not None and not saved.describes_same_model(SavedConfig.read(own, source=WEIGHTS_NAME))):
-        raise CheckpointError(f"{CONFIG_NAME} and {WEIGHTS_NAME} in {source} are not of one model; save the model again before pushing it")
-    shown = re.findall(r"!\[[^\]]*\]\(([\w-]+\.(?:png|svg|jpg))\)", source.get(CARD_NAME).read_text(encoding="utf-8"))
+    source = Folder(registry.model_folder(Path(folder)))
+    family = registry.family_of(type(verify_model(source.path)))
+    card = renamed(source.get(CARD_NAME).read_text(encoding="utf-8"), repo_id)
+    shown = re.findall(r"!\[[^\]]*\]\(([\w-]+\.(?:png|svg|jpg))\)", card)
     images = [name for name in dict.fromkeys(shown) if (source.path / name).is_file()]
+    if is_offline():
+        raise HubError(f"nothing can be uploaded to {repo_id} while HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set")
     api = HfApi(endpoint=endpoint(), token=token, library_name="visiontok", library_version=visiontok.__version__)
     with explained(repo_id, "the upload"):
         api.create_repo(repo_id, private=private, exist_ok=True)
-        additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=source.path / name) for name in (*FILES, *images)]
-        commit = api.create_commit(repo_id, additions, commit_message=f"Upload {saved.family} {saved.kind}")
+        others = (name for name in (*FILES, *images) if name != CARD_NAME)
+        additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=source.path / name) for name in others]
+        additions.append(CommitOperationAdd(path_in_repo=CARD_NAME, path_or_fileobj=card.encode()))
+        commit = api.create_commit(repo_id, additions, commit_message=f"Upload {family.name} {family.kind}")
     return str(commit.commit_url)
 
 
-def _write_weights(model: nn.Module, path: Path, config: str) -> None:
+def _write_config(saved: SavedConfig, folder: Path) -> None:
+    """The configuration, with the checksums of the tensor files that lie in the folder."""
+    whole = saved.replace(checksums={path.name: file_sha256(path) for path in sorted(folder.glob("*.safetensors"))})
+    (folder / CONFIG_NAME).write_text(whole.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _loadable_state(model: AnyModel, folder: Path) -> dict[str, Tensor]:
+    """The tensors of a model, if a model that is built anew from its configuration can take them.
+
+    Raises:
+        CheckpointError: if it has other tensors, values of a type that is not stored, or no values.
+    """
+    state, model_class = plain_state(model), type(model)
+    for name, tensor in state.items():
+        if tensor.is_meta or tensor.layout != torch.strided or type(tensor) is not Tensor:
+            what = "lies on the meta device and holds no values" if tensor.is_meta else f"is a {type(tensor).__name__} with {tensor.layout}"
+            raise CheckpointError(f"{name} of the model {what}, which cannot be saved: give it plain values first")
+    config = model_class.config_class.parse(model.config.to_dict(), source="the model's configuration")
+    if config != model.config:
+        raise CheckpointError(f"the configuration of this {model_class.__name__} reads back as another one: {config} instead of {model.config}")
+    try:
+        check_fits(lambda: model_class(config), state, source=f"this {model_class.__name__}")
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{folder} is not written, since it could not be loaded: a {model_class.__name__} that is built from its configuration has other tensors "
+            f"than this one; was it quantized, or were parts replaced or added? {error}"
+        ) from error
+    return state
+
+
+def _write_weights(model: AnyModel, path: Path, saved: SavedConfig) -> None:
     """Weights with their configuration in the header, so that the two can never be told apart from one another's."""
     seen: set[int] = set()
     tensors: dict[str, Tensor] = {}
-    for name, tensor in plain_state(model).items():
+    for name, tensor in _loadable_state(model, path.parent.parent).items():
         tensor = tensor.cpu().contiguous()
         storage = tensor.untyped_storage().data_ptr()
         tensors[name] = tensor.clone() if storage in seen else tensor  # the format knows no tied weights
         seen.add(storage)
     try:
-        save_file(tensors, path, metadata={METADATA_KEY: config})
+        save_file(tensors, path, metadata={METADATA_KEY: saved.model_dump_json(indent=2, exclude={"checksums"}) + "\n"})
     except SafetensorError as error:
         raise CheckpointError(f"{path} could not be written: {error}") from error

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from visiontok.base.errors import HubError
+from visiontok.base.errors import HubError, VisiontokError
+
+DamageT = TypeVar("DamageT", bound=VisiontokError)
 
 STAGE_PREFIX = ".saving-"
 """The folder inside a model folder in which a save is prepared; it stays only where a save was killed."""
@@ -27,6 +29,9 @@ class Source(Protocol):
             FileAbsentError: if there is no such file.
             HubError: if it cannot be fetched.
         """
+
+    def damaged(self, path: Path, error: DamageT) -> DamageT:
+        """What to raise about a damaged file; where it is a copy, that is removed, so that the next load fetches it again."""
 
 
 def first_of(source: Source, filenames: Sequence[str]) -> Path:
@@ -64,7 +69,12 @@ class Folder:
         path = self.path / filename
         if not self.path.is_dir():
             raise FileAbsentError(f"there is no folder {self.path}")
+        if path.exists() and not path.is_file():
+            raise FileAbsentError(f"{path} is no regular file, so it cannot be read as the model's {filename}")
         if not path.is_file():
             held = ", ".join(sorted(entry.name for entry in self.path.iterdir())[:12])
             raise FileAbsentError(f"{self.path} holds no {filename} ({f'only {held}' if held else 'it is empty'})")
         return path
+
+    def damaged(self, path: Path, error: DamageT) -> DamageT:
+        return error

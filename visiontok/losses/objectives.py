@@ -61,6 +61,17 @@ class Objective(nn.Module, ABC):
             noise: source of the draws of augmentations.
         """
 
+    def validation_terms(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Those of the terms that judge a prediction on samples that are not trained on: without discriminator, and without any state.
+
+        Args:
+            prediction, target: as in `generator_terms`, of a model in evaluation mode.
+
+        Returns:
+            nothing for objectives whose terms exist in training only.
+        """
+        return {}
+
     def discriminator_terms(self, prediction: Tensor, target: Tensor, *, step: int, noise: NoiseLike = None) -> dict[str, Tensor]:
         """Terms whose sum the discriminator minimizes; empty when it does not train at this step."""
         return {}
@@ -110,9 +121,12 @@ class TeacherCodesObjective(Objective):
         latents: Tensor | None = None,
         noise: NoiseLike = None,
     ) -> dict[str, Tensor]:
-        terms = {"teacher_codes": F.cross_entropy(prediction, target)}
+        terms = self.validation_terms(prediction, target)
         terms.update({name: self.config.quantizer_weight * loss for name, loss in quantizer_losses.items()})
         return terms
+
+    def validation_terms(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        return {"teacher_codes": F.cross_entropy(prediction, target)}
 
 
 class ModelLossesObjective(Objective):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 
 from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError
+from visiontok.base.names import close_names
 from visiontok.base.noise import NoiseLike
 from visiontok.losses.adversarial import DISCRIMINATOR_LOSSES, GENERATOR_LOSSES, LECAMS, gradient_ratio
 from visiontok.losses.augmentation import DiffAugmentConfig, diff_augment
@@ -167,17 +167,21 @@ class ReconstructionObjective(Objective):
         latents: Tensor | None = None,
         noise: NoiseLike = None,
     ) -> dict[str, Tensor]:
-        config = self.config
-        distance = F.mse_loss(prediction, target) if config.reconstruction == "l2" else F.l1_loss(prediction, target)
-        reconstruction = {"reconstruction": config.reconstruction_weight * math.exp(-config.log_variance) * distance}
-        if self.perceptual is not None:
-            reconstruction["perceptual"] = config.perceptual_weight * self.perceptual(target, prediction)
-        terms = reconstruction | {name: config.quantizer_weight * loss for name, loss in quantizer_losses.items()}
+        reconstruction = self.validation_terms(prediction, target)
+        terms = reconstruction | {name: self.config.quantizer_weight * loss for name, loss in quantizer_losses.items()}
         self.stats = {}
         if self._adversarial_at(step):
             terms["gan"] = self._gan_term(prediction, torch.stack([*reconstruction.values()]).sum(), noise)
         if self.semantic is not None:
             terms["semantic"] = self._semantic_term(target, latents, step)
+        return terms
+
+    def validation_terms(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        config = self.config
+        distance = F.mse_loss(prediction, target) if config.reconstruction == "l2" else F.l1_loss(prediction, target)
+        terms = {"reconstruction": config.reconstruction_weight * math.exp(-config.log_variance) * distance}
+        if self.perceptual is not None:
+            terms["perceptual"] = config.perceptual_weight * self.perceptual(target, prediction)
         return terms
 
     def discriminator_terms(self, prediction: Tensor, target: Tensor, *, step: int, noise: NoiseLike = None) -> dict[str, Tensor]:
@@ -240,6 +244,6 @@ def _constant(module: nn.Module) -> Iterator[None]:
 
 def _named(name: str, parts: dict[str, Any], setting: str) -> Any:
     if name not in parts:
-        close = difflib.get_close_matches(name, parts, n=3) or list(parts)[-5:]
+        close = close_names(name, parts) or list(parts)[-5:]
         raise ConfigError(f"{setting} names {name!r}, which the tokenizer does not have; did you mean {', '.join(close)}?")
     return parts[name]

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from visiontok.base.errors import CheckpointError
+from visiontok.base.torch_files import read_torch
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -25,7 +26,7 @@ def read_weights(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"there is no weight file {path}. Download it from its publisher; visiontok does not download such weights.")
     try:
-        weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        weights = load_file(path) if path.suffix == ".safetensors" else read_torch(path)
     except Exception as error:  # torch and safetensors raise many kinds for damaged files
         raise CheckpointError(f"{path} is not a readable weight file: {error}") from error
     if not isinstance(weights, dict):

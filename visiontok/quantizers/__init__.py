@@ -8,10 +8,11 @@ from visiontok.quantizers.base import (
     PointwiseQuantizer,
     Quantized,
     Quantizer,
+    configured_by,
     expected_code,
 )
 from visiontok.quantizers.bernoulli import BernoulliQuantizer, BernoulliQuantizerConfig
-from visiontok.quantizers.binary import BinaryQuantizer, BinaryQuantizerConfig, EntropyConfig
+from visiontok.quantizers.binary import BinaryEntropyConfig, BinaryQuantizer, BinaryQuantizerConfig
 from visiontok.quantizers.bits import BitOrder, bits_to_indices, indices_to_bits
 from visiontok.quantizers.codebook_updates import ClusteringConfig, DeadCodeResetConfig, EmaConfig, KMeansConfig
 from visiontok.quantizers.continuous import GaussianBottleneck, GaussianBottleneckConfig, IdentityBottleneck, IdentityBottleneckConfig
@@ -24,9 +25,9 @@ from visiontok.quantizers.levels import LevelDropoutConfig, LeveledQuantizer
 from visiontok.quantizers.multi_scale import MultiScaleQuantizer, MultiScaleQuantizerConfig
 from visiontok.quantizers.nearest import nearest_codes, nearest_k_codes
 from visiontok.quantizers.parts import PointwiseConfig
-from visiontok.quantizers.perturbation import AnnealingConfig, LatentPerturbation, PerturbationConfig
+from visiontok.quantizers.perturbation import AnnealingConfig, LatentPerturbation, LatentPerturbationConfig
 from visiontok.quantizers.phi import PhiConfig
-from visiontok.quantizers.position_usage import DiversityConfig
+from visiontok.quantizers.position_usage import PositionUsageConfig
 from visiontok.quantizers.positional_vector import PositionalVectorQuantizer, PositionalVectorQuantizerConfig
 from visiontok.quantizers.product import ProductQuantizer, ProductQuantizerConfig
 from visiontok.quantizers.quantized_bottleneck import QuantizedBottleneck
@@ -38,6 +39,7 @@ __all__ = [
     "AnnealingConfig",
     "BernoulliQuantizer",
     "BernoulliQuantizerConfig",
+    "BinaryEntropyConfig",
     "BinaryQuantizer",
     "BinaryQuantizerConfig",
     "BitOrder",
@@ -48,9 +50,7 @@ __all__ = [
     "DeadCodeResetConfig",
     "DimensionWiseQuantizer",
     "DimensionWiseQuantizerConfig",
-    "DiversityConfig",
     "EmaConfig",
-    "EntropyConfig",
     "FiniteScalarQuantizer",
     "FiniteScalarQuantizerConfig",
     "GaussianBottleneck",
@@ -61,16 +61,17 @@ __all__ = [
     "IndexBackpropQuantizerConfig",
     "KMeansConfig",
     "LatentPerturbation",
+    "LatentPerturbationConfig",
     "LevelDropoutConfig",
     "LeveledQuantizer",
     "LogFloor",
     "MultiScaleQuantizer",
     "MultiScaleQuantizerConfig",
     "NeighborQuantizer",
-    "PerturbationConfig",
     "PhiConfig",
     "PointwiseConfig",
     "PointwiseQuantizer",
+    "PositionUsageConfig",
     "PositionalVectorQuantizer",
     "PositionalVectorQuantizerConfig",
     "ProductQuantizer",
@@ -85,6 +86,7 @@ __all__ = [
     "VectorQuantizer",
     "VectorQuantizerConfig",
     "bits_to_indices",
+    "configured_by",
     "expected_code",
     "indices_to_bits",
     "nearest_codes",

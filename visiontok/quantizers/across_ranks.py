@@ -25,6 +25,14 @@ def stack_over_ranks(tensor: Tensor) -> Tensor:
     return torch.stack(everyone)
 
 
+def share_of_mean(count: Tensor) -> Tensor | None:
+    """What this rank's mean over `count` (scalar) elements is multiplied by, so that the mean over ranks is that over all elements; None for 1."""
+    if _alone():
+        return None
+    counts = stack_over_ranks(count.to(torch.float32))
+    return count / counts.mean() if bool(counts.any()) else None
+
+
 def num_rows(latents: Tensor) -> tuple[int, int]:
     """Rows of the global batch, and the index of the first row of this rank; the global batch is rank after rank."""
     if _alone():

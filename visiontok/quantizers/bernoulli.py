@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.noise import NoiseLike, as_noise
-from visiontok.quantizers.base import Quantized, Quantizer
+from visiontok.quantizers.base import Quantized, Quantizer, configured_by, of_all_ranks
 from visiontok.quantizers.bits import MAX_BITS, bits_to_indices, indices_to_bits
 from visiontok.quantizers.float32 import Float32Module
 from visiontok.quantizers.masks import at_positions, valid_rows
@@ -47,7 +47,7 @@ class BernoulliQuantizerConfig(Config):
 
     def build(self) -> BernoulliQuantizer:
         """The quantizer with random weights."""
-        return BernoulliQuantizer(self)
+        return BernoulliQuantizer(**dict(self))
 
 
 class BernoulliQuantizer(Float32Module, Quantizer):
@@ -58,8 +58,9 @@ class BernoulliQuantizer(Float32Module, Quantizer):
         rows: (K, D), standard normal at first.
     """
 
+    @configured_by(BernoulliQuantizerConfig)
     def __init__(self, config: BernoulliQuantizerConfig) -> None:
-        super().__init__()
+        super().__init__(input_dim=config.dim)
         self.config = config
         self.to_logits = nn.Linear(config.dim, config.num_bits, dtype=torch.float32)
         self.rows = nn.Parameter(torch.randn(config.num_bits, config.dim, dtype=torch.float32))
@@ -86,7 +87,8 @@ class BernoulliQuantizer(Float32Module, Quantizer):
         stats = {"bits_set": bits.sum(dtype=torch.float32) / max(bits.numel(), 1)}
         indices, shape = bits_to_indices(bits, chunks=self.config.chunks, order="msb"), latents.shape[:-1]
         summed = self._sum_of_rows(passed).to(latents.dtype)
-        return Quantized(at_positions(summed, shape, mask), at_positions(indices, shape, mask), losses, stats)
+        found = Quantized(at_positions(summed, shape, mask), at_positions(indices, shape, mask), losses, stats)
+        return of_all_ranks(found, None if mask is None else mask.sum())
 
     def probabilities(self, latents: Tensor) -> Tensor:
         """Latents (..., D) -> p of every bit (..., K)."""
@@ -95,6 +97,8 @@ class BernoulliQuantizer(Float32Module, Quantizer):
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Indices (...), or (..., C) for several chunks -> latents (..., D)."""
+        sizes = tuple(2**bits for bits in self.config.chunks)
+        indices = self.checked(indices, sizes[0] if len(sizes) == 1 else sizes)
         return self._sum_of_rows(self._values(indices_to_bits(indices, chunks=self.config.chunks, order="msb").to(torch.float32)))
 
     def _sum_of_rows(self, values: Tensor) -> Tensor:

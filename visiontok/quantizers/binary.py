@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.base.config import Config, Positive
-from visiontok.quantizers.base import LARGEST_TABLE, PointwiseQuantizer, Quantized
+from visiontok.quantizers.base import LARGEST_TABLE, PointwiseQuantizer, Quantized, configured_by
 from visiontok.quantizers.bits import MAX_BITS, BitOrder, bits_to_indices, indices_to_bits
 from visiontok.quantizers.entropy_terms import MAX_GROUP_SIZE, LogFloor, entropy, mean_probabilities, sample_entropy
 from visiontok.quantizers.float32 import Float32Module
@@ -23,7 +23,7 @@ from visiontok.quantizers.masks import squared_error
 from visiontok.quantizers.nearest import nearest_k_sign_codes
 
 
-class EntropyConfig(Config):
+class BinaryEntropyConfig(Config):
     """weight * (sample_weight * entropy of a latent's code - batch_weight * entropy of the batch's mean code).
 
     Attributes:
@@ -46,13 +46,13 @@ class BinaryQuantizerConfig(Config):
     """Which binary quantizer.
 
     Attributes:
-        dim: bits D per position.
-        input_dim: of the latents where linear layers lead to the D channels and back; None without such layers.
+        dim: D of the latents.
+        num_bits: K of a position, where linear layers lead from D channels to K and back; None for a bit per channel, without such layers.
         normalize: put latents on the sphere of radius `scale`.
         scale: of the codes.
-        codes: "cube" for signs times `scale`, "sphere" for signs times `scale / sqrt(D)`, of length `scale`.
+        codes: "cube" for signs times `scale`, "sphere" for signs times `scale / sqrt(K)`, of length `scale`.
         bit_order: whether the first channel is the most or the least significant bit of an index.
-        chunks: bits per index where a position has several; None for one index of D bits.
+        chunks: bits per index where a position has several; None for one index of all bits.
         scale_gradient: multiply the straight-through gradient by the size of a code's entries, as BSQ's authors do.
         commitment_weight: of the squared distance of latents to their codes.
         commitment_mean: over all "elements", or over "positions" of the sum over channels.
@@ -62,7 +62,7 @@ class BinaryQuantizerConfig(Config):
 
     type: Literal["binary"] = "binary"
     dim: Positive
-    input_dim: Positive | None = None
+    num_bits: Positive | None = None
     normalize: bool = False
     scale: float = Field(default=1.0, gt=0)
     codes: Literal["cube", "sphere"] = "cube"
@@ -71,25 +71,35 @@ class BinaryQuantizerConfig(Config):
     scale_gradient: bool = False
     commitment_weight: float = Field(default=0.25, ge=0)
     commitment_mean: Literal["elements", "positions"] = "elements"
-    entropy: EntropyConfig | None = EntropyConfig()
+    entropy: BinaryEntropyConfig | None = BinaryEntropyConfig()
     losses_in_eval: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> BinaryQuantizerConfig:
-        if not all(1 <= size <= MAX_BITS for size in self.index_bits) or sum(self.index_bits) != self.dim:
-            raise ValueError(f"chunks {self.index_bits} must add up to dim {self.dim}, each from 1 to {MAX_BITS} bits")
+        if not all(1 <= size <= MAX_BITS for size in self.index_bits) or sum(self.index_bits) != self.bits:
+            raise ValueError(f"chunks {self.index_bits} must add up to {self.bits} bits, each from 1 to {MAX_BITS} bits")
         if self.entropy is not None:
-            size = self.entropy.group_size or self.dim
-            if self.dim % size or size > MAX_GROUP_SIZE:
+            size = self.entropy.group_size or self.bits
+            if self.bits % size or size > MAX_GROUP_SIZE:
                 raise ValueError(
-                    f"entropy.group_size {size} must divide dim {self.dim} and be at most {MAX_GROUP_SIZE}: its 2^{size} codes are listed"
+                    f"entropy.group_size {size} must divide the {self.bits} bits and be at most {MAX_GROUP_SIZE}: its 2^{size} codes are listed"
                 )
         return self
 
     @property
+    def bits(self) -> int:
+        """K, of a position."""
+        return self.num_bits or self.dim
+
+    @property
+    def codebook_size(self) -> int:
+        """The number of codes, 2^K."""
+        return 2**self.bits
+
+    @property
     def index_bits(self) -> tuple[int, ...]:
         """Bits of each index of a position."""
-        return self.chunks or (self.dim,)
+        return self.chunks or (self.bits,)
 
     @property
     def vocab_size(self) -> tuple[int, ...]:
@@ -99,29 +109,30 @@ class BinaryQuantizerConfig(Config):
     @property
     def level(self) -> float:
         """The absolute value of every entry of a code."""
-        return self.scale / math.sqrt(self.dim) if self.codes == "sphere" else self.scale
+        return self.scale / math.sqrt(self.bits) if self.codes == "sphere" else self.scale
 
     def build(self) -> BinaryQuantizer:
-        """The quantizer; it has weights only where `input_dim` is given."""
-        return BinaryQuantizer(self)
+        """The quantizer; it has weights only where `num_bits` is given."""
+        return BinaryQuantizer(**dict(self))
 
 
 class BinaryQuantizer(Float32Module, PointwiseQuantizer):
     """Signs with a straight-through gradient, commitment and entropy losses. Works in float32 whatever the model's type."""
 
+    @configured_by(BinaryQuantizerConfig)
     def __init__(self, config: BinaryQuantizerConfig) -> None:
-        super().__init__()
+        super().__init__(input_dim=config.dim)
         self.config = config
-        dim = config.input_dim
-        self.project_in = nn.Identity() if dim is None else nn.Linear(dim, config.dim, dtype=torch.float32)
-        self.project_out = nn.Identity() if dim is None else nn.Linear(config.dim, dim, dtype=torch.float32)
+        bits = config.num_bits
+        self.project_in = nn.Identity() if bits is None else nn.Linear(config.dim, bits, dtype=torch.float32)
+        self.project_out = nn.Identity() if bits is None else nn.Linear(bits, config.dim, dtype=torch.float32)
         self.register_buffer("_level", torch.tensor(config.level, dtype=torch.float32), persistent=False)
 
     _level: Tensor
 
     @property
     def codebook_size(self) -> int:
-        return 2**self.config.dim
+        return self.config.codebook_size
 
     @property
     def has_codes(self) -> bool:
@@ -148,13 +159,15 @@ class BinaryQuantizer(Float32Module, PointwiseQuantizer):
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Indices (...) or (..., C) -> codes (..., D)."""
+        sizes = self.config.vocab_size
+        indices = self.checked(indices, sizes[0] if len(sizes) == 1 else sizes)
         codes = self._codes(indices_to_bits(indices, chunks=self.config.index_bits, order=self.config.bit_order))
         return self._projected(self.project_out, codes)
 
     @torch.no_grad()
     def neighbors(self, latents: Tensor, k: int) -> Tensor:
         """Latents (..., D) -> the k indices nearest to each, (..., k), or (..., C, k) with each chunk by itself."""
-        channels = self._projected(self.project_in, latents).reshape(-1, self.config.dim)
+        channels = self._projected(self.project_in, latents).reshape(-1, self.config.bits)
         found = [
             bits_to_indices(nearest_k_sign_codes(chunk, k), chunks=[chunk.shape[1]], order=self.config.bit_order)
             for chunk in channels.split(list(self.config.index_bits), dim=-1)
@@ -163,19 +176,19 @@ class BinaryQuantizer(Float32Module, PointwiseQuantizer):
         return nearest.unflatten(0, latents.shape[:-1])
 
     def sign_logits(self, latents: Tensor) -> Tensor:
-        """(..., D) latents on the scale of the codes -> (N, D): x in P(c) = softmax(x.c) over signs c, for the terms of `entropy_terms`."""
-        return latents.reshape(-1, self.config.dim) * (2 * self._entropy_terms().inv_temperature * self.config.level)
+        """(..., K) latents on the scale of the codes -> (N, K): x in P(c) = softmax(x.c) over signs c, for the terms of `entropy_terms`."""
+        return latents.reshape(-1, self.config.bits) * (2 * self._entropy_terms().inv_temperature * self.config.level)
 
     def entropy_loss(self, latents: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted entropy loss of latents (..., D) on the scale of the codes, and its two terms in nats as stats."""
+        """The weighted entropy loss of latents (..., K) on the scale of the codes, and its two terms in nats as stats."""
         logits, terms = self.sign_logits(latents), self._entropy_terms()
-        size = terms.group_size or self.config.dim
+        size = terms.group_size or self.config.bits
         sample = sample_entropy(logits, group_size=size, floor=terms.sample_log)
         batch = entropy(mean_probabilities(logits, group_size=size), terms.batch_log).sum()
         loss = terms.weight * (terms.sample_weight * sample - terms.batch_weight * batch)
         return loss, {"sample_entropy": sample.detach(), "batch_entropy": batch.detach()}
 
-    def _entropy_terms(self) -> EntropyConfig:
+    def _entropy_terms(self) -> BinaryEntropyConfig:
         if self.config.entropy is None:
             raise ValueError("this quantizer has no entropy terms")
         return self.config.entropy
@@ -196,7 +209,7 @@ class BinaryQuantizer(Float32Module, PointwiseQuantizer):
         if not (self.training or config.losses_in_eval):
             return {name: z.new_zeros(()) for name in names}, {}
         error = squared_error(z, codes)
-        per_position = config.dim if config.commitment_mean == "positions" else 1
+        per_position = config.bits if config.commitment_mean == "positions" else 1
         losses, stats = {"commitment": config.commitment_weight * per_position * error}, {"quantization_error": error.detach()}
         if config.entropy is not None:
             losses["entropy"], entropies = self.entropy_loss(z)

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from visiontok.base.errors import TokenError
+
 BitOrder = Literal["msb", "lsb"]
 """Whether the first bit of a chunk is its most or its least significant one."""
 
@@ -53,13 +55,14 @@ def indices_to_bits(indices: Tensor, *, chunks: Sequence[int], order: BitOrder) 
         bool (..., D).
 
     Raises:
-        ValueError: if the last axis does not have one index per chunk, or a chunk is empty or longer than `MAX_BITS`.
+        TokenError: if the last axis does not have one index per chunk.
+        ValueError: if a chunk is empty or longer than `MAX_BITS`.
     """
     _check(chunks)
     if len(chunks) == 1:
         indices = indices[..., None]
     elif not indices.ndim or indices.shape[-1] != len(chunks):
-        raise ValueError(f"indices of shape {tuple(indices.shape)} must have {len(chunks)} on the last axis, one per chunk of {tuple(chunks)}")
+        raise TokenError(f"indices of shape {tuple(indices.shape)} must have {len(chunks)} on the last axis, one per chunk of {tuple(chunks)}")
     masks = [2 ** torch.arange(size, dtype=torch.int64, device=indices.device) for size in chunks]
     if order == "msb":
         masks = [mask.flip(0) for mask in masks]

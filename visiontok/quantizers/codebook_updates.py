@@ -69,7 +69,7 @@ class ClusteringConfig(Config):
     decay: float = Field(default=0.99, ge=0, lt=1)
 
 
-class KMeansInit(nn.Module):
+class KMeans(nn.Module):
     """Lloyd's algorithm on the first batch after the warm-up."""
 
     steps: Tensor
@@ -114,7 +114,7 @@ class KMeansInit(nn.Module):
         return centers
 
 
-class EmaUpdate(Float32Module):
+class Ema(Float32Module):
     """Moving averages of counts and sums; the codebook is their quotient."""
 
     counts: Tensor
@@ -184,7 +184,7 @@ class DeadCodeReset(Float32Module):
         return dead, rows
 
 
-class ClusteringUpdate(Float32Module):
+class Clustering(Float32Module):
     """Watch usage and move rarely used codes to their closest latents, at every step; codes in steady use stay where they are."""
 
     usage: Tensor

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.noise import NoiseLike, as_noise
-from visiontok.quantizers.base import ContinuousBottleneck, Quantized
+from visiontok.quantizers.base import ContinuousBottleneck, Quantized, configured_by, of_all_ranks
 from visiontok.quantizers.masks import without_padding
 
 
@@ -26,11 +26,16 @@ class IdentityBottleneckConfig(Config):
 
     def build(self) -> IdentityBottleneck:
         """The bottleneck; it has no weights."""
-        return IdentityBottleneck()
+        return IdentityBottleneck(**dict(self))
 
 
 class IdentityBottleneck(ContinuousBottleneck):
     """Passes latents through, without losses."""
+
+    @configured_by(IdentityBottleneckConfig)
+    def __init__(self, config: IdentityBottleneckConfig) -> None:
+        super().__init__(input_dim=config.dim)
+        self.config = config
 
     def forward(self, latents: Tensor, *, mask: Tensor | None = None, noise: NoiseLike = None) -> Quantized:
         return Quantized(without_padding(latents, mask), None)
@@ -56,14 +61,15 @@ class GaussianBottleneckConfig(Config):
 
     def build(self) -> GaussianBottleneck:
         """The bottleneck; it has no weights."""
-        return GaussianBottleneck(self)
+        return GaussianBottleneck(**dict(self))
 
 
 class GaussianBottleneck(ContinuousBottleneck):
     """Reparametrized samples in training; in evaluation the mode, or a sample where noise is given. Works in float32 whatever the model's type."""
 
+    @configured_by(GaussianBottleneckConfig)
     def __init__(self, config: GaussianBottleneckConfig) -> None:
-        super().__init__()
+        super().__init__(input_dim=2 * config.dim)
         self.config = config
 
     @property
@@ -77,12 +83,14 @@ class GaussianBottleneck(ContinuousBottleneck):
         if self.training or noise is not None:
             drawn = mean + torch.exp(logvar / 2) * as_noise(noise, mean.device).normal(*mean.shape)
         kl = self._kl(mean, logvar)
+        samples = None
         if mask is None:
             total = kl.sum() / max(kl.shape[:1].numel(), 1)
         else:
-            total = kl.masked_fill(~mask, 0.0).sum() / mask.reshape(len(mask), -1).any(dim=1).sum().clamp_min(1)
+            samples = mask.reshape(len(mask), -1).any(dim=1).sum()
+            total = kl.masked_fill(~mask, 0.0).sum() / samples.clamp_min(1)
         scaled = without_padding(self._scaled(drawn).to(latents.dtype), mask)
-        return Quantized(scaled, None, {"kl": self.config.kl_weight * total}, {"kl": total.detach()})
+        return of_all_ranks(Quantized(scaled, None, {"kl": self.config.kl_weight * total}, {"kl": total.detach()}), samples)
 
     def mode(self, latents: Tensor) -> Tensor:
         """Posterior parameters (..., 2 D) -> the means, shifted and scaled (..., D)."""

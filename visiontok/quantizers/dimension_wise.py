@@ -14,7 +14,7 @@ from torch import Tensor
 
 from visiontok.base.config import Config
 from visiontok.base.noise import NoiseLike
-from visiontok.quantizers.base import NeighborQuantizer, Quantized
+from visiontok.quantizers.base import NeighborQuantizer, Quantized, configured_by
 from visiontok.quantizers.float32 import Float32Module
 from visiontok.quantizers.gradients import straight_through
 from visiontok.quantizers.masks import at_positions, squared_error, valid_rows
@@ -41,7 +41,7 @@ class DimensionWiseQuantizerConfig(Config):
 
     def build(self) -> DimensionWiseQuantizer:
         """The quantizer; it has no weights."""
-        return DimensionWiseQuantizer(self)
+        return DimensionWiseQuantizer(**dict(self))
 
 
 class DimensionWiseQuantizer(Float32Module, NeighborQuantizer):
@@ -55,6 +55,7 @@ class DimensionWiseQuantizer(Float32Module, NeighborQuantizer):
 
     table: Tensor
 
+    @configured_by(DimensionWiseQuantizerConfig)
     def __init__(self, config: DimensionWiseQuantizerConfig) -> None:
         super().__init__()
         self.config = config
@@ -72,7 +73,7 @@ class DimensionWiseQuantizer(Float32Module, NeighborQuantizer):
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Indices (..., D) -> table values (..., D)."""
-        return self.table[indices]
+        return self.table[self.checked(indices, self.config.levels)]
 
     @torch.no_grad()
     def neighbors(self, latents: Tensor, k: int) -> Tensor:

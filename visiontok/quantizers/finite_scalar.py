@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from visiontok.base.config import Config
-from visiontok.quantizers.base import LARGEST_TABLE, PointwiseQuantizer, Quantized
+from visiontok.quantizers.base import LARGEST_TABLE, PointwiseQuantizer, Quantized, configured_by
 from visiontok.quantizers.nearest import nearest_k_codes
 
 MARGIN = 1e-3
@@ -45,7 +45,7 @@ class FiniteScalarQuantizerConfig(Config):
 
     def build(self) -> FiniteScalarQuantizer:
         """The quantizer; it has no weights. Projections to and from D channels are the family's."""
-        return FiniteScalarQuantizer(self)
+        return FiniteScalarQuantizer(**dict(self))
 
 
 class FiniteScalarQuantizer(PointwiseQuantizer):
@@ -54,8 +54,9 @@ class FiniteScalarQuantizer(PointwiseQuantizer):
     A channel with L levels takes the values (digit - L // 2) / (L // 2), digit = 0 ... L - 1: within [-1, 1], zero among them.
     """
 
+    @configured_by(FiniteScalarQuantizerConfig)
     def __init__(self, config: FiniteScalarQuantizerConfig) -> None:
-        super().__init__()
+        super().__init__(input_dim=config.dim)
         self.config = config
         basis = [math.prod(config.levels[:channel]) for channel in range(config.dim)]
         self.register_buffer("_levels", torch.tensor(config.levels, dtype=torch.int64), persistent=False)
@@ -92,7 +93,7 @@ class FiniteScalarQuantizer(PointwiseQuantizer):
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Indices (...) -> codes (..., D)."""
-        digits = torch.div(indices[..., None], self._basis, rounding_mode="floor") % self._levels
+        digits = torch.div(self.checked(indices, self.codebook_size)[..., None], self._basis, rounding_mode="floor") % self._levels
         return (digits - self._levels // 2).to(torch.float32) / self._halves()
 
     @torch.no_grad()

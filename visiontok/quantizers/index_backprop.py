@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.base.config import Config, Positive
-from visiontok.quantizers.base import PointwiseQuantizer, Quantized
+from visiontok.quantizers.base import PointwiseQuantizer, Quantized, configured_by
 from visiontok.quantizers.float32 import Float32Module
 from visiontok.quantizers.masks import squared_error
 from visiontok.quantizers.nearest import nearest_codes, nearest_k_codes
@@ -39,7 +39,7 @@ class IndexBackpropQuantizerConfig(Config):
 
     def build(self) -> IndexBackpropQuantizer:
         """The quantizer with a random codebook."""
-        return IndexBackpropQuantizer(self)
+        return IndexBackpropQuantizer(**dict(self))
 
 
 class IndexBackpropQuantizer(Float32Module, PointwiseQuantizer):
@@ -51,8 +51,9 @@ class IndexBackpropQuantizer(Float32Module, PointwiseQuantizer):
         codebook: (K, D), standard normal at first.
     """
 
+    @configured_by(IndexBackpropQuantizerConfig)
     def __init__(self, config: IndexBackpropQuantizerConfig) -> None:
-        super().__init__()
+        super().__init__(input_dim=config.dim)
         self.config = config
         self.codebook = nn.Parameter(torch.randn(config.codebook_size, config.dim, dtype=torch.float32))
 
@@ -89,7 +90,7 @@ class IndexBackpropQuantizer(Float32Module, PointwiseQuantizer):
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Indices (...) -> codes (..., D)."""
-        return F.embedding(indices, self.codebook)
+        return F.embedding(self.checked(indices, self.codebook_size), self.codebook)
 
     @torch.no_grad()
     def neighbors(self, latents: Tensor, k: int) -> Tensor:

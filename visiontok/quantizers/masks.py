@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from visiontok.base.errors import LatentError
+
 
 def valid_rows(latents: Tensor, mask: Tensor | None) -> Tensor:
     """Latents (..., D) -> the rows (N, D) where mask (...) is True; all of them for None.
 
     Raises:
-        ValueError: if the mask is not bool or has another shape.
+        LatentError: if the mask is not bool or has another shape.
     """
     if mask is None:
         return latents.reshape(-1, latents.shape[-1])
@@ -36,11 +38,11 @@ def whole_samples(latents: Tensor, mask: Tensor) -> Tensor:
     """(B,) bool of a mask (B, ...) that is the same throughout each sample.
 
     Raises:
-        ValueError: if it is not, or does not fit latents (B, ..., D).
+        LatentError: if it is not, or does not fit latents (B, ..., D).
     """
     flat = checked(mask, latents).reshape(len(latents), -1)
     if not torch.equal(flat.all(dim=1), flat.any(dim=1)):
-        raise ValueError("a sample is partly padding, but its latents are quantized together: mask whole samples only")
+        raise LatentError("a sample is partly padding, but its latents are quantized together: mask whole samples only")
     return flat.all(dim=1)
 
 
@@ -56,10 +58,10 @@ def checked(mask: Tensor, latents: Tensor) -> Tensor:
     """The mask.
 
     Raises:
-        ValueError: if it is not bool, or not shaped like latents without their last axis.
+        LatentError: if it is not bool, or not shaped like latents without their last axis.
     """
     if mask.dtype != torch.bool or mask.shape != latents.shape[:-1]:
-        raise ValueError(f"a mask of {tuple(latents.shape[:-1])} bool fits these latents, not {tuple(mask.shape)} {mask.dtype}")
+        raise LatentError(f"a mask of {tuple(latents.shape[:-1])} bool fits these latents, not {tuple(mask.shape)} {mask.dtype}")
     return mask
 
 

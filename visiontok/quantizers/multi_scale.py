@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from visiontok.base.config import Config, Positive
-from visiontok.quantizers.base import CodebookQuantizer, Quantized
+from visiontok.base.errors import LatentError, TokenError
+from visiontok.quantizers.base import CodebookQuantizer, Quantized, configured_by, of_all_ranks
 from visiontok.quantizers.binary import BinaryQuantizer, BinaryQuantizerConfig
 from visiontok.quantizers.gradients import straight_through
 from visiontok.quantizers.levels import LevelDropoutConfig, LeveledQuantizer, check_min_levels
@@ -63,8 +64,8 @@ class MultiScaleQuantizerConfig(Config):
         inner = self.quantizer
         if isinstance(inner, VectorQuantizerConfig) and (inner.ema or inner.kmeans or inner.dead_code_reset or inner.clustering):
             raise ValueError("codes of several scales learn from the sum alone: use a quantizer without kmeans, ema, dead_code_reset and clustering")
-        if isinstance(inner, BinaryQuantizerConfig) and (inner.chunks is not None or inner.input_dim is not None):
-            raise ValueError("a scale has one index per position, of its latents as they are: use a binary quantizer without chunks and input_dim")
+        if isinstance(inner, BinaryQuantizerConfig) and (inner.chunks is not None or inner.num_bits is not None):
+            raise ValueError("a scale has one index per position, of its latents as they are: use a binary quantizer without chunks and num_bits")
         return self
 
     @property
@@ -79,7 +80,7 @@ class MultiScaleQuantizerConfig(Config):
 
     def build(self) -> MultiScaleQuantizer:
         """The quantizer with random weights."""
-        return MultiScaleQuantizer(self)
+        return MultiScaleQuantizer(**dict(self))
 
 
 class MultiScaleQuantizer(LeveledQuantizer):
@@ -92,8 +93,9 @@ class MultiScaleQuantizer(LeveledQuantizer):
         phi: the convolutions.
     """
 
+    @configured_by(MultiScaleQuantizerConfig)
     def __init__(self, config: MultiScaleQuantizerConfig) -> None:
-        super().__init__()
+        super().__init__(input_dim=config.dim)
         self.config, self.num_levels, self.dropout = config, len(config.scales), config.dropout
         self.quantizer: CodebookQuantizer = config.quantizer.build()
         self.phi = None if config.phi is None else config.phi.build(channels=config.quantizer.dim, num_scales=self.num_levels)
@@ -102,15 +104,15 @@ class MultiScaleQuantizer(LeveledQuantizer):
         """Latents (B, H, H, D) of which sample b keeps kept[b] scales -> see the class. Losses: `commitment`, `codebook`; in training `entropy`.
 
         Raises:
-            ValueError: if the latents are not a square of the last scale's side, or the mask is not the same throughout a sample.
+            LatentError: if the latents are not a square of the last scale's side, or the mask is not the same throughout a sample.
         """
         self._check_square(latents)
         if mask is None:
             return self._quantize_samples(latents, kept)
         samples = whole_samples(latents, mask)
         found = self._quantize_samples(latents[samples], kept[samples])
+        found, batch = of_all_ranks(found, samples.sum()), samples.shape
         assert found.indices is not None
-        batch = samples.shape
         return replace(found, latents=at_positions(found.latents, batch, samples), indices=at_positions(found.indices, batch, samples))
 
     def _quantize_samples(self, latents: Tensor, kept: Tensor) -> Quantized:
@@ -145,7 +147,7 @@ class MultiScaleQuantizer(LeveledQuantizer):
         """The sums (B, H, H, D) of the first 1, 2, ... scales whose indices (B, m) are given: those of whole scales, from the coarsest on.
 
         Raises:
-            ValueError: if m indices are not those of whole scales.
+            TokenError: if m indices are not those of whole scales.
         """
         sums: list[Tensor] = []
         with torch.autocast(indices.device.type, enabled=False):
@@ -203,13 +205,13 @@ class MultiScaleQuantizer(LeveledQuantizer):
             found.append(indices[:, start : start + side**2])
             start += side**2
         if not found or start != indices.shape[1]:
-            raise ValueError(f"{indices.shape[1]} indices are not whole scales; scales {self.config.scales} have {self.config.num_positions}")
+            raise TokenError(f"{indices.shape[1]} indices are not whole scales; scales {self.config.scales} have {self.config.num_positions}")
         return [part.unflatten(1, (side, side)) for part, side in zip(found, self.config.scales, strict=False)]
 
     def _check_square(self, latents: Tensor) -> None:
         side = self.config.scales[-1]
         if latents.ndim != 4 or latents.shape[1:3] != (side, side):
-            raise ValueError(f"latents must be (B, {side}, {side}, D), the last scale's square, got {tuple(latents.shape)}")
+            raise LatentError(f"latents must be (B, {side}, {side}, D), the last scale's square, got {tuple(latents.shape)}")
 
 
 def _resized(values: Tensor, side: int, mode: str) -> Tensor:

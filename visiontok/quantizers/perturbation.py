@@ -7,12 +7,10 @@ It works on any quantizer whose codes have neighbors, whatever the tokenizer aro
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch import Tensor
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError
@@ -51,7 +49,7 @@ class AnnealingConfig(Config):
         return 1 - (now - self.start) / (self.end - self.start) * self.end_ratio
 
 
-class PerturbationConfig(Config):
+class LatentPerturbationConfig(Config):
     """How much is perturbed.
 
     Attributes:
@@ -66,41 +64,27 @@ class PerturbationConfig(Config):
     delta: Positive
     annealing: AnnealingConfig | None = None
 
-    def at(self, step: int) -> PerturbationConfig:
+    def at(self, step: int) -> LatentPerturbationConfig:
         """What holds in step `step`; delta is rounded down, but at least 1."""
         if self.annealing is None:
             return self
         ratio = self.annealing.ratio(step)
-        return PerturbationConfig(alpha=ratio * self.alpha, beta=self.beta, delta=max(int(ratio * self.delta), 1))
+        return LatentPerturbationConfig(alpha=ratio * self.alpha, beta=self.beta, delta=max(int(ratio * self.delta), 1))
 
 
 class LatentPerturbation:
-    """Perturbs what a quantizer returns in training. Its parameters, its indices in evaluation and its saved state stay what they are.
+    """Perturbs what a quantizer returns; it holds no state. `Tokenizer.quantize` applies it in training to the tokenizer that holds it.
 
     Args:
         config: how much.
-
-    Attributes:
-        step: of training, for passes of a quantizer that it is attached to; whoever trains sets it.
     """
 
-    def __init__(self, config: PerturbationConfig) -> None:
+    def __init__(self, config: LatentPerturbationConfig) -> None:
         self.config = config
-        self.step = 0
-
-    def attach(self, quantizer: Bottleneck) -> RemovableHandle:
-        """Perturb every training pass of the quantizer until the handle's `remove()`.
-
-        Raises:
-            ConfigError: if its codes have no neighbors.
-        """
-        if not isinstance(quantizer, NeighborQuantizer):
-            raise ConfigError(f"a {type(quantizer).__name__} cannot be perturbed: its codes have no neighbors")
-        return quantizer.register_forward_hook(self._after_forward, with_kwargs=True)
 
     def __call__(
         self,
-        quantizer: NeighborQuantizer,
+        quantizer: Bottleneck,
         latents: Tensor,
         quantized: Quantized,
         *,
@@ -126,8 +110,10 @@ class LatentPerturbation:
             latents are no codes, `quantized` itself.
 
         Raises:
+            ConfigError: if the quantizer's codes have no neighbors.
             ValueError: if there are fewer than delta codes.
         """
+        quantizer = with_neighbors(quantizer)
         now, clean = self.config.at(step), quantized.indices
         rows = torch.nonzero(first_samples(latents, mask, share=now.beta)).flatten()
         if len(rows) == 0 or now.alpha == 0 or clean is None or quantized.passed_through:
@@ -144,11 +130,16 @@ class LatentPerturbation:
             shift = shift.masked_fill(~valid[..., None], 0.0)
         return replace(quantized, latents=quantized.latents.index_add(0, rows, shift), indices=clean.index_copy(0, rows, drawn))
 
-    def _after_forward(self, quantizer: nn.Module, inputs: tuple[Tensor], options: dict[str, Any], output: Quantized) -> Quantized:
-        if not quantizer.training:
-            return output
-        assert isinstance(quantizer, NeighborQuantizer)
-        return self(quantizer, inputs[0], output, step=self.step, mask=options.get("mask"), noise=options.get("noise"))
+
+def with_neighbors(quantizer: Bottleneck) -> NeighborQuantizer:
+    """A quantizer that can be perturbed.
+
+    Raises:
+        ConfigError: if its codes have no neighbors.
+    """
+    if not isinstance(quantizer, NeighborQuantizer):
+        raise ConfigError(f"a {type(quantizer).__name__} cannot be perturbed: its codes have no neighbors")
+    return quantizer
 
 
 @torch.no_grad()

@@ -30,7 +30,7 @@ class Phi(nn.Module):
     """3x3 convolutions with bias, of which each scale has one.
 
     State:
-        convs: K convolutions.
+        convs: K convolutions; those that no scale uses are frozen.
     """
 
     def __init__(self, config: PhiConfig, *, channels: int, num_scales: int) -> None:
@@ -39,6 +39,8 @@ class Phi(nn.Module):
         count = config.num_convs or num_scales
         self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1, dtype=torch.float32) for _ in range(count))
         self.conv_of = convolution_of_scales(count, num_scales)
+        for number, conv in enumerate(self.convs):  # one that no scale uses gets no gradient, for which wrappers for several processes would wait
+            conv.requires_grad_(number in self.conv_of)
 
     def forward(self, codes: Tensor, scale: int) -> Tensor:
         """(B, H, W, D) of one scale -> (B, H, W, D)."""

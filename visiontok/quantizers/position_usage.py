@@ -15,7 +15,7 @@ from visiontok.quantizers.float32 import Float32Module
 _FLOOR = LogFloor(eps=1e-10)
 
 
-class DiversityConfig(Config):
+class PositionUsageConfig(Config):
     """-weight * strength * (H1 + H2) / 2: the entropies of how a position, and a group of neighboring positions, spreads over the codebook.
 
     Attributes:
@@ -36,7 +36,7 @@ class DiversityConfig(Config):
     first_decay: float = Field(default=0.3, ge=0, lt=1)
 
     @model_validator(mode="after")
-    def _check(self) -> DiversityConfig:
+    def _check(self) -> PositionUsageConfig:
         if not 0 <= self.fade[0] < self.fade[1]:
             raise ValueError(f"fade must be two rising values, got {self.fade}")
         return self
@@ -53,7 +53,7 @@ class PositionUsage(Float32Module):
     shares: Tensor
     started: Tensor
 
-    def __init__(self, config: DiversityConfig, *, num_positions: int, codebook_size: int) -> None:
+    def __init__(self, config: PositionUsageConfig, *, num_positions: int, codebook_size: int) -> None:
         super().__init__()
         self.config = config
         self.register_buffer("shares", torch.zeros(num_positions, codebook_size, dtype=torch.float32))

@@ -11,14 +11,14 @@ from torch.nn import functional as F
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.noise import NoiseLike
-from visiontok.quantizers.across_ranks import num_rows, rows_of_global_batch, stack_over_ranks
-from visiontok.quantizers.base import CodebookQuantizer, Quantized
-from visiontok.quantizers.codebook_updates import EmaConfig, EmaUpdate, KMeansConfig, KMeansInit
+from visiontok.quantizers.across_ranks import num_rows, rows_of_global_batch, share_of_mean, stack_over_ranks
+from visiontok.quantizers.base import CodebookQuantizer, Quantized, configured_by
+from visiontok.quantizers.codebook_updates import Ema, EmaConfig, KMeans, KMeansConfig
 from visiontok.quantizers.float32 import Float32Module
 from visiontok.quantizers.gradients import straight_through
 from visiontok.quantizers.masks import squared_error, valid_rows, without_padding
 from visiontok.quantizers.nearest import nearest_codes, nearest_k_codes
-from visiontok.quantizers.position_usage import DiversityConfig, PositionUsage
+from visiontok.quantizers.position_usage import PositionUsage, PositionUsageConfig
 
 
 class PositionalVectorQuantizerConfig(Config):
@@ -41,7 +41,7 @@ class PositionalVectorQuantizerConfig(Config):
     dim: Positive
     num_positions: Positive
     commitment_weight: float = Field(default=1.0, ge=0)
-    diversity: DiversityConfig = DiversityConfig()
+    diversity: PositionUsageConfig = PositionUsageConfig()
     decay: float = Field(default=0.99, ge=0, lt=1)
     dead_below: float = Field(default=0.2, ge=0, lt=1)
     reset_usage: float = Field(default=0.2, gt=0)
@@ -49,7 +49,7 @@ class PositionalVectorQuantizerConfig(Config):
 
     def build(self) -> PositionalVectorQuantizer:
         """The quantizer with a random codebook."""
-        return PositionalVectorQuantizer(self)
+        return PositionalVectorQuantizer(**dict(self))
 
 
 class PositionalVectorQuantizer(Float32Module, CodebookQuantizer):
@@ -57,16 +57,17 @@ class PositionalVectorQuantizer(Float32Module, CodebookQuantizer):
 
     State:
         codebook: (K, D) unit rows.
-        ema: see `EmaUpdate`; usage: see `PositionUsage`; kmeans: see `KMeansInit`.
+        ema: see `Ema`; usage: see `PositionUsage`; kmeans: see `KMeans`.
     """
 
+    @configured_by(PositionalVectorQuantizerConfig)
     def __init__(self, config: PositionalVectorQuantizerConfig) -> None:
-        super().__init__()
+        super().__init__(input_dim=config.dim)
         self.config = config
         size, dim = config.codebook_size, config.dim
         self.codebook = nn.Parameter(F.normalize(torch.randn(size, dim, dtype=torch.float32), dim=1), requires_grad=False)
-        self.kmeans = KMeansInit(config.kmeans)
-        self.ema = EmaUpdate(EmaConfig(decay=config.decay, unit_codes=True), codebook_size=size, dim=dim)
+        self.kmeans = KMeans(config.kmeans)
+        self.ema = Ema(EmaConfig(decay=config.decay, unit_codes=True), codebook_size=size, dim=dim)
         self.usage = PositionUsage(config.diversity, num_positions=config.num_positions, codebook_size=size)
 
     @property
@@ -84,8 +85,9 @@ class PositionalVectorQuantizer(Float32Module, CodebookQuantizer):
                 self.codebook.data.copy_(F.normalize(self.codebook, dim=1))
             indices = self.search(z) if mask is None else self.search(z).masked_fill(~mask, 0)
             codes = without_padding(self.lookup(indices).float(), mask)
-            losses = {"commitment": self.config.commitment_weight * squared_error(rows, valid_rows(codes, mask))}
-            stats = {"quantization_error": squared_error(rows, valid_rows(codes, mask)).detach()}
+            share = None if mask is None else share_of_mean(mask.sum())
+            error = squared_error(rows, valid_rows(codes, mask)) * (1.0 if share is None else share)
+            losses, stats = {"commitment": self.config.commitment_weight * error}, {"quantization_error": error.detach()}
             if self.training and not passes_through:
                 before, flat_mask = self.codebook.detach().clone(), None if mask is None else mask.flatten(1)
                 if updates:
@@ -102,7 +104,7 @@ class PositionalVectorQuantizer(Float32Module, CodebookQuantizer):
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Indices (...) -> codes (..., D) of unit length."""
-        return F.embedding(indices, self.codebook)
+        return F.embedding(self.checked(indices, self.codebook_size), self.codebook)
 
     @torch.no_grad()
     def neighbors(self, latents: Tensor, k: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.noise import NoiseLike
-from visiontok.quantizers.base import NeighborQuantizer, Quantized
+from visiontok.quantizers.base import NeighborQuantizer, Quantized, configured_by
 from visiontok.quantizers.levels import LeveledQuantizer
 from visiontok.quantizers.multi_scale import MultiScaleQuantizerConfig
 from visiontok.quantizers.parts import PointwiseConfig, mean_of
@@ -36,7 +36,7 @@ class ProductQuantizerConfig(Config):
 
     def build(self) -> ProductQuantizer:
         """The quantizer with random codebooks."""
-        return ProductQuantizer(self)
+        return ProductQuantizer(**dict(self))
 
 
 class ProductQuantizer(NeighborQuantizer):
@@ -46,8 +46,9 @@ class ProductQuantizer(NeighborQuantizer):
         groups: P quantizers.
     """
 
+    @configured_by(ProductQuantizerConfig)
     def __init__(self, config: ProductQuantizerConfig) -> None:
-        super().__init__()
+        super().__init__(input_dim=config.dim)
         self.config = config
         self.groups = nn.ModuleList(config.quantizer.build() for _ in range(config.num_groups))
 

@@ -19,8 +19,8 @@ class QuantizedBottleneck(NeighborQuantizer):
         quantizer: of the latents.
     """
 
-    def __init__(self, bottleneck: ContinuousBottleneck, quantizer: NeighborQuantizer) -> None:
-        super().__init__()
+    def __init__(self, *, bottleneck: ContinuousBottleneck, quantizer: NeighborQuantizer) -> None:
+        super().__init__(input_dim=bottleneck.input_dim)
         self.bottleneck = bottleneck
         self.quantizer = quantizer
 

@@ -9,7 +9,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from visiontok.base.config import Config, Positive
-from visiontok.quantizers.base import CodebookQuantizer, Quantized
+from visiontok.quantizers.base import CodebookQuantizer, Quantized, configured_by
 from visiontok.quantizers.gradients import GRADIENTS, Gradient
 from visiontok.quantizers.levels import LevelDropoutConfig, LeveledQuantizer, check_min_levels
 from visiontok.quantizers.masks import squared_error, valid_rows, without_padding
@@ -46,7 +46,7 @@ class ResidualQuantizerConfig(Config):
 
     def build(self) -> ResidualQuantizer:
         """The quantizer with random codebooks."""
-        return ResidualQuantizer(self)
+        return ResidualQuantizer(**dict(self))
 
 
 class ResidualQuantizer(LeveledQuantizer):
@@ -56,8 +56,9 @@ class ResidualQuantizer(LeveledQuantizer):
         levels: S quantizers, or one that all levels share.
     """
 
+    @configured_by(ResidualQuantizerConfig)
     def __init__(self, config: ResidualQuantizerConfig) -> None:
-        super().__init__()
+        super().__init__(input_dim=config.dim)
         self.config, self.num_levels, self.dropout = config, config.num_levels, config.dropout
         self.levels = nn.ModuleList(config.quantizer.build() for _ in range(1 if config.shared else config.num_levels))
 

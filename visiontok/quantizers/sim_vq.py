@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.base.config import Config, Positive
-from visiontok.quantizers.base import PointwiseQuantizer, Quantized
+from visiontok.quantizers.base import PointwiseQuantizer, Quantized, configured_by
 from visiontok.quantizers.float32 import Float32Module
 from visiontok.quantizers.gradients import GRADIENTS, Gradient
 from visiontok.quantizers.masks import squared_error
@@ -37,7 +37,7 @@ class SimVectorQuantizerConfig(Config):
 
     def build(self) -> SimVectorQuantizer:
         """The quantizer with a random codebook."""
-        return SimVectorQuantizer(self)
+        return SimVectorQuantizer(**dict(self))
 
 
 class SimVectorQuantizer(Float32Module, PointwiseQuantizer):
@@ -50,8 +50,9 @@ class SimVectorQuantizer(Float32Module, PointwiseQuantizer):
 
     basis: Tensor
 
+    @configured_by(SimVectorQuantizerConfig)
     def __init__(self, config: SimVectorQuantizerConfig) -> None:
-        super().__init__()
+        super().__init__(input_dim=config.dim)
         self.config = config
         self.register_buffer("basis", torch.randn(config.codebook_size, config.dim, dtype=torch.float32) * config.dim**-0.5)
         self.projection = nn.Linear(config.dim, config.dim, dtype=torch.float32)
@@ -80,7 +81,7 @@ class SimVectorQuantizer(Float32Module, PointwiseQuantizer):
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Indices (...) -> codes (..., D)."""
-        return self._projected(F.embedding(indices, self.basis))
+        return self._projected(F.embedding(self.checked(indices, self.codebook_size), self.basis))
 
     def codes(self) -> Tensor:
         """All codes (K, D)."""

@@ -11,16 +11,16 @@ from torch.nn import functional as F
 
 from visiontok.base.config import Config, Positive
 from visiontok.quantizers.across_ranks import num_rows
-from visiontok.quantizers.base import PointwiseQuantizer, Quantized
+from visiontok.quantizers.base import PointwiseQuantizer, Quantized, configured_by
 from visiontok.quantizers.codebook_updates import (
+    Clustering,
     ClusteringConfig,
-    ClusteringUpdate,
     DeadCodeReset,
     DeadCodeResetConfig,
+    Ema,
     EmaConfig,
-    EmaUpdate,
+    KMeans,
     KMeansConfig,
-    KMeansInit,
 )
 from visiontok.quantizers.float32 import Float32Module
 from visiontok.quantizers.gradients import GRADIENTS, Gradient
@@ -70,7 +70,7 @@ class VectorQuantizerConfig(Config):
 
     def build(self) -> VectorQuantizer:
         """The quantizer with a random codebook."""
-        return VectorQuantizer(self)
+        return VectorQuantizer(**dict(self))
 
 
 class VectorQuantizer(Float32Module, PointwiseQuantizer):
@@ -80,16 +80,17 @@ class VectorQuantizer(Float32Module, PointwiseQuantizer):
         codebook: (K, D), uniform in +-1/K at first.
     """
 
+    @configured_by(VectorQuantizerConfig)
     def __init__(self, config: VectorQuantizerConfig) -> None:
-        super().__init__()
+        super().__init__(input_dim=config.dim)
         self.config = config
         size, dim = config.codebook_size, config.dim
         start = torch.empty(size, dim, dtype=torch.float32).uniform_(-1 / size, 1 / size)
         self.codebook = nn.Parameter(start, requires_grad=config.ema is None)
-        self.kmeans = KMeansInit(config.kmeans) if config.kmeans else None
-        self.ema = EmaUpdate(config.ema, codebook_size=size, dim=dim) if config.ema else None
+        self.kmeans = KMeans(config.kmeans) if config.kmeans else None
+        self.ema = Ema(config.ema, codebook_size=size, dim=dim) if config.ema else None
         self.dead_code_reset = DeadCodeReset(config.dead_code_reset, codebook_size=size) if config.dead_code_reset else None
-        self.clustering = ClusteringUpdate(config.clustering, codebook_size=size) if config.clustering else None
+        self.clustering = Clustering(config.clustering, codebook_size=size) if config.clustering else None
 
     @property
     def codebook_size(self) -> int:
@@ -125,7 +126,7 @@ class VectorQuantizer(Float32Module, PointwiseQuantizer):
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Indices (...) -> codes (..., D), on the unit sphere where codes are normalized."""
-        codes = F.embedding(indices, self.codebook)
+        codes = F.embedding(self.checked(indices, self.codebook_size), self.codebook)
         return F.normalize(codes, dim=-1) if self.config.normalize_codes and not self.config.raw_lookup else codes
 
     @torch.no_grad()

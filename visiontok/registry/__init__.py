@@ -5,7 +5,8 @@ layout per bundled model. Reading it imports neither the family nor torch. A fam
 table and no hub configuration can name code.
 """
 
-from visiontok.registry.entries import KINDS, MODALITIES, BundledModel, Checkpoint, Family, Kind, PublishedFigure, SignalFacts, WeightPart
+from visiontok.registry.entries import KINDS, MODALITIES, Checkpoint, Family, Kind, PublishedFigure, SavedModel, SignalFacts, WeightPart
+from visiontok.registry.folders import RunState, model_folder, models_in, run_state
 from visiontok.registry.lookup import (
     bundled,
     checkpoints,
@@ -17,18 +18,20 @@ from visiontok.registry.lookup import (
     list_generators,
     list_tokenizers,
     modalities_of,
+    read_saved_model,
     recognize,
-    unknown,
+    spelled,
 )
 
 __all__ = [
     "KINDS",
     "MODALITIES",
-    "BundledModel",
     "Checkpoint",
     "Family",
     "Kind",
     "PublishedFigure",
+    "RunState",
+    "SavedModel",
     "SignalFacts",
     "WeightPart",
     "bundled",
@@ -41,6 +44,10 @@ __all__ = [
     "list_generators",
     "list_tokenizers",
     "modalities_of",
+    "model_folder",
+    "models_in",
+    "read_saved_model",
     "recognize",
-    "unknown",
+    "run_state",
+    "spelled",
 ]

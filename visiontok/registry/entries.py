@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.json_text import read_json
 from visiontok.base.modality import AXES
 
 Kind = Literal["tokenizer", "generator"]
@@ -189,20 +189,23 @@ class Family:
 
 
 @dataclass(frozen=True)
-class BundledModel:
-    """One checkpoint that was trained with this library and travels with it.
+class SavedModel:
+    """A model in a folder that `save_pretrained` wrote: a bundled one, or the user's own.
 
     Attributes:
-        name: by which `from_pretrained` knows it; its folder's name.
+        name: of a bundled model, by which `from_pretrained` knows it; else the folder as it was given.
         family: what it is an instance of.
         folder: of config.json, model.safetensors and README.md.
+        config: the family's own configuration.
         signal: what it was trained on.
-        card: the facts in the front matter of its model card: license, summary, tokens, bits, vocab_size, signal, parameters, results ...
+        card: the facts in the front matter of its model card: license, summary, tokens, bits, vocab_size, signal, parameters, results ...;
+            empty where there is no card.
     """
 
     name: str
     family: Family
     folder: Path
+    config: Mapping[str, Any]
     signal: SignalFacts | None
     card: Mapping[str, Any]
 
@@ -218,7 +221,7 @@ def read_family(table: Path, package: Path) -> Family:
         ConfigError: naming the table and what is wrong with it.
     """
     try:
-        values = json.loads(table.read_text(encoding="utf-8"))
+        values = read_json(table)
         defaults = values.pop("checkpoint_defaults", {})
         values["checkpoints"] = tuple(_checkpoint(entry, defaults) for entry in values.get("checkpoints", ()))
         values["modalities"] = tuple(values["modalities"])

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from visiontok.base.errors import ConfigError, UnknownNameError
+from visiontok.base.json_text import read_json
+from visiontok.base.names import matches, unknown
 from visiontok.base.resources import models_folder
-from visiontok.registry.entries import BundledModel, Checkpoint, Family, Kind, SignalFacts, read_family
+from visiontok.base.yaml_files import parse_yaml
+from visiontok.registry.entries import MODALITIES, Checkpoint, Family, Kind, SavedModel, SignalFacts, read_family
 
 
 @cache
@@ -40,7 +38,7 @@ def checkpoints() -> Mapping[str, tuple[Family, Checkpoint]]:
 
 
 @cache
-def bundled() -> Mapping[str, BundledModel]:
+def bundled() -> Mapping[str, SavedModel]:
     """Every bundled model by name.
 
     Raises:
@@ -52,12 +50,17 @@ def bundled() -> Mapping[str, BundledModel]:
 
 
 def list_tokenizers(pattern: str = "*", *, modality: str | None = None) -> list[str]:
-    """Names of released and bundled tokenizer checkpoints that match a shell pattern such as "titok*"."""
+    """Names of released and bundled tokenizer checkpoints: those that match a shell pattern such as "titok*", or contain a text such as "titok", in
+    any case.
+
+    Raises:
+        UnknownNameError: if there is no such modality.
+    """
     return _names("tokenizer", pattern, modality)
 
 
 def list_generators(pattern: str = "*", *, modality: str | None = None) -> list[str]:
-    """Names of released and bundled generator checkpoints that match a shell pattern."""
+    """Names of released and bundled generator checkpoints; see `list_tokenizers`."""
     return _names("generator", pattern, modality)
 
 
@@ -122,35 +125,59 @@ def family_of(model_class: type[Any]) -> Family:
     raise UnknownNameError(f"{model_class.__module__}.{model_class.__name__} is no registered family; only registered ones can be saved")
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """An error that lists the names closest to `name`."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
-    hint = f"Did you mean {', '.join(close)}?" if close else f"Known: {', '.join(names[:12])}{' ...' if len(names) > 12 else '.'}"
-    return UnknownNameError(f"there is no {what} called {name!r}. {hint}")
+def spelled(name: str) -> str:
+    """The registered spelling of a family's or model's name in any case, perhaps with "@revision"; what is not registered stays as it is."""
+    base, at, revision = name.partition("@")
+    known = {each.lower(): each for each in (*families(), *checkpoints(), *bundled())}
+    return known.get(base.lower(), base) + at + revision
+
+
+def read_saved_model(folder: Path, name: str) -> SavedModel:
+    """What a folder that `save_pretrained` wrote says of its model, without reading its weights.
+
+    Raises:
+        ConfigError: naming the file that cannot be read.
+        UnknownNameError: if the family is not in the registry.
+    """
+    path = folder / "config.json"
+    try:
+        values = read_json(path)
+        family, config = values["family"], values.get("config", {})
+    except (ConfigError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path} cannot be read ({error!r})") from error
+    card = _read_card(folder / "README.md") if (folder / "README.md").is_file() else {}
+    signal = SignalFacts.read(card["signal"]) if card.get("signal") else None
+    return SavedModel(name, find_family(family), folder, config, signal, card)
 
 
 def _names(kind: Kind, pattern: str, modality: str | None) -> list[str]:
+    if modality is not None and modality not in MODALITIES:
+        raise unknown("modality", modality, MODALITIES)
     known = {name: (family, entry.signal) for name, (family, entry) in checkpoints().items()}
     known |= {name: (model.family, model.signal) for name, model in bundled().items()}
     return sorted(
         name
         for name, (family, signal) in known.items()
-        if family.kind == kind and fnmatch.fnmatchcase(name, pattern) and (modality is None or modality in modalities_of(family, signal))
+        if family.kind == kind and matches(name, pattern) and (modality is None or modality in modalities_of(family, signal))
     )
 
 
-def _read_bundled(folder: Path) -> BundledModel:
-    config, readme = folder / "config.json", folder / "README.md"
+def _read_bundled(folder: Path) -> SavedModel:
     try:
-        family = find_family(json.loads(config.read_text(encoding="utf-8"))["family"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"the bundled model's {config} cannot be read ({error!r}); install visiontok again") from error
+        return read_saved_model(folder, folder.name)
+    except ConfigError as error:
+        raise ConfigError(f"a bundled model is damaged: {error}; install visiontok again") from error
+
+
+def _read_card(path: Path) -> Mapping[str, Any]:
     try:
-        _, front_matter, _ = readme.read_text(encoding="utf-8").split("---\n", 2)
-        values = yaml.safe_load(front_matter)
+        _, front_matter, _ = path.read_text(encoding="utf-8").split("---\n", 2)
+        values = parse_yaml(front_matter, source=f"the front matter of {path}")
         card = {"license": values["license"], **values["visiontok"]}
-        signal = SignalFacts.read(card["signal"]) if card.get("signal") else None
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise ConfigError(f"the bundled model's {readme} has no readable front matter ({error!r}); install visiontok again") from error
-    return BundledModel(folder.name, family, folder, signal, card)
+        if card.get("signal"):
+            SignalFacts.read(card["signal"])
+        if not all(isinstance(result, Mapping) for result in card.get("results", ())):
+            raise ValueError("results are no mappings")
+        return card
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} has no readable front matter ({error!r})") from error

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.files import replacing
 from visiontok.registry.entries import MODALITIES, Family
 from visiontok.registry.lookup import bundled, families
 
@@ -60,7 +61,9 @@ def _table(rows: Iterable[tuple[str, ...]]) -> str:
 def main(path: str) -> None:
     """Rewrite the table of one page in place."""
     page = Path(path)
-    page.write_text(updated(page.read_text(encoding="utf-8")), encoding="utf-8")
+    text = updated(page.read_text(encoding="utf-8"))
+    with replacing(page) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

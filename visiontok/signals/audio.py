@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from visiontok.base.config import Positive
 from visiontok.base.errors import SignalError
 from visiontok.signals.batch import SignalBatch
-from visiontok.signals.preprocessing import Preprocessing, SignalLike, as_items, checked_values
+from visiontok.signals.preprocessing import Preprocessing, SignalLike, as_items, checked_values, tensor_of
 from visiontok.signals.spec import SignalSpec
 
 
@@ -64,8 +63,8 @@ class AudioPreprocessing(Preprocessing):
                 raise SignalError(f"{name} has {rate} samples per second; this model takes {self.sample_rate}: resample it first")
             item = item.get("array", ())
         if isinstance(item, np.ndarray):
-            item = torch.from_numpy(np.ascontiguousarray(item))
+            item = tensor_of(item, name)
         if not isinstance(item, Tensor) or item.ndim not in (1, 2):
             found = f"a tensor of shape {tuple(item.shape)}" if isinstance(item, Tensor) else type(item).__name__
             raise SignalError(f"{name} is {found}; expected samples (C, T) or (T,) as a tensor or an array, or a batch {self.spec.shape}")
-        return checked_values(item.reshape(1, -1, item.shape[-1]), self.spec, name)[0]
+        return checked_values((item if item.ndim == 2 else item[None])[None], self.spec, name)[0]

@@ -19,10 +19,12 @@ class SignalBatch:
     Attributes:
         values: (B, C, *axes) floats; zeros beyond a sample's size.
         sizes: (B, A) int64 exact size of every sample along each axis, on the CPU.
+        fills: whether all are known to have the size of the tensor, so that `sizes` need not be read.
     """
 
     values: Tensor
     sizes: Tensor
+    fills: bool = False
 
     def __post_init__(self) -> None:
         axes = self.values.ndim - 2
@@ -32,7 +34,7 @@ class SignalBatch:
     @classmethod
     def of(cls, values: Tensor) -> SignalBatch:
         """Signals (B, C, *axes) that all fill the tensor."""
-        return cls(values, torch.tensor(values.shape[2:], dtype=torch.int64).expand(len(values), -1))
+        return cls(values, torch.tensor(values.shape[2:], dtype=torch.int64).expand(len(values), -1), fills=True)
 
     @classmethod
     def stack(cls, signals: Sequence[Tensor]) -> SignalBatch:
@@ -48,7 +50,7 @@ class SignalBatch:
         """A sub-batch."""
         if not isinstance(rows, slice | Tensor):
             raise TypeError(f"index a batch with a slice or a tensor, not {type(rows).__name__}; use batch[i:i + 1] for one sample")
-        return SignalBatch(self.values[rows.to(self.values.device) if isinstance(rows, Tensor) else rows], self.sizes[rows])
+        return SignalBatch(self.values[rows.to(self.values.device) if isinstance(rows, Tensor) else rows], self.sizes[rows], self.fills)
 
     def __iter__(self) -> Iterator[Tensor]:
         """Each signal (C, *axes) at its exact size."""
@@ -58,7 +60,7 @@ class SignalBatch:
     @property
     def is_even(self) -> bool:
         """Whether all signals have one size, so that nothing is padding."""
-        return self.sizes.tolist() == [list(self.values.shape[2:])] * len(self)
+        return self.fills or self.sizes.tolist() == [list(self.values.shape[2:])] * len(self)
 
     def groups(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows (n,) of signals of one size, and those signals (n, C, *axes), without padding; every sample comes once."""
@@ -73,7 +75,7 @@ class SignalBatch:
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> SignalBatch:
         """The same signals elsewhere, perhaps in another precision."""
-        return SignalBatch(self.values.to(device=device, dtype=dtype), self.sizes)
+        return SignalBatch(self.values.to(device=device, dtype=dtype), self.sizes, self.fills)
 
 
 def cropped(values: Tensor, size: Sequence[int]) -> Tensor:

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from visiontok.base.config import Positive
 from visiontok.base.errors import SignalError
 from visiontok.signals.batch import SignalBatch
-from visiontok.signals.preprocessing import Preprocessing, SignalLike, as_items, checked_values
+from visiontok.signals.preprocessing import Preprocessing, SignalLike, as_items, checked_values, tensor_of
 from visiontok.signals.spec import SignalSpec
 
 
@@ -59,7 +58,7 @@ class FeaturePreprocessing(Preprocessing):
 
     def _sequence(self, item: SignalLike, name: str) -> Tensor:
         if isinstance(item, np.ndarray):
-            item = torch.from_numpy(np.ascontiguousarray(item))
+            item = tensor_of(item, name)
         if not isinstance(item, Tensor) or item.ndim != 2:
             found = f"a tensor of shape {tuple(item.shape)}" if isinstance(item, Tensor) else type(item).__name__
             raise SignalError(f"{name} is {found}; expected a tensor or an array (C, T), or a batch {self.spec.shape}")

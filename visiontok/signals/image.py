@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
@@ -17,7 +16,7 @@ from visiontok.base.config import Positive
 from visiontok.base.errors import SignalError
 from visiontok.signals.batch import SignalBatch
 from visiontok.signals.image_reading import MAX_PIXELS, read_image
-from visiontok.signals.preprocessing import Preprocessing, SignalLike, as_items, checked_values
+from visiontok.signals.preprocessing import Preprocessing, SignalLike, as_items, checked_values, tensor_of
 from visiontok.signals.spec import SignalSpec
 
 
@@ -47,6 +46,12 @@ class ImagePreprocessing(Preprocessing):
     @property
     def fixed_size(self) -> tuple[int, ...] | None:
         return None if self.size is None or self.tensors_keep_size else (self.size, self.size)
+
+    @property
+    def in_words(self) -> str:
+        if self.size is None:
+            return ""
+        return f"Image files become {self.size} x {self.size} pixels: the shorter side is resized, the center is cropped."
 
     @property
     def usual_size(self) -> tuple[int, ...]:
@@ -84,7 +89,7 @@ class ImagePreprocessing(Preprocessing):
         if isinstance(item, Tensor):
             pixels, size = item, self._tensor_size
         elif isinstance(item, np.ndarray) and item.dtype.kind == "f":
-            pixels, size = torch.from_numpy(item if item.ndim == 3 else item[None]), self._tensor_size
+            pixels, size = tensor_of(item if item.ndim == 3 else item[None], name), self._tensor_size
         elif not self.spec.is_rgb:
             raise SignalError(f"{name} is a {type(item).__name__}; this model takes tensors or float arrays {self.spec.shape}")
         elif isinstance(item, Mapping):

@@ -69,6 +69,8 @@ def _read_bytes(path: Path, name: str) -> bytes:
         if path.stat().st_size > MAX_BYTES:
             raise SignalError(f"{name} has {path.stat().st_size / 2**30:.1f} GiB; images above {MAX_BYTES / 2**30:.0f} GiB are not read")
         return path.read_bytes()
+    except SignalError:
+        raise
     except FileNotFoundError as error:
         raise SignalError(f"there is no file {name}") from error
     except (OSError, ValueError) as error:

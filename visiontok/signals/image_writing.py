@@ -45,8 +45,12 @@ def image_grid(images: Tensor, *, columns: int) -> Tensor:
     return make_grid(images.float().clamp(0, 1), nrow=columns, padding=2, pad_value=1.0)
 
 
+def to_pil(image: Tensor) -> Image.Image:
+    """(3, H, W) in [0, 1] as an image of 8 bits, every value rounded to the nearest."""
+    return Image.fromarray((image * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy())
+
+
 def save_image(image: Tensor, path: Path) -> None:
     """Write (3, H, W) in [0, 1] as PNG; the file gets its name when it is whole."""
-    pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     with replacing(path) as temporary:
-        Image.fromarray(pixels).save(temporary, format="PNG")
+        to_pil(image).save(temporary, format="PNG")

@@ -62,18 +62,41 @@ class Preprocessing(Config, ABC):
         return tuple(size) == self.fixed_size if self.fixed_size is not None else self.padded_size(size) == tuple(size)
 
     def pad(self, values: Tensor) -> Tensor:
-        """Signals (B, C, *axes) extended at their ends to a size that the network takes: sound by silence, anything else by its last values."""
-        size = values.shape[2:]
+        """Signals (B, C, *axes) extended at their ends to a size that the network takes: sound by silence, anything else by its last values.
+
+        Raises:
+            SignalError: if the network takes one size only, and this is another.
+        """
+        size = tuple(values.shape[2:])
+        if self.fixed_size not in (None, size):
+            raise SignalError(f"the signals have size {size}; this network takes {self.fixed_size} only: resize them with tokenizer.prepare(...)")
         amounts = [(0, padded - own) for padded, own in zip(self.padded_size(size), size, strict=True)]
         if not any(most for _, most in amounts):
             return values
         flat = [amount for pair in reversed(amounts) for amount in pair]
         return pad(values, flat) if self.spec.modality == "audio" else pad(values, flat, mode="replicate")
 
+    @property
+    def in_words(self) -> str:
+        """What happens to the size of files, in one sentence; empty where they keep their size."""
+        return ""
+
     def blank(self, size: Sequence[int] | None = None, *, samples: int = 1) -> Tensor:
         """(samples, C, *size) float32: a signal without content, for probing a network; of the usual size unless another is given."""
         shape = (samples, self.spec.channels, *(self.usual_size if size is None else size))
         return self.spec.clamp(torch.zeros(shape, dtype=torch.float32))
+
+
+def tensor_of(array: np.ndarray, name: str) -> Tensor:
+    """An array as a tensor, in the byte order of this machine.
+
+    Raises:
+        SignalError: if it holds anything but numbers that tensors hold.
+    """
+    try:
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")).reshape(array.shape))
+    except (TypeError, ValueError) as error:
+        raise SignalError(f"{name} is an array of {array.dtype}; expected numbers of up to 64 bits, such as float32") from error
 
 
 def checked_values(batch: Tensor, spec: SignalSpec, name: str) -> Tensor:
@@ -91,6 +114,8 @@ def checked_values(batch: Tensor, spec: SignalSpec, name: str) -> Tensor:
     if not batch.is_floating_point():
         bytes_too = " or uint8" if (spec.low, spec.high) == (0.0, 1.0) else ""
         raise SignalError(f"{name} is {batch.dtype}; expected floats{_range(spec)}{bytes_too}")
+    if torch.compiler.is_compiling():  # an exported program cannot branch on values
+        return batch.to(torch.float32)
     values = batch.detach()
     low, high = (float(value) for value in torch.aminmax(values.to(torch.float32)))
     if low != low or high != high:

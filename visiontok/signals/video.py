@@ -14,7 +14,7 @@ from visiontok.base.config import Positive
 from visiontok.base.errors import SignalError
 from visiontok.signals.batch import SignalBatch
 from visiontok.signals.image import ImagePreprocessing
-from visiontok.signals.preprocessing import Preprocessing, SignalLike, as_items, checked_values
+from visiontok.signals.preprocessing import Preprocessing, SignalLike, as_items, checked_values, tensor_of
 from visiontok.signals.spec import SignalSpec
 
 
@@ -47,6 +47,10 @@ class VideoPreprocessing(Preprocessing):
         return (self.num_frames, *self.frames.fixed_size) if self.fixed_length and self.frames.fixed_size else None
 
     @property
+    def in_words(self) -> str:
+        return self.frames.in_words
+
+    @property
     def usual_size(self) -> tuple[int, ...]:
         return self.padded_size((self.num_frames, *self.frames.usual_size))
 
@@ -75,7 +79,7 @@ class VideoPreprocessing(Preprocessing):
         """(C, T, H, W)."""
         if isinstance(item, np.ndarray) and item.ndim == 4:
             channels_first = item.transpose(3, 0, 1, 2) if item.dtype == np.uint8 else item
-            item = torch.from_numpy(np.ascontiguousarray(channels_first))
+            item = tensor_of(channels_first, name)
         if isinstance(item, Tensor) and item.ndim == 4:
             checked = checked_values(item[None], self.spec, name)[0]
             clip = self.frames(checked.transpose(0, 1)).values.transpose(0, 1)

@@ -36,6 +36,9 @@ from visiontok.training.recipe import Recipe
 
 RESULT = "run.json"
 
+_TRAINING = ("validation=null",)
+"""Arms train on all of their data and are evaluated by their study."""
+
 
 @dataclass(frozen=True)
 class StudyRun:
@@ -109,7 +112,7 @@ class StudyRun:
             weights_sha256=weights,
             values={name: value.value for name, value in values.items()},
             units={name: value.unit for name, value in values.items() if value.unit},
-            omitted=evaluated.omitted,
+            omitted={**evaluated.omitted, **evaluated.failed},
             environment=evaluated.environment,
             seconds=clock.run(1).seconds,
         )
@@ -155,14 +158,15 @@ class StudyRun:
             name, arm = arm.quantizes, self.study.arms[arm.quantizes]
         assert isinstance(arm, Trained)
         output = self.root / self.data / name / f"seed-{self.seed}" / "tokenizer"
-        recipe = load_recipe(arm.recipe, [*self.study.data[self.data].overrides, *arm.overrides, f"seed={self.seed}", f"output={output}"])
+        overrides = [*self.study.data[self.data].overrides, *arm.overrides, *_TRAINING]
+        recipe = load_recipe(arm.recipe, [*overrides, f"seed={self.seed}", f"output={output}"])
         if not isinstance(recipe, TokenizerRecipe):
             raise EvaluationError(f"the arm {name} trains a generator; arms are tokenizers: name the recipe under `generator`")
         return recipe
 
     def _generator_recipe(self, trained: Trained) -> Recipe:
         tokens = [f"data.tokens={self.folder / 'tokens'}", f"tokenizer={self._tokenizer_recipe().output / 'final'}"]
-        return load_recipe(trained.recipe, [*trained.overrides, *tokens, f"seed={self.seed}", f"output={self.folder / 'generator'}"])
+        return load_recipe(trained.recipe, [*trained.overrides, *tokens, *_TRAINING, f"seed={self.seed}", f"output={self.folder / 'generator'}"])
 
 
 def _train(recipe: Recipe, console: Console) -> Path:
@@ -174,7 +178,8 @@ def _train(recipe: Recipe, console: Console) -> Path:
 
 def _defining_values(recipe: Recipe) -> dict[str, Any]:
     """A recipe without its folders and the settings that change no result."""
-    values = {key: value for key, value in recipe.to_dict().items() if key not in ("output", "tokenizer", "checkpoints", "logging", "sample_images")}
+    ignored = ("output", "tokenizer", "validation", "checkpoints", "logging", "sample_images")
+    values = {key: value for key, value in recipe.to_dict().items() if key not in ignored}
     if "tokens" in values["data"]:
         values.pop("data")
     return values

@@ -9,11 +9,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from visiontok.base.config import Config
-from visiontok.base.resources import suites_folder
+from visiontok.base.resources import find_yaml, suites_folder, yaml_files
 from visiontok.base.yaml_files import read_yaml
 from visiontok.evaluation import BootstrapConfig, GenerationSuite, Suite
 from visiontok.quantizers.dimension_wise import MOST_LEVELS
-from visiontok.registry import unknown
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 """Also the name of a folder."""
@@ -147,7 +146,7 @@ class Study(Config):
 
 def list_studies() -> list[str]:
     """Names of the bundled studies."""
-    return sorted(path.stem for path in (suites_folder() / "studies").glob("*.yaml"))
+    return sorted(yaml_files(suites_folder() / "studies"))
 
 
 def load_study(name: str | Path, overrides: Sequence[str] = ()) -> Study:
@@ -157,9 +156,5 @@ def load_study(name: str | Path, overrides: Sequence[str] = ()) -> Study:
         UnknownNameError: if there is neither a study nor a file of that name, with close matches.
         ConfigError: if the file cannot be read, or holds unknown keys or values.
     """
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        path = suites_folder() / "studies" / f"{name}.yaml"
-        if str(name) not in list_studies():
-            raise unknown("study", str(name), list_studies())
+    path = find_yaml(name, yaml_files(suites_folder() / "studies"), what="study")
     return Study.parse(read_yaml(path, overrides, what="study"), source=f"the study {path}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from visiontok.base.files import replacing
+from visiontok.base.files import contents, replacing
+from visiontok.base.markdown import code, escaped
 from visiontok.evaluation.results.report import Table
 from visiontok.studies.result import StudyResult
 from visiontok.studies.tables import study_tables
@@ -33,7 +34,7 @@ machine determine every value; on another machine the last digits differ.
 
 def studies_page(results: Path) -> str:
     """The page of all results in a folder, by name."""
-    found = [StudyResult.load(path) for path in sorted(results.glob("*.json"))]
+    found = [StudyResult.load(path) for path in contents(results) if path.suffix == ".json"]
     return "\n---\n\n".join([_INTRODUCTION, *("\n".join(_study(result)) + "\n" for result in found)])
 
 
@@ -47,13 +48,14 @@ def _study(result: StudyResult) -> list[str]:
     environment = result.runs[0].environment
     versions = ", ".join(f"{name} {environment.versions[name]}" for name in ("python", "torch", "visiontok"))
     seeds = ", ".join(map(str, result.study.seeds))
-    facts = f"`{result.name}`: {len(result.runs)} runs, seeds {seeds}; {versions}, {environment.hardware['processor']}."
-    lines = [f"## {result.study.title}", "", result.study.question.strip(), "", result.study.setting.strip(), "", facts]
+    facts = f"{code(result.name)}: {len(result.runs)} runs, seeds {seeds}; {escaped(versions)}, {escaped(environment.hardware['processor'])}."
+    title = escaped(result.study.title)
+    lines = [f"## {title}", "", escaped(result.study.question), "", escaped(result.study.setting), "", facts]
     for table in study_tables(result):
-        lines += ["", f"### {result.study.title}: {table.title}", "", *_markdown(table), "", table.note]
+        lines += ["", f"### {title}: {escaped(table.title)}", "", *_markdown(table), "", escaped(table.note)]
     return lines
 
 
 def _markdown(table: Table) -> list[str]:
     rows = [table.columns, ["---"] * len(table.columns), *(row.cells for row in table.rows)]
-    return [f"| {' | '.join(row)} |" for row in rows]
+    return [f"| {' | '.join(map(escaped, row))} |" for row in rows]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from visiontok.evaluation.metrics.registry import heading_of
 from visiontok.evaluation.results.report import Folded, ImageGrid, ImageRow, LinePlot, PointPlot, Row, Section, Table, Text, write_report
 from visiontok.evaluation.results.report.sections import ImageArray
 from visiontok.studies.definition import Correlation, Quantized, Trend
@@ -26,10 +27,10 @@ def write_study(path: Path, result: StudyResult, *, root: Path) -> None:
         root: folder of the runs, for sample images.
     """
     sections: list[Section] = [
+        *_sample_images(result, root),
         Text("Setting", [result.study.setting]),
         *study_tables(result),
         *_plots(result),
-        *_sample_images(result, root),
         Folded("All runs", [_every_run(result, data) for data in result.study.data]),
     ]
     environment = result.runs[0].environment
@@ -44,11 +45,11 @@ def _plots(result: StudyResult) -> Iterator[LinePlot | PointPlot]:
             title = f"{comparison.question} {data}"
             if isinstance(comparison, Correlation):
                 series = {arm: _points([run for run in runs if run.arm == arm], comparison.metrics) for arm in result.study.arms}
-                yield PointPlot(title, series, *(full_name(metric, runs) for metric in comparison.metrics))
+                yield PointPlot(title, series, *(heading_of(full_name(metric, runs)) for metric in comparison.metrics))
             elif isinstance(comparison, Trend):
                 lengths = result.study.data[data].reconstruction.lengths
                 trends = {f"seed {run.seed}": _over_lengths(run, comparison.metric, lengths) for run in runs if run.arm == comparison.arm}
-                yield LinePlot(title, trends, "tokens", f"{comparison.metric}, {comparison.arm}")
+                yield LinePlot(title, trends, "tokens", f"{heading_of(comparison.metric)}, {comparison.arm}")
 
 
 def _points(runs: Sequence[RunValues], metrics: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
@@ -91,4 +92,4 @@ def _every_run(result: StudyResult, data: str) -> Table:
     for run in runs:
         values = [run.values.get(name) for name in names]
         rows.append(Row((f"{run.arm}, seed {run.seed}", *("none" if value is None else f"{value:.5g}" for value in values), f"{run.seconds:.0f}")))
-    return Table(data, ("run", *names, "seconds"), rows)
+    return Table(data, ("run", *map(heading_of, names), "seconds"), rows)

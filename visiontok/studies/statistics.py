@@ -55,15 +55,17 @@ def _difference(comparison: Difference, data: str, runs: Sequence[RunValues], bo
     gaps = {seed: later - earlier for seed, (earlier, later) in pairs.items() if earlier is not None and later is not None}
     metric = full_name(comparison.metric, runs)
     statistic = f"{metric}, {comparison.arms[1]} minus {comparison.arms[0]}"
-    return _over_seeds(comparison.question, data, statistic, gaps, bootstrap, unit=runs[0].units.get(metric, ""))
+    return _over_seeds(comparison.question, data, statistic, gaps, bootstrap, unit=_unit(metric, runs))
 
 
 def _trend(comparison: Trend, data: str, runs: Sequence[RunValues], lengths: Sequence[int], bootstrap: BootstrapConfig) -> Finding:
     single = {}
     for run in runs:
         known = values_by_length(run, comparison.metric, lengths)
-        if run.arm == comparison.arm and len(known) > 1:
-            single[run.seed] = float(spearmanr([*known], [*known.values()]).statistic)
+        points = np.asarray([*known.items()], dtype=np.float64).reshape(-1, 2)
+        value = _defined(COEFFICIENTS["Spearman's rank correlation"], points) if run.arm == comparison.arm else None
+        if value is not None:
+            single[run.seed] = value
     statistic = f"Spearman's rank correlation of {comparison.metric} with the number of tokens, {comparison.arm}"
     return _over_seeds(comparison.question, data, statistic, single, bootstrap)
 
@@ -72,8 +74,12 @@ def _mean(comparison: Mean, data: str, runs: Sequence[RunValues], bootstrap: Boo
     values = {run.seed: run.value(comparison.metric) for run in runs if run.arm == comparison.arm}
     single = {seed: value for seed, value in values.items() if value is not None}
     metric = full_name(comparison.metric, runs)
-    found = _over_seeds(comparison.question, data, f"{metric}, {comparison.arm}", single, bootstrap, unit=runs[0].units.get(metric, ""))
+    found = _over_seeds(comparison.question, data, f"{metric}, {comparison.arm}", single, bootstrap, unit=_unit(metric, runs))
     return found.replace(against=comparison.against)
+
+
+def _unit(metric: str, runs: Sequence[RunValues]) -> str:
+    return next((run.units[metric] for run in runs if metric in run.units), "")
 
 
 def _over_seeds(question: str, data: str, statistic: str, single: dict[int, float], bootstrap: BootstrapConfig, *, unit: str = "") -> Finding:
@@ -121,10 +127,13 @@ def _defined(coefficient: Callable[[np.ndarray, np.ndarray], float], points: np.
     return coefficient(*points.T)
 
 
-def _resampled(coefficient: Callable[[np.ndarray, np.ndarray], float], points: np.ndarray, config: BootstrapConfig) -> Interval:
-    """Percentile bootstrap over the points; resamples without an order are ignored."""
+def _resampled(coefficient: Callable[[np.ndarray, np.ndarray], float], points: np.ndarray, config: BootstrapConfig) -> Interval | None:
+    """Percentile bootstrap over the points; resamples without an order are ignored. None where no resample has one."""
     draw = np.random.default_rng(config.seed)
     drawn = [_defined(coefficient, points[draw.integers(0, len(points), len(points))]) for _ in range(config.resamples)]
+    ordered = [value for value in drawn if value is not None]
+    if not ordered:
+        return None
     tail = (1 - config.confidence) / 2
-    low, high = np.quantile([value for value in drawn if value is not None], [tail, 1 - tail])
+    low, high = np.quantile(ordered, [tail, 1 - tail])
     return Interval(low=float(low), high=float(high), samples=len(points), bootstrap=config)

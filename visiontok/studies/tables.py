@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from visiontok.evaluation.metrics.registry import heading_of
 from visiontok.evaluation.results.report import Row, Table
 from visiontok.studies.result import Finding, RunValues, StudyResult
 from visiontok.studies.statistics import full_name
@@ -41,8 +42,7 @@ def _means(result: StudyResult, data: str, runs: list[RunValues]) -> Table:
     for arm in result.study.arms:
         mine = [run for run in runs if run.arm == arm]
         rows.append(Row((arm, *(_mean([run.values.get(name) for run in mine]) for name in names))))
-    units = runs[0].units
-    columns = ("arm", *(f"{name} ({units[name]})" if name in units else name for name in names))
+    columns = ("arm", *(known if (known := heading_of(name)) == name else f"{known}, {name.partition(' at ')[0]}" for name in names))
     seeds = len({run.seed for run in runs})
     note = f"Mean and standard deviation over {seeds} seeds." if seeds > 1 else "A single seed."
     return Table(data, columns, rows, note=note)

@@ -3,7 +3,7 @@
 from visiontok.tokens.batch import PAD, SampleBatch
 from visiontok.tokens.layout import Counts, OrderRule, Segment, TokenLayout
 from visiontok.tokens.stream import TokenStream, delay_codebooks, undelay_codebooks
-from visiontok.tokens.tokens import Latents, Tokens
+from visiontok.tokens.tokens import Latents, Tokens, as_tokens
 
 __all__ = [
     "PAD",
@@ -15,6 +15,7 @@ __all__ = [
     "TokenLayout",
     "TokenStream",
     "Tokens",
+    "as_tokens",
     "delay_codebooks",
     "undelay_codebooks",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,15 +14,13 @@ from torch.nn.functional import pad
 from typing_extensions import Self
 
 from visiontok.base.errors import TokenError
+from visiontok.base.json_text import parse_json
 from visiontok.base.npz import read_npz, write_npz
 from visiontok.tokens.layout import Segment, TokenLayout
 
 PAD = -1
 """The value of `indices` and `positions` beyond a sample's length: never a valid code, so that it cannot be decoded by mistake."""
 
-
-MAX_LENGTH = 2**26
-"""The most positions per sample that a file may declare."""
 
 _EXTRAS = "extras."
 
@@ -91,8 +88,45 @@ class SampleBatch(ABC):
             if value.ndim < 1 or len(value) != samples:
                 raise TokenError(f"the extra {name!r} has shape {tuple(value.shape)}; its first axis must be the {samples} samples")
 
+    @classmethod
+    def from_view(cls, data: Tensor, layout: TokenLayout) -> Self:
+        """The inverse of `view`: a batch of full samples from its tensor.
+
+        Args:
+            data: (B, *positions) or (B, *positions, codebooks) int64 indices, or (B, *positions, D) float latents; on free axes any number of
+                positions. Where the layout is not variable also in storage order, (B, L) or (B, L, D), or the first so many of an ordered one.
+            layout: of the samples.
+
+        Raises:
+            TokenError: if the tensor has another shape or type.
+        """
+        segment, continuous = layout.segments[0], layout.is_continuous
+        inner = (segment.channels,) if continuous else (segment.codebooks,) if segment.codebooks > 1 else ()
+        axes, last = 1 + len(segment.shape), -1 if not continuous else -2
+        if len(layout.segments) == 1 and data.ndim == axes + len(inner) and tuple(data.shape[axes:]) == inner:
+            pairs = enumerate(zip(data.shape[1:axes], segment.shape, strict=True))
+            if all(size == own or (size > 0 and axis in segment.free_axes) for axis, (size, own) in pairs):
+                return cls(data.flatten(1, last), layout.at(data.shape[1:axes]))  # type: ignore[call-arg]
+        if data.ndim == 2 + continuous and not layout.is_variable and layout.allows_prefix(data.shape[1]):
+            return cls(data, layout)  # type: ignore[call-arg]
+        raise TokenError(f"a tensor of shape {tuple(data.shape)} is no batch of this layout: expected {_expected_shape(layout, inner)}")
+
     def __len__(self) -> int:
         return len(self.data)
+
+    @property
+    def device(self) -> torch.device:
+        return self.data.device
+
+    @property
+    def shape(self) -> torch.Size:
+        """Of the indices (B, L) or values (B, L, D)."""
+        return self.data.shape
+
+    def numpy(self) -> np.ndarray:
+        """A copy of the indices (B, L) or values (B, L, D, float32 where NumPy lacks their type) in main memory; all else: `to_arrays`."""
+        data = self.data.detach()
+        return (data.float() if data.dtype == torch.bfloat16 else data).cpu().numpy().copy()
 
     def __getitem__(self, rows: slice | Tensor) -> Self:
         """A sub-batch, no wider than its samples."""
@@ -131,6 +165,8 @@ class SampleBatch(ABC):
     @property
     def is_full(self) -> bool:
         """Whether every sample holds every position of its extent (rising positions then contain no further information)."""
+        if self.lengths is None and self.extents is None:
+            return self.data.shape[1] == self.layout.length
         return bool((self.sample_lengths == self.full_lengths).all())
 
     @property
@@ -349,7 +385,7 @@ class SampleBatch(ABC):
         if missing:
             raise TokenError(f"the array {sorted(missing)[0]!r} is missing; there are {sorted(arrays)}")
         try:
-            layout = TokenLayout.parse(json.loads(str(arrays["layout"])), source="the layout")
+            layout = TokenLayout.parse(parse_json(str(arrays["layout"]), source="the layout"), source="the layout")
             tensors = {
                 name: torch.from_numpy(array)
                 for name, array in arrays.items()
@@ -357,8 +393,6 @@ class SampleBatch(ABC):
             }
         except (ValueError, TypeError) as error:
             raise TokenError(f"the arrays are not those of a batch of tokens: {error}") from error
-        if layout.length > MAX_LENGTH:
-            raise TokenError(f"the layout has {layout.length} positions per sample; more than {MAX_LENGTH} are not read")
         extras = {name.removeprefix(_EXTRAS): tensors.pop(name) for name in list(tensors) if name.startswith(_EXTRAS)}
         return cls(**tensors, layout=layout, extras=extras).validate()  # type: ignore[call-arg]
 
@@ -412,6 +446,22 @@ class SampleBatch(ABC):
             row, column = found
             length = int(self.sample_lengths[row])
             raise TokenError(f"sample {row} holds {length} tokens, but {what} {int(values[row, column])} is in column {column} instead of {PAD}")
+
+
+def check_layout(layout: Any) -> None:
+    """Raise TokenError if this is no layout."""
+    if not isinstance(layout, TokenLayout):
+        raise TokenError(f"a TokenLayout is required, such as that of a tokenizer, not {type(layout).__name__}")
+
+
+def _expected_shape(layout: TokenLayout, inner: tuple[int | None, ...]) -> str:
+    """What `from_view` takes, in words; `inner` are the axes behind the positions."""
+    segment, behind = layout.segments[0], [str(size) for size in inner]
+    sizes = ["any" if axis in segment.free_axes else str(size) for axis, size in enumerate(segment.shape)]
+    shapes = [] if len(layout.segments) > 1 else [f"(B, {', '.join([*sizes, *behind])})"]
+    if not layout.is_variable:
+        shapes.append(f"(B, {', '.join([str(layout.length), *(behind if layout.is_continuous else [])])})")
+    return " or ".join(dict.fromkeys(shapes)) or f"Tokens, which hold how many positions each of its {len(layout.segments)} segments has"
 
 
 def _level_mask(length: int, codebooks: int, kept: Sequence[Any], name: str, count: int) -> Tensor:

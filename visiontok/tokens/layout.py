@@ -15,6 +15,9 @@ from visiontok.base.errors import TokenError
 from visiontok.base.modality import AXES, Modality
 from visiontok.tokens.packing import bit_width
 
+MAX_LENGTH = 2**24
+"""The most tokens per sample: arrays over all of them stay small, whatever a file declares."""
+
 VocabSize = Annotated[int, Field(gt=0, lt=2**63)]  # indices are int64
 Counts: TypeAlias = Literal["none", "any"] | tuple[Positive, ...]
 """Which shorter forms decode: none, any number, or the listed numbers."""
@@ -106,6 +109,8 @@ class TokenLayout(Config):
             raise ValueError(f"segment names are not unique: {names}")
         if len({segment.channels for segment in self.segments}) > 1:
             raise ValueError("a layout holds either tokens or continuous latents with one number of channels")
+        if self.length > MAX_LENGTH:
+            raise ValueError(f"a layout has at most {MAX_LENGTH} tokens per sample, got {self.length}")
         axes = AXES[self.modality]
         if len(self.signal_shape) != len(axes):
             raise ValueError(f"signal_shape of {self.modality} is ({', '.join(axes)}), got {self.signal_shape}")
@@ -316,6 +321,27 @@ class TokenLayout(Config):
     def vocab_sizes(self) -> np.ndarray:
         """(L,) int64: the vocabulary size at every storage position."""
         return np.concatenate([np.tile(np.asarray(s.vocab_sizes, dtype=np.int64), s.num_positions) for s in self.segments])
+
+    def vocab_sizes_at(self, positions: np.ndarray) -> np.ndarray:
+        """(...,) int64: the vocabulary sizes at these storage positions, the last one beyond them; without an array over all positions."""
+        ends = np.cumsum([segment.length for segment in self.segments])
+        number = np.searchsorted(ends[:-1], positions, side="right")
+        codebooks = np.asarray([segment.codebooks for segment in self.segments])[number]
+        within = (np.minimum(positions, ends[-1] - 1) - np.concatenate([[0], ends[:-1]])[number]) % codebooks
+        first = np.cumsum([0, *(segment.codebooks for segment in self.segments)])[number]
+        return np.concatenate([np.asarray(segment.vocab_sizes, dtype=np.int64) for segment in self.segments])[first + within]
+
+    @property
+    def vocab_size(self) -> int:
+        """The vocabulary size of every token, where all have one.
+
+        Raises:
+            TokenError: if they differ, or the layout is continuous.
+        """
+        sizes = sorted({size for segment in self.segments for size in segment.vocab_sizes})
+        if len(sizes) > 1:
+            raise TokenError(f"tokens of this layout have vocabularies of {', '.join(map(str, sizes))} codes: read vocab_sizes, one per position")
+        return sizes[0]
 
     @cached_property
     def bit_widths(self) -> np.ndarray:

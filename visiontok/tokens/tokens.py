@@ -13,11 +13,13 @@ from torch.nn.utils.rnn import pad_sequence
 from typing_extensions import Self
 
 from visiontok.base.errors import TokenError
-from visiontok.tokens.batch import PAD, SampleBatch, first_wrong
+from visiontok.base.pytrees import registered
+from visiontok.tokens.batch import PAD, SampleBatch, check_layout, first_wrong
 from visiontok.tokens.layout import TokenLayout
 from visiontok.tokens.packing import pack_rows, unpack_rows
 
 
+@registered(layout=TokenLayout)
 @dataclass(frozen=True, eq=False)
 class Tokens(SampleBatch):
     """A batch of tokens.
@@ -36,6 +38,7 @@ class Tokens(SampleBatch):
     extras: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_layout(self.layout)
         if self.layout.is_continuous:
             raise TokenError("the layout is continuous: use Latents")
         if self.indices.ndim != 2 or self.indices.dtype != torch.int64:
@@ -81,6 +84,8 @@ class Tokens(SampleBatch):
         Raises:
             TokenError: naming the sample, the position and the segment of the first wrong index, length, extent or position.
         """
+        if torch.compiler.is_compiling():  # an exported program cannot branch on values
+            return self
         self._check_samples()
         sizes = self._vocab_sizes()
         found = first_wrong((self.indices < 0) | (self.indices >= sizes), self.mask)
@@ -186,11 +191,11 @@ class Tokens(SampleBatch):
         columns = self.columns.clamp_min(0)
         sizes = torch.ones_like(columns)
         for rows, layout in self._extent_groups():
-            own = torch.as_tensor(layout.vocab_sizes, device=columns.device)
-            sizes[rows] = own[columns[rows].clamp_max(layout.length - 1)]
+            sizes[rows] = torch.from_numpy(layout.vocab_sizes_at(columns[rows].cpu().numpy())).to(columns.device)
         return sizes
 
 
+@registered(layout=TokenLayout)
 @dataclass(frozen=True, eq=False)
 class Latents(SampleBatch):
     """A batch of continuous latents, for tokenizers without a codebook.
@@ -210,6 +215,7 @@ class Latents(SampleBatch):
     extras: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_layout(self.layout)
         if not self.layout.is_continuous:
             raise TokenError("the layout holds tokens: use Tokens")
         channels = self.layout.segments[0].channels
@@ -248,6 +254,8 @@ class Latents(SampleBatch):
         Raises:
             TokenError: naming the sample.
         """
+        if torch.compiler.is_compiling():
+            return self
         self._check_samples()
         wrong = torch.nonzero(~self.values.isfinite().flatten(1).all(dim=1)).flatten()
         if len(wrong):
@@ -273,6 +281,19 @@ class Latents(SampleBatch):
             return cls(torch.empty(0, layout.length, layout.segments[0].channels or 0, dtype=torch.float32), layout, extras=extras or {})
         data = pad_sequence(list(samples), batch_first=True)
         return cls(data, layout, **_beside(samples, positions), extents=extents, extras=extras or {}).validate()._tight()
+
+
+def as_tokens(tokens: Tokens | Latents | Tensor, layout: TokenLayout) -> Tokens | Latents:
+    """What was given in the place of tokens: a batch as it is, a tensor as `from_view` reads it.
+
+    Raises:
+        TokenError: if it is neither, or a tensor of another shape or type than the layout's.
+    """
+    if isinstance(tokens, Tensor):
+        return (Latents if layout.is_continuous else Tokens).from_view(tokens, layout)
+    if not isinstance(tokens, Tokens | Latents):
+        raise TokenError(f"expected Tokens, Latents or a tensor of them, got {type(tokens).__name__}")
+    return tokens
 
 
 def _beside(samples: Sequence[Tensor], positions: Sequence[Tensor] | None) -> dict[str, Tensor | None]:

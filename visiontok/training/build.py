@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from torch import Tensor
 
 from visiontok.base.errors import ConfigError
 from visiontok.core.identity import TokenizerIdentity, check_same_tokenizer, identify
@@ -15,12 +17,12 @@ from visiontok.data.config import describe_source
 from visiontok.data.token_dataset import TokenDataset
 from visiontok.encoders.text import TextConfig
 from visiontok.generators.base import Generator
-from visiontok.generators.condition import TextCondition
+from visiontok.generators.condition import ClassCondition, TextCondition
 from visiontok.hub import from_pretrained
 from visiontok.losses import TeacherCodesConfig
-from visiontok.signals import ImagePreprocessing
 from visiontok.tokens import TokenLayout
 from visiontok.training.generator_task import GeneratorTask
+from visiontok.training.held_out import centered, divided, divided_rows, encoding_validator, in_words, stored_validator, tokenizer_validator
 from visiontok.training.recipe import GeneratorRecipe, Recipe, TokenizerRecipe
 from visiontok.training.starting_model import starting_model
 from visiontok.training.targets import Signal, Target, TeacherCodes
@@ -28,6 +30,7 @@ from visiontok.training.task import Task
 from visiontok.training.texts import EmbeddedTexts
 from visiontok.training.token_loaders import EncodingLoader, TokenSetLoader
 from visiontok.training.tokenizer_task import TokenizerTask
+from visiontok.training.validation import GeneratorValidator
 
 
 def build_task(recipe: Recipe, accelerator: Accelerator) -> Task[Any]:
@@ -44,7 +47,8 @@ def build_task(recipe: Recipe, accelerator: Accelerator) -> Task[Any]:
 
 
 def _tokenizer_task(recipe: TokenizerRecipe, accelerator: Accelerator) -> TokenizerTask:
-    source = open_source(recipe.data.source)
+    whole = open_source(recipe.data.source)
+    source, held_out = divided(whole, recipe.validation)
     tokenizer = starting_model(recipe.model, kind="tokenizer")
     assert isinstance(tokenizer, Tokenizer)
     config = recipe.data.loader(tokenizer.preprocessing, batch_size=recipe.batch_size, seed=recipe.seed)
@@ -57,17 +61,25 @@ def _tokenizer_task(recipe: TokenizerRecipe, accelerator: Accelerator) -> Tokeni
             if recipe.text is None
             else f"text.source is {recipe.text.source}, but the tokenizer of this recipe reads no text: remove `text`"
         )
+    objective = recipe.objective.build(tokenizer.spec)
+    texts = None if tokenizer.text is None or recipe.text is None else _texts(recipe.text, source.class_names, tokenizer.text, accelerator)
+    validator = None
+    if held_out is not None:  # built when all initial weights are drawn
+        validator = tokenizer_validator(recipe, held_out, tokenizer, config, objective=objective, target=target, texts=texts, accelerator=accelerator)
+    shown = source if held_out is None else held_out
     task = TokenizerTask(
         recipe,
         tokenizer=tokenizer,
-        objective=recipe.objective.build(tokenizer.spec),
+        objective=objective,
         target=target,
         loader=TrainLoader(source, config, preprocessing=tokenizer.preprocessing, **_share(accelerator)),
-        texts=None if tokenizer.text is None or recipe.text is None else _texts(recipe.text, source.class_names, tokenizer.text, accelerator),
-        examples=_examples(source, tokenizer, config, count=recipe.sample_images.count) if recipe.sample_images.every else None,
+        texts=texts,
+        examples=_examples(shown, tokenizer, config, count=recipe.sample_images.count) if recipe.sample_images.every else None,
+        validator=validator,
         accelerator=accelerator,
     )
-    task.data = describe_source(recipe.data.source, source)
+    count = 0 if held_out is None else len(held_out)
+    task.data = f"{describe_source(recipe.data.source, whole)}; {in_words(recipe.validation, count)}"
     return task
 
 
@@ -77,22 +89,32 @@ def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> Genera
         raise ConfigError(f"{recipe.tokenizer} decodes with a text, which generated tokens do not bring: set sample_images.every=0")
     given = None if tokenizer is None else identify(tokenizer, str(recipe.tokenizer))
     loader: TokenSetLoader | EncodingLoader
+    held_loader: TokenSetLoader | None = None
+    validator: GeneratorValidator | None = None
     if recipe.data.tokens is not None:
         dataset = TokenDataset(recipe.data.tokens)
         data = f"{recipe.data.tokens}: {len(dataset)} samples"
+        samples, held_out = divided_rows(dataset, recipe.validation)
+        count = 0 if held_out is None else len(held_out[1])
         layout, class_names = dataset.layout, dataset.header.class_names
         num_classes = len(class_names) or (0 if dataset.labels is None else int(dataset.labels.max()) + 1)
         made_by = dataset.header.tokenizer
         what = f"the token set {recipe.data.tokens}"
         check_same_tokenizer(made_by, given, what=what, allow_other=recipe.allow_other_tokenizer)
         rank, world_size = accelerator.process_index, accelerator.num_processes
-        loader = TokenSetLoader(dataset, batch_size=recipe.batch_size, seed=recipe.seed, rank=rank, world_size=world_size)
+        share = {"batch_size": recipe.batch_size, "seed": recipe.seed, "rank": rank, "world_size": world_size}
+        loader = TokenSetLoader(dataset, samples=samples, **share)
+        if held_out is not None:
+            held_loader = TokenSetLoader(held_out[0], samples=held_out[1], **share)
+            validator = stored_validator(recipe, held_loader, accelerator)
     else:
         assert recipe.data.signals is not None
         assert tokenizer is not None
         assert given is not None
-        source = open_source(recipe.data.signals.source)
-        data = describe_source(recipe.data.signals.source, source)
+        whole = open_source(recipe.data.signals.source)
+        source, held_signals = divided(whole, recipe.validation)
+        count = 0 if held_signals is None else len(held_signals)
+        data = describe_source(recipe.data.signals.source, whole)
         config = recipe.data.signals.loader(tokenizer.preprocessing, batch_size=recipe.batch_size, seed=recipe.seed)
         signals = TrainLoader(source, config, preprocessing=tokenizer.preprocessing, **_share(accelerator))
         read = (
@@ -102,6 +124,8 @@ def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> Genera
         )
         size = _size(tokenizer, config)
         loader = EncodingLoader(signals, tokenizer, size=size, rank=accelerator.process_index, encoder_texts=read)
+        if held_signals is not None:
+            validator = encoding_validator(recipe, held_signals, loader, config, accelerator)
         layout, class_names, made_by, what = loader.layout, source.class_names or (), given, f"the tokens of {recipe.tokenizer}"
         num_classes = len(class_names)
     defaults = _what_the_data_says(recipe, layout, num_classes, class_names, made_by)
@@ -109,10 +133,17 @@ def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> Genera
     assert isinstance(model, Generator)
     check_same_tokenizer(made_by, model.config.tokenizer, what=what, allow_other=recipe.allow_other_tokenizer)
     _check_layouts(layout, model, tokenizer)
+    if isinstance(model.config.condition, ClassCondition):
+        labels = loader.dataset.labels if isinstance(loader, TokenSetLoader) else None
+        if labels is None and isinstance(loader, TokenSetLoader):
+            raise ConfigError(f"the generator has classes, but not every sample of {data} has a label: set model.config.condition.type=none")
+        _check_classes(labels, class_names, model.num_classes, data=data)
     if isinstance(model.config.condition, TextCondition):
         loader.texts = _texts(recipe.text or TextsConfig(source="captions"), class_names, model.config.condition.text, accelerator)
-    task = GeneratorTask(recipe, model=model, loader=loader, tokenizer=tokenizer, accelerator=accelerator)
-    task.data = data
+        if held_loader is not None:
+            held_loader.texts = loader.texts
+    task = GeneratorTask(recipe, model=model, loader=loader, tokenizer=tokenizer, validator=validator, accelerator=accelerator)
+    task.data = f"{data}; {in_words(recipe.validation, count)}"
     return task
 
 
@@ -156,6 +187,14 @@ def _check_layouts(layout: TokenLayout, model: Generator[Any], tokenizer: Tokeni
         raise ConfigError(f"the recipe's tokenizer has another layout than the data: {tokenizer.layout} instead of {layout}")
 
 
+def _check_classes(labels: Tensor | None, class_names: Sequence[str], num_classes: int, *, data: str) -> None:
+    """Labels (N,) of the data, where they are known beforehand, and the names of its classes must be those of the generator."""
+    lowest, highest = (0, len(class_names) - 1) if labels is None or not len(labels) else (int(labels.min()), int(labels.max()))
+    if lowest < 0 or highest >= num_classes:
+        wrong = lowest if lowest < 0 else highest
+        raise ConfigError(f"{data} has the class {wrong}, but the generator has {num_classes} classes: set model.config.condition.num_classes")
+
+
 def _frozen_tokenizer(name: str, accelerator: Accelerator) -> Tokenizer[Any]:
     tokenizer = from_pretrained(name, device=accelerator.device)
     if not isinstance(tokenizer, Tokenizer):
@@ -166,9 +205,6 @@ def _frozen_tokenizer(name: str, accelerator: Accelerator) -> Tokenizer[Any]:
 def _examples(source: Source, tokenizer: Tokenizer[Any], config: LoaderConfig, *, count: int) -> DataBatch | None:
     """Samples from all over the source, cut at their centers to the size of training; None if none of them can be read."""
     spread = range(0, len(source), max(1, len(source) // count))[:count]
-    preprocessing = tokenizer.preprocessing
-    if isinstance(preprocessing, ImagePreprocessing) and isinstance(config.size, int):
-        preprocessing = preprocessing.replace(size=config.size)
-    for batch in EvalLoader(source, preprocessing=preprocessing, batch_size=count).batches(spread):
+    for batch in EvalLoader(source, preprocessing=centered(tokenizer.preprocessing, config), batch_size=count).batches(spread):
         return batch
     return None

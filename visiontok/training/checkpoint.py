@@ -10,20 +10,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from visiontok.base.errors import TrainingError
-from visiontok.base.files import sync
+from visiontok.base.file_names import check_name
+from visiontok.base.files import TEMPORARY, remove_folder, remove_temporaries, sync
+from visiontok.base.json_text import read_json
+from visiontok.base.torch_files import read_torch, write_torch
 
 _PREFIX = "step-"
 _MANIFEST = "manifest.json"
 _FORMAT = 1
+_NAME = re.compile(rf"{_PREFIX}[0-9]{{8,18}}")
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,15 @@ class Checkpoint:
             TrainingError: naming the folder and what is wrong: no manifest, a missing, short or altered file.
         """
         try:
-            manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+            manifest = read_json(folder / _MANIFEST)
             if manifest["format"] != _FORMAT:
                 raise TrainingError(f"{folder} has checkpoint format {manifest['format']}; this version reads {_FORMAT}")
-            files = {str(name): (int(size), str(checksum)) for name, (size, checksum) in manifest["files"].items()}
+            files = {check_name(name): (int(size), str(checksum)) for name, (size, checksum) in manifest["files"].items()}
             checkpoint = cls(folder=folder, step=int(manifest["step"]), recipe=dict(manifest["recipe"]), files=files)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise TrainingError(f"{folder} is not a complete checkpoint: its {_MANIFEST} cannot be read ({error!r})") from error
+        if checkpoint.step < 0:
+            raise TrainingError(f"{folder} is not a checkpoint: its {_MANIFEST} names the step {checkpoint.step}")
         for name, (size, checksum) in checkpoint.files.items():
             path = folder / name
             if not path.is_file():
@@ -68,34 +73,66 @@ class Checkpoint:
         return checkpoint
 
     def load(self) -> dict[str, Any]:
-        """The parts of the state, on the CPU."""
-        return {Path(name).stem: torch.load(self.folder / name, map_location="cpu", weights_only=True) for name in self.files}
+        """The parts of the state, on the CPU.
+
+        Raises:
+            TrainingError: naming the file that cannot be read, although it is what the manifest says.
+        """
+        return {Path(name).stem: self._read(self.folder / name) for name in self.files}
+
+    def advice(self) -> str:
+        """What to do when this checkpoint cannot be used."""
+        before = [folder for folder in list_checkpoints(self.folder.parent) if step_of(folder) < self.step]
+        if not before:
+            return "There is no checkpoint before it: start again with `--resume none --overwrite`"
+        return f"Resume from the checkpoint before it with `--resume {before[-1]}`"
+
+    def _read(self, path: Path) -> Any:
+        try:
+            return read_torch(path)
+        except Exception as error:  # damaged files fail in as many ways as there are bytes
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise TrainingError(f"{path} cannot be read, although its checksum is the one in {_MANIFEST} ({reason}). {self.advice()}") from error
 
 
 def save_checkpoint(root: Path, *, step: int, state: Mapping[str, Any], recipe: Mapping[str, Any], keep_last: int) -> None:
     """Write `checkpoint_folder(root, step)` and remove all but the newest `keep_last` checkpoints.
 
     Everything goes to a temporary folder beside it and reaches the disk before the folder gets its name, so that a process killed at any
-    moment leaves the checkpoints that were there.
+    moment, and a full disk, leave the checkpoints that were there.
+
+    Raises:
+        TrainingError: if it cannot be written, naming the newest checkpoint that is there.
     """
-    clear_temporary(root)
+    remove_temporaries(root)
     final = checkpoint_folder(root, step)
-    temporary = root / f".writing-{final.name}"
-    temporary.mkdir(parents=True)
-    for name, part in state.items():
-        torch.save(part, temporary / f"{name}.pt")
-        sync(temporary / f"{name}.pt")
-    files = {path.name: (path.stat().st_size, _checksum(path)) for path in sorted(temporary.iterdir())}
-    manifest = {"format": _FORMAT, "step": step, "recipe": dict(recipe), "files": files}
-    (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    sync(temporary / _MANIFEST)
-    sync(temporary)
-    if final.exists():
-        set_aside(final)
-    os.replace(temporary, final)
-    sync(root)
+    temporary = root / f"{TEMPORARY}{final.name}"
+    try:
+        temporary.mkdir(parents=True)
+        for name, part in state.items():
+            write_torch(temporary / f"{name}.pt", part)
+            sync(temporary / f"{name}.pt")
+        files = {path.name: (path.stat().st_size, _checksum(path)) for path in sorted(temporary.iterdir())}
+        manifest = {"format": _FORMAT, "step": step, "recipe": dict(recipe), "files": files}
+        (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        sync(temporary / _MANIFEST)
+        sync(temporary)
+        if final.exists():
+            set_aside(final)
+        os.replace(temporary, final)
+        sync(root)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        kept = list_checkpoints(root)
+        left = f"The newest checkpoint is {kept[-1]}; repeat the command to resume from it" if kept else "There is no earlier checkpoint"
+        raise TrainingError(f"the checkpoint {final} could not be written: {error.strerror or error}. {left}") from error
+    prune(root, keep_last=keep_last)
+
+
+def prune(root: Path, *, keep_last: int) -> None:
+    """Remove all but the newest checkpoints."""
     for old in list_checkpoints(root)[:-keep_last]:
-        _remove(old)
+        remove_folder(old)
 
 
 def checkpoint_folder(root: Path, step: int) -> Path:
@@ -107,7 +144,12 @@ def list_checkpoints(root: Path) -> list[Path]:
     """The folders of finished checkpoints, oldest first; they may still prove to be damaged."""
     if not root.is_dir():
         return []
-    return sorted(path for path in root.iterdir() if path.name.startswith(_PREFIX) and path.name[len(_PREFIX) :].isdigit())
+    return sorted((path for path in root.iterdir() if _NAME.fullmatch(path.name)), key=step_of)
+
+
+def step_of(folder: Path) -> int:
+    """The finished steps that the name of a checkpoint's folder says."""
+    return int(folder.name[len(_PREFIX) :])
 
 
 def set_aside(folder: Path) -> Path:
@@ -117,19 +159,6 @@ def set_aside(folder: Path) -> Path:
         number += 1
     os.replace(folder, target)
     return target
-
-
-def clear_temporary(root: Path) -> None:
-    """Remove what a killed process left half-written or half-removed."""
-    for leftover in root.glob(".writing-*") if root.is_dir() else ():
-        shutil.rmtree(leftover)
-
-
-def _remove(folder: Path) -> None:
-    """Take the name away first, so that a process killed in between leaves no half checkpoint under it."""
-    doomed = folder.with_name(f".writing-removed-{folder.name}")
-    os.replace(folder, doomed)
-    shutil.rmtree(doomed)
 
 
 def _checksum(path: Path) -> str:

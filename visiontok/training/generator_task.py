@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,13 +17,14 @@ from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import SkipReport
 from visiontok.generators.base import Generator
 from visiontok.generators.condition import ClassCondition, Condition
-from visiontok.hub import ModelCard, save_pretrained
+from visiontok.hub import CardResult, save_pretrained
 from visiontok.signals.image_writing import as_rgb, image_grid
 from visiontok.training.ema import averaged_copy, update_average
 from visiontok.training.recipe import GeneratorRecipe
 from visiontok.training.task import Task
 from visiontok.training.token_loaders import ConditionedTokens, EncodingLoader, TokenSetLoader
 from visiontok.training.updater import Terms, Updater
+from visiontok.training.validation import GeneratorValidator, Validation
 
 
 class GeneratorTask(Task[ConditionedTokens]):
@@ -34,7 +35,11 @@ class GeneratorTask(Task[ConditionedTokens]):
         model: in training mode.
         loader: this process's share of the global batches, from a given step on.
         tokenizer: decodes samples; None for no sample images.
+        validator: evaluates the generator on samples that are not trained on; None for none.
         accelerator: device, precision and processes.
+
+    Raises:
+        ConfigError: if sample images would need guidance or samples without a condition, which the model is not trained for.
     """
 
     unit: ClassVar[str] = "samples"
@@ -46,12 +51,15 @@ class GeneratorTask(Task[ConditionedTokens]):
         model: Generator[Any],
         loader: TokenSetLoader | EncodingLoader,
         tokenizer: Tokenizer[Any] | None,
+        validator: GeneratorValidator | None,
         accelerator: Accelerator,
     ) -> None:
-        self.recipe, self.loader, self.tokenizer, self.accelerator = recipe, loader, tokenizer, accelerator
+        self.recipe, self.loader, self.tokenizer, self.validator, self.accelerator = recipe, loader, tokenizer, validator, accelerator
         self.batch_size = recipe.batch_size
         self.model = model.to(accelerator.device)
         self.average = averaged_copy(self.model) if recipe.ema else None
+        if recipe.sample_images.every and tokenizer is not None:
+            model.check_sampler(model.sampler(), unconditional=not model.num_classes)
         self.updater = Updater(self.model, optimizer=recipe.optimizer, schedule=recipe.schedule, steps=recipe.steps, accelerator=accelerator)
 
     def batches(self, start: int) -> Iterator[ConditionedTokens]:
@@ -66,12 +74,18 @@ class GeneratorTask(Task[ConditionedTokens]):
             # What is drawn for a sample follows from the seed, the step and its index in the global batch, not from the process that holds it.
             noise = SampleNoise((self.recipe.seed, step), batch.rows[rows])
             numbers = self.updater.module(tokens[rows], None if condition is None else condition[rows], step=step, noise=noise)
-            return Terms({"loss": numbers["loss"]}, {name: value for name, value in numbers.items() if name != "loss"})
+            watched = {name: value for name, value in numbers.items() if name not in ("loss", "weight")}
+            per_token = {name: value for name, value in watched.items() if name.endswith("_per_token")}
+            others = {name: value for name, value in watched.items() if name not in per_token}
+            return Terms({"loss": numbers["loss"]}, others, weighted_stats=per_token, weight=numbers.get("weight"))
 
         report = self.updater.update([slice(first, first + size) for first in range(0, len(tokens), size)], terms, step=step)
         if self.average is not None and self.recipe.ema is not None:
             update_average(self.average, self.model, decay=self.recipe.ema.decay, step=step)
         return report
+
+    def validate(self, step: int) -> Validation | None:
+        return None if self.validator is None else self.validator(self._final(), self._condition, step=step)
 
     def state(self) -> dict[str, Any]:
         state = {"model": self.model.state_dict(), "optimizer": self.updater.state()}
@@ -99,8 +113,8 @@ class GeneratorTask(Task[ConditionedTokens]):
             images = as_rgb(self.tokenizer.decode(samples), self.tokenizer.spec)
         return None if images is None else image_grid(images, columns=min(count, classes or 8, 16))
 
-    def export(self, folder: Path) -> None:
-        save_pretrained(self._final(), folder, card=ModelCard(trained_on=self.recipe.in_words()))
+    def export(self, folder: Path, results: Sequence[CardResult] = ()) -> None:
+        save_pretrained(self._final(), folder, card=self.recipe.card(), results=results)
 
     def _condition(self, batch: ConditionedTokens) -> Condition | None:
         config = self.model.config.condition

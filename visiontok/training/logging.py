@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, runtime_checkable
 
+import numpy as np
 from pydantic import Field
+from torch import Tensor
 
 from visiontok.base.config import Config, Positive
-from visiontok.base.errors import ConfigError
+from visiontok.base.errors import ConfigError, TrainingError
+from visiontok.signals.image_writing import to_pil
 
 
 class LoggingConfig(Config):
     """What is logged, and how often.
 
     Attributes:
-        every: steps between two lines; each gives the means since the one before.
+        every: steps between two lines; each gives the means since the one before. Steps with a validation have a line too.
         tensorboard: write curves to `tensorboard/` in the run folder.
         wandb: project to log to with Weights & Biases; needs the `wandb` package.
         usage_window: steps over which codebook usage is counted.
         usage_alarm: warn when less than this share of a codebook was used within the window; 0 never warns.
+        variation_alarm: warn when latents or reconstructions differ less between samples than this share of what is expected, after the warmup and
+            one window; 0 never warns.
     """
 
     every: Positive = 10
@@ -31,6 +37,7 @@ class LoggingConfig(Config):
     wandb: str | None = None
     usage_window: Positive = 100
     usage_alarm: Annotated[float, Field(ge=0, le=1)] = 0.05
+    variation_alarm: Annotated[float, Field(ge=0, le=1)] = 0.01
 
 
 class MetricsWriter(Protocol):
@@ -43,6 +50,14 @@ class MetricsWriter(Protocol):
         """Flush and let go."""
 
 
+@runtime_checkable
+class ImageWriter(Protocol):
+    """A writer that takes sample images, too."""
+
+    def show(self, step: int, image: Tensor) -> None:
+        """Note the sample image (3, H, W) in [0, 1] after `step` finished steps."""
+
+
 class JsonLines:
     """One JSON object per line: `{"step": 10, "loss": ...}`; numbers that are not finite become null."""
 
@@ -51,11 +66,17 @@ class JsonLines:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._file.write(json.dumps({"step": step, **finite}) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps({"step": step, **finite}) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise TrainingError(
+                f"{self._file.name} could not be written: {error.strerror or error}. Repeat the command to resume from the newest checkpoint"
+            ) from error
 
     def close(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # what could not be written was told by `write`
+            self._file.close()
 
 
 class TensorBoard:
@@ -70,6 +91,9 @@ class TensorBoard:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
+
+    def show(self, step: int, image: Tensor) -> None:
+        self._writer.add_image("samples", np.asarray(to_pil(image)), step, dataformats="HWC")
 
     def close(self) -> None:
         self._writer.close()
@@ -91,6 +115,11 @@ class Wandb:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=step)
+
+    def show(self, step: int, image: Tensor) -> None:
+        import wandb
+
+        self._run.log({"samples": wandb.Image(to_pil(image))}, step=step)
 
     def close(self) -> None:
         self._run.finish()

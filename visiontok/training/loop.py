@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from visiontok.base.errors import TrainingError
 from visiontok.signals.image_writing import save_image
 from visiontok.training.checkpoint import checkpoint_folder, save_checkpoint
 from visiontok.training.interrupts import StopRequest
-from visiontok.training.logging import MetricsWriter
+from visiontok.training.logging import ImageWriter, MetricsWriter
 from visiontok.training.progress import ProgressDisplay
 from visiontok.training.randomness import seed_step
 from visiontok.training.recipe import Recipe
@@ -24,6 +25,7 @@ from visiontok.training.run_folder import RunFolder
 from visiontok.training.task import Task
 from visiontok.training.updater import NonFiniteTermError
 from visiontok.training.usage_curve import draw_usage
+from visiontok.training.validation import Validation
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class TrainingResult:
         checkpoint: the newest checkpoint.
         final: folder of the exported model; None if the run was interrupted.
         signal: number of the signal that interrupted it.
+        validation: of the last step; None if the run was interrupted, had no step left to take, or has no validation.
     """
 
     folder: Path
@@ -43,6 +46,7 @@ class TrainingResult:
     checkpoint: Path | None
     final: Path | None = None
     signal: int | None = None
+    validation: Validation | None = None
 
 
 def run_steps(
@@ -62,7 +66,7 @@ def run_steps(
     Raises:
         TrainingError: if a loss term becomes NaN or infinite; the weights and checkpoints of the steps before are untouched.
     """
-    meter = _Meter()
+    meter, validation = _Meter(), None
     batches = task.batches(start)
     for step in range(start, recipe.steps):
         batch = next(batches)
@@ -75,19 +79,31 @@ def run_steps(
         display.step(done)
         interrupted = _agree(stop.signal, accelerator)
 
+        logged: dict[str, float] = {}
         if done % recipe.logging.every == 0 or done == recipe.steps:
             watched, warnings = task.watch(step)
             per_second, means = meter.flush()
             display.numbers(done, {**means, **watched}, per_second=per_second)
             for warning in warnings:
                 display.say(f"warning: step {done}: {warning}")
+            logged = {**means, **watched, f"{task.unit}_per_second": per_second}
+        if recipe.validates(done):
+            with meter.paused():
+                validation = task.validate(done)
+            if validation is not None:
+                display.validation(done, validation.numbers)
+                logged |= {f"validation/{name}": value for name, value in validation.numbers.items()}
+        if logged:
             for writer in writers:
-                writer.write(done, {**means, **watched, f"{task.unit}_per_second": per_second})
+                writer.write(done, logged)
 
         if accelerator.is_main_process and recipe.sample_images.due(done, recipe.steps):
             image = task.sample_image()
             if image is not None:
                 save_image(image, folder.samples / f"step-{done:08d}.png")
+                for writer in writers:
+                    if isinstance(writer, ImageWriter):
+                        writer.show(done, image)
             draw_usage(folder.metrics, folder.usage)
 
         if done % recipe.checkpoints.every == 0 or done == recipe.steps or interrupted is not None:
@@ -97,7 +113,7 @@ def run_steps(
             checkpoint = checkpoint_folder(folder.checkpoints, done)
         if interrupted is not None:
             return TrainingResult(folder=folder.root, step=done, checkpoint=checkpoint, signal=interrupted)
-    return TrainingResult(folder=folder.root, step=recipe.steps, checkpoint=checkpoint)
+    return TrainingResult(folder=folder.root, step=recipe.steps, checkpoint=checkpoint, validation=validation)
 
 
 def load_scaler(state: Mapping[str, Any], accelerator: Accelerator) -> None:
@@ -142,6 +158,13 @@ class _Meter:
             self._sums[name] += value
             self._counts[name] += 1
         self._samples += samples
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time that does not count as training."""
+        before = time.perf_counter()
+        yield
+        self._began += time.perf_counter() - before
 
     def flush(self) -> tuple[float, dict[str, float]]:
         means = {name: total / self._counts[name] for name, total in self._sums.items()}

@@ -46,6 +46,11 @@ class ProgressDisplay:
             left = _clock((time.monotonic() - self._began) / max(1, done - self._start) * (self.steps - done))
             self.say(f"step {done}/{self.steps}  {per_second:.4g} {self.unit}/s  {self._bar.numbers}  {left} left")
 
+    def validation(self, done: int, values: Mapping[str, float]) -> None:
+        """Show the metrics of a validation, on a line that stays."""
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        self.say(f"validation at step {done}/{self.steps}  {shown}")
+
     def say(self, text: str) -> None:
         """Print a line."""
         self.console.print(text, soft_wrap=True, highlight=False, markup=False, emoji=False)

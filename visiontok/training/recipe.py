@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+import yaml
+from pydantic import Field, model_validator
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError
-from visiontok.base.resources import configs_folder
+from visiontok.base.markdown import escaped
+from visiontok.base.resources import configs_folder, find_yaml, yaml_files
 from visiontok.base.yaml_files import read_yaml
-from visiontok.data import CenterCrop, DataConfig, LoaderConfig, TextsConfig, parse_source
+from visiontok.data import CenterCrop, DataConfig, LoaderConfig, TextsConfig
 from visiontok.data.crops import Crop
+from visiontok.hub import ModelCard
 from visiontok.losses import ObjectiveConfig, ReconstructionConfig
-from visiontok.quantizers import PerturbationConfig
+from visiontok.quantizers import LatentPerturbationConfig
 from visiontok.signals import ImagePreprocessing, Preprocessing
 from visiontok.training.ema import EmaConfig
 from visiontok.training.logging import LoggingConfig
@@ -52,6 +56,33 @@ class SampleImagesConfig(Config):
         return self.every > 0 and (step % self.every == 0 or step == steps)
 
 
+class ValidationConfig(Config):
+    """Samples that are not trained on, and when the model is evaluated on them.
+
+    Without a `source`, samples are held out of the training data: those whose keys have the lowest hashes, so the same ones for every seed, number
+    of processes and resume; `num_samples` of them, or a twentieth of the data if that is less, none of fewer than twenty.
+
+    Attributes:
+        source: of the samples instead, as in `data`; it may hold more than are used.
+        num_samples: at most so many are used, those whose keys have the lowest hashes.
+        every: steps between two validations. The last step always has one, whose results are on the model card.
+    """
+
+    source: DataConfig | None = None
+    num_samples: Positive = 256
+    every: Positive = 1000
+
+
+class TokenValidationConfig(ValidationConfig):
+    """The same for generators.
+
+    Attributes:
+        tokens: folder of a token set to validate on, where the recipe trains on one.
+    """
+
+    tokens: Path | None = None
+
+
 class SignalsConfig(Config):
     """Signals to train on.
 
@@ -67,7 +98,7 @@ class SignalsConfig(Config):
         cache_bytes: decoded signals kept in memory, over all workers.
     """
 
-    source: Annotated[DataConfig, BeforeValidator(lambda value: parse_source(value) if isinstance(value, str) else value)]
+    source: DataConfig
     size: Positive | tuple[Positive, ...] | None = None
     crop: Crop = CenterCrop()
     flip: bool = False
@@ -95,12 +126,6 @@ class SignalsConfig(Config):
         options = self.model_dump(exclude={"source", "size"})
         return LoaderConfig.parse({**options, "size": size, "batch_size": batch_size, "seed": seed})
 
-    def in_words(self) -> str:
-        """`digits (split train)`; of paths only the last part, for cards that others read."""
-        options = self.source.model_dump(exclude={"name"}, exclude_none=True)
-        named = [f"{key} {Path(value).name if key == 'path' else value}" for key, value in options.items()]
-        return f"{self.source.name} ({', '.join(named)})" if named else self.source.name
-
 
 class TokensConfig(Config):
     """Tokens to train a generator on: a set that `visiontok tokenize` wrote, or signals that the recipe's `tokenizer` encodes at every step.
@@ -120,7 +145,7 @@ class TokensConfig(Config):
         return self
 
 
-class Recipe(Config):
+class Recipe(Config, ABC):
     """What every recipe holds.
 
     Attributes:
@@ -131,9 +156,11 @@ class Recipe(Config):
         accumulate: micro-batches per step and process.
         precision: of the forward pass; weights, their average and the optimizer stay in float32.
         threads: CPU threads of a process; None leaves torch's choice alone. Another number rounds differently.
-        model, optimizer, schedule, ema, checkpoints, logging, sample_images: see their classes; `ema: null` keeps no average.
+        model, optimizer, schedule, ema, validation, checkpoints, logging, sample_images: see their classes; `ema: null` keeps no average,
+            `validation: null` trains on all of the data.
     """
 
+    kind: str
     seed: Annotated[int, Field(ge=0)] = 0
     output: Path
     steps: Positive
@@ -145,18 +172,38 @@ class Recipe(Config):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     ema: EmaConfig | None = EmaConfig()
+    validation: ValidationConfig | None = ValidationConfig()
     checkpoints: CheckpointsConfig = CheckpointsConfig()
     logging: LoggingConfig = LoggingConfig()
     sample_images: SampleImagesConfig = SampleImagesConfig()
+
+    @property
+    def run_name(self) -> str:
+        """The name of the run's folder."""
+        return self.output.resolve().name
 
     @property
     def final_weights(self) -> str:
         """Which weights are sampled from and exported."""
         return "model" if self.ema is None else "ema"
 
+    @abstractmethod
+    def in_words(self) -> str:
+        """What the model was trained on, for its card."""
+
+    def card(self) -> ModelCard:
+        """What the run knows of its model: its name, its data, and the recipe as it was given, without the folder of the run."""
+        values = self.model_dump(mode="json", exclude_unset=True, exclude={"output", "kind"})
+        text = yaml.safe_dump({"kind": self.kind, **_without_folders(values)}, sort_keys=False, allow_unicode=True)
+        return ModelCard(name=self.run_name, trained_on=escaped(self.in_words()), recipe=text)
+
     def _length(self) -> str:
         weights = "The weights" if self.ema is None else f"The average of the weights (decay {self.ema.decay:g})"
         return f"{weights} after {self.steps:,} steps with batches of {self.batch_size}"
+
+    def validates(self, step: int) -> bool:
+        """Whether a validation is due after `step` steps."""
+        return self.validation is not None and (step % self.validation.every == 0 or step == self.steps)
 
     def check_division(self, processes: int) -> None:
         """Make sure that every process gets equal micro-batches.
@@ -186,12 +233,12 @@ class TokenizerRecipe(Recipe):
     data: SignalsConfig
     objective: ObjectiveConfig = ReconstructionConfig()
     discriminator_optimizer: OptimizerConfig = OptimizerConfig()
-    perturbation: PerturbationConfig | None = None
+    perturbation: LatentPerturbationConfig | None = None
     text: TextsConfig | None = None
 
     def in_words(self) -> str:
         """What the model was trained on, for its card."""
-        return f"{self._length()} samples of {self.data.in_words()}."
+        return f"{self._length()} samples of {source_in_words(self.data.source)}."
 
 
 class GeneratorRecipe(Recipe):
@@ -201,6 +248,7 @@ class GeneratorRecipe(Recipe):
         data: tokens.
         tokenizer: released name, hub repository or folder; encodes `data.signals`, and decodes samples. None for no sample images.
         text: what text goes with a signal, for tokenizers whose encoder reads one, and for generators conditioned on texts; None takes captions.
+        validation: on another source of signals, or on another token set.
         allow_other_tokenizer: train on tokens of another tokenizer than `tokenizer`, or than the generator was trained on before.
     """
 
@@ -208,22 +256,43 @@ class GeneratorRecipe(Recipe):
     data: TokensConfig
     tokenizer: str | None = None
     text: TextsConfig | None = None
+    validation: TokenValidationConfig | None = TokenValidationConfig()
     allow_other_tokenizer: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> GeneratorRecipe:
         if self.data.signals is not None and self.tokenizer is None:
             raise ValueError("data.signals must be encoded: name the `tokenizer`")
+        if self.validation is not None and self.data.signals is not None and self.validation.tokens is not None:
+            raise ValueError(f"validation.tokens {self.validation.tokens} cannot be used with data.signals: give a validation.source")
+        if self.validation is not None and self.data.tokens is not None and self.validation.source is not None:
+            raise ValueError(f"validation.source {self.validation.source.name} cannot be used with data.tokens: give validation.tokens")
         return self
 
     def in_words(self) -> str:
         """What the model was trained on, for its card."""
         if self.data.signals is not None:
-            return f"{self._length()} samples of {self.data.signals.in_words()}, as tokens."
+            return f"{self._length()} samples of {source_in_words(self.data.signals.source)}, as tokens."
         return f"{self._length()} samples of the token set {Path(self.data.tokens or '').name}."
 
 
 _KINDS: dict[str, type[TokenizerRecipe] | type[GeneratorRecipe]] = {"tokenizer": TokenizerRecipe, "generator": GeneratorRecipe}
+
+
+def _without_folders(value: Any) -> Any:
+    """Plain values with absolute paths cut to their last part."""
+    if isinstance(value, Mapping):
+        return {key: _without_folders(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(entry) for entry in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
+def source_in_words(source: DataConfig) -> str:
+    """`digits (split train)`; of paths only the last part, for cards that others read."""
+    options = source.model_dump(exclude={"name"}, exclude_none=True)
+    named = [f"{key} {Path(value).name if key == 'path' else value}" for key, value in options.items()]
+    return f"{source.name} ({', '.join(named)})" if named else source.name
 
 
 def parse_recipe(values: Mapping[str, Any], *, source: str = "the recipe") -> TokenizerRecipe | GeneratorRecipe:
@@ -246,14 +315,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> TokenizerRec
         overrides: dotted keys and YAML values.
 
     Raises:
+        UnknownNameError: if there is neither a bundled recipe nor a file of that name, with close matches.
         ConfigError: if the file cannot be read, is not a mapping, or holds unknown keys or values out of range.
     """
-    return parse_recipe(read_yaml(_find(path), overrides, what="recipe"), source=str(path))
-
-
-def _find(path: str | Path) -> Path:
-    """The file itself, or the bundled recipe of that name."""
-    bundled = {str(file.relative_to(configs_folder()).with_suffix("")): file for file in configs_folder().rglob("*.yaml")}
-    if Path(path).exists() or str(path) not in bundled:
-        return Path(path)
-    return bundled[str(path)]
+    return parse_recipe(
+        read_yaml(find_yaml(path, yaml_files(configs_folder(), deep=True), what="recipe"), overrides, what="recipe"), source=str(path)
+    )

@@ -1,28 +1,31 @@
 """The folder of one run: its contents, its owner, and the checkpoint to resume from.
 
+.lock                  held while a process trains here
 config.json            the recipe, the versions of the libraries, and which weights are shown and exported
 metrics.jsonl          one line per logged step
 checkpoints/           see `checkpoint.py`
 samples/  tensorboard/
 usage.png              the curve of codebook usage, drawn whenever sample images are
+validation.json        of tokenizers, the evaluation of the trained model on the validation samples, as `visiontok evaluate` writes it
 final/                 the trained model, in the layout that `from_pretrained` reads
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from visiontok.base.errors import TrainingError
-from visiontok.base.files import replacing
-from visiontok.training.checkpoint import Checkpoint, list_checkpoints, set_aside
+from visiontok.base.errors import ConfigError, TrainingError
+from visiontok.base.files import contents, remove_folder, remove_temporaries, replacing
+from visiontok.base.json_text import read_json
+from visiontok.training.checkpoint import Checkpoint, list_checkpoints, prune, set_aside, step_of
 
 _FREE_SECTIONS = ("output", "steps", "threads", "checkpoints", "logging", "sample_images")
 _FREE_KEYS = ("num_workers", "cache_bytes")
+_FREE_PATHS = ("validation.every",)
 """What a resumed run may change: it leaves the mathematics of the steps alone, but for `steps`, which may be the length of a cosine."""
 
 
@@ -56,6 +59,7 @@ class RunFolder:
         self.tensorboard = root / "tensorboard"
         self.samples = root / "samples"
         self.usage = root / "usage.png"
+        self.validation = root / "validation.json"
         self.final = root / "final"
 
     def plan(self, recipe: Mapping[str, Any], *, resume: str, overwrite: bool) -> Start:
@@ -69,23 +73,20 @@ class RunFolder:
         Raises:
             TrainingError: if the folder holds something else, or a run that may not be continued with this recipe; if the checkpoint is damaged.
         """
+        self.refuse_strangers()
         if resume == "none":
             if self._is_run() and not overwrite:
                 raise TrainingError(
                     f"{self.root} already holds a run. Continue it with `--resume auto`, replace it with `--resume none --overwrite`, "
                     "or choose another folder with `output=...`."
                 )
-            self._refuse_strangers()
             return Start()
         if resume != "auto":
             checkpoint = Checkpoint.open(Path(resume))
             if self._is_run():
                 self._changes(self._written_recipe(), recipe, str(self.root))
-            else:
-                self._refuse_strangers()
             return Start(checkpoint=checkpoint, notes=self._changes(checkpoint.recipe, recipe, resume))
         if not self._is_run():
-            self._refuse_strangers()
             return Start()
         notes = self._changes(self._written_recipe(), recipe, str(self.root))
         damaged: list[Path] = []
@@ -97,15 +98,22 @@ class RunFolder:
                 notes = (*notes, f"{error}; falling back to the checkpoint before it")
         return Start(damaged=tuple(damaged), notes=notes)
 
-    def begin(self, start: Start, config: Mapping[str, Any], *, fresh: bool) -> None:
-        """Carry the plan out: clear a replaced run, set unusable and later checkpoints aside, cut the metrics, write `config.json`."""
+    def begin(self, start: Start, config: Mapping[str, Any], *, fresh: bool, keep_last: int) -> None:
+        """Carry the plan out: clear a replaced run, set unusable and later checkpoints aside, cut the metrics, write `config.json`.
+
+        Killed at any moment, the folder is still that of a run, or empty. What an earlier kill left is removed, checkpoints beyond the newest
+        `keep_last` among it.
+        """
+        for folder in (self.root, self.samples, self.checkpoints):
+            remove_temporaries(folder)
         if fresh:
             self._clear()
         for folder in start.damaged:
             set_aside(folder)
         for folder in list_checkpoints(self.checkpoints):
-            if int(folder.name.rpartition("-")[2]) > start.step:
+            if step_of(folder) > start.step:
                 set_aside(folder)
+        prune(self.checkpoints, keep_last=keep_last)
         if self.metrics.exists():
             kept = [line for line in self.metrics.read_text(encoding="utf-8").splitlines() if _step_of(line) <= start.step]
             with replacing(self.metrics) as temporary:
@@ -118,13 +126,17 @@ class RunFolder:
 
     def _written_recipe(self) -> dict[str, Any]:
         try:
-            return dict(json.loads(self.config.read_text(encoding="utf-8"))["recipe"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TrainingError(f"{self.config} cannot be read, so nobody knows which recipe this run followed: {error!r}") from error
+            return dict(read_json(self.config)["recipe"])
+        except (ConfigError, KeyError, TypeError, ValueError) as error:
+            raise TrainingError(f"{self.config} cannot be read, so nobody knows which recipe this run followed: {error}") from error
 
-    def _refuse_strangers(self) -> None:
-        """A folder with files of other origin is not ours to write to."""
-        if not self._is_run() and self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
+    def refuse_strangers(self) -> None:
+        """A folder with files of other origin is not ours to write to; what a run leaves that was killed before its first file is none of them.
+
+        Raises:
+            TrainingError: naming it.
+        """
+        if not self._is_run() and self.root.exists() and (not self.root.is_dir() or contents(self.root)):
             raise TrainingError(f"{self.root} exists and is not the folder of a run; choose an empty or new folder with `output=...`")
 
     def _changes(self, before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> tuple[str, ...]:
@@ -139,10 +151,11 @@ class RunFolder:
         return (f"the recipe changed: {'; '.join(told)}",) if told else ()
 
     def _clear(self) -> None:
-        """Remove what a run writes, and nothing else."""
+        """Remove what a run writes, and nothing else; `config.json`, by which the folder is known as a run's, is replaced rather than removed."""
         for folder in (self.checkpoints, self.tensorboard, self.samples, self.final):
-            shutil.rmtree(folder, ignore_errors=True)
-        for file in (self.metrics, self.usage, self.config):
+            if folder.is_dir():
+                remove_folder(folder)
+        for file in (self.metrics, self.usage, self.validation):
             file.unlink(missing_ok=True)
 
 
@@ -158,7 +171,7 @@ def changed_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str,
 
 def _may_change(key: str) -> bool:
     parts = key.split(".")
-    return parts[0] in _FREE_SECTIONS or parts[-1] in _FREE_KEYS
+    return parts[0] in _FREE_SECTIONS or parts[-1] in _FREE_KEYS or key in _FREE_PATHS
 
 
 _ABSENT = object()
@@ -178,5 +191,5 @@ def _step_of(line: str) -> float:
     """The step of a line of metrics; a partial line of a killed process counts as later than any step."""
     try:
         return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return float("inf")

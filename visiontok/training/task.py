@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
 from visiontok.data import SkipReport
+from visiontok.hub import CardResult
+from visiontok.training.validation import Validation
 
 BatchT = TypeVar("BatchT")
 
@@ -43,6 +45,13 @@ class Task(ABC, Generic[BatchT]):
         """Metrics that are computed on logged steps only, and warnings."""
         return {}, []
 
+    def validate(self, step: int) -> Validation | None:
+        """Evaluate the model that would be exported after `step` steps on samples that are not trained on; None for tasks without any.
+
+        Changes nothing that a later step depends on.
+        """
+        return None
+
     @abstractmethod
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on, by part."""
@@ -60,5 +69,5 @@ class Task(ABC, Generic[BatchT]):
         """A sample image (3, H, W) in [0, 1] of the current model; None for tasks without one."""
 
     @abstractmethod
-    def export(self, folder: Path) -> None:
-        """Write the trained model in the layout that `from_pretrained` reads."""
+    def export(self, folder: Path, results: Sequence[CardResult] = ()) -> None:
+        """Write the trained model in the layout that `from_pretrained` reads, with these results of its last validation on its card."""

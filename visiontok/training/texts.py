@@ -13,17 +13,20 @@ class EmbeddedTexts:
     """The texts of a batch, through a frozen text encoder.
 
     The encoder stays outside of the model: its average, its checkpoints and what is exported do not hold it.
+
+    Attributes:
+        encoder: frozen.
     """
 
     def __init__(self, texts: Texts, encoder: TextEncoder) -> None:
-        self._texts, self._encoder = texts, encoder
+        self._texts, self.encoder = texts, encoder
 
     def of(self, batch: DataBatch) -> Tensor:
         """(B, T, E), on the encoder's device."""
-        return self._encoder(self._texts.of(batch))
+        return self.encoder(self._texts.of(batch))
 
     def of_tokens(self, batch: TokenBatch) -> Tensor:
         """(B, T, E) of samples of a token set, on the encoder's device."""
         labels = [None] * len(batch.keys) if batch.labels is None else batch.labels.tolist()
         samples = zip(batch.keys, batch.captions, labels, strict=True)
-        return self._encoder([self._texts.text(key, caption=caption, label=label) for key, caption, label in samples])
+        return self.encoder([self._texts.text(key, caption=caption, label=label) for key, caption, label in samples])

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import BatchPlan, DataBatch, TrainLoader
-from visiontok.data.token_dataset import TokenDataset
+from visiontok.data.token_dataset import TokenBatch, TokenDataset
 from visiontok.signals import SignalBatch
 from visiontok.tokens import Latents, Tokens
 from visiontok.training.texts import EmbeddedTexts
@@ -35,11 +36,30 @@ class ConditionedTokens:
 
 
 class TokenSetLoader:
-    """Share `rank` of `world_size` of every global batch of a stored set; samples are a function of (seed, step) alone."""
+    """Share `rank` of `world_size` of every global batch of a stored set; samples are a function of (seed, step) alone.
 
-    def __init__(self, dataset: TokenDataset, *, batch_size: int, seed: int, rank: int, world_size: int, texts: EmbeddedTexts | None = None) -> None:
-        self.dataset, self.texts = dataset, texts
-        self.plan = BatchPlan(len(dataset), batch_size, seed=seed)
+    Args:
+        dataset: the set.
+        samples: (n,) the rows of the set that are trained on.
+        batch_size: samples per step, over all processes.
+        seed: of the order.
+        rank, world_size: of this process, and how many there are.
+        texts: what the generator is conditioned on.
+    """
+
+    def __init__(
+        self,
+        dataset: TokenDataset,
+        *,
+        samples: np.ndarray,
+        batch_size: int,
+        seed: int,
+        rank: int,
+        world_size: int,
+        texts: EmbeddedTexts | None = None,
+    ) -> None:
+        self.dataset, self.samples, self.texts = dataset, samples, texts
+        self.plan = BatchPlan(len(samples), batch_size, seed=seed)
         share = batch_size // world_size
         self.rows = range(rank * share, (rank + 1) * share)
 
@@ -47,9 +67,13 @@ class TokenSetLoader:
         """The batches of steps start, start + 1, ... without end."""
         for step in count(start):
             slots = self.plan.slots(step)
-            batch = self.dataset.batch(slots[row][1] for row in self.rows)
-            text = None if self.texts is None else self.texts.of_tokens(batch)
-            yield ConditionedTokens(tokens=batch.tokens, labels=batch.labels, text=text, rows=self.rows)
+            batch = self.dataset.batch(int(self.samples[slots[row][1]]) for row in self.rows)
+            yield self.conditioned(batch, self.rows)
+
+    def conditioned(self, batch: TokenBatch, rows: range) -> ConditionedTokens:
+        """A batch with its texts, which holds these rows of a whole."""
+        text = None if self.texts is None else self.texts.of_tokens(batch)
+        return ConditionedTokens(tokens=batch.tokens, labels=batch.labels, text=text, rows=rows)
 
 
 class EncodingLoader:
@@ -88,10 +112,10 @@ class EncodingLoader:
     def batches(self, start: int) -> Iterator[ConditionedTokens]:
         """The batches of steps start, start + 1, ... without end."""
         for batch in self.loader.batches(start):
-            rows = range(self.rank * len(batch), (self.rank + 1) * len(batch))
-            text = None if self.texts is None else self.texts.of(batch)
-            yield ConditionedTokens(tokens=self._encode(batch), labels=batch.labels, text=text, rows=rows)
+            yield self.encoded(batch, range(self.rank * len(batch), (self.rank + 1) * len(batch)))
 
-    def _encode(self, batch: DataBatch) -> Tokens | Latents:
+    def encoded(self, batch: DataBatch, rows: range) -> ConditionedTokens:
+        """The tokens of a batch, which holds these rows of a whole."""
         text = None if self.encoder_texts is None else self.encoder_texts.of(batch)
-        return self.tokenizer.encode(batch.signals, text=text)
+        embedded = None if self.texts is None else self.texts.of(batch)
+        return ConditionedTokens(tokens=self.tokenizer.encode(batch.signals, text=text), labels=batch.labels, text=embedded, rows=rows)

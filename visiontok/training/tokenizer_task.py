@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,9 +15,10 @@ from visiontok.base.modes import evaluating
 from visiontok.base.noise import SampleNoise
 from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
 from visiontok.data import DataBatch, SkipReport, TrainLoader
-from visiontok.hub import ModelCard, save_pretrained
+from visiontok.hub import CardResult, save_pretrained
 from visiontok.losses import Objective
 from visiontok.quantizers import LatentPerturbation
+from visiontok.quantizers.perturbation import with_neighbors
 from visiontok.signals.image_writing import as_rgb, originals_above_reconstructions
 from visiontok.tokens import Tokens
 from visiontok.training.ema import averaged_copy, update_average
@@ -27,6 +28,8 @@ from visiontok.training.task import Task
 from visiontok.training.texts import EmbeddedTexts
 from visiontok.training.updater import Terms, Updater
 from visiontok.training.usage import UsageWindow
+from visiontok.training.validation import TokenizerValidator, Validation
+from visiontok.training.variation import COMPARED_WITH, Variation
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +52,7 @@ class TokenizerTask(Task[DataBatch]):
         loader: this process's share of the global batches, from a given step on.
         texts: gives a batch's text embeddings, for tokenizers that read a text; None for the others.
         examples: whose reconstructions are shown; None for none.
+        validator: evaluates the tokenizer on samples that are not trained on; None for none.
         accelerator: device, precision and processes.
     """
 
@@ -64,16 +68,17 @@ class TokenizerTask(Task[DataBatch]):
         loader: TrainLoader,
         texts: EmbeddedTexts | None,
         examples: DataBatch | None,
+        validator: TokenizerValidator | None,
         accelerator: Accelerator,
     ) -> None:
         self.recipe, self.target, self.loader, self.accelerator = recipe, target, loader, accelerator
-        self.texts, self.examples = texts, examples
+        self.texts, self.examples, self.validator = texts, examples, validator
         self.batch_size = recipe.batch_size
         self.tokenizer = tokenizer.to(accelerator.device)
         self.average = averaged_copy(self.tokenizer) if recipe.ema else None
-        self.perturbation = None if recipe.perturbation is None else LatentPerturbation(recipe.perturbation)
-        if self.perturbation is not None:  # after the average is copied, which decodes what it encodes
-            self.perturbation.attach(self.tokenizer.quantizer)
+        if recipe.perturbation is not None:
+            with_neighbors(self.tokenizer.quantizer)
+            self.tokenizer.perturbation = LatentPerturbation(recipe.perturbation)
         self.objective = objective.to(accelerator.device)
         self.objective.attach(self.tokenizer)
         run = {"schedule": recipe.schedule, "steps": recipe.steps, "accelerator": accelerator}
@@ -82,6 +87,7 @@ class TokenizerTask(Task[DataBatch]):
         if objective.discriminator is not None:
             wrapped = _DiscriminatorLoss(self.objective)
             self.discriminator_updater = Updater(wrapped, name="discriminator_", optimizer=recipe.discriminator_optimizer, **run)
+        self.variation = Variation()
         self.usage = UsageWindow(tokenizer.layout, window=recipe.logging.usage_window, device=accelerator.device)
 
     def batches(self, start: int) -> Iterator[DataBatch]:
@@ -89,21 +95,21 @@ class TokenizerTask(Task[DataBatch]):
 
     def step(self, batch: DataBatch, step: int) -> dict[str, float]:
         micro_batches = self._inputs(batch, step)
-        if self.perturbation is not None:
-            self.perturbation.step = step
         scaler = self.accelerator.scaler
         self.objective.loss_scale = 1.0 if scaler is None else scaler.get_scale()
         predictions: list[Tensor] = []  # of the tokenizer before its update, for the discriminator
 
         def tokenizer_terms(inputs: _Inputs) -> Terms:
             output: TokenizerOutput = self.updater.module(inputs.signals, text=inputs.text, step=step, noise=inputs.noise)
-            if isinstance(output.tokens, Tokens):
+            if isinstance(output.tokens, Tokens) and not output.passed_through:
                 self.usage.update(output.tokens, step)
             if output.reconstruction is None:
+                self.variation.update(output.latents, None, None)
                 return Terms(output.losses, output.stats)
             prediction = output.reconstruction.float()
             predictions.append(prediction.detach())
             target = self.target.of(inputs.signals) if output.target is None else output.target
+            self.variation.update(output.latents, prediction, target)
             terms = self.objective.generator_terms(prediction, target, output.losses, step=step, latents=output.latents)
             return Terms(terms, {**output.stats, **self.objective.stats})
 
@@ -117,6 +123,16 @@ class TokenizerTask(Task[DataBatch]):
 
     def watch(self, step: int) -> tuple[dict[str, float], list[str]]:
         alarm, numbers, warnings = self.recipe.logging.usage_alarm, {}, []
+        for name, share in self.variation.flush(self.accelerator).items():
+            numbers[f"variation/{name}"] = share
+            least = self.recipe.logging.variation_alarm
+            if share < least and step + 1 >= self.recipe.schedule.warmup + self.usage.window:
+                warnings.append(
+                    f"the {name} hardly differ between samples: their variance is {share:.2g} of {COMPARED_WITH[name]} (alarm at {least:g}). If this "
+                    "lasts, the tokenizer has collapsed, whatever the usage of its codebook: lower optimizer.lr or lengthen schedule.warmup."
+                )
+        if self.usage.first_step is None:
+            return numbers, warnings  # nothing was quantized yet
         for name, share in self.usage.usage(step, self.accelerator).items():
             numbers[f"usage/{name}"] = share
             if share < alarm and self.usage.is_full(step):
@@ -125,6 +141,9 @@ class TokenizerTask(Task[DataBatch]):
                     "collapsing. A k-means start, dead-code reset or a lower learning rate help."
                 )
         return numbers, warnings
+
+    def validate(self, step: int) -> Validation | None:
+        return None if self.validator is None else self.validator(self._final(), step=step)
 
     def state(self) -> dict[str, Any]:
         state = {
@@ -165,8 +184,8 @@ class TokenizerTask(Task[DataBatch]):
             decoded = as_rgb(self.target.signal(output.reconstruction.float()), model.spec)
             return None if originals is None or decoded is None else originals_above_reconstructions(originals, decoded)
 
-    def export(self, folder: Path) -> None:
-        save_pretrained(self._final(), folder, card=ModelCard(trained_on=self.recipe.in_words()))
+    def export(self, folder: Path, results: Sequence[CardResult] = ()) -> None:
+        save_pretrained(self._final(), folder, card=self.recipe.card(), results=results)
 
     def _inputs(self, batch: DataBatch, step: int, *, parts: int | None = None) -> list[_Inputs]:
         """What the tokenizer's forward pass takes, micro-batch by micro-batch.

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from rich.console import Console
 
-from visiontok.base.errors import ConfigError, TrainingError
+from visiontok.base.errors import ConfigError, FolderInUseError, TrainingError
+from visiontok.base.locks import exclusive
 from visiontok.training.build import build_task
 from visiontok.training.checkpoint import Checkpoint
 from visiontok.training.interrupts import StopRequest
@@ -25,6 +26,7 @@ from visiontok.training.progress import ProgressDisplay
 from visiontok.training.recipe import Recipe
 from visiontok.training.run_folder import RunFolder, Start
 from visiontok.training.task import Task
+from visiontok.training.validation import Validation
 
 _LIBRARIES = ("visiontok", "torch", "torchvision", "accelerate", "numpy")
 
@@ -55,7 +57,10 @@ def train(
         how it ended; `signal` is set if Ctrl-C or SIGTERM stopped it after a step, with a checkpoint.
 
     Raises:
-        TrainingError: if the folder holds another run or a recipe that differs, the checkpoint is damaged, or a loss term is NaN.
+        TrainingError: if the folder holds another run or a recipe that differs, the checkpoint is damaged or cannot be written, or a loss term is
+            NaN.
+        FolderInUseError: if another process trains in the folder.
+        OSError: if the folder cannot be written.
         VisiontokError: for what the recipe names and cannot be had.
     """
     accelerator = _accelerator(recipe, cpu=cpu)
@@ -64,9 +69,11 @@ def train(
     recipe.check_division(accelerator.num_processes)
     values = recipe.to_dict()
     folder = RunFolder(recipe.output)
-    start = folder.plan(values, resume=resume, overwrite=overwrite)
+    folder.refuse_strangers()
     console = console or Console(stderr=True, quiet=not accelerator.is_main_process)
     with StopRequest() as stop, _deterministic_where_free(accelerator.device), ExitStack() as stack:
+        _lock(folder, accelerator, stack)
+        start = folder.plan(values, resume=resume, overwrite=overwrite)
         torch.manual_seed(recipe.seed)  # every process draws the same initial weights
         task = build(recipe, accelerator)
         if start.checkpoint is not None:
@@ -74,7 +81,7 @@ def train(
         accelerator.wait_for_everyone()  # nobody changes the folder before all have read it
         writers: list[MetricsWriter] = []
         if accelerator.is_main_process:
-            folder.begin(start, _run_config(recipe), fresh=resume == "none")
+            folder.begin(start, _run_config(recipe), fresh=resume == "none", keep_last=recipe.checkpoints.keep_last)
             writers = open_writers(recipe.logging, metrics=folder.metrics, tensorboard=folder.tensorboard, run_config=values, start=start.step)
             for writer in writers:
                 stack.callback(writer.close)
@@ -94,8 +101,10 @@ def train(
         )
         if len(task.skipped()):
             display.say(str(task.skipped()))
-        if result.signal is None and accelerator.is_main_process:
-            task.export(folder.final)
+        if result.signal is None:
+            validation = result.validation or task.validate(recipe.steps)  # a finished run that is started again takes no step
+            if accelerator.is_main_process:
+                _export(task, folder, validation)
         accelerator.wait_for_everyone()
     return result if result.signal is not None else replace(result, final=folder.final)
 
@@ -122,13 +131,39 @@ def _accelerator(recipe: Recipe, *, cpu: bool) -> Accelerator:
     return accelerator
 
 
+def _lock(folder: RunFolder, accelerator: Accelerator, stack: ExitStack) -> None:
+    """Keep other trainings out of the folder until the stack unwinds. The first process locks, and all learn if it could not.
+
+    Raises:
+        FolderInUseError: if another training writes there.
+        OSError: if the folder cannot be written.
+    """
+    problem: list[Exception | None] = [None]
+    if accelerator.is_main_process:
+        try:
+            stack.enter_context(exclusive(folder.root))
+        except (FolderInUseError, OSError) as error:
+            problem = [error]
+    (found,) = broadcast_object_list(problem)
+    if found is not None:
+        raise found
+
+
 def _restore(task: Task[Any], checkpoint: Checkpoint, accelerator: Accelerator) -> None:
     state = checkpoint.load()
     try:
         task.load_state(state)
         load_scaler(state, accelerator)
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise TrainingError(f"{checkpoint.folder} does not fit this recipe's model and optimizer: {error}") from error
+    except (KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise TrainingError(f"{checkpoint.folder} does not fit this recipe's model and optimizer ({reason}). {checkpoint.advice()}") from error
+
+
+def _export(task: Task[Any], folder: RunFolder, validation: Validation | None) -> None:
+    """The trained model with its card, and the whole result of the last validation beside it."""
+    task.export(folder.final, () if validation is None else validation.results)
+    if validation is not None and validation.result is not None:
+        validation.result.save(folder.validation)
 
 
 def _run_config(recipe: Recipe) -> dict[str, Any]:

@@ -18,10 +18,19 @@ from visiontok.training.schedule import ScheduleConfig, learning_rate
 
 @dataclass(frozen=True)
 class Terms:
-    """What a forward pass gives: terms whose sum is the loss, and numbers to watch."""
+    """What a forward pass gives.
+
+    Attributes:
+        losses: terms whose sum is the loss.
+        stats: numbers to watch, means over samples.
+        weighted_stats: numbers to watch that are means over what the losses are means over.
+        weight: how much that is, for losses over positions whose number differs between micro-batches or processes; None where it is equal.
+    """
 
     losses: Mapping[str, Tensor]
     stats: Mapping[str, Tensor] = field(default_factory=dict)
+    weighted_stats: Mapping[str, Tensor] = field(default_factory=dict)
+    weight: Tensor | None = None
 
 
 class NonFiniteTermError(Exception):
@@ -58,7 +67,7 @@ class Updater:
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def update(self, micro_batches: Sequence[ItemT], terms_of: Callable[[ItemT], Terms], *, step: int) -> dict[str, float]:
-        """Take one step on the mean loss of the micro-batches of every process.
+        """Take one step on the mean loss of the micro-batches of every process, weighted where they have weights.
 
         Args:
             micro_batches: this process's share of the global batch, in parts of equal size.
@@ -79,9 +88,14 @@ class Updater:
                     terms = terms_of(micro_batch)
                 if not terms.losses:
                     return {}
-                self.accelerator.backward(_sum(terms.losses) / len(micro_batches))
+                loss = _sum(terms.losses) / len(micro_batches)
+                self.accelerator.backward(loss if terms.weight is None else loss * terms.weight)
             passes.append(terms)
-        report = self._mean_over_everything(passes)
+        report, weight = self._mean_over_everything(passes)
+        if weight is not None:
+            for parameter in self.parameters:
+                if parameter.grad is not None:
+                    parameter.grad /= weight
         for term in passes[0].losses:
             if not math.isfinite(report[term]):
                 raise NonFiniteTermError(f"loss term {term!r}", report[term])
@@ -105,11 +119,21 @@ class Updater:
         """Gradients are averaged over the processes with the last micro-batch only."""
         return contextlib.nullcontext() if last else self.accelerator.no_sync(self.module)
 
-    def _mean_over_everything(self, passes: Sequence[Terms]) -> dict[str, float]:
-        """One reduction of all numbers; a NaN of any process reaches all."""
-        names = [*passes[0].losses, *passes[0].stats]
-        rows = [torch.stack([value.detach().float().mean() for value in (*terms.losses.values(), *terms.stats.values())]) for terms in passes]
-        return dict(zip(names, self.accelerator.reduce(torch.stack(rows).mean(dim=0), reduction="mean").tolist(), strict=True))
+    def _mean_over_everything(self, passes: Sequence[Terms]) -> tuple[dict[str, float], float | None]:
+        """Every number, and the mean weight where there are weights, by one reduction; a NaN of any process reaches all."""
+        first, rows = passes[0], []
+        for terms in passes:
+            weighted = [value.detach().float().mean() for value in (*terms.losses.values(), *terms.weighted_stats.values())]
+            plain = [value.detach().float().mean() for value in terms.stats.values()]
+            if terms.weight is not None:
+                weighted = [value * terms.weight for value in weighted]
+                plain.append(terms.weight.detach().float())
+            rows.append(torch.stack([*weighted, *plain]))
+        means = self.accelerator.reduce(torch.stack(rows).mean(dim=0), reduction="mean").tolist()
+        weight = means.pop() if first.weight is not None else None
+        names = [*first.losses, *first.weighted_stats]
+        found = {name: value / (1.0 if weight is None else weight) for name, value in zip(names, means, strict=False)}
+        return found | dict(zip(first.stats, means[len(names) :], strict=True)), weight
 
     def _clip(self) -> float:
         """Scale the gradient down to the clipping norm; returns its norm before that."""

@@ -71,5 +71,5 @@ def test_signs_of_several_ids_per_position():
 
 
 def test_two_projections_in_a_row_are_refused():
-    with pytest.raises(ConfigError, match="input_dim"):
-        create({"type": "binary", "dim": 4, "input_dim": 8})
+    with pytest.raises(ConfigError, match="num_bits"):
+        create({"type": "binary", "dim": 4, "num_bits": 8})

@@ -11,6 +11,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from visiontok.base.errors import HubError
+from visiontok.base.offline import is_offline
 from visiontok.base.optional import import_optional_class
 
 TextLike: TypeAlias = Tensor | str | Sequence[str]
@@ -46,7 +47,7 @@ def load_from_transformers(name: str, source: str) -> Any:
     """
     loader = import_optional_class("transformers", name, extra="zoo")
     try:
-        return loader.from_pretrained(source)
+        return loader.from_pretrained(source, local_files_only=is_offline())
     except (OSError, ValueError) as error:  # what transformers raises for a missing, unreadable or foreign source
         raise HubError(
             f"the text encoder {source!r} cannot be loaded ({error}); check the name and the connection, name a folder that holds it, or pass "

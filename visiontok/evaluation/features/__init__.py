@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from visiontok.base.errors import EvaluationError
+from visiontok.base.names import unknown
 from visiontok.evaluation.features.base import Classifier, FeatureExtractor, FunctionExtractor
 from visiontok.evaluation.features.clip import ClipVitL14At336
 from visiontok.evaluation.features.digit_classifier import DigitClassifier
@@ -17,7 +18,6 @@ from visiontok.evaluation.features.dinov2 import DinoV2VitL14
 from visiontok.evaluation.features.downsampled_pixels import DownsampledClips, DownsampledPixels
 from visiontok.evaluation.features.i3d import I3D, I3DLarp, I3DOmniTokenizer, I3DStyleGANV
 from visiontok.evaluation.features.inception import InceptionV3Clean, InceptionV3Compat, InceptionV3CompatFloat64, InceptionV3PytorchFid
-from visiontok.registry import unknown
 
 EXTRACTORS: Mapping[str, type[FeatureExtractor]] = MappingProxyType(
     {

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from visiontok.base.errors import CheckpointError, EvaluationError
+from visiontok.base.finite import check_finite
 from visiontok.evaluation.features.weight_files import LoadedWeights
 from visiontok.signals import SignalSpec
 
@@ -54,12 +55,14 @@ class FeatureExtractor(ABC):
 
         Raises:
             EvaluationError: for samples of another shape or type than it takes, or features of another shape.
+            NonFiniteError: if the features of a sample are not finite.
         """
         self.check(samples)
         with torch.no_grad():
             features = self.extract(samples)
         if features.ndim != 2 or len(features) != len(samples):
             raise EvaluationError(f"{self.name} gave features of shape {tuple(features.shape)} for {len(samples)} samples; expected (B, D)")
+        check_finite(features, stage=f"the features of {self.name}")
         return features.cpu().double()
 
     def check(self, samples: Tensor) -> None:

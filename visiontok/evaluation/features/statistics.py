@@ -18,6 +18,7 @@ import torch
 
 from visiontok.base.errors import EvaluationError
 from visiontok.base.files import replacing
+from visiontok.base.torch_files import read_torch
 
 Split = Literal["train", "val", "test", "generated"]
 ADM_TRAINING_FILES = ("VIRTUAL_imagenet", "adm_in256_stats")
@@ -101,7 +102,7 @@ def read_statistics(path: str | Path, *, count: int | None = None, split: Split 
         count, split, extractor: what you know and the file may not contain; where it does, both must agree.
 
     Raises:
-        EvaluationError: if the file cannot be read, holds no statistics, or contradicts the arguments.
+        EvaluationError: if the file cannot be read, holds no statistics or impossible ones, or contradicts the arguments.
     """
     path = Path(path)
     if not path.is_file():
@@ -113,8 +114,11 @@ def read_statistics(path: str | Path, *, count: int | None = None, split: Split 
         raise EvaluationError(f"{path} holds no {error}; expected the mean 'mu' (D,) and the covariance 'sigma' (D, D)") from error
     except Exception as error:  # both libraries raise many types of exceptions for damaged files
         raise EvaluationError(f"{path} is not a readable statistics file: {error}") from error
-    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+    if mean.ndim != 1 or not len(mean) or covariance.shape != (len(mean), len(mean)):
         raise EvaluationError(f"{path} holds a mean of shape {mean.shape} and a covariance of shape {covariance.shape}; expected (D,) and (D, D)")
+    check_moments(mean, covariance, side=f"file {path}")
+    if "count" in values and int(values["count"]) < 2:
+        raise EvaluationError(f"{path} says that it was made from {int(values['count'])} samples; a covariance needs at least 2")
     said_split = str(values["split"]) if "split" in values else "train" if path.name.startswith(ADM_TRAINING_FILES) else None
     if said_split not in (None, *get_args(Split)):
         raise EvaluationError(f"{path} is of the split {said_split!r}; known: {', '.join(get_args(Split))}")
@@ -126,6 +130,22 @@ def read_statistics(path: str | Path, *, count: int | None = None, split: Split 
         split=_agreed(path, "split", said_split, split),
         extractor=_agreed(path, "extractor", str(values["extractor"]) if "extractor" in values else None, extractor),
     )
+
+
+def check_moments(mean: np.ndarray, covariance: np.ndarray, *, side: str) -> None:
+    """Make sure that a mean (D,) and a covariance (D, D) are such.
+
+    Raises:
+        EvaluationError: if a number is not finite, the matrix is not symmetric or a variance negative; names the side.
+    """
+    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+        raise EvaluationError(f"the {side} holds numbers that are not finite")
+    scale = np.abs(covariance).max()
+    if not np.allclose(covariance, covariance.T, rtol=1e-5, atol=1e-8 * scale):
+        raise EvaluationError(f"the covariance of the {side} is not symmetric")
+    smallest = covariance.diagonal().min()
+    if smallest < -1e-8 * scale - 1e-12 * np.square(mean).max():
+        raise EvaluationError(f"the {side} has a variance of {smallest:.3g}; a variance is never negative")
 
 
 def _agreed(path: Path, what: str, said: Any, given: Any) -> Any:
@@ -148,7 +168,7 @@ def _read_pt(path: Path) -> Mapping[str, Any]:
     names = ("numpy._core.multiarray._reconstruct", "numpy.core.multiarray._reconstruct")
     kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)]
     with torch.serialization.safe_globals([np.ndarray, np.dtype, *kinds, *((reconstruct, name) for name in names)]):
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = read_torch(path)
     if not isinstance(loaded, dict):
         raise KeyError("mu")
     return loaded

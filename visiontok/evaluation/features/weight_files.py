@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from visiontok.base.errors import CheckpointError
+from visiontok.base.files import file_sha256
+from visiontok.base.torch_files import read_torch
 
 FOLDER_VARIABLE = "VISIONTOK_WEIGHTS"
 
@@ -71,7 +72,7 @@ def find_weights(file: WeightFile, path: str | Path | None = None) -> tuple[Path
         CheckpointError: if there is no such file (says what it is and how to get it), or it is another one.
     """
     found = _find(file, path)
-    digest = _sha256(found)
+    digest = file_sha256(found)
     if not digest.startswith(file.sha256):
         raise CheckpointError(
             f"{found} is not {file.name}: its SHA-256 is {digest}, expected {file.sha256}{'' if len(file.sha256) == 64 else '...'}. "
@@ -95,17 +96,9 @@ def _find(file: WeightFile, path: str | Path | None) -> Path:
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        loaded: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        loaded: Any = load_file(path) if path.suffix == ".safetensors" else read_torch(path)
     except Exception as error:  # both libraries raise many types of exceptions for damaged files
         raise CheckpointError(f"{path} is not a readable weight file: {error}") from error
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise CheckpointError(f"{path} holds {type(loaded).__name__}, expected tensors by name")
     return loaded
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

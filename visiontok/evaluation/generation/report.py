@@ -10,7 +10,7 @@ from visiontok.evaluation.generation.samples import Samples
 from visiontok.evaluation.results.report.images import to_image_array
 from visiontok.evaluation.results.report.page import write_report
 from visiontok.evaluation.results.report.sections import Folded, ImageArray, ImageGrid, ImageRow, Row, Section, Table, Text
-from visiontok.evaluation.results.report.tables import result_table
+from visiontok.evaluation.results.report.tables import not_defined_and_failed, result_table
 from visiontok.evaluation.results.result import Result
 
 _CLASSES, _EACH = 20, 10
@@ -25,11 +25,12 @@ def write_generation_report(path: Path, result: Result, samples: Samples) -> Non
         samples: that were evaluated.
     """
     name = result.model.name if result.model else "given samples"
-    sections: list[Section] = [result_table([result], title="Numbers"), *_seeds(result), *_by_class(result), _images(samples)]
+    sections: list[Section] = [_images(samples), result_table([result], title="Numbers"), *_seeds(result), *_by_class(result)]
     if result.generated_skipped:
         sections.append(Text("Samples that could not be read", list(result.generated_skipped)))
     if result.omitted:
         sections.append(Text("Omitted", [f"{metric}: {reason}" for metric, reason in result.omitted.items()]))
+    sections += not_defined_and_failed([result])
     identity = [f"weights: SHA-256 {result.model.weights_sha256}, {result.model.parameters:,} parameters"] if result.model else []
     documents: dict[str, Any] = {"sampling": result.sampling, "reference": result.data.to_dict(), "suite": result.suite}
     words = [f"{key}: {json.dumps(document, ensure_ascii=False)}" for key, document in documents.items() if document is not None]
@@ -67,7 +68,10 @@ def _seeds(result: Result) -> list[Section]:
     if not spread:
         return []
     columns = ["metric", *(f"seed {seed}" for seed in spread[0][1].values), "deviation"]
-    rows = [Row([value.label, *(f"{number:.4g}" for number in seeds.values.values()), f"{seeds.deviation:.2g}"]) for value, seeds in spread]
+    rows = [
+        Row([value.heading, *(f"{number:.4g}" for number in seeds.values.values()), f"{seeds.deviation:.2g}"], name=value.label)
+        for value, seeds in spread
+    ]
     return [Table("By seed", columns, rows, note="Each seed is another set of samples; the deviation is that of a single set.")]
 
 
@@ -78,5 +82,5 @@ def _by_class(result: Result) -> list[Section]:
         shares = value.details.get("by_class")
         if isinstance(shares, dict):
             rows = [Row([f"class {label}", f"{share:.3g}"]) for label, share in shares.items()]
-            sections.append(Folded(f"{value.label} by class", [Table("", ["class", "share"], rows)]))
+            sections.append(Folded(f"{value.title} by class", [Table("", ["class", "share"], rows)]))
     return sections

@@ -88,8 +88,8 @@ class GenerationRun:
             device: of the extractors' networks.
 
         Raises:
-            EvaluationError: if a distance would not mean what its name says: fewer real than generated samples, no more samples than
-                features, statistics of another extractor.
+            EvaluationError: if no metric of the suite applies to these samples, or a distance would not mean what its name says: fewer real than
+                generated samples, no more samples than features, statistics of another extractor.
             CheckpointError: if an extractor's weights are missing.
             DataError: if the reference cannot be opened.
         """
@@ -109,6 +109,8 @@ class GenerationRun:
             spec=self._preprocessing.spec,
             extractors=self._extractors,
             count=self._count,
+            reference_count=None if self._source is None or self._count is None else min(self._count, len(self._source)),
+            size=(suite.size, suite.size),
             device=self._device,
             reference=f"samples of {reference}, drawn with seed {suite.seed} where there are more",
             has_reference_samples=self._source is not None,
@@ -117,6 +119,8 @@ class GenerationRun:
             allow_few_samples=suite.allow_few_samples,
         )
         metrics, self._omitted = select(suite.metrics, subject)
+        if not metrics:
+            raise EvaluationError(f"no metric of the suite {suite.name} applies to these samples: {reasons(self._omitted)}")
         self._running = RunningMetrics(metrics, subject, widths=widths, statistics=self._statistics)
         self._generated, self._real = Fingerprint(), Fingerprint()
         self._have_classes: bool | None = None
@@ -195,7 +199,7 @@ class GenerationRun:
         data = self._read_reference(count, progress, state)
         outcome = self._running.outcome(suite.bootstrap)
         if not outcome.values:
-            why = reasons({**self._omitted, **outcome.omitted})
+            why = reasons({**self._omitted, **outcome.omitted, **outcome.failed})
             raise EvaluationError(f"no metric of the suite {suite.name} applies to these samples: {why}")
         per_sample = PerSampleResults(self._generated.indices(), (), outcome.per_sample, outcome.code_counts, outcome.resampled)
         result = Result(
@@ -209,6 +213,7 @@ class GenerationRun:
             extractors={extractor.name: extractor.identity for extractor in self._extractors},
             values=tuple(outcome.values),
             omitted={**self._omitted, **outcome.omitted},
+            failed=outcome.failed,
             per_sample_sha256=per_sample.sha256,
             environment=environment(self._device),
             run=self._clock.run(1),

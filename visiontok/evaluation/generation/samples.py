@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,12 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from visiontok.base.errors import EvaluationError
+from visiontok.base.errors import EvaluationError, damage_as
 from visiontok.data import SkipReport
-from visiontok.data.folder import FolderConfig, FolderSource
+from visiontok.data.folder import SUFFIXES, FolderConfig, FolderSource
 from visiontok.data.skips import UNUSABLE, Skip
+from visiontok.data.source import LARGEST_LABEL, checked_label
 
-CLASS_OF_FILE = re.compile(r"-class-(\d+)$")
+CLASS_OF_FILE = re.compile(r"-class-([0-9]+)$")
 """End of the file names of single images that contain the requested class."""
 
 GRID = "grid.png"
@@ -87,8 +90,10 @@ class SampleFolder(Samples):
         self._source = FolderSource(FolderConfig(path=str(folder)))
         self._rows = [index for index in range(len(self._source)) if self._source.key(index) != GRID]
         found = [CLASS_OF_FILE.search(Path(self._source.key(index)).stem) for index in self._rows]
-        self.classes = [int(match[1]) for match in found if match] if all(found) else None
-        self.report = SkipReport(keep=sys.maxsize)
+        classes = [checked_label(match[1].encode(), f"the name {match.string!r:.80}") for match in found if match]
+        self.classes = [label for label in classes if label is not None] if all(found) else None
+        damaged_names = [skip for skip in self._source.skipped if Path(skip.key).suffix.lower() in SUFFIXES]
+        self.report = SkipReport(damaged_names, keep=sys.maxsize)
 
     @property
     def identity(self) -> str:
@@ -128,9 +133,9 @@ class SampleFile(Samples):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with self._member("arr_0") as (_, shape, dtype):
+        with _member(self._path, "arr_0") as (_, shape, dtype):
             self._shape = shape
-        if dtype != np.uint8 or len(self._shape) != 4 or self._shape[3] != 3:
+        if dtype != np.uint8 or len(self._shape) != 4 or self._shape[3] != 3 or min(self._shape) < 1:
             raise EvaluationError(f"arr_0 of {path} is {dtype} {self._shape}; expected uint8 (N, H, W, 3)")
         stored = self._read_classes()
         self.classes = None if stored is None else stored.tolist()
@@ -138,76 +143,64 @@ class SampleFile(Samples):
 
     @property
     def identity(self) -> str:
-        with zipfile.ZipFile(self._path) as archive:
+        with damage_as(EvaluationError, f"{self._path} cannot be read"), zipfile.ZipFile(self._path) as archive:
             return "/".join(f"{member.filename}:{member.file_size}:{member.CRC:08x}" for member in archive.infolist())
 
     def __len__(self) -> int:
         return int(self._shape[0])
 
     def batches(self, size: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor | None]]:
-        row_bytes = int(np.prod(self._shape[1:]))
-        with self._member("arr_0") as (file, _, _):
+        row_bytes = math.prod(self._shape[1:])
+        with _member(self._path, "arr_0") as (file, _, _):
             if start:
                 file.seek(start * row_bytes, os.SEEK_CUR)
             for first in range(start, len(self), size):
                 count = min(size, len(self) - first)
                 self.position = first + count
-                try:
-                    data = file.read(count * row_bytes)
-                except (zipfile.BadZipFile, OSError) as error:
-                    raise EvaluationError(f"{self._path} is damaged: {error}") from error
+                data = file.read(count * row_bytes)
                 if len(data) != count * row_bytes:
                     raise EvaluationError(f"{self._path} ends after {first} of {len(self)} samples")
                 images = np.frombuffer(data, dtype=np.uint8).reshape(count, *self._shape[1:])
                 yield _channels_first(images), None if self.classes is None else torch.tensor(self.classes[first : first + count])
 
     def read(self, rows: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
-        row_bytes, behind = int(np.prod(self._shape[1:])), 0
-        with self._member("arr_0") as (file, _, _):
+        row_bytes, behind = math.prod(self._shape[1:]), 0
+        with _member(self._path, "arr_0") as (file, _, _):
             for row in rows:
                 file.seek((row - behind) * row_bytes, os.SEEK_CUR)
                 behind = row + 1
-                image = np.frombuffer(file.read(row_bytes), dtype=np.uint8).reshape(1, *self._shape[1:])
-                yield row, _channels_first(image)[0]
+                yield row, _channels_first(np.frombuffer(file.read(row_bytes), dtype=np.uint8).reshape(1, *self._shape[1:]))[0]
 
     def _read_classes(self) -> Tensor | None:
-        try:
-            with np.load(self._path, allow_pickle=False) as arrays:
-                if "arr_1" not in arrays.files:
-                    return None
-                classes = arrays["arr_1"]
-        except (ValueError, zipfile.BadZipFile, OSError) as error:
-            raise EvaluationError(f"arr_1 of {self._path} cannot be read: {error}") from error
+        with damage_as(EvaluationError, f"arr_1 of {self._path} cannot be read"), np.load(self._path, allow_pickle=False) as arrays:
+            if "arr_1" not in arrays.files:
+                return None
+            classes = arrays["arr_1"]
         if classes.shape != (len(self),) or not np.issubdtype(classes.dtype, np.integer):
             raise EvaluationError(f"arr_1 of {self._path} is {classes.dtype} {classes.shape}; expected one class for each of {len(self)} samples")
+        if int(classes.min()) < 0 or int(classes.max()) > LARGEST_LABEL:
+            raise EvaluationError(f"arr_1 of {self._path} holds classes from {classes.min()} to {classes.max()}; expected 0 to {LARGEST_LABEL}")
         return torch.from_numpy(classes.astype(np.int64))
 
-    def _member(self, name: str) -> _Member:
-        return _Member(self._path, name)
 
+@contextmanager
+def _member(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
+    """One array of an .npz file, opened behind its header: (file, shape, dtype).
 
-class _Member:
-    """One array of an .npz file, opened after its header: gives (file, shape, dtype)."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        self._path, self._name = path, name
-
-    def __enter__(self) -> tuple[IO[bytes], tuple[int, ...], np.dtype]:
-        try:
-            self._archive = zipfile.ZipFile(self._path)
-            self._file = self._archive.open(f"{self._name}.npy")
-            version = np.lib.format.read_magic(self._file)
-            read: Any = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = read(self._file)
-        except (zipfile.BadZipFile, KeyError, ValueError) as error:
-            raise EvaluationError(f"{self._path} is not a sample file with an array {self._name}: {error}") from error
+    Raises:
+        EvaluationError: if there is none, or it turns out to be damaged while it is read.
+    """
+    with (
+        damage_as(EvaluationError, f"{path} holds no readable array {name}"),
+        zipfile.ZipFile(path) as archive,
+        archive.open(f"{name}.npy") as file,
+    ):
+        version = np.lib.format.read_magic(file)
+        read: Any = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file)
         if fortran:
-            raise EvaluationError(f"{self._name} of {self._path} is stored column by column; write it again in C order")
-        return self._file, shape, dtype
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._archive.close()
+            raise EvaluationError(f"{name} of {path} is stored column by column; write it again in C order")
+        yield file, shape, dtype
 
 
 def _channels_first(images: np.ndarray) -> Tensor:

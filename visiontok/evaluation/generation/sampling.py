@@ -6,6 +6,7 @@ import json
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,9 @@ from torch import Tensor
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError, EvaluationError
-from visiontok.base.files import replacing
+from visiontok.base.files import clear_stale, replacing
+from visiontok.base.json_text import read_json
+from visiontok.base.locks import exclusive
 from visiontok.base.noise import SampleNoise
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.evaluation.features.protocol import to_uint8
@@ -88,17 +91,37 @@ def write_samples(
 
     Raises:
         EvaluationError: if the output was started with another plan, or several processes are to write one file.
-        ConfigError: if the classes cannot be shared as the plan says.
+        ConfigError: if the classes cannot be shared as the plan says, or the generator was not trained for such sampling.
+        FolderInUseError: if another command writes there.
     """
     num_classes = generator.num_classes
     classes = classes_in_order(plan.num_samples, num_classes, plan.class_order, seed=plan.seed) if num_classes else None
+    output = Path(output)
+    with ExitStack() as stack:
+        if rank_and_world_size()[0] == 0:
+            folder, name = (output.parent, output.name) if output.suffix == ".npz" else (output, "")
+            stack.enter_context(exclusive(folder, name))
+            clear_stale(folder)
+        _write_missing(plan, generator, tokenizer, output, classes, batch_size, progress)
+
+
+def _write_missing(
+    plan: SamplePlan,
+    generator: Generator[Any],
+    tokenizer: Tokenizer[Any],
+    output: Path,
+    classes: list[int] | None,
+    batch_size: int,
+    progress: Callable[[int, int], None],
+) -> None:
     rank, world_size = rank_and_world_size()
-    store = _ArrayStore(Path(output), plan, classes) if Path(output).suffix == ".npz" else _FolderStore(Path(output), plan, classes)
+    sampler = generator.sampler(**plan.sampling)
+    generator.check_sampler(sampler, unconditional=classes is None)
+    store = _ArrayStore(output, plan, classes) if output.suffix == ".npz" else _FolderStore(output, plan, classes)
     if world_size > 1 and isinstance(store, _ArrayStore):
         raise EvaluationError("several processes cannot write one .npz file; let them write a folder")
     share = range(plan.num_samples * rank // world_size, plan.num_samples * (rank + 1) // world_size)
     missing = store.missing(share)
-    sampler = generator.sampler(**plan.sampling)
     for start in range(0, len(missing), batch_size):
         progress(len(share) - len(missing) + start, len(share))
         rows = missing[start : start + batch_size]
@@ -120,8 +143,8 @@ class _Store(ABC):
             EvaluationError: if it was started with another plan.
         """
         if notes.is_file():
-            known = json.loads(notes.read_text(encoding="utf-8"))
-            changed = [key for key, value in plan.to_dict().items() if known.get(key) != value]
+            known = read_json(notes)
+            changed = [key for key, value in plan.to_dict().items() if not isinstance(known, dict) or known.get(key) != value]
             if changed:
                 where = f"{notes.parent} holds samples of another plan: {', '.join(changed)} differ"
                 raise EvaluationError(f"{where}; choose another folder, or empty this one")
@@ -177,7 +200,8 @@ class _ArrayStore(_Store):
             return []
         if not (self._array_path.is_file() and self._position_path.is_file()):
             return list(share)
-        return list(range(int(self._position_path.read_text()), share.stop))
+        written = self._position_path.read_text(encoding="utf-8")
+        return list(range(int(written), share.stop)) if written.isdecimal() else list(share)
 
     def write(self, rows: Sequence[int], images: Tensor) -> None:
         mode: Any = "r+" if self._array_path.is_file() and rows[0] else "w+"
@@ -186,15 +210,14 @@ class _ArrayStore(_Store):
         array[rows[0] : rows[-1] + 1] = images.permute(0, 2, 3, 1).numpy()
         array.flush()
         with replacing(self._position_path) as temporary:
-            temporary.write_text(str(rows[-1] + 1))
+            temporary.write_text(str(rows[-1] + 1), encoding="utf-8")
 
     def finish(self) -> None:
-        if self._path.is_file():
-            return
-        with replacing(self._path) as temporary, zipfile.ZipFile(temporary, "w", compression=zipfile.ZIP_STORED) as archive:
-            archive.write(self._array_path, "arr_0.npy")
-            if self._classes is not None:
-                with archive.open("arr_1.npy", "w") as file:
-                    np.lib.format.write_array(file, np.asarray(self._classes, dtype=np.int64))
-        self._array_path.unlink()
-        self._position_path.unlink()
+        if not self._path.is_file():
+            with replacing(self._path) as temporary, zipfile.ZipFile(temporary, "w", compression=zipfile.ZIP_STORED) as archive:
+                archive.write(self._array_path, "arr_0.npy")
+                if self._classes is not None:
+                    with archive.open("arr_1.npy", "w") as file:
+                        np.lib.format.write_array(file, np.asarray(self._classes, dtype=np.int64))
+        self._array_path.unlink(missing_ok=True)
+        self._position_path.unlink(missing_ok=True)

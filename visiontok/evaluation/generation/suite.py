@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from visiontok.base.config import Config, Positive
+from visiontok.base.file_names import Name
+from visiontok.base.names import unknown
 from visiontok.data import DataConfig
 from visiontok.evaluation.features import EXTRACTORS
 from visiontok.evaluation.features.statistics import Split
@@ -35,7 +37,7 @@ class GenerationSuite(Config):
 
     Attributes:
         task: what is evaluated.
-        name: in results.
+        name: in results and in the names of their files.
         description: one sentence.
         reference: the source of the real samples.
         statistics: instead of it, files with statistics of real samples.
@@ -55,7 +57,7 @@ class GenerationSuite(Config):
     """
 
     task: Literal["generation"] = "generation"
-    name: str = "generation"
+    name: Name = "generation"
     description: str = ""
     reference: DataConfig | None = None
     statistics: tuple[StatisticsFile, ...] = ()
@@ -77,7 +79,7 @@ class GenerationSuite(Config):
         check_names(self.metrics, "generation")
         for name in self.extractors:
             if name not in EXTRACTORS:
-                raise ValueError(f"there is no feature extractor {name!r}; known: {', '.join(EXTRACTORS)}")
+                raise ValueError(str(unknown("feature extractor", name, EXTRACTORS)))
         if (self.reference is None) == (not self.statistics):
             raise ValueError("give a reference, the source of real samples, or statistics, files made from them; one of the two")
         made = [file.extractor for file in self.statistics]

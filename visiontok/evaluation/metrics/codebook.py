@@ -28,4 +28,5 @@ def gini(counts: ArrayLike) -> float:
 
 def divergence_from_uniform(counts: ArrayLike) -> float:
     """Kullback-Leibler divergence from equal use, log2 K - H, in bits: how much longer a fixed-length code is than the entropy, per token."""
-    return float(np.log2(np.size(counts))) - plugin_entropy(counts)
+    entropy = plugin_entropy(counts)
+    return float(np.log2(np.size(counts))) - entropy

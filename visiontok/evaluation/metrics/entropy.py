@@ -20,7 +20,7 @@ def plugin_entropy(counts: ArrayLike) -> float:
     """-sum p log2 p with p = c / n."""
     used, total = observed(counts)
     p = used / total
-    return float(-xlogy(p, p).sum() / LN2)
+    return float(-xlogy(p, p).sum() / LN2) + 0.0  # no minus zero
 
 
 def miller_madow_entropy(counts: ArrayLike) -> float:
@@ -35,7 +35,7 @@ def chao_shen_entropy(counts: ArrayLike) -> float:
     singletons = int((used == 1).sum())
     coverage = 1 - min(singletons, total - 1) / total
     p = coverage * used / total
-    return float(-(xlogy(p, p) / (1 - (1 - p) ** total)).sum() / LN2)
+    return float(-(xlogy(p, p) / (1 - (1 - p) ** total)).sum() / LN2) + 0.0
 
 
 def grassberger_entropy(counts: ArrayLike) -> float:
@@ -78,7 +78,7 @@ def shrink_entropy(counts: ArrayLike) -> float:
     distance = ((target - p) ** 2).sum()
     weight = 1.0 if total < 2 or distance == 0 else float(np.clip((1 - (p**2).sum()) / ((total - 1) * distance), 0, 1))
     shrunk = weight * target + (1 - weight) * p
-    return float(-xlogy(shrunk, shrunk).sum() / LN2)
+    return float(-xlogy(shrunk, shrunk).sum() / LN2) + 0.0
 
 
 def observed(counts: ArrayLike) -> tuple[np.ndarray, int]:

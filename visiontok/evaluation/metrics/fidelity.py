@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from visiontok.base.errors import EvaluationError
+from visiontok.base.finite import check_finite
 
 
 def mse(reference: Tensor, reconstruction: Tensor) -> Tensor:
@@ -34,25 +37,48 @@ def psnr(reference: Tensor, reconstruction: Tensor, *, data_range: float) -> Ten
     Returns:
         (B,) float64.
     """
-    return psnr_from_mse(mse(reference, reconstruction), data_range=data_range)
+    error = mse(reference, reconstruction)
+    check_span(reference, data_range=data_range)
+    return psnr_from_mse(error, data_range=data_range)
 
 
 def psnr_from_mse(error: Tensor, *, data_range: float) -> Tensor:
     """PSNR in dB of mean squared errors of any shape. The pooled PSNR is that of the mean of all samples' errors."""
-    if not data_range > 0:
-        raise EvaluationError(f"data_range must be positive, got {data_range}")
+    if not 0 < data_range < math.inf:
+        raise EvaluationError(f"data_range must be positive and finite, got {data_range}")
     return 10 * torch.log10(data_range**2 / error)
+
+
+def check_span(reference: Tensor, *, data_range: float) -> None:
+    """Raise an EvaluationError if the reference holds values that are further apart than the largest and smallest possible ones.
+
+    Also if data_range is not positive and finite.
+    """
+    if not 0 < data_range < math.inf:
+        raise EvaluationError(f"data_range must be positive and finite, got {data_range}")
+    if not reference.numel():
+        return
+    low, high = (float(end) for end in reference.double().aminmax())
+    if high - low > data_range * (1 + 1e-3):
+        raise EvaluationError(f"the reference holds values from {low:g} to {high:g}, which are further apart than the data_range of {data_range:g}")
 
 
 def as_pair(reference: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor]:
     """Both batches as float64.
 
     Raises:
-        EvaluationError: unless both are batches of one shape and type.
+        EvaluationError: unless both are batches of one shape, on one scale.
+        NonFiniteError: if one holds NaN or infinity.
     """
+    if not isinstance(reference, Tensor) or not isinstance(reconstruction, Tensor):
+        kinds = f"{type(reference).__name__} and {type(reconstruction).__name__}"
+        raise EvaluationError(f"reference and reconstruction must be tensors (B, ...), got {kinds}: use torch.as_tensor")
     if reference.ndim < 2 or reference.shape != reconstruction.shape:
         shapes = f"{tuple(reference.shape)} and {tuple(reconstruction.shape)}"
         raise EvaluationError(f"reference and reconstruction must be batches (B, ...) of one shape, got {shapes}")
-    if (reference.dtype == torch.uint8) != (reconstruction.dtype == torch.uint8):
+    if reference.is_floating_point() != reconstruction.is_floating_point() or reference.is_complex() or reconstruction.is_complex():
         raise EvaluationError(f"reference and reconstruction must be on one scale, got {reference.dtype} and {reconstruction.dtype}: use to_uint8")
-    return reference.double(), reconstruction.double()
+    first, second = reference.double(), reconstruction.double()
+    check_finite(first, stage="the reference of a metric")
+    check_finite(second, stage="the reconstruction of a metric")
+    return first, second

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.linalg import lapack
 
 from visiontok.base.errors import EvaluationError
+from visiontok.evaluation.features.statistics import check_moments
 from visiontok.evaluation.metrics.moments import Moments
 
 
@@ -94,11 +95,6 @@ def _checked(mean: ArrayLike, covariance: ArrayLike, side: str) -> tuple[np.ndar
     mu, sigma = np.asarray(mean, dtype=np.float64), np.asarray(covariance, dtype=np.float64)
     if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)) or not len(mu):
         raise EvaluationError(f"the {side} side has a mean of shape {mu.shape} and a covariance of shape {sigma.shape}; expected (D,) and (D, D)")
-    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
-        raise EvaluationError(f"the {side} side holds numbers that are not finite")
-    if not np.allclose(sigma, sigma.T, rtol=1e-5, atol=1e-8 * np.abs(sigma).max()):
-        raise EvaluationError(f"the covariance of the {side} side is not symmetric")
-    if sigma.diagonal().min() < -1e-8 * np.abs(sigma).max() - 1e-12 * np.square(mu).max():
-        raise EvaluationError(f"the {side} side has a variance of {sigma.diagonal().min():.3g}; a variance is never negative")
-    constant = sigma.diagonal() <= 1e-12 * np.square(mu)  # what a computed covariance holds of a constant feature is rounding error
+    check_moments(mu, sigma, side=f"{side} side")
+    constant = sigma.diagonal() <= 1e-14 * np.square(mu)  # what a computed covariance holds of a constant feature is rounding error
     return mu, np.where(constant[:, None] | constant, 0.0, sigma)

@@ -76,7 +76,10 @@ def _times_drawn(count: int, draw: np.random.Generator) -> np.ndarray:
 
 
 def _moments(features: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and unbiased covariance of features (N, D) that each occur so many times (N,)."""
-    count = len(features)
-    mean = times @ features / count
-    return mean, ((features * times[:, None]).T @ features - count * np.outer(mean, mean)) / (count - 1)
+    """Mean and unbiased covariance of features (N, D) that each occur so many times (N,).
+
+    Around their own mean: where few rows differ, a resample may hold equal rows only, and differences of squares would be noise.
+    """
+    mean = times @ features / len(features)
+    centered = (features - mean) * np.sqrt(times)[:, None]
+    return mean, centered.T @ centered / (len(features) - 1)

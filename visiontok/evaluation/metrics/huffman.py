@@ -7,6 +7,7 @@ import heapq
 import numpy as np
 from numpy.typing import ArrayLike
 
+from visiontok.evaluation.metrics.checks import at_least
 from visiontok.evaluation.metrics.entropy import observed
 
 
@@ -37,4 +38,5 @@ def huffman_saving(counts: ArrayLike, *, bits_per_token: float) -> float:
 
 def fixed_bits_per_token(vocab_size: int) -> int:
     """Bits of a fixed-length code, ceil(log2 K)."""
+    at_least(1, vocab_size=vocab_size)
     return int(np.ceil(np.log2(vocab_size)))

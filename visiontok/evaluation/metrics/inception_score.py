@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from scipy.special import log_softmax, xlogy
 
 from visiontok.base.errors import EvaluationError
+from visiontok.evaluation.metrics.checks import at_least
 
 
 def inception_score(logits: ArrayLike, *, splits: int = 10, shuffle_seed: int | None = 2020) -> tuple[float, float]:
@@ -38,6 +39,7 @@ def inception_score_of_blocks(logits: ArrayLike, *, block: int = 5000) -> float:
 
     Rows must be shuffled over the classes before, or the blocks are not comparable.
     """
+    at_least(1, block=block)
     values = _checked(logits)
     return float(np.mean([_score(values[start : start + block]) for start in range(0, len(values), block)]))
 
@@ -51,6 +53,9 @@ def _score(logits: np.ndarray) -> float:
 
 def _checked(logits: ArrayLike) -> np.ndarray:
     values = np.asarray(logits, dtype=np.float64)
-    if values.ndim != 2 or not len(values):
+    if values.ndim != 2 or not values.size:
         raise EvaluationError(f"logits must have shape (N, classes) with N >= 1, got {values.shape}")
+    rows = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(rows):
+        raise EvaluationError(f"the logits of sample {rows[0]} are not finite")
     return values

@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from visiontok.base.errors import EvaluationError
+from visiontok.evaluation.metrics.checks import at_least, feature_pair
 
 _BLOCK = 1024
+_NOISE = 16 * float(np.finfo(np.float64).eps)
+"""Of the squared lengths of two rows: what lies below in their squared distance is rounding."""
 
 
 @dataclass(frozen=True)
@@ -44,37 +47,42 @@ def manifold_scores(generated: ArrayLike, real: ArrayLike, *, neighbors: int = 3
         neighbors: k, 3 in the published protocols.
 
     Raises:
-        EvaluationError: if the widths differ or a side has no k-th neighbor.
+        EvaluationError: if the widths differ, a number is not finite, k is below 1 or a side has no k-th neighbor.
     """
-    fake, true = np.asarray(generated, dtype=np.float64), np.asarray(real, dtype=np.float64)
-    if fake.ndim != 2 or true.ndim != 2 or fake.shape[1] != true.shape[1]:
-        raise EvaluationError(f"expected features (N, D) and (M, D), got {fake.shape} and {true.shape}")
+    at_least(1, neighbors=neighbors)
+    fake, true = feature_pair(generated, real, fewest=1)
     if min(len(fake), len(true)) <= neighbors:
         raise EvaluationError(f"{len(fake)} generated and {len(true)} real samples have no {neighbors}-th neighbor each; use more samples")
-    fake_radius, true_radius = neighbor_distances(fake, neighbors), neighbor_distances(true, neighbors)
+    fake_radius, true_radius = _squared_radii(fake, neighbors), _squared_radii(true, neighbors)
     inside, around, recalled, covered = 0, 0, np.zeros(len(true), dtype=bool), np.zeros(len(true), dtype=bool)
     for rows, squared in _squared_distances(fake, true):
-        inside += int((squared <= true_radius**2).any(axis=1).sum())
-        around += int((squared < true_radius**2).sum())
-        recalled |= (squared <= fake_radius[rows, None] ** 2).any(axis=0)
-        covered |= (squared < true_radius**2).any(axis=0)
+        inside += int((squared <= true_radius).any(axis=1).sum())
+        around += int((squared < true_radius).sum())
+        recalled |= (squared <= fake_radius[rows, None]).any(axis=0)
+        covered |= (squared < true_radius).any(axis=0)
     return ManifoldScores(inside / len(fake), float(recalled.mean()), around / (neighbors * len(fake)), float(covered.mean()), neighbors)
 
 
 def neighbor_distances(features: np.ndarray, neighbors: int) -> np.ndarray:
     """(N,) distance of every row (N, D) to its k-th neighbor among the others."""
+    return np.sqrt(_squared_radii(features, neighbors))
+
+
+def _squared_radii(features: np.ndarray, neighbors: int) -> np.ndarray:
     radii = np.empty(len(features))
     for rows, squared in _squared_distances(features, features):
-        radii[rows] = np.sqrt(np.partition(squared, neighbors, axis=1)[:, neighbors])
+        radii[rows] = np.partition(squared, neighbors, axis=1)[:, neighbors]
     return radii
 
 
 def _squared_distances(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Blocks of rows and their squared distances to all of `second`."""
+    """Blocks of rows and their squared distances to all of `second`; those of equal rows are 0, and no rounding noise."""
     center = second.mean(axis=0)
     first, second = first - center, second - center
     norms = np.square(second).sum(axis=1)
     for start in range(0, len(first), _BLOCK):
         rows = slice(start, min(start + _BLOCK, len(first)))
         block = first[rows]
-        yield rows, np.maximum(np.square(block).sum(axis=1)[:, None] + norms - 2 * block @ second.T, 0)
+        lengths = np.square(block).sum(axis=1)[:, None] + norms
+        squared = lengths - 2 * block @ second.T
+        yield rows, np.where(squared > _NOISE * lengths, squared, 0.0)

@@ -12,6 +12,7 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
+from visiontok.base.finite import check_finite
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.evaluation.features.base import FeatureExtractor
 from visiontok.evaluation.metrics.accumulator import Accumulator
@@ -40,6 +41,8 @@ class Subject:
         spec: of the signals that are compared.
         extractors: whose features distances are computed over.
         count: samples over all processes; None where it is not known beforehand.
+        reference_count: samples that they are compared with, likewise; None where they are as many, or a file of statistics.
+        size: of every sample along each axis; None where samples differ in size.
         tokenizer, layout: for reconstructions; the layout at the extent of the suite's size where it has one.
         lengths_vary: whether samples differ in their number of tokens.
         is_shortened: whether samples are decoded from some of their tokens.
@@ -57,6 +60,8 @@ class Subject:
     spec: SignalSpec
     extractors: Sequence[FeatureExtractor] = ()
     count: int | None = None
+    reference_count: int | None = None
+    size: tuple[int, ...] | None = None
     tokenizer: Tokenizer[Any] | None = None
     layout: TokenLayout | None = None
     lengths_vary: bool = False
@@ -134,14 +139,24 @@ class EvaluatedBatch:
         assert isinstance(self.tokens, Tokens)
         return self.tokens
 
-    def each(self, function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """(B,) a number for every pair, by a function of (reference, samples), each (n, C, *axes) of one size."""
+    def each(self, function: Callable[[Tensor, Tensor], Tensor], *, smallest_side: int = 1) -> Tensor:
+        """(B,) a number for every pair, by a function of (reference, samples), each (n, C, *axes) of one size.
+
+        It is NaN for pairs whose images have a side below `smallest_side`.
+
+        Raises:
+            NonFiniteError: if the function gives another number that is not finite.
+        """
         reference, samples = self.pairs
-        found = torch.empty(len(self.indices), dtype=torch.float64)
+        found = torch.full((len(self.indices),), torch.nan, dtype=torch.float64)
         for rows, originals in reference.groups():
             size = originals.shape[2:]
+            if smallest_side > 1 and min(size[-2:]) < smallest_side:
+                continue
             values = samples.values[rows.to(samples.values.device)]
-            found[rows] = function(originals, cropped(values, size)).double().cpu()
+            numbers = function(originals, cropped(values, size)).double().cpu()
+            check_finite(numbers, stage=f"what {getattr(function, '__name__', 'a metric')} gives for originals and samples")
+            found[rows] = numbers
         return found
 
     def features(self, extractor: FeatureExtractor, side: Literal["reference", "samples"]) -> Tensor:
@@ -185,6 +200,7 @@ class Aggregate:
     Attributes:
         key: of the metric's `values`.
         value: None where it is not defined.
+        no_value: why it is not.
         count: number of samples.
         protocol: how it was computed, in words.
         interval: over samples.
@@ -201,6 +217,7 @@ class Aggregate:
     value: float | None
     count: int
     protocol: str
+    no_value: str = ""
     interval: Interval | None = None
     no_interval: str = ""
     part: str | None = None
@@ -233,6 +250,8 @@ class Metric:
         values: key -> what the number is. In a key, `[]` stands for the name of the extractor that it is computed over.
         needs: what the subject must have; see `needs.NEEDS`. Where it lacks something, the metric is omitted with the reason.
         tasks: of which it is a metric.
+        fewest_samples: below which it is not defined; on each side, where it compares two sets of samples.
+        smallest_side: in pixels, of images and frames, below which it is not defined.
         version: increased whenever the same samples give other values.
         unavailable: a reason that no name in `needs` covers.
         prepare: loads networks, so that missing weights are refused before anything is computed.
@@ -243,6 +262,8 @@ class Metric:
     values: Mapping[str, Value]
     needs: tuple[str, ...] = ()
     tasks: tuple[Task, ...] = ("reconstruction",)
+    fewest_samples: int = 1
+    smallest_side: int = 1
     version: int = 1
     unavailable: Callable[[Subject], str | None] = no_reason
     prepare: Callable[[Subject], None] = nothing
@@ -311,10 +332,12 @@ class ProbeMetric(Metric):
 
     Attributes:
         classify: embeddings of training samples, of test samples -> (N,) bool whether each test sample is classified correctly.
+        undefined: why these training samples do not allow that; empty where they do.
         protocol: how, in words.
     """
 
     classify: Callable[[LabeledFeatures, LabeledFeatures, Subject], np.ndarray]
+    undefined: Callable[[LabeledFeatures, Subject], str]
     protocol: Callable[[Subject], str]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from visiontok.base.errors import EvaluationError
+from visiontok.evaluation.metrics.checks import at_least, feature_pair
 
 _BLOCK = 1024
 
@@ -32,7 +33,7 @@ def gaussian_kernel(x: np.ndarray, y: np.ndarray, *, sigma: float) -> np.ndarray
 
 def squared_mmd(features1: ArrayLike, features2: ArrayLike, *, kernel: Kernel = polynomial_kernel, unbiased: bool = True) -> float:
     """Squared MMD of (N, D) and (M, D); without the kernels' diagonals if `unbiased`. Works in blocks of rows, which bound the memory."""
-    first, second = _pair(features1, features2)
+    first, second = feature_pair(features1, features2, fewest=2)
     across = _total(kernel, first, second)[0] / (len(first) * len(second))
     return _within(kernel, first, unbiased) + _within(kernel, second, unbiased) - 2 * across
 
@@ -46,9 +47,11 @@ def kernel_distance(
     `numpy.random.RandomState(seed)`: the draws of torch-fidelity.
 
     Raises:
-        EvaluationError: if a side has fewer rows than a subset.
+        EvaluationError: if a side has fewer rows than a subset, a subset fewer than two, or a number is not finite.
     """
-    first, second = _pair(features1, features2)
+    at_least(1, subsets=subsets)
+    at_least(2, subset_size=subset_size)
+    first, second = feature_pair(features1, features2, fewest=2)
     if min(len(first), len(second)) < subset_size:
         raise EvaluationError(f"subsets of {subset_size} cannot be drawn from {len(first)} and {len(second)} samples; use a smaller subset_size")
     draw = np.random.RandomState(seed)
@@ -67,8 +70,17 @@ def cmmd(embeddings1: ArrayLike, embeddings2: ArrayLike, *, unbiased: bool = Fal
     Args:
         embeddings1, embeddings2: image embeddings (N, D), (M, D); they are L2-normalized here.
         unbiased: exclude the diagonal, as in the paper; the released code, and so this default, keeps it.
+
+    Raises:
+        EvaluationError: if an embedding is zero, which has no direction, or not finite.
     """
-    first, second = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in _pair(embeddings1, embeddings2))
+    sides = []
+    for side, values in zip(("first", "second"), feature_pair(embeddings1, embeddings2, fewest=2), strict=True):
+        lengths = np.linalg.norm(values, axis=1, keepdims=True)
+        if not lengths.all():
+            raise EvaluationError(f"the embedding of sample {int(lengths.argmin())} of the {side} set is zero, which cannot be normalized")
+        sides.append(values / lengths)
+    first, second = sides
     return 1000 * squared_mmd(first, second, kernel=partial(gaussian_kernel, sigma=10.0), unbiased=unbiased)
 
 
@@ -86,10 +98,3 @@ def _total(kernel: Kernel, first: np.ndarray, second: np.ndarray) -> tuple[float
         total += float(values.sum())
         diagonal += float(np.trace(values, offset=start))
     return total, diagonal
-
-
-def _pair(features1: ArrayLike, features2: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    first, second = np.asarray(features1, dtype=np.float64), np.asarray(features2, dtype=np.float64)
-    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1] or min(len(first), len(second)) < 2:
-        raise EvaluationError(f"expected features (N, D) and (M, D) with at least 2 rows each, got {first.shape} and {second.shape}")
-    return first, second

@@ -34,7 +34,7 @@ class Moments(Accumulator):
         Raises:
             EvaluationError: if they are not a matrix of finite numbers, or D changes.
         """
-        batch = np.asarray(features.detach().cpu() if isinstance(features, Tensor) else features, dtype=np.float64)
+        batch = np.asarray(features.detach().cpu().double() if isinstance(features, Tensor) else features, dtype=np.float64)
         if batch.ndim != 2:
             raise EvaluationError(f"features must have shape (B, D), got {batch.shape}")
         if not np.isfinite(batch).all():

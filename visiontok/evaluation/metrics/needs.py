@@ -104,4 +104,18 @@ def why_unavailable(metric: Metric, subject: Subject) -> str | None:
         reason = NEEDS[need](subject)
         if reason is not None:
             return reason
-    return metric.unavailable(subject)
+    return _too_few(metric, subject) or _too_small(metric, subject) or metric.unavailable(subject)
+
+
+def _too_few(metric: Metric, subject: Subject) -> str | None:
+    counts = [count for count in (subject.count, subject.reference_count) if count is not None]
+    if not counts or min(counts) >= metric.fewest_samples:
+        return None
+    return f"it is not defined for {min(counts)} {subject.samples_word}; it needs at least {metric.fewest_samples}"
+
+
+def _too_small(metric: Metric, subject: Subject) -> str | None:
+    if subject.size is None or subject.spec.modality not in ("image", "video") or min(subject.size[-2:]) >= metric.smallest_side:
+        return None
+    height, width = subject.size[-2:]
+    return f"it is not defined for {height} x {width} pixels; it needs at least {metric.smallest_side} on both sides"

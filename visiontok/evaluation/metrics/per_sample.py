@@ -88,4 +88,7 @@ class PerSample(Accumulator):
 
 
 def _array(values: Tensor | ArrayLike) -> np.ndarray:
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    if not isinstance(values, torch.Tensor):
+        return np.asarray(values)
+    on_cpu = values.detach().cpu()
+    return (on_cpu.float() if on_cpu.is_floating_point() and on_cpu.dtype not in (torch.float32, torch.float64) else on_cpu).numpy()

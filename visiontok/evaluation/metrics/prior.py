@@ -35,7 +35,9 @@ class PriorInformation:
     samples: int
 
     def saving(self, nominal_bits_per_token: float) -> float:
-        """Share of log2 K that the prior saves."""
+        """Share of log2 K, which must be above 0, that the prior saves."""
+        if not nominal_bits_per_token > 0:
+            raise EvaluationError(f"tokens of {nominal_bits_per_token} nominal bits have nothing to save")
         return 1 - self.bits_per_token / nominal_bits_per_token
 
 
@@ -71,10 +73,12 @@ def prior_information(nats: ArrayLike, tokens: ArrayLike) -> PriorInformation:
         tokens: (N,) that it holds.
 
     Raises:
-        EvaluationError: if there is no token.
+        EvaluationError: if there is no token, or a sample has probability 0.
     """
     total, counts = np.asarray(nats, dtype=np.float64), np.asarray(tokens, dtype=np.int64)
     if not counts.sum():
         raise EvaluationError("no token was counted")
+    if not np.isfinite(total).all():
+        raise EvaluationError(f"the prior gives sample {int(np.flatnonzero(~np.isfinite(total))[0])} a probability of 0, or none")
     bits, count = float(total.sum()) / LN2, int(counts.sum())
     return PriorInformation(bits / count, bits / len(total), float(total.sum()) / count, count, len(total))

@@ -17,6 +17,7 @@ from torch import Tensor
 from visiontok.base.config import Config
 from visiontok.base.errors import EvaluationError
 from visiontok.data import DataConfig
+from visiontok.evaluation.metrics.checks import at_least
 
 _BLOCK = 1024
 
@@ -87,10 +88,15 @@ def linear_probe(train: LabeledFeatures, test: LabeledFeatures, *, inverse_penal
 
     Returns:
         (N,) bool, one per test sample; its mean is the accuracy.
+
+    Raises:
+        EvaluationError: if all training samples are of one class.
     """
     from sklearn.linear_model import LogisticRegression  # takes a second
 
     _same_width(train, test)
+    if len(np.unique(train.labels)) < 2:
+        raise EvaluationError(f"a classifier needs two classes, but all {len(train.labels)} training samples are of class {train.labels[0]}")
     mean, deviation = train.features.mean(axis=0), train.features.std(axis=0)
     scale = np.where(deviation > 0, deviation, 1.0)
     classifier = LogisticRegression(C=inverse_penalty, max_iter=2000)
@@ -108,9 +114,12 @@ def nearest_neighbors(train: LabeledFeatures, test: LabeledFeatures, *, neighbor
         (N,) bool, one per test sample; its mean is the accuracy.
 
     Raises:
-        EvaluationError: if there are fewer training samples than neighbors.
+        EvaluationError: if there are fewer training samples than neighbors, or no neighbor or temperature.
     """
     _same_width(train, test)
+    at_least(1, neighbors=neighbors)
+    if not temperature > 0:
+        raise EvaluationError(f"temperature must be positive, got {temperature}")
     if len(train.labels) < neighbors:
         raise EvaluationError(f"{len(train.labels)} training samples have no {neighbors} neighbors")
     known, classes = _normalized(train.features), int(max(train.labels.max(), test.labels.max())) + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from visiontok.base.names import unknown
 from visiontok.evaluation.metrics.entries import (
     classifier,
     complexity,
@@ -20,7 +21,7 @@ from visiontok.evaluation.metrics.entries import (
 from visiontok.evaluation.metrics.entries.token_statistics import TOKEN_STATISTICS
 from visiontok.evaluation.metrics.metric import FeatureMetric, Metric, Subject, Task
 from visiontok.evaluation.metrics.needs import why_unavailable
-from visiontok.registry import unknown
+from visiontok.evaluation.metrics.value import heading
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
@@ -64,6 +65,22 @@ def find_metric(name: str) -> Metric:
     if name not in METRICS:
         raise unknown("metric", name, METRICS)
     return METRICS[name]
+
+
+def heading_of(name: str) -> str:
+    """The name of a value as a reader knows it: "psnr.mean_db" -> "PSNR ↑ (dB)"; the name itself where no metric declares it.
+
+    Args:
+        name: of a value, with the extractor in brackets where there is one, perhaps at a number of tokens: "ssim at 4 tokens".
+    """
+    whole, at, length = name.partition(" at ")
+    stem, bracket, rest = whole.partition("[")
+    extractor, _, suffix = rest.partition("]")
+    declared = {key: value for metric in METRICS.values() for key, value in metric.values.items()}
+    value = declared.get(f"{stem}[]{suffix}" if bracket else whole)
+    if value is None:
+        return name
+    return heading(value.title + (f", {extractor}" if extractor else ""), unit=value.unit, better=value.better) + at + length
 
 
 def check_names(names: Sequence[str], task: Task) -> None:

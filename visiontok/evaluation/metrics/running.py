@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from visiontok.base.errors import EvaluationError
+from visiontok.base.errors import EvaluationError, VisiontokError
 from visiontok.evaluation.features.statistics import ReferenceStatistics
 from visiontok.evaluation.metrics.accumulator import Accumulator
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig, bootstrap_mean
@@ -25,6 +25,7 @@ from visiontok.evaluation.metrics.metric import (
     SampleMetric,
     StreamMetric,
     Subject,
+    Task,
 )
 from visiontok.evaluation.metrics.needs import suitable
 from visiontok.evaluation.metrics.per_sample import PerSample
@@ -39,6 +40,7 @@ class Outcome:
     Attributes:
         values: in the order of the suite.
         omitted: metric -> why it gave none.
+        failed: metric -> the error that ended its computation; the values of the others are unaffected.
         per_sample: label of a number -> (N,) float64, what each sample contributes to that mean; not finite where it is ignored.
         resampled: label of a number over sets of samples -> (R,) float64, the same number over resampled samples.
         code_counts: codebook -> (K,) int64.
@@ -46,6 +48,7 @@ class Outcome:
 
     values: list[MetricValue] = field(default_factory=list)
     omitted: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
     per_sample: dict[str, np.ndarray] = field(default_factory=dict)
     resampled: dict[str, np.ndarray] = field(default_factory=dict)
     code_counts: dict[str, np.ndarray] = field(default_factory=dict)
@@ -126,32 +129,32 @@ class RunningMetrics:
             self._training.update(batch.indices, probe_columns(batch, self._subject))
 
     def outcome(self, bootstrap: BootstrapConfig) -> Outcome:
-        """The numbers over everything seen.
-
-        Raises:
-            EvaluationError: if a number would not mean what its name says.
-        """
+        """The numbers over everything seen. All samples are computed by now, so that a metric that fails takes none of the others with it."""
         outcome = Outcome()
-        for metric in self._metrics:
-            if isinstance(metric, DerivedMetric):
+        for metric in sorted(self._metrics, key=lambda metric: isinstance(metric, DerivedMetric)):
+            try:
+                found = self._values(metric, outcome, bootstrap)
+            except Exception as error:  # whatever it is, hours of other results would be lost with it
+                outcome.failed[metric.name] = str(error) if isinstance(error, VisiontokError) else f"{type(error).__name__}: {error}"
                 continue
-            found = self._aggregated(metric, bootstrap)
             if not found:
                 outcome.omitted[metric.name] = metric.absent
-            for aggregate in found:
-                value = metric_value(metric, aggregate)
+            for value, aggregate in found:
                 outcome.values.append(value)
+                if aggregate is None:
+                    continue
                 for kept, column in ((outcome.per_sample, aggregate.per_sample), (outcome.resampled, aggregate.resampled)):
                     if column is not None:
                         kept[value.label] = column
                 outcome.code_counts.update(aggregate.code_counts)
-        for metric in self._metrics:
-            if isinstance(metric, DerivedMetric):
-                derived = metric.derive(metric, Computed(outcome.values, outcome.per_sample), self._subject, bootstrap)
-                outcome.values += derived
-                if not derived:
-                    outcome.omitted[metric.name] = metric.absent
         return outcome
+
+    def _values(self, metric: Metric, outcome: Outcome, bootstrap: BootstrapConfig) -> list[tuple[MetricValue, Aggregate | None]]:
+        """What a metric gives, each with the aggregate that it was made from; derived values have none."""
+        if isinstance(metric, DerivedMetric):
+            derived = metric.derive(metric, Computed(outcome.values, outcome.per_sample), self._subject, bootstrap)
+            return [(value, None) for value in derived]
+        return [(metric_value(metric, aggregate, self._subject.task), aggregate) for aggregate in self._aggregated(metric, bootstrap)]
 
     def _aggregated(self, metric: Metric, bootstrap: BootstrapConfig) -> list[Aggregate]:
         if isinstance(metric, SampleMetric):
@@ -170,14 +173,18 @@ class RunningMetrics:
         if not len(self._tests) or not len(self._training):
             return []
         train, test = (labeled(table["embedding"], table["label"]) for table in (self._training.compute(), self._tests.compute()))
-        column = metric.classify(train, test, self._subject).astype(np.float64)
         (key,) = metric.values
+        protocol = f"share of samples classified correctly; {metric.protocol(self._subject)}; {len(train.labels)} training samples"
+        no_value = metric.undefined(train, self._subject)
+        if no_value:
+            return [Aggregate(key=key, value=None, no_value=no_value, count=len(test.labels), protocol=protocol)]
+        column = metric.classify(train, test, self._subject).astype(np.float64)
         return [
             Aggregate(
                 key=key,
                 value=float(column.mean()),
                 count=len(column),
-                protocol=f"share of samples classified correctly; {metric.protocol(self._subject)}; {len(train.labels)} training samples",
+                protocol=protocol,
                 interval=bootstrap_mean(column, bootstrap),
                 details={"dimensions": train.features.shape[1], "training_samples": len(train.labels)},
                 per_sample=column,
@@ -189,13 +196,16 @@ class RunningMetrics:
         return FeatureSides(extractor, self._samples[name], self._stored.get(name) or self._reference[name])
 
 
-def metric_value(metric: Metric, aggregate: Aggregate) -> MetricValue:
-    """An aggregate with what the metric's declaration says of it."""
+def metric_value(metric: Metric, aggregate: Aggregate, task: Task) -> MetricValue:
+    """An aggregate with what the metric's declaration says of it. An FID of reconstructions is titled rFID, one of generated samples gFID."""
     declared = metric.values[aggregate.key]
     name, title = aggregate.key, declared.title
     if aggregate.extractor is not None:
         name = aggregate.extractor.title(aggregate.key)
         title = f"{declared.title}, {aggregate.extractor.name}"
+        published = aggregate.extractor.published_names.get(aggregate.key.partition("[]")[0])
+        if published is not None:
+            title = f"{task[0]}FID ({title})" if published == "FID" else f"{published} ({title})"
     if not np.isfinite(aggregate.value if aggregate.value is not None else 0.0):
         raise EvaluationError(f"{name} is {aggregate.value}: the samples or their features hold numbers that are too large, or not finite")
     return MetricValue(
@@ -205,6 +215,7 @@ def metric_value(metric: Metric, aggregate: Aggregate) -> MetricValue:
         title=title,
         part=aggregate.part,
         value=aggregate.value,
+        no_value=aggregate.no_value,
         unit=declared.unit,
         better=declared.better,
         count=aggregate.count,

@@ -12,11 +12,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from visiontok.base.errors import EvaluationError
-from visiontok.evaluation.metrics.fidelity import as_pair
+from visiontok.evaluation.metrics.fidelity import as_pair, check_span
 
 WINDOW, SIGMA = 11, 1.5
 K1, K2 = 0.01, 0.03
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+SMALLEST_MULTI_SCALE = (WINDOW - 1) * 2 ** (len(SCALE_WEIGHTS) - 1) + 1
+"""Pixels of a side so that the window fits into the smallest scale."""
 
 
 def ssim(reference: Tensor, reconstruction: Tensor, *, data_range: float) -> Tensor:
@@ -33,6 +35,7 @@ def ssim(reference: Tensor, reconstruction: Tensor, *, data_range: float) -> Ten
         EvaluationError: if the shapes differ or the images are smaller than the window.
     """
     first, second = _image_pair(reference, reconstruction)
+    check_span(first, data_range=data_range)
     # one by one, so that the intermediate images of each stay in the cache
     pairs = zip(first.split(1), second.split(1), strict=True)
     return torch.cat([_similarity_and_contrast(*pair, data_range=data_range)[0].mean(dim=1) for pair in pairs])
@@ -49,8 +52,11 @@ def ms_ssim(reference: Tensor, reconstruction: Tensor, *, data_range: float) -> 
         (B,) float64 in [0, 1].
     """
     first, second = _image_pair(reference, reconstruction)
-    if min(first.shape[-2:]) <= (WINDOW - 1) * 2 ** (len(SCALE_WEIGHTS) - 1):
-        raise EvaluationError(f"MS-SSIM needs images of more than 160 pixels on both sides, got {tuple(first.shape[-2:])}; use SSIM")
+    check_span(first, data_range=data_range)
+    if min(first.shape[-2:]) < SMALLEST_MULTI_SCALE:
+        raise EvaluationError(
+            f"MS-SSIM needs images of at least {SMALLEST_MULTI_SCALE} pixels on both sides, got {tuple(first.shape[-2:])}; use SSIM"
+        )
     product = torch.ones(first.shape[:2], dtype=torch.float64, device=first.device)
     for scale, weight in enumerate(SCALE_WEIGHTS):
         if scale:
@@ -73,8 +79,6 @@ def _similarity_and_contrast(first: Tensor, second: Tensor, *, data_range: float
     """(B, C) means of the similarity and of its contrast-structure factor."""
     if min(first.shape[-2:]) < WINDOW:
         raise EvaluationError(f"SSIM needs images of at least {WINDOW} x {WINDOW} pixels, got {tuple(first.shape[-2:])}")
-    if not data_range > 0:
-        raise EvaluationError(f"data_range must be positive, got {data_range}")
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
     mean1, mean2 = _blur(first), _blur(second)
     variance = _blur(first.square() + second.square()) - mean1.square() - mean2.square()

@@ -35,6 +35,7 @@ class MetricValue(Config):
         part: which codebook it is about, where a tokenizer has several; None for the whole.
         length: how many tokens of each sample were kept, where a suite asks for several lengths; None for all of them.
         value: None where it is not defined, such as the PSNR of images that are all identical.
+        no_value: why it is not.
         unit: "dB", "bits", ...; empty for shares and distances.
         better: which direction is better, if any.
         count: N, the number of samples (of each side, for distances).
@@ -53,6 +54,7 @@ class MetricValue(Config):
     part: str | None = None
     length: int | None = None
     value: float | None
+    no_value: str = ""
     unit: str = ""
     better: Better = "neither"
     count: int
@@ -68,6 +70,11 @@ class MetricValue(Config):
         return self.name + (f" ({self.part})" if self.part is not None else "") + (f" at {self.length} tokens" if self.length is not None else "")
 
     @property
+    def heading(self) -> str:
+        """How a reader knows it, with its better direction and its unit: "PSNR ↑ (dB)"."""
+        return heading(self.title + (f" of {self.part}" if self.part else ""), unit=self.unit, better=self.better)
+
+    @property
     def key(self) -> tuple[str, str | None, int | None]:
         """The key that identifies it among the values of a result."""
         return self.name, self.part, self.length
@@ -81,6 +88,12 @@ class MetricValue(Config):
         interval = f" [{_digits(self.interval.low)}, {_digits(self.interval.high)}]" if self.interval else ""
         spread = f" ± {_digits(self.seeds.deviation)} over {len(self.seeds.values)} seeds" if self.seeds else ""
         return _digits(shown) + spread + interval
+
+
+def heading(title: str, *, unit: str, better: Better) -> str:
+    """A metric at the head of a column or a row, or at an axis: "PSNR ↑ (dB)"."""
+    arrow = {"higher": " ↑", "lower": " ↓", "neither": ""}[better]
+    return title + arrow + (f" ({unit})" if unit and unit not in title.lower() else "")
 
 
 def _digits(number: float) -> str:

@@ -14,7 +14,11 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import zeta
 
 from visiontok.base.errors import EvaluationError
+from visiontok.evaluation.metrics.checks import at_least
 from visiontok.evaluation.metrics.entropy import observed
+
+STEEPEST = 64.0
+"""Largest exponent: between two codes, 2^64 to one."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +51,23 @@ def zipf_fit(counts: ArrayLike, *, support: int | None = None) -> ZipfFit:
     Args:
         counts: of each code.
         support: number of ranks; by default the codes observed. Give K to count unseen codes as possible.
+
+    Raises:
+        EvaluationError: with fewer than two observed codes, whose likelihood has no maximum.
     """
-    frequency, ranks = _ranked(counts, support)
-    found = minimize_scalar(lambda s: -_log_likelihood(frequency, ranks, s, 0.0), bounds=(0, 20), method="bounded", options={"xatol": 1e-10})
+    frequency, ranks = _ranked(counts, support, fewest=2)
+    found = minimize_scalar(lambda s: -_log_likelihood(frequency, ranks, s, 0.0), bounds=(0, STEEPEST), method="bounded", options={"xatol": 1e-10})
     return _fit(frequency, ranks, float(found.x), 0.0)
 
 
 def mandelbrot_fit(counts: ArrayLike, *, support: int | None = None) -> ZipfFit:
-    """Maximum likelihood of the Zipf-Mandelbrot law with a shift q > -1."""
-    frequency, ranks = _ranked(counts, support)
+    """Maximum likelihood of the Zipf-Mandelbrot law with a shift q > -1.
+
+    Raises:
+        EvaluationError: with fewer than three observed codes, or where the likelihood has no maximum: it then grows for ever as the shift nears
+            -1, or as shift and exponent grow together, where counts fall exponentially.
+    """
+    frequency, ranks = _ranked(counts, support, fewest=3)
     start = zipf_fit(counts, support=support).exponent
     total = frequency.sum()
     found = minimize(
@@ -64,7 +76,10 @@ def mandelbrot_fit(counts: ArrayLike, *, support: int | None = None) -> ZipfFit:
         method="Nelder-Mead",
         options={"xatol": 1e-9, "fatol": 1e-14, "maxiter": 4000},
     )
-    return _fit(frequency, ranks, float(found.x[0]), float(np.expm1(found.x[1])))
+    exponent, shift = float(found.x[0]), float(np.expm1(found.x[1]))
+    if not found.success or not -1 + 1e-6 < shift < 1e3 * len(ranks) or not abs(exponent) < STEEPEST:
+        raise EvaluationError(f"the likelihood of the Zipf-Mandelbrot law has no maximum for these {len(frequency)} codes")
+    return _fit(frequency, ranks, exponent, shift)
 
 
 @dataclass(frozen=True)
@@ -78,6 +93,8 @@ class LogLogFit:
 
 def log_log_fit(counts: ArrayLike, *, top: int | None = None) -> LogLogFit:
     """Least squares of ln frequency on ln rank over all observed codes, or over the `top` most frequent."""
+    if top is not None:
+        at_least(2, top=top)
     frequency = rank_frequency(counts)[:top]
     if len(frequency) < 2:
         raise EvaluationError("a line needs at least two observed codes")
@@ -89,8 +106,14 @@ def log_log_fit(counts: ArrayLike, *, top: int | None = None) -> LogLogFit:
 
 
 def count_exponent(counts: ArrayLike, *, minimum: int = 1) -> float:
-    """Maximum likelihood alpha of P(count = c) = c^-alpha / zeta(alpha, minimum) over the codes counted at least `minimum` times."""
+    """Maximum likelihood alpha of P(count = c) = c^-alpha / zeta(alpha, minimum) over the codes counted at least `minimum` times.
+
+    Raises:
+        EvaluationError: if no code was counted as often, or all just so often, whose likelihood has no maximum.
+    """
     tail = _tail(counts, minimum)
+    if tail.max() == minimum:
+        raise EvaluationError(f"every code was counted {minimum} times, which fits any large exponent")
     mean_log = float(np.log(tail).mean())
     found = minimize_scalar(lambda a: np.log(zeta(a, minimum)) + a * mean_log, bounds=(1 + 1e-6, 20), method="bounded", options={"xatol": 1e-10})
     return float(found.x)
@@ -103,6 +126,7 @@ def approximate_count_exponent(counts: ArrayLike, *, minimum: int = 1) -> float:
 
 
 def _tail(counts: ArrayLike, minimum: int) -> np.ndarray:
+    at_least(1, minimum=minimum)
     values = observed(counts)[0]
     tail = values[values >= minimum]
     if not len(tail):
@@ -110,16 +134,19 @@ def _tail(counts: ArrayLike, minimum: int) -> np.ndarray:
     return tail
 
 
-def _ranked(counts: ArrayLike, support: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _ranked(counts: ArrayLike, support: int | None, *, fewest: int) -> tuple[np.ndarray, np.ndarray]:
     frequency = rank_frequency(counts).astype(np.float64)
-    size = support or len(frequency)
+    at_least(fewest, observed_codes=len(frequency))
+    size = len(frequency) if support is None else support
     if size < len(frequency):
         raise EvaluationError(f"{len(frequency)} codes were observed, more than a support of {size}")
     return frequency, np.arange(1, size + 1, dtype=np.float64)
 
 
 def _log_likelihood(frequency: np.ndarray, ranks: np.ndarray, exponent: float, shift: float) -> float:
-    log_weights = -exponent * np.log(ranks + shift)
+    with np.errstate(divide="ignore", invalid="ignore"):  # the search may try a shift of -1, whose likelihood is 0
+        log_weights = -exponent * np.log(ranks + shift)
+        log_weights = log_weights - log_weights.max()
     return float(frequency @ log_weights[: len(frequency)] - frequency.sum() * np.log(np.exp(log_weights).sum()))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from visiontok.core.tokenizer import Tokenizer
+from visiontok.data import Source
 from visiontok.evaluation.reconstruction.examples import show_examples
 from visiontok.evaluation.reconstruction.report import ReportEntry, write_run_report
 from visiontok.evaluation.reconstruction.run import NamedGenerator, ReconstructionRun
@@ -29,6 +30,7 @@ def evaluate_models(
     allow_other_tokenizer: bool = False,
     report: bool = True,
     num_workers: int = 0,
+    source: Source | None = None,
 ) -> list[tuple[Path, Result]]:
     """Evaluate each model and write the results.
 
@@ -47,6 +49,7 @@ def evaluate_models(
         allow_other_tokenizer: also a model of another tokenizer's tokens.
         report: write an HTML page beside the results.
         num_workers: processes that read samples; 0 reads in a thread.
+        source: of the samples, where the caller has opened the suite's.
 
     Returns:
         Path and result of every model, in order.
@@ -59,7 +62,7 @@ def evaluate_models(
     entries, written = [], []
     for name in names:
         run = ReconstructionRun(
-            suite, load(name), name=name, generator=generator, allow_other_tokenizer=allow_other_tokenizer, num_workers=num_workers
+            suite, load(name), name=name, source=source, generator=generator, allow_other_tokenizer=allow_other_tokenizer, num_workers=num_workers
         )
         result, per_sample = run_or_take(run, states, progress(name))
         path = result_path(output, suite.name, name)

@@ -65,7 +65,8 @@ def show_examples(run: ReconstructionRun, result: Result, per_sample: PerSampleR
     else:
         column = per_sample.per_sample[ranking.label]
         worst_first = np.argsort(column if ranking.better == "higher" else -column, kind="stable")
-        chosen = [(group, int(row), float(column[row])) for group, row in _ends_and_middle(worst_first, each)]
+        known = [None if np.isnan(value) else float(value) for value in column]
+        chosen = [(group, int(row), known[row]) for group, row in _ends_and_middle(worst_first, each)]
     samples = []
     spec = run.tokenizer.preprocessing.spec
     with evaluating(run.tokenizer):

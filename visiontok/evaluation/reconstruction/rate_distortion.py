@@ -258,7 +258,7 @@ def tokens_for_psnr(per_sample: PerSampleResults, lengths: Sequence[int]) -> tup
         Reached(
             decibels=decibels,
             share=each.reached,
-            mean_over_reached=each.mean_over_reached if each.reached else None,
+            mean_over_reached=each.mean_over_reached,
             mean_capped=each.mean_capped,
         )
         for decibels, each in found

@@ -13,7 +13,7 @@ from visiontok.evaluation.metrics.rate_distortion import lower_hull, token_use
 from visiontok.evaluation.metrics.value import MetricValue
 from visiontok.evaluation.reconstruction.rate_distortion import Curve, Gallery
 from visiontok.evaluation.results.report.page import write_report
-from visiontok.evaluation.results.report.sections import Folded, ImageGrid, ImageRow, LinePlot, Row, Section, Table, Text
+from visiontok.evaluation.results.report.sections import FEW_POINTS, Folded, ImageGrid, ImageRow, LinePlot, Row, Section, Table, Text
 from visiontok.evaluation.results.report.summaries import QualityCurve, curve_summaries
 
 _NOT_DRAWN = ("psnr.pooled",)
@@ -28,13 +28,13 @@ def write_rate_distortion_report(path: str | Path, curves: Sequence[Curve], gall
         curves: one per model, at least one.
         galleries: their samples, in the same order.
     """
-    sections: list[Section] = [*_plots(curves)]
+    with_images = [(curve, gallery) for curve, gallery in zip(curves, galleries, strict=True) if gallery.originals]
+    sections: list[Section] = [*(_images(curve, gallery) for curve, gallery in with_images), *_plots(curves)]
     summaries = curve_summaries([points for name in qualities(curves) for curve in curves if (points := _quality_curve(curve, name)) is not None])
     if summaries is not None:
         sections.append(summaries)
     sections += [_table(curve) for curve in curves]
     sections += [_reached(curve) for curve in curves if curve.reached]
-    sections += [_images(curve, gallery) for curve, gallery in zip(curves, galleries, strict=True) if gallery.originals]
     sections += [section for curve in curves if curve.counts for section in _complexity(curve)]
     first = curves[0].results[0]
     protocols = {value.name: value.protocol for curve in curves for result in curve.results for value in result.values}
@@ -73,8 +73,8 @@ def _plots(curves: Sequence[Curve]) -> list[LinePlot]:
         drawn = [points for curve in curves if (points := _quality_curve(curve, name)) is not None]
         for rate, x_label in (("tokens", "tokens per sample"), ("bits", "bits per sample")):
             series = {curve.model: (getattr(curve, rate), curve.values) for curve in drawn}
-            if not drawn:
-                continue
+            if sum(len(points.values) for points in drawn) <= FEW_POINTS:
+                continue  # the tables of the models say it better
             if len(drawn) > 1 and drawn[0].better == "lower":
                 series["lower hull"] = _hull(drawn, rate)
             y_label = f"{drawn[0].quality}{f', {drawn[0].unit}' if drawn[0].unit else ''} ({drawn[0].better} is better)"
@@ -91,24 +91,28 @@ def _hull(curves: Sequence[QualityCurve], rate: str) -> tuple[Sequence[float], S
 
 
 def _table(curve: Curve) -> Table:
-    names = qualities([curve])
-    rows = []
-    for point in curve.points:
-        numbers = [shown(point.qualities.get(name)) for name in names]
-        rows.append(Row([point.label, f"{point.tokens:.4g}", f"{point.bits:.5g}", f"{point.bits_per_unit:.3g}", *numbers]))
+    points = curve.points
+    unit = "bits per second" if any(value.name == "bits_per_second.nominal" for value in curve.results[0].values) else "bits per pixel"
+    rows = [
+        Row(["tokens", *(f"{point.tokens:.4g}" for point in points)]),
+        Row(["bits", *(f"{point.bits:.5g}" for point in points)]),
+        Row([unit, *(f"{point.bits_per_unit:.3g}" for point in points)]),
+    ]
+    for name in qualities([curve]):
+        known = next(point.qualities[name] for point in points if name in point.qualities)
+        rows.append(Row([known.heading, *(shown(point.qualities.get(name)) for point in points)], name=name))
     note = {
         "length": "The same tokens, cut or encoded to these lengths.",
         "max_loss": "As few tokens for every sample as reach a mean absolute error.",
         "none": "This tokenizer has one length.",
     }[curve.setting]
-    unit = "bits per second" if any(value.name == "bits_per_second.nominal" for value in curve.results[0].values) else "bits per pixel"
-    return Table(curve.model, ["setting", "tokens", "bits", unit, *names], rows, note=f"{note}{_monotone(curve)} Intervals: JSON file.")
+    return Table(curve.model, ["metric", *(point.label for point in points)], rows, note=f"{note}{_monotone(curve)} Intervals: JSON file.")
 
 
 def _monotone(curve: Curve) -> str:
     """Whether more tokens are better, in words."""
     drawn = [(point.tokens, value.value) for point in curve.points if (value := point.qualities.get("psnr.mean_db")) and value.value is not None]
-    if len(drawn) < 3:
+    if len(drawn) < 3 or len({value for _, value in drawn}) < 2:
         return ""
     return f" Rank correlation of PSNR with the number of tokens: {spearmanr(*zip(*drawn, strict=True)).statistic:.2f}."
 

@@ -14,7 +14,7 @@ from visiontok.evaluation.results.report.curves import rate_distortion_plots, us
 from visiontok.evaluation.results.report.images import difference_image, token_map
 from visiontok.evaluation.results.report.page import write_report
 from visiontok.evaluation.results.report.sections import BarPlot, Folded, ImageGrid, ImageRow, LinePlot, Section, Text
-from visiontok.evaluation.results.report.tables import length_table, result_table
+from visiontok.evaluation.results.report.tables import length_table, not_defined_and_failed, result_table
 from visiontok.evaluation.results.result import Result
 
 _HISTOGRAMS = 8
@@ -43,12 +43,13 @@ def write_run_report(path: Path, entries: Sequence[ReportEntry]) -> None:
         path: of the HTML file.
         entries: of one suite, at least one.
     """
-    sections: list[Section] = []
+    alarms = [f"{entry.result.title}: {warning}" for entry in entries for warning in entry.result.warnings]
+    sections: list[Section] = [Text("Warnings", alarms)] if alarms else []
+    sections += [_reconstructions(entry) for entry in entries if entry.examples.samples]
     for samples in dict.fromkeys(entry.result.data.samples_sha256 for entry in entries):
         sections += _together([entry for entry in entries if entry.result.data.samples_sha256 == samples])
     for entry in entries:
         sections += _codebooks(entry)
-    sections += [_reconstructions(entry) for entry in entries if entry.examples.samples]
     sections += _details(entries)
     first = entries[0].result
     title = f"{first.suite['name']}: {', '.join(entry.result.title for entry in entries)}"
@@ -98,9 +99,9 @@ def _reconstructions(entry: ReportEntry) -> ImageGrid:
     if len(drawn) == len(maps):
         rows.append(ImageRow("tokens", drawn))
     ranking = entry.examples.ranking
-    chosen = "The first samples." if ranking is None else f"The worst, the median and the best samples by {ranking.label}."
+    chosen = "The first samples." if ranking is None else f"The worst, the median and the best samples by {ranking.title}."
     note = f"{chosen} Equal tokens have equal colors." if drawn else chosen
-    return ImageGrid(f"Reconstructions by {entry.result.title}", rows, width=min(originals[0].shape[1], 110), note=note)
+    return ImageGrid(f"Reconstructions by {entry.result.title}", rows, width=min(max(originals[0].shape[1], 72), 110), note=note)
 
 
 def _caption(examples: Examples, example: Example) -> str:
@@ -120,6 +121,7 @@ def _details(entries: Sequence[ReportEntry]) -> list[Section]:
     omitted = [f"{entry.result.title}, {metric}: {reason}" for entry in entries for metric, reason in entry.result.omitted.items()]
     if omitted:
         sections.append(Text("Omitted", omitted))
+    sections += not_defined_and_failed([entry.result for entry in entries])
     for entry in entries:
         model, result = entry.result.model, entry.result
         identity = [f"weights: SHA-256 {model.weights_sha256}, {model.parameters:,} parameters"] if model else []

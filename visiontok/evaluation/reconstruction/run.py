@@ -21,6 +21,7 @@ from visiontok.evaluation.metrics.needs import suitable
 from visiontok.evaluation.metrics.registry import reasons, select
 from visiontok.evaluation.metrics.running import Outcome, RunningMetrics
 from visiontok.evaluation.prefetch import prefetched
+from visiontok.evaluation.reconstruction.collapse import CollapseCheck
 from visiontok.evaluation.reconstruction.reconstructor import Reconstructed, Reconstructor
 from visiontok.evaluation.reconstruction.suite import Suite
 from visiontok.evaluation.results.environment import environment
@@ -138,6 +139,7 @@ class ReconstructionRun:
             spec=preprocessing.spec,
             extractors=self.extractors,
             count=len(self.source),
+            size=size,
             tokenizer=tokenizer,
             layout=layout,
             lengths_vary=layout.ragged or suite.max_loss is not None or (size is None and layout.is_variable),
@@ -161,7 +163,7 @@ class ReconstructionRun:
             self._omitted["seeds"] = "this tokenizer draws nothing, so it was evaluated once"
         self._running = {(seed, length): RunningMetrics(metrics, self._subject, widths=widths) for seed in self._seeds for length in self._lengths}
         self._training = self._training_loader(size, preprocessing)
-        self._fingerprint = Fingerprint()
+        self._fingerprint, self._collapse = Fingerprint(), CollapseCheck()
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -192,16 +194,17 @@ class ReconstructionRun:
             if self._training is not None:
                 self._encode_training_samples(self._training, state)
             self._evaluate_samples(progress, state)
-        for running in self._running.values():
-            for accumulator in running.accumulators.values():
-                merge_across_processes(accumulator)
+        accumulators = [part for running in self._running.values() for part in running.accumulators.values()]
+        for accumulator in [*accumulators, *self._collapse.accumulators.values()]:
+            merge_across_processes(accumulator)
         data = self._fingerprint.identity(self.suite.data, self.source, self.loader.report)
         outcome = self._outcome()
         indices = self._fingerprint.indices()
         keys = [self.source.key(index) for index in indices.tolist()]
         per_sample = PerSampleResults(indices, keys, outcome.per_sample, outcome.code_counts, outcome.resampled)
         if not outcome.values:
-            raise EvaluationError(f"no metric of the suite {self.suite.name} applies to {self._name}: {reasons(outcome.omitted)}")
+            why = reasons({**outcome.omitted, **outcome.failed})
+            raise EvaluationError(f"no metric of the suite {self.suite.name} applies to {self._name}: {why}")
         result = Result(
             kind="reconstruction",
             suite=self.suite.to_dict(),
@@ -212,6 +215,8 @@ class ReconstructionRun:
             extractors={extractor.name: extractor.identity for extractor in self.extractors},
             values=tuple(outcome.values),
             omitted={**self._omitted, **outcome.omitted},
+            failed=outcome.failed,
+            warnings=self._collapse.warnings(),
             per_sample_sha256=per_sample.sha256,
             environment=self._environment,
             run=clock.run(rank_and_world_size()[1]),
@@ -249,6 +254,10 @@ class ReconstructionRun:
         if probe is None or not next(iter(self._running.values())).training_accumulators:
             return None
         source = self._selected(open_source(probe.data), size, probe.num_samples)
+        if "nearest_neighbors" in self.suite.metrics and len(source) < probe.neighbors:
+            raise EvaluationError(
+                f"probe.neighbors is {probe.neighbors}, but there are {len(source)} training samples: lower it, or take more samples"
+            )
         return SignalLoader(source, preprocessing, batch_size=self.suite.batch_size, num_workers=self._num_workers)
 
     def _encode_training_samples(self, loader: SignalLoader, state: RunState | None) -> None:
@@ -272,6 +281,8 @@ class ReconstructionRun:
             for name, part in {**running.sample_accumulators, **running.reference_accumulators}.items()
         }
         parts["samples"] = self._fingerprint.table
+        parts.update({f"collapse/{name}": part for name, part in self._collapse.accumulators.items()})
+        whole = self._seeds[0], max(self._lengths, key=lambda length: self.tokenizer.layout.length if length is None else length)
 
         def read(position: int) -> Iterator[tuple[int, Mapping[Setting, EvaluatedBatch]]]:
             return prefetched(self._reconstructed(prefetched(self.loader.batches(position, stop))))
@@ -283,6 +294,7 @@ class ReconstructionRun:
                 self._fingerprint.update(first.indices, first.reference)
                 for setting, running in self._running.items():
                     running.update(batches[setting])
+                self._collapse.update(batches[whole])
             if batches is not None or self._fingerprint.count:
                 progress(self._fingerprint.count, stop - start)
 
@@ -313,6 +325,7 @@ class ReconstructionRun:
             suffix = "" if length is None else f" at {length} tokens"
             whole.values += [value.replace(length=length, protocol=f"{value.protocol}; {self._cutting}") for value in outcome.values]
             whole.omitted.update(outcome.omitted)
+            whole.failed.update(outcome.failed)
             for kept, found in (
                 (whole.per_sample, outcome.per_sample),
                 (whole.resampled, outcome.resampled),

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from visiontok.base.config import Config, Positive
+from visiontok.base.file_names import Name
+from visiontok.base.names import unknown
 from visiontok.data import DataConfig, TextsConfig
 from visiontok.evaluation.features import EXTRACTORS, Classifier
 from visiontok.evaluation.features.protocol import PROTOCOLS
@@ -23,9 +25,9 @@ class Suite(Config):
 
     Attributes:
         task: what is evaluated.
-        name: in results.
+        name: in results and in the names of their files.
         description: one sentence.
-        data: the source of the samples.
+        data: the source of the samples: its options, or the short form `digits:test`, `folder:/path`.
         protocol: a published way of scoring by name, see `evaluation.features.protocol.PROTOCOLS`: its crop, its rounding of reconstructions,
             and for distances its extractor beside those named here. None for the crop below, and rounding to the nearest level.
         crop: of images: "center" resizes the shorter side and crops the center; "tiles" cuts squares side by side without resizing;
@@ -51,7 +53,7 @@ class Suite(Config):
     """
 
     task: Literal["reconstruction"] = "reconstruction"
-    name: str
+    name: Name
     description: str = ""
     data: DataConfig
     protocol: Literal["titok", "adm", "pytorch-fid", "clean"] | None = None
@@ -83,7 +85,7 @@ class Suite(Config):
             raise ValueError(f"seeds are two or more, got {self.seeds[0]} alone: one draw has no spread; seed chooses the samples")
         for name in self.extractors:
             if name not in EXTRACTORS:
-                raise ValueError(f"there is no feature extractor {name!r}; known: {', '.join(EXTRACTORS)}")
+                raise ValueError(str(unknown("feature extractor", name, EXTRACTORS)))
         for metric in self.metrics:
             if needs_extractors(metric) and not self.all_extractors:
                 raise ValueError(f"the metric {metric!r} needs at least one of the extractors {', '.join(EXTRACTORS)}")

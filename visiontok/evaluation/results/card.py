@@ -18,10 +18,12 @@ def card_results(result: Result) -> tuple[CardResult, ...]:
     """
     if result.model is None:
         raise EvaluationError("this result is that of samples without a model, so it belongs on no model card; evaluate the model itself")
-    dataset = f"{result.suite['name']} ({result.data.in_words})"
+    dataset = f"{result.suite.get('name', 'unnamed suite')} ({result.data.in_words})"
     return tuple(
         CardResult(
             metric=value.label,
+            title=value.title,
+            better=value.better,
             value=value.value,
             unit=value.unit,
             dataset=dataset,

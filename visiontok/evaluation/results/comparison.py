@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -111,6 +112,10 @@ def _difference(first: MetricValue, second: MetricValue, per_sample: Sequence[Pe
     if found is not None:
         interval, how, equal = found
         interval, more = _widened_by_seeds(interval, first, second)
+        fewest = _fewest(interval.bootstrap.confidence)
+        if not equal and interval.samples < fewest:
+            few = f"{interval.samples} samples are too few for a conclusion at {interval.bootstrap.confidence:.0%}; it takes at least {fewest}"
+            return Difference(first, second, interval, "not tested", few)
         return Difference(first, second, interval, _conclusion(first, interval.low, interval.high, equal=equal), how + more)
     if first.value == second.value:
         return Difference(first, second, None, "equal", "the same number")
@@ -122,6 +127,11 @@ def _difference(first: MetricValue, second: MetricValue, per_sample: Sequence[Pe
     if reach:
         return Difference(first, second, None, _conclusion(first, gap - reach, gap + reach), "Welch's t over seeds, for these samples")
     return Difference(first, second, None, "not tested", first.no_interval or second.no_interval or "no interval")
+
+
+def _fewest(confidence: float) -> int:
+    """Of N samples, all on one side of zero happens by chance with probability 2^(1 - N): fewer cannot tell at this confidence."""
+    return 1 + math.ceil(-math.log2(1 - confidence))
 
 
 _SEEDS = ", widened by the spread over seeds"
@@ -166,7 +176,7 @@ def _reach_of_seeds(first: MetricValue, second: MetricValue, confidence: float) 
     variance = sum(part for part, _ in parts)
     if variance == 0:
         return 0.0
-    freedom = variance**2 / sum(part**2 / (count - 1) for part, count in parts)
+    freedom = variance**2 / sum(part**2 / (count - 1) for part, count in parts if part)
     return float(student.ppf((1 + confidence) / 2, freedom) * np.sqrt(variance))
 
 

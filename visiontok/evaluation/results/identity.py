@@ -99,7 +99,7 @@ def model_identity(model: Model[Any], name: str) -> ModelIdentity:
         name=name,
         family=family,
         weights_sha256=weights_sha256(model.state_dict()),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=model.num_parameters,
         config=model.config.to_dict(),
     )
 

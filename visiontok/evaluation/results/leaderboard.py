@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -10,7 +9,9 @@ from typing import get_args
 
 from visiontok import registry
 from visiontok.base.errors import EvaluationError
-from visiontok.base.files import replacing
+from visiontok.base.files import contents, replacing
+from visiontok.base.json_text import read_json
+from visiontok.base.markdown import code, escaped
 from visiontok.evaluation.metrics.value import MetricValue
 from visiontok.evaluation.results.result import Result
 from visiontok.losses.perceptual import LpipsNet
@@ -64,10 +65,10 @@ def leaderboard(results: Path) -> str:
     """
     if not results.is_dir():
         raise EvaluationError(f"there is no folder {results}; evaluate something with: visiontok evaluate photos --model vqgan-photos-f4")
-    found = [Result.load(path) for path in sorted(results.glob("*.json")) if _kind(path) not in _OTHER_KINDS]
+    found = [Result.load(path) for path in contents(results) if path.suffix == ".json" and _kind(path) not in _OTHER_KINDS]
     tables: dict[tuple[str, str, str], list[Result]] = {}
     for result in found:
-        tables.setdefault((str(result.suite["name"]), result.data.in_words, result.data.samples_sha256), []).append(result)
+        tables.setdefault((str(result.suite.get("name", "unnamed")), result.data.in_words, result.data.samples_sha256), []).append(result)
     parts = [_HEAD, *(_table(suite, group) for (suite, _, _), group in sorted(tables.items(), key=lambda item: item[0]))]
     if not found:
         parts.append("There are no results yet.\n")
@@ -77,10 +78,7 @@ def leaderboard(results: Path) -> str:
 
 def _kind(path: Path) -> object:
     """The kind of result that a file declares; None if it declares none, which `Result.load` then reports."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError):
-        return None
+    content = read_json(path)
     return content.get("kind") if isinstance(content, dict) else None
 
 
@@ -97,11 +95,11 @@ def _table(suite: str, results: Sequence[Result]) -> str:
     heads = [f"{name} ({units[name]})" if units[name] and units[name] not in name else name for name in names]
     description = str(results[0].suite.get("description", ""))
     lines = [
-        f"### {suite}",
+        f"### {escaped(suite)}",
         "",
-        f"{description} {data.in_words}, SHA-256 `{data.samples_sha256[:16]}`.",
+        f"{escaped(description)} {data.in_words}, SHA-256 {code(data.samples_sha256[:16])}.",
         "",
-        "| " + " | ".join(["model", *heads, "weights", "evaluated"]) + " |",
+        "| " + " | ".join(["model", *map(escaped, heads), "weights", "evaluated"]) + " |",
         "|" + "---|" * (len(heads) + 3),
         *("| " + " | ".join(row) + " |" for row in rows),
         "",
@@ -118,11 +116,11 @@ def _rows(result: Result, names: Sequence[str]) -> list[list[str]]:
             if value.length == length:
                 values.setdefault(value.name, value)
         cells = [
-            f"`{result.title}`" + (f", first {length} tokens" if length else ""),
-            *(values[name].text if name in values else "" for name in names),
+            code(result.title) + (f", first {length} tokens" if length else ""),
+            *(escaped(values[name].text) if name in values else "" for name in names),
         ]
-        weights = f"`{result.model.weights_sha256[:12]}`" if result.model else ""
-        rows.append([*cells, weights, result.run.finished[:10]])
+        weights = code(result.model.weights_sha256[:12]) if result.model else ""
+        rows.append([*cells, weights, escaped(result.run.finished[:10])])
     return rows
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from visiontok.base.errors import EvaluationError
+from visiontok.base.errors import EvaluationError, damage_as
 from visiontok.base.files import replacing
 
 SAMPLES, CODES, RESAMPLES = ".samples.parquet", ".codes.parquet", ".resamples.parquet"
@@ -79,13 +79,15 @@ class PerSampleResults:
         path = _beside(result, SAMPLES)
         if sha256 is None or not path.is_file():
             return None
-        samples = _read(path)
-        indices, keys = samples.pop(_INDEX), samples.pop(_KEY, np.asarray([])).tolist()
-        codes, resampled = _read(_beside(result, CODES)), _read(_beside(result, RESAMPLES))
-        resampled.pop(_RESAMPLE, None)
-        counts = {name: codes[_COUNT][codes[_CODEBOOK] == name] for name in dict.fromkeys(codes.get(_CODEBOOK, np.asarray([])).tolist())}
-        found = cls(indices, keys, samples, counts, resampled)
-        if found.sha256 != sha256:
+        with damage_as(EvaluationError, f"{path} and the files beside it are damaged; remove them"):
+            samples = _read(path)
+            indices, keys = samples.pop(_INDEX), samples.pop(_KEY, np.asarray([])).tolist()
+            codes, resampled = _read(_beside(result, CODES)), _read(_beside(result, RESAMPLES))
+            resampled.pop(_RESAMPLE, None)
+            counts = {name: codes[_COUNT][codes[_CODEBOOK] == name] for name in dict.fromkeys(codes.get(_CODEBOOK, np.asarray([])).tolist())}
+            found = cls(indices, keys, samples, counts, resampled)
+            digest = found.sha256
+        if digest != sha256:
             raise EvaluationError(
                 f"{path} and the files beside it do not belong to {result}, or were damaged: their SHA-256 is not the one that the result "
                 "names; remove them"
@@ -107,8 +109,6 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     """Columns by name; none where there is no file."""
     if not path.is_file():
         return {}
-    try:
+    with damage_as(EvaluationError, f"{path} is not a readable Parquet file"):
         table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise EvaluationError(f"{path} is not a readable Parquet file: {error}") from error
     return {name: table.column(name).to_numpy() for name in table.column_names}

@@ -11,6 +11,7 @@ from pydantic import Field, JsonValue
 
 from visiontok.base.config import Config
 from visiontok.base.files import replacing
+from visiontok.data.config import source_name
 from visiontok.evaluation.metrics.value import MetricValue
 
 
@@ -52,6 +53,13 @@ class DataIdentity(Config):
     samples_sha256: str
     skipped_count: int = 0
     skipped: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """Where they came from, in one word: `photos:heldout`, or the files of their statistics."""
+        statistics = self.config.get("statistics")
+        files = [str(file.get("path")) for file in statistics if isinstance(file, dict)] if isinstance(statistics, list) else []
+        return ", ".join(files) or source_name(self.config)
 
     @property
     def in_words(self) -> str:
@@ -105,6 +113,8 @@ class Result(Config):
         extractors: name -> identity of every feature extractor and classifier that took part.
         values: the numbers.
         omitted: metric -> why the suite asks for it but this model has none.
+        failed: metric -> the error that ended its computation, after all samples; the other values are complete.
+        warnings: what is wrong with the model although the numbers are right, for example that it has collapsed.
         per_sample_sha256: of the values of single samples and the use of codes, in files beside this one.
         environment, run: where and when.
     """
@@ -122,6 +132,8 @@ class Result(Config):
     extractors: dict[str, str] = Field(default_factory=dict)
     values: tuple[MetricValue, ...] = Field(min_length=1)
     omitted: dict[str, str] = Field(default_factory=dict)
+    failed: dict[str, str] = Field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
     per_sample_sha256: str | None = None
     environment: Environment
     run: Run

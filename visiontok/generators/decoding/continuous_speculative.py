@@ -172,6 +172,10 @@ class ContinuousSpeculativeSampler:
         if self.base.temperature <= 0:
             raise ConfigError("without noise in its last step a latent has no density to be verified by: the temperature must be above 0")
 
+    def is_guided(self, step: int, num_steps: int) -> bool:
+        """See `MaskedLatentSampler.is_guided`."""
+        return self.base.is_guided(step, num_steps)
+
     def __call__(self, model: MaskedLatentModel, condition: Condition, samples: int, noise: Noise) -> Tensor:
         """Latents (B, L, C) float32; see `run`."""
         return self.run(model, condition, samples, noise)[0]
@@ -195,6 +199,7 @@ class ContinuousSpeculativeSampler:
             raise ConfigError(f"a drafter of {drafter.config.layout} in patches of {drafted[1:]} cannot draft {model.config.layout} in {shape[1:]}")
         check_same_tokenizer(drafter.config.tokenizer, model.config.tokenizer, what="what the drafter was trained on")
         drafter.checked_condition(condition, samples=samples)
+        drafter.check_sampler(self, unconditional=condition.kind == "none")
         order = noise.permutation(*shape[:2]).to(model.device)
         start = noise.normal(*shape).to(model.device)
         step_noise = noise.normal(*shape[:2], model.head.num_steps(self.base.respacing), shape[2]).to(model.device)

@@ -37,6 +37,10 @@ class IterativeSampler:
     temperature: float
     annealing: bool
 
+    def is_guided(self, step: int, num_steps: int) -> bool:
+        """Whether a step needs logits without the condition."""
+        return self.guidance(step, num_steps) != 1
+
     def __call__(self, predict: Predict, tokens: Tensor, mask_id: int, noise: Noise) -> Tensor:
         """Fill the masked positions of `tokens` (B, L)."""
         for step in self.steps(predict, tokens, mask_id, noise):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
 
 import torch
 from pydantic import Field
@@ -107,6 +107,9 @@ class MaskedLatentModel(Protocol):
     def checked_condition(self, condition: Condition, *, samples: int | None) -> tuple[Condition, int]:
         """See `Generator.checked_condition`."""
 
+    def check_sampler(self, sampler: Any, *, unconditional: bool) -> None:
+        """See `Generator.check_sampler`."""
+
     def hidden(self, values: Tensor, step: MaskedStep, condition: Condition) -> tuple[Tensor, Tensor | None]:
         """What the head reads at the step's positions, (B, M, D), with the condition and, if the step is guided, without it.
 
@@ -114,9 +117,6 @@ class MaskedLatentModel(Protocol):
             values: (B, L, C), ignored at unknown positions.
             step: which positions are unknown and which are filled in.
             condition: of every sample.
-
-        Raises:
-            ConfigError: if a model that never saw samples without a condition is to read such.
         """
 
 
@@ -133,6 +133,10 @@ class MaskedLatentSampler:
     schedule: MaskedSchedule
     respacing: str
     temperature: float
+
+    def is_guided(self, step: int, num_steps: int) -> bool:
+        """Whether step `step` needs what the backbone gives without the condition, as if `num_steps` positions were filled in one by one."""
+        return self.schedule.guidance(step, num_steps) != 1
 
     def __call__(self, model: MaskedLatentModel, condition: Condition, samples: int, noise: Noise) -> Tensor:
         """Latents (B, L, C) float32.
@@ -169,6 +173,10 @@ class MaskedTokenSampler:
 
     schedule: MaskedSchedule
     tokens: NextTokenSampler
+
+    def is_guided(self, step: int, num_steps: int) -> bool:
+        """Whether step `step` needs what the backbone gives without the condition, as if `num_steps` positions were filled in one by one."""
+        return self.schedule.guidance(step, num_steps) != 1
 
     def __call__(self, fill_in: FillIn, tokens: Tensor, noise: Noise) -> Tensor:
         """Fill in all positions of tokens (B, L, K); draws a permutation (B, L), then those of `fill_in`."""

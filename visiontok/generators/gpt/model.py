@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from visiontok.base.config import Probability
 from visiontok.base.errors import TokenError
-from visiontok.base.finite import check_finite
+from visiontok.base.finite import check_finite, check_finite_weights
 from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.generators.backbones import LlamaConfig, LlamaStack
 from visiontok.generators.backbones.llama import causal_mask
@@ -135,49 +135,56 @@ class GPT(Generator[GPTConfig]):
         self.backbone = LlamaStack(config, is_modulated=config.is_modulated, has_norm=config.inner_head is None)
         self.position_embedding: nn.Parameter | None = None
         if config.positions == "learned":
-            self.position_embedding = nn.Parameter(torch.empty(self.condition.length - 1 + self.num_steps, dim))
+            self.position_embedding = nn.Parameter(torch.empty(self.condition.length - 1 + self.num_steps(), dim))
             nn.init.normal_(self.position_embedding, std=0.02)
         for part in (self.condition, self.embedding):
             for module in part.modules():
                 if isinstance(module, nn.Linear | nn.Embedding):
                     nn.init.normal_(module.weight, std=0.02)
 
-    @property
-    def num_steps(self) -> int:
-        """Steps of a full sample of the configuration's layout."""
+    def num_steps(self, sampler: Any = None) -> int:
+        """Steps of a full sample of the configuration's layout, whatever the sampler."""
         return len(self._plan(self.layout).held)
 
     # Training.
 
-    def loss(self, tokens: Tokens | Latents, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None) -> dict[str, Tensor]:
+    def loss(
+        self, tokens: Tokens | Latents | Tensor, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None
+    ) -> dict[str, Tensor]:
         """Mean over what the batch holds: of the cross-entropy in nats, or of the head's loss for latents.
 
         Draws: in training mode a uniform one (B,) that hides conditions; for latents then those of the head.
 
         Returns:
-            "loss", and for tokens "bits_per_token", which is the same in bits.
+            "loss", "weight" (tokens held), and for tokens "bits_per_token", which is the loss in bits; in evaluation mode also "accuracy",
+            the share of tokens whose most likely code is right.
         """
         tokens, found = self.training_batch(tokens, condition)
         source = as_noise(noise, self.device)
         dropped = self.dropped(len(tokens), source) if self.training else torch.zeros(len(tokens), dtype=torch.bool, device=self.device)
         if isinstance(tokens, Tokens):
-            loss = self._nll(tokens, found, dropped).sum() / tokens.mask.sum()
-            return {"loss": loss, "bits_per_token": loss.detach() / math.log(2)}
+            nll, correct = self._scores(tokens, found, dropped)
+            held = tokens.mask.sum()
+            loss = nll.sum() / held
+            numbers = {"loss": loss, "weight": held / len(tokens), "bits_per_token": loss.detach() / math.log(2)}
+            return numbers if self.training else {**numbers, "accuracy": correct.sum() / held}
         assert isinstance(self.head, LatentHead)
         hidden, values, plan = self._predictions(tokens, found, dropped)
-        return {"loss": self.head.loss(hidden, values, plan.held[..., 0], source).mean()}
+        errors = self.head.loss(hidden, values, plan.held[..., 0], source)
+        return {"loss": errors.mean(), "weight": plan.held.sum() / len(values)}
 
-    def nll(self, tokens: Tokens, condition: ConditionLike = None) -> Tensor:
+    def nll(self, tokens: Tokens | Tensor, condition: ConditionLike = None) -> Tensor:
         """(B,) float32: minus the log-probability of every sample in nats; divide by ln 2 for the bits that an ideal coder would need."""
         checked, found = self.training_batch(tokens, condition)
         assert isinstance(checked, Tokens)
-        return self._nll(checked, found, torch.zeros(len(checked), dtype=torch.bool, device=self.device)).sum(dim=(1, 2))
+        nll, _ = self._scores(checked, found, torch.zeros(len(checked), dtype=torch.bool, device=self.device))
+        return nll.sum(dim=(1, 2))
 
-    def _nll(self, tokens: Tokens, condition: Condition, dropped: Tensor) -> Tensor:
-        """(B, T, K) float32 in generation order; 0 where there is no token."""
+    def _scores(self, tokens: Tokens, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor]:
+        """See `TokenHead.scores`, in generation order."""
         assert isinstance(self.head, TokenHead)
         hidden, codes, plan = self._predictions(tokens, condition, dropped)
-        return self.head.nll(hidden, codes, plan, self.embed_rows)
+        return self.head.scores(hidden, codes, plan, self.embed_rows)
 
     def _predictions(self, tokens: Tokens | Latents, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor, GenerationSteps]:
         """What predicts every step (B, T, D); the tokens (B, T, K) or latents (B, T, C) in generation order, 0 where there is none; the steps."""
@@ -211,7 +218,9 @@ class GPT(Generator[GPTConfig]):
             ConditionError: if the condition does not fit.
             ConfigError: if a model that never saw samples without a condition is to do so.
             TokenError: if the layout does not fit.
+            NonFiniteError: if the weights are damaged.
         """
+        check_finite_weights(self)
         found, count = self.checked_condition(condition, samples=num_samples)
         own = self._own_layout(layout)
         if guided or found.kind == "none":
@@ -343,8 +352,8 @@ class GPT(Generator[GPTConfig]):
         return layout
 
     def _check_steps(self, steps: int) -> None:
-        if self.position_embedding is not None and steps > self.num_steps:
-            raise TokenError(f"samples of {steps} steps are longer than the {self.num_steps} that this generator has learned positions for")
+        if self.position_embedding is not None and steps > self.num_steps():
+            raise TokenError(f"samples of {steps} steps are longer than the {self.num_steps()} that this generator has learned positions for")
 
     def _checked_length(self, layout: TokenLayout, num_tokens: int | None) -> int:
         if num_tokens is None or num_tokens == layout.length:

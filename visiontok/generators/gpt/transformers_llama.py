@@ -103,7 +103,7 @@ def suppressed_tokens(model: GPT) -> list[int]:
 
 def _blocks(backbone: LlamaStack) -> dict[str, Tensor]:
     assert backbone.norm is not None
-    state = {"model.norm.weight": backbone.norm.weight}
+    state: dict[str, Tensor] = {"model.norm.weight": backbone.norm.weight}
     for number, block in enumerate(backbone.blocks):
         assert isinstance(block, LlamaBlock)
         attention, mlp = block.attention, block.feed_forward

@@ -21,8 +21,8 @@ class TokenHead(nn.Module, ABC):
     """Distributions over the K codes that a step writes."""
 
     @abstractmethod
-    def nll(self, hidden: Tensor, codes: Tensor, plan: GenerationSteps, embed: Embed) -> Tensor:
-        """Minus the log-probability of every token, in nats.
+    def scores(self, hidden: Tensor, codes: Tensor, plan: GenerationSteps, embed: Embed) -> tuple[Tensor, Tensor]:
+        """Minus the log-probability of every token in nats, and whether the most likely code is its code.
 
         Args:
             hidden: (B, T, D).
@@ -31,7 +31,7 @@ class TokenHead(nn.Module, ABC):
             embed: of tokens that were already written in the same step.
 
         Returns:
-            (B, T, K) float32; 0 where there is no token.
+            (B, T, K) float32 and bool; 0 and False where there is no token.
         """
 
     @abstractmethod
@@ -42,7 +42,7 @@ class TokenHead(nn.Module, ABC):
             hidden: (B, D) with the condition.
             unconditional: (B, D) without it; None where it is not needed.
             plan: of the one step: (K,) each.
-            embed: see `nll`.
+            embed: see `scores`.
             choose: guides, filters and draws.
 
         Returns:

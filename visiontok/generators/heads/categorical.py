@@ -29,13 +29,17 @@ class CodeTable(nn.Linear):
         """Logits (..., size) float32 over the codebook whose rows begin at `first`, from (..., D)."""
         return F.linear(hidden, self.weight[first : first + size]).float()
 
-    def nll(self, hidden: Tensor, codes: Tensor, first: Tensor, sizes: Tensor) -> Tensor:
-        """(N,) float32 of codes (N,) whose codebooks begin at rows `first` (N,) and hold `sizes` (N,) codes, from (N, D)."""
+    def scores(self, hidden: Tensor, codes: Tensor, first: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """Minus log-probabilities (N,) float32 and correctness (N,) bool of codes (N,), whose codebooks begin at rows `first` (N,) and hold `sizes`
+        (N,) codes, from (N, D)."""
         nll = hidden.new_zeros(codes.shape, dtype=torch.float32)
+        correct = torch.zeros_like(codes, dtype=torch.bool)
         for begin, size in torch.unique(torch.stack([first, sizes]), dim=1).T.tolist():
             where = (first == begin) & (sizes == size)
-            nll[where] = F.cross_entropy(self.logits(hidden[where], begin, size), codes[where], reduction="none")
-        return nll
+            logits = self.logits(hidden[where], begin, size)
+            nll[where] = F.cross_entropy(logits, codes[where], reduction="none")
+            correct[where] = logits.argmax(dim=-1) == codes[where]
+        return nll, correct
 
 
 class CategoricalHead(TokenHead):
@@ -50,11 +54,11 @@ class CategoricalHead(TokenHead):
         super().__init__()
         self.table = CodeTable(dim, num_codes)
 
-    def nll(self, hidden: Tensor, codes: Tensor, plan: GenerationSteps, embed: Embed) -> Tensor:
+    def scores(self, hidden: Tensor, codes: Tensor, plan: GenerationSteps, embed: Embed) -> tuple[Tensor, Tensor]:
         samples, steps, _ = held = plan.held.nonzero(as_tuple=True)
-        nll = hidden.new_zeros(codes.shape, dtype=torch.float32)
-        nll[held] = self.table.nll(hidden[samples, steps], codes[held], plan.first[held], plan.sizes[held])
-        return nll
+        nll, correct = hidden.new_zeros(codes.shape, dtype=torch.float32), torch.zeros_like(plan.held)
+        nll[held], correct[held] = self.table.scores(hidden[samples, steps], codes[held], plan.first[held], plan.sizes[held])
+        return nll, correct
 
     def sample(self, hidden: Tensor, unconditional: Tensor | None, plan: GenerationSteps, embed: Embed, choose: Choose) -> Tensor:
         codes = torch.zeros(len(hidden), len(plan.held), dtype=torch.int64, device=hidden.device)

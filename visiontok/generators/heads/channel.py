@@ -97,14 +97,15 @@ class ChannelHead(TokenHead):
         x = self._transformed(x, by_step, caches=None)
         return [output(x[:, step]).float() for step, output in enumerate(self.outputs)]
 
-    def nll(self, hidden: Tensor, codes: Tensor, plan: GenerationSteps, embed: Embed) -> Tensor:
+    def scores(self, hidden: Tensor, codes: Tensor, plan: GenerationSteps, embed: Embed) -> tuple[Tensor, Tensor]:
         samples, steps = plan.held.all(dim=-1).nonzero(as_tuple=True)
         ordered = codes[samples, steps][:, self.order]
         logits = self.logits(hidden[samples, steps], ordered)
         found = torch.stack([F.cross_entropy(each, ordered[:, step], reduction="none") for step, each in enumerate(logits)], dim=1)
-        nll = hidden.new_zeros(codes.shape, dtype=torch.float32)
-        nll[samples, steps] = found[:, self._inverse_order]
-        return nll
+        right = torch.stack([each.argmax(dim=-1) for each in logits], dim=1) == ordered
+        nll, correct = hidden.new_zeros(codes.shape, dtype=torch.float32), torch.zeros_like(plan.held)
+        nll[samples, steps], correct[samples, steps] = found[:, self._inverse_order], right[:, self._inverse_order]
+        return nll, correct
 
     def sample(self, hidden: Tensor, unconditional: Tensor | None, plan: GenerationSteps, embed: Embed, choose: Choose) -> Tensor:
         both = hidden if unconditional is None else torch.cat([hidden, unconditional])

@@ -14,7 +14,7 @@ LARGEST_BETA = 0.999
 
 
 class DiffusionSchedule:
-    """Betas and what follows from them, all float64; `at` gives float32.
+    """Betas and what follows from them, all float64 on the CPU, also where a model is built on another device; `at` gives float32.
 
     Args:
         betas: (T,) float64, the noise that every step adds.
@@ -86,7 +86,7 @@ class DiffusionSchedule:
         Raises:
             ConfigError: if it cannot be read or asks for more steps than there are.
         """
-        kept = torch.tensor(kept_steps(len(self), respacing), dtype=torch.int64)
+        kept = torch.tensor(kept_steps(len(self), respacing), dtype=torch.int64, device="cpu")
         alphas_bar = self.alphas_bar[kept]
         return DiffusionSchedule(1 - alphas_bar / torch.cat([alphas_bar.new_ones(1), alphas_bar[:-1]]), self.timesteps[kept])
 
@@ -104,7 +104,7 @@ def cosine_schedule(steps: int) -> DiffusionSchedule:
         return math.cos((share + 0.008) / 1.008 * math.pi / 2) ** 2
 
     betas = [min(1 - remaining((step + 1) / steps) / remaining(step / steps), LARGEST_BETA) for step in range(steps)]
-    return DiffusionSchedule(torch.tensor(betas, dtype=torch.float64), torch.arange(steps))
+    return DiffusionSchedule(torch.tensor(betas, dtype=torch.float64, device="cpu"), torch.arange(steps, device="cpu"))
 
 
 @lru_cache(maxsize=64)

@@ -44,16 +44,16 @@ class InnerHead(TokenHead):
 
     rope: Tensor
 
-    def nll(self, hidden: Tensor, codes: Tensor, plan: GenerationSteps, embed: Embed) -> Tensor:
+    def scores(self, hidden: Tensor, codes: Tensor, plan: GenerationSteps, embed: Embed) -> tuple[Tensor, Tensor]:
         samples, steps = plan.held.any(dim=-1).nonzero(as_tuple=True)
         codes_, first, sizes, held = (part[samples, steps] for part in (codes, plan.first, plan.sizes, plan.held))
         x = torch.cat([hidden[samples, steps, None], embed(codes_ + first)[:, :-1].to(hidden.dtype)], dim=1)
         x = self.stack(x, rope=self.rope.to(hidden.device), is_causal=True)
-        found = hidden.new_zeros(held.shape, dtype=torch.float32)
-        found[held] = self.table.nll(x[held], codes_[held], first[held], sizes[held])
-        nll = hidden.new_zeros(codes.shape, dtype=torch.float32)
-        nll[samples, steps] = found
-        return nll
+        found, right = hidden.new_zeros(held.shape, dtype=torch.float32), torch.zeros_like(held)
+        found[held], right[held] = self.table.scores(x[held], codes_[held], first[held], sizes[held])
+        nll, correct = hidden.new_zeros(codes.shape, dtype=torch.float32), torch.zeros_like(plan.held)
+        nll[samples, steps], correct[samples, steps] = found, right
+        return nll, correct
 
     def sample(self, hidden: Tensor, unconditional: Tensor | None, plan: GenerationSteps, embed: Embed, choose: Choose) -> Tensor:
         count, held = len(hidden), int(plan.held.sum())

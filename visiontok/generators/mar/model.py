@@ -10,10 +10,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from visiontok.base.config import Positive
+from visiontok.base.finite import check_finite_weights
 from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.generators.backbones import MaeBackbone, MaeConfig
 from visiontok.generators.base import Generator, GeneratorConfig
-from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, NoCondition, needs_dropout
+from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, NoCondition
 from visiontok.generators.decoding.continuous_speculative import ContinuousSpeculativeSampler
 from visiontok.generators.decoding.masked_autoregressive import MaskedLatentSampler, MaskedLatentSampling, MaskedStep
 from visiontok.generators.heads.diffusion import DiffusionHead, DiffusionHeadConfig
@@ -73,13 +74,15 @@ class Mar(Generator[MarConfig]):
         """Patches of a sample L."""
         return self.layout.length // self.config.patch_size**2
 
-    def loss(self, tokens: Tokens | Latents, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None) -> dict[str, Tensor]:
+    def loss(
+        self, tokens: Tokens | Latents | Tensor, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None
+    ) -> dict[str, Tensor]:
         """Mean of the diffusion loss over the masked positions.
 
         Draws: those of `masked_positions`; in training mode a uniform one (B,) that hides classes; those of the head.
 
         Returns:
-            "loss".
+            "loss", and "weight", the masked positions per sample.
         """
         tokens, found = self.training_batch(tokens, condition)
         check_whole(tokens, self.layout)
@@ -88,7 +91,7 @@ class Mar(Generator[MarConfig]):
         mask = masked_positions(*values.shape[:2], least=self.config.least_masked, noise=source).to(self.device)
         dropped = self.dropped(len(tokens), source) if self.training else torch.zeros(len(tokens), dtype=torch.bool, device=self.device)
         hidden = self.backbone(values, mask, self._embedded(found, dropped))
-        return {"loss": self.head.loss(hidden, values, mask, source).mean()}
+        return {"loss": self.head.loss(hidden, values, mask, source).mean(), "weight": mask.sum() / len(mask)}
 
     @torch.no_grad()
     def generate(
@@ -100,14 +103,14 @@ class Mar(Generator[MarConfig]):
         sampler: MaskedLatentSampler | ContinuousSpeculativeSampler | None = None,
     ) -> Latents:
         """Sample latents; see `Generator.generate` for the arguments and the sampler for the draws."""
+        check_finite_weights(self)
         found, count = self.checked_condition(condition, samples=num_samples)
         sampler = self.sampler() if sampler is None else sampler
+        self.check_sampler(sampler, unconditional=found.kind == "none")
         return Latents(self.from_patches(sampler(self, found, count, as_noise(noise, self.device))), self.layout)
 
     def hidden(self, values: Tensor, step: MaskedStep, condition: Condition) -> tuple[Tensor, Tensor | None]:
         """See `MaskedLatentModel`; one pass over a doubled batch if the step is guided."""
-        if step.is_guided or condition.kind == "none":
-            needs_dropout(self.config.condition)
         kept = torch.zeros(len(values), dtype=torch.bool, device=values.device)
         if not step.is_guided:
             return at_positions(self.backbone(values, step.mask, self._embedded(condition, kept)), step.positions), None

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.base.errors import TokenError
+from visiontok.base.finite import check_finite_weights
 from visiontok.base.noise import Noise, NoiseLike, as_noise
 from visiontok.generators.base import Generator, GeneratorConfig
-from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, NoCondition, needs_dropout
+from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, NoCondition
 from visiontok.generators.decoding import IterativeSampler, IterativeSampling, guide
 from visiontok.generators.maskgit.backbones import BertConfig, UViTConfig
 from visiontok.generators.maskgit.reference import CONFIG_KEYS, KEY_MAP, read_config
@@ -58,7 +59,6 @@ class MaskGIT(Generator[MaskGITConfig]):
 
     def __init__(self, config: MaskGITConfig) -> None:
         super().__init__(config)
-        self.vocab_size = config.layout.segments[0].vocab_sizes[0]
         self.mask_id = self.vocab_size
         self.backbone = config.backbone.build(self.vocab_size + self.num_classes + 2, config.layout.length + 1)
         self.lm_head = nn.Linear(config.backbone.dim, self.vocab_size)
@@ -102,13 +102,16 @@ class MaskGIT(Generator[MaskGITConfig]):
         mask = (noise.uniform(batch, length).argsort(dim=-1) < count[:, None]).to(indices.device)
         return indices.masked_fill(mask, self.mask_id), mask
 
-    def loss(self, tokens: Tokens | Latents, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None) -> dict[str, Tensor]:
+    def loss(
+        self, tokens: Tokens | Latents | Tensor, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None
+    ) -> dict[str, Tensor]:
         """Weighted mean of the smoothed cross-entropy over all positions, in nats.
 
         The draws are those of `mask_tokens`, then, in training mode, a uniform one (B,) that hides classes.
 
         Returns:
-            "loss", and "masked_accuracy", the share of a sample's masked positions whose most likely code is right, averaged over samples.
+            "loss", "weight" (the sum of the positions' weights), and "masked_accuracy", the share of a sample's masked positions whose most likely
+            code is right, averaged over samples.
         """
         tokens, found = self.training_batch(tokens, condition)
         assert isinstance(tokens, Tokens)
@@ -123,7 +126,8 @@ class MaskGIT(Generator[MaskGITConfig]):
         nats = F.cross_entropy(logits.transpose(1, 2), indices, reduction="none", label_smoothing=self.config.label_smoothing)
         weight = torch.where(mask, 1.0, self.config.unmasked_weight).to(nats.dtype)
         right = ((logits.argmax(dim=-1) == indices) & mask).sum(dim=1) / mask.sum(dim=1)
-        return {"loss": (nats * weight).sum() / (weight.sum() + 1e-8), "masked_accuracy": right.mean()}
+        whole = weight.sum()
+        return {"loss": (nats * weight).sum() / (whole + 1e-8), "weight": whole / len(tokens), "masked_accuracy": right.mean()}
 
     @torch.no_grad()
     def generate(
@@ -135,13 +139,16 @@ class MaskGIT(Generator[MaskGITConfig]):
         sampler: IterativeSampler | None = None,
     ) -> Tokens:
         """Sample tokens, all positions at once, in the sampler's number of steps; see `Generator.generate`."""
+        check_finite_weights(self)
         found, count = self.checked_condition(condition, samples=num_samples)
         sampler = self.sampler() if sampler is None else sampler
-        if found.kind == "none" or any(sampler.guidance(step, sampler.num_steps) != 1 for step in range(sampler.num_steps)):
-            needs_dropout(self.config.condition)
+        self.check_sampler(sampler, unconditional=found.kind == "none")
         indices = torch.full((count, self.layout.length), self.mask_id, dtype=torch.int64, device=self.device)
         predict = partial(self.guided_logits, self._classes(found, count))
         return Tokens(sampler(predict, indices, self.mask_id, as_noise(noise, self.device)), self.layout)
+
+    def num_steps(self, sampler: IterativeSampler) -> int:
+        return sampler.num_steps
 
     def _classes(self, condition: Condition, samples: int) -> Tensor:
         """(B,) int64; `num_classes` stands for none."""

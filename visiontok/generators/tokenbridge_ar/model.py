@@ -14,10 +14,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from visiontok.base.finite import check_finite_weights
 from visiontok.base.noise import Noise, NoiseLike, as_noise
 from visiontok.generators.backbones import MaeBackbone, MaeConfig
 from visiontok.generators.base import Generator, GeneratorConfig
-from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, NoCondition, needs_dropout
+from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, NoCondition
 from visiontok.generators.decoding import NextTokenSampler, guide
 from visiontok.generators.decoding.masked_autoregressive import MaskedStep, MaskedTokenSampler, MaskedTokenSampling
 from visiontok.generators.heads.channel import ChannelHead, ChannelHeadConfig
@@ -80,13 +81,16 @@ class TokenBridgeGenerator(Generator[TokenBridgeGeneratorConfig]):
 
     code_values: Tensor
 
-    def loss(self, tokens: Tokens | Latents, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None) -> dict[str, Tensor]:
+    def loss(
+        self, tokens: Tokens | Latents | Tensor, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None
+    ) -> dict[str, Tensor]:
         """Mean cross-entropy in nats over the codes of the masked positions.
 
         Draws: those of `masked_positions`; in training mode a uniform one (B,) that hides classes.
 
         Returns:
-            "loss".
+            "loss", "weight" (masked positions per sample), and "masked_accuracy", the share of a sample's masked codes that were the most likely,
+            averaged over samples.
         """
         tokens, found = self.training_batch(tokens, condition)
         assert isinstance(tokens, Tokens)
@@ -97,7 +101,9 @@ class TokenBridgeGenerator(Generator[TokenBridgeGeneratorConfig]):
         dropped = self.dropped(len(tokens), source) if self.training else torch.zeros(len(tokens), dtype=torch.bool, device=self.device)
         hidden = self.backbone(self.embed(codes), mask, self.condition(found, dropped)[0][:, 0])
         plan = replace(self._plan, held=mask[..., None].expand_as(codes))
-        return {"loss": self.head.nll(hidden, codes, plan, self.embed)[mask].mean()}
+        nll, correct = self.head.scores(hidden, codes, plan, self.embed)
+        accuracy = correct.sum(dim=(1, 2)) / plan.held.sum(dim=(1, 2))
+        return {"loss": nll[mask].mean(), "weight": mask.sum() / len(mask), "masked_accuracy": accuracy.mean()}
 
     @torch.no_grad()
     def generate(
@@ -112,8 +118,10 @@ class TokenBridgeGenerator(Generator[TokenBridgeGeneratorConfig]):
 
         Draws: a permutation (B, L); per step with M positions and per codebook, exponential (B, M, V).
         """
+        check_finite_weights(self)
         found, count = self.checked_condition(condition, samples=num_samples)
         sampler = self.sampler() if sampler is None else sampler
+        self.check_sampler(sampler, unconditional=found.kind == "none")
         segment, source = self.layout.segments[0], as_noise(noise, self.device)
         start = torch.zeros(count, segment.num_positions, segment.codebooks, dtype=torch.int64, device=self.device)
         return Tokens(sampler(partial(self.fill_in, found, source), start, source).flatten(1), self.layout)
@@ -139,8 +147,6 @@ class TokenBridgeGenerator(Generator[TokenBridgeGeneratorConfig]):
 
     def features(self, codes: Tensor, mask: Tensor, positions: Tensor, condition: Condition, *, scale: float) -> Tensor:
         """What the head reads at positions (B, M): (B, M, D); one pass over a doubled batch unless the scale is 1."""
-        if scale != 1 or condition.kind == "none":
-            needs_dropout(self.config.condition)
         values, kept = self.embed(codes), torch.zeros(len(codes), dtype=torch.bool, device=codes.device)
         if scale == 1:
             return at_positions(self.backbone(values, mask, self.condition(condition, kept)[0][:, 0]), positions)

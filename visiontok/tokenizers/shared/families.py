@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from visiontok.base.errors import UnknownNameError
+from visiontok.base.json_text import read_json
 from visiontok.core.tokenizer import Tokenizer
 
 
@@ -23,7 +23,7 @@ def tokenizer_class(family: str) -> type[Tokenizer[Any]]:
     if not tables:
         raise UnknownNameError(f"there is no tokenizer family called {family!r}")
     module = ".".join(("visiontok.tokenizers", *tables[0].parent.relative_to(root).parts, "model"))
-    found: type[Tokenizer[Any]] = getattr(importlib.import_module(module), json.loads(tables[0].read_text(encoding="utf-8"))["class_name"])
+    found: type[Tokenizer[Any]] = getattr(importlib.import_module(module), read_json(tables[0])["class_name"])
     return found
 
 

@@ -118,7 +118,7 @@ class FlowTokenizer(Tokenizer[ConfigT]):
 
     # Training.
 
-    def forward(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
+    def forward_padded(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
         """Training pass: the quantizer's losses, and those of the decoder (see its `training_terms`).
 
         In training the reconstruction is the decoder's estimate of the features (B, H, W, C); in evaluation mode it is the decoded image. Draws in
@@ -128,12 +128,13 @@ class FlowTokenizer(Tokenizer[ConfigT]):
         data = self.training_features(signal, source) if self.training else self.features(signal)
         decoder, latents = self.feature_decoder, self.encoder(data)
         if decoder.trains_codes:
-            quantized = self.quantizer(latents, noise=source if self.training else noise)
+            quantized = self.quantize(latents, step=step, noise=source if self.training else noise)
             indices, codes, losses, stats = quantized.indices, quantized.latents, quantized.losses, quantized.stats
+            passed_through = quantized.passed_through
         else:
             assert isinstance(self.quantizer, Quantizer)
             indices = self.quantizer.search(latents)
-            codes, losses, stats = self.quantizer.lookup(indices), {}, {}
+            codes, losses, stats, passed_through = self.quantizer.lookup(indices), {}, {}, False
         assert indices is not None
         tokens = Tokens(indices, self.layout)
         if self.training:
@@ -141,7 +142,7 @@ class FlowTokenizer(Tokenizer[ConfigT]):
             losses = {**losses, **terms}
         else:
             reconstruction = self.decode_tokens(tokens, DecodeOptions(noise=noise))
-        return TokenizerOutput(reconstruction, tokens, codes, losses, stats)
+        return TokenizerOutput(reconstruction, tokens, codes, losses, stats, passed_through=passed_through)
 
     def training_features(self, signal: Tensor, noise: Noise) -> Tensor:
         """The features that a training step reads; families that sample the posterior override this."""

@@ -68,7 +68,7 @@ class LibraryVq(Tokenizer[ConfigT]):
     quantizer: VectorQuantizer
 
     def __init__(self, config: ConfigT, *, network: nn.Module, normalize: bool = False) -> None:
-        """Take a network of the library apart.
+        """Take a network of the library apart. Models that only encode keep a `post_quant_conv` for their files; it is frozen.
 
         Args:
             config: of the tokenizer.
@@ -87,7 +87,7 @@ class LibraryVq(Tokenizer[ConfigT]):
         )
         for part in ("encoder", "quant_conv", "post_quant_conv", "decoder"):
             if hasattr(network, part):
-                setattr(self, part, getattr(network, part))
+                setattr(self, part, getattr(network, part).requires_grad_(self.can_decode or not part.startswith("post")))
         self.quantizer = vq.build()
         with torch.no_grad():
             self.quantizer.codebook.copy_(codebook)

@@ -47,8 +47,8 @@ class TamingConfig(Config):
             raise ValueError(f"the encoder's stride {self.encoder.stride} is not the decoder's {self.decoder.stride}: give both as many levels")
         if self.image_size % self.encoder.stride:
             raise ValueError(f"an image of {self.image_size} pixels is no multiple of the stride {self.encoder.stride}")
-        if isinstance(self.quantizer, BinaryQuantizerConfig) and self.quantizer.input_dim is not None:
-            raise ValueError("1x1 convolutions lead to the quantizer's channels and back: omit quantizer.input_dim")
+        if isinstance(self.quantizer, BinaryQuantizerConfig) and self.quantizer.num_bits is not None:
+            raise ValueError("1x1 convolutions lead to the quantizer's channels and back: omit quantizer.num_bits")
         return self
 
     @property

@@ -22,7 +22,7 @@ def to_uint8(images: Tensor, *, cast: Cast = "round") -> Tensor:
             of 255 x does: values that a normalization to [-1, 1] and back left a rounding error below a level come out one level low.
 
     Raises:
-        EvaluationError: for an unknown cast or numbers that are not finite.
+        EvaluationError: for an unknown cast, numbers that are not finite, or whole numbers, which are no shares of the largest level.
     """
     levels = _finite(images).clamp(0, 1) * 255
     if cast == "round":
@@ -43,6 +43,10 @@ def signed_to_uint8(images: Tensor) -> Tensor:
 
 
 def _finite(images: Tensor) -> Tensor:
+    """The images as floats of at least 32 bits."""
+    if not images.is_floating_point():
+        raise EvaluationError(f"images to be made 8-bit must be floats in [0, 1], got {images.dtype}")
+    images = images.to(torch.promote_types(images.dtype, torch.float32)) if images.element_size() > 1 else images.float()
     if not torch.isfinite(images).all():
         raise EvaluationError("the images hold numbers that are not finite")
     return images

@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from visiontok.base.config import Config
+from visiontok.base.names import unknown
 from visiontok.evaluation.features.protocol.casts import Cast, signed_to_uint8, to_uint8
 from visiontok.evaluation.features.protocol.crops import Crop, center_crop
-from visiontok.registry import unknown
 
 
 class Protocol(Config):

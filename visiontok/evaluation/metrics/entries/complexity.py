@@ -65,6 +65,7 @@ def _aggregate(table: Table, subject: Subject, bootstrap: BootstrapConfig) -> li
     return [
         Aggregate(
             key="complexity.objects",
+            no_value=_unordered(tokens[known], table["objects"][known]),
             value=_rank_correlation(tokens[known], table["objects"][known]),
             count=int(known.sum()),
             no_interval="a rank correlation over all samples",
@@ -73,6 +74,7 @@ def _aggregate(table: Table, subject: Subject, bootstrap: BootstrapConfig) -> li
         ),
         Aggregate(
             key="complexity.search",
+            no_value=_unordered(tokens, searched),
             value=_rank_correlation(tokens, searched),
             count=len(tokens),
             no_interval="a rank correlation over all samples",
@@ -99,10 +101,14 @@ def _aggregate(table: Table, subject: Subject, bootstrap: BootstrapConfig) -> li
 
 
 def _rank_correlation(first: np.ndarray, second: np.ndarray) -> float | None:
-    """None if one of the two is constant: the correlation is then undefined."""
-    if len(first) < 2 or not np.ptp(first) or not np.ptp(second):
-        return None
-    return float(spearmanr(first, second).statistic)
+    return None if _unordered(first, second) else float(spearmanr(first, second).statistic)
+
+
+def _unordered(first: np.ndarray, second: np.ndarray) -> str:
+    """Why there is no order; empty where there is."""
+    if len(first) < 2:
+        return f"{len(first)} samples have no order"
+    return "" if np.ptp(first) and np.ptp(second) else "one of the two numbers is the same for all samples"
 
 
 COMPLEXITY = SampleMetric(

@@ -30,13 +30,22 @@ def _features(sides: FeatureSides) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _aggregate(
-    key: str, value: float | None, sides: FeatureSides, count: int, how: str, *, no_interval: str, details: Mapping[str, JsonValue]
+    key: str,
+    value: float | None,
+    sides: FeatureSides,
+    count: int,
+    how: str,
+    *,
+    no_interval: str,
+    details: Mapping[str, JsonValue],
+    no_value: str = "",
 ) -> Aggregate:
     extractor = sides.extractor
     return Aggregate(
         key=key,
         extractor=extractor,
         value=value,
+        no_value="" if value is not None else no_value,
         count=count,
         no_interval=no_interval,
         protocol=f"{how}; features: {extractor.protocol}",
@@ -59,7 +68,9 @@ def _gaussian(sides: FeatureSides, subject: Subject, bootstrap: BootstrapConfig)
     how = "1000 x squared MMD of L2-normalized features with a Gaussian kernel of sigma 10, diagonals kept"
     why = "the kernel's diagonal is kept, and samples that are drawn twice would add to it"
     details = {"reference_count": len(reference), "dimensions": samples.shape[1]}
-    return [_aggregate("RBF-MMD[]", cmmd(samples, reference), sides, len(samples), how, no_interval=why, details=details)]
+    zero = "a sample has features that are all zero, which cannot be normalized"
+    value = cmmd(samples, reference) if samples.any(axis=1).all() and reference.any(axis=1).all() else None
+    return [_aggregate("RBF-MMD[]", value, sides, len(samples), how, no_interval=why, details=details, no_value=zero)]
 
 
 def _manifold(sides: FeatureSides, subject: Subject, bootstrap: BootstrapConfig) -> list[Aggregate]:
@@ -68,9 +79,10 @@ def _manifold(sides: FeatureSides, subject: Subject, bootstrap: BootstrapConfig)
     scores = manifold_scores(samples, reference, neighbors=NEIGHBORS) if enough else None
     how = f"balls to the {NEIGHBORS}rd neighbor, Euclidean distances in float64"
     why = "a sample that is drawn twice is its own nearest neighbor, so that resampling has no meaning here"
+    few = f"{len(samples)} samples and {len(reference)} they are compared with have no {NEIGHBORS}rd neighbor each"
     details = {"reference_count": len(reference), "dimensions": samples.shape[1]}
     return [
-        _aggregate(f"{name}[]", getattr(scores, name, None), sides, len(samples), how, no_interval=why, details=details)
+        _aggregate(f"{name}[]", getattr(scores, name, None), sides, len(samples), how, no_interval=why, details=details, no_value=few)
         for name in ("precision", "recall", "density", "coverage")
     ]
 
@@ -85,10 +97,11 @@ def _inception(sides: FeatureSides, subject: Subject, bootstrap: BootstrapConfig
     ten = f"{SPLITS} splits after RandomState(2020), logits without bias, as torch-fidelity"
     blocks = f"blocks of {BLOCK} consecutive samples, logits without bias, as ADM: samples must be shuffled over the classes"
     why = "the spread of the splits (deviation_of_splits) is none, and the score of resampled images is biased"
+    few = f"{len(samples)} samples do not make {SPLITS} splits"
     width: dict[str, JsonValue] = {"dimensions": samples.shape[1]}
     first = {**width, "deviation_of_splits": deviation}
     return [
-        _aggregate("inception_score[].splits10", mean, sides, len(samples), ten, no_interval=why, details=first),
+        _aggregate("inception_score[].splits10", mean, sides, len(samples), ten, no_interval=why, details=first, no_value=few),
         _aggregate(
             "inception_score[].blocks5000",
             inception_score_of_blocks(logits, block=BLOCK),
@@ -111,6 +124,7 @@ _NEEDS = ("decoder", "extractors", "reference samples")
 KERNEL_DISTANCE = FeatureMetric(
     name="kernel_distance",
     values={"MMD[]": Value("Kernel distance", better="lower")},
+    fewest_samples=2,
     needs=_NEEDS,
     tasks=("reconstruction", "generation"),
     keeps_features=_keeps,
@@ -121,6 +135,7 @@ KERNEL_DISTANCE = FeatureMetric(
 CMMD = FeatureMetric(
     name="cmmd",
     values={"RBF-MMD[]": Value("Gaussian kernel distance", better="lower")},
+    fewest_samples=2,
     needs=_NEEDS,
     tasks=("reconstruction", "generation"),
     keeps_features=_keeps,
@@ -131,6 +146,7 @@ CMMD = FeatureMetric(
 MANIFOLD = FeatureMetric(
     name="manifold",
     values={f"{name.lower()}[]": Value(name, better="higher") for name in ("Precision", "Recall", "Density", "Coverage")},
+    fewest_samples=NEIGHBORS + 1,
     needs=_NEEDS,
     tasks=("reconstruction", "generation"),
     keeps_features=_keeps,

@@ -11,17 +11,29 @@ from torch import Tensor
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig, bootstrap_mean
 from visiontok.evaluation.metrics.fidelity import mse, psnr_from_mse
 from visiontok.evaluation.metrics.metric import Aggregate, EvaluatedBatch, SampleMetric, Subject, Table, Value
-from visiontok.evaluation.metrics.ssim import ms_ssim, ssim
+from visiontok.evaluation.metrics.ssim import SMALLEST_MULTI_SCALE, WINDOW, ms_ssim, ssim
 
 Pairwise = Callable[[Tensor, Tensor], Tensor]
 """(reference, samples), each (n, C, *axes) -> (n,)."""
 
 
 def sample_mean(key: str, table: Table, protocol: str, bootstrap: BootstrapConfig) -> list[Aggregate]:
-    """The mean of the column "value" over all samples."""
+    """The mean of the column "value" over all samples but those that were too small for it, which are NaN."""
     column = table["value"]
-    interval = bootstrap_mean(column, bootstrap)
-    return [Aggregate(key=key, value=float(column.mean()), count=len(column), protocol=protocol, interval=interval, per_sample=column)]
+    known = column[~np.isnan(column)]
+    small = len(column) - len(known)
+    return [
+        Aggregate(
+            key=key,
+            value=float(known.mean()) if len(known) else None,
+            no_value="" if len(known) else "all samples are too small for it",
+            count=len(known),
+            protocol=protocol,
+            interval=bootstrap_mean(known, bootstrap),
+            details={"too_small_samples": small} if small else {},
+            per_sample=column,
+        )
+    ]
 
 
 def frame_means(function: Pairwise) -> Pairwise:
@@ -72,6 +84,7 @@ def _psnr(table: Table, subject: Subject, bootstrap: BootstrapConfig) -> list[Ag
         Aggregate(
             key="psnr.mean_db",
             value=float(decibels.mean()) if len(different) else None,
+            no_value="" if len(different) else f"all {words} are identical with their originals",
             count=len(errors),
             interval=bootstrap_mean(decibels, bootstrap),
             protocol=f"mean over {words} of 10 log10({subject.peak:g}^2 / MSE), identical {words} ignored and counted; {subject.scale}",
@@ -81,6 +94,7 @@ def _psnr(table: Table, subject: Subject, bootstrap: BootstrapConfig) -> list[Ag
         Aggregate(
             key="psnr.pooled",
             value=float(_decibels(pooled, subject)) if pooled > 0 else None,
+            no_value="" if pooled > 0 else f"all {words} are identical with their originals",
             count=len(errors),
             interval=pooled_interval,
             protocol=f"10 log10({subject.peak:g}^2 / MSE over all {words}); {subject.scale}",
@@ -89,9 +103,9 @@ def _psnr(table: Table, subject: Subject, bootstrap: BootstrapConfig) -> list[Ag
     ]
 
 
-def _similarity(function: Callable[..., Tensor]) -> Callable[[EvaluatedBatch, Subject], Mapping[str, Tensor]]:
+def _similarity(function: Callable[..., Tensor], smallest_side: int) -> Callable[[EvaluatedBatch, Subject], Mapping[str, Tensor]]:
     def compute(batch: EvaluatedBatch, subject: Subject) -> Mapping[str, Tensor]:
-        return {"value": batch.each(frame_means(lambda a, b: function(a, b, data_range=subject.peak)))}
+        return {"value": batch.each(frame_means(lambda a, b: function(a, b, data_range=subject.peak)), smallest_side=smallest_side)}
 
     return compute
 
@@ -108,7 +122,7 @@ MSE = SampleMetric(name="mse", values={"mse": Value("MSE", better="lower")}, nee
 PSNR = SampleMetric(
     name="psnr",
     values={
-        "psnr.mean_db": Value("PSNR, mean over samples", unit="dB", better="higher"),
+        "psnr.mean_db": Value("PSNR", unit="dB", better="higher"),
         "psnr.pooled": Value("PSNR of the pooled error", unit="dB", better="higher"),
     },
     needs=("decoder", "bounded values"),
@@ -119,13 +133,15 @@ SSIM = SampleMetric(
     name="ssim",
     values={"ssim": Value("SSIM", better="higher")},
     needs=("decoder", "bounded values", "frames"),
-    compute=_similarity(ssim),
+    smallest_side=WINDOW,
+    compute=_similarity(ssim, WINDOW),
     aggregate=_similarity_mean("ssim", "Gaussian window 11 x 11, sigma 1.5, whole windows only"),
 )
 MS_SSIM = SampleMetric(
     name="ms_ssim",
     values={"ms_ssim": Value("MS-SSIM", better="higher")},
     needs=("decoder", "bounded values", "frames"),
-    compute=_similarity(ms_ssim),
+    smallest_side=SMALLEST_MULTI_SCALE,
+    compute=_similarity(ms_ssim, SMALLEST_MULTI_SCALE),
     aggregate=_similarity_mean("ms_ssim", "five scales, Gaussian window 11 x 11, sigma 1.5, whole windows only"),
 )

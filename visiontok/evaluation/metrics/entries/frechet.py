@@ -148,6 +148,7 @@ def _aggregate(sides: FeatureSides, subject: Subject, bootstrap: BootstrapConfig
 FRECHET = FeatureMetric(
     name="frechet",
     values={"FD[]": Value("Fréchet distance", better="lower")},
+    fewest_samples=2,
     needs=("decoder", "extractors"),
     tasks=("reconstruction", "generation"),
     keeps_features=_keeps,

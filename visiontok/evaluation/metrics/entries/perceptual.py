@@ -1,52 +1,22 @@
-"""Perceptual distances of single reconstructions: LPIPS and DISTS, with networks whose weight files are verified."""
+"""Perceptual distances of single reconstructions: LPIPS and DISTS."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import partial
 from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from visiontok.evaluation.features.weight_files import WeightFile, read_weights
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig
-from visiontok.evaluation.metrics.dists import Dists
 from visiontok.evaluation.metrics.entries.fidelity import frame_means, frames_in_words, sample_mean
 from visiontok.evaluation.metrics.metric import Aggregate, EvaluatedBatch, SampleMetric, Subject, Table, Value
-from visiontok.losses.perceptual import LpipsDistance, LpipsNet
-
-TORCHVISION = "BSD-3-Clause; trained on ImageNet"
-BACKBONES: dict[str, WeightFile] = {
-    net: WeightFile(name, size, sha256, f"https://download.pytorch.org/models/{name}", TORCHVISION)
-    for net, name, size, sha256 in (
-        ("alex", "alexnet-owt-7be5be79.pth", "233 MB", "7be5be79"),
-        ("vgg", "vgg16-397923af.pth", "528 MB", "397923af"),
-        ("squeeze", "squeezenet1_1-b8a52dc0.pth", "5 MB", "b8a52dc0"),
-    )
-}
-DISTS_WEIGHTS = WeightFile(
-    name="dists-weights.pt",
-    size="12 kB",
-    sha256="f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218",
-    source="weights.pt of https://github.com/dingkeyan93/DISTS (torchmetrics carries it as functional/image/dists_models/weights.pt)",
-    license="MIT",
-)
+from visiontok.evaluation.metrics.perceptual import dists_network, lpips_network
+from visiontok.losses.perceptual import LpipsNet
 
 
-@cache
-def _lpips(net: LpipsNet) -> tuple[nn.Module, str]:
-    weights = read_weights(BACKBONES[net])
-    return LpipsDistance(weights.tensors, net=net), weights.sha256
-
-
-@cache
-def _dists() -> tuple[nn.Module, str]:
-    backbone = read_weights(BACKBONES["vgg"])
-    return Dists(backbone.tensors, read_weights(DISTS_WEIGHTS).tensors), backbone.sha256
-
-
-def _compute(load: Callable[[], tuple[nn.Module, str]]) -> Callable[[EvaluatedBatch, Subject], Mapping[str, Tensor]]:
+def _compute(load: Callable[[], tuple[nn.Module, str]], smallest_side: int) -> Callable[[EvaluatedBatch, Subject], Mapping[str, Tensor]]:
     @torch.no_grad()
     def compute(batch: EvaluatedBatch, subject: Subject) -> Mapping[str, Tensor]:
         distance = load()[0].to(subject.device)
@@ -55,7 +25,7 @@ def _compute(load: Callable[[], tuple[nn.Module, str]]) -> Callable[[EvaluatedBa
             first, second = (images.to(subject.device).float() / (255 if images.dtype == torch.uint8 else 1) for images in (reference, samples))
             return distance(first, second).cpu().double()
 
-        return {"value": batch.each(frame_means(of_images))}
+        return {"value": batch.each(frame_means(of_images), smallest_side=smallest_side)}
 
     return compute
 
@@ -67,7 +37,7 @@ def _mean(key: str, load: Callable[[], tuple[nn.Module, str]], how: str) -> Call
     return aggregate
 
 
-def _metric(name: str, title: str, load: Callable[[], tuple[nn.Module, str]], how: str) -> SampleMetric:
+def _metric(name: str, title: str, load: Callable[[], tuple[nn.Module, str]], how: str, *, smallest_side: int = 1) -> SampleMetric:
     """A distance by a network.
 
     Raises:
@@ -83,15 +53,25 @@ def _metric(name: str, title: str, load: Callable[[], tuple[nn.Module, str]], ho
         values={name: Value(title, better="lower")},
         needs=("decoder", "frames", "RGB"),
         prepare=prepare,
-        compute=_compute(load),
+        smallest_side=smallest_side,
+        compute=_compute(load, smallest_side),
         aggregate=_mean(name, load, how),
     )
 
 
+SMALLEST_SIDES: dict[LpipsNet, int] = {"alex": 31, "vgg": 16, "squeeze": 17}
+"""Pixels of a side of which the poolings of a backbone leave one."""
+
 LPIPS = tuple(
-    _metric(f"lpips.{net}", f"LPIPS ({net})", partial(_lpips, net), f"LPIPS 0.1 on {net}, backbone {{digest}}, images as given, [-1, 1] inside")
+    _metric(
+        f"lpips.{net}",
+        f"LPIPS ({net})",
+        partial(lpips_network, net),
+        f"LPIPS 0.1 on {net}, backbone {{digest}}, images as given, [-1, 1] inside",
+        smallest_side=SMALLEST_SIDES[net],
+    )
     for net in get_args(LpipsNet)
 )
 """One for each backbone; the values of two backbones do not compare."""
 
-DISTS = _metric("dists", "DISTS", _dists, "DISTS on VGG-16, backbone {digest}, images as given")
+DISTS = _metric("dists", "DISTS", dists_network, "DISTS on VGG-16, backbone {digest}, images as given")

@@ -107,6 +107,7 @@ PERTURBED_FRECHET = StreamMetric(
     name="perturbed_frechet",
     values={"pFD[]": Value("Fréchet distance of perturbed tokens", better="lower")},
     needs=("decoder", "extractors", "tokens", "fixed length", "all tokens"),
+    fewest_samples=2,
     version=2,
     unavailable=_why_not,
     accumulators=_accumulators,

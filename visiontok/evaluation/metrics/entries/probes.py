@@ -55,6 +55,11 @@ def _linear(train: LabeledFeatures, test: LabeledFeatures, subject: Subject) -> 
     return linear_probe(train, test, inverse_penalty=subject.probe.inverse_penalty)
 
 
+def _one_class(train: LabeledFeatures, subject: Subject) -> str:
+    known = np.unique(train.labels)
+    return f"all {len(train.labels)} training samples are of class {known[0]}" if len(known) == 1 else ""
+
+
 def _linear_protocol(subject: Subject) -> str:
     assert subject.probe is not None
     return f"multinomial logistic regression, C = {subject.probe.inverse_penalty:g}, on standardized {_pooling(subject)}"
@@ -63,6 +68,12 @@ def _linear_protocol(subject: Subject) -> str:
 def _neighbors(train: LabeledFeatures, test: LabeledFeatures, subject: Subject) -> np.ndarray:
     assert subject.probe is not None
     return nearest_neighbors(train, test, neighbors=subject.probe.neighbors)
+
+
+def _few_neighbors(train: LabeledFeatures, subject: Subject) -> str:
+    assert subject.probe is not None
+    few = len(train.labels) < subject.probe.neighbors
+    return f"{len(train.labels)} training samples are fewer than the {subject.probe.neighbors} neighbors" if few else ""
 
 
 def _neighbors_protocol(subject: Subject) -> str:
@@ -82,6 +93,7 @@ LINEAR_PROBE = ProbeMetric(
     unavailable=_why_not,
     absent="the data has no classes",
     classify=_linear,
+    undefined=_one_class,
     protocol=_linear_protocol,
 )
 NEAREST_NEIGHBORS = ProbeMetric(
@@ -91,5 +103,6 @@ NEAREST_NEIGHBORS = ProbeMetric(
     unavailable=_why_not,
     absent="the data has no classes",
     classify=_neighbors,
+    undefined=_few_neighbors,
     protocol=_neighbors_protocol,
 )

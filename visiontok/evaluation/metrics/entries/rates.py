@@ -31,17 +31,22 @@ from visiontok.evaluation.metrics.rates import bits_per_pixel, bits_per_second, 
 from visiontok.generators.condition import ClassCondition, ConditionLike, NoCondition
 from visiontok.tokens import Tokens
 
-SCOPE = "over all tokens of the samples evaluated"
+SCOPE, NO_TOKENS, NO_BITS = "over all tokens of the samples evaluated", "no sample holds a token", "the tokens have no nominal bits"
 
 
 def _costs(variant: str, bits: np.ndarray, table: Table, subject: Subject, bootstrap: BootstrapConfig, protocol: str) -> list[Aggregate]:
     """Bits (N,) per sample, per token, per pixel and per second, where defined."""
     found = [_mean(f"bits_per_sample.{variant}", bits, bootstrap, f"{protocol}, mean over samples")]
     tokens = int(table["tokens"].sum())
-    if tokens:
-        value, protocol_ = float(bits.sum() / tokens), f"{protocol}, all bits over all tokens"
-        ratio = Aggregate(key=f"bits_per_token.{variant}", value=value, count=len(bits), protocol=protocol_, no_interval="a ratio of two sums")
-        found.append(ratio)
+    ratio = Aggregate(
+        key=f"bits_per_token.{variant}",
+        value=float(bits.sum() / tokens) if tokens else None,
+        no_value="" if tokens else NO_TOKENS,
+        count=len(bits),
+        protocol=f"{protocol}, all bits over all tokens",
+        no_interval="a ratio of two sums",
+    )
+    found.append(ratio)
     if subject.spec.modality in ("image", "video"):
         column = bits_per_pixel(bits, table["size"])
         found.append(_mean(f"bits_per_pixel.{variant}", column, bootstrap, f"{protocol}, over its pixels, mean over samples"))
@@ -86,11 +91,12 @@ def _aggregate_rate(table: Table, subject: Subject, bootstrap: BootstrapConfig) 
     tokens = _mean("tokens_per_sample", table["tokens"].astype(np.float64), bootstrap, "tokens that a sample is stored as, mean over samples")
     found = [tokens, *_costs("nominal", table["bits"], table, subject, bootstrap, "sum of log2 K over a sample's tokens")]
     if subject.is_8bit:
-        ratio = compression_ratio(table["bits"].mean(), table["size"].mean(axis=0))
+        bits = table["bits"].mean()
         found.append(
             Aggregate(
                 key="compression_ratio",
-                value=float(ratio),
+                value=float(compression_ratio(bits, table["size"].mean(axis=0))) if bits else None,
+                no_value="" if bits else NO_BITS,
                 count=len(table["bits"]),
                 protocol="24 bits per pixel over nominal bits per pixel",
                 no_interval="a ratio of two sums",
@@ -134,10 +140,16 @@ def _aggregate_codebooks(accumulators: Mapping[str, Any], subject: Subject, boot
     protocol = "a sample's tokens at the plug-in entropy of their codebook over all samples evaluated, neighbors ignored"
     mean = {"tokens": table["tokens"].mean(), "size": table["size"].mean(axis=0)}
     found.append(Aggregate(key="bits_per_sample.entropy", value=bits, count=count, protocol=protocol))
-    if mean["tokens"]:
-        found.append(
-            Aggregate(key="bits_per_token.entropy", value=bits / float(mean["tokens"]), count=count, protocol=f"{protocol}; over its tokens")
+    held = float(mean["tokens"])
+    found.append(
+        Aggregate(
+            key="bits_per_token.entropy",
+            value=bits / held if held else None,
+            no_value="" if held else NO_TOKENS,
+            count=count,
+            protocol=f"{protocol}; over its tokens",
         )
+    )
     if subject.spec.modality in ("image", "video"):
         pixels = float(np.prod(table["size"], axis=1).mean())
         found.append(Aggregate(key="bits_per_pixel.entropy", value=bits / pixels, count=count, protocol=f"{protocol}; over its pixels"))
@@ -225,6 +237,9 @@ ENTROPY = StreamMetric(
 
 # Bits under an autoregressive prior.
 
+MOST_NATS = 700.0
+"""Per token, of which floats still hold the perplexity."""
+
 
 @runtime_checkable
 class ExactLikelihood(Protocol):
@@ -262,30 +277,43 @@ def _aggregate_prior(table: Table, subject: Subject, bootstrap: BootstrapConfig)
     generator = subject.generator
     assert generator is not None
     condition = "the sample's class" if generator.num_classes else "no condition"
-    parameters = sum(parameter.numel() for parameter in generator.parameters())
+    parameters = generator.num_parameters
     protocol = f"-log2 p of a sample's tokens under an autoregressive prior ({type(generator).__name__}, {parameters:,} parameters, {condition})"
     information = prior_information(table["nats"], table["tokens"])
     nominal = float(table["bits"].sum() / information.tokens)
     found = _costs("ar", table["nats"] / LN2, table, subject, bootstrap, protocol)
+    perplexity = float(np.exp(information.nats_per_token)) if information.nats_per_token < MOST_NATS else None
+    saving = information.saving(nominal) if nominal else None
     facts = (
-        ("ar.perplexity", float(np.exp(information.nats_per_token)), f"exp of the mean nats per token; {protocol}"),
-        ("ar.saving", information.saving(nominal), f"share of log2 K that the prior saves; {protocol}"),
+        ("ar.perplexity", perplexity, f"it is above e^{MOST_NATS:g}", f"exp of the mean nats per token; {protocol}"),
+        ("ar.saving", saving, NO_BITS, f"share of log2 K that the prior saves; {protocol}"),
     )
     found += [
-        Aggregate(key=key, value=value, count=information.samples, protocol=words, no_interval="a ratio of sums") for key, value, words in facts
+        Aggregate(
+            key=key,
+            value=value,
+            no_value="" if value is not None else why,
+            count=information.samples,
+            protocol=words,
+            no_interval="a ratio of sums",
+        )
+        for key, value, why, words in facts
     ]
     flops = 2 * parameters * information.tokens
-    capacity = information_capacity_style(
-        raw_bits=float(table["bits"].sum()),
-        coded_bits=information.bits_per_token * information.tokens,
-        symbols=information.tokens,
-        flops=flops,
-    )
+    capacity = None
+    if nominal:
+        capacity = information_capacity_style(
+            raw_bits=float(table["bits"].sum()),
+            coded_bits=information.bits_per_token * information.tokens,
+            symbols=information.tokens,
+            flops=flops,
+        )
     how = f"(log2 K - bits under the prior) per token over ln(FLOPs per token), 2 FLOPs per parameter and token; {protocol}"
     found.append(
         Aggregate(
             key="information_capacity",
             value=capacity,
+            no_value="" if nominal else NO_BITS,
             count=information.samples,
             protocol=how,
             no_interval="a ratio of sums",

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from pydantic import JsonValue
 from torch import Tensor
 
+from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig
 from visiontok.evaluation.metrics.entropy import plugin_entropy
 from visiontok.evaluation.metrics.huffman import fixed_bits_per_token, huffman_bits_per_token, huffman_saving
 from visiontok.evaluation.metrics.innovation import heaps_fit, innovation_curve, samples_to_share
 from visiontok.evaluation.metrics.metric import Aggregate, EvaluatedBatch, SampleMetric, Subject, Table, Value
 from visiontok.evaluation.metrics.ngrams import bigram_conditional_entropy, bigram_mutual_information, first_digit_counts, ngram_counts
-from visiontok.evaluation.metrics.zipf import approximate_count_exponent, count_exponent, log_log_fit, mandelbrot_fit, zipf_fit
+from visiontok.evaluation.metrics.zipf import LogLogFit, ZipfFit, approximate_count_exponent, count_exponent, log_log_fit, mandelbrot_fit, zipf_fit
 
 SEED, LONGEST_NGRAM = 0, 4
 _BENFORD = np.log10(1 + 1 / np.arange(1, 10))
@@ -45,8 +46,16 @@ def _statistics(tokens: np.ndarray, vocab_size: int, part: str | None) -> list[A
     length, used = tokens.shape[1], int((counts > 0).sum())
     known: dict[str, JsonValue] = {"vocab_size": vocab_size, "tokens": tokens.size, "used_codes": used}
 
-    def aggregate(name: str, value: float, protocol: str, details: Mapping[str, JsonValue] | None = None) -> Aggregate:
-        return Aggregate(key=f"tokens.{name}", part=part, value=value, count=len(tokens), protocol=protocol, details={**known, **(details or {})})
+    def aggregate(name: str, value: float | None, protocol: str, details: Mapping[str, JsonValue] | None = None, why: str = "") -> Aggregate:
+        return Aggregate(
+            key=f"tokens.{name}",
+            part=part,
+            value=value,
+            no_value=why,
+            count=len(tokens),
+            protocol=protocol,
+            details={**known, **(details or {})},
+        )
 
     stored = fixed_bits_per_token(vocab_size)
     found = [
@@ -58,40 +67,53 @@ def _statistics(tokens: np.ndarray, vocab_size: int, part: str | None) -> list[A
             {"of_stored_bits": huffman_saving(counts, bits_per_token=stored), "stored_bits": stored},
         ),
         aggregate("benford_distance", _benford_distance(counts), "largest gap to Benford's law of the first digits of the codes' counts"),
+        *_zipf(counts, aggregate),
+        *_growth(tokens, aggregate),
     ]
-    if used > 1:
-        found += _zipf(counts, aggregate)
-    if len(tokens) > 1:
-        curve, order = innovation_curve(tokens), "samples in the order of the data set"
-        half = {"to_half": samples_to_share(curve, 0.5)}
-        words = f"samples until 90 % of the codes ever seen had appeared; {order}"
-        found.append(aggregate("samples_to_90_percent", samples_to_share(curve, 0.9), words, half))
-        factor, exponent = heaps_fit(curve, tokens_per_sample=length)
-        found.append(aggregate("heaps_exponent", exponent, f"least squares of log distinct codes on log tokens; {order}", {"factor": factor}))
-    if length > 1:
-        found += _ngrams(tokens, aggregate)
+    return [*found, *_ngrams(tokens, aggregate)] if length > 1 else found
+
+
+def _growth(tokens: np.ndarray, aggregate: Callable[..., Aggregate]) -> list[Aggregate]:
+    """How the codes seen grow with the samples."""
+    curve, order = innovation_curve(tokens), "samples in the order of the data set"
+    words = f"samples until 90 % of the codes ever seen had appeared; {order}"
+    appeared = aggregate("samples_to_90_percent", samples_to_share(curve, 0.9), words, {"to_half": samples_to_share(curve, 0.5)})
+    protocol = f"least squares of log distinct codes on log tokens; {order}"
+    if len(tokens) < 2:
+        return [appeared, aggregate("heaps_exponent", None, protocol, why="one sample makes no line")]
+    factor, exponent = heaps_fit(curve, tokens_per_sample=tokens.shape[1])
+    return [appeared, aggregate("heaps_exponent", exponent, protocol, {"factor": factor})]
+
+
+def _zipf(counts: np.ndarray, aggregate: Callable[..., Aggregate]) -> list[Aggregate]:
+    """Each law by itself: where codes are few or all equally frequent, its likelihood may have no maximum."""
+    over = "over the codes observed"
+    laws: tuple[tuple[str, str, Callable[[], tuple[float, dict[str, JsonValue]]]], ...] = (
+        ("zipf_exponent", f"maximum likelihood of p(rank) ~ rank^-s {over}", lambda: _exponent(zipf_fit(counts), "max_cdf_gap")),
+        ("zipf_exponent.log_log", f"least squares of ln frequency on ln rank {over}; biased", lambda: _exponent(log_log_fit(counts), "r_squared")),
+        ("mandelbrot_exponent", f"maximum likelihood of p(rank) ~ (rank + q)^-s {over}", lambda: _exponent(mandelbrot_fit(counts), "shift")),
+        (
+            "count_exponent",
+            f"maximum likelihood of P(count) ~ count^-alpha {over}",
+            lambda: (count_exponent(counts), {"clauset_approximation": approximate_count_exponent(counts)}),
+        ),
+    )
+    found = []
+    for name, protocol, law in laws:
+        try:
+            exponent, details = law()
+        except EvaluationError as error:
+            found.append(aggregate(name, None, protocol, why=str(error)))
+        else:
+            found.append(aggregate(name, exponent, protocol, details))
     return found
 
 
-def _zipf(counts: np.ndarray, aggregate: object) -> list[Aggregate]:
-    assert callable(aggregate)
-    fit, line, over = zipf_fit(counts), log_log_fit(counts), "over the codes observed"
-    found = [
-        aggregate("zipf_exponent", fit.exponent, f"maximum likelihood of p(rank) ~ rank^-s {over}", {"max_cdf_gap": fit.max_cdf_gap}),
-        aggregate("zipf_exponent.log_log", line.exponent, f"least squares of ln frequency on ln rank {over}; biased", {"r_squared": line.r_squared}),
-    ]
-    if int((counts > 0).sum()) > 2:
-        shifted = mandelbrot_fit(counts)
-        found.append(
-            aggregate("mandelbrot_exponent", shifted.exponent, f"maximum likelihood of p(rank) ~ (rank + q)^-s {over}", {"shift": shifted.shift})
-        )
-    approximate = {"clauset_approximation": approximate_count_exponent(counts)}
-    found.append(aggregate("count_exponent", count_exponent(counts), f"maximum likelihood of P(count) ~ count^-alpha {over}", approximate))
-    return found
+def _exponent(fit: ZipfFit | LogLogFit, detail: str) -> tuple[float, dict[str, JsonValue]]:
+    return fit.exponent, {detail: getattr(fit, detail)}
 
 
-def _ngrams(tokens: np.ndarray, aggregate: object) -> list[Aggregate]:
-    assert callable(aggregate)
+def _ngrams(tokens: np.ndarray, aggregate: Callable[..., Aggregate]) -> list[Aggregate]:
     shuffled = np.random.default_rng(SEED).permuted(tokens.ravel()).reshape(tokens.shape)
     grams = {length: ngram_counts(tokens, length) for length in range(1, min(LONGEST_NGRAM, tokens.shape[1]) + 1)}
     return [

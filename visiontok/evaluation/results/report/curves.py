@@ -8,7 +8,7 @@ import numpy as np
 
 from visiontok.evaluation.metrics.value import MetricValue
 from visiontok.evaluation.metrics.zipf import rank_frequency, zipf_fit
-from visiontok.evaluation.results.report.sections import BarPlot, LinePlot
+from visiontok.evaluation.results.report.sections import FEW_POINTS, BarPlot, LinePlot, Row, Table
 from visiontok.evaluation.results.report.summaries import QualityCurve
 from visiontok.evaluation.results.result import Result
 
@@ -31,7 +31,8 @@ _CURVE_POINTS, _BAR_NAMES = 200, 9
 
 
 def rate_distortion_plots(results: Sequence[Result]) -> list[LinePlot]:
-    """One plot per quality and rate: a curve over its lengths for each model, or one point; nothing where all points would be one.
+    """One plot per quality and rate: a curve over its lengths for each model, or one point; nothing where there are too few points for a plot,
+    which the table of the numbers says better.
 
     Args:
         results: on the same samples.
@@ -39,12 +40,38 @@ def rate_distortion_plots(results: Sequence[Result]) -> list[LinePlot]:
     plots = []
     for known in _qualities(results):
         for rate, x_label in _rates(results):
-            series = {result.title: _points(result, known.name, rate) for result in results}
+            series = {title: _points(result, known.name, rate) for title, result in zip(distinct_titles(results), results, strict=True)}
             series = {model: points for model, points in series.items() if len(points[0])}
-            if sum(len(x) for x, _ in series.values()) > 1 and len({value for x, _ in series.values() for value in x}) > 1:
+            if sum(len(x) for x, _ in series.values()) > FEW_POINTS and len({value for x, _ in series.values() for value in x}) > 1:
                 y_label = f"{known.title}{f', {known.unit}' if known.unit else ''} ({known.better} is better)"
                 plots.append(LinePlot(f"{known.title} against {x_label}", series, x_label, y_label, log_x=True))
     return plots
+
+
+def distinct_titles(results: Sequence[Result]) -> list[str]:
+    """Titles that tell results apart: "digits", "digits (2)" for two results of one name."""
+    titles: list[str] = []
+    for number, result in enumerate(results):
+        earlier = sum(other.title == result.title for other in results[:number])
+        titles.append(f"{result.title} ({earlier + 1})" if earlier else result.title)
+    return titles
+
+
+def rate_table(results: Sequence[Result]) -> Table | None:
+    """Quality beside rate, one line per model: instead of plots of two points. None where the results have no rate or no quality.
+
+    Args:
+        results: of one length each, on the same samples.
+    """
+    rates = [known for name, _ in _rates(results) if (known := _first(results, name)) is not None]
+    qualities = _qualities(results)
+    if not rates or not qualities:
+        return None
+    rows = []
+    for title, result in zip(distinct_titles(results), results, strict=True):
+        found = {value.name: value for value in result.values if value.part is None and value.length is None}
+        rows.append(Row([title, *(_number(found.get(known.name)) for known in (*rates, *qualities))]))
+    return Table("Quality and rate", ["model", *(known.heading for known in (*rates, *qualities))], rows)
 
 
 def curves_of(results: Sequence[Result]) -> list[QualityCurve]:
@@ -94,6 +121,15 @@ def usage_histogram(name: str, counts: np.ndarray) -> BarPlot:
         names = [name if row % 2 == 0 else "" for row, name in enumerate(names)]
     note = f"{np.count_nonzero(counts)} of {len(counts)} codes occur, among {int(counts.sum())} tokens."
     return BarPlot(f"Use of the codebook: {name}", heights, "times that a code occurs", "number of codes", names=names, note=note)
+
+
+def _first(results: Sequence[Result], name: str) -> MetricValue | None:
+    return next((value for result in results for value in result.values if value.name == name and value.part is None), None)
+
+
+def _number(value: MetricValue | None) -> str:
+    """Alone, without its interval."""
+    return "–" if value is None else value.replace(interval=None).text
 
 
 def _qualities(results: Sequence[Result]) -> list[MetricValue]:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from visiontok.base.files import replacing
 from visiontok.evaluation.results.report.images import data_uri
-from visiontok.evaluation.results.report.plots import draw
+from visiontok.evaluation.results.report.plots import draw, legend
 from visiontok.evaluation.results.report.sections import BarPlot, LinePlot, PointPlot, Section
 
 
@@ -33,6 +33,9 @@ def render(title: str, sections: Sequence[Section], *, summary: str = "", facts:
     """The page of `write_report` as text. Everything that comes from outside is escaped."""
     drawn = 0
 
+    def legible(section: Section) -> Section:
+        return section.legible() if isinstance(section, LinePlot | PointPlot) else section
+
     def plot(section: LinePlot | PointPlot | BarPlot) -> Markup:
         nonlocal drawn
         drawn += 1
@@ -41,4 +44,5 @@ def render(title: str, sections: Sequence[Section], *, summary: str = "", facts:
     loader = PackageLoader("visiontok.evaluation.results.report", ".")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.get_template("page.html.jinja")
-    return template.render(title=title, summary=summary, sections=sections, facts=facts or {}, plot=plot, data_uri=data_uri)
+    parts = {"plot": plot, "legible": legible, "legend": legend, "data_uri": data_uri}
+    return template.render(title=title, summary=summary, sections=sections, facts=facts or {}, **parts)

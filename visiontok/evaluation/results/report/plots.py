@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,12 @@ from visiontok.evaluation.results.report.sections import BarPlot, LinePlot, Poin
 _INK, _RULE = "#010203", "#040506"
 _SERIES = ("#a10001", "#a10002", "#a10003", "#a10004", "#a10005", "#a10006")
 _COLORS = {_INK: "currentColor", _RULE: "var(--rule)", **{color: f"var(--series-{number})" for number, color in enumerate(_SERIES, 1)}}
+
+_MARKERS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼", "*": "★"}
+"""Of points, by matplotlib's names, and as they stand in a legend."""
+
+_LONGEST_Y_LABEL = 36
+"""Characters on a line beside the axis."""
 
 _MAX_POINTS, _FEW_POINTS = 1000, 32
 
@@ -29,7 +36,7 @@ def draw(plot: LinePlot | PointPlot | BarPlot, *, salt: str) -> str:
     from matplotlib.figure import Figure
 
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "font.size": 9, "axes.linewidth": 0.8, "lines.linewidth": 1.6}):
-        figure = Figure(figsize=(7.2, 2.9), layout="constrained")
+        figure = Figure(figsize=(5.2, 2.9), layout="constrained")
         axes = figure.subplots()
         if isinstance(plot, LinePlot):
             _lines(axes, plot)
@@ -38,7 +45,7 @@ def draw(plot: LinePlot | PointPlot | BarPlot, *, salt: str) -> str:
         else:
             _bars(axes, plot)
         axes.set_xlabel(_literal(plot.x_label), color=_INK)
-        axes.set_ylabel(_literal(plot.y_label), color=_INK)
+        axes.set_ylabel(textwrap.fill(_literal(plot.y_label), _LONGEST_Y_LABEL), color=_INK)
         axes.tick_params(colors=_INK, which="both", length=3)
         axes.grid(axis="y", color=_RULE, linewidth=0.6)
         axes.set_axisbelow(True)
@@ -48,6 +55,19 @@ def draw(plot: LinePlot | PointPlot | BarPlot, *, salt: str) -> str:
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _themed(buffer.getvalue())
+
+
+def legend(plot: LinePlot | PointPlot | BarPlot) -> list[tuple[str, str, str]]:
+    """What stands below a plot of several series: the mark of each, its color and its name."""
+    if isinstance(plot, BarPlot) or len(plot.series) < 2:
+        return []
+    marks = list(_MARKERS.values())
+    found = []
+    for number, name in enumerate(plot.series):
+        index = number % len(_SERIES)
+        mark = marks[index] if isinstance(plot, PointPlot) else "—" if number < len(_SERIES) else "- -"
+        found.append((mark, _COLORS[_SERIES[index]], name))
+    return found
 
 
 def _lines(axes: Any, plot: LinePlot) -> None:
@@ -60,17 +80,12 @@ def _lines(axes: Any, plot: LinePlot) -> None:
         _plain_numbers(axes.xaxis)
     if plot.log_y:
         axes.set_yscale("log")
-    if len(plot.series) > 1:
-        axes.legend(axes.lines, [_literal(name) for name in plot.series], frameon=False, labelcolor=_INK)
 
 
 def _points(axes: Any, plot: PointPlot) -> None:
-    markers = "osD^v*"
-    for number, (name, (x, y)) in enumerate(plot.series.items()):
+    for number, (x, y) in enumerate(plot.series.values()):
         index = number % len(_SERIES)
-        axes.scatter(np.asarray(x), np.asarray(y), s=22, color=_SERIES[index], marker=markers[index], label=_literal(name))
-    if len(plot.series) > 1:
-        axes.legend(frameon=False, labelcolor=_INK)
+        axes.scatter(np.asarray(x), np.asarray(y), s=22, color=_SERIES[index], marker=list(_MARKERS)[index])
 
 
 def _plain_numbers(axis: Any) -> None:

@@ -13,6 +13,10 @@ ImageArray: TypeAlias = np.ndarray
 """(H, W, 3) uint8; see `images.to_image_array`."""
 
 
+FEW_POINTS = 2
+"""So many points are a table, not a plot."""
+
+
 @dataclass(frozen=True)
 class Text:
     """Paragraphs.
@@ -35,11 +39,13 @@ class Row:
         cells: texts, one per column.
         published: the source of the numbers if they were published by others and not computed here; the line is then marked.
         note: what the numbers mean, shown when asked for.
+        name: by which files and commands know what the line is about; shown small below the first cell.
     """
 
     cells: Sequence[str]
     published: str = ""
     note: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,10 @@ class LinePlot:
     log_y: bool = False
     note: str = ""
 
+    def legible(self) -> LinePlot | Table:
+        """Itself, or a table of its points where there are too few for a plot."""
+        return _as_table(self) or self
+
 
 @dataclass(frozen=True)
 class PointPlot:
@@ -136,6 +146,10 @@ class PointPlot:
     x_label: str
     y_label: str
     note: str = ""
+
+    def legible(self) -> PointPlot | Table:
+        """Itself, or a table of its points where there are too few for a plot."""
+        return _as_table(self) or self
 
 
 @dataclass(frozen=True)
@@ -171,6 +185,16 @@ class Folded:
     kind: ClassVar[str] = "folded"
     title: str
     sections: Sequence[Text | Table | ImageGrid | LinePlot | PointPlot | BarPlot] = field(default_factory=tuple)
+
+
+def _as_table(plot: LinePlot | PointPlot) -> Table | None:
+    """The points of a plot that holds hardly any; None for others."""
+    points = [(name, x, y) for name, (xs, ys) in plot.series.items() for x, y in zip(np.asarray(xs), np.asarray(ys), strict=True)]
+    if len(points) > FEW_POINTS:
+        return None
+    named = len(plot.series) > 1
+    rows = [Row([*([name] if named else []), f"{x:.4g}", f"{y:.4g}"]) for name, x, y in points]
+    return Table(plot.title, [*([""] if named else []), plot.x_label, plot.y_label], rows, note=plot.note)
 
 
 Section: TypeAlias = Text | Table | ImageGrid | LinePlot | PointPlot | BarPlot | Folded

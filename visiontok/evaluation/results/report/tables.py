@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from visiontok.evaluation.metrics.value import MetricValue
-from visiontok.evaluation.results.report.sections import Row, Table
+from visiontok.evaluation.results.report.sections import Row, Table, Text
 from visiontok.evaluation.results.result import Result
 from visiontok.registry import PublishedFigure
 
@@ -24,7 +24,7 @@ def result_table(results: Sequence[Result], *, title: str, published: Mapping[st
     for key in keys:
         values = [next((value for value in result.values if value.key == key), None) for result in results]
         known = next(value for value in values if value is not None)
-        rows.append(Row([_title(known), *("–" if value is None else value.text for value in values)], note=known.protocol))
+        rows.append(Row([_heading(known), *("–" if value is None else value.text for value in values)], note=known.protocol, name=known.label))
     for name in dict.fromkeys(names):
         rows += [_published(figure, names.index(name), len(names)) for figure in (published or {}).get(name, ())]
     return Table(title, ["metric", *names], rows, note=_note(results))
@@ -43,16 +43,22 @@ def length_table(result: Result, *, published: Sequence[PublishedFigure] = ()) -
         values = {value.length: value for value in result.values if (value.name, value.part) == (name, part)}
         known = next(iter(values.values()))
         cells = [values[length].text if length in values else "–" for length in lengths]
-        rows.append(Row([_title(known.model_copy(update={"length": None})), *cells], note=known.protocol))
+        whole = known.replace(length=None)
+        rows.append(Row([whole.heading, *cells], note=known.protocol, name=whole.label))
     rows += [_published(figure, len(lengths) - 1, len(lengths)) for figure in published]
     columns = ["metric", *("all tokens" if length is None else f"{length} tokens" for length in lengths)]
     return Table(result.title, columns, rows, note=_note([result]))
 
 
-def _title(value: MetricValue) -> str:
-    name = value.title + (f" of {value.part}" if value.part else "")
-    name += f" ({value.unit})" if value.unit and value.unit not in name.lower() else ""
-    return name + (f" at {value.length} tokens" if value.length is not None else "")
+def not_defined_and_failed(results: Sequence[Result]) -> list[Text]:
+    """Why numbers are missing: those that are not defined for these samples, and metrics whose computation failed."""
+    missing = [f"{result.title}, {value.label}: {value.no_value}" for result in results for value in result.values if value.no_value]
+    failed = [f"{result.title}, {metric}: {error}" for result in results for metric, error in result.failed.items()]
+    return [Text(title, lines) for title, lines in (("Not defined", missing), ("Failed", failed)) if lines]
+
+
+def _heading(value: MetricValue) -> str:
+    return value.heading + (f" at {value.length} tokens" if value.length is not None else "")
 
 
 def _published(figure: PublishedFigure, column: int, columns: int) -> Row:

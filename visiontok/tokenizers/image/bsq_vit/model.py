@@ -44,8 +44,8 @@ class BsqVitConfig(Config):
                 f"patches of {self.encoder.patch_size} (encoder) and {self.decoder.patch_size} pixels (decoder) must be equal "
                 f"and divide an image of {self.image_size}"
             )
-        if self.quantizer.input_dim is not None:
-            raise ValueError("the ViTs end and begin with the linear layers of the quantizer: omit quantizer.input_dim")
+        if self.quantizer.num_bits is not None:
+            raise ValueError("the ViTs end and begin with the linear layers of the quantizer: omit quantizer.num_bits")
         if not self.pixel_range[0] < self.pixel_range[1]:
             raise ValueError(f"pixel_range {self.pixel_range} must rise")
         return self

@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from visiontok.base.config import Config, Positive
-from visiontok.core.model import load_weights
+from visiontok.core.building import build_with_weights
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.decoders.conv import ConvDecoder
 from visiontok.encoders.conv import ConvEncoder
@@ -76,9 +76,9 @@ class ElmBae(Tokenizer[ElmBaeConfig]):
     @classmethod
     def from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Self:
         """Like `Model.from_reference`; the authors number their blocks through, so that their names depend on the sizes."""
-        model = cls(cls.config_from_reference(config, state_dict))
-        load_weights(model, convert_weights(state_dict, model.config.encoder, model.config.decoder), source="the reference checkpoint")
-        return model.eval()
+        ours = cls.config_from_reference(config, state_dict)
+        weights = convert_weights(state_dict, ours.encoder, ours.decoder)
+        return build_with_weights(lambda: cls(ours), weights, source="the reference checkpoint")
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> ElmBaeConfig:

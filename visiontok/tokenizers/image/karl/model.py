@@ -203,7 +203,7 @@ class Karl(Tokenizer[KarlConfig]):
         side = self.config.image_size // self.config.base.stride
         return self.decoder(latents, grid=(side, side), positions=positions, kept=kept)
 
-    def forward(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
+    def forward_padded(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
         """In training, the two passes of one iteration; in evaluation one, at the default quality."""
         if self.training:
             lengths = self.config.training_lengths
@@ -212,29 +212,30 @@ class Karl(Tokenizer[KarlConfig]):
             odds = self.quality_odds.cumsum(dim=0).to(torch.float32)
             rows = torch.searchsorted(odds, source.uniform(len(signal)), right=True).clamp_max(len(QUALITIES) - 1)
             quality = torch.tensor(QUALITIES, dtype=torch.float32)[rows.cpu()]
-            return self.two_passes(signal, num_tokens=num_tokens, quality=quality, noise=source)
+            return self.two_passes(signal, num_tokens=num_tokens, quality=quality, step=step, noise=source)
         quality = torch.full((len(signal),), self.config.default_max_loss, dtype=torch.float32)
-        only = self._pass(signal, self.base.features(signal), quality, self.layout.length, halts=True)
+        only = self._pass(signal, self.base.features(signal), quality, self.layout.length, halts=True, step=step)
         tokens, quantized = self._kept(only.quantized, only.kept), only.quantized
         return TokenizerOutput(self.base.pixels(only.predicted), tokens, quantized.latents, quantized.losses, quantized.stats)
 
-    def two_passes(self, signal: Tensor, *, num_tokens: int, quality: Tensor, noise: NoiseLike = None) -> TokenizerOutput:
+    def two_passes(self, signal: Tensor, *, num_tokens: int, quality: Tensor, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
         """One iteration of training: compute the error with some number of tokens, then request that error and expect that number.
 
         Args:
             signal: (B, 3, S, S) in [0, 1].
             num_tokens: of the first pass, in which none is dropped. The second has T, of which those from `num_tokens` on should be.
             quality: (B,) requested in the first pass. The second requests the error that the first one made.
+            step: of training, for what changes over it.
             noise: of the base and the quantizer; without it a base that draws gives its mode.
         """
         features = self.base.features(signal, noise)
         target = self.base.target(features)
-        first = self._pass(signal, features, quality, num_tokens, halts=False, noise=noise)
+        first = self._pass(signal, features, quality, num_tokens, halts=False, step=step, noise=noise)
         with torch.set_grad_enabled(self.config.stage == "pixels"):
             images = self.base.pixels(first.predicted)
         lost = (signal - images.detach()).abs().flatten(1).mean(dim=1)
         self._lower_odds(lost)
-        second = self._pass(signal, features, lost, self.layout.length, halts=True, noise=noise)
+        second = self._pass(signal, features, lost, self.layout.length, halts=True, step=step, noise=noise)
         losses = {
             "estimate.halting.needed": _halting_loss(first.halting, halt=False),
             "tokenize.halting.needed": _halting_loss(second.halting[:, :num_tokens], halt=False),
@@ -248,11 +249,12 @@ class Karl(Tokenizer[KarlConfig]):
             images, signal = torch.cat([images, self.base.pixels(second.predicted)]), torch.cat([signal, signal])
         stats = {**second.quantized.stats, "tokens": second.kept.sum(dim=1).float().mean(), "lost": lost.mean()}
         tokens = self.wrap(second.quantized.latents, second.quantized.indices)  # the dropped ones too
-        return TokenizerOutput(images, tokens, second.quantized.latents, losses, stats, target=signal)
+        passed_through = second.quantized.passed_through
+        return TokenizerOutput(images, tokens, second.quantized.latents, losses, stats, target=signal, passed_through=passed_through)
 
-    def _pass(self, images: Tensor, features: Tensor, quality: Tensor, num_tokens: int, *, halts: bool, noise: NoiseLike = None) -> Pass:
+    def _pass(self, images: Tensor, features: Tensor, quality: Tensor, num_tokens: int, *, halts: bool, step: int, noise: NoiseLike = None) -> Pass:
         latents, halting = self.distill(images, features, quality, num_tokens=num_tokens)
-        quantized = self.quantizer(latents, noise=noise)
+        quantized = self.quantize(latents, step=step, noise=noise)
         kept = self.keeps(halting) if halts else torch.ones_like(halting, dtype=torch.bool)
         return Pass(quantized, halting, kept, self.predict(quantized.latents, kept=kept if halts else None))
 

@@ -49,8 +49,8 @@ class OpenMagvit2Config(Config):
 
     @model_validator(mode="after")
     def _check(self) -> OpenMagvit2Config:
-        if (self.quantizer.input_dim or self.quantizer.dim) != self.net.latent_channels:
-            raise ValueError(f"{self.quantizer.dim} bits cannot represent {self.net.latent_channels} latent_channels: make them equal")
+        if self.quantizer.dim != self.net.latent_channels:
+            raise ValueError(f"a quantizer of {self.quantizer.dim} channels cannot read {self.net.latent_channels} latent_channels: make them equal")
         if self.image_size % self.net.stride:
             raise ValueError(f"an image of {self.image_size} pixels is no multiple of the stride {self.net.stride}")
         return self

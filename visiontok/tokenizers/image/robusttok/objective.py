@@ -9,7 +9,7 @@ from typing import Any
 
 from visiontok.base.errors import ConfigError
 from visiontok.losses import ReconstructionConfig
-from visiontok.quantizers.perturbation import PerturbationConfig
+from visiontok.quantizers.perturbation import LatentPerturbationConfig
 from visiontok.tokenizers.image.robusttok.reference import CONFIG_KEYS, SOURCE, read_image_size, read_vit
 
 
@@ -56,7 +56,7 @@ def objective_from_reference(config: Mapping[str, Any], *, steps_per_epoch: int,
     return ReconstructionConfig.parse(values, source=SOURCE)
 
 
-def perturbation_from_reference(config: Mapping[str, Any], *, steps_per_epoch: int) -> PerturbationConfig | None:
+def perturbation_from_reference(config: Mapping[str, Any], *, steps_per_epoch: int) -> LatentPerturbationConfig | None:
     """The perturbation of the authors' training, None where there is none.
 
     Raises:
@@ -68,7 +68,7 @@ def perturbation_from_reference(config: Mapping[str, Any], *, steps_per_epoch: i
     start, end = config.get("anneal_start", 200), config.get("anneal_end", 200)
     annealing = {"start": start, "end": end, "end_ratio": config.get("end_ratio", 0.5), "steps_per_unit": steps_per_epoch} if end > start else None
     values = {name: config.get(name, default) for name, default in (("alpha", 0.0), ("beta", 0.0), ("delta", 100))}
-    return PerturbationConfig.parse({**values, "annealing": annealing}, source=SOURCE)
+    return LatentPerturbationConfig.parse({**values, "annealing": annealing}, source=SOURCE)
 
 
 def _semantic(config: Mapping[str, Any], steps_per_epoch: int, files: FrozenWeights) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing_extensions import Self
 from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError
 from visiontok.base.noise import NoiseLike
-from visiontok.core.model import load_weights
+from visiontok.core.building import build_with_weights
 from visiontok.decoders.flow.guidance import Guidance
 from visiontok.decoders.flow.sampling import FlowSampling
 from visiontok.decoders.flow.training import FlowTimes, ModeTimes
@@ -211,6 +211,4 @@ class Selftok(FlowTokenizer[SelftokConfig]):
         weights = cls.weights_from_reference(state_dict)
         for name in {"encoder.patch_positions", "decoder.patch_positions"} & set(weights):
             weights[name] = center_of_table(weights[name], ours.grid[0] // ours.patch_size)
-        model = cls(ours)
-        load_weights(model, weights, source="the reference checkpoint")
-        return model.eval()
+        return build_with_weights(lambda: cls(ours), weights, source="the reference checkpoint")

@@ -87,7 +87,7 @@ class TokenBridge(Tokenizer[TokenBridgeConfig]):
             raise ConfigError(
                 f"this {family} is discrete already: its quantizer is a {type(bottleneck).__name__}. Only continuous latents are quantized"
             )
-        self.quantizer: QuantizedBottleneck = QuantizedBottleneck(bottleneck, config.quantizer.build())
+        self.quantizer: QuantizedBottleneck = QuantizedBottleneck(bottleneck=bottleneck, quantizer=config.quantizer.build())
         self.preprocessing, self.can_decode = self.base.preprocessing, self.base.can_decode
         self.nested_dropout = self.base.nested_dropout
         self.text, self.encoder_reads_text, self.text_encoder = self.base.text, self.base.encoder_reads_text, self.base.text_encoder

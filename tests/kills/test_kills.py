@@ -1,0 +1,130 @@
+"""Every command that writes, killed at its file operations and repeated, ends with what an uninterrupted one writes, and with nothing beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import harness
+import numpy as np
+import pytest
+import torch
+
+import visiontok
+from visiontok.core.identity import identify
+from visiontok.data.shapes import ShapesConfig, ShapesSource
+from visiontok.data.tokenizing import tokenize_source
+from visiontok.evaluation import Suite, model_identity
+from visiontok.evaluation.generation.sampling import SamplePlan, write_samples
+from visiontok.evaluation.reconstruction.evaluate import evaluate_models
+from visiontok.evaluation.run_state import RunState
+from visiontok.training import parse_recipe, train
+
+VIT = {"dim": 8, "depth": 1, "num_heads": 2, "patch_size": 8}
+TITOK = {"image_size": 16, "num_latent_tokens": 2, "encoder": VIT, "decoder": VIT, "quantizer": {"type": "vq", "codebook_size": 16, "dim": 4}}
+
+pytestmark = pytest.mark.skipif("fork" not in harness.multiprocessing.get_all_start_methods(), reason="starting processes anew takes seconds each")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def training(folder: Path, *, images: bool = False) -> None:
+    recipe = {
+        "kind": "tokenizer",
+        "output": str(folder / "run"),
+        "steps": 2,
+        "batch_size": 4,
+        "model": {"family": "titok", "config": TITOK},
+        "data": {"source": {"name": "shapes", "size": 16, "num_samples": 8, "max_objects": 1}},
+        "checkpoints": {"every": 1, "keep_last": 1},
+        "logging": {"every": 1, "tensorboard": False},
+        "sample_images": {"every": int(images), "count": 2},
+    }
+    with contextlib.redirect_stderr(io.StringIO()):
+        train(parse_recipe(recipe), cpu=True)
+
+
+def tokenizing(folder: Path) -> None:
+    model = tiny()
+    source = ShapesSource(ShapesConfig(size=16, num_samples=5, max_objects=1))
+    tokenize_source(source, model, folder / "tokens", identity=identify(model, "tiny"), batch_size=2, shard_size=2)
+
+
+def evaluating(folder: Path) -> None:
+    RunState.is_due = property(lambda self: True)  # a state after every batch
+    suite = {"name": "gray", "data": {"name": "shapes", "size": 16, "num_samples": 4, "max_objects": 1}, "metrics": ["psnr", "codebook"]}
+    evaluate_models(
+        Suite.parse({**suite, "batch_size": 2, "size": 16, "bootstrap": {"resamples": 100}}),
+        ["a"],
+        load=lambda name: tiny(),
+        output=folder / "results",
+        progress=lambda name: contextlib.nullcontext(lambda done, total: None),
+        report=False,
+    )
+
+
+def sampling(folder: Path) -> None:
+    tokenizer = tiny()
+    sizes = {"dim": 8, "depth": 1, "num_heads": 2, "multiple_of": 8}
+    generator = visiontok.create("gpt", layout=tokenizer.layout.to_dict(), condition={"type": "classes", "num_classes": 2}, **sizes).eval()
+    plan = SamplePlan(num_samples=3, generator=model_identity(generator, "g"), tokenizer=model_identity(tokenizer, "t"))
+    write_samples(plan, generator, tokenizer, folder / "images", batch_size=2)
+    write_samples(plan, generator, tokenizer, folder / "images.npz", batch_size=2)
+
+
+def tiny():
+    torch.manual_seed(0)
+    return visiontok.create("titok", **TITOK).eval()
+
+
+def comparable(folder: Path) -> dict[str, bytes]:
+    """All files but for what tells the time of a run."""
+    found = harness.files(folder)
+    if "run/metrics.jsonl" in found:
+        lines = [json.loads(line) for line in found["run/metrics.jsonl"].splitlines()]
+        found["run/metrics.jsonl"] = json.dumps([{key: value for key, value in line.items() if "per_second" not in key} for line in lines]).encode()
+    for name, content in found.items():
+        if name.endswith("gray--a.json"):
+            result = json.loads(content)
+            found[name] = json.dumps(result | {"run": None}).encode()
+        if name.endswith(".npz"):  # whose directory tells the time
+            with np.load(folder / name) as arrays:
+                found[name] = b"".join(array.encode() + arrays[array].tobytes() for array in arrays.files)
+    for name in found:
+        if name.endswith("config.json") or name.endswith("manifest.json"):
+            found[name] = found[name].replace(str(folder).encode(), b"FOLDER")
+    return found
+
+
+COMMANDS = {"train": training, "tokenize": tokenizing, "evaluate": evaluating, "sample": sampling}
+SLOW_COMMANDS = COMMANDS | {"train with images": partial(training, images=True)}
+
+
+def check(command: Callable[[Path], None], tmp_path: Path, choose: Callable[[list[str]], list[int]]) -> None:
+    command(tmp_path / "first")  # imports and caches, so that all children start alike
+    log = harness.operations(command, tmp_path / "whole")
+    expected = comparable(tmp_path / "whole")
+    for number in choose(log):
+        folder = tmp_path / str(number)
+        harness.kill_and_repeat(command, folder, number)
+        found = comparable(folder)
+        assert found.keys() == expected.keys(), log[number]
+        assert [name for name in expected if found[name] != expected[name]] == [], log[number]
+
+
+@pytest.mark.parametrize(("command", "every"), [("train", 1), ("tokenize", 1), ("evaluate", 2), ("sample", 2)])
+def test_killed_at_an_operation_of_every_kind(command, every, tmp_path):
+    check(COMMANDS[command], tmp_path, lambda log: harness.one_of_each_kind(log)[every // 2 :: every])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", SLOW_COMMANDS)
+def test_killed_at_every_operation(command, tmp_path):
+    check(SLOW_COMMANDS[command], tmp_path, lambda log: list(range(len(log))))

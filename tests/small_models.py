@@ -1,0 +1,102 @@
+"""The smallest sensible configuration of every registered family, for tests that hold for all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+LAYOUT = {"modality": "image", "segments": [{"name": "latents", "shape": [8], "vocab_size": 11}], "signal_shape": [32, 32]}
+_VIT = {"dim": 32, "depth": 1, "num_heads": 2, "patch_size": 8}
+_NET = {"channels": 8, "channel_mult": [1, 2], "num_res_blocks": 1, "latent_channels": 8, "norm_groups": 4}
+_BIT_NET = {**_NET, "latent_channels": 6}
+_BAE_NET = {**_NET, "last_activation": False}
+_GRID = {"image_size": 16, "encoder": _NET, "decoder": _NET}
+_VQ = {"type": "vq", "codebook_size": 32, "dim": 4}
+_EMA = {**_VQ, "ema": {"decay": 0.9}, "dead_code_reset": {}}
+_VAE = {"image_size": 16, "channels": [8, 16], "num_res_blocks": 1, "norm_groups": 4, "bottleneck": {"dim": 3}}
+_TITOK = {"image_size": 16, "num_latent_tokens": 6, "encoder": _VIT, "decoder": _VIT}
+_TEXT = {"length": 5, "dim": 8, "encoder": {"type": "hashed_words"}}
+_LIBRARY = {"base_channels": 32, "channel_multiplier": [1, 2], "num_res_blocks": 1, "latent_channels": 4, "embed_dim": 4}
+_BLOCKS = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2, "block_out_channels": [32, 32]}
+_TRUNK = {"dim": 16, "depth": 2, "num_heads": 2}
+_SIGNS = {"type": "binary", "dim": 6, "codes": "sphere"}
+_CLASSES = {"type": "classes", "num_classes": 3}
+
+SMALL: dict[str, dict[str, Any]] = {
+    "bsq-vit": {
+        "image_size": 16,
+        "encoder": {**_VIT, "num_heads": 4},
+        "decoder": {**_VIT, "num_heads": 4},
+        "head_dim": 24,
+        "quantizer": _SIGNS,
+    },
+    "chameleon-vq": {**_LIBRARY, "latent_channels": 8, "num_embeddings": 20, "resolution": 16},
+    "conv-grid": {**_GRID, "quantizer": {"type": "fsq", "levels": [4, 4, 3]}},
+    "diffusers-vq": {**_BLOCKS, "num_vq_embeddings": 32, "image_size": 16},
+    "elm-bae": {"image_size": 16, "encoder": _BAE_NET, "decoder": _BAE_NET, "quantizer": {"dim": 8, "chunks": [3]}},
+    "emu3-vq": {**_LIBRARY, "codebook_size": 32, "attn_resolutions": [], "hidden_size": 64, "image_size": 16},
+    "emu3-vq-video": {**_LIBRARY, "codebook_size": 32, "attn_resolutions": [], "hidden_size": 64, "image_size": 16},
+    "flextok": {
+        "image_size": 16,
+        "vae": None,
+        "patch_size": 4,
+        "num_registers": 8,
+        "quantizer": {"levels": [4, 5]},
+        "encoder": _TRUNK,
+        "decoder": _TRUNK,
+        "time_features": 16,
+        "sampling": {"steps": 3, "guidance": None},
+    },
+    "glm-image-vq": {
+        "embed_dim": 8,
+        "num_embeddings": 32,
+        "latent_channels": 16,
+        "image_size": 16,
+        "vision": {"depth": 1, "hidden_size": 16, "num_heads": 2, "image_size": 32, "patch_size": 4, "intermediate_size": 16},
+    },
+    "gpt": {"layout": LAYOUT, "condition": _CLASSES, "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8},
+    "ibq": {**_GRID, "quantizer": {"codebook_size": 32, "dim": 6}},
+    "janus-vq": {**_LIBRARY, "num_embeddings": 32, "num_patches": 8},
+    "karl": {
+        "image_size": 16,
+        "num_latent_tokens": 8,
+        "max_latent_tokens": 12,
+        "training_lengths": [2, 4, 6, 8, 10, 12],
+        "position_side": 4,
+        "base": {"type": "patches", "patch_size": 4},
+        "encoder": {"dim": 64, "depth": 1, "num_heads": 2, "patch_size": 4},
+        "decoder": {"dim": 32, "depth": 1, "num_heads": 2, "patch_size": 4},
+        "quantizer": {**_VQ, "dim": 6},
+        "halting_dim": 16,
+    },
+    "kl-vae": _VAE,
+    "llamagen-vq": {**_GRID, "quantizer": _EMA},
+    "maskgit": {"layout": LAYOUT, "condition": _CLASSES, "backbone": {"type": "bert", "dim": 24, "depth": 2, "num_heads": 2, "mlp_dim": 32}},
+    "maskgit-vqgan": {"image_size": 16, "net": _NET, "quantizer": {"codebook_size": 32, "dim": 8}},
+    "mqt": {"query_side": 3, "feature_side": 4, "feature_dim": 16, "output_dim": 8, "num_heads": 2},
+    "open-magvit2": {"image_size": 16, "net": _BIT_NET, "quantizer": {"dim": 6}},
+    "robusttok": {
+        "image_size": 32,
+        "encoder": _VIT,
+        "decoder": _VIT,
+        "grid_side": 4,
+        "quantizer": {
+            "type": "product",
+            "num_groups": 2,
+            "quantizer": {"type": "multi_scale", "scales": [1, 2, 4], "quantizer": _SIGNS, "normalize": True},
+        },
+    },
+    "selftok": {
+        "image_size": 8,
+        "latent_stride": 1,
+        "channels": 3,
+        "num_tokens": 8,
+        "encoder": {"depth": 2, "dim": 16, "num_heads": 2, "query_dim": 16, "query_num_heads": 2},
+        "quantizer": {"codebook_size": 32, "dim": 4, "num_positions": 8},
+        "decoder": _TRUNK,
+        "decoding": {"type": "flow", "visible": {"stages": [400, 1000], "tokens_per_stage": [5, 3]}, "steps": 4},
+    },
+    "tatitok": {**_TITOK, "text": _TEXT, "quantizer": _VQ},
+    "textok": {**_TITOK, "text": _TEXT, "quantizer": _VQ},
+    "titok": {**_TITOK, "quantizer": _EMA},
+    "tokenbridge": {"base": {"family": "kl-vae", "config": _VAE}, "quantizer": {"levels": 16}},
+}

@@ -1,0 +1,138 @@
+"""Every parameter that requires a gradient gets one in every training step: with several processes, one that does not stops the run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import visiontok
+from visiontok import registry
+from visiontok.base.noise import SampleNoise
+from visiontok.core.tokenizer import Tokenizer
+from visiontok.tokens import Segment, TokenLayout, Tokens
+
+VIT = {"dim": 32, "depth": 2, "num_heads": 2, "patch_size": 8}
+NET = {"channels": 8, "channel_mult": [1, 2], "num_res_blocks": 1, "latent_channels": 8, "norm_groups": 4}
+VQ = {"type": "vq", "codebook_size": 32, "dim": 4}
+TITOK = {"image_size": 16, "num_latent_tokens": 4, "encoder": VIT, "decoder": VIT, "quantizer": VQ}
+GRID = {"image_size": 16, "encoder": NET, "decoder": NET}
+SCALES = {"type": "multi_scale", "scales": [1, 2, 4], "quantizer": VQ}
+ROBUSTTOK = {"image_size": 32, "encoder": VIT, "decoder": VIT, "grid_side": 4, "drop_path": 0.0, "quantizer": VQ}
+LIBRARY = {"base_channels": 32, "channel_multiplier": [1, 2], "num_res_blocks": 1, "latent_channels": 4, "embed_dim": 4}
+BLOCKS = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2, "block_out_channels": [32, 32]}
+VAE = {"image_size": 16, "channels": [8, 16], "num_res_blocks": 1, "norm_groups": 4, "bottleneck": {"dim": 3}}
+TRUNK = {"dim": 16, "depth": 2, "num_heads": 2}
+FLEXTOK = {
+    "image_size": 16, "vae": None, "patch_size": 4, "num_registers": 8, "quantizer": {"levels": [4, 5]}, "encoder": TRUNK, "decoder": TRUNK,
+    "time_features": 16,
+}  # fmt: skip
+KARL = {
+    "image_size": 16, "num_latent_tokens": 8, "max_latent_tokens": 12, "training_lengths": [2, 4, 12], "position_side": 4,
+    "base": {"type": "patches", "patch_size": 4}, "encoder": {**VIT, "dim": 64, "patch_size": 4}, "decoder": {**VIT, "patch_size": 4},
+    "quantizer": VQ, "halting_dim": 16,
+}  # fmt: skip
+SELFTOK = {
+    "image_size": 8, "latent_stride": 1, "channels": 3, "num_tokens": 8, "decoder": TRUNK,
+    "encoder": {**TRUNK, "query_dim": 16, "query_num_heads": 2}, "quantizer": {"codebook_size": 32, "dim": 4, "num_positions": 8},
+    "decoding": {"type": "flow", "visible": {"stages": [400, 1000], "tokens_per_stage": [5, 3]}, "steps": 4},
+}  # fmt: skip
+TEXT = {**TITOK, "text": {"length": 5, "dim": 8, "encoder": {"type": "hashed_words"}}}
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "bsq-vit": ("bsq-vit", {"image_size": 16, "encoder": VIT, "decoder": VIT, "quantizer": {"dim": 6, "normalize": True, "codes": "sphere"}}),
+    "chameleon-vq": ("chameleon-vq", {**LIBRARY, "num_embeddings": 32, "resolution": 16}),
+    "conv-grid": ("conv-grid", {**GRID, "quantizer": {"type": "fsq", "levels": [4, 4]}}),
+    "conv-grid, sim_vq": ("conv-grid", {**GRID, "quantizer": {"type": "sim_vq", "codebook_size": 32, "dim": 4}}),
+    "conv-grid, ibq": ("conv-grid", {**GRID, "quantizer": {"type": "ibq", "codebook_size": 32, "dim": 4}}),
+    "conv-grid, no codebook loss": ("conv-grid", {**GRID, "quantizer": {**VQ, "codebook_weight": 0.0}}),
+    "conv-grid, clustering": ("conv-grid", {**GRID, "quantizer": {**VQ, "clustering": {}}}),
+    "conv-grid, k-means start": ("conv-grid", {**GRID, "quantizer": {**VQ, "kmeans": {"after_steps": 1}}}),
+    "diffusers-vq": ("diffusers-vq", {**BLOCKS, "num_vq_embeddings": 32, "image_size": 16}),
+    "elm-bae": (
+        "elm-bae",
+        {"image_size": 16, "encoder": {**NET, "last_activation": False}, "decoder": {**NET, "last_activation": False},
+         "quantizer": {"dim": 8, "chunks": [8]}},
+    ),
+    "emu3-vq": ("emu3-vq", {**LIBRARY, "codebook_size": 32, "attn_resolutions": [], "hidden_size": 64, "image_size": 16}),
+    "flextok": ("flextok", FLEXTOK),
+    "ibq": ("ibq", {**GRID, "quantizer": {"codebook_size": 32, "dim": 6}}),
+    "janus-vq": ("janus-vq", {**LIBRARY, "num_embeddings": 32, "num_patches": 8}),
+    "karl": ("karl", KARL),
+    "karl, pixels": ("karl", {**KARL, "stage": "pixels"}),
+    "kl-vae": ("kl-vae", VAE),
+    "llamagen-vq": ("llamagen-vq", {**GRID, "quantizer": VQ}),
+    "maskgit-vqgan": ("maskgit-vqgan", {"image_size": 16, "net": NET, "quantizer": {"codebook_size": 32, "dim": 8}}),
+    "open-magvit2": ("open-magvit2", {"image_size": 16, "net": {**NET, "latent_channels": 6}, "quantizer": {"dim": 6}}),
+    "robusttok": ("robusttok", ROBUSTTOK),
+    "robusttok, three scales": ("robusttok", {**ROBUSTTOK, "quantizer": SCALES}),
+    "robusttok, one scale": ("robusttok", {**ROBUSTTOK, "quantizer": {**SCALES, "scales": [4]}}),
+    "robusttok, scales dropped": (
+        "robusttok",
+        {**ROBUSTTOK, "quantizer": {"type": "product", "num_groups": 2, "quantizer": {**SCALES, "dropout": {"share": 0.9}}}},
+    ),
+    "robusttok, no codebook loss": ("robusttok", {**ROBUSTTOK, "quantizer": {**SCALES, "codebook_weight": 0.0}}),
+    "selftok": ("selftok", SELFTOK),
+    "selftok, one step": ("selftok", {**SELFTOK, "decoding": {"type": "one_step"}}),
+    "tatitok": ("tatitok", TEXT),
+    "textok": ("textok", TEXT),
+    "titok": ("titok", TITOK),
+    "titok, averages": ("titok", {**TITOK, "quantizer": {**VQ, "ema": {}, "dead_code_reset": {}}}),
+    "titok, ordered": ("titok", {**TITOK, "nested_dropout": {"schedule": "uniform"}}),
+    "titok, gaussian": ("titok", {**TITOK, "quantizer": {"type": "gaussian", "dim": 4}}),
+    "tokenbridge": ("tokenbridge", {"base": {"family": "kl-vae", "config": VAE}, "quantizer": {"levels": 16}}),
+}  # fmt: skip
+ONLY_PUBLISHED = {"glm-image-vq", "emu3-vq-video", "mqt"}
+"""They have no decoder, or need more than a second: their networks are those of transformers."""
+
+
+def unreached(model: torch.nn.Module) -> list[str]:
+    return [name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
+
+
+@pytest.mark.parametrize("case", FAMILIES)
+def test_tokenizers(case: str) -> None:
+    torch.manual_seed(0)
+    family, config = FAMILIES[case]
+    model = visiontok.create(family, **config).train()
+    assert isinstance(model, Tokenizer)
+    size = model.preprocessing.usual_size
+    signals = torch.rand(4, model.preprocessing.spec.channels, *size, generator=torch.Generator().manual_seed(1))
+    text = torch.rand(4, *model.text.shape) if model.text is not None else None
+    for step in range(3):
+        model.zero_grad()
+        output = model(signals, text=text, step=step, noise=SampleNoise((0, step), range(4)))
+        terms = [*output.losses.values()]
+        if output.reconstruction is not None and output.reconstruction.requires_grad:
+            terms.append(output.reconstruction.float().square().mean())
+        sum(terms).backward()  # type: ignore[union-attr]
+        assert unreached(model) == []
+
+
+def test_no_family_is_left_out() -> None:
+    known = {name for name, family in registry.families().items() if family.kind == "tokenizer"}
+    assert {family for family, _ in FAMILIES.values()} | ONLY_PUBLISHED == known
+
+
+LAYOUT = TokenLayout(modality="image", signal_shape=(16, 16), segments=(Segment(name="grid", shape=(4, 4), vocab_size=8),))
+SMALL = {"dim": 16, "depth": 2, "num_heads": 2}
+CLASSES = {"condition": {"type": "classes", "num_classes": 3, "dropout": 0.5}}
+GENERATORS: dict[str, tuple[str, dict[str, Any], TokenLayout]] = {
+    "gpt": ("gpt", {**SMALL, **CLASSES, "multiple_of": 8}, LAYOUT),
+    "gpt, unconditional": ("gpt", {**SMALL, "multiple_of": 8}, LAYOUT),
+    "gpt, one token": ("gpt", {**SMALL, "multiple_of": 8}, LAYOUT.model_copy(update={"segments": (Segment(name="z", shape=(1,), vocab_size=8),)})),
+    "maskgit": ("maskgit", {**CLASSES, "backbone": {"type": "bert", **SMALL, "mlp_dim": 32}}, LAYOUT),
+}
+
+
+@pytest.mark.parametrize("case", GENERATORS)
+def test_generators(case: str) -> None:
+    torch.manual_seed(0)
+    family, config, layout = GENERATORS[case]
+    model = visiontok.create(family, layout=layout, **config).train()
+    tokens = Tokens(torch.arange(4 * layout.length).view(4, -1) % 8, layout)
+    classes = torch.tensor([0, 1, 2, 0]) if model.num_classes else None
+    for step in range(3):
+        model.zero_grad()
+        model(tokens, classes, step=step, noise=SampleNoise((0, step), range(4)))["loss"].backward()
+        assert unreached(model) == []

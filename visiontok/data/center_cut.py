@@ -1,0 +1,43 @@
+"""The center of every signal, as evaluation sees what training cuts at random."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from visiontok.data.source import Sample, Source, fingerprint
+from visiontok.data.train_loader import cut, window_of
+from visiontok.signals import Preprocessing
+
+
+class CenterCut(Source):
+    """Another source with every signal preprocessed and cut to the size of training; those that are shorter stay whole.
+
+    Args:
+        source: of the signals.
+        size: as in `LoaderConfig`.
+        preprocessing: of the model.
+    """
+
+    def __init__(self, source: Source, size: int | tuple[int, ...], *, preprocessing: Preprocessing) -> None:
+        self._source, self._size, self._preprocessing = source, size, preprocessing
+        self._window = window_of(size, source.modality)
+        self.modality, self.class_names, self.skipped = source.modality, source.class_names, source.skipped
+
+    @property
+    def identity(self) -> str:
+        return fingerprint("centers", len(self), [self._source.identity, str(self._size)])
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def key(self, index: int) -> str:
+        return self._source.key(index)
+
+    def read(self, index: int) -> Sample:
+        sample = self._source.read(index)
+        (values,) = self._preprocessing([sample.signal])
+        assert self._window is not None
+        where = cut(values.shape[1:], self._window, np.random.default_rng(0), at_center=True)
+        return replace(sample, signal=values[where])
