@@ -75,6 +75,7 @@ def test_the_share_of_masked_positions():
 def test_training_lowers_the_loss():
     model = mar(condition={"type": "classes", "num_classes": 3, "dropout": 0.1}).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     latents, classes, losses = random_latents(), torch.tensor([0, 1, 2, 0]), []
     for step in range(60):
         loss = model(latents, classes, noise=SampleNoise((0, step), range(4)))["loss"]
@@ -83,6 +84,7 @@ def test_training_lowers_the_loss():
         optimizer.step()
         losses.append(loss.item())
     assert sum(losses[-10:]) < 0.75 * sum(losses[:10])
+    assert not [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])]
 
 
 def test_saved_and_loaded_again(tmp_path):

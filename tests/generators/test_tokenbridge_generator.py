@@ -86,6 +86,7 @@ def test_draws_of_training_do_not_depend_on_the_batch():
 def test_it_learns_what_belongs_to_a_class():
     model = generator(condition={"type": "classes", "num_classes": 3, "dropout": 0.0}, least_masked=0.1).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     tokens, classes, losses = random_tokens(3), torch.arange(3), []
     for step in range(150):
         loss = model(tokens, classes, noise=SampleNoise((0, step), range(3)))["loss"]
@@ -94,6 +95,7 @@ def test_it_learns_what_belongs_to_a_class():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.1 * losses[0]
+    assert not [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])]
     classes = torch.tensor([2, 0, 1, 1])
     generated = model.eval().generate(classes, noise=SampleNoise(0, range(4)), sampler=model.sampler(guidance=1.0, top_k=1))
     assert (generated.indices == tokens.indices[classes]).float().mean() > 0.9
