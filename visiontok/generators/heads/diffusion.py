@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from visiontok.base.config import Config, Positive
 from visiontok.base.noise import Noise, integers
 from visiontok.generators.heads.base import LatentHead
-from visiontok.generators.heads.diffusion_schedule import at, cosine_schedule, kept_steps, respaced_cosine_schedule
+from visiontok.generators.heads.diffusion_schedule import cosine_schedule, kept_steps, respaced_cosine_schedule
 from visiontok.layers.timesteps import TimestepEmbedding
 
 NORM_EPS = 1e-6
@@ -89,7 +89,7 @@ class DiffusionHead(LatentHead):
 
         Args:
             x: (N, C) noisy latents.
-            timesteps: (N,) int64 steps of training.
+            timesteps: (N,) int64 steps of training, or (1,) for all rows.
             hidden: (N, D) from the backbone.
 
         Returns:
@@ -134,7 +134,7 @@ class DiffusionHead(LatentHead):
         mean = self.schedule.posterior_mean(predicted, x, steps)
         log_variance = self.schedule.log_variance(share, steps)
         divergence = normal_divergence(
-            self.schedule.posterior_mean(latents, x, steps), at(self.schedule.posterior_log_variance_clipped, steps), mean, log_variance
+            self.schedule.posterior_mean(latents, x, steps), self.schedule.at("posterior_log_variance_clipped", steps), mean, log_variance
         )
         nll = binned_normal_nll(latents, mean, log_variance / 2)
         bound = torch.where(steps[:, None] == 0, nll, divergence).mean(dim=-1) / math.log(2)
@@ -195,11 +195,11 @@ class DiffusionHead(LatentHead):
         log_std = torch.zeros_like(x)
         for step in reversed(range(len(schedule))):
             steps = torch.full((len(x),), step, dtype=torch.int64, device=x.device)
-            timesteps = schedule.timesteps.to(x.device)[steps]
+            timesteps = schedule.timesteps[step : step + 1].to(x.device)
             if unconditional is None:
                 epsilon, share = self(x, timesteps, rows).chunk(2, dim=-1)
             else:
-                both, shares = self(torch.cat([x, x]), timesteps.repeat(2), rows).chunk(2, dim=-1)
+                both, shares = self(torch.cat([x, x]), timesteps, rows).chunk(2, dim=-1)
                 conditional, without = both.chunk(2)
                 epsilon, share = without + guidance * (conditional - without), shares[: len(x)]
             mean = schedule.posterior_mean(schedule.denoised(x, epsilon, steps), x, steps)

@@ -14,7 +14,7 @@ LARGEST_BETA = 0.999
 
 
 class DiffusionSchedule:
-    """Betas and what follows from them, all float64 on the CPU, also where a model is built on another device; `at` gives float32.
+    """Betas and what follows from them, all float64 on the CPU, also where a model is built on another device; `at` gives float32 on any.
 
     Args:
         betas: (T,) float64, the noise that every step adds.
@@ -25,9 +25,17 @@ class DiffusionSchedule:
         self.betas, self.timesteps = betas, timesteps
         self.alphas_bar = torch.cumprod(1 - betas, dim=0)
         self._before = torch.cat([self.alphas_bar.new_ones(1), self.alphas_bar[:-1]])
+        self._moved: dict[tuple[str, torch.device], Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.betas)
+
+    def at(self, name: str, steps: Tensor) -> Tensor:
+        """(N, 1) float32: an attribute (T,) of this schedule at steps (N,), on their device, to which it is copied once."""
+        key = name, steps.device
+        if key not in self._moved:
+            self._moved[key] = getattr(self, name).to(device=steps.device, dtype=torch.float32)
+        return self._moved[key][steps][:, None]
 
     @cached_property
     def signal(self) -> Tensor:
@@ -38,6 +46,16 @@ class DiffusionSchedule:
     def noise(self) -> Tensor:
         """Factor of the noise in a noisy latent."""
         return (1 - self.alphas_bar).sqrt()
+
+    @cached_property
+    def latent_of_noisy(self) -> Tensor:
+        """Factor of the noisy latent in the latent."""
+        return (1 / self.alphas_bar).sqrt()
+
+    @cached_property
+    def latent_of_noise(self) -> Tensor:
+        """Factor of the noise that is taken from it."""
+        return (1 / self.alphas_bar - 1).sqrt()
 
     @cached_property
     def log_betas(self) -> Tensor:
@@ -62,20 +80,20 @@ class DiffusionSchedule:
 
     def noisy(self, latents: Tensor, noise: Tensor, steps: Tensor) -> Tensor:
         """Latents (N, C) after steps (N,), given the noise (N, C)."""
-        return at(self.signal, steps) * latents + at(self.noise, steps) * noise
+        return self.at("signal", steps) * latents + self.at("noise", steps) * noise
 
     def denoised(self, x: Tensor, epsilon: Tensor, steps: Tensor) -> Tensor:
         """The latent (N, C) that a noisy one and its predicted noise stand for."""
-        return at((1 / self.alphas_bar).sqrt(), steps) * x - at((1 / self.alphas_bar - 1).sqrt(), steps) * epsilon
+        return self.at("latent_of_noisy", steps) * x - self.at("latent_of_noise", steps) * epsilon
 
     def posterior_mean(self, latents: Tensor, x: Tensor, steps: Tensor) -> Tensor:
         """The mean (N, C) of a step's result, given the latent and the noisy latent."""
-        return at(self.posterior_of_latent, steps) * latents + at(self.posterior_of_noisy, steps) * x
+        return self.at("posterior_of_latent", steps) * latents + self.at("posterior_of_noisy", steps) * x
 
     def log_variance(self, share: Tensor, steps: Tensor) -> Tensor:
         """The log-variance (N, C) of a step's result: between its least at `share` -1 and its largest at 1, and beyond."""
         fraction = (share + 1) / 2
-        return fraction * at(self.log_betas, steps) + (1 - fraction) * at(self.posterior_log_variance_clipped, steps)
+        return fraction * self.at("log_betas", steps) + (1 - fraction) * self.at("posterior_log_variance_clipped", steps)
 
     def respaced(self, respacing: str) -> DiffusionSchedule:
         """The schedule of some of its steps, with betas that give the same noise at them.
@@ -89,11 +107,6 @@ class DiffusionSchedule:
         kept = torch.tensor(kept_steps(len(self), respacing), dtype=torch.int64, device="cpu")
         alphas_bar = self.alphas_bar[kept]
         return DiffusionSchedule(1 - alphas_bar / torch.cat([alphas_bar.new_ones(1), alphas_bar[:-1]]), self.timesteps[kept])
-
-
-def at(values: Tensor, steps: Tensor) -> Tensor:
-    """(N, 1) float32: values (T,) float64 at steps (N,)."""
-    return values.to(device=steps.device, dtype=torch.float32)[steps][:, None]
 
 
 @lru_cache(maxsize=8)
