@@ -97,7 +97,7 @@ def test_saved_and_loaded_again(tmp_path):
 
 def test_unconditional_and_one_dimensional_layouts():
     line = TokenLayout(modality="image", segments=(Segment(name="latents", shape=(6,), channels=3),), signal_shape=(32, 32))
-    model = mar(layout=line, condition={"type": "none"}, sampling={"num_steps": 9, "diffusion_steps": "ddim4"})
+    model = mar(layout=line, condition={"type": "none"}, sampling={"num_steps": 9, "diffusion_steps": 4})
     assert model.generate(num_samples=2).validate().is_full
 
 
@@ -169,6 +169,8 @@ def test_respacing():
     for wrong in ("1001", "ddim7777", "ddim999", "600,600", "", "ten", "0"):
         with pytest.raises(ConfigError, match="respacing"):
             kept_steps(1000, wrong)
+        with pytest.raises(ConfigError, match="respacing"):
+            mar(sampling={"diffusion_steps": wrong})
 
 
 def test_a_respaced_schedule_has_the_same_noise_at_its_steps():

@@ -66,7 +66,7 @@ def schedules(model: Mar) -> dict[str, Tensor]:
 
 def guided_head(model: Mar, case: ReferenceCase, conditional: Tensor, unconditional: Tensor) -> Tensor:
     """Both halves of a guided pass: the second, which the reference discards, has the same predicted noise and a variance of its own."""
-    mask, respacing = case.inputs["mask"].bool(), model.config.sampling.diffusion_steps
+    mask, respacing = case.inputs["mask"].bool(), str(model.config.sampling.diffusion_steps)
     hidden, without = conditional[mask][:6], unconditional[mask][:6]
     start, draws = case.inputs["head_init"], case.inputs["head_noise"].flip(0)
     scale, temperature = case.config["_head"]["cfg"], case.config["_head"]["temperature"]

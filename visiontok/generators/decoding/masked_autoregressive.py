@@ -219,12 +219,12 @@ class MaskedLatentSampling(MaskedSampling):
         temperature: of the noise of these steps.
     """
 
-    diffusion_steps: str = "100"
+    diffusion_steps: Positive | str = "100"
     temperature: Annotated[float, Field(ge=0)] = 1.0
 
     def sampler(self) -> MaskedLatentSampler:
         """The strategy objects."""
-        return MaskedLatentSampler(self.schedule, self.diffusion_steps, self.temperature)
+        return MaskedLatentSampler(self.schedule, str(self.diffusion_steps), self.temperature)
 
 
 class MaskedTokenSampling(MaskedSampling):

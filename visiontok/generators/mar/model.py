@@ -18,6 +18,7 @@ from visiontok.generators.condition import ClassCondition, Condition, ConditionL
 from visiontok.generators.decoding.continuous_speculative import ContinuousSpeculativeSampler
 from visiontok.generators.decoding.masked_autoregressive import MaskedLatentSampler, MaskedLatentSampling, MaskedStep
 from visiontok.generators.heads.diffusion import DiffusionHead, DiffusionHeadConfig
+from visiontok.generators.heads.diffusion_schedule import kept_steps
 from visiontok.generators.mar.reference import CONFIG_KEYS, KEY_MAP, read_config
 from visiontok.generators.orders import at_positions, check_whole, masked_positions
 from visiontok.layers.patches import patchify, unpatchify
@@ -50,6 +51,7 @@ class MarConfig(GeneratorConfig):
             raise ValueError(f"patch_size {self.patch_size} must divide both sides of a grid of latents; this layout has the shape {shape}")
         if not isinstance(self.condition, NoCondition | ClassCondition):
             raise ValueError(f"mar has one embedding for the condition; it cannot be conditioned on {self.condition.type}")
+        kept_steps(self.head.num_timesteps, str(self.sampling.diffusion_steps))  # refuses what cannot be read
         return self
 
 
