@@ -20,6 +20,9 @@ _BLOCKS = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["U
 _TRUNK = {"dim": 16, "depth": 2, "num_heads": 2}
 _SIGNS = {"type": "binary", "dim": 6, "codes": "sphere"}
 _CLASSES = {"type": "classes", "num_classes": 3}
+_MAE = {"encoder": _TRUNK, "decoder": _TRUNK, "buffer_size": 2}
+_LATENTS = {**LAYOUT, "segments": [{"name": "latents", "shape": [8], "channels": 3}]}
+_CODES = {**LAYOUT, "segments": [{"name": "latents", "shape": [8], "vocab_size": 5, "codebooks": 3}]}
 
 SMALL: dict[str, dict[str, Any]] = {
     "bsq-vit": {
@@ -70,6 +73,7 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "kl-vae": _VAE,
     "llamagen-vq": {**_GRID, "quantizer": _EMA},
+    "mar": {"layout": _LATENTS, "condition": _CLASSES, "backbone": _MAE, "head": {"dim": 16, "depth": 1}},
     "maskgit": {"layout": LAYOUT, "condition": _CLASSES, "backbone": {"type": "bert", "dim": 24, "depth": 2, "num_heads": 2, "mlp_dim": 32}},
     "maskgit-vqgan": {"image_size": 16, "net": _NET, "quantizer": {"codebook_size": 32, "dim": 8}},
     "mqt": {"query_side": 3, "feature_side": 4, "feature_dim": 16, "output_dim": 8, "num_heads": 2},
@@ -98,5 +102,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "tatitok": {**_TITOK, "text": _TEXT, "quantizer": _VQ},
     "textok": {**_TITOK, "text": _TEXT, "quantizer": _VQ},
     "titok": {**_TITOK, "quantizer": _EMA},
+    "tokenbridge-ar": {"layout": _CODES, "condition": _CLASSES, "backbone": _MAE, "head": _TRUNK, "code_values": {"levels": 5}},
     "tokenbridge": {"base": {"family": "kl-vae", "config": _VAE}, "quantizer": {"levels": 16}},
 }

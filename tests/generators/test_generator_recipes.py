@@ -41,6 +41,7 @@ PUBLISHED_MILLIONS = {
     "ibq-ar-b": 342, "ibq-ar-l": 649, "ibq-ar-xl": 1100, "ibq-ar-xxl": 2100,
     "open-magvit2-ar-b": 343, "open-magvit2-ar-l": 804, "open-magvit2-ar-xl": 1500,
     "larp-l-long-ar": 632,
+    "mar-base": 208, "mar-large": 478, "mar-huge": 942, "tokenbridge-ar-large": 487, "tokenbridge-ar-huge": 910,
 }  # fmt: skip
 
 
@@ -54,9 +55,16 @@ def test_released_generators_have_the_published_number_of_parameters(name, milli
 
 @pytest.mark.parametrize(
     ("recipe", "checkpoint"),
-    [("llamagen-l", "llamagen-l-256"), ("ibq-ar-b", "ibq-ar-b"), ("open-magvit2-ar-b", "open-magvit2-ar-b"), ("elm-ar-l-2x10", "elm-ar-l-2x10")],
+    [
+        ("llamagen-l", "llamagen-l-256"),
+        ("ibq-ar-b", "ibq-ar-b"),
+        ("open-magvit2-ar-b", "open-magvit2-ar-b"),
+        ("elm-ar-l-2x10", "elm-ar-l-2x10"),
+        ("mar-b", "mar-base"),
+        ("tokenbridge-ar-l", "tokenbridge-ar-large"),
+    ],
 )
-def test_next_token_recipes_build_the_published_generators(recipe, checkpoint):
+def test_recipes_of_class_conditional_generators_build_the_published_generators(recipe, checkpoint):
     found = load_recipe(RECIPES / f"{recipe}.yaml")
     with torch.device("meta"):
         published = visiontok.create(checkpoint)

@@ -359,3 +359,22 @@ def test_latents_are_learned_and_sampled():
     torch.testing.assert_close(whole.values, Latents.cat(parts).values, rtol=0, atol=1e-4)
     nearest = torch.cdist(whole.values.flatten(1), values.flatten(1)).argmin(dim=1)
     assert torch.equal(nearest, asked)
+
+
+def test_latents_are_learned_and_sampled_by_diffusion():
+    latents = layout(Segment(name="grid", shape=(2, 2), channels=3))
+    model = gpt(latents, diffusion_head={"dim": 32, "depth": 2}, condition=THREE).train()
+    batch, classes = Latents(torch.randn(3, 4, 3, generator=torch.Generator().manual_seed(0)), latents), torch.arange(3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    losses = []
+    for step in range(60):
+        loss = model(batch, classes, noise=SampleNoise((0, step), range(3)))["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+    whole = model.eval().generate(classes, noise=SampleNoise(0, range(3))).values
+    parts = [model.generate(classes[row : row + 1], noise=SampleNoise(0, [row])).values for row in range(3)]
+    # The first step, from pure noise, multiplies the error of the predicted noise by 20,000.
+    torch.testing.assert_close(whole, torch.cat(parts), rtol=0, atol=1e-4 * float(whole.abs().max()))

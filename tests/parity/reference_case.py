@@ -58,11 +58,22 @@ class ReferenceCase:
             stated = float(words[1])
         return stated
 
+    def _named_tolerance(self, name: str) -> object:
+        """What meta.json states for an output: by its name, by a pattern, or for all floats."""
+        tolerances = self.meta["tolerance"]
+        patterned = (value for key, value in tolerances.items() if key != "*" and any(fnmatch(name, part) for part in key.split(" and ")))
+        return tolerances.get(name, next(patterned, tolerances.get("float")))
+
     def check(self, name: str, ours: Tensor) -> None:
         """An output must equal ours: integers exactly, floats within the tolerance of meta.json."""
         expected = self.outputs[name]
-        named = self.meta["tolerance"].get(name)
-        tolerance, relative = named if isinstance(named, float) else self.tolerance, 0.0
+        named = self._named_tolerance(name)
+        scaled = re.match(r"([\d.e-]+) relative( to (?:the )?max abs)?", named) if isinstance(named, str) else None
+        if scaled:  # of every value, or of the largest one
+            share = float(scaled[1])
+            tolerance, relative = (share * float(expected.abs().max()), 0.0) if scaled[2] else (0.0, share)
+        else:
+            tolerance, relative = named if isinstance(named, float) else self.tolerance, 0.0
         if "loss" in name and "loss_rel" in self.meta["tolerance"]:
             tolerance, relative = 0.0, self.meta["tolerance"]["loss_rel"]
         is_float = expected.is_floating_point()

@@ -108,6 +108,26 @@ def test_latents_are_learned_by_a_flow(generator_recipe, tmp_path):
     assert (Path(recipe["output"]) / "samples" / "step-00000003.png").is_file()
 
 
+@pytest.mark.parametrize("family", ["mar", "tokenbridge-ar"])
+def test_masked_autoregressive_generators_train_on_latents_and_on_their_codes(generator_recipe, tmp_path, family):
+    torch.manual_seed(0)
+    vae = {"image_size": 16, "channels": [8, 16], "num_res_blocks": 1, "norm_groups": 4, "bottleneck": {"dim": 3}}
+    part = {"dim": 16, "depth": 1, "num_heads": 2}
+    config = {"backbone": {"encoder": part, "decoder": part, "buffer_size": 2}, "sampling": {"num_steps": 3}}
+    if family == "mar":
+        tokenizer = visiontok.create("kl-vae", **vae)
+        config |= {"head": {"dim": 16, "depth": 1}}
+        config["sampling"]["diffusion_steps"] = "ddim4"
+    else:
+        tokenizer = visiontok.create("tokenbridge", base={"family": "kl-vae", "config": vae}, quantizer={"levels": 5})
+        config |= {"head": part, "code_values": {"levels": 5}}
+    folder = visiontok.save_pretrained(tokenizer, tmp_path / "tokenizer")
+    recipe = generator_recipe(tokenizer=str(folder), model={"family": family, "config": config}, steps=2, sample_images={"every": 2, "count": 2})
+    train(parse_recipe(recipe), cpu=True)
+    assert visiontok.from_pretrained(Path(recipe["output"]) / "final").config.tokenizer is not None
+    assert (Path(recipe["output"]) / "samples" / "step-00000002.png").is_file()
+
+
 def test_captions_condition_a_generator(generator_recipe, tmp_path):
     torch.manual_seed(0)
     config = TITOK | {"image_size": 16}

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from visiontok.base.errors import TokenError
+from visiontok.base.noise import Noise
 from visiontok.layers.rope import grid_positions
 from visiontok.tokens import Latents, TokenLayout, Tokens
 
@@ -141,3 +142,37 @@ def batch_generation_steps(tokens: Tokens | Latents, within: TokenLayout, patter
     held = held[:, :last]
     coordinates = coordinates[:1, :last] if len(groups) == 1 else coordinates[:, :last]
     return GenerationSteps(positions.masked_fill(~held, 0), first, sizes, codebooks, coordinates, held)
+
+
+def masked_positions(samples: int, length: int, *, least: float, noise: Noise) -> Tensor:
+    """Random positions to mask (B, L) bool, for training: a share of every sample from a normal distribution at 1 with the deviation 0.25, cut
+    off at `least` and 1 (MAGE, arXiv 2211.09117), rounded up.
+
+    MAR draws one share for a whole batch; here every sample has its own, so that its draws do not depend on the others.
+
+    Draws: uniform (B,) for the share, then permutations (B, L), whose first positions are masked.
+    """
+    lowest = torch.special.ndtr(torch.tensor((least - 1) / 0.25, dtype=torch.float64))
+    uniform = noise.uniform(samples).double()
+    share = 1 + 0.25 * torch.special.ndtri(lowest.to(uniform.device) + uniform * (0.5 - lowest.to(uniform.device)))
+    count = (length * share).ceil().clamp(1, length)
+    order = noise.permutation(samples, length)
+    ranks = torch.arange(length, device=order.device).expand_as(order)
+    return torch.zeros_like(order, dtype=torch.bool).scatter(1, order, ranks < count.to(order.device)[:, None])
+
+
+def check_whole(tokens: Tokens | Latents, layout: TokenLayout) -> None:
+    """Refuse samples that hold only some positions or have other extents, for models with one learned embedding per position.
+
+    Raises:
+        TokenError: naming both extents.
+    """
+    if not tokens.is_full or tokens.extents is not None or tokens.layout.extents != layout.extents:
+        raise TokenError(
+            f"this generator models whole samples with the extents {layout.extents}; these have {tokens.layout.extents}, or are prefixes"
+        )
+
+
+def at_positions(values: Tensor, positions: Tensor) -> Tensor:
+    """(B, L, D) at positions (B, M) int64 -> (B, M, D)."""
+    return values.gather(1, positions[..., None].expand(-1, -1, values.shape[2]))

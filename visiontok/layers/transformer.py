@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from visiontok.layers.activations import gelu
 from visiontok.layers.attention import ALL, SelfAttention
@@ -18,17 +19,18 @@ class Mlp(nn.Module):
         dim: model dimension D.
         hidden_dim: in between.
         activation: may overwrite its argument.
+        dropout: after the activation, in training.
     """
 
-    def __init__(self, dim: int, hidden_dim: int, *, activation: Callable[[Tensor], Tensor] = gelu) -> None:
+    def __init__(self, dim: int, hidden_dim: int, *, activation: Callable[[Tensor], Tensor] = gelu, dropout: float = 0.0) -> None:
         super().__init__()
-        self.activation = activation
+        self.activation, self.dropout = activation, dropout
         self.fc1 = nn.Linear(dim, hidden_dim)
         self.fc2 = nn.Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
-        return self.fc2(self.activation(self.fc1(x)))
+        return self.fc2(F.dropout(self.activation(self.fc1(x)), self.dropout, self.training))
 
 
 class TransformerBlock(nn.Module):
@@ -42,6 +44,8 @@ class TransformerBlock(nn.Module):
         qkv_bias: bias of the packed attention projection.
         layer_scale: initial factor of a learned scale per channel on both branches, as in DINOv2; None for no such scales.
         drop_path: share of samples that skip a branch in training; the others' branches are enlarged accordingly.
+        dropout: in training, after the attention's projection and after both layers of the feed-forward part.
+        attention_dropout: of the attention probabilities, in training.
     """
 
     def __init__(
@@ -54,15 +58,17 @@ class TransformerBlock(nn.Module):
         qkv_bias: bool = True,
         layer_scale: float | None = None,
         drop_path: float = 0.0,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=eps)
-        self.attn = SelfAttention(dim, num_heads, qkv_bias=qkv_bias)
+        self.attn = SelfAttention(dim, num_heads, qkv_bias=qkv_bias, dropout=attention_dropout)
         self.norm2 = nn.LayerNorm(dim, eps=eps)
-        self.mlp = Mlp(dim, mlp_dim)
+        self.mlp = Mlp(dim, mlp_dim, dropout=dropout)
         self.scale1 = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
         self.scale2 = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
-        self.drop_path = drop_path
+        self.drop_path, self.dropout = drop_path, dropout
 
     def forward(self, x: Tensor, mask: Tensor | None = None, *, kept: slice = ALL) -> Tensor:
         """(B, L, D) -> (B, K, D), the K positions `kept`; `mask` as for `SelfAttention`."""
@@ -70,6 +76,7 @@ class TransformerBlock(nn.Module):
         return x + self._branch(self.mlp(self.norm2(x)), self.scale2)
 
     def _branch(self, x: Tensor, scale: Tensor | None) -> Tensor:
+        x = F.dropout(x, self.dropout, self.training)
         if scale is not None:
             x = x * scale
         if self.drop_path and self.training:

@@ -3,6 +3,7 @@
 from visiontok.base.noise import GeneratorNoise, Noise, NoiseLike, RecordedNoise, SampleNoise, as_noise
 from visiontok.generators.decoding.base import SamplingConfig
 from visiontok.generators.decoding.categorical import sample_categorical
+from visiontok.generators.decoding.continuous_speculative import ContinuousSpeculativeSampler, PaperVerification, ReferenceVerification
 from visiontok.generators.decoding.filters import Filter, MinP, Temperature, TopK, TopP
 from visiontok.generators.decoding.guidance import (
     ConstantGuidance,
@@ -17,10 +18,18 @@ from visiontok.generators.decoding.guidance import (
 )
 from visiontok.generators.decoding.iterative import IterativeSampler, IterativeSampling
 from visiontok.generators.decoding.latents import LatentSampler, LatentSampling
+from visiontok.generators.decoding.masked_autoregressive import (
+    MaskedLatentSampler,
+    MaskedLatentSampling,
+    MaskedSchedule,
+    MaskedTokenSampler,
+    MaskedTokenSampling,
+)
 from visiontok.generators.decoding.next_token import NextTokenSampler, NextTokenSampling
 
 __all__ = [
     "ConstantGuidance",
+    "ContinuousSpeculativeSampler",
     "Filter",
     "GeneratorNoise",
     "Guidance",
@@ -31,14 +40,21 @@ __all__ = [
     "LatentSampler",
     "LatentSampling",
     "LinearGuidance",
+    "MaskedLatentSampler",
+    "MaskedLatentSampling",
+    "MaskedSchedule",
+    "MaskedTokenSampler",
+    "MaskedTokenSampling",
     "MinP",
     "NextTokenSampler",
     "NextTokenSampling",
     "Noise",
     "NoiseLike",
+    "PaperVerification",
     "PowerCosineGuidance",
     "RampGuidance",
     "RecordedNoise",
+    "ReferenceVerification",
     "SampleNoise",
     "SamplingConfig",
     "Temperature",

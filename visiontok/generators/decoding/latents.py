@@ -18,8 +18,8 @@ class LatentSampler:
 
     Attributes:
         guidance: scale of classifier-free guidance at every step.
-        steps: of the flow.
-        temperature: deviation of the noise that the flow starts from.
+        steps: of the flow or the diffusion.
+        temperature: of its noise: of what the flow starts from, or of every step of the diffusion.
     """
 
     guidance: Guidance
@@ -36,8 +36,8 @@ class LatentSampling(SamplingConfig):
 
     Attributes:
         guidance: constant scale s of `u + s * (c - u)`; 1 is off.
-        steps: of the flow.
-        temperature: deviation of the noise that the flow starts from.
+        steps: of the flow or the diffusion.
+        temperature: of its noise: of what the flow starts from, or of every step of the diffusion.
     """
 
     type: Literal["latents"] = "latents"

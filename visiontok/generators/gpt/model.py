@@ -27,7 +27,17 @@ from visiontok.generators.condition import ClassCondition, Condition, ConditionL
 from visiontok.generators.decoding import LatentSampler, LatentSampling, NextTokenSampler, NextTokenSampling
 from visiontok.generators.gpt.embedding import StepEmbedding
 from visiontok.generators.gpt.session import GPTSession
-from visiontok.generators.heads import CategoricalHead, FlowHead, FlowHeadConfig, InnerHead, InnerHeadConfig, LatentHead, TokenHead
+from visiontok.generators.heads import (
+    CategoricalHead,
+    DiffusionHead,
+    DiffusionHeadConfig,
+    FlowHead,
+    FlowHeadConfig,
+    InnerHead,
+    InnerHeadConfig,
+    LatentHead,
+    TokenHead,
+)
 from visiontok.generators.orders import GenerationSteps, Pattern, batch_generation_steps, check_pattern, generation_steps
 from visiontok.layers.kv_cache import KVCache
 from visiontok.layers.rope import rope_table
@@ -47,6 +57,7 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
         is_modulated: whether the class also shifts, scales and gates every block.
         token_dropout: of the embedded sequence.
         flow_head: for continuous layouts, the head that samples latents.
+        diffusion_head: a diffusion model, as in MAR, instead of that head.
     """
 
     positions: Literal["rope", "rope-1d", "learned"] = "rope"
@@ -56,6 +67,7 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
     is_modulated: bool = False
     token_dropout: Probability = 0.1
     flow_head: FlowHeadConfig = FlowHeadConfig()
+    diffusion_head: DiffusionHeadConfig | None = None
     sampling: Annotated[NextTokenSampling | LatentSampling, Field(discriminator="type")] = NextTokenSampling()
 
     @model_validator(mode="before")
@@ -107,7 +119,10 @@ class GPT(Generator[GPTConfig]):
         if layout.is_continuous:
             channels = layout.segments[0].channels or 0
             self.embedding = nn.Linear(channels, dim)
-            self.head = FlowHead(config.flow_head, dim=dim, channels=channels)
+            if config.diffusion_head is None:
+                self.head = FlowHead(config.flow_head, dim=dim, channels=channels)
+            else:
+                self.head = DiffusionHead(config.diffusion_head, dim=dim, channels=channels)
         else:
             tokens_per_step = 1 if config.pattern == "flatten" else layout.segments[0].codebooks
             self.embedding = StepEmbedding(layout.num_codes, dim, tokens_per_step=tokens_per_step, combine=config.combine)
@@ -136,7 +151,7 @@ class GPT(Generator[GPTConfig]):
     def loss(
         self, tokens: Tokens | Latents | Tensor, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None
     ) -> dict[str, Tensor]:
-        """Mean over what the batch holds: of the cross-entropy in nats, or of the flow's squared error.
+        """Mean over what the batch holds: of the cross-entropy in nats, or of the head's loss for latents.
 
         Draws: in training mode a uniform one (B,) that hides conditions; for latents then those of the head.
 

@@ -2,7 +2,24 @@
 
 from visiontok.generators.heads.base import Choose, Embed, LatentHead, TokenHead
 from visiontok.generators.heads.categorical import CategoricalHead, CodeTable
+from visiontok.generators.heads.channel import ChannelHead, ChannelHeadConfig
+from visiontok.generators.heads.diffusion import DiffusionHead, DiffusionHeadConfig
 from visiontok.generators.heads.flow import FlowHead, FlowHeadConfig
 from visiontok.generators.heads.inner import InnerHead, InnerHeadConfig
 
-__all__ = ["CategoricalHead", "Choose", "CodeTable", "Embed", "FlowHead", "FlowHeadConfig", "InnerHead", "InnerHeadConfig", "LatentHead", "TokenHead"]
+__all__ = [
+    "CategoricalHead",
+    "ChannelHead",
+    "ChannelHeadConfig",
+    "Choose",
+    "CodeTable",
+    "DiffusionHead",
+    "DiffusionHeadConfig",
+    "Embed",
+    "FlowHead",
+    "FlowHeadConfig",
+    "InnerHead",
+    "InnerHeadConfig",
+    "LatentHead",
+    "TokenHead",
+]
