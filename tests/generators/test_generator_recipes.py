@@ -41,6 +41,7 @@ PUBLISHED_MILLIONS = {
     "ibq-ar-b": 342, "ibq-ar-l": 649, "ibq-ar-xl": 1100, "ibq-ar-xxl": 2100,
     "open-magvit2-ar-b": 343, "open-magvit2-ar-l": 804, "open-magvit2-ar-xl": 1500,
     "larp-l-long-ar": 632,
+    "rar-b": 260.9, "rar-l": 461.7, "rar-xl": 955.4, "rar-xxl": 1498.5,
 }  # fmt: skip
 
 
@@ -54,7 +55,13 @@ def test_released_generators_have_the_published_number_of_parameters(name, milli
 
 @pytest.mark.parametrize(
     ("recipe", "checkpoint"),
-    [("llamagen-l", "llamagen-l-256"), ("ibq-ar-b", "ibq-ar-b"), ("open-magvit2-ar-b", "open-magvit2-ar-b"), ("elm-ar-l-2x10", "elm-ar-l-2x10")],
+    [
+        ("llamagen-l", "llamagen-l-256"),
+        ("ibq-ar-b", "ibq-ar-b"),
+        ("open-magvit2-ar-b", "open-magvit2-ar-b"),
+        ("elm-ar-l-2x10", "elm-ar-l-2x10"),
+        ("rar-b", "rar-b"),
+    ],
 )
 def test_next_token_recipes_build_the_published_generators(recipe, checkpoint):
     found = load_recipe(RECIPES / f"{recipe}.yaml")

@@ -18,17 +18,19 @@ class Mlp(nn.Module):
         dim: model dimension D.
         hidden_dim: in between.
         activation: may overwrite its argument.
+        dropout: after the activation and of the output, in training.
     """
 
-    def __init__(self, dim: int, hidden_dim: int, *, activation: Callable[[Tensor], Tensor] = gelu) -> None:
+    def __init__(self, dim: int, hidden_dim: int, *, activation: Callable[[Tensor], Tensor] = gelu, dropout: float = 0.0) -> None:
         super().__init__()
         self.activation = activation
         self.fc1 = nn.Linear(dim, hidden_dim)
         self.fc2 = nn.Linear(hidden_dim, dim)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
-        return self.fc2(self.activation(self.fc1(x)))
+        return self.dropout(self.fc2(self.dropout(self.activation(self.fc1(x)))))
 
 
 class TransformerBlock(nn.Module):
