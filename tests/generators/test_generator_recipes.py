@@ -42,6 +42,7 @@ PUBLISHED_MILLIONS = {
     "open-magvit2-ar-b": 343, "open-magvit2-ar-l": 804, "open-magvit2-ar-xl": 1500,
     "larp-l-long-ar": 632,
     "rar-b": 260.9, "rar-l": 461.7, "rar-xl": 955.4, "rar-xxl": 1498.5,
+    "xar-b": 172.6, "xar-l": 608.4, "xar-h": 1186.0,
 }  # fmt: skip
 
 
@@ -61,6 +62,7 @@ def test_released_generators_have_the_published_number_of_parameters(name, milli
         ("open-magvit2-ar-b", "open-magvit2-ar-b"),
         ("elm-ar-l-2x10", "elm-ar-l-2x10"),
         ("rar-b", "rar-b"),
+        ("xar-b", "xar-b"),
     ],
 )
 def test_next_token_recipes_build_the_published_generators(recipe, checkpoint):

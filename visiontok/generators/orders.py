@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Literal, TypeAlias
@@ -85,6 +86,19 @@ class AnnealedOrder(Config):
             return own.expand(samples, -1)
         is_random = noise.uniform(samples).to(own.device) < probability
         return torch.where(is_random[:, None], noise.permutation(samples, len(own)).to(own.device), own)
+
+
+def cell_order(shape: Sequence[int], cells: Sequence[int]) -> Tensor:
+    """(N,) int64: the row-major positions of a grid, cell after cell, row-major over the cells and within each.
+
+    Args:
+        shape: of the grid.
+        cells: along each axis of the grid; divides its size.
+    """
+    axes = len(shape)
+    split = [part for size, count in zip(shape, cells, strict=True) for part in (count, size // count)]
+    grid = torch.arange(math.prod(shape)).view(split)
+    return grid.permute(*range(0, 2 * axes, 2), *range(1, 2 * axes, 2)).flatten()
 
 
 def check_pattern(layout: TokenLayout, pattern: Pattern) -> None:

@@ -3,6 +3,7 @@
 from visiontok.base.noise import GeneratorNoise, Noise, NoiseLike, RecordedNoise, SampleNoise, as_noise
 from visiontok.generators.decoding.base import SamplingConfig
 from visiontok.generators.decoding.categorical import sample_categorical
+from visiontok.generators.decoding.cells import CellSampler, CellSampling, EulerMaruyamaSolver, EulerSolver
 from visiontok.generators.decoding.filters import Filter, MinP, Temperature, TopK, TopP
 from visiontok.generators.decoding.guidance import (
     ConstantGuidance,
@@ -12,6 +13,7 @@ from visiontok.generators.decoding.guidance import (
     LinearGuidance,
     PowerCosineGuidance,
     RampGuidance,
+    RisingGuidance,
     guidance_schedule,
     guide,
 )
@@ -20,7 +22,11 @@ from visiontok.generators.decoding.latents import LatentSampler, LatentSampling
 from visiontok.generators.decoding.next_token import NextTokenSampler, NextTokenSampling
 
 __all__ = [
+    "CellSampler",
+    "CellSampling",
     "ConstantGuidance",
+    "EulerMaruyamaSolver",
+    "EulerSolver",
     "Filter",
     "GeneratorNoise",
     "Guidance",
@@ -39,6 +45,7 @@ __all__ = [
     "PowerCosineGuidance",
     "RampGuidance",
     "RecordedNoise",
+    "RisingGuidance",
     "SampleNoise",
     "SamplingConfig",
     "Temperature",
