@@ -12,16 +12,15 @@ class RMSNorm(nn.Module):
     Args:
         dim: model dimension D.
         eps: added to the mean square.
-        has_weight: whether a learned weight follows.
     """
 
-    def __init__(self, dim: int, *, eps: float = 1e-5, has_weight: bool = True) -> None:
+    def __init__(self, dim: int, *, eps: float = 1e-5) -> None:
         super().__init__()
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(dim)) if has_weight else None
+        self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
         wide = x.float()
         normed = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
-        return normed.type_as(x) if self.weight is None else normed.type_as(x) * self.weight
+        return normed.type_as(x) * self.weight

@@ -52,6 +52,11 @@ class CausalAttention(nn.Module):
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=is_causal, dropout_p=dropout)
         return self.residual_dropout(self.proj(attended.transpose(1, 2).flatten(2)))
 
+    def new_cache(self, batch: int, length: int) -> KVCache:
+        """An empty cache for so many sequences of so many elements."""
+        weight = self.proj.weight
+        return KVCache(batch, self.num_heads, length, self.head_dim, device=weight.device, dtype=weight.dtype)
+
 
 class ModulatedCausalBlock(nn.Module):
     """`x += gate * attn(norm(x) * (1 + scale) + shift)`, and the same with a feed-forward part.
@@ -136,5 +141,4 @@ class ModulatedStack(nn.Module):
 
     def new_caches(self, batch: int, length: int) -> list[KVCache]:
         """Empty caches, one per block, for so many sequences of so many elements."""
-        attention, weight = self.blocks[0].attn, next(self.parameters())
-        return [KVCache(batch, attention.num_heads, length, attention.head_dim, device=weight.device, dtype=weight.dtype) for _ in self.blocks]
+        return [module.new_cache(batch, length) for module in self.modules() if isinstance(module, CausalAttention)]

@@ -132,5 +132,5 @@ class CellSampling(SamplingConfig):
 
     def sampler(self) -> CellSampler:
         """The strategy objects."""
-        solvers = {"euler-maruyama": EulerMaruyamaSolver, "euler": EulerSolver}
-        return CellSampler(RisingGuidance(self.guidance), solvers[self.solver](self.steps))
+        solver = EulerSolver(self.steps) if self.solver == "euler" else EulerMaruyamaSolver(self.steps)
+        return CellSampler(RisingGuidance(self.guidance), solver)

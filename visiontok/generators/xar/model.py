@@ -109,7 +109,7 @@ class Xar(Generator[XarConfig]):
             ModulatedCausalBlock(
                 config.dim,
                 config.num_heads,
-                norm=partial(RMSNorm, eps=1e-6, has_weight=False),
+                norm=partial(nn.RMSNorm, eps=1e-6, elementwise_affine=False),
                 mlp=GatedMlp(config.dim, config.mlp_dim, dropout=config.dropout),
                 attention_dropout=config.attention_dropout,
                 residual_dropout=config.dropout,
