@@ -42,6 +42,8 @@ PUBLISHED_MILLIONS = {
     "open-magvit2-ar-b": 343, "open-magvit2-ar-l": 804, "open-magvit2-ar-xl": 1500,
     "larp-l-long-ar": 632,
     "mar-base": 208, "mar-large": 478, "mar-huge": 942, "tokenbridge-ar-large": 487, "tokenbridge-ar-huge": 910,
+    "rar-b": 260.9, "rar-l": 461.7, "rar-xl": 955.4, "rar-xxl": 1498.5,
+    "xar-b": 172.6, "xar-l": 608.4, "xar-h": 1186.0,
 }  # fmt: skip
 
 
@@ -62,6 +64,8 @@ def test_released_generators_have_the_published_number_of_parameters(name, milli
         ("elm-ar-l-2x10", "elm-ar-l-2x10"),
         ("mar-b", "mar-base"),
         ("tokenbridge-ar-l", "tokenbridge-ar-large"),
+        ("rar-b", "rar-b"),
+        ("xar-b", "xar-b"),
     ],
 )
 def test_recipes_of_class_conditional_generators_build_the_published_generators(recipe, checkpoint):

@@ -168,3 +168,24 @@ def test_sample_images_with_guidance_need_dropped_classes(generator_recipe):
         train(parse_recipe(recipe), cpu=True)
     assert not Path(recipe["output"]).exists()
     children.run(generator_recipe(model=model, sample_images={"every": 0}))
+
+
+def test_orders_anneal_with_the_step_and_samples_follow(generator_recipe, token_set):
+    sizes = {"dim": 16, "depth": 1, "num_heads": 2, "mlp_dim": 32, "dropout": 0.0, "attention_dropout": 0.0}
+    model = {"family": "rar", "config": {**sizes, "order": {"anneal_start": 2, "anneal_end": 5}}}
+    recipe = generator_recipe(data={"tokens": str(token_set)}, model=model, sample_images={"every": 6, "count": 4})
+    children.run(recipe)
+    assert visiontok.from_pretrained(Path(recipe["output"]) / "final").config.order.anneal_end == 5
+    assert (Path(recipe["output"]) / "samples" / "step-00000006.png").is_file()
+
+
+def test_cells_of_latents_are_learned_by_a_flow(generator_recipe, tmp_path):
+    torch.manual_seed(0)
+    continuous = visiontok.create("titok", **TITOK | {"quantizer": {"type": "gaussian", "dim": 4}})
+    folder = visiontok.save_pretrained(continuous, tmp_path / "vae")
+    sizes = {"cells": [2], "dim": 16, "encoder_depth": 1, "decoder_depth": 1, "num_heads": 2, "mlp_dim": 32}
+    model = {"family": "xar", "config": {**sizes, "sampling": {"steps": 2}}}
+    recipe = generator_recipe(tokenizer=str(folder), model=model, steps=3, sample_images={"every": 3, "count": 2})
+    train(parse_recipe(recipe), cpu=True)
+    assert visiontok.from_pretrained(Path(recipe["output"]) / "final").config.cells == (2,)
+    assert (Path(recipe["output"]) / "samples" / "step-00000003.png").is_file()

@@ -151,6 +151,23 @@ class Generator(Model[GeneratorConfigT]):
         found, _ = self.checked_condition(condition, samples=needed)
         return tokens.validate().to(self.device), found
 
+    def whole_batch(self, tokens: Tokens | Latents, condition: ConditionLike) -> tuple[Tokens | Latents, Condition]:
+        """A training batch of samples that hold every position of the model's own extent; for models of a fixed number of positions.
+
+        Raises:
+            ConditionError, TokenError: see `training_batch`; if a sample is larger, smaller or not complete.
+        """
+        tokens, found = self.training_batch(tokens, condition)
+        wrong = (tokens.sample_extents != tokens.sample_extents.new_tensor(self.layout.extents)).any(dim=1).nonzero().flatten()
+        if len(wrong):
+            sample = int(wrong[0])
+            raise TokenError(
+                f"sample {sample} has the extents {tokens.sample_extents[sample].tolist()}; this generator models {list(self.layout.extents)} only"
+            )
+        if not tokens.is_full:
+            raise TokenError(f"this generator models samples that hold all {self.layout.length} positions of the layout")
+        return next(group for _, group in tokens.groups()), found
+
     def dropped(self, samples: int, noise: Noise) -> Tensor:
         """(B,) bool: the samples of a training batch whose condition is hidden; one uniform draw (B,) where it may be."""
         config = self.config.condition

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
+from visiontok.base.config import Config
 from visiontok.base.errors import TokenError
 from visiontok.base.noise import Noise
 from visiontok.layers.rope import grid_positions
@@ -51,6 +54,51 @@ class GenerationSteps:
         """The first steps of one sample, (K,) each."""
         for step in range(count):
             yield GenerationSteps(*(getattr(self, name)[step] for name in GenerationSteps.__dataclass_fields__))
+
+
+class AnnealedOrder(Config):
+    """Random generation orders that give way to the layout's own over training (RAR, arXiv 2411.00776).
+
+    Attributes:
+        anneal_start: the training step until which every sample has a random order.
+        anneal_end: the step from which every sample has the layout's own; in between the probability falls linearly.
+    """
+
+    anneal_start: Annotated[int, Field(ge=0)] = 0
+    anneal_end: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> AnnealedOrder:
+        if self.anneal_start > self.anneal_end:
+            raise ValueError(f"anneal_end {self.anneal_end} is before anneal_start {self.anneal_start}")
+        return self
+
+    def probability(self, step: int) -> float:
+        """Of a random order at a training step."""
+        if step < self.anneal_start:
+            return 1.0
+        return 0.0 if step >= self.anneal_end else (self.anneal_end - step) / (self.anneal_end - self.anneal_start)
+
+    def draw(self, own: Tensor, samples: int, noise: Noise, *, step: int) -> Tensor:
+        """(samples, L) int64 orders, where the layout's own is (L,); a uniform draw (samples,), then permutations, unless all are its own."""
+        probability = self.probability(step)
+        if probability == 0:
+            return own.expand(samples, -1)
+        is_random = noise.uniform(samples).to(own.device) < probability
+        return torch.where(is_random[:, None], noise.permutation(samples, len(own)).to(own.device), own)
+
+
+def cell_order(shape: Sequence[int], cells: Sequence[int]) -> Tensor:
+    """(N,) int64: the row-major positions of a grid, cell after cell, row-major over the cells and within each.
+
+    Args:
+        shape: of the grid.
+        cells: along each axis of the grid; divides its size.
+    """
+    axes = len(shape)
+    split = [part for size, count in zip(shape, cells, strict=True) for part in (count, size // count)]
+    grid = torch.arange(math.prod(shape)).view(split)
+    return grid.permute(*range(0, 2 * axes, 2), *range(1, 2 * axes, 2)).flatten()
 
 
 def check_pattern(layout: TokenLayout, pattern: Pattern) -> None:

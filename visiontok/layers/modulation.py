@@ -41,6 +41,18 @@ class Modulation(nn.Module):
             vectors = torch.cat([rows.expand(-1, count, -1, -1) for rows, count in zip(vectors.split(1, dim=1), counts, strict=True)], dim=1)
         return vectors.unbind(dim=2)
 
+    def of_runs(self, condition: Tensor, length: int) -> tuple[Tensor, ...]:
+        """`parts` tensors (B, N * length, D), where every run of tokens has a condition of its own.
+
+        Args:
+            condition: (B, N, D); of N runs, one after the other.
+            length: tokens in a run.
+        """
+        vectors = self.linear(F.silu(condition)).unflatten(-1, (self.parts, -1))
+        if length > 1:
+            vectors = vectors.repeat_interleave(length, dim=1)
+        return vectors.unbind(dim=2)
+
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """`x * (1 + scale) + shift`."""

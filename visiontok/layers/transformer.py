@@ -19,18 +19,19 @@ class Mlp(nn.Module):
         dim: model dimension D.
         hidden_dim: in between.
         activation: may overwrite its argument.
-        dropout: after the activation, in training.
+        dropout: after the activation and of the output, in training.
     """
 
     def __init__(self, dim: int, hidden_dim: int, *, activation: Callable[[Tensor], Tensor] = gelu, dropout: float = 0.0) -> None:
         super().__init__()
-        self.activation, self.dropout = activation, dropout
+        self.activation = activation
         self.fc1 = nn.Linear(dim, hidden_dim)
         self.fc2 = nn.Linear(hidden_dim, dim)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
-        return self.fc2(F.dropout(self.activation(self.fc1(x)), self.dropout, self.training))
+        return self.dropout(self.fc2(self.dropout(self.activation(self.fc1(x)))))
 
 
 class TransformerBlock(nn.Module):
@@ -72,11 +73,11 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None, *, kept: slice = ALL) -> Tensor:
         """(B, L, D) -> (B, K, D), the K positions `kept`; `mask` as for `SelfAttention`."""
-        x = x[:, kept] + self._branch(self.attn(self.norm1(x), mask, kept=kept), self.scale1)
+        attended = F.dropout(self.attn(self.norm1(x), mask, kept=kept), self.dropout, self.training)
+        x = x[:, kept] + self._branch(attended, self.scale1)
         return x + self._branch(self.mlp(self.norm2(x)), self.scale2)
 
     def _branch(self, x: Tensor, scale: Tensor | None) -> Tensor:
-        x = F.dropout(x, self.dropout, self.training)
         if scale is not None:
             x = x * scale
         if self.drop_path and self.training:

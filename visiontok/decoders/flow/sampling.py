@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from visiontok.base.config import Config, Positive
-from visiontok.base.noise import NoiseLike, as_noise
+from visiontok.base.noise import Noise, NoiseLike, as_noise
 from visiontok.decoders.flow.guidance import Guidance
 
 Velocity: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -36,10 +36,29 @@ def euler(velocity: Velocity, noise: Tensor, *, steps: int) -> Tensor:
     """
     if steps < 1:
         raise ValueError(f"a flow needs at least one step, got {steps}")
-    x = noise
+    return euler_between(velocity, noise, flow_times(steps))
+
+
+def euler_between(velocity: Velocity, start: Tensor, times: Tensor) -> Tensor:
+    """Euler steps from a point (B, ...) at the first of falling times (N,) to the last of them, in the type of the point."""
+    x = start
     # On the CPU, where their last digits are the same for every device: some decoders count in whole thousandths of the time.
-    for time, following in flow_times(steps).unfold(0, 2, 1):
+    for time, following in times.unfold(0, 2, 1):
         x = x - (time - following) * velocity(x, time[None].to(x.device))
+    return x
+
+
+def euler_maruyama_between(velocity: Velocity, start: Tensor, times: Tensor, noise: Noise) -> Tensor:
+    """The same along the reverse stochastic process of the flow, dx = ((2 - t) v + x) dt + sqrt(2 t) dw, as xAR samples (arXiv 2502.20388).
+
+    The last step adds no noise. Draws: a normal one in the shape of the point for every other step.
+    """
+    x = start
+    for time, following in times.unfold(0, 2, 1):
+        drift = (2 - time) * velocity(x, time[None].to(x.device)) + x
+        x = x - (time - following) * drift
+        if following > times[-1]:
+            x = x + (2 * time).sqrt() * (time - following).sqrt() * noise.normal(*x.shape).to(x)
     return x
 
 

@@ -2,5 +2,6 @@
 
 from visiontok.generators.backbones.llama import LlamaConfig, LlamaStack
 from visiontok.generators.backbones.mae import MaeBackbone, MaeConfig, MaeSizes
+from visiontok.generators.backbones.modulated import ModulatedCausalBlock, ModulatedStack
 
-__all__ = ["LlamaConfig", "LlamaStack", "MaeBackbone", "MaeConfig", "MaeSizes"]
+__all__ = ["LlamaConfig", "LlamaStack", "MaeBackbone", "MaeConfig", "MaeSizes", "ModulatedCausalBlock", "ModulatedStack"]

@@ -3,6 +3,7 @@
 from visiontok.base.noise import GeneratorNoise, Noise, NoiseLike, RecordedNoise, SampleNoise, as_noise
 from visiontok.generators.decoding.base import SamplingConfig
 from visiontok.generators.decoding.categorical import sample_categorical
+from visiontok.generators.decoding.cells import CellSampler, CellSampling, EulerMaruyamaSolver, EulerSolver
 from visiontok.generators.decoding.continuous_speculative import ContinuousSpeculativeSampler, PaperVerification, ReferenceVerification
 from visiontok.generators.decoding.filters import Filter, MinP, Temperature, TopK, TopP
 from visiontok.generators.decoding.guidance import (
@@ -13,6 +14,7 @@ from visiontok.generators.decoding.guidance import (
     LinearGuidance,
     PowerCosineGuidance,
     RampGuidance,
+    RisingGuidance,
     guidance_schedule,
     guide,
 )
@@ -28,8 +30,12 @@ from visiontok.generators.decoding.masked_autoregressive import (
 from visiontok.generators.decoding.next_token import NextTokenSampler, NextTokenSampling
 
 __all__ = [
+    "CellSampler",
+    "CellSampling",
     "ConstantGuidance",
     "ContinuousSpeculativeSampler",
+    "EulerMaruyamaSolver",
+    "EulerSolver",
     "Filter",
     "GeneratorNoise",
     "Guidance",
@@ -55,6 +61,7 @@ __all__ = [
     "RampGuidance",
     "RecordedNoise",
     "ReferenceVerification",
+    "RisingGuidance",
     "SampleNoise",
     "SamplingConfig",
     "Temperature",

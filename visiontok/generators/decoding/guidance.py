@@ -54,6 +54,16 @@ class PowerCosineGuidance:
 
 
 @dataclass(frozen=True)
+class RisingGuidance:
+    """s rises linearly from 1 at the first step to `scale` at the last (xAR); of a single step it is `scale`."""
+
+    scale: float
+
+    def __call__(self, step: int, num_steps: int) -> float:
+        return self.scale if num_steps == 1 else 1.0 + (self.scale - 1.0) * step / (num_steps - 1)
+
+
+@dataclass(frozen=True)
 class RampGuidance:
     """s goes from about 1 to `scale` over the steps, as 1 + (scale - 1) f(r) with r = (step + 1) / num_steps (ELM's generators).
 

@@ -16,18 +16,22 @@ class CodeTable(nn.Linear):
     Args:
         dim: D.
         num_codes: rows of the table, `TokenLayout.num_codes`.
+        bias: of every code.
     """
 
-    def __init__(self, dim: int, num_codes: int) -> None:
-        super().__init__(dim, num_codes, bias=False)
+    def __init__(self, dim: int, num_codes: int, *, bias: bool = False) -> None:
+        super().__init__(dim, num_codes, bias=bias)
 
     def reset_parameters(self) -> None:
         """Zero, so that an untrained model gives every code the same probability."""
         nn.init.zeros_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
     def logits(self, hidden: Tensor, first: int, size: int) -> Tensor:
         """Logits (..., size) float32 over the codebook whose rows begin at `first`, from (..., D)."""
-        return F.linear(hidden, self.weight[first : first + size]).float()
+        rows = slice(first, first + size)
+        return F.linear(hidden, self.weight[rows], None if self.bias is None else self.bias[rows]).float()
 
     def scores(self, hidden: Tensor, codes: Tensor, first: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """Minus log-probabilities (N,) float32 and correctness (N,) bool of codes (N,), whose codebooks begin at rows `first` (N,) and hold `sizes`
@@ -48,11 +52,12 @@ class CategoricalHead(TokenHead):
     Args:
         dim: D.
         num_codes: of all codebooks, `TokenLayout.num_codes`.
+        bias: of every code.
     """
 
-    def __init__(self, dim: int, num_codes: int) -> None:
+    def __init__(self, dim: int, num_codes: int, *, bias: bool = False) -> None:
         super().__init__()
-        self.table = CodeTable(dim, num_codes)
+        self.table = CodeTable(dim, num_codes, bias=bias)
 
     def scores(self, hidden: Tensor, codes: Tensor, plan: GenerationSteps, embed: Embed) -> tuple[Tensor, Tensor]:
         samples, steps, _ = held = plan.held.nonzero(as_tuple=True)
