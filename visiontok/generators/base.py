@@ -151,7 +151,7 @@ class Generator(Model[GeneratorConfigT]):
         found, _ = self.checked_condition(condition, samples=needed)
         return tokens.validate().to(self.device), found
 
-    def whole_batch(self, tokens: Tokens | Latents, condition: ConditionLike) -> tuple[Tokens | Latents, Condition]:
+    def whole_batch(self, tokens: Tokens | Latents | Tensor, condition: ConditionLike) -> tuple[Tokens | Latents, Condition]:
         """A training batch of samples that hold every position of the model's own extent; for models of a fixed number of positions.
 
         Raises:

@@ -78,7 +78,6 @@ class Rar(Generator[RarConfig]):
     def __init__(self, config: RarConfig) -> None:
         super().__init__(config)
         dim, length = config.dim, config.layout.length
-        self.vocab_size = config.layout.segments[0].vocab_sizes[0]
         self.condition = config.condition.build(dim)
         self.embedding = nn.Embedding(self.vocab_size, dim)
         self.start = nn.Parameter(torch.zeros(dim))
@@ -118,7 +117,9 @@ class Rar(Generator[RarConfig]):
 
     # Training.
 
-    def loss(self, tokens: Tokens | Latents, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None) -> dict[str, Tensor]:
+    def loss(
+        self, tokens: Tokens | Latents | Tensor, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None
+    ) -> dict[str, Tensor]:
         """Mean cross-entropy in nats.
 
         In training mode the order of every sample is drawn as `config.order` says, otherwise it is the layout's. Draws in training mode: a

@@ -130,7 +130,9 @@ class Xar(Generator[XarConfig]):
 
     # Training.
 
-    def loss(self, tokens: Tokens | Latents, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None) -> dict[str, Tensor]:
+    def loss(
+        self, tokens: Tokens | Latents | Tensor, condition: ConditionLike = None, *, step: int = 0, noise: NoiseLike = None
+    ) -> dict[str, Tensor]:
         """Mean square of the velocity's error.
 
         Draws: in training mode a uniform one (B,) that hides classes; then normal ones, (B, M) whose logistic function is the time of every
