@@ -15,7 +15,7 @@ from visiontok.generators.decoding.guidance import (
     guidance_schedule,
     guide,
 )
-from visiontok.generators.decoding.iterative import IterativeSampler, IterativeSampling
+from visiontok.generators.decoding.iterative import IterativeSampler, MaskGITSampler, MaskGITSampling, TiTokSampler, TiTokSampling
 from visiontok.generators.decoding.latents import LatentSampler, LatentSampling
 from visiontok.generators.decoding.next_token import NextTokenSampler, NextTokenSampling
 
@@ -27,10 +27,11 @@ __all__ = [
     "GuidanceSchedule",
     "IntervalGuidance",
     "IterativeSampler",
-    "IterativeSampling",
     "LatentSampler",
     "LatentSampling",
     "LinearGuidance",
+    "MaskGITSampler",
+    "MaskGITSampling",
     "MinP",
     "NextTokenSampler",
     "NextTokenSampling",
@@ -42,6 +43,8 @@ __all__ = [
     "SampleNoise",
     "SamplingConfig",
     "Temperature",
+    "TiTokSampler",
+    "TiTokSampling",
     "TopK",
     "TopP",
     "as_noise",
