@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from visiontok.base.config import Probability
 from visiontok.base.errors import TokenError
 from visiontok.base.finite import check_finite, check_finite_weights
-from visiontok.base.noise import NoiseLike, as_noise
+from visiontok.base.noise import Noise, NoiseLike, as_noise
 from visiontok.generators.backbones import LlamaConfig, LlamaStack
 from visiontok.generators.backbones.llama import causal_mask
 from visiontok.generators.base import Generator, GeneratorConfig
@@ -31,6 +31,7 @@ from visiontok.generators.gpt.session import GPTSession
 from visiontok.generators.heads import CategoricalHead, FlowHead, FlowHeadConfig, InnerHead, InnerHeadConfig, LatentHead, TokenHead
 from visiontok.generators.orders import GenerationSteps, Pattern, batch_generation_steps, check_pattern, generation_steps
 from visiontok.layers.kv_cache import KVCache
+from visiontok.layers.nested_dropout import LengthSchedule, NestedDropout
 from visiontok.layers.rope import rope_table
 from visiontok.tokens import Latents, TokenLayout, Tokens
 
@@ -47,6 +48,8 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
         inner_head: a causal transformer over the tokens of a step, for patterns that write several; None predicts them independently.
         has_end: whether samples of different lengths end by a code of their own, so that generation says how long they are: for ragged layouts, and
             for those whose extents grow along one axis; the layout is that of the longest sample. Without it, `generate` is told the length.
+        nested_lengths: in training, every sample is cut to a drawn one of the layout's prefixes (see `nested_dropout`): a length where any prefix
+            decodes, the k-th of the listed ones where only they do. Early tokens so weigh more. None keeps whole samples.
         is_modulated: whether the class also shifts, scales and gates every block.
         token_dropout: of the embedded sequence.
         flow_head: for continuous layouts, the head that samples latents.
@@ -57,6 +60,7 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
     combine: Literal["sum", "concat"] = "sum"
     inner_head: InnerHeadConfig | None = None
     has_end: bool = False
+    nested_lengths: NestedDropout | None = None
     is_modulated: bool = False
     token_dropout: Probability = 0.1
     flow_head: FlowHeadConfig = FlowHeadConfig()
@@ -92,6 +96,10 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
         check_pattern(self.layout, self.pattern)
         if self.has_end:
             check_has_end(self.layout, self.pattern)
+        if self.nested_lengths is not None and (self.layout.prefixes == "none" or self.layout.is_variable or self.layout.order != "raster"):
+            raise ValueError("nested_lengths need a layout of one extent in the order 'raster', of which prefixes decode")
+        if self.nested_lengths is not None and self.has_end:
+            raise ValueError("nested_lengths cut samples where they do not end: use them without has_end")
         if self.inner_head is not None and self.pattern != "parallel":
             raise ValueError(f"inner_head predicts all codebooks of a position in one step: it needs the pattern 'parallel', not {self.pattern!r}")
         if self.is_modulated and not isinstance(self.condition, ClassCondition):
@@ -145,7 +153,8 @@ class GPT(Generator[GPTConfig]):
     ) -> dict[str, Tensor]:
         """Mean over what the batch holds: of the cross-entropy in nats, or of the flow's squared error.
 
-        Draws: in training mode a uniform one (B,) that hides conditions; for latents then those of the head.
+        Draws: in training mode a uniform one (B,) that hides conditions, and with `nested_lengths` one (B,) for these; for latents then those of the
+        head.
 
         Returns:
             "loss", "weight" (tokens held, with the ends of samples where the model has them), and for tokens "bits_per_token", which is the loss in
@@ -154,6 +163,8 @@ class GPT(Generator[GPTConfig]):
         tokens, found = self.training_batch(tokens, condition)
         source = as_noise(noise, self.device)
         dropped = self.dropped(len(tokens), source) if self.training else torch.zeros(len(tokens), dtype=torch.bool, device=self.device)
+        if self.training and self.config.nested_lengths is not None:
+            tokens = self._nested(tokens, self.config.nested_lengths, source)
         if isinstance(tokens, Tokens):
             nll, correct, where = self._scores(tokens, found, dropped)
             held = where.sum()
@@ -164,6 +175,16 @@ class GPT(Generator[GPTConfig]):
         hidden, values, plan = self._predictions(tokens, found, dropped)
         errors = self.head.loss(hidden, values, plan.held[..., 0], source)
         return {"loss": errors.mean(), "weight": plan.held.sum() / len(values)}
+
+    def _nested(self, tokens: Tokens | Latents, lengths: LengthSchedule, noise: Noise) -> Tokens | Latents:
+        """Every sample cut to a drawn prefix, where it is longer."""
+        prefixes, longest = self.layout.prefixes, self.layout.length
+        if isinstance(prefixes, tuple):
+            choices = torch.tensor(sorted({*prefixes, longest}), dtype=torch.int64, device=self.device)
+            drawn = choices[lengths.draw(len(tokens), len(choices), device=self.device, noise=noise) - 1]
+        else:
+            drawn = lengths.draw(len(tokens), longest, device=self.device, noise=noise)
+        return tokens.prefix(torch.minimum(drawn, tokens.sample_lengths))
 
     def nll(self, tokens: Tokens | Tensor, condition: ConditionLike = None) -> Tensor:
         """(B,) float32: minus the log-probability of every sample in nats; divide by ln 2 for the bits that an ideal coder would need.
