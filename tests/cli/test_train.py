@@ -97,3 +97,15 @@ def test_a_missing_recipe_is_named():
     error = refused("train", "no-such-recipe.yaml")
     assert isinstance(error, ConfigError)
     assert "no-such-recipe.yaml" in str(error)
+
+
+def test_a_dry_run_tells_the_cost_and_writes_nothing(recipe, tmp_path):
+    done = succeed("train", recipe, "--cpu", "--dry-run", "steps=1000")
+    facts = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    model = visiontok.create("titok", **RECIPE["model"]["config"])
+    assert facts["parameters"] == f"{model.num_parameters:,}"
+    assert facts["steps"] == "1,000, 4,000 samples"
+    assert float(facts["FLOPs per step"].split(",")[0]) > 0
+    assert "digits:train" in facts["data"]
+    assert "%" in facts["loader"]
+    assert not (tmp_path / "run").exists()

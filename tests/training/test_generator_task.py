@@ -12,8 +12,9 @@ import visiontok
 from visiontok.base.errors import ConfigError, IdentityError
 from visiontok.core.identity import identify
 from visiontok.data import open_source
+from visiontok.data.token_dataset import TokenDataset
 from visiontok.data.tokenizing import tokenize_source
-from visiontok.training import parse_recipe, train
+from visiontok.training import dry_run, parse_recipe, train
 
 
 @pytest.fixture(scope="module")
@@ -189,3 +190,13 @@ def test_cells_of_latents_are_learned_by_a_flow(generator_recipe, tmp_path):
     train(parse_recipe(recipe), cpu=True)
     assert visiontok.from_pretrained(Path(recipe["output"]) / "final").config.cells == (2,)
     assert (Path(recipe["output"]) / "samples" / "step-00000003.png").is_file()
+
+
+def test_the_cost_of_a_generator_is_told_per_token(generator_recipe, token_set):
+    recipe = parse_recipe(generator_recipe(data={"tokens": str(token_set)}))
+    cost = dry_run(recipe, cpu=True)
+    assert cost.tokens_per_step == recipe.batch_size * TokenDataset(token_set).layout.length
+    assert cost.flops_per_step > 2 * cost.tokens_per_step * cost.parameters / 2, "embeddings are no products, everything else counts three times"
+    assert cost.state_bytes >= 3 * 4 * cost.parameters, "weights and two moments"
+    assert 0 <= cost.loader_share <= 1
+    assert not Path(recipe.output).exists()

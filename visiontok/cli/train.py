@@ -12,7 +12,7 @@ import typer
 from visiontok.base.errors import ConfigError
 from visiontok.base.resources import configs_folder, yaml_files
 from visiontok.cli.completion import complete_recipes
-from visiontok.cli.output import print_table
+from visiontok.cli.output import print_facts, print_table
 
 
 def train(
@@ -27,6 +27,9 @@ def train(
     ] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="With --resume none: replace the run in the output folder.")] = False,
     cpu: Annotated[bool, typer.Option("--cpu", help="Train on the CPU.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Take a few steps in memory and print what the run would cost; nothing is written.")
+    ] = False,
 ) -> None:
     """Train a tokenizer or a generator.
 
@@ -39,6 +42,7 @@ def train(
       visiontok train my.yaml
       visiontok train my.yaml optimizer.lr=3e-4 model.config.quantizer.codebook_size=1024 output=runs/larger
       visiontok train my.yaml steps=20
+      visiontok train my.yaml --dry-run
       visiontok train my.yaml --resume runs/mine/checkpoints/step-00000010
       torchrun --standalone --nproc-per-node 2 -m visiontok train my.yaml output=runs/parallel --cpu
     """
@@ -50,9 +54,13 @@ def train(
 
     import torch
 
+    from visiontok.training import dry_run as cost
     from visiontok.training import load_recipe
     from visiontok.training import train as run_training
 
+    if dry_run:
+        print_facts(cost(load_recipe(recipe, overrides or []), cpu=cpu).facts())
+        return
     try:
         result = run_training(load_recipe(recipe, overrides or []), resume=resume, overwrite=overwrite, cpu=cpu)
     finally:

@@ -1,8 +1,9 @@
 """Training of tokenizers and generators from recipes."""
 
+from visiontok.training.dry_run import DryRun, dry_run
 from visiontok.training.loop import TrainingResult
 from visiontok.training.recipe import GeneratorRecipe, TokenizerRecipe, load_recipe, parse_recipe
 from visiontok.training.task import Task
 from visiontok.training.train import train
 
-__all__ = ["GeneratorRecipe", "Task", "TokenizerRecipe", "TrainingResult", "load_recipe", "parse_recipe", "train"]
+__all__ = ["DryRun", "GeneratorRecipe", "Task", "TokenizerRecipe", "TrainingResult", "dry_run", "load_recipe", "parse_recipe", "train"]

@@ -57,6 +57,7 @@ class GeneratorTask(Task[ConditionedTokens]):
         self.recipe, self.loader, self.tokenizer, self.validator, self.accelerator = recipe, loader, tokenizer, validator, accelerator
         self.batch_size = recipe.batch_size
         self.model = model.to(accelerator.device)
+        self.num_parameters = model.num_parameters
         self.average = averaged_copy(self.model) if recipe.ema else None
         if recipe.sample_images.every and tokenizer is not None:
             model.check_sampler(model.sampler(), unconditional=not model.num_classes)

@@ -22,11 +22,13 @@ class Task(ABC, Generic[BatchT]):
     Attributes:
         unit: plural name of a sample.
         batch_size: samples of a step, over all processes.
+        num_parameters: of the model that is trained.
         data: the data that was opened and its number of samples, in one line; empty where that is not known.
     """
 
     unit: ClassVar[str]
     batch_size: int
+    num_parameters: int
     data: str = ""
 
     @abstractmethod

@@ -75,6 +75,7 @@ class TokenizerTask(Task[DataBatch]):
         self.texts, self.examples, self.validator = texts, examples, validator
         self.batch_size = recipe.batch_size
         self.tokenizer = tokenizer.to(accelerator.device)
+        self.num_parameters = tokenizer.num_parameters
         self.average = averaged_copy(self.tokenizer) if recipe.ema else None
         if recipe.perturbation is not None:
             with_neighbors(self.tokenizer.quantizer)
