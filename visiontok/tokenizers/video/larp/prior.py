@@ -23,7 +23,7 @@ class PriorConfig(Config):
     Attributes:
         dim, depth, num_heads: sizes; the defaults are the published ones.
         max_length: rows of its table of positions; at least the tokens of a sample less one.
-        weight: of its loss.
+        weight: of its loss beside the quantizer's terms. Published: 0.06 where these have 0.1.
         temperature: divides the logits.
         num_rounds: passes per step. Each one but the first reads codes that were drawn from the pass before, at some positions (scheduled sampling).
         sampling_ratio: share of these positions at the end.
@@ -35,7 +35,7 @@ class PriorConfig(Config):
     depth: Positive = 12
     num_heads: Positive = 6
     max_length: Positive = 1024
-    weight: float = Field(default=0.06, ge=0)
+    weight: float = Field(default=0.6, ge=0)
     temperature: float = Field(default=1.0, gt=0)
     num_rounds: Positive = 2
     sampling_ratio: float = Field(default=0.5, ge=0, le=1)
