@@ -15,6 +15,7 @@ from visiontok.base.errors import SignalError, TokenError
 from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.core.tokenizer import SIGNAL_SIZE, DecodeOptions, Tokenizer, TokenizerOutput
 from visiontok.layers.vit import ViTConfig
+from visiontok.quantizers.base import CodebookQuantizer
 from visiontok.quantizers.stochastic_vector import StochasticVectorQuantizerConfig
 from visiontok.quantizers.vector import VectorQuantizerConfig
 from visiontok.signals import ImagePreprocessing, VideoPreprocessing
@@ -119,7 +120,9 @@ class LarpTokenizer(Tokenizer[LarpConfig]):
         """
         frames, *sides = signal.shape[2:]
         if frames > self.config.num_frames or tuple(sides) != self.config.clip[1:]:
-            raise SignalError(f"this model takes clips of at most {self.config.clip} (frames, height, width), got {tuple(signal.shape[2:])}")
+            raise SignalError(
+                f"this model takes clips of at most {self.config.clip} (frames, height, width), got {tuple(signal.shape[2:])}: cut them first"
+            )
         return self.encoder(signal)
 
     def decode_latents(self, latents: Tensor) -> Tensor:
@@ -150,6 +153,7 @@ class LarpTokenizer(Tokenizer[LarpConfig]):
         output = self.output(self._decode(quantized.latents, signal.shape[2]), quantized)
         if self.prior is None or not self.training:
             return output
+        assert isinstance(self.quantizer, CodebookQuantizer)
         assert quantized.indices is not None
         codebook = self.quantizer.codes().detach().float()
         loss = self.prior.loss(quantized.latents, quantized.indices, codebook, step=step, noise=as_noise(noise, signal.device))
