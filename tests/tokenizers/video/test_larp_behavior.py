@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from visiontok.registry import checkpoints
 from visiontok.tokenizers.video.larp.model import LarpConfig, LarpTokenizer
 from visiontok.tokenizers.video.larp.prior import ContinuousPrior, PriorConfig
 from visiontok.tokens import Tokens
+from visiontok.training import parse_recipe, train
 
 REFERENCE = Path(__file__).parents[2] / "reference" / "larp" / "tok_ar_cls" / "config.json"
 VIT = {"dim": 32, "depth": 2, "num_heads": 2, "patch_size": 8}
@@ -176,6 +178,27 @@ def test_training_lowers_error_and_prior_loss(prior: object):
         priors.append(float(output.losses.get("prior", torch.zeros(())).detach()))
     assert min(errors[-5:]) < errors[0] / 2
     assert prior is None or min(priors[-5:]) < priors[0]
+
+
+def test_a_recipe_trains_on_longer_clips_and_its_tokens_train_a_generator(tmp_path: Path):
+    (tmp_path / "clips").mkdir()
+    for number, clip in enumerate(torch.rand(8, 3, 11, 18, 16, generator=torch.Generator().manual_seed(3))):
+        np.save(tmp_path / "clips" / f"{number}.npy", clip.numpy())
+    signals = {"source": {"name": "arrays", "path": str(tmp_path / "clips"), "modality": "video"}, "size": [8, 16, 16]}
+    run = {"steps": 2, "batch_size": 4, "optimizer": {"lr_factors": {"prior.": 50}}, "sample_images": {"every": 2, "count": 2}}
+    recipe = {**run, "kind": "tokenizer", "output": str(tmp_path / "run"), "data": signals, "model": {"family": "larp", "config": CONFIG}}
+    train(parse_recipe(recipe))
+    trained = visiontok.from_pretrained(tmp_path / "run")
+    assert isinstance(trained, LarpTokenizer)
+    small = {"positions": "learned", "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8}
+    recipe = {
+        "steps": 2, "batch_size": 4, "kind": "generator", "output": str(tmp_path / "ar"), "tokenizer": str(tmp_path / "run"),
+        "data": {"signals": signals}, "model": {"family": "larp-ar", "config": small},
+    }  # fmt: skip
+    train(parse_recipe(recipe))
+    generator = visiontok.from_pretrained(tmp_path / "ar")
+    assert isinstance(generator, LarpGenerator)
+    assert trained.decode(generator.generate(num_samples=2)).shape == (2, 3, 8, 16, 16)
 
 
 def test_training_does_not_depend_on_how_samples_are_batched():
