@@ -22,6 +22,7 @@ _SIGNS = {"type": "binary", "dim": 6, "codes": "sphere"}
 _CLASSES = {"type": "classes", "num_classes": 3}
 _MAE = {"encoder": _TRUNK, "decoder": _TRUNK, "buffer_size": 2}
 _LATENTS = {**LAYOUT, "segments": [{"name": "latents", "shape": [8], "channels": 3}]}
+_LLAMA = {"layout": LAYOUT, "condition": _CLASSES, "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8}
 _CODES = {**LAYOUT, "segments": [{"name": "latents", "shape": [8], "vocab_size": 5, "codebooks": 3}]}
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -36,6 +37,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "conv-grid": {**_GRID, "quantizer": {"type": "fsq", "levels": [4, 4, 3]}},
     "diffusers-vq": {**_BLOCKS, "num_vq_embeddings": 32, "image_size": 16},
     "elm-bae": {"image_size": 16, "encoder": _BAE_NET, "decoder": _BAE_NET, "quantizer": {"dim": 8, "chunks": [3]}},
+    "elm-ar": {**_LLAMA, "layout": _CODES, "pattern": "parallel", "combine": "concat"},
+    "elm-mlm": {"layout": LAYOUT, "condition": _CLASSES, "backbone": {"type": "llama", "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8}},
     "emu3-vq": {**_LIBRARY, "codebook_size": 32, "attn_resolutions": [], "hidden_size": 64, "image_size": 16},
     "emu3-vq-video": {**_LIBRARY, "codebook_size": 32, "attn_resolutions": [], "hidden_size": 64, "image_size": 16},
     "flextok": {
@@ -56,7 +59,8 @@ SMALL: dict[str, dict[str, Any]] = {
         "image_size": 16,
         "vision": {"depth": 1, "hidden_size": 16, "num_heads": 2, "image_size": 32, "patch_size": 4, "intermediate_size": 16},
     },
-    "gpt": {"layout": LAYOUT, "condition": _CLASSES, "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8},
+    "gpt": _LLAMA,
+    "ibq-ar": {**_LLAMA, "is_modulated": True},
     "ibq": {**_GRID, "quantizer": {"codebook_size": 32, "dim": 6}},
     "janus-vq": {**_LIBRARY, "num_embeddings": 32, "num_patches": 8},
     "karl": {
@@ -81,12 +85,16 @@ SMALL: dict[str, dict[str, Any]] = {
         "quantizer": {"type": "svq", "codebook_size": 32, "dim": 4},
         "prior": _TRUNK,
     },
+    "larp-ar": {**_LLAMA, "positions": "learned"},
+    "llamagen": _LLAMA,
     "llamagen-vq": {**_GRID, "quantizer": _EMA},
     "mar": {"layout": _LATENTS, "condition": _CLASSES, "backbone": _MAE, "head": {"dim": 16, "depth": 1}},
     "maskgit": {"layout": LAYOUT, "condition": _CLASSES, "backbone": {"type": "bert", "dim": 24, "depth": 2, "num_heads": 2, "mlp_dim": 32}},
     "maskgit-vqgan": {"image_size": 16, "net": _NET, "quantizer": {"codebook_size": 32, "dim": 8}},
     "mqt": {"query_side": 3, "feature_side": 4, "feature_dim": 16, "output_dim": 8, "num_heads": 2},
+    "open-magvit2-ar": {**_LLAMA, "layout": _CODES, "pattern": "parallel", "inner_head": {"depth": 1}},
     "open-magvit2": {"image_size": 16, "net": _BIT_NET, "quantizer": {"dim": 6}},
+    "rar": {"layout": LAYOUT, "condition": _CLASSES, **_TRUNK, "mlp_dim": 32},
     "robusttok": {
         "image_size": 32,
         "encoder": _VIT,
@@ -113,4 +121,14 @@ SMALL: dict[str, dict[str, Any]] = {
     "titok": {**_TITOK, "quantizer": _EMA},
     "tokenbridge-ar": {"layout": _CODES, "condition": _CLASSES, "backbone": _MAE, "head": _TRUNK, "code_values": {"levels": 5}},
     "tokenbridge": {"base": {"family": "kl-vae", "config": _VAE}, "quantizer": {"levels": 16}},
+    "xar": {
+        "layout": _LATENTS,
+        "condition": _CLASSES,
+        "cells": [2],
+        "dim": 16,
+        "encoder_depth": 1,
+        "decoder_depth": 1,
+        "num_heads": 2,
+        "mlp_dim": 32,
+    },
 }

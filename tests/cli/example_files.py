@@ -63,6 +63,11 @@ def gpt(**changes: Any) -> GPT:
     return GPT(GPTConfig.parse({**NETWORK, "layout": layout, "multiple_of": 8, "condition": {"type": "classes", "num_classes": 10}, **changes}))
 
 
+def flextok_gpt() -> GPT:
+    layout = titok(image_size=128, tokens=16, nested_dropout={"schedule": "uniform"}).layout
+    return GPT(GPTConfig.parse({**NETWORK, "layout": layout, "multiple_of": 8}))
+
+
 def maskgit() -> MaskGIT:
     classes = {"type": "classes", "num_classes": 1000}
     return MaskGIT(MaskGITConfig.parse({"layout": titok().layout, "condition": classes, "backbone": {"type": "bert", "mlp_dim": 32, **NETWORK}}))
@@ -219,6 +224,7 @@ FILES: dict[str, Callable[[Path], None]] = {
     "runs/digits-llama/final": trained(lambda: gpt(positions="rope-1d")),
     "runs/digits/final": trained(lambda: titok(image_size=16, tokens=4)),
     "runs/flextok/final": trained(lambda: titok(image_size=128, tokens=16, nested_dropout={"schedule": "uniform"})),
+    "runs/flextok-gpt/final": trained(flextok_gpt),
     "runs/karl/final": trained(karl),
     "runs/photos/final": trained(lambda: titok(image_size=128)),
     "runs/textok/final": trained(textok),

@@ -33,6 +33,10 @@ def models(tmp_path_factory):
     return folder
 
 
+def visible(folder):
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
 def arguments(models, *options, model="classes", tokenizer="tokenizer"):
     return ("generate", "--model", models / model, "--tokenizer", models / tokenizer, *options)
 
@@ -40,7 +44,7 @@ def arguments(models, *options, model="classes", tokenizer="tokenizer"):
 def test_writes_images_a_grid_and_tokens(models, tmp_path):
     succeed(*arguments(models, "--class-names", "dog,cat", "--num", 5, "--guidance", 2, "--top-k", 8, "-o", tmp_path / "out"))
     expected = ["00000-class-0001.png", "00001-class-0000.png", "00002-class-0001.png", "00003-class-0000.png", "00004-class-0001.png"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*expected, "grid.png", "tokens.npz"]
+    assert visible(tmp_path / "out") == [*expected, "grid.png", "tokens.npz"]
     with Image.open(tmp_path / "out" / expected[0]) as image:
         assert image.size == (16, 16)
     saved = TokenFile.read(tmp_path / "out" / "tokens.npz")
@@ -62,7 +66,7 @@ def test_the_seed_alone_decides(models, tmp_path):
 
 def test_unconditional(models, tmp_path):
     succeed(*arguments(models, "--num", 2, "-o", tmp_path, model="free"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000.png", "00001.png", "grid.png", "tokens.npz"]
+    assert visible(tmp_path) == ["00000.png", "00001.png", "grid.png", "tokens.npz"]
 
 
 @pytest.mark.parametrize(
@@ -110,3 +114,43 @@ def test_models_that_do_not_belong_together(models, tmp_path):
     assert isinstance(error, ConfigError)
     assert str(tmp_path / "other") in str(error)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_tokenizer_is_that_of_the_training_by_default(models, tmp_path):
+    tokenizer = visiontok.from_pretrained(models / "tokenizer")
+    generator = visiontok.from_pretrained(models / "free")
+    made_by = identify(tokenizer, str(models / "tokenizer"))
+    visiontok.save_pretrained(type(generator)(generator.config.replace(tokenizer=made_by.to_dict())), tmp_path / "generator")
+    succeed("generate", "--model", tmp_path / "generator", "--num", 1, "-o", tmp_path / "out")
+    assert TokenFile.read(tmp_path / "out" / "tokens.npz").tokenizer == made_by
+    unknown = refused("generate", "--model", models / "free", "--num", 1, "-o", tmp_path / "nowhere")
+    assert isinstance(unknown, ConfigError)
+    assert "--tokenizer" in str(unknown)
+
+
+def test_captions_and_the_strip_of_steps(models, tmp_path):
+    torch.manual_seed(0)
+    ordered = visiontok.create(
+        "titok",
+        image_size=16,
+        num_latent_tokens=4,
+        encoder=SIZES,
+        decoder=SIZES,
+        quantizer={"type": "vq", "codebook_size": 32, "dim": 4},
+        nested_dropout={"schedule": "uniform"},
+    )
+    visiontok.save_pretrained(ordered, tmp_path / "ordered")
+    text = {"type": "text", "text": {"length": 4, "dim": 8, "encoder": {"type": "hashed_words"}}}
+    captioned = GPT(GPTConfig.parse({"layout": ordered.layout, "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8, "condition": text}))
+    torch.nn.init.normal_(captioned.head.table.weight)
+    visiontok.save_pretrained(captioned, tmp_path / "captioned")
+    wanted = ("generate", "--model", tmp_path / "captioned", "--tokenizer", tmp_path / "ordered", "--num", 3, "-o", tmp_path / "out")
+    assert "--text" in str(refused(*wanted))
+    succeed(*wanted, "--text", "a cat", "--text", "a dog", "--steps-strip")
+    with Image.open(tmp_path / "out" / "steps.png") as strip:
+        width, height = strip.size
+    assert width == height, "three images from 1, 2 and 4 tokens"
+    saved = TokenFile.read(tmp_path / "out" / "tokens.npz").tokens
+    assert not torch.equal(saved.indices[0], saved.indices[1])
+    assert "prefixes" in str(refused(*arguments(models, "--steps-strip", "-o", tmp_path / "none")))
+    assert "--text" in str(refused(*arguments(models, "--text", "a cat", "-o", tmp_path / "none")))

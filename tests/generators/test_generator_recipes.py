@@ -55,6 +55,22 @@ def test_released_generators_have_the_published_number_of_parameters(name, milli
     assert parameters(model) / 1e6 == pytest.approx(millions, rel=0.03 if millions >= 1000 else 0.005)
 
 
+def test_the_recipe_of_the_masked_elm_generator_builds_the_released_one():
+    found = load_recipe(RECIPES / "elm-mlm-l-1x16.yaml")
+    with torch.device("meta"):
+        published = visiontok.create("elm-mlm-l-1x16")
+        condition = {"type": "classes", "num_classes": 1000, **found.model.config["condition"]}
+        ours = visiontok.create(found.model.family, **{**found.model.config, "layout": published.layout, "condition": condition})
+    assert ours.config == published.config
+    assert found.tokenizer == checkpoints()["elm-mlm-l-1x16"][1].tokenizer
+
+
+@pytest.mark.parametrize("name", ["elm-mlm-l-1x16", "elm-mlm-xl-1x16", "elm-mlm-xxl-1x16"])
+def test_released_masked_generators_have_as_many_parameters_as_their_entries_say(name):
+    with torch.device("meta"):
+        assert parameters(visiontok.create(name)) == checkpoints()[name][1].parameters
+
+
 @pytest.mark.parametrize(
     ("recipe", "checkpoint"),
     [

@@ -110,6 +110,25 @@ def test_samples_of_several_lengths():
     assert model.loss(mixed, classes)["loss"].item() == pytest.approx((alone.sum() / lengths.sum()).item(), abs=1e-5)
 
 
+def test_nested_lengths_cut_training_samples_to_prefixes_of_the_layout():
+    tokens, classes, kept = random_tokens(PREFIX), torch.tensor([0, 1, 2, 0]), torch.ones(4)
+    whole = gpt(PREFIX)
+
+    def loss_of(layout, schedule, draws):
+        model = gpt(layout, nested_lengths=schedule)
+        assert torch.equal(model.loss(Tokens(tokens.indices, layout), classes)["loss"], whole.loss(tokens, classes)["loss"]), "in training only"
+        return model.train().loss(Tokens(tokens.indices, layout), classes, noise=RecordedNoise(uniform=[kept, draws]))
+
+    def expected(lengths):
+        return whole.nll(tokens.prefix(torch.tensor(lengths)), classes).sum().item() / sum(lengths)
+
+    uniform = loss_of(PREFIX, {"schedule": "uniform"}, torch.tensor([0.0, 0.99, 0.5, 0.2]))
+    assert uniform["loss"].item() == pytest.approx(expected([1, 6, 4, 2]), abs=1e-5)
+    assert uniform["weight"].item() == pytest.approx(13 / 4)
+    listed = loss_of(PREFIX.replace(prefixes=(2, 3)), {"schedule": "uniform"}, torch.tensor([0.0, 0.99, 0.5, 0.2]))
+    assert listed["loss"].item() == pytest.approx(expected([2, 6, 3, 2]), abs=1e-5)
+
+
 def test_generating_a_prefix_gives_the_start_of_the_whole():
     model = gpt(PREFIX)
     whole, start = (model.generate(torch.tensor([1, 2]), noise=SampleNoise(3, range(2)), num_tokens=count) for count in (None, 3))
@@ -238,6 +257,7 @@ def test_config_round_trip(tmp_path):
         ({"num_heads": 24}, "multiple of 2"),
         ({"layout": layout(Segment(name="a", shape=(2,), vocab_size=4), Segment(name="b", shape=(2, 2), vocab_size=4))}, "learned"),
         ({"sampling": {"type": "latents"}}, "latents"),
+        ({"nested_lengths": {"schedule": "uniform"}}, "prefixes"),
     ],
 )
 def test_configurations_that_make_no_sense(changes, message):

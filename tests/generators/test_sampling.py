@@ -9,15 +9,16 @@ from hypothesis import strategies as st
 from visiontok.base.errors import ConfigError
 from visiontok.generators.decoding import (
     ConstantGuidance,
-    IterativeSampler,
-    IterativeSampling,
     LinearGuidance,
+    MaskGITSampling,
     NextTokenSampler,
     NextTokenSampling,
     PowerCosineGuidance,
     RecordedNoise,
     SampleNoise,
     Temperature,
+    TiTokSampler,
+    TiTokSampling,
     TopK,
     TopP,
     as_noise,
@@ -91,7 +92,7 @@ def test_published_numbers_of_maskgit_mean_what_their_code_computes():
     conditional, unconditional = torch.tensor([2.0, 0.0]), torch.tensor([1.0, 1.0])
 
     def guided(step, **numbers):
-        return guide(conditional, unconditional, IterativeSampling(guidance=4.0, num_steps=8, **numbers).sampler().guidance(step, 8))
+        return guide(conditional, unconditional, TiTokSampling(guidance=4.0, num_steps=8, **numbers).sampler().guidance(step, 8))
 
     assert torch.equal(guided(0, guidance_schedule="constant"), conditional + 4 * (conditional - unconditional))
     assert torch.equal(guided(0, guidance_schedule="linear"), conditional)
@@ -126,7 +127,7 @@ def test_iterative_sampler_unmasks_by_the_arccos_schedule():
         seen.append(tokens)
         return torch.randn(*tokens.shape, vocabulary, generator=torch.Generator().manual_seed(len(seen)))
 
-    sampler = IterativeSampler(steps, ConstantGuidance(1.0), temperature=1.0, annealing=True)
+    sampler = TiTokSampler(steps, ConstantGuidance(1.0), temperature=1.0, annealing=True)
     start = torch.full((2, length), vocabulary)
     after = list(sampler.steps(predict, start, vocabulary, SampleNoise(0, range(2))))
     expected = [math.floor(length * math.acos(step / steps) / (math.pi / 2)) for step in range(1, steps)] + [0]
@@ -136,8 +137,31 @@ def test_iterative_sampler_unmasks_by_the_arccos_schedule():
         assert torch.equal(before[known], now[known])  # what was kept stays
 
 
+def test_maskgit_draws_codes_and_masks_again_by_the_cosine_schedule():
+    logits = torch.randn(2, 12, 5, generator=torch.Generator().manual_seed(0))
+    sampler = MaskGITSampling(num_steps=4, temperature=2.0).sampler()
+    draws = [torch.empty(2, 12, 5).exponential_(generator=torch.Generator().manual_seed(step)) for step in range(4)]
+    ranks = [torch.rand(2, 12, generator=torch.Generator().manual_seed(9 + step)) for step in range(4)]
+    after = list(sampler.steps(lambda tokens, scale: logits, torch.full((2, 12), 5), 5, RecordedNoise(exponential=draws, uniform=ranks)))
+    assert [int((tokens == 5).sum()) for tokens in after] == [2 * math.floor(12 * math.cos(math.pi / 2 * step / 4)) for step in (1, 2, 3)] + [0]
+    drawn = (logits.softmax(dim=-1) / draws[0]).argmax(dim=-1)
+    confidence = logits.log_softmax(dim=-1).gather(-1, drawn[..., None])[..., 0] - 2.0 * 0.75 * torch.log(-torch.log(ranks[0]))
+    kept = confidence.argsort(dim=-1, descending=True)[:, :1]
+    assert torch.equal(after[0].gather(1, kept), drawn.gather(1, kept))
+
+
+def test_guidance_of_masked_elm_generators():
+    def scales(schedule):
+        guidance = MaskGITSampling(guidance=5.0, guidance_schedule=schedule, guidance_power=2.0).sampler().guidance
+        return [guidance(step, 4) for step in range(4)]
+
+    assert scales("constant") == [5.0] * 4
+    assert scales("linear") == [2.0, 3.0, 4.0, 5.0]
+    assert scales("power-cosine") == pytest.approx([1 + 2 * (1 - math.cos(math.pi * (step / 4) ** 2)) for step in range(1, 5)])
+
+
 def test_the_last_iterative_step_takes_the_best_ids():
     logits = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0))
-    sampler = IterativeSampler(1, ConstantGuidance(1.0), temperature=9.0, annealing=True)
+    sampler = TiTokSampler(1, ConstantGuidance(1.0), temperature=9.0, annealing=True)
     tokens = sampler(lambda tokens, scale: logits, torch.full((2, 6), 5), 5, SampleNoise(0, range(2)))
     assert torch.equal(tokens, logits.argmax(dim=-1))

@@ -123,11 +123,11 @@ def test_other_layouts():
         xar().loss(Latents(torch.zeros(1, 16, 3), GRID.at((4, 4))), torch.tensor([0]))
 
 
-def test_weights_that_are_not_finite_name_the_step():
+def test_weights_that_are_not_finite_are_named():
     model = xar()
     with torch.no_grad():
-        model.encoder_positions[13] = torch.nan  # of the third cell
-    with pytest.raises(NonFiniteError, match="step 2"):
+        model.encoder_positions[13] = torch.nan
+    with pytest.raises(NonFiniteError, match="encoder_positions"):
         model.generate(torch.tensor([0]), sampler=model.sampler(steps=2))
 
 

@@ -55,7 +55,7 @@ def test_logits_losses_and_samples(case: ReferenceCase):
     greedily = Watched(greedy(model))
     ours["greedy.tokens"] = model.generate(condition, sampler=greedily.sampler, noise=recorded(case.inputs["exp_noise"])).indices
     ours["greedy.logits"] = torch.stack(greedily.guided)
-    plan = model._plan(model.layout)
+    plan = model.plan(model.layout)
     ours["freqs_cis"] = model.rope_rows(plan.coordinates[None])[0, 0]
     case.compare(ours)
 

@@ -10,8 +10,8 @@ from reference_case import ReferenceCase, Taps, cases
 from torch import Tensor
 
 import visiontok
-from visiontok.generators.decoding import IterativeSampling, RecordedNoise
-from visiontok.generators.maskgit.backbones import Bert
+from visiontok.generators.backbones import Bert
+from visiontok.generators.decoding import RecordedNoise, TiTokSampling
 from visiontok.generators.maskgit.model import MaskGIT
 from visiontok.generators.maskgit.reference import sampling_from_reference
 from visiontok.tokens import Tokens
@@ -53,7 +53,7 @@ def training(model: MaskGIT, case: ReferenceCase) -> dict[str, Tensor]:
     }
 
 
-def sampling(model: MaskGIT, case: ReferenceCase, name: str, numbers: IterativeSampling) -> dict[str, Tensor]:
+def sampling(model: MaskGIT, case: ReferenceCase, name: str, numbers: TiTokSampling) -> dict[str, Tensor]:
     classes = case.inputs["condition"]
     draws = [draw for step in zip(case.inputs[f"sample.{name}.token_noise"], case.inputs[f"sample.{name}.conf_noise"], strict=True) for draw in step]
     sampler = numbers.sampler()

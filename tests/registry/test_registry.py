@@ -36,10 +36,19 @@ def put(models: Path, name: str, *, config: str = '{"family": "titok"}', card: s
 
 def test_a_name_means_one_thing() -> None:
     names = Counter([*registry.families(), *registry.checkpoints(), *registry.bundled()])
-    systems = Counter((system, family.kind) for family in registry.families().values() for system in family.systems)
     assert [name for name, count in names.items() if count > 1] == []
-    assert [system for system, count in systems.items() if count > 1] == []
     assert sum(len(family.checkpoints) for family in registry.families().values()) == len(registry.checkpoints())
+
+
+def test_families_of_one_system_and_kind_are_told_apart_by_their_key_maps() -> None:
+    by_system: dict[tuple[str, str], list[registry.Family]] = {}
+    for family in registry.families().values():
+        for system in family.systems:
+            by_system.setdefault((system, family.kind), []).append(family)
+    for several in (found for found in by_system.values() if len(found) > 1):
+        maps = [family.model_class().reference_keys for family in several]
+        assert all(maps)
+        assert len({tuple(sorted(keys.patterns)) for keys in maps}) == len(several)
 
 
 def test_every_family_can_be_imported_and_found_by_its_class() -> None:

@@ -130,6 +130,11 @@ GENERATORS: dict[str, tuple[str, dict[str, Any], TokenLayout]] = {
     "gpt, unconditional": ("gpt", {**SMALL, "multiple_of": 8}, LAYOUT),
     "gpt, one token": ("gpt", {**SMALL, "multiple_of": 8}, LAYOUT.model_copy(update={"segments": (Segment(name="z", shape=(1,), vocab_size=8),)})),
     "maskgit": ("maskgit", {**CLASSES, "backbone": {"type": "bert", **SMALL, "mlp_dim": 32}}, LAYOUT),
+    "elm-mlm": (
+        "elm-mlm",
+        {**CLASSES, "backbone": {"type": "llama", **SMALL, "multiple_of": 8}, "head": {"type": "tied"}, "masking": {"type": "cosine-step"}},
+        LAYOUT,
+    ),
 }
 
 

@@ -10,16 +10,26 @@ import typer
 
 from visiontok.base.errors import ConfigError
 from visiontok.base.files import check_writable, clear_stale
+from visiontok.base.locks import exclusive
 from visiontok.cli.completion import complete_generators, complete_tokenizers
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import AllowOtherOption, load_generator, load_tokenizer, registered_spelling
 from visiontok.cli.output import save_signal, suffix_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from visiontok.core.tokenizer import Tokenizer
     from visiontok.generators.base import Generator
+    from visiontok.generators.condition import Condition
+    from visiontok.tokens import Tokens
 
 _GRID = 64
 """Maximum number of images in the grid."""
+_STRIPS = 8
+"""Maximum number of rows of the strip of steps."""
 
 
 def generate(
@@ -33,25 +43,30 @@ def generate(
             autocompletion=complete_generators,
         ),
     ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Output folder, created if missing.")],
     tokenizer: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--tokenizer",
             "-t",
-            help="Tokenizer whose tokens the generator was trained on.",
+            help="Tokenizer that decodes; by default the one whose tokens the generator was trained on.",
             callback=registered_spelling,
             autocompletion=complete_tokenizers,
         ),
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Output folder, created if missing.")],
+    ] = None,
     classes: Annotated[str | None, typer.Option(help="Class indices, used in turn: 0,1,2. By default every class.")] = None,
     class_names: Annotated[str | None, typer.Option(help="Class names, used in turn: cat,dog.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="Caption, for generators that read one; may be given several times, used in turn.")] = None,
     num: Annotated[int, typer.Option("--num", "-n", min=1, help="Number of images.")] = 16,
     guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance scale.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Sampling temperature.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Sample from the k most likely tokens; 0 keeps all.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Nucleus sampling: smallest set of tokens of this total probability; 1 keeps all.")] = None,
     steps: Annotated[int | None, typer.Option(help="Number of decoding steps of masked generators.")] = None,
+    steps_strip: Annotated[
+        bool,
+        typer.Option("--steps-strip", help="Also write steps.png: the first images from 1, 2, 4 ... tokens, where prefixes decode."),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Random seed. The images do not depend on the batch size.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 16,
     allow_other_tokenizer: AllowOtherOption = False,
@@ -64,8 +79,9 @@ def generate(
 
     \b
     Examples:
-      visiontok generate --model maskgit-titok-l32 --tokenizer titok-l32 --classes 207,360 --num 8 -o images
+      visiontok generate --model maskgit-titok-l32 --classes 207,360 --num 8 -o images
       visiontok generate -m runs/digits-gpt/final -t runs/digits/final --guidance 2 --top-k 100 --seed 1 -o digits
+      visiontok generate -m runs/flextok-gpt/final -t runs/flextok/final --steps-strip -o strips
     """
     import torch
     from rich.console import Console
@@ -77,9 +93,9 @@ def generate(
     from visiontok.signals.image_writing import image_grid, save_image
 
     check_writable(output)
-    clear_stale(output)
     chosen_device = pick_device(device)
     generator = load_generator(model, chosen_device)
+    tokenizer = tokenizer or _tokenizer_of(generator, model)
     decoder = load_tokenizer(tokenizer, chosen_device)
     if not decoder.layout.accepts(generator.layout):
         raise ConfigError(f"{model} generates tokens of another layout than {tokenizer} decodes: {generator.layout} instead of {decoder.layout}")
@@ -89,26 +105,79 @@ def generate(
     options = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p, "num_steps": steps}
     sampler = _sampler(generator, {name: value for name, value in options.items() if value is not None}, model)
     generator.check_sampler(sampler, unconditional=labels is None)
+    texts = _texts(generator, text, num)
+    if steps_strip and decoder.layout.prefixes == "none":
+        raise ConfigError(f"--steps-strip decodes prefixes, and {tokenizer} decodes all {generator.layout.length} tokens of a sample or none")
     names = [f"{row:05d}" if labels is None else f"{row:05d}-class-{labels[row]:04d}" for row in range(num)]
     batches: list[Any] = []
     shown, suffix = [], suffix_of(decoder.spec)
     console = Console(stderr=True)
-    for start in track(range(0, num, batch_size), "Sampling", console=console, disable=not console.is_terminal):
-        rows = range(start, min(start + batch_size, num))
-        condition = None if labels is None else torch.tensor([labels[row] for row in rows])
-        count = len(rows) if labels is None else None
-        batches.append(generator.generate(condition, num_samples=count, noise=SampleNoise(seed, rows), sampler=sampler))
-        images = decoder.decode(batches[-1]).float().cpu()
-        shown.append(images[: max(0, _GRID - start)])
-        for row, image in zip(rows, images, strict=True):
-            save_signal(image, output / f"{names[row]}{suffix}")
-    if suffix == ".png":
-        first = torch.cat(shown)
-        save_image(image_grid(first, columns=math.isqrt(len(first) - 1) + 1), output / "grid.png")
-    tokens: Any = type(batches[0]).cat(batches)
-    TokenFile(tokens, tuple(names), own, None if labels is None else tuple(labels)).write(output / "tokens.npz")
+    with exclusive(output):
+        clear_stale(output)
+        for start in track(range(0, num, batch_size), "Sampling", console=console, disable=not console.is_terminal):
+            rows = range(start, min(start + batch_size, num))
+            condition: Any = None
+            if labels is not None:
+                condition = torch.tensor([labels[row] for row in rows])
+            elif texts is not None:
+                condition = texts(list(rows))
+            count = len(rows) if condition is None else None
+            batches.append(generator.generate(condition, num_samples=count, noise=SampleNoise(seed, rows), sampler=sampler))
+            images = decoder.decode(batches[-1]).float().cpu()
+            shown.append(images[: max(0, _GRID - start)])
+            for row, image in zip(rows, images, strict=True):
+                save_signal(image, output / f"{names[row]}{suffix}")
+        if suffix == ".png":
+            first = torch.cat(shown)
+            save_image(image_grid(first, columns=math.isqrt(len(first) - 1) + 1), output / "grid.png")
+        tokens: Any = type(batches[0]).cat(batches)
+        if steps_strip:
+            save_image(_steps_strip(decoder, tokens[:_STRIPS]), output / "steps.png")
+        TokenFile(tokens, tuple(names), own, None if labels is None else tuple(labels)).write(output / "tokens.npz")
     written = f"{num} images, grid.png" if suffix == ".png" else f"{num} arrays"
+    written += ", steps.png" if steps_strip else ""
     typer.echo(f"{written} and tokens.npz in {output}")
+
+
+def _tokenizer_of(generator: Generator[Any], name: str) -> str:
+    """The tokenizer whose tokens a generator was trained on, by the registry or by its configuration."""
+    from visiontok.registry import checkpoints
+
+    if name in checkpoints() and checkpoints()[name][1].tokenizer:
+        return str(checkpoints()[name][1].tokenizer)
+    if generator.config.tokenizer is None:
+        raise ConfigError(f"{name} does not say whose tokens it was trained on: name the tokenizer with --tokenizer")
+    return generator.config.tokenizer.name
+
+
+def _texts(generator: Generator[Any], text: list[str] | None, num: int) -> Callable[[list[int]], Condition] | None:
+    """Embeds the captions of some samples; None for generators that read none."""
+    from visiontok.generators.condition import Condition, TextCondition
+
+    config = generator.config.condition
+    if not isinstance(config, TextCondition):
+        if text:
+            raise ConfigError(f"this generator reads no text (its condition is {config.type!r}): remove --text")
+        return None
+    if not text:
+        raise ConfigError("this generator reads captions: give one or several with --text")
+    encoder = config.text.build().to(generator.device)
+    return lambda rows: Condition(text=encoder([text[row % len(text)] for row in rows]))
+
+
+def _steps_strip(decoder: Tokenizer[Any], tokens: Tokens) -> Tensor:
+    """One row per sample: decoded from its first 1, 2, 4 ... tokens, or as many of these as decode, and from all."""
+    import torch
+
+    from visiontok.signals.image_writing import as_rgb, image_grid
+
+    length = tokens.layout.length
+    counts = [2**power for power in range(length.bit_length()) if 2**power < length and tokens.layout.allows_prefix(2**power)]
+    columns = [decoder.decode(tokens.prefix(count)) for count in counts] + [decoder.decode(tokens)]
+    images = as_rgb(torch.stack(columns, dim=1).flatten(0, 1), decoder.spec)
+    if images is None:
+        raise ConfigError("--steps-strip shows images, and these signals are none")
+    return image_grid(images.cpu(), columns=len(columns))
 
 
 def _labels(generator: Generator[Any], classes: str | None, class_names: str | None, num: int) -> list[int] | None:

@@ -131,7 +131,11 @@ def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> Genera
         layout, class_names, made_by, what = loader.layout, source.class_names or (), given, f"the tokens of {recipe.tokenizer}"
         num_classes = len(class_names)
     defaults = _what_the_data_says(recipe, layout, num_classes, class_names, made_by)
-    model = starting_model(recipe.model, kind="generator", defaults=defaults)
+    wanted = recipe.model
+    if not num_classes and set(wanted.config.get("condition", {})) == {"dropout"}:  # bundled recipes leave the type to the data
+        wanted = wanted.model_copy(update={"config": {name: value for name, value in wanted.config.items() if name != "condition"}})
+        data = f"{data}, which has no labels: the generator is unconditional"
+    model = starting_model(wanted, kind="generator", defaults=defaults)
     assert isinstance(model, Generator)
     check_same_tokenizer(made_by, model.config.tokenizer, what=what, allow_other=recipe.allow_other_tokenizer)
     _check_layouts(layout, model, tokenizer)

@@ -18,7 +18,7 @@ from visiontok.generators.decoding.guidance import (
     guidance_schedule,
     guide,
 )
-from visiontok.generators.decoding.iterative import IterativeSampler, IterativeSampling
+from visiontok.generators.decoding.iterative import IterativeSampler, MaskGITSampler, MaskGITSampling, TiTokSampler, TiTokSampling
 from visiontok.generators.decoding.latents import LatentSampler, LatentSampling
 from visiontok.generators.decoding.masked_autoregressive import (
     MaskedLatentSampler,
@@ -42,10 +42,11 @@ __all__ = [
     "GuidanceSchedule",
     "IntervalGuidance",
     "IterativeSampler",
-    "IterativeSampling",
     "LatentSampler",
     "LatentSampling",
     "LinearGuidance",
+    "MaskGITSampler",
+    "MaskGITSampling",
     "MaskedLatentSampler",
     "MaskedLatentSampling",
     "MaskedSchedule",
@@ -65,6 +66,8 @@ __all__ = [
     "SampleNoise",
     "SamplingConfig",
     "Temperature",
+    "TiTokSampler",
+    "TiTokSampling",
     "TopK",
     "TopP",
     "as_noise",

@@ -90,9 +90,9 @@ class CellSampler:
     guidance: Guidance
     solver: Solver
 
-    def is_guided(self, num_cells: int) -> bool:
-        """Whether any cell needs the velocity without the condition."""
-        return any(self.guidance(cell, num_cells) != 1 for cell in range(num_cells))
+    def is_guided(self, step: int, num_steps: int) -> bool:
+        """Whether a cell needs the velocity without the condition."""
+        return self.guidance(step, num_steps) != 1
 
     def __call__(self, session: CellSession, noise: Noise) -> Tensor:
         """(B, M * S, C) float32: the M cells in generation order; for each a normal draw (B, S, C), then those of the solver.

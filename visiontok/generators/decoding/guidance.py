@@ -69,11 +69,14 @@ class RampGuidance:
 
     Attributes:
         scale: at the end.
-        shape: f(r): `linear` r, `cosine` sin(pi r / 2), `log` ln(1 + (e - 1) r), `square` r^2, `square-root` sqrt(step / num_steps).
+        shape: f(r): `linear` r, `cosine` sin(pi r / 2), `log` ln(1 + (e - 1) r), `square` r^2, `square-root` sqrt(step / num_steps),
+            `power-cosine` (1 - cos(pi r^power)) / 2.
+        power: of `power-cosine`.
     """
 
     scale: float
-    shape: Literal["linear", "cosine", "log", "square", "square-root"]
+    shape: Literal["linear", "cosine", "log", "square", "square-root", "power-cosine"]
+    power: float = 3.0
 
     def __call__(self, step: int, num_steps: int) -> float:
         ratio = (step + 1) / num_steps
@@ -83,6 +86,7 @@ class RampGuidance:
             "log": math.log1p(ratio * (math.e - 1)) / math.log1p(math.e - 1),
             "square": ratio**2,
             "square-root": math.sqrt(step / num_steps),
+            "power-cosine": (1 - math.cos(math.pi * ratio**self.power)) / 2,
         }[self.shape]
         return 1.0 + (self.scale - 1.0) * share
 

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from visiontok.base.config import Probability
 from visiontok.base.errors import TokenError
 from visiontok.base.finite import check_finite, check_finite_weights
-from visiontok.base.noise import NoiseLike, as_noise
+from visiontok.base.noise import Noise, NoiseLike, as_noise
 from visiontok.generators.backbones import LlamaConfig, LlamaStack
 from visiontok.generators.backbones.llama import causal_mask
 from visiontok.generators.base import Generator, GeneratorConfig
 from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, needs_dropout
 from visiontok.generators.decoding import LatentSampler, LatentSampling, NextTokenSampler, NextTokenSampling
+from visiontok.generators.endings import batch_steps_with_end, check_has_end, end_code, ended_samples, may_end, with_end
 from visiontok.generators.gpt.embedding import StepEmbedding
 from visiontok.generators.gpt.session import GPTSession
 from visiontok.generators.heads import (
@@ -40,6 +41,7 @@ from visiontok.generators.heads import (
 )
 from visiontok.generators.orders import GenerationSteps, Pattern, batch_generation_steps, check_pattern, generation_steps
 from visiontok.layers.kv_cache import KVCache
+from visiontok.layers.nested_dropout import LengthSchedule, NestedDropout
 from visiontok.layers.rope import rope_table
 from visiontok.tokens import Latents, TokenLayout, Tokens
 
@@ -54,6 +56,10 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
         pattern: how the codebooks of a position are written; see `orders.Pattern`.
         combine: how the embeddings of the tokens of a step become one: their sum, or a projection of their concatenation.
         inner_head: a causal transformer over the tokens of a step, for patterns that write several; None predicts them independently.
+        has_end: whether samples of different lengths end by a code of their own, so that generation says how long they are: for ragged layouts, and
+            for those whose extents grow along one axis; the layout is that of the longest sample. Without it, `generate` is told the length.
+        nested_lengths: in training, every sample is cut to a drawn one of the layout's prefixes (see `nested_dropout`): a length where any prefix
+            decodes, the k-th of the listed ones where only they do. Early tokens so weigh more. None keeps whole samples.
         is_modulated: whether the class also shifts, scales and gates every block.
         token_dropout: of the embedded sequence.
         flow_head: for continuous layouts, the head that samples latents.
@@ -64,6 +70,8 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
     pattern: Pattern = "flatten"
     combine: Literal["sum", "concat"] = "sum"
     inner_head: InnerHeadConfig | None = None
+    has_end: bool = False
+    nested_lengths: NestedDropout | None = None
     is_modulated: bool = False
     token_dropout: Probability = 0.1
     flow_head: FlowHeadConfig = FlowHeadConfig()
@@ -98,6 +106,12 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
         if self.positions == "rope-1d" and self.head_dim % 2:
             raise ValueError(f"rotary positions need an even head dim, got {self.head_dim}")
         check_pattern(self.layout, self.pattern)
+        if self.has_end:
+            check_has_end(self.layout, self.pattern)
+        if self.nested_lengths is not None and (self.layout.prefixes == "none" or self.layout.is_variable or self.layout.order != "raster"):
+            raise ValueError("nested_lengths need a layout of one extent in the order 'raster', of which prefixes decode")
+        if self.nested_lengths is not None and self.has_end:
+            raise ValueError("nested_lengths cut samples where they do not end: use them without has_end")
         if self.inner_head is not None and self.pattern != "parallel":
             raise ValueError(f"inner_head predicts all codebooks of a position in one step: it needs the pattern 'parallel', not {self.pattern!r}")
         if self.is_modulated and not isinstance(self.condition, ClassCondition):
@@ -125,11 +139,12 @@ class GPT(Generator[GPTConfig]):
                 self.head = DiffusionHead(config.diffusion_head, dim=dim, channels=channels)
         else:
             tokens_per_step = 1 if config.pattern == "flatten" else layout.segments[0].codebooks
-            self.embedding = StepEmbedding(layout.num_codes, dim, tokens_per_step=tokens_per_step, combine=config.combine)
+            num_codes = layout.num_codes + config.has_end
+            self.embedding = StepEmbedding(num_codes, dim, tokens_per_step=tokens_per_step, combine=config.combine)
             if config.inner_head is None:
-                self.head = CategoricalHead(dim, layout.num_codes)
+                self.head = CategoricalHead(dim, num_codes)
             else:
-                self.head = InnerHead(config.inner_head, config, num_codes=layout.num_codes, codebooks=tokens_per_step)
+                self.head = InnerHead(config.inner_head, config, num_codes=num_codes, codebooks=tokens_per_step)
         self.dropout = nn.Dropout(config.token_dropout)
         # An inner head has the only norm, after its own blocks (Open-MAGVIT2).
         self.backbone = LlamaStack(config, is_modulated=config.is_modulated, has_norm=config.inner_head is None)
@@ -144,7 +159,7 @@ class GPT(Generator[GPTConfig]):
 
     def num_steps(self, sampler: Any = None) -> int:
         """Steps of a full sample of the configuration's layout, whatever the sampler."""
-        return len(self._plan(self.layout).held)
+        return len(self.plan(self.layout).held)
 
     # Training.
 
@@ -153,18 +168,21 @@ class GPT(Generator[GPTConfig]):
     ) -> dict[str, Tensor]:
         """Mean over what the batch holds: of the cross-entropy in nats, or of the head's loss for latents.
 
-        Draws: in training mode a uniform one (B,) that hides conditions; for latents then those of the head.
+        Draws: in training mode a uniform one (B,) that hides conditions, and with `nested_lengths` one (B,) for these; for latents then those of the
+        head.
 
         Returns:
-            "loss", "weight" (tokens held), and for tokens "bits_per_token", which is the loss in bits; in evaluation mode also
-            "accuracy_per_token", the share of tokens whose most likely code is right.
+            "loss", "weight" (tokens held, with the ends of samples where the model has them), and for tokens "bits_per_token", which is the loss in
+            bits; in evaluation mode also "accuracy_per_token", the share of tokens whose most likely code is right.
         """
         tokens, found = self.training_batch(tokens, condition)
         source = as_noise(noise, self.device)
         dropped = self.dropped(len(tokens), source) if self.training else torch.zeros(len(tokens), dtype=torch.bool, device=self.device)
+        if self.training and self.config.nested_lengths is not None:
+            tokens = self._nested(tokens, self.config.nested_lengths, source)
         if isinstance(tokens, Tokens):
-            nll, correct = self._scores(tokens, found, dropped)
-            held = tokens.mask.sum()
+            nll, correct, where = self._scores(tokens, found, dropped)
+            held = where.sum()
             loss = nll.sum() / held
             numbers = {"loss": loss, "weight": held / len(tokens), "bits_per_token": loss.detach() / math.log(2)}
             return numbers if self.training else {**numbers, "accuracy_per_token": correct.sum() / held}
@@ -173,24 +191,41 @@ class GPT(Generator[GPTConfig]):
         errors = self.head.loss(hidden, values, plan.held[..., 0], source)
         return {"loss": errors.mean(), "weight": plan.held.sum() / len(values)}
 
+    def _nested(self, tokens: Tokens | Latents, lengths: LengthSchedule, noise: Noise) -> Tokens | Latents:
+        """Every sample cut to a drawn prefix, where it is longer."""
+        prefixes, longest = self.layout.prefixes, self.layout.length
+        if isinstance(prefixes, tuple):
+            choices = torch.tensor(sorted({*prefixes, longest}), dtype=torch.int64, device=self.device)
+            drawn = choices[lengths.draw(len(tokens), len(choices), device=self.device, noise=noise) - 1]
+        else:
+            drawn = lengths.draw(len(tokens), longest, device=self.device, noise=noise)
+        return tokens.prefix(torch.minimum(drawn, tokens.sample_lengths))
+
     def nll(self, tokens: Tokens | Tensor, condition: ConditionLike = None) -> Tensor:
-        """(B,) float32: minus the log-probability of every sample in nats; divide by ln 2 for the bits that an ideal coder would need."""
+        """(B,) float32: minus the log-probability of every sample in nats; divide by ln 2 for the bits that an ideal coder would need.
+
+        With `has_end` that is of the sample and its length, otherwise of the sample given its length.
+        """
         checked, found = self.training_batch(tokens, condition)
         assert isinstance(checked, Tokens)
-        nll, _ = self._scores(checked, found, torch.zeros(len(checked), dtype=torch.bool, device=self.device))
+        nll, _, _ = self._scores(checked, found, torch.zeros(len(checked), dtype=torch.bool, device=self.device))
         return nll.sum(dim=(1, 2))
 
-    def _scores(self, tokens: Tokens, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor]:
-        """See `TokenHead.scores`, in generation order."""
+    def _scores(self, tokens: Tokens, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `TokenHead.scores`, in generation order; and where there is a token."""
         assert isinstance(self.head, TokenHead)
         hidden, codes, plan = self._predictions(tokens, condition, dropped)
-        return self.head.scores(hidden, codes, plan, self.embed_rows)
+        return *self.head.scores(hidden, codes, plan, self.embed_rows), plan.held
 
     def _predictions(self, tokens: Tokens | Latents, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor, GenerationSteps]:
         """What predicts every step (B, T, D); the tokens (B, T, K) or latents (B, T, C) in generation order, 0 where there is none; the steps."""
-        plan = batch_generation_steps(tokens, self.layout, self.config.pattern)
-        self._check_steps(plan.held.shape[1])
-        data = _in_order(tokens.data, plan)
+        if self.config.has_end:
+            plan, ends = batch_steps_with_end(tokens, self.layout, self.config.pattern)
+            data = _in_order(tokens.data, plan).masked_fill(ends, end_code(self.layout))
+        else:
+            plan = batch_generation_steps(tokens, self.layout, self.config.pattern)
+            self._check_steps(plan.held.shape[1])
+            data = _in_order(tokens.data, plan)
         prefix, mask = self.condition(condition, dropped)
         modulations = self.backbone.modulations(prefix[:, 0]) if self.config.is_modulated else ()
         tail = self.embed(data[:, :-1], plan.first[:, :-1], plan.held[:, :-1])
@@ -246,7 +281,11 @@ class GPT(Generator[GPTConfig]):
             noise: source of the random draws, one exponential draw (B, V) per token, or a normal one (B, 1, C) per latent.
             sampler: guidance and filters; None for the configuration's.
             num_tokens: stop after so many, where such prefixes of the layout decode; None for all.
-            layout: of the samples, where the generator's is variable: `generator.layout.at(extents)`; None for the generator's own.
+            layout: of the samples, where the generator's is variable: `generator.layout.at(extents)`; None for the generator's own. With `has_end`
+                that of the longest possible sample.
+
+        Returns:
+            one sample each, as long as the layout or `num_tokens`; with `has_end` as long as the model made it.
 
         Raises:
             ConditionError, ConfigError, TokenError: see `session`; if the layout has no such prefix.
@@ -254,8 +293,9 @@ class GPT(Generator[GPTConfig]):
         sampler = self.sampler() if sampler is None else sampler
         own = self._own_layout(layout)
         length = self._checked_length(own, num_tokens)
-        plan = self._plan(own).to(self.device)
+        plan = self.plan(own).to(self.device)
         total = len(plan.held)
+        ending = may_end(plan, own).tolist() if self.config.has_end else [False] * total
         steps = int((plan.positions < length).any(dim=-1).nonzero().max()) + 1
         is_guided = [sampler.is_guided(step, total) for step in range(steps)]
         session = self.session(condition, num_samples=num_samples, layout=own, guided=any(is_guided))
@@ -263,6 +303,7 @@ class GPT(Generator[GPTConfig]):
         channels = own.segments[0].channels
         shape = (session.samples, own.length) if channels is None else (session.samples, own.length, channels)
         data = torch.zeros(shape, dtype=torch.int64 if channels is None else self.dtype, device=self.device)
+        counts = torch.full((session.samples,), total, dtype=torch.int64, device=self.device)
         hidden = session.prefill()
         for step, at_step in enumerate(plan.steps(steps)):
             conditional, unconditional = hidden[0], hidden[1] if is_guided[step] else None
@@ -283,8 +324,14 @@ class GPT(Generator[GPTConfig]):
                 choose = partial(_choose, sampler, source, step, total)
                 drawn = self.head.sample(conditional, unconditional, at_step, self.embed_rows, choose)
                 data[:, at_step.positions[at_step.held]] = drawn[:, at_step.held]
+                if ending[step]:
+                    counts = torch.where(drawn[:, 0] == end_code(self.layout), counts.clamp_max(step), counts)
+                    if bool((counts <= step).all()):
+                        break
             if step + 1 < steps:
                 hidden = session.step(drawn)
+        if self.config.has_end:
+            return ended_samples(data, counts, own, self.layout, self.config.pattern)
         return Tokens(data[:, :length], own) if channels is None else Latents(data[:, :length].float(), own)
 
     # The network.
@@ -340,24 +387,29 @@ class GPT(Generator[GPTConfig]):
         x = self.dropout(x)
         return x if self.position_embedding is None else x + self.position_embedding[start : start + x.shape[1]]
 
-    def _plan(self, layout: TokenLayout) -> GenerationSteps:
-        return generation_steps(layout, self.layout, self.config.pattern)
+    def plan(self, layout: TokenLayout) -> GenerationSteps:
+        """The steps of a full sample of a layout that this generator accepts."""
+        found = generation_steps(layout, self.layout, self.config.pattern)
+        return with_end(found, layout) if self.config.has_end else found
 
     def _own_layout(self, layout: TokenLayout | None) -> TokenLayout:
         if layout is None:
             return self.layout
         if not self.layout.accepts(layout):
             raise TokenError(f"this generator was trained on {self.layout}; it cannot sample {layout}")
-        self._check_steps(len(self._plan(layout).held))
+        self._check_steps(len(self.plan(layout).held))
         return layout
 
     def _check_steps(self, steps: int) -> None:
-        if self.position_embedding is not None and steps > self.num_steps():
-            raise TokenError(f"samples of {steps} steps are longer than the {self.num_steps()} that this generator has learned positions for")
+        if (self.position_embedding is not None or self.config.has_end) and steps > self.num_steps():
+            learned = "ends" if self.config.has_end else "positions"
+            raise TokenError(f"samples of {steps} steps are longer than the {self.num_steps()} that this generator has learned {learned} for")
 
     def _checked_length(self, layout: TokenLayout, num_tokens: int | None) -> int:
         if num_tokens is None or num_tokens == layout.length:
             return layout.length
+        if self.config.has_end:
+            raise TokenError(f"num_tokens = {num_tokens}: this generator ends its samples itself; to bound them, give the layout of the longest")
         if layout.order != "raster":
             raise TokenError(f"num_tokens = {num_tokens}: the layout has the generation order {layout.order!r}, so all {layout.length} are sampled")
         if not layout.allows_prefix(num_tokens):

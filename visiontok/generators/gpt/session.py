@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from visiontok.generators.condition import Condition
-from visiontok.generators.orders import generation_steps
 from visiontok.tokens import TokenLayout
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class GPTSession:
                 mask = torch.cat([mask, mask_without])
         self._prefix, self._mask = prefix, mask
         self._modulations = model.backbone.modulations(prefix[:, 0]) if model.config.is_modulated else ()
-        self._plan = generation_steps(layout, model.layout, model.config.pattern).to(model.device)
+        self._plan = model.plan(layout).to(model.device)
         self._rope = model.rope_rows(self._plan.coordinates[None])
         self._caches = model.backbone.new_caches(len(prefix), model.condition.length + len(self._plan.held))
 

@@ -18,11 +18,13 @@ from torch.nn import functional as F
 from visiontok.base.errors import TokenError
 from visiontok.base.finite import check_finite_weights
 from visiontok.base.noise import Noise, NoiseLike, as_noise
+from visiontok.generators.backbones import BertConfig, MaskedLlamaConfig, UViTConfig
 from visiontok.generators.base import Generator, GeneratorConfig
 from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, NoCondition
-from visiontok.generators.decoding import IterativeSampler, IterativeSampling, guide
-from visiontok.generators.maskgit.backbones import BertConfig, UViTConfig
+from visiontok.generators.decoding import IterativeSampler, MaskGITSampling, TiTokSampling, guide
+from visiontok.generators.heads.masked import LinearMaskedHeadConfig, MaskedHeadConfig
 from visiontok.generators.maskgit.reference import CONFIG_KEYS, KEY_MAP, read_config
+from visiontok.generators.masking import ArccosMasking, MaskingConfig
 from visiontok.tokens import Latents, Tokens
 
 
@@ -31,21 +33,36 @@ class MaskGITConfig(GeneratorConfig):
 
     Attributes:
         backbone: the network and its sizes.
+        head: from the network's output to logits.
+        masking: which tokens are hidden in training.
         label_smoothing: of the cross-entropy.
         unmasked_weight: weight of the positions that were not masked, in the loss; masked ones weigh 1.
     """
 
-    backbone: Annotated[BertConfig | UViTConfig, Field(discriminator="type")]
+    backbone: Annotated[BertConfig | UViTConfig | MaskedLlamaConfig, Field(discriminator="type")]
+    head: MaskedHeadConfig = LinearMaskedHeadConfig()
+    masking: MaskingConfig = ArccosMasking()
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     unmasked_weight: Annotated[float, Field(ge=0)] = 0.1
-    sampling: IterativeSampling = IterativeSampling()
+    sampling: Annotated[TiTokSampling | MaskGITSampling, Field(discriminator="type")] = TiTokSampling()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_sampling(cls, values: Any) -> Any:
+        """TiTok's sampling, where its type is omitted."""
+        if not isinstance(values, Mapping) or not isinstance(values.get("sampling"), Mapping):
+            return values
+        return {**values, "sampling": {"type": "titok", **values["sampling"]}}
 
     @model_validator(mode="after")
     def _check_codebook(self) -> MaskGITConfig:
         if len(self.layout.segments) > 1 or self.layout.segments[0].codebooks > 1:
             raise ValueError("maskgit ranks all tokens of a sample against each other, so it needs a layout of one segment with one codebook")
-        if self.layout.ragged or self.layout.is_variable or self.layout.is_continuous:
-            raise ValueError("maskgit fills in all tokens of a fixed number: the layout is ragged, variable or continuous")
+        if self.layout.ragged or self.layout.is_continuous:
+            raise ValueError("maskgit fills in all tokens of a fixed number: the layout is ragged or continuous")
+        axes = len(self.layout.segments[0].shape)
+        if isinstance(self.backbone, MaskedLlamaConfig) and self.backbone.head_dim % (2 * axes):
+            raise ValueError(f"rotary positions over {axes} axes need a head dim that is a multiple of {2 * axes}, got {self.backbone.head_dim}")
         if not isinstance(self.condition, NoCondition | ClassCondition):
             raise ValueError(f"maskgit has a class token; it cannot be conditioned on {self.condition.type}")
         return self
@@ -60,8 +77,8 @@ class MaskGIT(Generator[MaskGITConfig]):
     def __init__(self, config: MaskGITConfig) -> None:
         super().__init__(config)
         self.mask_id = self.vocab_size
-        self.backbone = config.backbone.build(self.vocab_size + self.num_classes + 2, config.layout.length + 1)
-        self.lm_head = nn.Linear(config.backbone.dim, self.vocab_size)
+        self.backbone = config.backbone.build(self.vocab_size + self.num_classes + 2, config.layout.segments[0].shape)
+        self.lm_head = config.head.build(config.backbone.dim, self.vocab_size)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -80,7 +97,7 @@ class MaskGIT(Generator[MaskGITConfig]):
             classes: (B,) int64; `num_classes` stands for none.
         """
         sequence = torch.cat([(classes + self.vocab_size + 1)[:, None], indices], dim=1)
-        return self.lm_head(self.backbone(sequence)[:, 1:]).float()
+        return self.lm_head(self.backbone(sequence)[:, 1:], self.backbone.embeddings.weight[: self.vocab_size]).float()
 
     def guided_logits(self, classes: Tensor, indices: Tensor, scale: float) -> Tensor:
         """(B, L, V): `guide` between the logits with and without the class; one pass over a doubled batch, or a plain one at scale 1."""
@@ -91,15 +108,13 @@ class MaskGIT(Generator[MaskGITConfig]):
         return guide(conditional, unconditional, scale)
 
     def mask_tokens(self, indices: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Mask a random share of every sample by the arccos schedule, at least one position; two uniform draws, (B,) and (B, L).
+        """Mask a random share of every sample, at least one position; the draws are those of the configuration's masking.
 
         Returns:
             the codes (B, L) with `mask_id` at the masked positions; (B, L) bool, True at these positions.
         """
         batch, length = indices.shape
-        ratio = (torch.acos(noise.uniform(batch)) / (torch.pi / 2)).clamp(1e-6, 1)
-        count = (length * ratio).round().clamp(min=1)
-        mask = (noise.uniform(batch, length).argsort(dim=-1) < count[:, None]).to(indices.device)
+        mask = self.config.masking.mask(batch, length, noise).to(indices.device)
         return indices.masked_fill(mask, self.mask_id), mask
 
     def loss(
@@ -115,19 +130,22 @@ class MaskGIT(Generator[MaskGITConfig]):
         """
         tokens, found = self.training_batch(tokens, condition)
         assert isinstance(tokens, Tokens)
-        if not tokens.is_full:
-            raise TokenError("maskgit models samples that hold every token of the layout")
+        if not tokens.is_full or tokens.extents is not None or tokens.layout.extents != self.layout.extents:
+            raise TokenError(f"maskgit models samples that hold every token of its layout's extents {self.layout.extents}")
         source, classes = as_noise(noise, self.device), self._classes(found, len(tokens))
-        indices = tokens.indices
-        masked, mask = self.mask_tokens(indices, source)
+        masked, mask = self.mask_tokens(tokens.indices, source)
         if self.training:
             classes = classes.masked_fill(self.dropped(len(tokens), source), self.num_classes)
+        return self.masked_loss(tokens.indices, masked, mask, classes)
+
+    def masked_loss(self, indices: Tensor, masked: Tensor, mask: Tensor, classes: Tensor) -> dict[str, Tensor]:
+        """See `loss`: of codes (B, L), given the same with `mask_id` where `mask` (B, L) is True, and classes (B,); no draws."""
         logits = self.logits(masked, classes)
         nats = F.cross_entropy(logits.transpose(1, 2), indices, reduction="none", label_smoothing=self.config.label_smoothing)
         weight = torch.where(mask, 1.0, self.config.unmasked_weight).to(nats.dtype)
         right = ((logits.argmax(dim=-1) == indices) & mask).sum(dim=1) / mask.sum(dim=1)
         whole = weight.sum()
-        return {"loss": (nats * weight).sum() / (whole + 1e-8), "weight": whole / len(tokens), "masked_accuracy": right.mean()}
+        return {"loss": (nats * weight).sum() / (whole + 1e-8), "weight": whole / len(indices), "masked_accuracy": right.mean()}
 
     @torch.no_grad()
     def generate(

@@ -9,7 +9,7 @@ from visiontok.base.errors import ConfigError
 from visiontok.core.keymap import KeyMap
 from visiontok.core.reference_keys import ReferenceKeys
 from visiontok.core.titok_files import TRAINING_KEYS
-from visiontok.generators.decoding import IterativeSampling
+from visiontok.generators.decoding import TiTokSampling
 
 KEY_MAP = KeyMap(
     {
@@ -40,7 +40,7 @@ KEY_MAP = KeyMap(
 )
 
 
-def sampling_from_reference(values: Mapping[str, Any]) -> IterativeSampling:
+def sampling_from_reference(values: Mapping[str, Any]) -> TiTokSampling:
     """The arguments of the authors' `generate` as our numbers; what they omit has our default."""
     names = {
         "num_sample_steps": "num_steps",
@@ -50,7 +50,7 @@ def sampling_from_reference(values: Mapping[str, Any]) -> IterativeSampling:
         "randomize_temperature": "temperature",
         "softmax_temperature_annealing": "annealing",
     }
-    return IterativeSampling.parse({names.get(name, name): value for name, value in values.items()}, source="reference sampler")
+    return TiTokSampling.parse({names.get(name, name): value for name, value in values.items()}, source="reference sampler")
 
 
 CONFIG_KEYS = ReferenceKeys(

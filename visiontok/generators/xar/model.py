@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from visiontok.base.config import Positive, Probability
+from visiontok.base.finite import check_finite_weights
 from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.decoders.flow.training import flow_loss, mix
 from visiontok.generators.backbones import ModulatedCausalBlock, ModulatedStack
@@ -175,6 +176,9 @@ class Xar(Generator[XarConfig]):
             needs_dropout(self.config.condition)
         return XarSession(self, found, count, guided=guided)
 
+    def num_steps(self, sampler: CellSampler) -> int:
+        return self.num_cells
+
     @torch.no_grad()
     def generate(
         self,
@@ -185,9 +189,12 @@ class Xar(Generator[XarConfig]):
         sampler: CellSampler | None = None,
     ) -> Latents:
         """Sample cell by cell; the draws are those of `CellSampler`. See `Generator.generate`."""
+        check_finite_weights(self)
         sampler = self.sampler() if sampler is None else sampler
         assert isinstance(sampler, CellSampler)
-        session = self.session(condition, num_samples=num_samples, guided=sampler.is_guided(self.num_cells))
+        session = self.session(
+            condition, num_samples=num_samples, guided=any(sampler.is_guided(cell, self.num_cells) for cell in range(self.num_cells))
+        )
         ordered = sampler(session, as_noise(noise, self.device))
         return Latents(torch.empty_like(ordered).index_copy_(1, self.order, ordered), self.layout)
 

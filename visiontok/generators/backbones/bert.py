@@ -1,7 +1,8 @@
-"""The bidirectional transformers of MaskGIT-style generators: BERT with post-norm blocks, and U-ViT with long skips."""
+"""BERT's encoder: bidirectional, with post-norm blocks; the backbone of masked generators."""
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -10,23 +11,25 @@ from torch import Tensor, nn
 
 from visiontok.base.config import Config, Positive, Probability
 from visiontok.layers.attention import SelfAttention
-from visiontok.layers.transformer import Mlp, TransformerBlock
+from visiontok.layers.transformer import Mlp
 
 
-class _BackboneConfig(Config):
+class TransformerConfig(Config):
+    """Sizes of a transformer with a plain feed-forward part."""
+
     dim: Positive
     depth: Positive
     num_heads: Positive
     mlp_dim: Positive
 
     @model_validator(mode="after")
-    def _check_sizes(self) -> _BackboneConfig:
+    def _check_sizes(self) -> TransformerConfig:
         if self.dim % self.num_heads:
             raise ValueError(f"num_heads {self.num_heads} does not divide dim {self.dim}")
         return self
 
 
-class BertConfig(_BackboneConfig):
+class BertConfig(TransformerConfig):
     """Sizes of `Bert`.
 
     Attributes:
@@ -42,26 +45,9 @@ class BertConfig(_BackboneConfig):
     dropout: Probability = 0.1
     attention_dropout: Probability = 0.1
 
-    def build(self, vocab_size: int, length: int) -> Bert:
-        """The network for sequences of `length` out of a vocabulary of `vocab_size`."""
-        return Bert(self, vocab_size, length)
-
-
-class UViTConfig(_BackboneConfig):
-    """Sizes of `UViT`.
-
-    Attributes:
-        dim: model dimension D.
-        depth: number of blocks; the block in the middle comes on top of an even number.
-        num_heads: attention heads.
-        mlp_dim: hidden width of the feed-forward parts.
-    """
-
-    type: Literal["uvit"] = "uvit"
-
-    def build(self, vocab_size: int, length: int) -> UViT:
-        """The network for sequences of `length` out of a vocabulary of `vocab_size`."""
-        return UViT(self, vocab_size, length)
+    def build(self, vocab_size: int, shape: tuple[int, ...]) -> Bert:
+        """The network for a class and tokens of `shape`, out of a vocabulary of `vocab_size`."""
+        return Bert(self, vocab_size, 1 + math.prod(shape))
 
 
 class PostNormBlock(nn.Module):
@@ -118,33 +104,3 @@ class Bert(nn.Module):
     def forward(self, indices: Tensor) -> Tensor:
         x = self.embeddings(indices) + self.token_type_embed[0] + self.pos_embed
         return self.blocks(self.dropout(self.norm(x)))
-
-
-class UViT(nn.Module):
-    """U-ViT (arXiv 2209.12152): the output of every block in the first half is added to its mirror image's input; indices (B, L) -> (B, L, D)."""
-
-    def __init__(self, config: UViTConfig, vocab_size: int, length: int) -> None:
-        super().__init__()
-        half = config.depth // 2
-
-        def block() -> TransformerBlock:
-            return TransformerBlock(config.dim, config.num_heads, mlp_dim=config.mlp_dim, qkv_bias=False)
-
-        self.embeddings = nn.Embedding(vocab_size, config.dim)
-        self.pos_embed = nn.Parameter(torch.empty(1, length, config.dim))
-        self.in_blocks = nn.ModuleList(block() for _ in range(half))
-        self.mid_block = block()
-        self.skip_linears = nn.ModuleList(nn.Linear(2 * config.dim, config.dim) for _ in range(half))
-        self.out_blocks = nn.ModuleList(block() for _ in range(half))
-        self.norm = nn.LayerNorm(config.dim)
-
-    def forward(self, indices: Tensor) -> Tensor:
-        x = self.embeddings(indices) + self.pos_embed
-        skips = []
-        for block in self.in_blocks:
-            x = block(x)
-            skips.append(x)
-        x = self.mid_block(x)
-        for skip_linear, block in zip(self.skip_linears, self.out_blocks, strict=True):
-            x = block(skip_linear(torch.cat([x, skips.pop()], dim=-1)))
-        return self.norm(x)
