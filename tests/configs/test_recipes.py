@@ -45,3 +45,13 @@ def test_the_published_tatitok_recipes_build_the_released_sizes():
         released = family.model_class().config_from_reference(checkpoint.reference_config, {})
         ours = family.model_class().config_class.parse(config)
         assert ours.replace(quantizer={"clustering": None} if name.endswith("vq") else {}) == released
+
+
+def test_the_published_larp_recipe_builds_the_released_size():
+    from visiontok.registry import checkpoints
+
+    config = load_recipe(configs_folder() / "tokenizers" / "larp-l-long.yaml").model.config
+    family, checkpoint = checkpoints()["larp-l-long"]
+    released = family.model_class().config_from_reference(checkpoint.reference_config, {})
+    ours = family.model_class().config_class.parse(config)
+    assert ours.replace(prior={"sampling_ramp_steps": released.prior.sampling_ramp_steps}) == released

@@ -78,6 +78,7 @@ def test_released_masked_generators_have_as_many_parameters_as_their_entries_say
         ("ibq-ar-b", "ibq-ar-b"),
         ("open-magvit2-ar-b", "open-magvit2-ar-b"),
         ("elm-ar-l-2x10", "elm-ar-l-2x10"),
+        ("larp-l-long-ar", "larp-l-long-ar"),
         ("mar-b", "mar-base"),
         ("tokenbridge-ar-l", "tokenbridge-ar-large"),
         ("rar-b", "rar-b"),
@@ -89,7 +90,7 @@ def test_recipes_of_class_conditional_generators_build_the_published_generators(
     with torch.device("meta"):
         published = visiontok.create(checkpoint)
         given = {**found.model.config, "layout": published.layout}
-        given["condition"] = {"type": "classes", "num_classes": 1000, **given["condition"]}
+        given["condition"] = {"type": "classes", "num_classes": published.num_classes, **given["condition"]}
         ours = visiontok.create(found.model.family, **given)
     assert ours.config.replace(sampling=published.config.sampling) == published.config
     assert found.tokenizer == checkpoints()[checkpoint][1].tokenizer

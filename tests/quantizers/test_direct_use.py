@@ -29,6 +29,7 @@ from visiontok.quantizers import (
     Quantizer,
     ResidualQuantizer,
     SimVectorQuantizer,
+    StochasticVectorQuantizer,
     VectorQuantizer,
     VectorQuantizerConfig,
 )
@@ -38,6 +39,7 @@ DIRECT = {
     VectorQuantizer: {"codebook_size": 16, "dim": 8, "ema": {"decay": 0.9}},
     PositionalVectorQuantizer: {"codebook_size": 16, "dim": 8, "num_positions": 16},
     SimVectorQuantizer: {"codebook_size": 16, "dim": 8},
+    StochasticVectorQuantizer: {"codebook_size": 16, "dim": 8},
     IndexBackpropQuantizer: {"codebook_size": 16, "dim": 8},
     BinaryQuantizer: {"dim": 8, "num_bits": 3},
     BernoulliQuantizer: {"dim": 8, "chunks": (3,)},

@@ -32,6 +32,7 @@ from visiontok.quantizers import (
     Quantizer,
     ResidualQuantizerConfig,
     SimVectorQuantizerConfig,
+    StochasticVectorQuantizerConfig,
     VectorQuantizerConfig,
 )
 
@@ -79,6 +80,7 @@ KINDS = {
     "vq-rotation": Kind(VectorQuantizerConfig.parse(VQ | {"gradient": "rotation"}), 40, passes=None),
     "positional-vq": Kind(PositionalVectorQuantizerConfig(codebook_size=40, dim=DIM, num_positions=16), 40, passes=on_sphere),
     "sim-vq": Kind(SimVectorQuantizerConfig(codebook_size=40, dim=DIM), 40),
+    "svq": Kind(StochasticVectorQuantizerConfig(codebook_size=40, dim=DIM, temperature=0.5), 40, passes=on_sphere),
     "ibq": Kind(IndexBackpropQuantizerConfig(codebook_size=40, dim=DIM), 40, passes=None),
     "lfq": Kind(BinaryQuantizerConfig(dim=DIM), 2**DIM),
     "lfq-chunks": Kind(BinaryQuantizerConfig(dim=DIM, chunks=(2, 4)), 16),
@@ -452,7 +454,7 @@ def test_tables_of_codes(kind):
 
 def test_which_quantizers_have_one_table():
     tables = {name for name, kind in KINDS.items() if kind.build().has_codes}
-    assert tables == {"vq", "vq-on-sphere", "vq-raw-lookup", "vq-rotation", "positional-vq", "sim-vq", "ibq", "lfq", "bsq", "fsq"}
+    assert tables == {"vq", "vq-on-sphere", "vq-raw-lookup", "vq-rotation", "positional-vq", "sim-vq", "svq", "ibq", "lfq", "bsq", "fsq"}
     assert not FiniteScalarQuantizerConfig(levels=(8,) * 8).build().has_codes
     assert not BinaryQuantizerConfig(dim=30, entropy=None).build().has_codes
 

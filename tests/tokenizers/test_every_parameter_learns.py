@@ -33,6 +33,12 @@ KARL = {
     "base": {"type": "patches", "patch_size": 4}, "encoder": {**VIT, "dim": 64, "patch_size": 4}, "decoder": {**VIT, "patch_size": 4},
     "quantizer": VQ, "halting_dim": 16,
 }  # fmt: skip
+LARP = {
+    "image_size": 16, "num_frames": 8, "num_latent_tokens": 6, "encoder": VIT, "decoder": VIT, "prior": {**TRUNK, "sampling_ramp_steps": 2},
+    "quantizer": {"type": "svq", "codebook_size": 32, "dim": 4},
+}  # fmt: skip
+LEARNED = {f"learned_{table}_positions": True for table in ("patch", "query", "latent")}
+KINDS = ["patches", "latent_queries", "latents", "patch_queries"]
 SELFTOK = {
     "image_size": 8, "latent_stride": 1, "channels": 3, "num_tokens": 8, "decoder": TRUNK,
     "encoder": {**TRUNK, "query_dim": 16, "query_num_heads": 2}, "quantizer": {"codebook_size": 32, "dim": 4, "num_positions": 8},
@@ -61,6 +67,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "karl": ("karl", KARL),
     "karl, pixels": ("karl", {**KARL, "stage": "pixels"}),
     "kl-vae": ("kl-vae", VAE),
+    "larp": ("larp", LARP),
+    "larp, learned tables": ("larp", {**LARP, **LEARNED, "token_types": KINDS, "quantizer": VQ, "prior": None}),
     "llamagen-vq": ("llamagen-vq", {**GRID, "quantizer": VQ}),
     "maskgit-vqgan": ("maskgit-vqgan", {"image_size": 16, "net": NET, "quantizer": {"codebook_size": 32, "dim": 8}}),
     "open-magvit2": ("open-magvit2", {"image_size": 16, "net": {**NET, "latent_channels": 6}, "quantizer": {"dim": 6}}),

@@ -93,6 +93,15 @@ def test_vectors_and_named_parameters_are_not_decayed():
     assert kept["weight_decay"] == 0.0
 
 
+def test_parts_may_have_a_learning_rate_of_their_own():
+    module = nn.ModuleDict({"encoder": nn.Linear(2, 3), "prior": nn.Linear(3, 2)})
+    groups = build_optimizer(OptimizerConfig(lr_factors={"prior.": 50.0}), module).param_groups
+    found = {tuple(p.shape): group["lr_factor"] for group in groups for p in group["params"]}
+    assert found == {(3, 2): 1.0, (3,): 1.0, (2, 3): 50.0, (2,): 50.0}
+    with pytest.raises(ConfigError, match="piror"):
+        build_optimizer(OptimizerConfig(lr_factors={"piror.": 50.0}), module)
+
+
 def test_of_a_titok_only_matrices_and_kernels_are_decayed():
     vit = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
     quantizer = {"type": "vq", "codebook_size": 4, "dim": 4}

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-_PRODUCTS = frozenset({F.linear, F.conv2d, F.scaled_dot_product_attention, torch.einsum})
+_PRODUCTS = frozenset({F.linear, F.conv2d, F.conv3d, F.scaled_dot_product_attention, torch.einsum})
 
 
 def products_for(tensor: Tensor) -> AbstractContextManager[Any]:

@@ -64,7 +64,7 @@ def init_vit_weights(module: nn.Module) -> None:
     The deviation is 0.02, as published, for layers that read 512 numbers or more. Layers that read fewer get as much more as keeps the scale of
     what they write: with 0.02 throughout, a small model first spends hundreds of steps on drawing the mean image.
     """
-    if isinstance(module, nn.Linear | nn.Conv2d):
+    if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d):
         fan_in = module.weight[0].numel()
         nn.init.trunc_normal_(module.weight, std=0.02 * max(1.0, (512 / fan_in) ** 0.5))
         if module.bias is not None:

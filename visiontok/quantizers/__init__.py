@@ -33,6 +33,7 @@ from visiontok.quantizers.product import ProductQuantizer, ProductQuantizerConfi
 from visiontok.quantizers.quantized_bottleneck import QuantizedBottleneck
 from visiontok.quantizers.residual import ResidualQuantizer, ResidualQuantizerConfig
 from visiontok.quantizers.sim_vq import SimVectorQuantizer, SimVectorQuantizerConfig
+from visiontok.quantizers.stochastic_vector import StochasticVectorQuantizer, StochasticVectorQuantizerConfig
 from visiontok.quantizers.vector import VectorQuantizer, VectorQuantizerConfig
 
 __all__ = [
@@ -83,6 +84,8 @@ __all__ = [
     "ResidualQuantizerConfig",
     "SimVectorQuantizer",
     "SimVectorQuantizerConfig",
+    "StochasticVectorQuantizer",
+    "StochasticVectorQuantizerConfig",
     "VectorQuantizer",
     "VectorQuantizerConfig",
     "bits_to_indices",

@@ -1,4 +1,4 @@
-"""The layout that convolutional tokenizers and their generators share: a grid of positions, as large as the signal asks for."""
+"""Layouts that tokenizers and their generators share: a grid of positions, as large as the signal asks for, and a sequence of latents."""
 
 from __future__ import annotations
 
@@ -28,3 +28,15 @@ def grid_layout(
     )
     signal_shape = tuple(positions * step for positions, step in zip(shape, strides, strict=True))
     return TokenLayout(modality="image" if len(shape) == 2 else "video", segments=(grid,), signal_shape=signal_shape)
+
+
+def latents_layout(length: int, *, vocab_size: int, signal_shape: tuple[int, ...]) -> TokenLayout:
+    """A sequence without spatial meaning, as latent queries write it: (H, W) of an image or (T, H, W) of a clip.
+
+    Args:
+        length: tokens per sample.
+        vocab_size: of the codes.
+        signal_shape: what a sample covers.
+    """
+    segment = Segment(name="latents", shape=(length,), vocab_size=vocab_size)
+    return TokenLayout(modality="image" if len(signal_shape) == 2 else "video", segments=(segment,), signal_shape=signal_shape)

@@ -13,6 +13,7 @@ from visiontok.base.errors import ConfigError
 from visiontok.core.identity import TokenizerIdentity, check_same_tokenizer, identify
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import DataBatch, EvalLoader, LoaderConfig, Source, Texts, TextsConfig, TrainLoader, open_source
+from visiontok.data.center_cut import CenterCut
 from visiontok.data.config import describe_source
 from visiontok.data.token_dataset import TokenDataset
 from visiontok.encoders.text import TextConfig
@@ -20,6 +21,7 @@ from visiontok.generators.base import Generator
 from visiontok.generators.condition import ClassCondition, TextCondition
 from visiontok.hub import from_pretrained
 from visiontok.losses import TeacherCodesConfig
+from visiontok.signals import ImagePreprocessing
 from visiontok.tokens import TokenLayout
 from visiontok.training.generator_task import GeneratorTask
 from visiontok.training.held_out import centered, divided, divided_rows, encoding_validator, in_words, stored_validator, tokenizer_validator
@@ -208,6 +210,8 @@ def _frozen_tokenizer(name: str, accelerator: Accelerator) -> Tokenizer[Any]:
 
 def _examples(source: Source, tokenizer: Tokenizer[Any], config: LoaderConfig, *, count: int) -> DataBatch | None:
     """Samples from all over the source, cut at their centers to the size of training; None if none of them can be read."""
+    if config.size is not None and not isinstance(tokenizer.preprocessing, ImagePreprocessing):
+        source = CenterCut(source, config.size, preprocessing=tokenizer.preprocessing)
     spread = range(0, len(source), max(1, len(source) // count))[:count]
     for batch in EvalLoader(source, preprocessing=centered(tokenizer.preprocessing, config), batch_size=count).batches(spread):
         return batch

@@ -101,7 +101,7 @@ class Updater:
                 raise NonFiniteTermError(f"loss term {term!r}", report[term])
         rate = learning_rate(self.schedule, peak=self.config.lr, step=step, steps=self.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["lr_factor"]
         norm = self._clip()
         self.optimizer.step()
         self.optimizer.zero_grad()

@@ -8,7 +8,7 @@ from typing import Any
 from visiontok.base.errors import ConfigError
 from visiontok.core.keymap import KeyMap
 from visiontok.core.reference_keys import ReferenceKeys
-from visiontok.tokens import Segment, TokenLayout
+from visiontok.tokens.grid import latents_layout
 
 KEY_MAP = KeyMap(
     {
@@ -40,16 +40,11 @@ CLIP = (16, 128, 128)
 """Frames, height and width of the clips that the released tokenizer reads."""
 
 
-def clip_layout(length: int, vocab_size: int) -> TokenLayout:
-    """The layout of LARP's tokens: a sequence without spatial meaning."""
-    return TokenLayout(modality="video", segments=(Segment(name="latents", shape=(length,), vocab_size=vocab_size),), signal_shape=CLIP)
-
-
 def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `GPTConfig` from the authors' ModelArgs."""
     if config.get("use_fixed_pe", False):
         raise ConfigError("use_fixed_pe true: the released generators have learned positions")
-    layout = clip_layout(config["max_seq_len"], config["vocab_size"]).to_dict()
+    layout = latents_layout(config["max_seq_len"], vocab_size=config["vocab_size"], signal_shape=CLIP).to_dict()
     dropout = config.get("class_dropout_prob", 0.1)
     if config.get("frame_prediction", False):
         condition = {"type": "tokens", "layout": layout, "has_separator": True, "dropout": 0.0}
