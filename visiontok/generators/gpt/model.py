@@ -24,7 +24,7 @@ from visiontok.generators.backbones import LlamaConfig, LlamaStack
 from visiontok.generators.backbones.llama import causal_mask
 from visiontok.generators.base import Generator, GeneratorConfig
 from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, needs_dropout
-from visiontok.generators.decoding import LatentSampler, LatentSampling, NextTokenSampler, NextTokenSampling
+from visiontok.generators.decoding import LatentSampler, LatentSampling, NextTokenSampler, NextTokenSampling, SpeculativeSampler
 from visiontok.generators.gpt.embedding import StepEmbedding
 from visiontok.generators.gpt.session import GPTSession
 from visiontok.generators.heads import CategoricalHead, FlowHead, FlowHeadConfig, InnerHead, InnerHeadConfig, LatentHead, TokenHead
@@ -219,7 +219,7 @@ class GPT(Generator[GPTConfig]):
         *,
         num_samples: int | None = None,
         noise: NoiseLike = None,
-        sampler: NextTokenSampler | LatentSampler | None = None,
+        sampler: NextTokenSampler | LatentSampler | SpeculativeSampler | None = None,
         num_tokens: int | None = None,
         layout: TokenLayout | None = None,
     ) -> Tokens | Latents:
@@ -229,7 +229,7 @@ class GPT(Generator[GPTConfig]):
             condition: of every sample; (B,) int64 classes may stand for themselves.
             num_samples: how many, where no condition is given.
             noise: source of the random draws, one exponential draw (B, V) per token, or a normal one (B, 1, C) per latent.
-            sampler: guidance and filters; None for the configuration's.
+            sampler: guidance and filters, or a `SpeculativeSampler` with a drafter, which has draws of its own; None for the configuration's.
             num_tokens: stop after so many, where such prefixes of the layout decode; None for all.
             layout: of the samples, where the generator's is variable: `generator.layout.at(extents)`; None for the generator's own.
 
@@ -248,6 +248,11 @@ class GPT(Generator[GPTConfig]):
         channels = own.segments[0].channels
         shape = (session.samples, own.length) if channels is None else (session.samples, own.length, channels)
         data = torch.zeros(shape, dtype=torch.int64 if channels is None else self.dtype, device=self.device)
+        if isinstance(sampler, SpeculativeSampler):
+            drafter = sampler.drafter_session(self, condition, session.samples, own, guided=any(is_guided))
+            codes, held = sampler.draw(session, drafter, plan, source, steps), plan.held[:steps]
+            data[:, plan.positions[:steps][held]] = codes[:, held]
+            return Tokens(data[:, :length], own)
         hidden = session.prefill()
         for step, at_step in enumerate(plan.steps(steps)):
             conditional, unconditional = hidden[0], hidden[1] if is_guided[step] else None
