@@ -51,6 +51,15 @@ def generate(
     temperature: Annotated[float | None, typer.Option(help="Sampling temperature.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Sample from the k most likely tokens; 0 keeps all.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Nucleus sampling: smallest set of tokens of this total probability; 1 keeps all.")] = None,
+    drafter: Annotated[
+        str | None,
+        typer.Option(
+            help="Smaller generator of the same tokens, for speculative decoding: the same distribution in fewer passes.",
+            callback=registered_spelling,
+            autocompletion=complete_generators,
+        ),
+    ] = None,
+    draft_length: Annotated[int, typer.Option(min=1, help="Tokens that the drafter proposes per pass.")] = 4,
     steps: Annotated[int | None, typer.Option(help="Number of decoding steps of masked generators.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed. The images do not depend on the batch size.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 16,
@@ -88,6 +97,8 @@ def generate(
     labels = _labels(generator, classes, class_names, num)
     options = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p, "num_steps": steps}
     sampler = _sampler(generator, {name: value for name, value in options.items() if value is not None}, model)
+    if drafter is not None:
+        sampler = _speculative(sampler, load_generator(drafter, chosen_device), draft_length, drafter)
     generator.check_sampler(sampler, unconditional=labels is None)
     names = [f"{row:05d}" if labels is None else f"{row:05d}-class-{labels[row]:04d}" for row in range(num)]
     batches: list[Any] = []
@@ -109,6 +120,8 @@ def generate(
     TokenFile(tokens, tuple(names), own, None if labels is None else tuple(labels)).write(output / "tokens.npz")
     written = f"{num} images, grid.png" if suffix == ".png" else f"{num} arrays"
     typer.echo(f"{written} and tokens.npz in {output}")
+    if drafter is not None:
+        typer.echo(f"{sampler.acceptance_length:.2f} steps per pass of {model}, at most {draft_length}")
 
 
 def _labels(generator: Generator[Any], classes: str | None, class_names: str | None, num: int) -> list[int] | None:
@@ -152,3 +165,12 @@ def _sampler(generator: Generator[Any], changes: dict[str, Any], name: str) -> A
             option = options.get(key, key).replace("_", "-")
             raise ConfigError(f"--{option} does not apply to {name}: its sampler takes {', '.join(known)}")
     return generator.sampler(**changes)
+
+
+def _speculative(sampler: Any, drafter: Generator[Any], draft_length: int, name: str) -> Any:
+    from visiontok.generators.decoding import NextTokenSampler, SpeculativeSampler
+    from visiontok.generators.gpt.model import GPT
+
+    if not isinstance(sampler, NextTokenSampler) or not isinstance(drafter, GPT):
+        raise ConfigError(f"--drafter {name} needs two generators that sample token by token, such as gpt")
+    return SpeculativeSampler(drafter, sampler, draft_length=draft_length)

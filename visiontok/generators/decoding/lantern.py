@@ -5,7 +5,7 @@ Relaxed decoding does not keep the generator's distribution; that is its purpose
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -189,9 +189,17 @@ def accept_static_tree(
     return _walk(logits, candidates, probabilities, noise, filters, relaxation, reject)
 
 
-def _walk(logits, candidates, probabilities, noise, filters, relaxation, reject) -> TreeAcceptance:  # type: ignore[no-untyped-def]
+def _walk(
+    logits: Tensor,
+    candidates: Tensor,
+    probabilities: Tensor,
+    noise: Noise,
+    filters: Sequence[Filter],
+    relaxation: Relaxation | None,
+    reject: Callable[[Tensor, Tensor, Tensor, int, int], Tensor],
+) -> TreeAcceptance:
     """Level by level, the first candidate that is accepted; a rejected one changes the distribution for the others of its level."""
-    path, length, p = 0, 0, None
+    path, length = 0, 0
     for level in range(1, candidates.shape[1]):
         rows = (candidates[:, :level] == candidates[path, :level]).all(dim=1).nonzero().flatten().tolist()
         p = _processed(logits[rows[0], level - 1], filters)

@@ -14,6 +14,7 @@ from visiontok.core.identity import check_same_tokenizer
 from visiontok.generators.condition import NoCondition
 from visiontok.generators.decoding.categorical import probabilities, race
 from visiontok.generators.decoding.next_token import NextTokenSampler
+from visiontok.generators.heads.base import Choose, TokenHead
 from visiontok.generators.orders import GenerationSteps
 
 if TYPE_CHECKING:
@@ -194,8 +195,10 @@ class _StepChoice:
         filtered = self._sampler.filtered(logits, unconditional, codebook=codebook, step=self._step, num_steps=self._num_steps)
         return probabilities(filtered, step=self._step)
 
-    def _sample(self, session: GPTSession, read: tuple[Tensor, Tensor | None], at_step: GenerationSteps, choose) -> Tensor:  # type: ignore[no-untyped-def]
-        return session.model.head.sample(read[0], read[1] if self._is_guided else None, at_step, session.model.embed_rows, choose)  # type: ignore[call-arg, arg-type, return-value]
+    def _sample(self, session: GPTSession, read: tuple[Tensor, Tensor | None], at_step: GenerationSteps, choose: Choose) -> Tensor:
+        head = session.model.head
+        assert isinstance(head, TokenHead)
+        return head.sample(read[0], read[1] if self._is_guided else None, at_step, session.model.embed_rows, choose)
 
 
 def _read(session: GPTSession, codes: Tensor, begin: int, end: int) -> tuple[Tensor, Tensor | None]:

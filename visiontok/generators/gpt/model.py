@@ -27,7 +27,17 @@ from visiontok.generators.condition import ClassCondition, Condition, ConditionL
 from visiontok.generators.decoding import LatentSampler, LatentSampling, NextTokenSampler, NextTokenSampling, SpeculativeSampler
 from visiontok.generators.gpt.embedding import StepEmbedding
 from visiontok.generators.gpt.session import GPTSession
-from visiontok.generators.heads import CategoricalHead, FlowHead, FlowHeadConfig, InnerHead, InnerHeadConfig, LatentHead, TokenHead
+from visiontok.generators.heads import (
+    CategoricalHead,
+    FlowHead,
+    FlowHeadConfig,
+    FourierHead,
+    FourierHeadConfig,
+    InnerHead,
+    InnerHeadConfig,
+    LatentHead,
+    TokenHead,
+)
 from visiontok.generators.orders import GenerationSteps, Pattern, batch_generation_steps, check_pattern, generation_steps
 from visiontok.layers.kv_cache import KVCache
 from visiontok.layers.rope import rope_table
@@ -44,6 +54,7 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
         pattern: how the codebooks of a position are written; see `orders.Pattern`.
         combine: how the embeddings of the tokens of a step become one: their sum, or a projection of their concatenation.
         inner_head: a causal transformer over the tokens of a step, for patterns that write several; None predicts them independently.
+        fourier_head: smooth distributions for ordered codes, such as dimension-wise ones, by Fourier series; None for a logit per code.
         is_modulated: whether the class also shifts, scales and gates every block.
         token_dropout: of the embedded sequence.
         flow_head: for continuous layouts, the head that samples latents.
@@ -53,6 +64,7 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
     pattern: Pattern = "flatten"
     combine: Literal["sum", "concat"] = "sum"
     inner_head: InnerHeadConfig | None = None
+    fourier_head: FourierHeadConfig | None = None
     is_modulated: bool = False
     token_dropout: Probability = 0.1
     flow_head: FlowHeadConfig = FlowHeadConfig()
@@ -88,6 +100,8 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
         check_pattern(self.layout, self.pattern)
         if self.inner_head is not None and self.pattern != "parallel":
             raise ValueError(f"inner_head predicts all codebooks of a position in one step: it needs the pattern 'parallel', not {self.pattern!r}")
+        if self.fourier_head is not None and (self.inner_head is not None or self.layout.is_continuous):
+            raise ValueError("fourier_head predicts the tokens of a step independently: it needs a discrete layout, and no inner_head")
         if self.is_modulated and not isinstance(self.condition, ClassCondition):
             raise ValueError(f"is_modulated needs a condition of the type 'classes', not {self.condition.type!r}")
         return self
@@ -111,7 +125,11 @@ class GPT(Generator[GPTConfig]):
         else:
             tokens_per_step = 1 if config.pattern == "flatten" else layout.segments[0].codebooks
             self.embedding = StepEmbedding(layout.num_codes, dim, tokens_per_step=tokens_per_step, combine=config.combine)
-            if config.inner_head is None:
+            if config.fourier_head is not None:
+                sizes = zip(layout.codebook_rows, (segment.vocab_sizes for segment in layout.segments), strict=True)
+                codebooks = {(int(first), int(size)) for rows, counts in sizes for first, size in zip(rows, counts, strict=True)}
+                self.head = FourierHead(config.fourier_head, dim, sorted(codebooks))
+            elif config.inner_head is None:
                 self.head = CategoricalHead(dim, layout.num_codes)
             else:
                 self.head = InnerHead(config.inner_head, config, num_codes=layout.num_codes, codebooks=tokens_per_step)
@@ -141,17 +159,17 @@ class GPT(Generator[GPTConfig]):
         Draws: in training mode a uniform one (B,) that hides conditions; for latents then those of the head.
 
         Returns:
-            "loss", "weight" (tokens held), and for tokens "bits_per_token", which is the loss in bits; in evaluation mode also "accuracy",
+            "loss", "weight" (tokens held), and for tokens "bits_per_token", the cross-entropy in bits; in evaluation mode also "accuracy",
             the share of tokens whose most likely code is right.
         """
         tokens, found = self.training_batch(tokens, condition)
         source = as_noise(noise, self.device)
         dropped = self.dropped(len(tokens), source) if self.training else torch.zeros(len(tokens), dtype=torch.bool, device=self.device)
         if isinstance(tokens, Tokens):
-            nll, correct = self._scores(tokens, found, dropped)
+            nll, correct, penalty = self._scores(tokens, found, dropped)
             held = tokens.mask.sum()
             loss = nll.sum() / held
-            numbers = {"loss": loss, "weight": held / len(tokens), "bits_per_token": loss.detach() / math.log(2)}
+            numbers = {"loss": loss + penalty, "weight": held / len(tokens), "bits_per_token": loss.detach() / math.log(2)}
             return numbers if self.training else {**numbers, "accuracy": correct.sum() / held}
         assert isinstance(self.head, LatentHead)
         hidden, values, plan = self._predictions(tokens, found, dropped)
@@ -162,14 +180,14 @@ class GPT(Generator[GPTConfig]):
         """(B,) float32: minus the log-probability of every sample in nats; divide by ln 2 for the bits that an ideal coder would need."""
         checked, found = self.training_batch(tokens, condition)
         assert isinstance(checked, Tokens)
-        nll, _ = self._scores(checked, found, torch.zeros(len(checked), dtype=torch.bool, device=self.device))
+        nll, _, _ = self._scores(checked, found, torch.zeros(len(checked), dtype=torch.bool, device=self.device))
         return nll.sum(dim=(1, 2))
 
-    def _scores(self, tokens: Tokens, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor]:
-        """See `TokenHead.scores`, in generation order."""
+    def _scores(self, tokens: Tokens, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `TokenHead.scores`, in generation order, and `TokenHead.penalty`."""
         assert isinstance(self.head, TokenHead)
         hidden, codes, plan = self._predictions(tokens, condition, dropped)
-        return self.head.scores(hidden, codes, plan, self.embed_rows)
+        return *self.head.scores(hidden, codes, plan, self.embed_rows), self.head.penalty(hidden, plan)
 
     def _predictions(self, tokens: Tokens | Latents, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor, GenerationSteps]:
         """What predicts every step (B, T, D); the tokens (B, T, K) or latents (B, T, C) in generation order, 0 where there is none; the steps."""

@@ -32,6 +32,8 @@ def why_inexpressible(model: GPT) -> str | None:
         return f"its positions are {config.positions!r}, and Llama turns every element by its place in the sequence: train with positions 'rope-1d'"
     if config.pattern != "flatten" or config.inner_head is not None:
         return f"it writes several tokens per step (pattern {config.pattern!r}), and Llama writes one"
+    if config.fourier_head is not None:
+        return "its head is a Fourier series, and Llama has a logit per token"
     if len(set(layout.code_offsets.tolist())) > 1:
         return "its positions have different codebooks, and Llama allows every token at every position"
     if config.is_modulated:

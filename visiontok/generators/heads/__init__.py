@@ -1,8 +1,25 @@
 """Heads: from what a backbone gives at a step to distributions over codes, or to a continuous latent."""
 
 from visiontok.generators.heads.base import Choose, Embed, LatentHead, TokenHead
-from visiontok.generators.heads.categorical import CategoricalHead, CodeTable
+from visiontok.generators.heads.categorical import CategoricalHead, CodeDistributions, CodeTable, IndependentHead
 from visiontok.generators.heads.flow import FlowHead, FlowHeadConfig
+from visiontok.generators.heads.fourier import FourierHead, FourierHeadConfig, FourierTable
 from visiontok.generators.heads.inner import InnerHead, InnerHeadConfig
 
-__all__ = ["CategoricalHead", "Choose", "CodeTable", "Embed", "FlowHead", "FlowHeadConfig", "InnerHead", "InnerHeadConfig", "LatentHead", "TokenHead"]
+__all__ = [
+    "CategoricalHead",
+    "Choose",
+    "CodeDistributions",
+    "CodeTable",
+    "Embed",
+    "FlowHead",
+    "FlowHeadConfig",
+    "FourierHead",
+    "FourierHeadConfig",
+    "FourierTable",
+    "IndependentHead",
+    "InnerHead",
+    "InnerHeadConfig",
+    "LatentHead",
+    "TokenHead",
+]
