@@ -17,6 +17,8 @@ from visiontok.generators.decoding import (
     SampleNoise,
     SpeculativeSampler,
     TopK,
+    accept_dynamic_tree,
+    accept_greedily,
     accept_static_tree,
     nearest_latents,
 )
@@ -72,7 +74,8 @@ def test_greedy_tokens_are_those_of_plain_decoding(case, length):
 @every_case
 def test_samples_depend_neither_on_the_batch_nor_on_the_draft_length(case):
     model, drafter = pair(**case)
-    classes, guided = torch.arange(7) % 3, model.sampler(guidance=1.5, top_k=6)
+    levels = {"temperature": (1.0, 0.7), "guidance": (1.5, 1.0)} if model.layout == RESIDUAL else {"guidance": 1.5}
+    classes, guided = torch.arange(7) % 3, model.sampler(**levels, top_k=6)
     samplers = [SpeculativeSampler(drafter, guided, draft_length=length) for length in (1, 2, 5)]
     whole = [model.generate(classes, sampler=sampler, noise=SampleNoise(3, range(7))).indices for sampler in samplers]
     alone = [model.generate(classes[row : row + 1], sampler=samplers[1], noise=SampleNoise(3, [row])).indices for row in range(7)]
@@ -191,6 +194,10 @@ def test_what_does_not_fit_is_refused():
         run(gpt(0, layout=LINE, tokenizer=first), gpt(1, layout=LINE, tokenizer=second))
     with pytest.raises(NonFiniteError, match="step 0"):
         run(sampler=NextTokenSampler(filters=(lambda logits: logits * math.nan,)))
+    with pytest.raises(NonFiniteError, match="step 0"):
+        accept_dynamic_tree(torch.full((1, 2, 5), math.nan), torch.zeros(1, 2, dtype=torch.int64), SampleNoise(0, [0]))
+    with pytest.raises(NonFiniteError):
+        accept_greedily(torch.full((1, 2, 5), math.nan), torch.zeros(1, 2, dtype=torch.int64))
     near = nearest_latents(torch.randn(8, 2), 3)
     for k, delta in ((0, 0.1), (8, 0.1), (3, 0.1), (2, -0.1), (2, math.nan)):
         with pytest.raises(ConfigError):

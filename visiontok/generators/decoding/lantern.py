@@ -13,6 +13,7 @@ from torch import Tensor
 
 from visiontok.base.errors import ConfigError
 from visiontok.base.noise import Noise
+from visiontok.generators.decoding.categorical import probabilities
 from visiontok.generators.decoding.draft_tree import DraftTree
 from visiontok.generators.decoding.filters import Filter
 
@@ -100,6 +101,8 @@ class TreeAcceptance:
         path: the path that the accepted tokens are of.
         length: number of accepted tokens, without the root.
         bonus: (V,) distribution of the token behind them; raw logits of the greedy rule.
+
+    The functions that give it raise a NonFiniteError, which names the depth within the tree as the step, for logits with NaN or plus infinity.
     """
 
     path: int
@@ -116,9 +119,9 @@ def accept_greedily(logits: Tensor, candidates: Tensor, *, relaxation: Relaxatio
         relaxation: None for the exact rule.
     """
     tokens = candidates[:, 1:].flatten()
-    drafted, scores = tokens.clamp_min(0), logits[:, :-1].flatten(0, 1)
+    drafted, scores, odds = tokens.clamp_min(0), logits[:, :-1].flatten(0, 1), probabilities(logits)
     if relaxation is not None:
-        scores = scores.softmax(dim=-1)
+        scores = odds[:, :-1].flatten(0, 1)
         borrowed, _ = relaxation.borrowed(scores, drafted)
         scores = scores.scatter_add(-1, drafted[:, None], borrowed[:, None])
     right = ((scores.argmax(dim=-1) == drafted) & (tokens >= 0)).view(len(candidates), -1)
@@ -172,7 +175,7 @@ def accept_static_tree(
         relaxation: None for the exact rule.
     """
     candidates = tree.gather(root, drafted, padding=-1)
-    probabilities = tree.gather(drafted_probabilities.new_ones(1), drafted_probabilities, padding=1)
+    odds = tree.gather(drafted_probabilities.new_ones(1), drafted_probabilities, padding=1)
     tokens = tree.tokens(root, drafted)
 
     def reject(p: Tensor, token: Tensor, is_relaxed: Tensor, row: int, level: int) -> Tensor:
@@ -186,13 +189,13 @@ def accept_static_tree(
             q = relaxation.without_neighbors(q, token, is_relaxed)
         return (p - q).clamp_min(0)
 
-    return _walk(logits, candidates, probabilities, noise, filters, relaxation, reject)
+    return _walk(logits, candidates, odds, noise, filters, relaxation, reject)
 
 
 def _walk(
     logits: Tensor,
     candidates: Tensor,
-    probabilities: Tensor,
+    drafted: Tensor,
     noise: Noise,
     filters: Sequence[Filter],
     relaxation: Relaxation | None,
@@ -202,13 +205,13 @@ def _walk(
     path, length = 0, 0
     for level in range(1, candidates.shape[1]):
         rows = (candidates[:, :level] == candidates[path, :level]).all(dim=1).nonzero().flatten().tolist()
-        p = _processed(logits[rows[0], level - 1], filters)
-        tried: set[int] = {-1}
+        p = _processed(logits[rows[0], level - 1], filters, level - 1)
+        tried, is_changed = {-1}, False
         for row in rows:
             if (token := int(candidates[row, level])) in tried:
                 continue
             tried.add(token)
-            uniform, q, code = noise.uniform(1), probabilities[row, level], candidates[row, level : level + 1]
+            uniform, q, code = noise.uniform(1), drafted[row, level], candidates[row, level : level + 1]
             if q <= 0:
                 continue
             own, is_relaxed = p[:, token], torch.zeros(1, dtype=torch.bool, device=p.device)
@@ -220,14 +223,16 @@ def _walk(
                 break
             p = reject(p, code, is_relaxed, row, level)
             p = p if bool(p.sum() > 0) else torch.ones_like(p)
-            p = p / p.sum()
+            p, is_changed = p / p.sum(), True
         if length < level:
-            return TreeAcceptance(path, length, p[0])
-    return TreeAcceptance(path, length, _processed(logits[path, length], filters)[0])
+            if is_changed:
+                return TreeAcceptance(path, length, p[0])
+            break
+    return TreeAcceptance(path, length, _processed(logits[path, length], filters, length)[0])
 
 
-def _processed(logits: Tensor, filters: Sequence[Filter]) -> Tensor:
+def _processed(logits: Tensor, filters: Sequence[Filter], level: int) -> Tensor:
     """(V,) -> probabilities (1, V)."""
     for filter_logits in filters:
         logits = filter_logits(logits)
-    return logits.float().softmax(dim=-1)[None]
+    return probabilities(logits, step=level)[None]

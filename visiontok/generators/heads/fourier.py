@@ -58,8 +58,8 @@ class FourierTable(CodeDistributions):
         maps = [nn.Linear(dim, 2 * (config.num_frequencies + 1)) for _ in self.codebooks]
         with torch.no_grad():
             for each in maps:
-                each.weight /= config.weight_divisor
-                each.bias /= config.bias_divisor
+                each.weight.div_(config.weight_divisor)
+                each.bias.div_(config.bias_divisor)
         self.maps = nn.ModuleList(maps)
 
     def coefficients(self, hidden: Tensor, first: int) -> Tensor:
