@@ -47,6 +47,7 @@ from visiontok.evaluation.metrics.rate_distortion import (
     token_use,
 )
 from visiontok.evaluation.metrics.rates import bits_per_pixel, bits_per_second, compression_ratio, entropy_bits
+from visiontok.evaluation.metrics.smoothness import roughness_of_distributions
 from visiontok.evaluation.metrics.ssim import ms_ssim, ssim
 from visiontok.evaluation.metrics.zipf import (
     LogLogFit,
@@ -122,6 +123,7 @@ __all__ = [
     "psnr_from_mse",
     "quality_density",
     "rank_frequency",
+    "roughness_of_distributions",
     "samples_to_share",
     "shrink_entropy",
     "squared_mmd",

@@ -64,6 +64,14 @@ def test_the_seed_alone_decides(models, tmp_path):
     assert (tmp_path / "a" / "grid.png").read_bytes() == (tmp_path / "b" / "grid.png").read_bytes()
 
 
+def test_a_drafter_changes_no_greedy_token(models, tmp_path):
+    for name, drafter in (("plain", ()), ("drafted", ("--drafter", models / "free", "--draft-length", 3))):
+        result = succeed(*arguments(models, "--top-k", 1, "--num", 5, "--batch-size", 2, *drafter, "-o", tmp_path / name))
+    assert "steps per pass" in result.stdout
+    plain, drafted = (TokenFile.read(tmp_path / name / "tokens.npz").tokens.indices for name in ("plain", "drafted"))
+    assert (plain == drafted).all()
+
+
 def test_unconditional(models, tmp_path):
     succeed(*arguments(models, "--num", 2, "-o", tmp_path, model="free"))
     assert visible(tmp_path) == ["00000.png", "00001.png", "grid.png", "tokens.npz"]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from visiontok.base.errors import ConfigError
 from visiontok.generators.decoding import (
     ConstantGuidance,
+    EntropyTopK,
     LinearGuidance,
     MaskGITSampling,
     NextTokenSampler,
@@ -117,6 +118,27 @@ def test_next_token_numbers_become_filters_in_the_published_order():
     sampler = NextTokenSampling(guidance=2.0, temperature=0.9, top_k=10, top_p=0.8).sampler()
     assert sampler == NextTokenSampler(ConstantGuidance(2.0), (Temperature(0.9), TopK(10), TopP(0.8)))
     assert NextTokenSampling().sampler() == NextTokenSampler(ConstantGuidance(1.0), (Temperature(1.0),))
+
+
+def test_entropy_top_k_is_first_and_keeps_more_where_the_model_is_unsure():
+    sampler = NextTokenSampling(entropy_top_k=(1, 6), temperature=0.5, top_k=4).sampler()
+    assert sampler.filters == (EntropyTopK(1, 6), Temperature(0.5), TopK(4))
+    rule = EntropyTopK(1, 6, center=1.0, slope=8.0)
+    logits = torch.stack([torch.zeros(8), torch.tensor([9.0, 8, 0, 0, 0, 0, 0, 0]), 20 * torch.eye(8)[2], torch.arange(8.0)])
+    kept = rule(logits).isfinite().sum(dim=-1).tolist()
+    assert kept == [8, 1, 1, 4]  # all tied; two candidates; one; several
+    assert torch.equal(EntropyTopK(1, 2000, center=0.0)(logits[3:]), logits[3:])  # more than there are
+
+
+@pytest.mark.parametrize("values", [{"k_min": 0}, {"k_min": 5, "k_max": 4}, {"center": math.inf}, {"slope": math.nan}])
+def test_entropy_top_k_refuses_senseless_numbers(values):
+    with pytest.raises(ConfigError, match=next(iter(values))):
+        EntropyTopK(**values)
+
+
+def test_a_decreasing_range_of_entropy_top_k_is_refused():
+    with pytest.raises(ConfigError, match="entropy_top_k"):
+        NextTokenSampling.parse({"entropy_top_k": (5, 4)})
 
 
 def test_iterative_sampler_unmasks_by_the_arccos_schedule():

@@ -51,7 +51,7 @@ class ReferenceCase:
     def tolerance(self) -> float:
         """The absolute tolerance of tensors that meta.json gives no other one by name."""
         tolerances = self.meta["tolerance"]
-        stated = next(tolerances[name] for name in ("float", "floats_abs", "logits_abs", "default", "*") if name in tolerances)
+        stated = next(tolerances[name] for name in ("float", "floats_abs", "logits_abs", "entropy_abs", "default", "*") if name in tolerances)
         if isinstance(stated, str):  # such as "rtol 1e-4, atol 1e-4 (float32, CPU)" and "abs 1e-4 (...)"
             words = re.search(r"\b(?:abs|atol) ([\d.e-]+)", stated)
             assert words, f"{self.path}/meta.json states no absolute tolerance: {stated!r}"

@@ -62,6 +62,15 @@ def generate(
     temperature: Annotated[float | None, typer.Option(help="Sampling temperature.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Sample from the k most likely tokens; 0 keeps all.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Nucleus sampling: smallest set of tokens of this total probability; 1 keeps all.")] = None,
+    drafter: Annotated[
+        str | None,
+        typer.Option(
+            help="Smaller generator of the same tokens, for speculative decoding: the same distribution in fewer passes.",
+            callback=registered_spelling,
+            autocompletion=complete_generators,
+        ),
+    ] = None,
+    draft_length: Annotated[int, typer.Option(min=1, help="Tokens that the drafter proposes per pass.")] = 4,
     steps: Annotated[int | None, typer.Option(help="Number of decoding steps of masked generators.")] = None,
     steps_strip: Annotated[
         bool,
@@ -104,6 +113,8 @@ def generate(
     labels = _labels(generator, classes, class_names, num)
     options = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p, "num_steps": steps}
     sampler = _sampler(generator, {name: value for name, value in options.items() if value is not None}, model)
+    if drafter is not None:
+        sampler = _speculative(sampler, load_generator(drafter, chosen_device), draft_length, drafter)
     generator.check_sampler(sampler, unconditional=labels is None)
     texts = _texts(generator, text, num)
     if steps_strip and decoder.layout.prefixes == "none":
@@ -137,6 +148,8 @@ def generate(
     written = f"{num} images, grid.png" if suffix == ".png" else f"{num} arrays"
     written += ", steps.png" if steps_strip else ""
     typer.echo(f"{written} and tokens.npz in {output}")
+    if drafter is not None:
+        typer.echo(f"{sampler.acceptance_length:.2f} steps per pass of {model}, at most {draft_length}")
 
 
 def _tokenizer_of(generator: Generator[Any], name: str) -> str:
@@ -221,3 +234,12 @@ def _sampler(generator: Generator[Any], changes: dict[str, Any], name: str) -> A
             option = options.get(key, key).replace("_", "-")
             raise ConfigError(f"--{option} does not apply to {name}: its sampler takes {', '.join(known)}")
     return generator.sampler(**changes)
+
+
+def _speculative(sampler: Any, drafter: Generator[Any], draft_length: int, name: str) -> Any:
+    from visiontok.generators.decoding import NextTokenSampler, SpeculativeSampler
+    from visiontok.generators.gpt.model import GPT
+
+    if not isinstance(sampler, NextTokenSampler) or not isinstance(drafter, GPT):
+        raise ConfigError(f"--drafter {name} needs two generators that sample token by token, such as gpt")
+    return SpeculativeSampler(drafter, sampler, draft_length=draft_length)

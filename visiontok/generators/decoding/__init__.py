@@ -5,7 +5,8 @@ from visiontok.generators.decoding.base import SamplingConfig
 from visiontok.generators.decoding.categorical import sample_categorical
 from visiontok.generators.decoding.cells import CellSampler, CellSampling, EulerMaruyamaSolver, EulerSolver
 from visiontok.generators.decoding.continuous_speculative import ContinuousSpeculativeSampler, PaperVerification, ReferenceVerification
-from visiontok.generators.decoding.filters import Filter, MinP, Temperature, TopK, TopP
+from visiontok.generators.decoding.draft_tree import DraftTree
+from visiontok.generators.decoding.filters import EntropyTopK, Filter, MinP, Temperature, TopK, TopP
 from visiontok.generators.decoding.guidance import (
     ConstantGuidance,
     Guidance,
@@ -19,6 +20,15 @@ from visiontok.generators.decoding.guidance import (
     guide,
 )
 from visiontok.generators.decoding.iterative import IterativeSampler, MaskGITSampler, MaskGITSampling, TiTokSampler, TiTokSampling
+from visiontok.generators.decoding.lantern import (
+    LanternAcceptance,
+    Relaxation,
+    TreeAcceptance,
+    accept_dynamic_tree,
+    accept_greedily,
+    accept_static_tree,
+    nearest_latents,
+)
 from visiontok.generators.decoding.latents import LatentSampler, LatentSampling
 from visiontok.generators.decoding.masked_autoregressive import (
     MaskedLatentSampler,
@@ -28,20 +38,26 @@ from visiontok.generators.decoding.masked_autoregressive import (
     MaskedTokenSampling,
 )
 from visiontok.generators.decoding.next_token import NextTokenSampler, NextTokenSampling
+from visiontok.generators.decoding.speculative import Acceptance, ExactAcceptance, SpeculativeSampler
 
 __all__ = [
+    "Acceptance",
     "CellSampler",
     "CellSampling",
     "ConstantGuidance",
     "ContinuousSpeculativeSampler",
+    "DraftTree",
+    "EntropyTopK",
     "EulerMaruyamaSolver",
     "EulerSolver",
+    "ExactAcceptance",
     "Filter",
     "GeneratorNoise",
     "Guidance",
     "GuidanceSchedule",
     "IntervalGuidance",
     "IterativeSampler",
+    "LanternAcceptance",
     "LatentSampler",
     "LatentSampling",
     "LinearGuidance",
@@ -62,16 +78,23 @@ __all__ = [
     "RampGuidance",
     "RecordedNoise",
     "ReferenceVerification",
+    "Relaxation",
     "RisingGuidance",
     "SampleNoise",
     "SamplingConfig",
+    "SpeculativeSampler",
     "Temperature",
     "TiTokSampler",
     "TiTokSampling",
     "TopK",
     "TopP",
+    "TreeAcceptance",
+    "accept_dynamic_tree",
+    "accept_greedily",
+    "accept_static_tree",
     "as_noise",
     "guidance_schedule",
     "guide",
+    "nearest_latents",
     "sample_categorical",
 ]

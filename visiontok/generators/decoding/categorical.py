@@ -8,11 +8,36 @@ from visiontok.base.finite import check_finite
 from visiontok.base.noise import Noise
 
 
+def probabilities(logits: Tensor, *, step: int = 0) -> Tensor:
+    """The distributions (..., V) float32 of logits (..., V).
+
+    Args:
+        logits: (..., V).
+        step: of generation, for the error.
+
+    Raises:
+        NonFiniteError: if a distribution has NaN or plus infinity among its logits, or nothing but minus infinity.
+    """
+    found = logits.float().softmax(dim=-1)
+    # One wrong logit makes all of a distribution NaN, so its first entry is enough to look at.
+    check_finite(found[..., :1], stage=f"the logits of generation step {step}")
+    return found
+
+
+def race(weights: Tensor, exponential: Tensor) -> Tensor:
+    """Draw codes (...) in proportion to weights (..., V): the code with the largest w / e, e ~ Exp(1).
+
+    Args:
+        weights: (..., V), not negative; their sum may be any positive number.
+        exponential: (..., V) draws.
+    """
+    return (weights / exponential.to(weights.device)).argmax(dim=-1)
+
+
 def sample_categorical(logits: Tensor, noise: Noise, *, step: int = 0) -> Tensor:
     """Draw codes (...) from logits (..., V).
 
-    The code with the largest p / e, e ~ Exp(1), has probability p. On the CPU `torch.multinomial` with one sample does the same, so that
-    a recording of its draws reproduces its codes.
+    On the CPU `torch.multinomial` with one sample does the same, so that a recording of its draws reproduces its codes.
 
     Args:
         logits: (..., V).
@@ -20,9 +45,6 @@ def sample_categorical(logits: Tensor, noise: Noise, *, step: int = 0) -> Tensor
         step: of generation, for the error.
 
     Raises:
-        NonFiniteError: if a distribution has NaN or plus infinity among its logits, or nothing but minus infinity.
+        NonFiniteError: see `probabilities`.
     """
-    probabilities = logits.float().softmax(dim=-1)
-    # One wrong logit makes all of a distribution NaN, so its first entry is enough to look at.
-    check_finite(probabilities[..., :1], stage=f"the logits of generation step {step}")
-    return (probabilities / noise.exponential(*logits.shape).to(logits.device)).argmax(dim=-1)
+    return race(probabilities(logits, step=step), noise.exponential(*logits.shape))

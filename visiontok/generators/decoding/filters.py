@@ -87,3 +87,46 @@ class MinP:
         if self.p == 0:
             return logits
         return logits.masked_fill(logits < logits.amax(dim=-1, keepdim=True) + math.log(self.p), -math.inf)
+
+
+@dataclass(frozen=True)
+class EntropyTopK:
+    """Top-k whose k grows with the entropy of the distribution (PURE, arXiv 2503.11073), for every distribution by itself.
+
+    k = k_min + (k_max - k_min) * sigmoid(slope * (H - center)), rounded half to even, where H is the entropy in nats, at most `most_nats`. PURE
+    applies it to guided logits before the temperature. Tokens tied with the last one are kept; a k beyond the vocabulary keeps all.
+
+    Attributes:
+        k_min, k_max: range of k.
+        center: the entropy at which k is in the middle of its range.
+        slope: of the sigmoid, per nat.
+        most_nats: larger entropies count as this one.
+    """
+
+    k_min: int = 1
+    k_max: int = 2000
+    center: float = 5.0
+    slope: float = 1.0
+    most_nats: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.k_min <= self.k_max:
+            raise ConfigError(f"entropy top-k needs 1 <= k_min <= k_max, got {self.k_min} and {self.k_max}")
+        if not all(math.isfinite(value) for value in (self.center, self.slope, self.most_nats)):
+            raise ConfigError(f"entropy top-k needs finite numbers, got center {self.center}, slope {self.slope}, most_nats {self.most_nats}")
+
+    def k(self, nats: Tensor) -> Tensor:
+        """Entropies (...) -> k (...) int64."""
+        share = torch.sigmoid(self.slope * (nats.double().clamp(0, self.most_nats) - self.center))
+        return (self.k_min + (self.k_max - self.k_min) * share).round().long().clamp(self.k_min, self.k_max)
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        ranked = logits.sort(dim=-1, descending=True).values
+        last = self.k(entropy(logits)).clamp_max(logits.shape[-1]) - 1
+        return logits.masked_fill(logits < ranked.gather(-1, last[..., None]), -math.inf)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """The entropy (...) float32 in nats of logits (..., V), as PURE computes it: 1e-10 is added within the logarithm."""
+    probabilities = logits.float().softmax(dim=-1)
+    return -(probabilities * (probabilities + 1e-10).log()).sum(dim=-1)

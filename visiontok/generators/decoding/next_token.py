@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from visiontok.base.config import Positive
 from visiontok.base.noise import Noise
 from visiontok.generators.decoding.base import SamplingConfig
 from visiontok.generators.decoding.categorical import sample_categorical
-from visiontok.generators.decoding.filters import LEAST_TEMPERATURE, Filter, MinP, Temperature, TopK, TopP
+from visiontok.generators.decoding.filters import LEAST_TEMPERATURE, EntropyTopK, Filter, MinP, Temperature, TopK, TopP
 from visiontok.generators.decoding.guidance import ConstantGuidance, Guidance, GuidanceSchedule, guidance_schedule, guide
 
 
@@ -58,13 +59,14 @@ PerCodebook: TypeAlias = T | Annotated[tuple[T, ...], Field(min_length=1)]
 
 
 class NextTokenSampling(SamplingConfig):
-    """Parameters of `NextTokenSampler`, filtering in the order temperature, top-k, top-p, min-p.
+    """Parameters of `NextTokenSampler`, filtering in the order entropy top-k, temperature, top-k, top-p, min-p.
 
     Attributes:
         guidance: scale s of `u + s * (c - u)`; 1 is off.
         guidance_schedule: how the scale changes over the steps.
         guidance_power: exponent of the schedule `power-cosine`.
         guidance_interval: the share of the steps that are guided, from and to; the others have scale 1 (arXiv 2404.07724).
+        entropy_top_k: the smallest and the largest number of codes that `EntropyTopK` keeps; None is off.
         temperature: divides the logits.
         top_k: codes kept; 0 keeps all.
         top_p: probability kept; 1 keeps all.
@@ -76,6 +78,7 @@ class NextTokenSampling(SamplingConfig):
     guidance_schedule: GuidanceSchedule = "constant"
     guidance_power: Annotated[float, Field(ge=0)] = 3.0
     guidance_interval: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = (0.0, 1.0)
+    entropy_top_k: tuple[Positive, Positive] | None = None
     temperature: PerCodebook[Annotated[float, Field(ge=LEAST_TEMPERATURE)]] = 1.0
     top_k: PerCodebook[Annotated[int, Field(ge=0)]] = 0
     top_p: PerCodebook[Annotated[float, Field(ge=0, le=1)]] = 1.0
@@ -85,6 +88,8 @@ class NextTokenSampling(SamplingConfig):
     def _check(self) -> NextTokenSampling:
         if len(self._lengths) > 1:
             raise ValueError(f"guidance, temperature, top_k, top_p and min_p name different numbers of codebooks: {sorted(self._lengths)}")
+        if self.entropy_top_k is not None and self.entropy_top_k[0] > self.entropy_top_k[1]:
+            raise ValueError(f"entropy_top_k {self.entropy_top_k} must not decrease")
         if self.guidance_interval[0] > self.guidance_interval[1]:
             raise ValueError(f"guidance_interval {self.guidance_interval} must not end before it begins")
         return self
@@ -106,7 +111,8 @@ class NextTokenSampling(SamplingConfig):
             return value[codebook] if isinstance(value, tuple) else value
 
         guidance = guidance_schedule(self.guidance_schedule, own(self.guidance), power=self.guidance_power, interval=self.guidance_interval)
-        filters: list[Filter] = [Temperature(own(self.temperature))]
+        filters: list[Filter] = [] if self.entropy_top_k is None else [EntropyTopK(*self.entropy_top_k)]
+        filters.append(Temperature(own(self.temperature)))
         if own(self.top_k):
             filters.append(TopK(own(self.top_k)))
         if own(self.top_p) < 1:

@@ -17,14 +17,14 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from visiontok.base.config import Probability
-from visiontok.base.errors import TokenError
+from visiontok.base.errors import ConfigError, TokenError
 from visiontok.base.finite import check_finite, check_finite_weights
 from visiontok.base.noise import Noise, NoiseLike, as_noise
 from visiontok.generators.backbones import LlamaConfig, LlamaStack
 from visiontok.generators.backbones.llama import causal_mask
 from visiontok.generators.base import Generator, GeneratorConfig
 from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, needs_dropout
-from visiontok.generators.decoding import LatentSampler, LatentSampling, NextTokenSampler, NextTokenSampling
+from visiontok.generators.decoding import LatentSampler, LatentSampling, NextTokenSampler, NextTokenSampling, SpeculativeSampler
 from visiontok.generators.endings import batch_steps_with_end, check_has_end, end_code, ended_samples, may_end, with_end
 from visiontok.generators.gpt.embedding import StepEmbedding
 from visiontok.generators.gpt.session import GPTSession
@@ -34,6 +34,8 @@ from visiontok.generators.heads import (
     DiffusionHeadConfig,
     FlowHead,
     FlowHeadConfig,
+    FourierHead,
+    FourierHeadConfig,
     InnerHead,
     InnerHeadConfig,
     LatentHead,
@@ -60,6 +62,7 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
             for those whose extents grow along one axis; the layout is that of the longest sample. Without it, `generate` is told the length.
         nested_lengths: in training, every sample is cut to a drawn one of the layout's prefixes (see `nested_dropout`): a length where any prefix
             decodes, the k-th of the listed ones where only they do. Early tokens so weigh more. None keeps whole samples.
+        fourier_head: smooth distributions for ordered codes, such as dimension-wise ones, by Fourier series; None for a logit per code.
         is_modulated: whether the class also shifts, scales and gates every block.
         token_dropout: of the embedded sequence.
         flow_head: for continuous layouts, the head that samples latents.
@@ -72,6 +75,7 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
     inner_head: InnerHeadConfig | None = None
     has_end: bool = False
     nested_lengths: NestedDropout | None = None
+    fourier_head: FourierHeadConfig | None = None
     is_modulated: bool = False
     token_dropout: Probability = 0.1
     flow_head: FlowHeadConfig = FlowHeadConfig()
@@ -114,6 +118,8 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
             raise ValueError("nested_lengths cut samples where they do not end: use them without has_end")
         if self.inner_head is not None and self.pattern != "parallel":
             raise ValueError(f"inner_head predicts all codebooks of a position in one step: it needs the pattern 'parallel', not {self.pattern!r}")
+        if self.fourier_head is not None and (self.inner_head is not None or self.layout.is_continuous or self.has_end):
+            raise ValueError("fourier_head predicts ordered codes independently: it needs a discrete layout, no inner_head and no has_end")
         if self.is_modulated and not isinstance(self.condition, ClassCondition):
             raise ValueError(f"is_modulated needs a condition of the type 'classes', not {self.condition.type!r}")
         return self
@@ -141,7 +147,11 @@ class GPT(Generator[GPTConfig]):
             tokens_per_step = 1 if config.pattern == "flatten" else layout.segments[0].codebooks
             num_codes = layout.num_codes + config.has_end
             self.embedding = StepEmbedding(num_codes, dim, tokens_per_step=tokens_per_step, combine=config.combine)
-            if config.inner_head is None:
+            if config.fourier_head is not None:
+                sizes = zip(layout.codebook_rows, (segment.vocab_sizes for segment in layout.segments), strict=True)
+                codebooks = {(int(first), int(size)) for rows, counts in sizes for first, size in zip(rows, counts, strict=True)}
+                self.head = FourierHead(config.fourier_head, dim, sorted(codebooks))
+            elif config.inner_head is None:
                 self.head = CategoricalHead(dim, num_codes)
             else:
                 self.head = InnerHead(config.inner_head, config, num_codes=num_codes, codebooks=tokens_per_step)
@@ -172,7 +182,7 @@ class GPT(Generator[GPTConfig]):
         head.
 
         Returns:
-            "loss", "weight" (tokens held, with the ends of samples where the model has them), and for tokens "bits_per_token", which is the loss in
+            "loss", "weight" (tokens held, with the ends of samples where the model has them), and for tokens "bits_per_token", the cross-entropy in
             bits; in evaluation mode also "accuracy_per_token", the share of tokens whose most likely code is right.
         """
         tokens, found = self.training_batch(tokens, condition)
@@ -181,10 +191,10 @@ class GPT(Generator[GPTConfig]):
         if self.training and self.config.nested_lengths is not None:
             tokens = self._nested(tokens, self.config.nested_lengths, source)
         if isinstance(tokens, Tokens):
-            nll, correct, where = self._scores(tokens, found, dropped)
+            nll, correct, where, penalty = self._scores(tokens, found, dropped)
             held = where.sum()
             loss = nll.sum() / held
-            numbers = {"loss": loss, "weight": held / len(tokens), "bits_per_token": loss.detach() / math.log(2)}
+            numbers = {"loss": loss + penalty, "weight": held / len(tokens), "bits_per_token": loss.detach() / math.log(2)}
             return numbers if self.training else {**numbers, "accuracy_per_token": correct.sum() / held}
         assert isinstance(self.head, LatentHead)
         hidden, values, plan = self._predictions(tokens, found, dropped)
@@ -208,14 +218,14 @@ class GPT(Generator[GPTConfig]):
         """
         checked, found = self.training_batch(tokens, condition)
         assert isinstance(checked, Tokens)
-        nll, _, _ = self._scores(checked, found, torch.zeros(len(checked), dtype=torch.bool, device=self.device))
+        nll, *_ = self._scores(checked, found, torch.zeros(len(checked), dtype=torch.bool, device=self.device))
         return nll.sum(dim=(1, 2))
 
-    def _scores(self, tokens: Tokens, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See `TokenHead.scores`, in generation order; and where there is a token."""
+    def _scores(self, tokens: Tokens, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """See `TokenHead.scores`, in generation order; where there is a token; and `TokenHead.penalty`."""
         assert isinstance(self.head, TokenHead)
         hidden, codes, plan = self._predictions(tokens, condition, dropped)
-        return *self.head.scores(hidden, codes, plan, self.embed_rows), plan.held
+        return *self.head.scores(hidden, codes, plan, self.embed_rows), plan.held, self.head.penalty(hidden, plan)
 
     def _predictions(self, tokens: Tokens | Latents, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor, GenerationSteps]:
         """What predicts every step (B, T, D); the tokens (B, T, K) or latents (B, T, C) in generation order, 0 where there is none; the steps."""
@@ -269,7 +279,7 @@ class GPT(Generator[GPTConfig]):
         *,
         num_samples: int | None = None,
         noise: NoiseLike = None,
-        sampler: NextTokenSampler | LatentSampler | None = None,
+        sampler: NextTokenSampler | LatentSampler | SpeculativeSampler | None = None,
         num_tokens: int | None = None,
         layout: TokenLayout | None = None,
     ) -> Tokens | Latents:
@@ -279,7 +289,7 @@ class GPT(Generator[GPTConfig]):
             condition: of every sample; (B,) int64 classes may stand for themselves.
             num_samples: how many, where no condition is given.
             noise: source of the random draws, one exponential draw (B, V) per token, or a normal one (B, 1, C) per latent.
-            sampler: guidance and filters; None for the configuration's.
+            sampler: guidance and filters, or a `SpeculativeSampler` with a drafter, which has draws of its own; None for the configuration's.
             num_tokens: stop after so many, where such prefixes of the layout decode; None for all.
             layout: of the samples, where the generator's is variable: `generator.layout.at(extents)`; None for the generator's own. With `has_end`
                 that of the longest possible sample.
@@ -303,6 +313,13 @@ class GPT(Generator[GPTConfig]):
         channels = own.segments[0].channels
         shape = (session.samples, own.length) if channels is None else (session.samples, own.length, channels)
         data = torch.zeros(shape, dtype=torch.int64 if channels is None else self.dtype, device=self.device)
+        if isinstance(sampler, SpeculativeSampler):
+            if self.config.has_end:
+                raise ConfigError("speculative decoding writes samples of a known length; this generator ends them by a code of their own (has_end)")
+            drafter = sampler.drafter_session(self, condition, session.samples, own, guided=any(is_guided))
+            codes, held = sampler.draw(session, drafter, plan, source, steps), plan.held[:steps]
+            data[:, plan.positions[:steps][held]] = codes[:, held]
+            return Tokens(data[:, :length], own)
         counts = torch.full((session.samples,), total, dtype=torch.int64, device=self.device)
         hidden = session.prefill()
         for step, at_step in enumerate(plan.steps(steps)):

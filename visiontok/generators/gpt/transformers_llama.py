@@ -34,6 +34,8 @@ def why_inexpressible(model: GPT) -> str | None:
         return f"it writes several tokens per step (pattern {config.pattern!r}), and Llama writes one"
     if config.has_end:
         return "its samples end by a code of their own that cannot come first, and Llama allows every token at every position"
+    if config.fourier_head is not None:
+        return "its head is a Fourier series, and Llama has a logit per token"
     if len(set(layout.code_offsets.tolist())) > 1:
         return "its positions have different codebooks, and Llama allows every token at every position"
     if config.is_modulated:

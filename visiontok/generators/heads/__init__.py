@@ -1,10 +1,11 @@
 """Heads: from what a backbone gives at a step to distributions over codes, or to a continuous latent."""
 
 from visiontok.generators.heads.base import Choose, Embed, LatentHead, TokenHead
-from visiontok.generators.heads.categorical import CategoricalHead, CodeTable
+from visiontok.generators.heads.categorical import CategoricalHead, CodeDistributions, CodeTable, IndependentHead
 from visiontok.generators.heads.channel import ChannelHead, ChannelHeadConfig
 from visiontok.generators.heads.diffusion import DiffusionHead, DiffusionHeadConfig
 from visiontok.generators.heads.flow import FlowHead, FlowHeadConfig
+from visiontok.generators.heads.fourier import FourierHead, FourierHeadConfig, FourierTable
 from visiontok.generators.heads.inner import InnerHead, InnerHeadConfig
 
 __all__ = [
@@ -12,12 +13,17 @@ __all__ = [
     "ChannelHead",
     "ChannelHeadConfig",
     "Choose",
+    "CodeDistributions",
     "CodeTable",
     "DiffusionHead",
     "DiffusionHeadConfig",
     "Embed",
     "FlowHead",
     "FlowHeadConfig",
+    "FourierHead",
+    "FourierHeadConfig",
+    "FourierTable",
+    "IndependentHead",
     "InnerHead",
     "InnerHeadConfig",
     "LatentHead",

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from visiontok.base.noise import Noise
@@ -33,6 +34,10 @@ class TokenHead(nn.Module, ABC):
         Returns:
             (B, T, K) float32 and bool; 0 and False where there is no token.
         """
+
+    def penalty(self, hidden: Tensor, plan: GenerationSteps) -> Tensor:
+        """What is added to the training loss, a mean over tokens; 0 unless a subclass says otherwise. The arguments are those of `scores`."""
+        return hidden.new_zeros((), dtype=torch.float32)
 
     @abstractmethod
     def sample(self, hidden: Tensor, unconditional: Tensor | None, plan: GenerationSteps, embed: Embed, choose: Choose) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,7 +12,32 @@ from visiontok.generators.heads.base import Choose, Embed, TokenHead
 from visiontok.generators.orders import GenerationSteps
 
 
-class CodeTable(nn.Linear):
+class CodeDistributions(nn.Module, ABC):
+    """Maps to distributions over the codes of several codebooks; a token uses those of its own."""
+
+    @abstractmethod
+    def logits(self, hidden: Tensor, first: int, size: int) -> Tensor:
+        """Logits (..., size) float32 over the codebook whose rows begin at `first`, from (..., D)."""
+
+    def scores(self, hidden: Tensor, codes: Tensor, first: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """Minus log-probabilities (N,) float32 and correctness (N,) bool of codes (N,), whose codebooks begin at rows `first` (N,) and hold `sizes`
+        (N,) codes, from (N, D)."""
+        nll = hidden.new_zeros(codes.shape, dtype=torch.float32)
+        correct = torch.zeros_like(codes, dtype=torch.bool)
+        for begin, size in torch.unique(torch.stack([first, sizes]), dim=1).T.tolist():
+            where = (first == begin) & (sizes == size)
+            logits = self.logits(hidden[where], begin, size)
+            nll[where] = F.cross_entropy(logits, codes[where], reduction="none")
+            correct[where] = logits.argmax(dim=-1) == codes[where]
+        return nll, correct
+
+    def penalty(self, hidden: Tensor, first: Tensor) -> Tensor:
+        """What is added to the training loss for every distribution, (N,) float32, from (N, D) and the codebooks' first rows (N,); 0 unless a
+        subclass says otherwise."""
+        return hidden.new_zeros(len(hidden), dtype=torch.float32)
+
+
+class CodeTable(CodeDistributions, nn.Linear):
     """A linear map to the rows of all codebooks in one table; a token uses those of its own codebook.
 
     Args:
@@ -29,35 +56,20 @@ class CodeTable(nn.Linear):
             nn.init.zeros_(self.bias)
 
     def logits(self, hidden: Tensor, first: int, size: int) -> Tensor:
-        """Logits (..., size) float32 over the codebook whose rows begin at `first`, from (..., D)."""
         rows = slice(first, first + size)
         return F.linear(hidden, self.weight[rows], None if self.bias is None else self.bias[rows]).float()
 
-    def scores(self, hidden: Tensor, codes: Tensor, first: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
-        """Minus log-probabilities (N,) float32 and correctness (N,) bool of codes (N,), whose codebooks begin at rows `first` (N,) and hold `sizes`
-        (N,) codes, from (N, D)."""
-        nll = hidden.new_zeros(codes.shape, dtype=torch.float32)
-        correct = torch.zeros_like(codes, dtype=torch.bool)
-        for begin, size in torch.unique(torch.stack([first, sizes]), dim=1).T.tolist():
-            where = (first == begin) & (sizes == size)
-            logits = self.logits(hidden[where], begin, size)
-            nll[where] = F.cross_entropy(logits, codes[where], reduction="none")
-            correct[where] = logits.argmax(dim=-1) == codes[where]
-        return nll, correct
 
-
-class CategoricalHead(TokenHead):
-    """The head of LlamaGen, and with several codebooks per step that of ELM.
+class IndependentHead(TokenHead):
+    """The tokens of a step are independent of each other.
 
     Args:
-        dim: D.
-        num_codes: of all codebooks, `TokenLayout.num_codes`.
-        bias: of every code.
+        table: their distributions.
     """
 
-    def __init__(self, dim: int, num_codes: int, *, bias: bool = False) -> None:
+    def __init__(self, table: CodeDistributions) -> None:
         super().__init__()
-        self.table = CodeTable(dim, num_codes, bias=bias)
+        self.table = table
 
     def scores(self, hidden: Tensor, codes: Tensor, plan: GenerationSteps, embed: Embed) -> tuple[Tensor, Tensor]:
         samples, steps, _ = held = plan.held.nonzero(as_tuple=True)
@@ -72,3 +84,22 @@ class CategoricalHead(TokenHead):
             without = None if unconditional is None else self.table.logits(unconditional, first, size)
             codes[:, column] = choose(self.table.logits(hidden, first, size), without, int(plan.codebooks[column]))
         return codes
+
+    def penalty(self, hidden: Tensor, plan: GenerationSteps) -> Tensor:
+        samples, steps, _ = held = plan.held.nonzero(as_tuple=True)
+        return self.table.penalty(hidden[samples, steps], plan.first[held]).mean()
+
+
+class CategoricalHead(IndependentHead):
+    """The head of LlamaGen, and with several codebooks per step that of ELM.
+
+    Args:
+        dim: D.
+        num_codes: of all codebooks, `TokenLayout.num_codes`.
+        bias: of every code.
+    """
+
+    def __init__(self, dim: int, num_codes: int, *, bias: bool = False) -> None:
+        super().__init__(CodeTable(dim, num_codes, bias=bias))
+
+    table: CodeTable
