@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from importlib.metadata import packages_distributions
+from importlib.metadata import distributions as installed_distributions
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,20 @@ else:
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-INSTALLED = packages_distributions()
+
+
+def packages() -> dict[str, set[str]]:
+    """The distributions that install each top-level module. (`packages_distributions` of Python 3.10 misses those without a `top_level.txt`.)"""
+    found: dict[str, set[str]] = {}
+    for distribution in installed_distributions():
+        for file in distribution.files or ():
+            top = file.parts[0]
+            if file.suffix in (".py", ".so") and not top.endswith((".dist-info", ".data")) and top != "..":
+                found.setdefault(top.partition(".")[0], set()).add(distribution.metadata["Name"])
+    return found
+
+
+INSTALLED = packages()
 
 COMMANDS = {"ruff", "mypy", "import-linter", "pytest-xdist"}
 """Run by `make test`, not imported."""
