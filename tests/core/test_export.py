@@ -60,6 +60,7 @@ def test_exported_programs_compute_what_the_model_does(name):
     torch.testing.assert_close(decoded, model.decode(tokens.view()))
 
 
+@pytest.mark.skipif(torch.__version__.startswith("2.6."), reason="torch.export.save of torch 2.6 cannot store the boolean arguments of operators")
 def test_programs_are_saved_with_their_layouts():
     family, config = MODELS["vq"]
     model = visiontok.create(family, **config).eval()
