@@ -195,7 +195,7 @@ def test_the_most_likely_codes_are_all_correct(tokenizer_folder):
     torch.manual_seed(0)
     layout = visiontok.from_pretrained(tokenizer_folder).layout
     model = visiontok.create("gpt", **GPT, layout=layout.to_dict()).eval()
-    torch.nn.init.normal_(model.head.weight)
+    torch.nn.init.normal_(model.head.table.weight)
     likely = model.generate(num_samples=3, sampler=model.sampler(top_k=1), noise=SampleNoise(0, range(3)))
     assert float(model.loss(likely)["accuracy_per_token"]) == 1
     assert "accuracy_per_token" not in model.train().loss(likely)

@@ -32,6 +32,9 @@ CONFIG_KEYS = ReferenceKeys(
     ignored={"drop_path_rate": "0 in every release", "cls_token_num": "one class token"},
 )  # fmt: skip
 
+SAMPLING_KEYS = ReferenceKeys(read=("cfg_scale", "cfg_schedule", "temperature", "top_k"))
+"""Arguments of the authors' `generate_cfg`."""
+
 STRIDE = 16
 """Of ELM's tokenizers."""
 
@@ -63,6 +66,7 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def sampling_from_reference(values: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of the authors' `generate_cfg` as our numbers."""
+    SAMPLING_KEYS.check(values, source="the arguments of sampling")
     schedule = values.get("cfg_schedule", "constant")
     if schedule not in _SCHEDULES:
         raise ConfigError(f"cfg_schedule {schedule!r} is unknown; known: {', '.join(_SCHEDULES)}")

@@ -39,6 +39,9 @@ CONFIG_KEYS = ReferenceKeys(
 )  # fmt: skip
 """Of the authors' ModelArgs."""
 
+SAMPLING_KEYS = ReferenceKeys(read=("cfg_scale", "cfg_interval", "temperature", "top_k", "top_p"))
+"""Arguments of the authors' `generate`."""
+
 STRIDE = 16
 """Of the tokenizers that all released generators were trained on."""
 
@@ -73,7 +76,11 @@ def sampling_from_reference(values: Mapping[str, Any], *, steps: int) -> dict[st
         values: `cfg_scale`, `cfg_interval`, `temperature`, `top_k`, `top_p`; `cfg_interval` i ends guidance after decoding step i, which follows
             the first token; -1 never ends it.
         steps: tokens per sample.
+
+    Raises:
+        ConfigError: for another argument.
     """
+    SAMPLING_KEYS.check(values, source="the arguments of sampling")
     interval = values.get("cfg_interval", -1)
     return {
         "guidance": values.get("cfg_scale", 1.0),

@@ -39,6 +39,9 @@ CONFIG_KEYS = ReferenceKeys(
     },
 )  # fmt: skip
 
+SAMPLING_KEYS = ReferenceKeys(read=("cfg_scale", "temperature", "top_k", "top_p"))
+"""Arguments of the authors' sampler."""
+
 STRIDE = 16
 """Of the tokenizers that the released generators were trained on."""
 
@@ -72,8 +75,9 @@ def sampling_from_reference(values: Mapping[str, Any], *, codebooks: int) -> dic
     """The arguments of the authors' sampler, one number per codebook, as ours.
 
     Raises:
-        ConfigError: if the first codebook is not guided but another is, a combination that their sampler cannot run either.
+        ConfigError: for another argument; if the first codebook is not guided but another is, a combination that their sampler cannot run either.
     """
+    SAMPLING_KEYS.check(values, source="the arguments of sampling")
     scales = values.get("cfg_scale", [1.0] * codebooks)
     if scales[0] > 1 and min(scales) <= 1:
         raise ConfigError(f"cfg_scale {scales}: their sampler needs all scales above 1, or none")
