@@ -366,7 +366,7 @@ def test_latents_are_learned_and_sampled():
     batch, classes = Latents(values, latents), torch.arange(3)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     losses = []
-    for step in range(250):
+    for step in range(400):
         loss = model(batch, classes, noise=SampleNoise((0, step), range(3)))["loss"]
         optimizer.zero_grad()
         loss.backward()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -18,6 +19,14 @@ from visiontok.tokenizers.video.larp.model import LarpTokenizer
 from visiontok.tokens import Tokens
 
 SEPARATOR = 1
+
+
+OTHER_STREAM = (
+    {".*_seed[0-9]+": "torch 2.6 draws other exponential numbers from the same seed than the recording did"}
+    if torch.__version__.startswith("2.6.")
+    else {}
+)
+"""Outputs that are recorded by their seed alone."""
 
 
 class SeededDraws:
@@ -68,7 +77,8 @@ def test_tokenizer(case: ReferenceCase):
     ours["cosine"] = (ours["z_normalised"] @ codes.T)[:, : case.outputs["cosine"].shape[1]]
     ours["probs_first_tokens"] = quantizer.probabilities(latents)[:, :4]
     ours["token_indices"] = tokens.indices
-    ours["token_indices_stochastic_seed77"] = model.encode(clips, noise=SeededDraws(77)).indices
+    if not OTHER_STREAM:
+        ours["token_indices_stochastic_seed77"] = model.encode(clips, noise=SeededDraws(77)).indices
     ours["quantized"] = output.latents
     ours["loss_commit"] = output.losses["commitment"] / quantizer.config.commitment_weight
     ours["loss_codebook"] = output.losses["codebook"] / quantizer.config.codebook_weight
@@ -82,7 +92,7 @@ def test_tokenizer(case: ReferenceCase):
     ours["prior_prediction"] = predicted
     ours["prior_logits"] = model.prior.logits(predicted[:, 1:], codes)[:, : case.outputs["prior_logits"].shape[1]]
     ours["prior_ce_round1"] = model.prior.loss(output.latents, tokens.indices, codes, step=0, noise=SeededDraws(0))
-    case.compare(ours, without_counterpart={"ar_.*": "of the generator"})
+    case.compare(ours, without_counterpart={"ar_.*": "of the generator", **OTHER_STREAM})
 
 
 @pytest.mark.parametrize("case", cases("larp", lambda case: case.config.get("ar") is not None))
@@ -95,10 +105,11 @@ def test_generator(case: ReferenceCase):
         "ar_loss": model.loss(Tokens(tokens, model.layout), condition)["loss"],
     }
     for name in case.outputs:
-        if not name.startswith(("ar_greedy", "ar_sample")):
+        if not name.startswith(("ar_greedy", "ar_sample")) or any(re.fullmatch(pattern, name) for pattern in OTHER_STREAM):
             continue
         scale = float(name.split("_cfg")[1].split("_")[0])
         filters = (Temperature(0.9), TopK(12), TopP(0.95)) if name.startswith("ar_sample") else greedy(model).filters
         sampler = NextTokenSampler(ConstantGuidance(scale), filters)
         ours[name] = model.generate(condition, sampler=sampler, noise=SeededDraws(5)).indices
-    case.compare(ours, without_counterpart={name: "of the tokenizer" for name in case.outputs if not name.startswith("ar_")})
+    others = {name: "of the tokenizer" for name in case.outputs if not name.startswith("ar_")}
+    case.compare(ours, without_counterpart={**OTHER_STREAM, **others})
