@@ -9,32 +9,23 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from visiontok.data.source import Sample, Source
+from visiontok.data.source import MappedSource, Sample, Source
 from visiontok.signals import SignalLike
 
 
-class CachedSource(Source):
+class CachedSource(MappedSource):
     """Another source with prepared signals, which are kept until the budget is spent; later ones are read and prepared every time."""
 
     def __init__(self, source: Source, prepare: Callable[[SignalLike], SignalLike], *, max_bytes: int) -> None:
         """`prepare` is deterministic; what it raises is raised by `read`."""
-        self._source = source
+        super().__init__(source)
         self._prepare = prepare
         self._left = max_bytes
         self._held: dict[int, Sample] = {}
-        self.modality = source.modality
-        self.class_names = source.class_names
-        self.skipped = source.skipped
 
     @property
     def identity(self) -> str:
         return self._source.identity
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def key(self, index: int) -> str:
-        return self._source.key(index)
 
     def read(self, index: int) -> Sample:
         held = self._held.get(index)

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from visiontok.data.source import Sample, Source, fingerprint
+from visiontok.data.source import MappedSource, Sample, Source, fingerprint
 from visiontok.data.train_loader import cut, window_of
 from visiontok.signals import Preprocessing
 
 
-class CenterCut(Source):
+class CenterCut(MappedSource):
     """Another source with every signal preprocessed and cut to the size of training; those that are shorter stay whole.
 
     Args:
@@ -21,19 +21,12 @@ class CenterCut(Source):
     """
 
     def __init__(self, source: Source, size: int | tuple[int, ...], *, preprocessing: Preprocessing) -> None:
-        self._source, self._size, self._preprocessing = source, size, preprocessing
-        self._window = window_of(size, source.modality)
-        self.modality, self.class_names, self.skipped = source.modality, source.class_names, source.skipped
+        super().__init__(source)
+        self._size, self._preprocessing, self._window = size, preprocessing, window_of(size, source.modality)
 
     @property
     def identity(self) -> str:
         return fingerprint("centers", len(self), [self._source.identity, str(self._size)])
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def key(self, index: int) -> str:
-        return self._source.key(index)
 
     def read(self, index: int) -> Sample:
         sample = self._source.read(index)

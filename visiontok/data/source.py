@@ -84,6 +84,20 @@ class Source(ABC):
         """
 
 
+class MappedSource(Source):
+    """Another source whose samples are changed as they are read; the base of these."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.modality, self.class_names, self.skipped = source.modality, source.class_names, source.skipped
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def key(self, index: int) -> str:
+        return self._source.key(index)
+
+
 def checked_label(value: object, name: str) -> int | None:
     """The rule for labels of every reader: a whole number from 0 to 2^63 - 1. Nothing, or a negative number, means "unknown", as in published
     test sets.

@@ -8,7 +8,7 @@ from visiontok.base.errors import DataError
 from visiontok.data import Sample, Source
 from visiontok.data.holdout import Subset
 from visiontok.data.skips import UNUSABLE, Skip
-from visiontok.data.source import fingerprint
+from visiontok.data.source import MappedSource, fingerprint
 from visiontok.evaluation.features.protocol import Protocol
 
 
@@ -55,22 +55,16 @@ class Tiles(Source):
         return Sample(self.key(index), tile, label=sample.label, caption=sample.caption)
 
 
-class Cropped(Source):
+class Cropped(MappedSource):
     """Every image cut as a published protocol cuts it, to `size` x `size`; where it cuts nothing, images of another size cannot be used."""
 
     def __init__(self, source: Source, protocol: Protocol, size: int) -> None:
-        self._source, self._protocol, self._size = source, protocol, size
-        self.modality, self.class_names, self.skipped = source.modality, source.class_names, source.skipped
+        super().__init__(source)
+        self._protocol, self._size = protocol, size
 
     @property
     def identity(self) -> str:
         return fingerprint(f"{self._protocol.name}{self._size}", len(self), [self._source.identity, self._protocol.identity])
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def key(self, index: int) -> str:
-        return self._source.key(index)
 
     def read(self, index: int) -> Sample:
         sample = self._source.read(index)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from visiontok.base.config import Config
 from visiontok.base.errors import TokenError
+from visiontok.base.finite import check_finite_weights
 from visiontok.base.noise import Noise, NoiseLike
 from visiontok.core.identity import TokenizerIdentity
 from visiontok.core.model import Model
@@ -137,6 +138,32 @@ class Generator(Model[GeneratorConfigT]):
         found, count = checked_condition(self.config.condition, condition, samples=samples)
         return found.to(self.device), count
 
+    def session_condition(self, condition: ConditionLike, *, samples: int | None, guided: bool) -> tuple[Condition, int]:
+        """The condition of a session, as `checked_condition` gives it; `guided` where every sample is also read without it.
+
+        Raises:
+            ConditionError: see `checked_condition`.
+            ConfigError: see `needs_dropout`.
+        """
+        found, count = self.checked_condition(condition, samples=samples)
+        if guided or found.kind == "none":
+            needs_dropout(self.config.condition)
+        return found, count
+
+    def sampling_condition(self, condition: ConditionLike, sampler: Any, *, samples: int | None) -> tuple[Condition, int, Any]:
+        """What `generate` begins with: the condition and the number of samples, as `checked_condition` gives them, and the sampler, which fits.
+
+        Raises:
+            NonFiniteError: if the weights are damaged.
+            ConditionError: see `checked_condition`.
+            ConfigError: see `check_sampler`.
+        """
+        check_finite_weights(self)
+        found, count = self.checked_condition(condition, samples=samples)
+        sampler = self.sampler() if sampler is None else sampler
+        self.check_sampler(sampler, unconditional=found.kind == "none")
+        return found, count, sampler
+
     def training_batch(self, tokens: Tokens | Latents | Tensor, condition: ConditionLike) -> tuple[Tokens | Latents, Condition]:
         """A training batch, checked and on the model's device.
 
@@ -158,19 +185,18 @@ class Generator(Model[GeneratorConfigT]):
             ConditionError, TokenError: see `training_batch`; if a sample is larger, smaller or not complete.
         """
         tokens, found = self.training_batch(tokens, condition)
+        wanted = f"this generator models samples that hold every token or latent of its layout's extents {self.layout.extents}"
         wrong = (tokens.sample_extents != tokens.sample_extents.new_tensor(self.layout.extents)).any(dim=1).nonzero().flatten()
         if len(wrong):
             sample = int(wrong[0])
-            raise TokenError(
-                f"sample {sample} has the extents {tokens.sample_extents[sample].tolist()}; this generator models {list(self.layout.extents)} only"
-            )
+            raise TokenError(f"sample {sample} has the extents {tuple(tokens.sample_extents[sample].tolist())}; {wanted}")
         if not tokens.is_full:
-            raise TokenError(f"this generator models samples that hold all {self.layout.length} positions of the layout")
+            raise TokenError(f"a sample holds {int(tokens.sample_lengths.min())} of {self.layout.length} positions; {wanted}")
         return next(group for _, group in tokens.groups()), found
 
     def dropped(self, samples: int, noise: Noise) -> Tensor:
-        """(B,) bool: the samples of a training batch whose condition is hidden; one uniform draw (B,) where it may be."""
+        """(B,) bool: the samples of a batch whose condition is hidden, in training mode; there, one uniform draw (B,) where it may be."""
         config = self.config.condition
-        if isinstance(config, NoCondition):
+        if not self.training or isinstance(config, NoCondition):
             return torch.zeros(samples, dtype=torch.bool, device=self.device)
         return noise.uniform(samples).to(self.device) < config.dropout

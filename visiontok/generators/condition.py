@@ -307,6 +307,20 @@ def checked_condition(expected: ConditionConfig, condition: ConditionLike, *, sa
     return found, len(found)
 
 
+def needs_one_vector(config: ConditionConfig, *, why: str) -> None:
+    """Refuse conditions of several elements, for generators that read one vector.
+
+    Args:
+        config: of the condition.
+        why: what the generator does with it.
+
+    Raises:
+        ValueError: naming the condition.
+    """
+    if not isinstance(config, NoCondition | ClassCondition):
+        raise ValueError(f"{why}; it cannot be conditioned on {config.type}")
+
+
 def needs_dropout(config: ConditionConfig) -> None:
     """Refuse to sample without a condition from a generator that was never trained so.
 

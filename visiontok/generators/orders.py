@@ -209,18 +209,6 @@ def masked_positions(samples: int, length: int, *, least: float, noise: Noise) -
     return torch.zeros_like(order, dtype=torch.bool).scatter(1, order, ranks < count.to(order.device)[:, None])
 
 
-def check_whole(tokens: Tokens | Latents, layout: TokenLayout) -> None:
-    """Refuse samples that hold only some positions or have other extents, for models with one learned embedding per position.
-
-    Raises:
-        TokenError: naming both extents.
-    """
-    if not tokens.is_full or tokens.extents is not None or tokens.layout.extents != layout.extents:
-        raise TokenError(
-            f"this generator models whole samples with the extents {layout.extents}; these have {tokens.layout.extents}, or are prefixes"
-        )
-
-
 def at_positions(values: Tensor, positions: Tensor) -> Tensor:
     """(B, L, D) at positions (B, M) int64 -> (B, M, D)."""
     return values.gather(1, positions[..., None].expand(-1, -1, values.shape[2]))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from visiontok.tokens import Latents, Tokens
@@ -110,7 +109,7 @@ def dry_run(recipe: Recipe, *, cpu: bool = False) -> DryRun:
         samples=recipe.steps * task.batch_size,
         flops_per_step=counter.get_total_flops(),
         tokens_per_step=int(tokens.mask.sum()) if isinstance(tokens, Tokens | Latents) else None,
-        state_bytes=sum(tensor.nbytes for tensor in _tensors(task.state())),
+        state_bytes=sum(value.nbytes for value in tree_leaves(task.state()) if isinstance(value, Tensor)),
         gradient_bytes=4 * task.num_parameters,
         peak_bytes=torch.accelerator.max_memory_allocated() if on_accelerator and hasattr(torch.accelerator, "max_memory_allocated") else None,
         step_seconds=elapsed / MEASURED,
@@ -122,17 +121,6 @@ def dry_run(recipe: Recipe, *, cpu: bool = False) -> DryRun:
 def _synchronize(accelerator: Accelerator) -> None:
     if accelerator.device.type != "cpu":
         torch.accelerator.synchronize()
-
-
-def _tensors(state: Any) -> Iterator[Tensor]:
-    if isinstance(state, Tensor):
-        yield state
-    elif isinstance(state, Mapping):
-        for value in state.values():
-            yield from _tensors(value)
-    elif isinstance(state, list | tuple):
-        for value in state:
-            yield from _tensors(value)
 
 
 def _mib(size: int) -> str:

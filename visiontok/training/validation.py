@@ -155,9 +155,8 @@ class GeneratorValidator:
                 terms = model.loss(batch.tokens.to(self.accelerator.device), condition_of(batch), step=step, noise=noise)
                 samples = len(batch.tokens)
                 positions = float(terms.pop("weight", 1.0)) * samples  # what the loss, and what is given per token, is a mean over
-                is_mean_over_positions = {name: name == "loss" or name.endswith("_per_token") for name in terms}
-                values = {name: (float(value), positions if is_mean_over_positions[name] else samples) for name, value in terms.items()}
-                shares.append(_Share(number, values))
+                weights = {name: positions if name == "loss" or name.endswith("_per_token") else samples for name in terms}
+                shares.append(_Share(number, {name: (float(value), weights[name]) for name, value in terms.items()}))
         numbers = _means(shares, step=step)
         if "accuracy_per_token" in numbers:
             numbers["accuracy"] = numbers.pop("accuracy_per_token")

@@ -6,6 +6,7 @@ position.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -116,6 +117,12 @@ class MaeBackbone(nn.Module):
         """
         kept, held = self.known_rows(mask)
         return self.decode(self.encode(values, kept, held, condition), kept, held)
+
+    def at(self, positions: Tensor, values: Tensor, mask: Tensor, conditions: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Features (B, M, D') at positions (B, M) under each of some conditions (B, D), from one pass; see `forward`."""
+        count = len(conditions)
+        hidden = self(values.repeat(count, 1, 1), mask.repeat(count, 1), torch.cat(list(conditions)))
+        return at_positions(hidden, positions.repeat(count, 1)).chunk(count)
 
     def known_rows(self, mask: Tensor) -> tuple[Tensor, Tensor | None]:
         """The rows that the encoder reads, buffer first, then the known positions in their order.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from visiontok.base.errors import ConfigError
 from visiontok.core.keymap import KeyMap
 from visiontok.core.reference_keys import ReferenceKeys
-from visiontok.tokens.grid import grid_layout
+from visiontok.generators.llamagen.reference import square_layout, transformer_fields
 
 KEY_MAP = KeyMap(
     {
@@ -35,9 +34,6 @@ CONFIG_KEYS = ReferenceKeys(
 SAMPLING_KEYS = ReferenceKeys(read=("cfg_scale", "cfg_schedule", "temperature", "top_k"))
 """Arguments of the authors' `generate_cfg`."""
 
-STRIDE = 16
-"""Of ELM's tokenizers."""
-
 _SCHEDULES = {"constant": "constant", "linear": "linear", "cos": "cosine", "log": "log", "square": "square", "square_root": "square-root"}
 
 
@@ -45,21 +41,16 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `GPTConfig` from the authors' configuration; `_sampling` may hold the arguments of their sampler."""
     if config.get("pos_type", "rope2d") != "rope2d" or config.get("use_adaLN", False):
         raise ConfigError(f"pos_type {config.get('pos_type')!r} with use_adaLN {config.get('use_adaLN')}: every release has rope2d without adaLN")
-    side, count = math.isqrt(config["block_size"]), config["token_each"]
+    count = config["token_each"]
     return {
-        "layout": grid_layout((side, side), stride=STRIDE, vocab_size=(2 ** config["code_dim"],) * count).to_dict(),
+        "layout": square_layout(config["block_size"], (2 ** config["code_dim"],) * count),
         "condition": {"type": "classes", "num_classes": config["num_classes"], "dropout": config.get("class_dropout_prob", 0.1)},
         **({"pattern": "parallel", "combine": "concat"} if count > 1 else {}),
         "dim": config["dim"],
         "depth": config["n_layer"],
         "num_heads": config["n_head"],
-        "multiple_of": config.get("multiple_of", 256),
-        "norm_eps": config.get("norm_eps", 1e-5),
         "rope_base": config.get("rope_base", 10000),
-        "token_dropout": config.get("token_dropout_p", 0.1),
-        "attention_dropout": config.get("attn_dropout_p", 0.0),
-        "residual_dropout": config.get("resid_dropout_p", 0.1),
-        "ffn_dropout": config.get("ffn_dropout_p", 0.1),
+        **transformer_fields(config),
         "sampling": sampling_from_reference(config.get("_sampling", {})),
     }
 

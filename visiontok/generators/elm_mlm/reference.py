@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from visiontok.base.errors import ConfigError
 from visiontok.core.keymap import KeyMap
 from visiontok.core.reference_keys import ReferenceKeys
-from visiontok.generators.elm.reference import STRIDE
-from visiontok.tokens.grid import grid_layout
+from visiontok.generators.llamagen.reference import square_layout, transformer_fields
 
 KEY_MAP = KeyMap(
     {
@@ -37,6 +35,9 @@ CONFIG_KEYS = ReferenceKeys(
     ignored={"drop_path_rate": "0 in every release", "cls_token_num": "one class token"},
 )  # fmt: skip
 
+SAMPLING_KEYS = ReferenceKeys(read=("cfg_scale", "cfg_schedule", "temperature"), ignored={"top_k": "their sampler never uses it"})
+"""Arguments of the authors' sampler."""
+
 _SCHEDULES = {"constant": "constant", "linear": "linear", "powercos": "power-cosine"}
 
 
@@ -47,22 +48,17 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
             f"pos_type {config.get('pos_type')!r}, use_adaLN {config.get('use_adaLN')}, token_each {config.get('token_each')}: every masked release "
             "has rope2d, no adaLN and one token per position"
         )
-    side, steps = math.isqrt(config["block_size"]), config.get("gen_iter", 10)
+    steps = config.get("gen_iter", 10)
     return {
-        "layout": grid_layout((side, side), stride=STRIDE, vocab_size=2 ** config["code_dim"]).to_dict(),
+        "layout": square_layout(config["block_size"], 2 ** config["code_dim"]),
         "condition": {"type": "classes", "num_classes": config["num_classes"], "dropout": config.get("class_dropout_prob", 0.1)},
         "backbone": {
             "type": "llama",
             "dim": config["dim"],
             "depth": config["n_layer"],
             "num_heads": config["n_head"],
-            "multiple_of": config.get("multiple_of", 256),
-            "norm_eps": config.get("norm_eps", 1e-5),
             "rope_base": config.get("rope_base", 10000),
-            "token_dropout": config.get("token_dropout_p", 0.1),
-            "attention_dropout": config.get("attn_dropout_p", 0.0),
-            "residual_dropout": config.get("resid_dropout_p", 0.1),
-            "ffn_dropout": config.get("ffn_dropout_p", 0.1),
+            **transformer_fields(config),
         },
         "head": {"type": "tied"},
         "masking": {"type": "cosine-step", "steps": steps},
@@ -73,7 +69,8 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sampling_from_reference(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of the authors' sampler as our numbers; their top_k is never used."""
+    """The arguments of the authors' sampler as our numbers."""
+    SAMPLING_KEYS.check(values, source="the arguments of sampling")
     schedule = values.get("cfg_schedule", "constant")
     if schedule not in _SCHEDULES:
         raise ConfigError(f"cfg_schedule {schedule!r} is unknown; known: {', '.join(_SCHEDULES)}")

@@ -23,7 +23,7 @@ from visiontok.base.noise import Noise, NoiseLike, as_noise
 from visiontok.generators.backbones import LlamaConfig, LlamaStack
 from visiontok.generators.backbones.llama import causal_mask
 from visiontok.generators.base import Generator, GeneratorConfig
-from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, needs_dropout
+from visiontok.generators.condition import ClassCondition, Condition, ConditionLike
 from visiontok.generators.decoding import LatentSampler, LatentSampling, NextTokenSampler, NextTokenSampling, SpeculativeSampler
 from visiontok.generators.endings import batch_steps_with_end, check_has_end, end_code, ended_samples, may_end, with_end
 from visiontok.generators.gpt.embedding import StepEmbedding
@@ -187,7 +187,7 @@ class GPT(Generator[GPTConfig]):
         """
         tokens, found = self.training_batch(tokens, condition)
         source = as_noise(noise, self.device)
-        dropped = self.dropped(len(tokens), source) if self.training else torch.zeros(len(tokens), dtype=torch.bool, device=self.device)
+        dropped = self.dropped(len(tokens), source)
         if self.training and self.config.nested_lengths is not None:
             tokens = self._nested(tokens, self.config.nested_lengths, source)
         if isinstance(tokens, Tokens):
@@ -266,10 +266,8 @@ class GPT(Generator[GPTConfig]):
             NonFiniteError: if the weights are damaged.
         """
         check_finite_weights(self)
-        found, count = self.checked_condition(condition, samples=num_samples)
+        found, count = self.session_condition(condition, samples=num_samples, guided=guided)
         own = self._own_layout(layout)
-        if guided or found.kind == "none":
-            needs_dropout(self.config.condition)
         return GPTSession(self, found, count, own, guided=guided)
 
     @torch.no_grad()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from visiontok.core.keymap import KeyMap
 from visiontok.core.reference_keys import ReferenceKeys
-from visiontok.generators.llamagen.reference import sampling_from_reference
-from visiontok.tokens.grid import grid_layout
+from visiontok.generators.llamagen.reference import sampling_from_reference, square_layout, transformer_fields
 
 KEY_MAP = KeyMap(
     {
@@ -43,26 +41,17 @@ CONFIG_KEYS = ReferenceKeys(
     },
 )  # fmt: skip
 
-STRIDE = 16
-"""Of IBQ's tokenizers."""
-
 
 def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `GPTConfig` from the authors' configuration; `_sampling` may hold the arguments of their sampler."""
-    side = math.isqrt(config["block_size"])
     return {
-        "layout": grid_layout((side, side), stride=STRIDE, vocab_size=config["vocab_size"]).to_dict(),
+        "layout": square_layout(config["block_size"], config["vocab_size"]),
         "condition": {"type": "classes", "num_classes": config["class_num"], "dropout": config.get("class_dropout_prob", 0.1)},
         "is_modulated": True,
         "dim": config["n_embd"],
         "depth": config["n_layer"],
         "num_heads": config["n_head"],
-        "multiple_of": config.get("multiple_of", 256),
-        "norm_eps": config.get("norm_eps", 1e-5),
         "rope_base": config.get("rope_base", 10000),
-        "token_dropout": config.get("token_drop", 0.1),
-        "attention_dropout": config.get("attn_dropout_p", 0.0),
-        "residual_dropout": config.get("resid_dropout_p", 0.1),
-        "ffn_dropout": config.get("ffn_dropout_p", 0.1),
+        **transformer_fields(config, token_dropout="token_drop"),
         "sampling": sampling_from_reference(config.get("_sampling", {}), steps=config["block_size"]),
     }

@@ -8,6 +8,7 @@ from typing import Any
 from visiontok.base.errors import ConfigError
 from visiontok.core.keymap import KeyMap
 from visiontok.core.reference_keys import ReferenceKeys
+from visiontok.generators.llamagen.reference import transformer_fields
 from visiontok.tokens.grid import latents_layout
 
 KEY_MAP = KeyMap(
@@ -57,10 +58,5 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
         "dim": config["dim"],
         "depth": config["n_layer"],
         "num_heads": config["n_head"],
-        "multiple_of": config.get("multiple_of", 256),
-        "norm_eps": config.get("norm_eps", 1e-5),
-        "token_dropout": config.get("token_dropout_p", 0.1),
-        "attention_dropout": config.get("attn_dropout_p", 0.0),
-        "residual_dropout": config.get("resid_dropout_p", 0.1),
-        "ffn_dropout": config.get("ffn_dropout_p", 0.1),
+        **transformer_fields(config),
     }

@@ -43,29 +43,50 @@ SAMPLING_KEYS = ReferenceKeys(read=("cfg_scale", "cfg_interval", "temperature", 
 """Arguments of the authors' `generate`."""
 
 STRIDE = 16
-"""Of the tokenizers that all released generators were trained on."""
+"""Of the tokenizers that all released generators of LlamaGen, and of those that build on its code, were trained on."""
 
 
 def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `GPTConfig` from the authors' ModelArgs; `_sampling` may hold the arguments of their `generate`."""
-    side = math.isqrt(config["block_size"])
-    if side**2 != config["block_size"]:
-        raise ConfigError(f"block_size {config['block_size']} is not the number of positions of a square grid")
     return {
-        "layout": grid_layout((side, side), stride=STRIDE, vocab_size=config["vocab_size"]).to_dict(),
+        "layout": square_layout(config["block_size"], config["vocab_size"]),
         "condition": _condition(config),
         "dim": config["dim"],
         "depth": config["n_layer"],
         "num_heads": config["n_head"],
         "num_kv_heads": config.get("n_kv_head"),
+        "rope_base": config.get("rope_base", 10000),
+        **transformer_fields(config),
+        "sampling": sampling_from_reference(config.get("_sampling", {}), steps=config["block_size"]),
+    }
+
+
+def square_layout(positions: int, vocab_size: int | tuple[int, ...]) -> dict[str, Any]:
+    """The layout of a square grid of so many positions, with one vocabulary or one per codebook.
+
+    Raises:
+        ConfigError: if no square grid has so many.
+    """
+    side = math.isqrt(positions)
+    if side**2 != positions:
+        raise ConfigError(f"block_size {positions} is not the number of positions of a square grid")
+    return grid_layout((side, side), stride=STRIDE, vocab_size=vocab_size).to_dict()
+
+
+def transformer_fields(config: Mapping[str, Any], *, token_dropout: str = "token_dropout_p") -> dict[str, Any]:
+    """The fields of Llama-style blocks that the ModelArgs of LlamaGen, and of those that build on its code, name alike and may omit.
+
+    Args:
+        config: the authors' configuration.
+        token_dropout: their key of the dropout after the embedding.
+    """
+    return {
         "multiple_of": config.get("multiple_of", 256),
         "norm_eps": config.get("norm_eps", 1e-5),
-        "rope_base": config.get("rope_base", 10000),
-        "token_dropout": config.get("token_dropout_p", 0.1),
+        "token_dropout": config.get(token_dropout, 0.1),
         "attention_dropout": config.get("attn_dropout_p", 0.0),
         "residual_dropout": config.get("resid_dropout_p", 0.1),
         "ffn_dropout": config.get("ffn_dropout_p", 0.1),
-        "sampling": sampling_from_reference(config.get("_sampling", {}), steps=config["block_size"]),
     }
 
 

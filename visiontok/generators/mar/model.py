@@ -10,17 +10,16 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from visiontok.base.config import Positive
-from visiontok.base.finite import check_finite_weights
 from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.generators.backbones import MaeBackbone, MaeConfig
 from visiontok.generators.base import Generator, GeneratorConfig
-from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, NoCondition
+from visiontok.generators.condition import Condition, ConditionLike, needs_one_vector
 from visiontok.generators.decoding.continuous_speculative import ContinuousSpeculativeSampler
 from visiontok.generators.decoding.masked_autoregressive import MaskedLatentSampler, MaskedLatentSampling, MaskedStep
 from visiontok.generators.heads.diffusion import DiffusionHead, DiffusionHeadConfig
 from visiontok.generators.heads.diffusion_schedule import kept_steps
 from visiontok.generators.mar.reference import CONFIG_KEYS, KEY_MAP, read_config
-from visiontok.generators.orders import at_positions, check_whole, masked_positions
+from visiontok.generators.orders import masked_positions
 from visiontok.layers.patches import patchify, unpatchify
 from visiontok.tokens import Latents, Tokens
 
@@ -49,8 +48,7 @@ class MarConfig(GeneratorConfig):
         shape = layout.segments[0].shape
         if self.patch_size > 1 and (len(shape) != 2 or any(side % self.patch_size for side in shape)):
             raise ValueError(f"patch_size {self.patch_size} must divide both sides of a grid of latents; this layout has the shape {shape}")
-        if not isinstance(self.condition, NoCondition | ClassCondition):
-            raise ValueError(f"mar has one embedding for the condition; it cannot be conditioned on {self.condition.type}")
+        needs_one_vector(self.condition, why="mar has one embedding for the condition")
         kept_steps(self.head.num_timesteps, str(self.sampling.diffusion_steps))  # refuses what cannot be read
         return self
 
@@ -86,12 +84,11 @@ class Mar(Generator[MarConfig]):
         Returns:
             "loss", and "weight", the masked positions per sample.
         """
-        tokens, found = self.training_batch(tokens, condition)
-        check_whole(tokens, self.layout)
+        tokens, found = self.whole_batch(tokens, condition)
         source = as_noise(noise, self.device)
         values = self.to_patches(tokens.data)
         mask = masked_positions(*values.shape[:2], least=self.config.least_masked, noise=source).to(self.device)
-        dropped = self.dropped(len(tokens), source) if self.training else torch.zeros(len(tokens), dtype=torch.bool, device=self.device)
+        dropped = self.dropped(len(tokens), source)
         hidden = self.backbone(values, mask, self._embedded(found, dropped))
         return {"loss": self.head.loss(hidden, values, mask, source).mean(), "weight": mask.sum() / len(mask)}
 
@@ -105,21 +102,15 @@ class Mar(Generator[MarConfig]):
         sampler: MaskedLatentSampler | ContinuousSpeculativeSampler | None = None,
     ) -> Latents:
         """Sample latents; see `Generator.generate` for the arguments and the sampler for the draws."""
-        check_finite_weights(self)
-        found, count = self.checked_condition(condition, samples=num_samples)
-        sampler = self.sampler() if sampler is None else sampler
-        self.check_sampler(sampler, unconditional=found.kind == "none")
+        found, count, sampler = self.sampling_condition(condition, sampler, samples=num_samples)
         return Latents(self.from_patches(sampler(self, found, count, as_noise(noise, self.device))), self.layout)
 
     def hidden(self, values: Tensor, step: MaskedStep, condition: Condition) -> tuple[Tensor, Tensor | None]:
         """See `MaskedLatentModel`; one pass over a doubled batch if the step is guided."""
         kept = torch.zeros(len(values), dtype=torch.bool, device=values.device)
-        if not step.is_guided:
-            return at_positions(self.backbone(values, step.mask, self._embedded(condition, kept)), step.positions), None
-        embedded = torch.cat([self._embedded(condition, kept), self._embedded(condition, ~kept)])
-        hidden = self.backbone(values.repeat(2, 1, 1), step.mask.repeat(2, 1), embedded)
-        conditional, unconditional = at_positions(hidden, step.positions.repeat(2, 1)).chunk(2)
-        return conditional, unconditional
+        embedded = [self._embedded(condition, dropped) for dropped in ([kept, ~kept] if step.is_guided else [kept])]
+        conditional, *unconditional = self.backbone.at(step.positions, values, step.mask, embedded)
+        return conditional, unconditional[0] if unconditional else None
 
     def to_patches(self, latents: Tensor) -> Tensor:
         """Latents (B, h * w, C) in storage order -> (B, L, C * p * p) float32, within a patch (channel, row, column)."""

@@ -15,12 +15,10 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiontok.base.errors import TokenError
-from visiontok.base.finite import check_finite_weights
 from visiontok.base.noise import Noise, NoiseLike, as_noise
 from visiontok.generators.backbones import BertConfig, MaskedLlamaConfig, UViTConfig
 from visiontok.generators.base import Generator, GeneratorConfig
-from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, NoCondition
+from visiontok.generators.condition import Condition, ConditionLike, needs_one_vector
 from visiontok.generators.decoding import IterativeSampler, MaskGITSampling, TiTokSampling, guide
 from visiontok.generators.heads.masked import LinearMaskedHeadConfig, MaskedHeadConfig
 from visiontok.generators.maskgit.reference import CONFIG_KEYS, KEY_MAP, read_config
@@ -63,8 +61,7 @@ class MaskGITConfig(GeneratorConfig):
         axes = len(self.layout.segments[0].shape)
         if isinstance(self.backbone, MaskedLlamaConfig) and self.backbone.head_dim % (2 * axes):
             raise ValueError(f"rotary positions over {axes} axes need a head dim that is a multiple of {2 * axes}, got {self.backbone.head_dim}")
-        if not isinstance(self.condition, NoCondition | ClassCondition):
-            raise ValueError(f"maskgit has a class token; it cannot be conditioned on {self.condition.type}")
+        needs_one_vector(self.condition, why="maskgit has a class token")
         return self
 
 
@@ -128,14 +125,11 @@ class MaskGIT(Generator[MaskGITConfig]):
             "loss", "weight" (the sum of the positions' weights), and "masked_accuracy", the share of a sample's masked positions whose most likely
             code is right, averaged over samples.
         """
-        tokens, found = self.training_batch(tokens, condition)
+        tokens, found = self.whole_batch(tokens, condition)
         assert isinstance(tokens, Tokens)
-        if not tokens.is_full or tokens.extents is not None or tokens.layout.extents != self.layout.extents:
-            raise TokenError(f"maskgit models samples that hold every token of its layout's extents {self.layout.extents}")
         source, classes = as_noise(noise, self.device), self._classes(found, len(tokens))
         masked, mask = self.mask_tokens(tokens.indices, source)
-        if self.training:
-            classes = classes.masked_fill(self.dropped(len(tokens), source), self.num_classes)
+        classes = classes.masked_fill(self.dropped(len(tokens), source), self.num_classes)
         return self.masked_loss(tokens.indices, masked, mask, classes)
 
     def masked_loss(self, indices: Tensor, masked: Tensor, mask: Tensor, classes: Tensor) -> dict[str, Tensor]:
@@ -157,10 +151,7 @@ class MaskGIT(Generator[MaskGITConfig]):
         sampler: IterativeSampler | None = None,
     ) -> Tokens:
         """Sample tokens, all positions at once, in the sampler's number of steps; see `Generator.generate`."""
-        check_finite_weights(self)
-        found, count = self.checked_condition(condition, samples=num_samples)
-        sampler = self.sampler() if sampler is None else sampler
-        self.check_sampler(sampler, unconditional=found.kind == "none")
+        found, count, sampler = self.sampling_condition(condition, sampler, samples=num_samples)
         indices = torch.full((count, self.layout.length), self.mask_id, dtype=torch.int64, device=self.device)
         predict = partial(self.guided_logits, self._classes(found, count))
         return Tokens(sampler(predict, indices, self.mask_id, as_noise(noise, self.device)), self.layout)

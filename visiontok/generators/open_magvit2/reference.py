@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from visiontok.base.errors import ConfigError
 from visiontok.core.keymap import KeyMap
 from visiontok.core.reference_keys import ReferenceKeys
-from visiontok.tokens.grid import grid_layout
+from visiontok.generators.llamagen.reference import square_layout, transformer_fields
 
 KEY_MAP = KeyMap(
     {
@@ -42,31 +41,22 @@ CONFIG_KEYS = ReferenceKeys(
 SAMPLING_KEYS = ReferenceKeys(read=("cfg_scale", "temperature", "top_k", "top_p"))
 """Arguments of the authors' sampler."""
 
-STRIDE = 16
-"""Of the tokenizers that the released generators were trained on."""
-
 
 def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `GPTConfig` from the authors' configuration; `_sampling` may hold the arguments of their sampler."""
     if not config.get("token_factorization", True):
         raise ConfigError("token_factorization false: the released generators write two tokens per position")
-    side = math.isqrt(config["block_size"])
     sizes = tuple(2**bits for bits in config["factorized_bits"])
     return {
-        "layout": grid_layout((side, side), stride=STRIDE, vocab_size=sizes).to_dict(),
+        "layout": square_layout(config["block_size"], sizes),
         "condition": {"type": "classes", "num_classes": config["class_num"], "dropout": config.get("class_dropout_prob", 0.1)},
         "pattern": "parallel",
         "inner_head": {"depth": config["factorized_n_layer"]},
         "dim": config["dim"],
         "depth": config["spatial_n_layer"],
         "num_heads": config["n_head"],
-        "multiple_of": config.get("multiple_of", 256),
-        "norm_eps": config.get("norm_eps", 1e-5),
         "rope_base": config.get("rope_base", 10000),
-        "token_dropout": config.get("token_drop", 0.1),
-        "attention_dropout": config.get("attn_dropout_p", 0.0),
-        "residual_dropout": config.get("resid_dropout_p", 0.1),
-        "ffn_dropout": config.get("ffn_dropout_p", 0.1),
+        **transformer_fields(config, token_dropout="token_drop"),
         "sampling": sampling_from_reference(config.get("_sampling", {}), codebooks=len(sizes)),
     }
 

@@ -22,7 +22,7 @@ from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.generators.backbones import ModulatedCausalBlock, ModulatedStack
 from visiontok.generators.backbones.llama import causal_mask
 from visiontok.generators.base import Generator, GeneratorConfig
-from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, NoCondition, needs_dropout
+from visiontok.generators.condition import Condition, ConditionLike, needs_one_vector
 from visiontok.generators.decoding import NextTokenSampler, NextTokenSampling
 from visiontok.generators.heads import CategoricalHead
 from visiontok.generators.orders import AnnealedOrder
@@ -63,8 +63,7 @@ class RarConfig(GeneratorConfig):
     def _check_sizes(self) -> RarConfig:
         if len(self.layout.segments) > 1 or self.layout.is_continuous or self.layout.segments[0].codebooks > 1 or self.layout.ragged:
             raise ValueError("rar permutes the tokens of a sample, so it needs a layout of one segment with one codebook, and not a ragged one")
-        if not isinstance(self.condition, NoCondition | ClassCondition):
-            raise ValueError(f"rar has one element for its condition; it cannot be conditioned on {self.condition.type}")
+        needs_one_vector(self.condition, why="rar has one element for its condition")
         if self.dim % self.num_heads:
             raise ValueError(f"num_heads {self.num_heads} must divide dim {self.dim}")
         return self
@@ -132,9 +131,8 @@ class Rar(Generator[RarConfig]):
         whole, found = self.whole_batch(tokens, condition)
         assert isinstance(whole, Tokens)
         samples, source = len(whole), as_noise(noise, self.device)
-        dropped, orders = torch.zeros(samples, dtype=torch.bool, device=self.device), self.own_order.expand(samples, -1)
+        dropped, orders = self.dropped(samples, source), self.own_order.expand(samples, -1)
         if self.training:
-            dropped = self.dropped(samples, source)
             orders = self.config.order.draw(self.own_order, samples, source, step=step)
         loss = self._nll(whole, found, dropped, orders).mean()
         return {"loss": loss, "bits_per_token": loss.detach() / math.log(2)}
@@ -183,9 +181,7 @@ class Rar(Generator[RarConfig]):
             ConditionError: if the condition does not fit.
             ConfigError: if a model that never saw samples without a condition is to do so.
         """
-        found, count = self.checked_condition(condition, samples=num_samples)
-        if guided or found.kind == "none":
-            needs_dropout(self.config.condition)
+        found, count = self.session_condition(condition, samples=num_samples, guided=guided)
         return RarSession(self, found, count, guided=guided)
 
     @torch.no_grad()

@@ -14,16 +14,15 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from visiontok.base.finite import check_finite_weights
 from visiontok.base.noise import Noise, NoiseLike, as_noise
 from visiontok.generators.backbones import MaeBackbone, MaeConfig
 from visiontok.generators.base import Generator, GeneratorConfig
-from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, NoCondition
+from visiontok.generators.condition import Condition, ConditionLike, needs_one_vector
 from visiontok.generators.decoding import NextTokenSampler, guide
 from visiontok.generators.decoding.masked_autoregressive import MaskedStep, MaskedTokenSampler, MaskedTokenSampling
 from visiontok.generators.heads.channel import ChannelHead, ChannelHeadConfig
 from visiontok.generators.mar.model import flat_tables
-from visiontok.generators.orders import GenerationSteps, at_positions, check_whole, generation_steps, masked_positions
+from visiontok.generators.orders import GenerationSteps, generation_steps, masked_positions
 from visiontok.generators.tokenbridge_ar.reference import CONFIG_KEYS, KEY_MAP, read_config
 from visiontok.quantizers.dimension_wise import DimensionWiseQuantizerConfig, normal_table
 from visiontok.tokens import Latents, Tokens
@@ -56,8 +55,7 @@ class TokenBridgeGeneratorConfig(GeneratorConfig):
             raise ValueError(f"code_values has {count} values; the codebooks of this layout have {sorted(sizes)} codes")
         if self.head.order is not None and len(self.head.order) != layout.segments[0].codebooks:
             raise ValueError(f"the order of the head names {len(self.head.order)} codebooks; a position has {layout.segments[0].codebooks}")
-        if not isinstance(self.condition, NoCondition | ClassCondition):
-            raise ValueError(f"tokenbridge-ar has one embedding for the condition; it cannot be conditioned on {self.condition.type}")
+        needs_one_vector(self.condition, why="tokenbridge-ar has one embedding for the condition")
         return self
 
 
@@ -92,13 +90,12 @@ class TokenBridgeGenerator(Generator[TokenBridgeGeneratorConfig]):
             "loss", "weight" (masked positions per sample), and "masked_accuracy", the share of a sample's masked codes that were the most likely,
             averaged over samples.
         """
-        tokens, found = self.training_batch(tokens, condition)
+        tokens, found = self.whole_batch(tokens, condition)
         assert isinstance(tokens, Tokens)
-        check_whole(tokens, self.layout)
         source = as_noise(noise, self.device)
         codes = tokens.indices.unflatten(1, (-1, self.layout.segments[0].codebooks))
         mask = masked_positions(*codes.shape[:2], least=self.config.least_masked, noise=source).to(self.device)
-        dropped = self.dropped(len(tokens), source) if self.training else torch.zeros(len(tokens), dtype=torch.bool, device=self.device)
+        dropped = self.dropped(len(tokens), source)
         hidden = self.backbone(self.embed(codes), mask, self.condition(found, dropped)[0][:, 0])
         plan = replace(self._plan, held=mask[..., None].expand_as(codes))
         nll, correct = self.head.scores(hidden, codes, plan, self.embed)
@@ -118,10 +115,7 @@ class TokenBridgeGenerator(Generator[TokenBridgeGeneratorConfig]):
 
         Draws: a permutation (B, L); per step with M positions and per codebook, exponential (B, M, V).
         """
-        check_finite_weights(self)
-        found, count = self.checked_condition(condition, samples=num_samples)
-        sampler = self.sampler() if sampler is None else sampler
-        self.check_sampler(sampler, unconditional=found.kind == "none")
+        found, count, sampler = self.sampling_condition(condition, sampler, samples=num_samples)
         segment, source = self.layout.segments[0], as_noise(noise, self.device)
         start = torch.zeros(count, segment.num_positions, segment.codebooks, dtype=torch.int64, device=self.device)
         return Tokens(sampler(partial(self.fill_in, found, source), start, source).flatten(1), self.layout)
@@ -148,12 +142,9 @@ class TokenBridgeGenerator(Generator[TokenBridgeGeneratorConfig]):
     def features(self, codes: Tensor, mask: Tensor, positions: Tensor, condition: Condition, *, scale: float) -> Tensor:
         """What the head reads at positions (B, M): (B, M, D); one pass over a doubled batch unless the scale is 1."""
         values, kept = self.embed(codes), torch.zeros(len(codes), dtype=torch.bool, device=codes.device)
-        if scale == 1:
-            return at_positions(self.backbone(values, mask, self.condition(condition, kept)[0][:, 0]), positions)
-        embedded = torch.cat([self.condition(condition, dropped)[0][:, 0] for dropped in (kept, ~kept)])
-        hidden = self.backbone(values.repeat(2, 1, 1), mask.repeat(2, 1), embedded)
-        conditional, unconditional = at_positions(hidden, positions.repeat(2, 1)).chunk(2)
-        return guide(conditional, unconditional, scale)
+        embedded = [self.condition(condition, dropped)[0][:, 0] for dropped in ([kept] if scale == 1 else [kept, ~kept])]
+        conditional, *unconditional = self.backbone.at(positions, values, mask, embedded)
+        return guide(conditional, unconditional[0], scale) if unconditional else conditional
 
     def embed(self, codes: Tensor) -> Tensor:
         """The values (...) of codes (...), which the backbone reads; the head embeds codes by itself."""

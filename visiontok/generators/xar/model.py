@@ -22,7 +22,7 @@ from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.decoders.flow.training import flow_loss, mix
 from visiontok.generators.backbones import ModulatedCausalBlock, ModulatedStack
 from visiontok.generators.base import Generator, GeneratorConfig
-from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, NoCondition, needs_dropout
+from visiontok.generators.condition import Condition, ConditionLike, needs_one_vector
 from visiontok.generators.decoding import CellSampler, CellSampling
 from visiontok.generators.orders import cell_order
 from visiontok.generators.xar.reference import CONFIG_KEYS, KEY_MAP, read_config
@@ -65,8 +65,7 @@ class XarConfig(GeneratorConfig):
         shape = self.layout.segments[0].shape
         if len(self.cells) != len(shape) or any(size % count for size, count in zip(shape, self.cells, strict=True)):
             raise ValueError(f"cells {self.cells} must divide the positions {shape} along every axis")
-        if not isinstance(self.condition, NoCondition | ClassCondition):
-            raise ValueError(f"xar is modulated by one vector; it cannot be conditioned on {self.condition.type}")
+        needs_one_vector(self.condition, why="xar is modulated by one vector")
         if self.dim % self.num_heads or self.dim // self.num_heads % (2 * len(shape)):
             raise ValueError(f"num_heads {self.num_heads} must divide dim {self.dim} into heads whose dim is a multiple of {2 * len(shape)}")
         return self
@@ -144,7 +143,7 @@ class Xar(Generator[XarConfig]):
         """
         whole, found = self.whole_batch(tokens, condition)
         samples, source = len(whole), as_noise(noise, self.device)
-        dropped = self.dropped(samples, source) if self.training else torch.zeros(samples, dtype=torch.bool, device=self.device)
+        dropped = self.dropped(samples, source)
         data = self.in_cells(whole.data)
         times = source.normal(samples, self.num_cells).sigmoid().flatten()
         start = source.normal(samples, *whole.data.shape[1:]).to(data).unflatten(1, (self.num_cells, -1)).flatten(0, 1)
@@ -171,9 +170,7 @@ class Xar(Generator[XarConfig]):
             ConditionError: if the condition does not fit.
             ConfigError: if a model that never saw samples without a condition is to do so.
         """
-        found, count = self.checked_condition(condition, samples=num_samples)
-        if guided or found.kind == "none":
-            needs_dropout(self.config.condition)
+        found, count = self.session_condition(condition, samples=num_samples, guided=guided)
         return XarSession(self, found, count, guided=guided)
 
     def num_steps(self, sampler: CellSampler) -> int:
