@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from visiontok.base.config import Config, Positive, Probability
 from visiontok.generators.orders import at_positions
+from visiontok.layers.initialization import xavier_linears
 from visiontok.layers.transformer import TransformerBlock
 
 INPUT_EPS = 1e-6
@@ -102,10 +103,7 @@ class MaeBackbone(nn.Module):
         self.output_positions = nn.Parameter(torch.empty(length, decoder.dim))
         for table in (self.encoder_positions, self.mask_token, self.decoder_positions, self.output_positions):
             nn.init.normal_(table, std=0.02)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+        xavier_linears(self)
 
     def forward(self, values: Tensor, mask: Tensor, condition: Tensor) -> Tensor:
         """Features (B, L, D') of every position.

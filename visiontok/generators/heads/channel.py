@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from visiontok.base.config import Config, Positive
 from visiontok.generators.heads.base import Choose, Embed, TokenHead
 from visiontok.generators.orders import GenerationSteps
+from visiontok.layers.initialization import xavier_linears
 from visiontok.layers.kv_cache import KVCache
 from visiontok.layers.modulation import modulate
 from visiontok.layers.transformer import Mlp
@@ -78,14 +79,8 @@ class ChannelHead(TokenHead):
         self.outputs = nn.ModuleList(nn.Linear(width, size) for size in sizes)
         for table in (self.positions, self.steps):
             nn.init.normal_(table, std=0.02)
-        zeroed = [self.output_modulation]
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
-            if isinstance(module, ChannelBlock):
-                zeroed.append(module.modulation)
-        for linear in zeroed:
+        xavier_linears(self)
+        for linear in (self.output_modulation, *(module.modulation for module in self.modules() if isinstance(module, ChannelBlock))):
             nn.init.zeros_(linear.weight)
 
     def logits(self, hidden: Tensor, codes: Tensor) -> list[Tensor]:

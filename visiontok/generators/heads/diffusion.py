@@ -14,6 +14,7 @@ from visiontok.base.config import Config, Positive
 from visiontok.base.noise import Noise, integers
 from visiontok.generators.heads.base import LatentHead
 from visiontok.generators.heads.diffusion_schedule import cosine_schedule, kept_steps, respaced_cosine_schedule
+from visiontok.layers.initialization import xavier_linears
 from visiontok.layers.timesteps import TimestepEmbedding
 
 NORM_EPS = 1e-6
@@ -72,13 +73,8 @@ class DiffusionHead(LatentHead):
         self.norm = nn.LayerNorm(config.dim, elementwise_affine=False, eps=NORM_EPS)
         self.output_modulation = nn.Linear(config.dim, 2 * config.dim)
         self.output = nn.Linear(config.dim, 2 * channels)
-        zeroed = [self.output_modulation, self.output]
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
-            if isinstance(module, DiffusionBlock):
-                zeroed.append(module.modulation)
+        xavier_linears(self)
+        zeroed = [self.output_modulation, self.output, *(module.modulation for module in self.modules() if isinstance(module, DiffusionBlock))]
         for linear in (self.time.fc1, self.time.fc2):
             nn.init.normal_(linear.weight, std=0.02)
         for linear in zeroed:
