@@ -22,6 +22,8 @@ _SIGNS = {"type": "binary", "dim": 6, "codes": "sphere"}
 _CLASSES = {"type": "classes", "num_classes": 3}
 _MAE = {"encoder": _TRUNK, "decoder": _TRUNK, "buffer_size": 2}
 _LATENTS = {**LAYOUT, "segments": [{"name": "latents", "shape": [8], "channels": 3}]}
+_SEANET = {"num_filters": 2, "hidden_size": 8, "upsampling_ratios": [4, 2], "codebook_size": 16}
+_MIMI_NET = {**_SEANET, "num_quantizers": 3, "codebook_dim": 4, "vector_quantization_hidden_dimension": 4, "upsample_groups": 8}
 _LLAMA = {"layout": LAYOUT, "condition": _CLASSES, "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8}
 _CODES = {**LAYOUT, "segments": [{"name": "latents", "shape": [8], "vocab_size": 5, "codebooks": 3}]}
 
@@ -35,12 +37,22 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "chameleon-vq": {**_LIBRARY, "latent_channels": 8, "num_embeddings": 20, "resolution": 16},
     "conv-grid": {**_GRID, "quantizer": {"type": "fsq", "levels": [4, 4, 3]}},
+    "dac": {
+        "sampling_rate": 1600,
+        "encoder_hidden_size": 4,
+        "decoder_hidden_size": 16,
+        "downsampling_ratios": [2, 5],
+        "n_codebooks": 3,
+        "codebook_size": 16,
+        "codebook_dim": 4,
+    },
     "diffusers-vq": {**_BLOCKS, "num_vq_embeddings": 32, "image_size": 16},
     "elm-bae": {"image_size": 16, "encoder": _BAE_NET, "decoder": _BAE_NET, "quantizer": {"dim": 8, "chunks": [3]}},
     "elm-ar": {**_LLAMA, "layout": _CODES, "pattern": "parallel", "combine": "concat"},
     "elm-mlm": {"layout": LAYOUT, "condition": _CLASSES, "backbone": {"type": "llama", "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8}},
     "emu3-vq": {**_LIBRARY, "codebook_size": 32, "attn_resolutions": [], "hidden_size": 64, "image_size": 16},
     "emu3-vq-video": {**_LIBRARY, "codebook_size": 32, "attn_resolutions": [], "hidden_size": 64, "image_size": 16},
+    "encodec": {**_SEANET, "sampling_rate": 800, "target_bandwidths": [0.4, 1.2], "num_lstm_layers": 1},
     "flextok": {
         "image_size": 16,
         "vae": None,
@@ -91,6 +103,15 @@ SMALL: dict[str, dict[str, Any]] = {
     "mar": {"layout": _LATENTS, "condition": _CLASSES, "backbone": _MAE, "head": {"dim": 16, "depth": 1}},
     "maskgit": {"layout": LAYOUT, "condition": _CLASSES, "backbone": {"type": "bert", "dim": 24, "depth": 2, "num_heads": 2, "mlp_dim": 32}},
     "maskgit-vqgan": {"image_size": 16, "net": _NET, "quantizer": {"codebook_size": 32, "dim": 8}},
+    "mimi": {
+        **_MIMI_NET,
+        "sampling_rate": 1600,
+        "num_hidden_layers": 1,
+        "intermediate_size": 16,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "sliding_window": 8,
+    },
     "mqt": {"query_side": 3, "feature_side": 4, "feature_dim": 16, "output_dim": 8, "num_heads": 2},
     "open-magvit2-ar": {**_LLAMA, "layout": _CODES, "pattern": "parallel", "inner_head": {"depth": 1}},
     "open-magvit2": {"image_size": 16, "net": _BIT_NET, "quantizer": {"dim": 6}},

@@ -44,6 +44,12 @@ SELFTOK = {
     "encoder": {**TRUNK, "query_dim": 16, "query_num_heads": 2}, "quantizer": {"codebook_size": 32, "dim": 4, "num_positions": 8},
     "decoding": {"type": "flow", "visible": {"stages": [400, 1000], "tokens_per_stage": [5, 3]}, "steps": 4},
 }  # fmt: skip
+SEANET = {"num_filters": 2, "hidden_size": 8, "upsampling_ratios": [4, 2], "codebook_size": 16}
+DAC = {"encoder_hidden_size": 4, "decoder_hidden_size": 16, "downsampling_ratios": [2, 5], "n_codebooks": 3, "codebook_size": 16, "codebook_dim": 4}
+MIMI = {
+    **SEANET, "num_quantizers": 3, "codebook_dim": 4, "vector_quantization_hidden_dimension": 4, "upsample_groups": 8, "num_hidden_layers": 1,
+    "intermediate_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2,
+}  # fmt: skip
 TEXT = {**TITOK, "text": {"length": 5, "dim": 8, "encoder": {"type": "hashed_words"}}}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bsq-vit": ("bsq-vit", {"image_size": 16, "encoder": VIT, "decoder": VIT, "quantizer": {"dim": 6, "normalize": True, "codes": "sphere"}}),
@@ -54,6 +60,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "conv-grid, no codebook loss": ("conv-grid", {**GRID, "quantizer": {**VQ, "codebook_weight": 0.0}}),
     "conv-grid, clustering": ("conv-grid", {**GRID, "quantizer": {**VQ, "clustering": {}}}),
     "conv-grid, k-means start": ("conv-grid", {**GRID, "quantizer": {**VQ, "kmeans": {"after_steps": 1}}}),
+    "dac": ("dac", DAC),
     "diffusers-vq": ("diffusers-vq", {**BLOCKS, "num_vq_embeddings": 32, "image_size": 16}),
     "elm-bae": (
         "elm-bae",
@@ -61,6 +68,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
          "quantizer": {"dim": 8, "chunks": [8]}},
     ),
     "emu3-vq": ("emu3-vq", {**LIBRARY, "codebook_size": 32, "attn_resolutions": [], "hidden_size": 64, "image_size": 16}),
+    "encodec": ("encodec", {**SEANET, "sampling_rate": 800, "target_bandwidths": [1.2]}),
     "flextok": ("flextok", FLEXTOK),
     "ibq": ("ibq", {**GRID, "quantizer": {"codebook_size": 32, "dim": 6}}),
     "janus-vq": ("janus-vq", {**LIBRARY, "num_embeddings": 32, "num_patches": 8}),
@@ -71,6 +79,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "larp, learned tables": ("larp", {**LARP, **LEARNED, "token_types": KINDS, "quantizer": VQ, "prior": None}),
     "llamagen-vq": ("llamagen-vq", {**GRID, "quantizer": VQ}),
     "maskgit-vqgan": ("maskgit-vqgan", {"image_size": 16, "net": NET, "quantizer": {"codebook_size": 32, "dim": 8}}),
+    "mimi": ("mimi", MIMI),
     "open-magvit2": ("open-magvit2", {"image_size": 16, "net": {**NET, "latent_channels": 6}, "quantizer": {"dim": 6}}),
     "robusttok": ("robusttok", ROBUSTTOK),
     "robusttok, three scales": ("robusttok", {**ROBUSTTOK, "quantizer": SCALES}),

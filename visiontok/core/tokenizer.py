@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -116,7 +116,7 @@ class Tokenizer(Model[ConfigT]):
     layout: TokenLayout
     preprocessing: Preprocessing
     can_decode: bool = True
-    decoder_extras: ClassVar[tuple[str, ...]] = ()
+    decoder_extras: tuple[str, ...] = ()
     text: TextConfig | None = None
     encoder_reads_text: bool = False
     text_encoder: TextEncoder | None = None

@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from visiontok.base.config import Positive
-from visiontok.tokenizers.shared.library_vq import LibraryConfig, LibraryVq
+from visiontok.tokenizers.shared.library_model import LibraryConfig
+from visiontok.tokenizers.shared.library_vq import LibraryVq
 
 
 class Emu3VqConfig(LibraryConfig):

@@ -1,4 +1,4 @@
-"""What tokenizers whose networks come from transformers or diffusers share.
+"""What vector-quantized autoencoders of transformers and diffusers share.
 
 The networks are the library's own objects, taken apart into encoder, 1x1 convolutions and decoder; the codebook moves into our vector
 quantizer, so that everything that is done with codebooks here can be done with theirs.
@@ -7,21 +7,15 @@ quantizer, so that everything that is done with codebooks here can be done with 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from visiontok.base.config import Config
-from visiontok.base.errors import ConfigError
-from visiontok.base.optional import import_optional_class
 from visiontok.core.keymap import KeyMap
 from visiontok.core.model import ConfigT
-from visiontok.core.reference_keys import ReferenceKeys
-from visiontok.core.tokenizer import Tokenizer
 from visiontok.quantizers.vector import VectorQuantizer, VectorQuantizerConfig
+from visiontok.tokenizers.shared.library_model import LibraryTokenizer
 
 KEY_MAP = KeyMap(
     {
@@ -34,35 +28,10 @@ KEY_MAP = KeyMap(
 )
 
 
-class LibraryConfig(Config):
-    """A configuration whose fields have the names of the library's own; a family's subclass adds what the library does not have."""
+class LibraryVq(LibraryTokenizer[ConfigT]):
+    """Base of a vector-quantized autoencoder of another library, perhaps out of a whole multimodal model."""
 
-    def library_arguments(self) -> dict[str, Any]:
-        """What the library's configuration class, or diffusers' constructor, takes."""
-        return {name: value for name, value in self if name not in self.added_fields()}
-
-    @classmethod
-    def added_fields(cls) -> frozenset[str]:
-        """Fields that the library's class does not know."""
-        return frozenset()
-
-
-class LibraryVq(Tokenizer[ConfigT]):
-    """Base of a vector-quantized autoencoder of another library. `read_library` and `from_reference` together load a released one.
-
-    Attributes:
-        library: the package, "transformers" or "diffusers".
-        network_class: its class.
-        network_config_class: transformers' configuration class; empty for diffusers, whose classes take their arguments directly.
-        within: the tokenizer's name within a whole multimodal model.
-        ignored_settings: keys of the library's configuration that do not affect the tokenizer -> the reason.
-    """
-
-    library: ClassVar[str]
-    network_class: ClassVar[str]
-    network_config_class: ClassVar[str] = ""
     within: ClassVar[str] = "vqmodel"
-    ignored_settings: ClassVar[Mapping[str, str]] = MappingProxyType({})
     reference_keys: ClassVar = KEY_MAP
 
     quantizer: VectorQuantizer
@@ -92,76 +61,7 @@ class LibraryVq(Tokenizer[ConfigT]):
         with torch.no_grad():
             self.quantizer.codebook.copy_(codebook)
 
-    @classmethod
-    def new_network(cls, arguments: Mapping[str, Any]) -> nn.Module:
-        """The library's network with random weights.
-
-        Raises:
-            DependencyError: if the library is not installed, or too old for this network.
-            ConfigError: if it refuses the arguments.
-        """
-        network_class = import_optional_class(cls.library, cls.network_class, extra="zoo")
-        try:
-            if not cls.network_config_class:
-                return network_class(**arguments)
-            return network_class(import_optional_class(cls.library, cls.network_config_class, extra="zoo")(**arguments))
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"{cls.library} refuses the configuration of its {cls.network_class}: {error}") from error
-
-    @classmethod
-    def read_library(cls, name: str, hub: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor], list[str]]:
-        """Configuration and weights through the library's own `from_pretrained`, also out of a whole multimodal model, for `from_reference`.
-
-        Args:
-            name: repository or folder.
-            hub: subfolder, revision, cache_dir, local_files_only, token, as the library takes them.
-
-        Returns:
-            Configuration, weights, and what is wrong with the checkpoint: tensors that it lacks or that have other shapes.
-        """
-        network_class = import_optional_class(cls.library, cls.network_class, extra="zoo")
-        if not cls.network_config_class:
-            network, report = network_class.from_pretrained(name, output_loading_info=True, **hub)
-            return dict(network.config), network.state_dict(), problems_of(report)
-        network, report = read_part(network_class, name, cls.within, hub)
-        return network.config.to_dict(), network.state_dict(), problems_of(report)
-
-    @classmethod
-    def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Config:
-        """From the library's own `config.json`."""
-        fields, source = tuple(cls.config_class.model_fields), f"the configuration of {cls.network_class}"
-        general = general_settings() if cls.network_config_class else {}
-        ReferenceKeys(read=fields, ignored={**cls.ignored_settings, **general}).check(config, source=source)
-        return cls.config_class.parse({key: config[key] for key in fields if key in config}, source=source)
-
     @property
     @abstractmethod
     def stride(self) -> int:
         """Pixels per token along a side."""
-
-
-def general_settings(prefix: str = "") -> dict[str, str]:
-    """The keys that every configuration of transformers may have, with a prefix -> why they are ignored."""
-    general = set(import_optional_class("transformers", "PretrainedConfig", extra="zoo")().to_dict())
-    names = sorted(general | {"initializer_range", "model_type", "torch_dtype"})
-    reason = "a setting that transformers gives to every model; it does not affect the tokens"
-    return {f"{prefix}{name}{rest}": reason for name in names for rest in ("", ".{*}")}
-
-
-def read_part(network_class: Any, name: str, within: str, hub: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
-    """One part of a multimodal model of transformers, by itself, and the report of its loading.
-
-    Args:
-        network_class: of the part.
-        name: repository or folder, of the part or of the whole model.
-        within: the part's name within the whole model.
-        hub: see `LibraryVq.read_library`.
-    """
-    network, report = network_class.from_pretrained(name, output_loading_info=True, key_mapping={rf"^(?:model\.)?{within}\.": ""}, **hub)
-    return network, report
-
-
-def problems_of(report: Mapping[str, Any]) -> list[str]:
-    """What a library's report of loading lists as missing or wrong; tensors of other parts are not."""
-    kinds = ("missing_keys", "mismatched_keys", "error_msgs")
-    return [f"{kind.replace('_', ' ')}: {', '.join(sorted(map(str, report[kind]))[:20])}" for kind in kinds if report.get(kind)]

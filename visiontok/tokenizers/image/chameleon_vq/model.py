@@ -9,7 +9,7 @@ from torch import Tensor
 
 from visiontok.base.config import Positive
 from visiontok.tokenizers.shared.library_grid import LibraryGridVq
-from visiontok.tokenizers.shared.library_vq import LibraryConfig
+from visiontok.tokenizers.shared.library_model import LibraryConfig
 
 RESCALE = 0.0078 * 255
 """transformers' image processor multiplies 8-bit values by 0.0078, not by 2 / 255, before it subtracts 1."""

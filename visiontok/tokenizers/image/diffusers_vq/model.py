@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from visiontok.base.config import Positive
 from visiontok.tokenizers.shared.library_grid import LibraryGridVq
-from visiontok.tokenizers.shared.library_vq import LibraryConfig
+from visiontok.tokenizers.shared.library_model import LibraryConfig
 
 DownBlock = Literal["DownEncoderBlock2D", "AttnDownEncoderBlock2D"]
 UpBlock = Literal["UpDecoderBlock2D", "AttnUpDecoderBlock2D"]

@@ -16,7 +16,8 @@ from visiontok.base.config import Config, Positive
 from visiontok.base.optional import import_optional
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokenizers.image.glm_image_vq.reference import KEY_MAP, read_config
-from visiontok.tokenizers.shared.library_vq import LibraryConfig, LibraryVq, problems_of, read_part
+from visiontok.tokenizers.shared.library_model import LibraryConfig, problems_of, read_part
+from visiontok.tokenizers.shared.library_vq import LibraryVq
 from visiontok.tokens.grid import grid_layout
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from visiontok.base.config import Positive
 from visiontok.tokenizers.shared.library_grid import LibraryGridVq
-from visiontok.tokenizers.shared.library_vq import LibraryConfig
+from visiontok.tokenizers.shared.library_model import LibraryConfig
 
 
 class JanusVqConfig(LibraryConfig):

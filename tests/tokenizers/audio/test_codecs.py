@@ -1,0 +1,120 @@
+"""What holds for every audio codec: exact lengths, tokens that do not depend on the batch, levels, and bitrates that are those of the bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from small_models import SMALL
+from torch import Tensor
+
+import visiontok
+from visiontok import registry
+from visiontok.base.errors import TokenError
+from visiontok.tokenizers.shared.codec import Codec
+
+CHUNKED = {
+    **SMALL["encodec"], "num_filters": 4, "audio_channels": 2, "normalize": True, "norm_type": "time_group_norm", "use_causal_conv": False, "chunk_length_s": 0.1,
+    "overlap": 0.2,
+}  # fmt: skip
+CODECS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: (name, SMALL[name]) for name, family in registry.families().items() if family.kind == "tokenizer" and "audio" in family.modalities},
+    "encodec, stereo in chunks": ("encodec", CHUNKED),
+}
+every_codec = pytest.mark.parametrize("name", CODECS)
+
+
+def build(name: str) -> Codec[Any]:
+    """With random weights and codes that differ."""
+    family, config = CODECS[name]
+    torch.manual_seed(0)
+    model = visiontok.create(family, **config).eval()
+    assert isinstance(model, Codec)
+    for key, buffer in model.named_buffers():
+        if key.endswith(("codebook.embed", "codebook.embed_sum")):
+            buffer.normal_(generator=torch.Generator().manual_seed(len(key)))
+    return model
+
+
+def sound(model: Codec[Any], length: int, seed: int = 0) -> Tensor:
+    """(C, T) of noise."""
+    return torch.rand(model.spec.channels, length, generator=torch.Generator().manual_seed(seed)) * 1.6 - 0.8
+
+
+def lengths(model: Codec[Any]) -> list[int]:
+    hop = model.hop
+    around = [hop * count + more for count in (1, 2, 7) for more in (-1, 0, 1)]
+    chunks = getattr(model, "chunks", None)
+    overlapping = [] if chunks is None else [chunks.stride * count + more for count in (1, 2, 3) for more in (-1, 0, 1, 5, hop)]
+    return sorted({1, 2, hop // 2, *around, *overlapping})
+
+
+@every_codec
+def test_lengths_and_channels_come_back(name: str) -> None:
+    model = build(name)
+    for length in lengths(model):
+        tokens = model.encode(sound(model, length)[None])
+        decoded = model.decode(tokens)
+        assert decoded.shape == (1, model.spec.channels, length), length
+        assert tokens.layout.segments[0].num_positions == len(model.unwrap(tokens)[0])
+        assert model.forward(sound(model, length)[None]).reconstruction.shape == decoded.shape  # type: ignore[union-attr]
+
+
+@every_codec
+def test_a_sound_has_the_same_tokens_alone_and_in_a_batch(name: str) -> None:
+    model = build(name)
+    sounds = [sound(model, length, seed=length) for length in lengths(model)]
+    together = model.encode(sounds)
+    decoded = model.decode(together)
+    for row, one in enumerate(sounds):
+        alone = model.encode(one[None])
+        assert torch.equal(together.indices[row, : alone.indices.shape[1]], alone.indices[0])
+        torch.testing.assert_close(decoded[row, :, : one.shape[1]], model.decode(alone)[0], rtol=1e-4, atol=1e-5)
+        assert not decoded[row, :, one.shape[1] :].any()
+
+
+@every_codec
+def test_fewer_levels_are_the_first_ones_and_their_bytes_are_the_bitrate(name: str) -> None:
+    model = build(name)
+    segment = model.layout.segments[0]
+    seconds, rate = 20, model.layout.rate or 0
+    tokens = model.encode(sound(model, int(seconds * rate))[None])
+    possible = [count for count in range(1, model.layout.num_levels + 1) if model.layout.allows_levels(count)]
+    for count in possible:
+        fewer = model.encode(sound(model, int(seconds * rate))[None], num_levels=count)
+        assert torch.equal(model.unwrap(fewer), model.unwrap(tokens)[..., :count])
+        bits = 8 * len(fewer.pack()[0])
+        per_frame = sum(torch.tensor(segment.vocab_sizes[:count]).log2().ceil().tolist())
+        assert bits / seconds / 1000 == pytest.approx(model.kilobits[count - 1], abs=3 * per_frame / seconds / 1000)
+        assert model.decode(fewer).shape[-1] == seconds * rate
+
+
+@every_codec
+def test_levels_within_a_bitrate(name: str) -> None:
+    model = build(name)
+    nominal = model.layout.positions_per_second("frames") * torch.tensor(model.layout.segments[0].vocab_sizes).double().log2().cumsum(0) / 1000
+    for count, kilobits in enumerate(nominal.tolist(), 1):
+        if model.layout.allows_levels(count):
+            assert model.levels_within(kilobits) == count
+    with pytest.raises(TokenError, match="0.001"):
+        model.levels_within(0.001)
+
+
+def test_chunks_without_their_loudness_are_refused() -> None:
+    model = build("encodec, stereo in chunks")
+    tokens = model.encode(sound(model, 200)[None])
+    with pytest.raises(TokenError, match="scale"):
+        model.decode(tokens.with_data(tokens.data, extras={}))
+    short = {**tokens.extras, "scale": tokens.extras["scale"][:, :1]}
+    with pytest.raises(TokenError, match="scale"):
+        model.decode(tokens.with_data(tokens.data, extras=short))
+
+
+def test_codes_of_mimi_follow_its_buffers() -> None:
+    model = build("mimi")
+    tokens = model.encode(sound(model, 200)[None])
+    before = model.decode(tokens)
+    changed = {name: tensor * 2 if name.endswith("embed_sum") else tensor for name, tensor in model.state_dict().items()}
+    model.load_state_dict(changed)
+    assert not torch.allclose(model.decode(tokens), before)

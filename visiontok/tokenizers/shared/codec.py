@@ -1,0 +1,109 @@
+"""What audio codecs share: the layout of their tokens, and the arithmetic of hops, frames, levels and bitrates.
+
+A codec's network takes (B, C, T) and gives one latent for every `hop` samples. What the contract of `Tokenizer` already does is not done again:
+sounds of different lengths are encoded and decoded in groups of one length, so that padding never reaches a network, and their exact lengths are
+among the extras of their tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import accumulate
+
+from torch import Tensor
+from torch.nn.functional import pad
+
+from visiontok.base.errors import TokenError
+from visiontok.base.noise import NoiseLike
+from visiontok.core.model import ConfigT
+from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
+from visiontok.tokens import Segment, TokenLayout, Tokens
+
+USUAL_FRAMES = 16
+"""Frames of the extent that a codec's layout is given with."""
+
+
+def codec_layout(
+    *,
+    sample_rate: int,
+    hop: int,
+    vocab_size: int | tuple[int, ...],
+    num_levels: int = 1,
+    min_levels: int = 1,
+    frames: int = USUAL_FRAMES,
+    samples: int | None = None,
+) -> TokenLayout:
+    """Frames of `num_levels` codes each: `Tokens.view` is (B, T, K), and (B, T) with one level.
+
+    Args:
+        sample_rate: in Hz.
+        hop: samples per frame.
+        vocab_size: of every level, or one for each.
+        num_levels: residual levels, K.
+        min_levels: the fewest first levels that decode by themselves.
+        frames: of the extent that the layout is given with.
+        samples: that those frames stand for, where chunks overlap; None for `frames * hop`.
+    """
+    segment = Segment(name="frames", shape=(frames,), vocab_size=vocab_size, codebooks=num_levels, stride=(hop,), free_axes=(0,))
+    levels = tuple(range(min_levels, num_levels + 1)) if min_levels > 1 else "any"
+    return TokenLayout(
+        modality="audio",
+        segments=(segment,),
+        signal_shape=(samples or frames * hop,),
+        rate=float(sample_rate),
+        levels=levels if num_levels > 1 else "none",
+    )
+
+
+def fitted(signal: Tensor, length: int) -> Tensor:
+    """Sound (B, C, T) cut to `length` samples, or extended to them by silence, where a decoder gives more or fewer than its frames cover."""
+    return pad(signal, (0, length - signal.shape[-1]))
+
+
+class Codec(Tokenizer[ConfigT]):
+    """Base of codecs whose frames all have the same codebooks. A family sets `layout` with `codec_layout`."""
+
+    @property
+    def hop(self) -> int:
+        """Samples per frame."""
+        stride = self.layout.segments[0].stride
+        assert stride is not None
+        return stride[0]
+
+    @property
+    def kilobits(self) -> tuple[float, ...]:
+        """(K,) kilobits per second of sound that the first 1 to K levels take, on average over a long one."""
+        frames_per_second = self.layout.segments[0].num_positions * (self.layout.rate or 0.0) / self.layout.signal_shape[0]
+        return tuple(frames_per_second * bits / 1000 for bits in self._bits_of_levels())
+
+    def levels_within(self, kilobits: float) -> int:
+        """The most levels that a bitrate allows, for `encode(num_levels=)`.
+
+        Args:
+            kilobits: per second, as papers count them: `hop` samples per frame, without the overlap of chunks.
+
+        Raises:
+            TokenError: if not even the fewest levels that decode fit into it.
+        """
+        frames_per_second = self.layout.positions_per_second("frames")
+        rates = [frames_per_second * bits / 1000 for bits in self._bits_of_levels()]
+        possible = [(count, rate) for count, rate in enumerate(rates, 1) if self.layout.allows_levels(count)]
+        fitting = [count for count, rate in possible if rate <= kilobits * (1 + 1e-9)]
+        if not fitting:
+            raise TokenError(f"{kilobits:g} kilobits per second are below the least of this codec, {possible[0][1]:g}")
+        return fitting[-1]
+
+    def _bits_of_levels(self) -> list[float]:
+        """(K,) bits of a frame with its first 1 to K levels."""
+        return list(accumulate(math.log2(size) for size in self.layout.segments[0].vocab_sizes))
+
+    def unwrap(self, tokens: Tokens) -> Tensor:
+        """(B, T, K), also of one level."""
+        indices = tokens.view()
+        return indices if indices.ndim == 3 else indices[..., None]
+
+    def forward_padded(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
+        """See `Tokenizer`; the reconstruction has the length of the signal."""
+        output = super().forward_padded(signal, text=text, step=step, noise=noise)
+        return output if output.reconstruction is None else replace(output, reconstruction=fitted(output.reconstruction, signal.shape[-1]))
