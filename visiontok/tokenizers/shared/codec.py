@@ -31,8 +31,6 @@ def codec_layout(
     vocab_size: int | tuple[int, ...],
     num_levels: int = 1,
     min_levels: int = 1,
-    frames: int = USUAL_FRAMES,
-    samples: int | None = None,
 ) -> TokenLayout:
     """Frames of `num_levels` codes each: `Tokens.view` is (B, T, K), and (B, T) with one level.
 
@@ -42,15 +40,13 @@ def codec_layout(
         vocab_size: of every level, or one for each.
         num_levels: residual levels, K.
         min_levels: the fewest first levels that decode by themselves.
-        frames: of the extent that the layout is given with.
-        samples: that those frames stand for, where chunks overlap; None for `frames * hop`.
     """
-    segment = Segment(name="frames", shape=(frames,), vocab_size=vocab_size, codebooks=num_levels, stride=(hop,), free_axes=(0,))
+    segment = Segment(name="frames", shape=(USUAL_FRAMES,), vocab_size=vocab_size, codebooks=num_levels, stride=(hop,), free_axes=(0,))
     levels = tuple(range(min_levels, num_levels + 1)) if min_levels > 1 else "any"
     return TokenLayout(
         modality="audio",
         segments=(segment,),
-        signal_shape=(samples or frames * hop,),
+        signal_shape=(USUAL_FRAMES * hop,),
         rate=float(sample_rate),
         levels=levels if num_levels > 1 else "none",
     )
@@ -72,10 +68,14 @@ class Codec(Tokenizer[ConfigT]):
         return stride[0]
 
     @property
+    def frames_per_second(self) -> float:
+        """Of a long sound; families whose chunks overlap override this."""
+        return self.layout.positions_per_second("frames")
+
+    @property
     def kilobits(self) -> tuple[float, ...]:
-        """(K,) kilobits per second of sound that the first 1 to K levels take, on average over a long one."""
-        frames_per_second = self.layout.segments[0].num_positions * (self.layout.rate or 0.0) / self.layout.signal_shape[0]
-        return tuple(frames_per_second * bits / 1000 for bits in self._bits_of_levels())
+        """(K,) kilobits per second of a long sound that the first 1 to K levels take."""
+        return tuple(self.frames_per_second * bits / 1000 for bits in self._bits_of_levels())
 
     def levels_within(self, kilobits: float) -> int:
         """The most levels that a bitrate allows, for `encode(num_levels=)`.

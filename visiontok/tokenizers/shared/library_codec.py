@@ -30,9 +30,9 @@ class LibraryCodec(LibraryTokenizer[ConfigT], Codec[ConfigT]):
     library: ClassVar[str] = "transformers"
 
     @classmethod
-    def new_network(cls, arguments: Mapping[str, Any]) -> nn.Module:
+    def new_network(cls, arguments: Mapping[str, Any]) -> Any:
         """The library's network with random weights, which are plain tensors."""
-        network = super().new_network(arguments)
+        network: nn.Module = super().new_network(arguments)
         for module in network.modules():
             if parametrize.is_parametrized(module, "weight"):
                 parametrize.remove_parametrizations(module, "weight")

@@ -55,6 +55,8 @@ class Dac(LibraryCodec[DacConfig]):
     reference_keys: ClassVar = KEY_MAP
     ignored_settings: ClassVar = IGNORED
 
+    encoder: nn.Module
+    decoder: nn.Module
     quantizer: DacQuantizer
 
     def __init__(self, config: DacConfig) -> None:
@@ -63,9 +65,7 @@ class Dac(LibraryCodec[DacConfig]):
         self.encoder, self.decoder = network.encoder, network.decoder
         self.quantizer = DacQuantizer(network.quantizer)
         self.preprocessing = AudioPreprocessing(sample_rate=config.sampling_rate, multiple_of=config.hop)
-        self.layout = codec_layout(
-            sample_rate=config.sampling_rate, hop=config.hop, vocab_size=config.codebook_size, num_levels=config.n_codebooks
-        )
+        self.layout = codec_layout(sample_rate=config.sampling_rate, hop=config.hop, vocab_size=config.codebook_size, num_levels=config.n_codebooks)
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 1, T) -> (B, frames, D)."""
@@ -79,6 +79,8 @@ class Dac(LibraryCodec[DacConfig]):
 
 class DacQuantizer(LibraryQuantizer):
     """Residual levels that search in a few dimensions on the unit sphere, behind a projection in and one out; every level has its gradients."""
+
+    rvq: Any
 
     def __init__(self, rvq: nn.Module) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -18,7 +18,7 @@ from visiontok.quantizers.base import Quantized
 from visiontok.signals import AudioPreprocessing
 from visiontok.tokenizers.audio.encodec.chunks import Chunks
 from visiontok.tokenizers.audio.encodec.reference import IGNORED, KEY_MAP
-from visiontok.tokenizers.shared.codec import USUAL_FRAMES, codec_layout, fitted
+from visiontok.tokenizers.shared.codec import codec_layout, fitted
 from visiontok.tokenizers.shared.library_codec import LibraryCodec, LibraryQuantizer
 from visiontok.tokenizers.shared.library_model import LibraryConfig
 from visiontok.tokens import Latents, Tokens
@@ -91,6 +91,8 @@ class Encodec(LibraryCodec[EncodecConfig]):
     reference_keys: ClassVar = KEY_MAP
     ignored_settings: ClassVar = IGNORED
 
+    encoder: nn.Module
+    decoder: nn.Module
     quantizer: EncodecQuantizer
 
     def __init__(self, config: EncodecConfig) -> None:
@@ -100,16 +102,16 @@ class Encodec(LibraryCodec[EncodecConfig]):
         self.quantizer = EncodecQuantizer(network.quantizer)
         self.chunks = config.chunks
         self.preprocessing = AudioPreprocessing(sample_rate=config.sampling_rate, channels=config.audio_channels)
-        self.layout = codec_layout(
-            sample_rate=config.sampling_rate,
-            hop=config.hop,
-            vocab_size=config.codebook_size,
-            num_levels=config.num_levels,
-            frames=USUAL_FRAMES if self.chunks is None else self.chunks.frames,
-            samples=None if self.chunks is None else self.chunks.stride,
-        )
+        self.layout = codec_layout(sample_rate=config.sampling_rate, hop=config.hop, vocab_size=config.codebook_size, num_levels=config.num_levels)
 
         self.decoder_extras = (SCALE,) if config.normalize else ()
+
+    @property
+    def frames_per_second(self) -> float:
+        """Of a long sound; frames in the overlap of two chunks are there twice."""
+        if self.chunks is None:
+            return super().frames_per_second
+        return self.chunks.frames * self.config.sampling_rate / self.chunks.stride
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, C, T) -> (B, ceil(T / hop), D)."""
@@ -162,6 +164,8 @@ class Encodec(LibraryCodec[EncodecConfig]):
 
 class EncodecQuantizer(LibraryQuantizer):
     """Residual codebooks that are moving averages; the nearest code in the Euclidean distance."""
+
+    rvq: Any
 
     def __init__(self, rvq: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Mimi (Défossez et al. 2024, arXiv 2410.00037) with transformers' `MimiModel`: causal, 12.5 frames per second, one semantic level beside the others."""
+"""Mimi (Défossez et al. 2024, arXiv 2410.00037) with transformers' `MimiModel`: causal, one semantic level beside the others."""
 
 from __future__ import annotations
 
@@ -90,6 +90,12 @@ class Mimi(LibraryCodec[MimiConfig]):
     reference_keys: ClassVar = KEY_MAP
     ignored_settings: ClassVar = IGNORED
 
+    encoder: nn.Module
+    decoder: nn.Module
+    encoder_transformer: nn.Module
+    decoder_transformer: nn.Module
+    downsample: nn.Module
+    upsample: nn.Module
     quantizer: MimiQuantizer
 
     def __init__(self, config: MimiConfig) -> None:
@@ -132,6 +138,8 @@ class Mimi(LibraryCodec[MimiConfig]):
 
 class MimiQuantizer(LibraryQuantizer):
     """Two residual quantizers side by side, each with its own projections."""
+
+    rvq: Any
 
     def __init__(self, rvq: nn.Module) -> None:
         super().__init__()

@@ -7,8 +7,8 @@ from typing import Any
 
 from visiontok.core.keymap import KeyMap
 from visiontok.core.reference_keys import ReferenceKeys
-from visiontok.tokenizers.shared.library_vq import KEY_MAP as VQ_KEY_MAP
 from visiontok.tokenizers.shared.library_model import general_settings
+from visiontok.tokenizers.shared.library_vq import KEY_MAP as VQ_KEY_MAP
 
 KEY_MAP = KeyMap(
     {
