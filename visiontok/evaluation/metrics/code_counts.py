@@ -36,7 +36,7 @@ class CodeUse:
 
 
 class CodeCounts(Accumulator):
-    """Counts tokens exactly, whatever the sharding, for full, shortened and ragged samples, also of different extents.
+    """Counts tokens exactly, whatever the sharding, for full, shortened and ragged samples, also of different extents or of fewer codebook levels.
 
     Segments that share a codebook label are counted together. Where positions hold several tokens, their joint index is counted too, if the
     joint vocabulary has at most 2^24 entries and only at positions that hold all of them.
@@ -68,17 +68,18 @@ class CodeCounts(Accumulator):
         if not self._layout.accepts(tokens.layout):
             raise EvaluationError("these tokens have another layout than those counted so far")
         for _, group in tokens.validate().groups():
-            self._count(_storage(group), group.layout)
+            self._count(stored_indices(group), group.layout)
         self._samples += len(tokens)
 
     def _count(self, indices: np.ndarray, layout: TokenLayout) -> None:
         """Of samples (n, L) of one extent, `PAD` where one holds no token."""
         for segment in layout.segments:
+            own = self._layout.segment(segment.name)
             positions = indices[:, layout.slice(segment.name)].reshape(-1, segment.codebooks)
             for codebook in range(segment.codebooks):
-                held, counts = positions[:, codebook], self._counts[_name(segment, codebook)]
+                held, counts = positions[:, codebook], self._counts[_name(own, codebook)]
                 counts += np.bincount(held[held != PAD], minlength=len(counts))
-            if segment.name in self._joint:
+            if segment.name in self._joint and segment.codebooks == own.codebooks:
                 complete = positions[(positions != PAD).all(axis=1)]
                 keys, counts = np.unique(
                     np.ravel_multi_index(complete.T, segment.vocab_sizes), return_counts=True
@@ -124,8 +125,8 @@ def _name(segment: Segment, codebook: int) -> str:
     return label if segment.codebooks == 1 else f"{label}[{codebook}]"
 
 
-def _storage(tokens: Tokens) -> np.ndarray:
-    """(B, L) tokens at their storage positions, `PAD` where a sample holds none."""
+def stored_indices(tokens: Tokens) -> np.ndarray:
+    """(B, L) int64 indices at the storage positions of one extent, `PAD` where a sample holds none."""
     indices = tokens.indices.cpu().numpy()
     full = np.full((len(indices), tokens.layout.length), PAD, dtype=np.int64)
     if tokens.positions is None:

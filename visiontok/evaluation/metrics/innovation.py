@@ -7,13 +7,14 @@ from numpy.typing import ArrayLike
 
 from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.metrics.checks import at_least
+from visiontok.evaluation.metrics.code_sequences import Sequences, flattened
 
 
-def innovation_curve(indices: ArrayLike) -> np.ndarray:
+def innovation_curve(indices: Sequences) -> np.ndarray:
     """Distinct codes in the first i samples.
 
     Args:
-        indices: (N, L) int, one row per sample, in the order in which they are read.
+        indices: (N, L) int or N rows of different lengths, one per sample, in the order in which they are read.
 
     Returns:
         (N,) int64, never falling.
@@ -21,11 +22,11 @@ def innovation_curve(indices: ArrayLike) -> np.ndarray:
     Raises:
         EvaluationError: if there is no sample, or samples hold no codes.
     """
-    codes = np.asarray(indices, dtype=np.int64)
-    if codes.ndim != 2 or not codes.size:
-        raise EvaluationError(f"codes must have shape (N, L) with at least one sample and one code, got {codes.shape}")
+    codes, rows = flattened(indices)
+    if not len(codes):
+        raise EvaluationError(f"codes of at least one sample are needed, got {np.shape(indices)}")
     _, first = np.unique(codes, return_index=True)
-    return np.cumsum(np.bincount(first // codes.shape[1], minlength=len(codes)))
+    return np.cumsum(np.bincount(rows[first], minlength=len(indices)))
 
 
 def samples_to_share(curve: ArrayLike, share: float) -> int:
@@ -36,15 +37,20 @@ def samples_to_share(curve: ArrayLike, share: float) -> int:
     return int(np.argmax(values >= share * values[-1])) + 1
 
 
-def heaps_fit(curve: ArrayLike, *, tokens_per_sample: int) -> tuple[float, float]:
+def heaps_fit(curve: ArrayLike, *, tokens_per_sample: ArrayLike) -> tuple[float, float]:
     """Least squares of log(distinct codes) on log(codes read): (factor, exponent) of Heaps' law, distinct = factor * read^exponent.
 
+    Args:
+        curve: (N,) from `innovation_curve`.
+        tokens_per_sample: one number of codes, or (N,) one for each sample.
+
     Raises:
-        EvaluationError: with fewer than two samples, through which there is no line.
+        EvaluationError: with fewer than two samples, through which there is no line, or a sample without codes.
     """
     distinct = np.asarray(curve, dtype=np.float64)
     at_least(2, samples=len(distinct))
-    at_least(1, tokens_per_sample=tokens_per_sample)
-    read = tokens_per_sample * np.arange(1, len(distinct) + 1)
+    lengths = np.broadcast_to(np.asarray(tokens_per_sample), distinct.shape)
+    at_least(1, tokens_per_sample=int(lengths.min()))
+    read = np.cumsum(lengths)
     exponent, intercept = np.polyfit(np.log(read), np.log(distinct), 1)
     return float(np.exp(intercept)), float(exponent)

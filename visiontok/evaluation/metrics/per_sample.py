@@ -69,12 +69,8 @@ class PerSample(Accumulator):
         if not self._indices:
             raise EvaluationError("no sample was evaluated: the data set is empty, or every file of it was skipped")
         indices, columns = self._joined()
-        order = np.argsort(indices, kind="stable")
-        indices = indices[order]
-        twice = indices[1:][indices[1:] == indices[:-1]]
-        if len(twice):
-            raise EvaluationError(f"{len(twice)} samples were evaluated more than once, the first is index {twice[0]}: shards overlap or were padded")
-        return {"indices": indices, **{name: values[order] for name, values in columns.items()}}
+        order = rising_once(indices)
+        return {"indices": indices[order], **{name: values[order] for name, values in columns.items()}}
 
     def _add(self, indices: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
         if self._indices and set(columns) != set(self._columns):
@@ -85,6 +81,20 @@ class PerSample(Accumulator):
 
     def _joined(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         return np.concatenate(self._indices), {name: np.concatenate(parts) for name, parts in self._columns.items()}
+
+
+def rising_once(indices: np.ndarray) -> np.ndarray:
+    """(N,) int64: the order in which sample indices (N,) rise.
+
+    Raises:
+        EvaluationError: if one occurs twice.
+    """
+    order = np.argsort(indices, kind="stable")
+    rising = indices[order]
+    twice = rising[1:][rising[1:] == rising[:-1]]
+    if len(twice):
+        raise EvaluationError(f"{len(twice)} samples were evaluated more than once, the first is index {twice[0]}: shards overlap or were padded")
+    return order
 
 
 def _array(values: Tensor | ArrayLike) -> np.ndarray:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from pydantic import JsonValue
-from torch import Tensor
 
 from visiontok.base.errors import EvaluationError
+from visiontok.evaluation.metrics.accumulator import Accumulator
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig
+from visiontok.evaluation.metrics.code_sequences import CodeSequences, CodeSequenceTable
 from visiontok.evaluation.metrics.entropy import plugin_entropy
 from visiontok.evaluation.metrics.huffman import fixed_bits_per_token, huffman_bits_per_token, huffman_saving
 from visiontok.evaluation.metrics.innovation import heaps_fit, innovation_curve, samples_to_share
-from visiontok.evaluation.metrics.metric import Aggregate, EvaluatedBatch, SampleMetric, Subject, Table, Value
+from visiontok.evaluation.metrics.metric import Aggregate, EvaluatedBatch, StreamMetric, Subject, Value
 from visiontok.evaluation.metrics.ngrams import bigram_conditional_entropy, bigram_mutual_information, first_digit_counts, ngram_counts
 from visiontok.evaluation.metrics.zipf import LogLogFit, ZipfFit, approximate_count_exponent, count_exponent, log_log_fit, mandelbrot_fit, zipf_fit
 
@@ -21,30 +23,25 @@ SEED, LONGEST_NGRAM = 0, 4
 _BENFORD = np.log10(1 + 1 / np.arange(1, 10))
 
 
-def _compute(batch: EvaluatedBatch, subject: Subject) -> Mapping[str, Tensor]:
-    return {"tokens": batch.token_indices.indices}
-
-
-def _aggregate(table: Table, subject: Subject, bootstrap: BootstrapConfig) -> list[Aggregate]:
-    parts = list(_parts(table["tokens"], subject))
-    return [aggregate for name, tokens, size in parts for aggregate in _statistics(tokens, size, None if len(parts) == 1 else name)]
-
-
-def _parts(tokens: np.ndarray, subject: Subject) -> Iterator[tuple[str, np.ndarray, int]]:
-    """Name, (N, positions) tokens and K of each codebook of each segment that is not empty."""
+def _accumulators(subject: Subject) -> dict[str, Accumulator]:
     assert subject.layout is not None
-    for segment in subject.layout.segments:
-        held = tokens[:, subject.layout.slice(segment.name)]
-        for codebook, size in enumerate(segment.vocab_sizes):
-            column = held[:, codebook :: segment.codebooks]
-            if column.shape[1]:
-                yield segment.name if segment.codebooks == 1 else f"{segment.name}[{codebook}]", column, size
+    return {"sequences": CodeSequenceTable(subject.layout)}
 
 
-def _statistics(tokens: np.ndarray, vocab_size: int, part: str | None) -> list[Aggregate]:
-    counts = np.bincount(tokens.ravel(), minlength=vocab_size)
-    length, used = tokens.shape[1], int((counts > 0).sum())
-    known: dict[str, JsonValue] = {"vocab_size": vocab_size, "tokens": tokens.size, "used_codes": used}
+def _compute(accumulators: Mapping[str, Any], batch: EvaluatedBatch, subject: Subject) -> None:
+    accumulators["sequences"].update(batch.indices, batch.token_indices)
+
+
+def _aggregate(accumulators: Mapping[str, Any], subject: Subject, bootstrap: BootstrapConfig) -> list[Aggregate]:
+    parts: list[CodeSequences] = accumulators["sequences"].compute()
+    return [aggregate for part in parts for aggregate in _statistics(part, None if len(parts) == 1 else part.name)]
+
+
+def _statistics(sequences: CodeSequences, part: str | None) -> list[Aggregate]:
+    rows, vocab_size = sequences.rows, sequences.vocab_size
+    counts = np.bincount(np.concatenate(rows), minlength=vocab_size)
+    used = int((counts > 0).sum())
+    known: dict[str, JsonValue] = {"vocab_size": vocab_size, "tokens": int(counts.sum()), "used_codes": used}
 
     def aggregate(name: str, value: float | None, protocol: str, details: Mapping[str, JsonValue] | None = None, why: str = "") -> Aggregate:
         return Aggregate(
@@ -52,7 +49,7 @@ def _statistics(tokens: np.ndarray, vocab_size: int, part: str | None) -> list[A
             part=part,
             value=value,
             no_value=why,
-            count=len(tokens),
+            count=len(rows),
             protocol=protocol,
             details={**known, **(details or {})},
         )
@@ -68,20 +65,20 @@ def _statistics(tokens: np.ndarray, vocab_size: int, part: str | None) -> list[A
         ),
         aggregate("benford_distance", _benford_distance(counts), "largest gap to Benford's law of the first digits of the codes' counts"),
         *_zipf(counts, aggregate),
-        *_growth(tokens, aggregate),
+        *_growth(rows, aggregate),
     ]
-    return [*found, *_ngrams(tokens, aggregate)] if length > 1 else found
+    return [*found, *_ngrams(rows, aggregate)] if max(map(len, rows)) > 1 else found
 
 
-def _growth(tokens: np.ndarray, aggregate: Callable[..., Aggregate]) -> list[Aggregate]:
+def _growth(rows: Sequence[np.ndarray], aggregate: Callable[..., Aggregate]) -> list[Aggregate]:
     """How the codes seen grow with the samples."""
-    curve, order = innovation_curve(tokens), "samples in the order of the data set"
+    curve, order = innovation_curve(rows), "samples in the order of the data set"
     words = f"samples until 90 % of the codes ever seen had appeared; {order}"
     appeared = aggregate("samples_to_90_percent", samples_to_share(curve, 0.9), words, {"to_half": samples_to_share(curve, 0.5)})
     protocol = f"least squares of log distinct codes on log tokens; {order}"
-    if len(tokens) < 2:
+    if len(rows) < 2:
         return [appeared, aggregate("heaps_exponent", None, protocol, why="one sample makes no line")]
-    factor, exponent = heaps_fit(curve, tokens_per_sample=tokens.shape[1])
+    factor, exponent = heaps_fit(curve, tokens_per_sample=list(map(len, rows)))
     return [appeared, aggregate("heaps_exponent", exponent, protocol, {"factor": factor})]
 
 
@@ -113,19 +110,20 @@ def _exponent(fit: ZipfFit | LogLogFit, detail: str) -> tuple[float, dict[str, J
     return fit.exponent, {detail: getattr(fit, detail)}
 
 
-def _ngrams(tokens: np.ndarray, aggregate: Callable[..., Aggregate]) -> list[Aggregate]:
-    shuffled = np.random.default_rng(SEED).permuted(tokens.ravel()).reshape(tokens.shape)
-    grams = {length: ngram_counts(tokens, length) for length in range(1, min(LONGEST_NGRAM, tokens.shape[1]) + 1)}
+def _ngrams(rows: Sequence[np.ndarray], aggregate: Callable[..., Aggregate]) -> list[Aggregate]:
+    lengths = list(map(len, rows))
+    shuffled = np.split(np.random.default_rng(SEED).permuted(np.concatenate(rows)), np.cumsum(lengths)[:-1])
+    grams = {length: ngram_counts(rows, length) for length in range(1, min(LONGEST_NGRAM, max(lengths)) + 1)}
     return [
         aggregate(
             "bigram_entropy",
-            bigram_conditional_entropy(tokens),
+            bigram_conditional_entropy(rows),
             "entropy of a token given the one before it in storage order; low by itself where pairs are few, as the shuffled tokens show",
             {"of_shuffled_tokens": bigram_conditional_entropy(shuffled)},
         ),
         aggregate(
             "bigram_information",
-            bigram_mutual_information(tokens) / float(np.log(2)),
+            bigram_mutual_information(rows) / float(np.log(2)),
             "mutual information of neighbors in storage order; high by itself where pairs are few, as the shuffled tokens show",
             {
                 "of_shuffled_tokens": bigram_mutual_information(shuffled) / float(np.log(2)),
@@ -141,7 +139,7 @@ def _benford_distance(counts: np.ndarray) -> float:
     return float(np.abs(digits / digits.sum() - _BENFORD).max())
 
 
-TOKEN_STATISTICS = SampleMetric(
+TOKEN_STATISTICS = StreamMetric(
     name="token_statistics",
     values={
         "tokens.huffman_bits": Value("Bits per token in the optimal prefix code", unit="bits"),
@@ -156,8 +154,10 @@ TOKEN_STATISTICS = SampleMetric(
         "tokens.bigram_entropy": Value("Entropy of a token given its neighbor", unit="bits"),
         "tokens.bigram_information": Value("Mutual information of neighbors", unit="bits"),
     },
-    needs=("tokens", "fixed length"),
+    needs=("tokens",),
+    accumulators=_accumulators,
     compute=_compute,
     aggregate=_aggregate,
+    absent="no sample holds a token",
 )
-"""Of each codebook of each segment; keeps all tokens, 8 L bytes per sample."""
+"""Of each codebook of each segment, over the samples that hold codes of it, whatever their numbers; keeps all tokens, 8 bytes each."""
