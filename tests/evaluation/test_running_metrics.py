@@ -13,7 +13,7 @@ from visiontok.evaluation.metrics.needs import NEEDS
 from visiontok.signals import SignalBatch, SignalSpec
 from visiontok.tokens import Segment, TokenLayout, Tokens
 
-NAMES = ("mse", "psnr", "ssim", "codebook", "entropy", "rate", "frechet", "kernel_distance", "classifier", "density", "tokdense")
+NAMES = ("mse", "psnr", "ssim", "codebook", "entropy", "rate", "frechet", "kernel_distance", "classifier", "density", "tokdense", "token_statistics")
 DEPTH = SignalSpec(modality="image", channels=1, low=0, high=20)
 MONO = SignalSpec(modality="audio", channels=1, low=-1, high=1, rate=100)
 

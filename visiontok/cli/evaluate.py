@@ -39,6 +39,7 @@ def evaluate(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results, or a .json file for a single one.")] = Path("eval/results"),
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the suite, for example size=256.")] = None,
     lengths: Annotated[str | None, typer.Option(metavar="1,2,4", help="Evaluate at these numbers of first tokens.")] = None,
+    levels: Annotated[str | None, typer.Option(metavar="1,2,4", help="Evaluate at these numbers of first codebook levels.")] = None,
     generator: Annotated[
         str | None,
         typer.Option(
@@ -97,8 +98,8 @@ def evaluate(
     from visiontok.evaluation.suites import list_suites
 
     if repeat is not None:
-        if suite is not None or settings or lengths:
-            raise ConfigError("--repeat takes everything from the result; omit SUITE, --set and --lengths")
+        if suite is not None or settings or lengths or levels:
+            raise ConfigError("--repeat takes everything from the result; omit SUITE, --set, --lengths and --levels")
         evaluate_again(repeat, model or [], generator, tokenizer, samples, pick_device(device))
         return
     names = model or []
@@ -107,7 +108,8 @@ def evaluate(
     if suite is None:
         raise ConfigError(f"name a suite ({', '.join(list_suites())}), for example: visiontok evaluate photos --model vqgan-photos-f4")
     check_writable(output)
-    chosen = load_any_suite(suite, [*(settings or ()), *([f"lengths=[{lengths}]"] if lengths else [])])
+    cut = [f"{name}=[{numbers}]" for name, numbers in (("lengths", lengths), ("levels", levels)) if numbers]
+    chosen = load_any_suite(suite, [*(settings or ()), *cut])
     if isinstance(chosen, Suite):
         if tokenizer is not None or samples is not None:
             raise ConfigError(f"--tokenizer and --samples belong to suites of generated samples; {suite} evaluates tokenizers")

@@ -44,6 +44,9 @@ def evaluate_rd(
         ),
     ] = None,
     lengths: Annotated[str | None, typer.Option(metavar="1,2,4", help="Numbers of tokens; by default powers of two.")] = None,
+    levels: Annotated[
+        str | None, typer.Option(metavar="1,2,4", help="Numbers of codebook levels instead of lengths; of residual quantizers by default all.")
+    ] = None,
     max_loss: Annotated[str | None, typer.Option("--max-loss", metavar="0.05,0.1", help="Target errors (mean absolute) instead of lengths.")] = None,
     examples: Annotated[int, typer.Option(min=1, max=32, help="Samples to show at every setting.")] = 6,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the JSON file and the HTML page.")] = Path("eval/results"),
@@ -52,9 +55,10 @@ def evaluate_rd(
 ) -> None:
     """Plot quality against the number of tokens and bits.
 
-    Ordered tokenizers are evaluated on their first tokens or at target errors, those that choose their number of tokens (KARL) at target errors or
-    at exact numbers of tokens, all others as one point. PSNR and SSIM are always computed; LPIPS and Fréchet distances are, if the suite names them
-    and their weights are available. Writes SUITE-rd.json and SUITE-rd.html. An interrupted command resumes when it is repeated.
+    Ordered tokenizers are evaluated on their first tokens or at target errors, residual ones on their first codebook levels, those that choose their
+    number of tokens (KARL) at target errors or at exact numbers of tokens, all others as one point. PSNR and SSIM are always computed; LPIPS and
+    Fréchet distances are, if the suite names them and their weights are available. A warning says where more tokens are worse. Writes
+    SUITE-rd.json and SUITE-rd.html. An interrupted command resumes when it is repeated.
 
     \b
     Examples:
@@ -69,13 +73,15 @@ def evaluate_rd(
 
     if not model and not fixed:
         raise ConfigError("name at least one tokenizer, for example: visiontok evaluate rd --model ./runs/flextok --lengths 1,2,4")
-    if lengths is not None and max_loss is not None:
-        raise ConfigError("give --lengths or --max-loss, not both: a target error determines the lengths")
+    given = [option for option, value in (("--lengths", lengths), ("--levels", levels), ("--max-loss", max_loss)) if value is not None]
+    if len(given) > 1:
+        raise ConfigError(f"give one of {' and '.join(given)}, not {'both' if len(given) == 2 else 'all'}: each says how many tokens are decoded")
     check_writable(output)
     chosen = rate_suite(load_suite(suite, settings or ()))
     varied = Settings(
-        None if lengths is None else tuple(int(number) for number in _numbers(lengths, "--lengths", whole=True)),
-        None if max_loss is None else _numbers(max_loss, "--max-loss", whole=False),
+        lengths=None if lengths is None else tuple(map(int, _numbers(lengths, "--lengths", whole=True))),
+        levels=None if levels is None else tuple(map(int, _numbers(levels, "--levels", whole=True))),
+        max_losses=None if max_loss is None else _numbers(max_loss, "--max-loss", whole=False),
     )
     requested = [*((name, varied) for name in model or ()), *((name, Settings.none()) for name in fixed or ())]
     curves, galleries = [], []
@@ -97,6 +103,9 @@ def evaluate_rd(
     write_rate_distortion_report(written.with_suffix(".html"), curves, galleries)
     states.clear()
     _show(curves)
+    for curve in curves:
+        for warning in curve.warnings:
+            typer.echo(f"warning: {curve.model}: {warning}", err=True)
     data = curves[0].results[0].data
     typer.echo(f"{data.source}: {data.in_words}; written to {written}, report: {written.with_suffix('.html')}", err=True)
 

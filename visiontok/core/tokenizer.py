@@ -239,6 +239,11 @@ class Tokenizer(Model[ConfigT]):
             return sorted({*prefixes, longest})
         return range(1, longest + 1) if prefixes == "any" else range(longest, longest + 1)
 
+    @property
+    def levels_supported(self) -> Sequence[int]:
+        """The numbers of first codebook levels that decode, rising; only all where levels cannot be cut."""
+        return [count for count in range(1, self.layout.num_levels + 1) if self.layout.allows_levels(count)]
+
     def forward(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
         """Training pass over a preprocessed signal; gradients flow, nothing is clamped.
 
@@ -310,7 +315,7 @@ class Tokenizer(Model[ConfigT]):
                 f"a target needs a decoder and tokens of flexible length; this tokenizer always writes {self.lengths_supported[-1]} tokens"
             )
         if num_levels is not None and not self.layout.allows_levels(num_levels):
-            raise TokenError(f"this tokenizer cannot write {num_levels} codebook levels; it has {self.layout.num_levels}, cut: {self.layout.levels}")
+            raise TokenError(f"this tokenizer cannot write {num_levels} codebook levels; it can write {_in_words(self.levels_supported)}")
         batch = self.prepare(signal)
         options = EncodeOptions(
             lengths=None if num_tokens is None else self._checked_lengths(num_tokens, samples=len(batch)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from pydantic import Field, JsonValue
 
@@ -24,6 +24,30 @@ class SeedSpread(Config):
     deviation: float
 
 
+class Cut(NamedTuple):
+    """The part of every sample's tokens that is decoded; by default all of them.
+
+    Attributes:
+        length: so many first tokens.
+        levels: so many first codebook levels.
+    """
+
+    length: int | None = None
+    levels: int | None = None
+
+    @property
+    def in_words(self) -> str:
+        """For columns of tables."""
+        if self.length is not None:
+            return f"{self.length} tokens"
+        return "all tokens" if self.levels is None else f"{self.levels} codebook levels"
+
+    @property
+    def suffix(self) -> str:
+        """Of labels; empty for all tokens."""
+        return "" if self == Cut() else f" at {self.in_words}"
+
+
 class MetricValue(Config):
     """One number.
 
@@ -33,7 +57,8 @@ class MetricValue(Config):
         name: with the extractor or the variant where there are several: "psnr.mean_db", "FD[digit-classifier]".
         title: for tables and plots.
         part: which codebook it is about, where a tokenizer has several; None for the whole.
-        length: how many tokens of each sample were kept, where a suite asks for several lengths; None for all of them.
+        length: how many tokens of each sample were kept, where a suite asks for lengths; None for all of them.
+        levels: how many codebook levels were kept, where a suite asks for levels; None for all of them.
         value: None where it is not defined, such as the PSNR of images that are all identical.
         no_value: why it is not.
         unit: "dB", "bits", ...; empty for shares and distances.
@@ -53,6 +78,7 @@ class MetricValue(Config):
     title: str
     part: str | None = None
     length: int | None = None
+    levels: int | None = None
     value: float | None
     no_value: str = ""
     unit: str = ""
@@ -66,8 +92,13 @@ class MetricValue(Config):
 
     @property
     def label(self) -> str:
-        """Name, part and length."""
-        return self.name + (f" ({self.part})" if self.part is not None else "") + (f" at {self.length} tokens" if self.length is not None else "")
+        """Name, part and cut."""
+        return self.name + (f" ({self.part})" if self.part is not None else "") + self.cut.suffix
+
+    @property
+    def cut(self) -> Cut:
+        """Which part of every sample's tokens it is about."""
+        return Cut(self.length, self.levels)
 
     @property
     def heading(self) -> str:
@@ -75,9 +106,9 @@ class MetricValue(Config):
         return heading(self.title + (f" of {self.part}" if self.part else ""), unit=self.unit, better=self.better)
 
     @property
-    def key(self) -> tuple[str, str | None, int | None]:
+    def key(self) -> tuple[str, str | None, Cut]:
         """The key that identifies it among the values of a result."""
-        return self.name, self.part, self.length
+        return self.name, self.part, self.cut
 
     @property
     def text(self) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from visiontok.base.modes import evaluating
-from visiontok.evaluation.metrics.value import MetricValue
+from visiontok.evaluation.metrics.value import Cut, MetricValue
 from visiontok.evaluation.reconstruction.run import ReconstructionRun
 from visiontok.evaluation.results.per_sample import PerSampleResults
 from visiontok.evaluation.results.report.images import signal_image
@@ -28,7 +28,7 @@ class Example:
         key: of the sample in its source.
         value: by which it was chosen; None if no value ranks the samples.
         original: the sample.
-        reconstructions: length, or None for all tokens -> its reconstruction; empty where there is none.
+        reconstructions: of each part of its tokens that the suite decodes; empty where there is none.
         tokens: all of them, a batch of one.
     """
 
@@ -36,7 +36,7 @@ class Example:
     key: str
     value: float | None
     original: ImageArray
-    reconstructions: Mapping[int | None, ImageArray]
+    reconstructions: Mapping[Cut, ImageArray]
     tokens: Tokens | Latents
 
 
@@ -57,7 +57,7 @@ def show_examples(run: ReconstructionRun, result: Result, per_sample: PerSampleR
     """Reconstruct again the samples at both ends and in the middle of a ranking.
 
     They are ranked by PSNR if it was computed, else by SSIM, MSE or whatever else has a value per sample and a better direction; with several
-    lengths, at the last.
+    lengths or levels, at the last.
     """
     ranking = _ranking(result, per_sample)
     if ranking is None:
@@ -76,19 +76,19 @@ def show_examples(run: ReconstructionRun, result: Result, per_sample: PerSampleR
             original = signal_image(signal, spec)
             if original is None:
                 break
-            found = run.reconstruct(loaded, [*run.suite.lengths, None])
-            shown: dict[int | None, ImageArray] = {}
-            for length in run.suite.lengths or (None,):
-                reconstructions = found[length][1]
+            found = run.reconstruct(loaded, (*run.suite.cuts, Cut()))
+            shown: dict[Cut, ImageArray] = {}
+            for cut in run.suite.cuts:
+                reconstructions = found[cut][1]
                 decoded = None if reconstructions is None else signal_image(next(iter(reconstructions)), spec)
                 if decoded is not None:
-                    shown[length] = decoded
-            samples.append(Example(group, loaded.keys[0], value, original, shown, found[None][0]))
+                    shown[cut] = decoded
+            samples.append(Example(group, loaded.keys[0], value, original, shown, found[Cut()][0]))
     return Examples(ranking, tuple(samples))
 
 
 def _ranking(result: Result, per_sample: PerSampleResults) -> MetricValue | None:
-    """The value by which to rank; of several lengths the last."""
+    """The value by which to rank; of several cuts the last."""
     columns = per_sample.per_sample
     ranked = [value for value in result.values if value.label in columns and value.better != "neither"]
     ranked = [value for value in ranked if np.ptp(np.nan_to_num(columns[value.label])) > 0]

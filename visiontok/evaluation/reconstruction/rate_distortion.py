@@ -1,4 +1,4 @@
-"""Quality against rate: a tokenizer evaluated at several lengths or target errors, or at the one length that it has."""
+"""Quality against rate: a tokenizer evaluated at several lengths, codebook levels or target errors, or at the one length that it has."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from typing_extensions import Self
@@ -19,8 +19,9 @@ from visiontok.base.modes import evaluating
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.evaluation.metrics.fidelity import psnr
 from visiontok.evaluation.metrics.rate_distortion import token_complexity
-from visiontok.evaluation.metrics.value import MetricValue
+from visiontok.evaluation.metrics.value import Cut, MetricValue
 from visiontok.evaluation.reconstruction.evaluate import run_or_take
+from visiontok.evaluation.reconstruction.falling_curves import RatePoint, curve_warnings, rate_points
 from visiontok.evaluation.reconstruction.run import ReconstructionRun
 from visiontok.evaluation.reconstruction.suite import Suite
 from visiontok.evaluation.results.per_sample import PerSampleResults
@@ -35,6 +36,8 @@ IF_REQUESTED = ("mse", "ms_ssim", "lpips.alex", "lpips.vgg", "lpips.squeeze", "d
 
 DECIBELS = (20.0, 25.0, 30.0, 35.0)
 """The PSNRs in dB for which the tokens that samples require are counted."""
+
+Setting: TypeAlias = Literal["length", "levels", "max_loss", "none"]
 
 TARGETS = (0.01, 0.02, 0.04, 0.07, 0.12, 0.2, 0.38)
 """Default target errors (mean absolute error) for tokenizers that choose their number of tokens."""
@@ -79,16 +82,18 @@ class Curve(Config):
 
     Attributes:
         model: as it was requested.
-        setting: what was varied: the number of tokens, the target error, or nothing.
+        setting: what was varied: the number of tokens, that of codebook levels, the target error, or nothing.
         counts: tokens of every sample at each target error, by sample index: approximately their complexity; empty otherwise.
         reached: where lengths were varied, the tokens that some PSNRs require.
-        results: one per target error, else one that holds all lengths.
+        warnings: what is wrong with the model or its curve although the numbers are right.
+        results: one per target error, else one that holds all lengths or levels.
     """
 
     model: str
-    setting: Literal["length", "max_loss", "none"]
+    setting: Setting
     counts: tuple[tuple[int, ...], ...] = ()
     reached: tuple[Reached, ...] = ()
+    warnings: tuple[str, ...] = ()
     results: tuple[Result, ...]
 
     @property
@@ -101,11 +106,11 @@ class Curve(Config):
         """By rising rate."""
         found = []
         for number, result in enumerate(self.results):
-            for length in dict.fromkeys(value.length for value in result.values):
-                values = {value.name: value for value in result.values if value.length == length}
+            for cut in dict.fromkeys(value.cut for value in result.values):
+                values = {value.name: value for value in result.values if value.cut == cut}
                 per_unit = [values.pop(name) for name in ("bits_per_pixel.nominal", "bits_per_second.nominal") if name in values]
                 tokens, bits = (float(values.pop(name).value or 0) for name in ("tokens_per_sample", "bits_per_sample.nominal"))
-                label = in_words(tokens, self.targets[number] if self.targets else None)
+                label = in_words(tokens, cut.levels, self.targets[number] if self.targets else None)
                 qualities = {name: value for name, value in values.items() if value.metric != "rate"}
                 found.append(Point(label, tokens, bits, float(per_unit[0].value or 0) if per_unit else 0.0, qualities))
         return sorted(found, key=lambda point: point.tokens)
@@ -159,20 +164,22 @@ class Settings:
     """What is varied.
 
     Attributes:
-        lengths: numbers of tokens; None for powers of two up to all.
+        lengths: numbers of tokens; None for powers of two up to all, where the tokenizer has such.
+        levels: numbers of codebook levels; None for all that decode, of tokenizers of one length, where `lengths` is None too.
         max_losses: target errors; None for `TARGETS` of tokenizers that choose their number of tokens, where `lengths` is None too.
     """
 
     lengths: tuple[int, ...] | None = None
+    levels: tuple[int, ...] | None = None
     max_losses: tuple[float, ...] | None = None
 
     @classmethod
     def none(cls) -> Self:
         """One point, with all tokens."""
-        return cls(lengths=())
+        return cls(lengths=(), levels=())
 
     def runs(self, suite: Suite, tokenizer: Tokenizer[Any], name: str) -> list[ReconstructionRun]:
-        """One per target error, else one for all lengths.
+        """One per target error, else one for all lengths or levels.
 
         Raises:
             EvaluationError: if the tokenizer has no such settings, or no tokens.
@@ -180,13 +187,19 @@ class Settings:
         layout, supported = tokenizer.layout, tokenizer.lengths_supported
         if layout.is_continuous:
             raise EvaluationError(f"{name} has continuous latents, which have no nominal bits: there is no rate to draw")
-        targets = self.max_losses
-        if targets is None and self.lengths is None and layout.ragged and len(supported) > 1:
-            targets = TARGETS
-        if targets is not None and self.lengths != ():
-            plain = suite.replace(lengths=())
+        lengths, levels, targets = self.lengths, self.levels, self.max_losses
+        plain = suite.replace(lengths=(), levels=(), max_loss=None)
+        if lengths is levels is targets is None:
+            if layout.ragged and len(supported) > 1:
+                targets = TARGETS
+            elif len(supported) == 1 and layout.levels != "none":
+                levels = tuple(tokenizer.levels_supported)
+        if targets is not None:
             return [ReconstructionRun(plain.replace(max_loss=error), tokenizer, name=name) for error in sorted(targets, reverse=True)]
-        lengths = self.lengths
+        if levels:
+            if layout.levels == "none":
+                raise EvaluationError(f"the codebook levels of {name} do not decode one without the other; draw it as one point with --fixed {name}")
+            return [ReconstructionRun(plain.replace(levels=sorted(levels)), tokenizer, name=name)]
         if len(supported) == 1 and lengths:
             raise EvaluationError(
                 f"{name} always writes {supported[0]} tokens, and its first ones do not decode alone, so it has no curve over "
@@ -194,7 +207,7 @@ class Settings:
             )
         if lengths is None:
             lengths = _powers_of_two(supported)
-        return [ReconstructionRun(suite.replace(lengths=sorted(lengths)), tokenizer, name=name)]
+        return [ReconstructionRun(plain.replace(lengths=sorted(lengths)), tokenizer, name=name)]
 
 
 def rate_suite(suite: Suite) -> Suite:
@@ -228,6 +241,7 @@ def evaluate_curve(
     """
     runs = settings.runs(suite, tokenizer, name)
     results, counts = [], []
+    points: list[RatePoint] = []
     reached: tuple[Reached, ...] = ()
     for run in runs:
         error = run.suite.max_loss
@@ -238,18 +252,24 @@ def evaluate_curve(
             with context as step:
                 result, per_sample = run.run(progress=step)
         results.append(result)
+        points += rate_points(result.values, per_sample.per_sample, label=None if error is None else _error_in_words(error))
         if error is not None:
             counts.append(tuple(int(count) for count in per_sample.per_sample["tokens_per_sample"]))
         elif run.suite.lengths:
             reached = tokens_for_psnr(per_sample, run.suite.lengths)
-    setting: Literal["length", "max_loss", "none"] = "max_loss" if counts else "length" if runs[0].suite.lengths else "none"
-    curve = Curve(model=name, setting=setting, counts=tuple(counts), reached=reached, results=tuple(results))
+    varied = runs[0].suite
+    setting: Setting = "max_loss" if counts else "length" if varied.lengths else "levels" if varied.levels else "none"
+    warnings = [warning for result in results for warning in result.warnings]
+    if counts:  # results at several lengths or levels have warned already
+        warnings += curve_warnings(points, suite.bootstrap)
+    unique = tuple(dict.fromkeys(warnings))
+    curve = Curve(model=name, setting=setting, counts=tuple(counts), reached=reached, warnings=unique, results=tuple(results))
     return curve, _gallery(runs, examples)
 
 
 def tokens_for_psnr(per_sample: PerSampleResults, lengths: Sequence[int]) -> tuple[Reached, ...]:
     """The tokens that some PSNRs require, of a run at rising lengths; nothing where PSNR was not computed."""
-    labels = [f"psnr.mean_db at {length} tokens" for length in lengths]
+    labels = [f"psnr.mean_db{Cut(length).suffix}" for length in lengths]
     if not set(labels) <= set(per_sample.per_sample):
         return ()
     errors = -np.stack([per_sample.per_sample[label] for label in labels], axis=1)
@@ -265,11 +285,16 @@ def tokens_for_psnr(per_sample: PerSampleResults, lengths: Sequence[int]) -> tup
     )
 
 
-def in_words(tokens: float, error: float | None) -> str:
-    """A setting: its number of tokens, or the target error that led to varying numbers."""
+def in_words(tokens: float, levels: int | None, error: float | None) -> str:
+    """A setting: its number of tokens or codebook levels, or the target error that led to varying numbers of tokens."""
     if error is not None:
-        return f"error up to {error:g}"
-    return f"{tokens:g} token{'' if tokens == 1 else 's'}"
+        return _error_in_words(error)
+    count, unit = (tokens, "token") if levels is None else (levels, "level")
+    return f"{count:g} {unit}{'' if count == 1 else 's'}"
+
+
+def _error_in_words(error: float) -> str:
+    return f"error up to {error:g}"
 
 
 def _gallery(runs: Sequence[ReconstructionRun], count: int) -> Gallery:
@@ -283,11 +308,11 @@ def _gallery(runs: Sequence[ReconstructionRun], count: int) -> Gallery:
     peak = 255.0 if spec.is_rgb and spec.modality == "image" else spec.peak
     for run in runs:
         with evaluating(run.tokenizer):
-            found = [run.reconstruct(item, run.suite.lengths or (None,)) for item in loaded]
-        for length in found[0]:
+            found = [run.reconstruct(item, run.suite.cuts) for item in loaded]
+        for cut in run.suite.cuts:
             held, shown, decibels = [], [], []
             for item, each in zip(loaded, found, strict=True):
-                tokens, samples = each[length]
+                tokens, samples = each[cut]
                 assert samples is not None
                 (original,), (sample,) = item.signals, samples
                 image = signal_image(sample, spec)
@@ -296,7 +321,7 @@ def _gallery(runs: Sequence[ReconstructionRun], count: int) -> Gallery:
                 shown.append(image)
                 if peak is not None:
                     decibels.append(float(psnr(original[None], sample[None], data_range=peak)))
-            rows.append(GalleryRow(in_words(held[0], run.suite.max_loss), shown, held, decibels if peak is not None else None))
+            rows.append(GalleryRow(in_words(held[0], cut.levels, run.suite.max_loss), shown, held, decibels if peak is not None else None))
     return Gallery(originals, rows)
 
 

@@ -29,7 +29,9 @@ def write_rate_distortion_report(path: str | Path, curves: Sequence[Curve], gall
         galleries: their samples, in the same order.
     """
     with_images = [(curve, gallery) for curve, gallery in zip(curves, galleries, strict=True) if gallery.originals]
-    sections: list[Section] = [*(_images(curve, gallery) for curve, gallery in with_images), *_plots(curves)]
+    alarms = [f"{curve.model}: {warning}" for curve in curves for warning in curve.warnings]
+    sections: list[Section] = [Text("Warnings", alarms)] if alarms else []
+    sections += [*(_images(curve, gallery) for curve, gallery in with_images), *_plots(curves)]
     summaries = curve_summaries([points for name in qualities(curves) for curve in curves if (points := _quality_curve(curve, name)) is not None])
     if summaries is not None:
         sections.append(summaries)
@@ -103,6 +105,7 @@ def _table(curve: Curve) -> Table:
         rows.append(Row([known.heading, *(shown(point.qualities.get(name)) for point in points)], name=name))
     note = {
         "length": "The same tokens, cut or encoded to these lengths.",
+        "levels": "The same tokens, cut to their first codebook levels.",
         "max_loss": "As few tokens for every sample as reach a mean absolute error.",
         "none": "This tokenizer has one length.",
     }[curve.setting]

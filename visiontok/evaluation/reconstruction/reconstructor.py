@@ -14,11 +14,12 @@ from visiontok.core.quality import MeanAbsoluteError
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import DataBatch, Texts
 from visiontok.evaluation.features.protocol import Protocol, to_uint8
+from visiontok.evaluation.metrics.value import Cut
 from visiontok.signals import SignalBatch
 from visiontok.tokens import Latents, TokenLayout, Tokens
 
-Reconstructed: TypeAlias = dict[int | None, tuple[Tokens | Latents, SignalBatch | None]]
-"""Number of tokens, None for all -> the tokens, on the CPU, and what they decode to, in the form of the originals; None without a decoder."""
+Reconstructed: TypeAlias = dict[Cut, tuple[Tokens | Latents, SignalBatch | None]]
+"""Part of the tokens -> these tokens, on the CPU, and what they decode to, in the form of the originals; None without a decoder."""
 
 
 class Reconstructor:
@@ -26,7 +27,7 @@ class Reconstructor:
 
     Without a seed it gives its reproducible form: the mode of a posterior, noise that follows from the tokens. With one, every sample has draws
     of its own, which follow from the seed and from the index of the sample in the source; samples are then encoded and decoded one by one, so that
-    neither the batch size nor the number of processes changes a draw, and every length of a sample starts from the same noise.
+    neither the batch size nor the number of processes changes a draw, and every cut of a sample starts from the same noise.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Reconstructor:
         self._tokenizer, self._name, self._protocol, self._texts = tokenizer, name, protocol, texts
         self._target = None if max_loss is None else MeanAbsoluteError(max_loss)
 
-    def __call__(self, loaded: DataBatch, lengths: Sequence[int | None], *, seed: int | None) -> Reconstructed:
+    def __call__(self, loaded: DataBatch, cuts: Sequence[Cut], *, seed: int | None) -> Reconstructed:
         """Reconstruct a batch. The model is given RGB originals as files store them: in 8 bits.
 
         Raises:
@@ -53,12 +54,12 @@ class Reconstructor:
         """
         texts = None if self._texts is None else self._texts.of(loaded)
         if seed is None:
-            return self._reconstruct(loaded.signals, texts, lengths, draw=None)
+            return self._reconstruct(loaded.signals, texts, cuts, draw=None)
         single = [
-            self._reconstruct(loaded.signals[row : row + 1], texts and texts[row : row + 1], lengths, draw=(seed, index))
+            self._reconstruct(loaded.signals[row : row + 1], texts and texts[row : row + 1], cuts, draw=(seed, index))
             for row, index in enumerate(loaded.indices.tolist())
         ]
-        return {length: _joined([parts[length] for parts in single]) for length in lengths}
+        return {cut: _joined([parts[cut] for parts in single]) for cut in cuts}
 
     def encode(self, loaded: DataBatch) -> Tokens | Latents:
         """All tokens, in the reproducible form, on the CPU."""
@@ -71,18 +72,20 @@ class Reconstructor:
         return self._tokenizer.encode(self._tokenizer.preprocessing.blank(size), text=text).layout
 
     def _reconstruct(
-        self, originals: SignalBatch, texts: Sequence[str] | None, lengths: Sequence[int | None], *, draw: tuple[int, int] | None
+        self, originals: SignalBatch, texts: Sequence[str] | None, cuts: Sequence[Cut], *, draw: tuple[int, int] | None
     ) -> Reconstructed:
         whole = self._encode(originals, None, texts, draw)
         found: Reconstructed = {}
-        for length in lengths:
-            if length is None:
+        for cut in cuts:
+            if cut.levels is not None:
+                tokens = whole.levels(cut.levels)
+            elif cut.length is None:
                 tokens = whole
             elif whole.layout.prefixes != "none":
-                tokens = whole.prefix(length)
+                tokens = whole.prefix(cut.length)
             else:
-                tokens = self._encode(originals, length, texts, draw)
-            found[length] = tokens.to("cpu"), self._decode(tokens, originals, texts, draw)
+                tokens = self._encode(originals, cut.length, texts, draw)
+            found[cut] = tokens.to("cpu"), self._decode(tokens, originals, texts, draw)
         return found
 
     def _encode(self, originals: SignalBatch, length: int | None, texts: Sequence[str] | None, draw: tuple[int, int] | None) -> Tokens | Latents:

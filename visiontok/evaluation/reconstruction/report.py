@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visiontok import registry
+from visiontok.evaluation.metrics.value import Cut
 from visiontok.evaluation.reconstruction.examples import Example, Examples
 from visiontok.evaluation.results.per_sample import PerSampleResults
 from visiontok.evaluation.results.report.curves import rate_distortion_plots, usage_histogram, zipf_plot
 from visiontok.evaluation.results.report.images import difference_image, token_map
 from visiontok.evaluation.results.report.page import write_report
 from visiontok.evaluation.results.report.sections import BarPlot, Folded, ImageGrid, ImageRow, LinePlot, Section, Text
-from visiontok.evaluation.results.report.tables import length_table, not_defined_and_failed, result_table
+from visiontok.evaluation.results.report.tables import cut_table, not_defined_and_failed, result_table
 from visiontok.evaluation.results.result import Result
 
 _HISTOGRAMS = 8
@@ -61,8 +62,8 @@ def _together(entries: Sequence[ReportEntry]) -> list[Section]:
     results = [entry.result for entry in entries]
     published = {result.title: _published(result) for result in results}
     sections: list[Section] = []
-    if results[0].suite.get("lengths"):
-        sections += [length_table(result, published=published[result.title]) for result in results]
+    if results[0].suite.get("lengths") or results[0].suite.get("levels"):
+        sections += [cut_table(result, published=published[result.title]) for result in results]
     else:
         sections.append(result_table(results, title="Numbers", published=published))
     sections += rate_distortion_plots(results)
@@ -89,10 +90,10 @@ def _reconstructions(entry: ReportEntry) -> ImageGrid:
     samples = entry.examples.samples
     originals = [example.original for example in samples]
     rows = [ImageRow("original", originals, [_caption(entry.examples, example) for example in samples])]
-    for length in samples[0].reconstructions:
-        decoded = [example.reconstructions[length] for example in samples]
+    for cut in samples[0].reconstructions:
+        decoded = [example.reconstructions[cut] for example in samples]
         gaps = [difference_image(*pair) for pair in zip(originals, decoded, strict=True)]
-        rows.append(ImageRow("reconstruction" if length is None else f"{length} tokens", decoded))
+        rows.append(ImageRow("reconstruction" if cut == Cut() else cut.in_words, decoded))
         rows.append(ImageRow("difference, 4 times", gaps))
     maps = [token_map(example.tokens, side=originals[0].shape[1]) for example in samples]
     drawn = [drawing for drawing in maps if drawing is not None]

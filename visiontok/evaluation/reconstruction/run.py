@@ -20,8 +20,10 @@ from visiontok.evaluation.metrics.metric import EvaluatedBatch, Subject
 from visiontok.evaluation.metrics.needs import suitable
 from visiontok.evaluation.metrics.registry import reasons, select
 from visiontok.evaluation.metrics.running import Outcome, RunningMetrics
+from visiontok.evaluation.metrics.value import Cut
 from visiontok.evaluation.prefetch import prefetched
 from visiontok.evaluation.reconstruction.collapse import CollapseCheck
+from visiontok.evaluation.reconstruction.falling_curves import curve_warnings, rate_points
 from visiontok.evaluation.reconstruction.reconstructor import Reconstructed, Reconstructor
 from visiontok.evaluation.reconstruction.suite import Suite
 from visiontok.evaluation.results.environment import environment
@@ -34,8 +36,8 @@ from visiontok.evaluation.selection import Cropped, Tiles, choose
 from visiontok.generators.base import Generator as TokenGenerator
 from visiontok.signals import ImagePreprocessing, Preprocessing
 
-Setting: TypeAlias = tuple[int | None, int | None]
-"""Seed of what is drawn, None for the reproducible form; number of tokens, None for all."""
+Setting: TypeAlias = tuple[int | None, Cut]
+"""Seed of what is drawn, None for the reproducible form; part of the tokens that is decoded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +145,7 @@ class ReconstructionRun:
             tokenizer=tokenizer,
             layout=layout,
             lengths_vary=layout.ragged or suite.max_loss is not None or (size is None and layout.is_variable),
-            is_shortened=bool(suite.lengths) or suite.max_loss is not None,
+            is_shortened=suite.cuts != (Cut(),) or suite.max_loss is not None,
             generator=None if generator is None else generator.model,
             device=tokenizer.device,
             perturbations=suite.perturbations,
@@ -157,11 +159,11 @@ class ReconstructionRun:
         if any(metric.name in ("frechet", "perturbed_frechet") for metric in metrics) and not suite.allow_few_samples:
             for extractor in suitable(self._subject):
                 check_enough_samples(len(self.source), extractor, widths[extractor.name])
-        self._lengths = self._checked_lengths()
+        self._check_cuts()
         self._seeds: tuple[int | None, ...] = (suite.seeds if tokenizer.is_stochastic else ()) or (None,)
         if suite.seeds and not tokenizer.is_stochastic:
             self._omitted["seeds"] = "this tokenizer draws nothing, so it was evaluated once"
-        self._running = {(seed, length): RunningMetrics(metrics, self._subject, widths=widths) for seed in self._seeds for length in self._lengths}
+        self._running = {(seed, cut): RunningMetrics(metrics, self._subject, widths=widths) for seed in self._seeds for cut in suite.cuts}
         self._training = self._training_loader(size, preprocessing)
         self._fingerprint, self._collapse = Fingerprint(), CollapseCheck()
 
@@ -216,20 +218,20 @@ class ReconstructionRun:
             values=tuple(outcome.values),
             omitted={**self._omitted, **outcome.omitted},
             failed=outcome.failed,
-            warnings=self._collapse.warnings(),
+            warnings=(*self._collapse.warnings(), *curve_warnings(rate_points(outcome.values, outcome.per_sample), self.suite.bootstrap)),
             per_sample_sha256=per_sample.sha256,
             environment=self._environment,
             run=clock.run(rank_and_world_size()[1]),
         )
         return result, per_sample
 
-    def reconstruct(self, loaded: DataBatch, lengths: Sequence[int | None] = (None,)) -> Reconstructed:
-        """Each number of tokens (None for all) of samples from `loader`, and what they decode to; with the first of several seeds.
+    def reconstruct(self, loaded: DataBatch, cuts: Sequence[Cut] = (Cut(),)) -> Reconstructed:
+        """Each part of the tokens of samples from `loader`, and what it decodes to; with the first of several seeds.
 
         Raises:
             EvaluationError: if the model returns samples of another size.
         """
-        return self._reconstructor(loaded, lengths, seed=self._seeds[0])
+        return self._reconstructor(loaded, cuts, seed=self._seeds[0])
 
     def _selected(self, source: Source, size: Sequence[int] | None, count: int | None) -> Source:
         """The samples of a source that the suite evaluates."""
@@ -239,14 +241,18 @@ class ReconstructionRun:
             source = Tiles(source, size[-1])
         return choose(source, count, seed=self.suite.seed)
 
-    def _checked_lengths(self) -> tuple[int | None, ...]:
+    def _check_cuts(self) -> None:
         for length in self.suite.lengths:
             if length not in self.tokenizer.lengths_supported:
                 known = ", ".join(map(str, [*self.tokenizer.lengths_supported][:20]))
                 raise EvaluationError(
                     f"the suite {self.suite.name} evaluates {length} tokens, which {self._name} cannot write; its lengths are {known}"
                 )
-        return self.suite.lengths or (None,)
+        supported = self.tokenizer.levels_supported
+        for count in self.suite.levels:
+            if count not in supported:
+                known = ", ".join(map(str, supported))
+                raise EvaluationError(f"the suite {self.suite.name} evaluates {count} codebook levels of {self._name}; it decodes {known}")
 
     def _training_loader(self, size: Sequence[int] | None, preprocessing: Preprocessing) -> SignalLoader | None:
         """Of training samples for probes, where a metric asks for them."""
@@ -276,13 +282,13 @@ class ReconstructionRun:
     def _evaluate_samples(self, progress: ProgressCallback, state: RunState | None) -> None:
         start, stop = _share(len(self.source))
         parts: dict[str, Accumulator] = {
-            f"{seed}/{length}/{name}": part
-            for (seed, length), running in self._running.items()
+            f"{seed}/{cut.in_words}/{name}": part
+            for (seed, cut), running in self._running.items()
             for name, part in {**running.sample_accumulators, **running.reference_accumulators}.items()
         }
         parts["samples"] = self._fingerprint.table
         parts.update({f"collapse/{name}": part for name, part in self._collapse.accumulators.items()})
-        whole = self._seeds[0], max(self._lengths, key=lambda length: self.tokenizer.layout.length if length is None else length)
+        whole = self._seeds[0], max(self.suite.cuts)
 
         def read(position: int) -> Iterator[tuple[int, Mapping[Setting, EvaluatedBatch]]]:
             return prefetched(self._reconstructed(prefetched(self.loader.batches(position, stop))))
@@ -307,23 +313,22 @@ class ReconstructionRun:
                 batches: dict[Setting, EvaluatedBatch] = {}
                 original = EvaluatedBatch(item.indices, item.signals, labels=item.labels, objects=item.objects, texts=item.captions)
                 for seed in self._seeds:
-                    for length, (tokens, samples) in self._reconstructor(item, self._lengths, seed=seed).items():
-                        batches[seed, length] = original.reconstructed(tokens, samples)
+                    for cut, (tokens, samples) in self._reconstructor(item, self.suite.cuts, seed=seed).items():
+                        batches[seed, cut] = original.reconstructed(tokens, samples)
                 yield position, batches
         finally:
             loaded.close()
 
     def _outcome(self) -> Outcome:
-        """Over all lengths and seeds."""
+        """Over all cuts and seeds."""
         by_seed = {seed: self._outcome_of(seed) for seed in self._seeds}
         return by_seed[None] if None in by_seed else mean_outcome({int(seed or 0): outcome for seed, outcome in by_seed.items()})
 
     def _outcome_of(self, seed: int | None) -> Outcome:
         whole = Outcome()
-        for length in self._lengths:
-            outcome = self._running[seed, length].outcome(self.suite.bootstrap)
-            suffix = "" if length is None else f" at {length} tokens"
-            whole.values += [value.replace(length=length, protocol=f"{value.protocol}; {self._cutting}") for value in outcome.values]
+        for cut in self.suite.cuts:
+            outcome = self._running[seed, cut].outcome(self.suite.bootstrap)
+            whole.values += [value.replace(**cut._asdict(), protocol=f"{value.protocol}; {self._cutting}") for value in outcome.values]
             whole.omitted.update(outcome.omitted)
             whole.failed.update(outcome.failed)
             for kept, found in (
@@ -331,7 +336,7 @@ class ReconstructionRun:
                 (whole.resampled, outcome.resampled),
                 (whole.code_counts, outcome.code_counts),
             ):
-                kept.update({label + suffix: column for label, column in found.items()})
+                kept.update({label + cut.suffix: column for label, column in found.items()})
         return whole
 
     @property

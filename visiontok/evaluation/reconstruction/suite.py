@@ -16,6 +16,7 @@ from visiontok.evaluation.metrics.bootstrap import BootstrapConfig
 from visiontok.evaluation.metrics.perturbation_grid import PerturbationGrid
 from visiontok.evaluation.metrics.probes import ProbeConfig
 from visiontok.evaluation.metrics.registry import check_names, needs_extractors
+from visiontok.evaluation.metrics.value import Cut
 
 Seed = Annotated[int, Field(ge=0)]
 
@@ -41,6 +42,7 @@ class Suite(Config):
         perturbations: that the metric `perturbed_frechet` averages over.
         probe: training samples and settings of the metrics `linear_probe` and `nearest_neighbors`.
         lengths: evaluate the reconstructions from that many tokens of each sample, for tokenizers of flexible length; empty for all tokens.
+        levels: instead, from that many first codebook levels, for tokenizers whose levels can be cut (residual quantizers, scales).
         max_loss: instead, of tokenizers of flexible length, as few tokens of each sample as reach this mean absolute error.
         text: which text goes with a sample, for tokenizers that read one; None takes captions where the data has them, else class names.
         batch_size: samples per call of the model and process.
@@ -66,6 +68,7 @@ class Suite(Config):
     perturbations: PerturbationGrid = PerturbationGrid()
     probe: ProbeConfig | None = None
     lengths: tuple[Positive, ...] = ()
+    levels: tuple[Positive, ...] = ()
     max_loss: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     text: TextsConfig | None = None
     batch_size: Positive = 32
@@ -95,8 +98,9 @@ class Suite(Config):
                 f"a Fréchet distance of reconstructions belongs to held-out samples, but the split {split!r} of {self.data.name} holds training "
                 "samples: set data.split to another one, or allow_training_split, and do not compare the value with others"
             )
-        if self.lengths and self.max_loss is not None:
-            raise ValueError(f"lengths {self.lengths} and max_loss {self.max_loss} cannot be used together: a target error determines the lengths")
+        shortened = {name: given for name in ("lengths", "levels", "max_loss") if (given := getattr(self, name)) not in ((), None)}
+        if len(shortened) > 1:
+            raise ValueError(f"{' and '.join(f'{name} {given}' for name, given in shortened.items())} cannot be used together: give one of them")
         if self.protocol is not None and (self.crop, self.interpolation) != ("center", "bicubic"):
             raise ValueError(f"the protocol {self.protocol} defines how images are cut: drop crop and interpolation")
         if self.crop == "none" and self.size is not None:
@@ -104,6 +108,11 @@ class Suite(Config):
         if "classifier" in self.metrics and not self.classifiers:
             raise ValueError("the metric 'classifier' needs an extractor that classifies, such as digit-classifier")
         return self
+
+    @property
+    def cuts(self) -> tuple[Cut, ...]:
+        """The parts of every sample's tokens that are decoded, at least one."""
+        return (*map(Cut, self.lengths), *(Cut(levels=count) for count in self.levels)) or (Cut(),)
 
     @property
     def has_frechet(self) -> bool:

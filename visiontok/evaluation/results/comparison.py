@@ -19,8 +19,8 @@ from visiontok.evaluation.results.result import Result
 
 Conclusion = Literal["first better", "second better", "different", "no significant difference", "equal", "not tested"]
 
-_NOT_PROTOCOL = ("name", "description", "batch_size", "metrics", "extractors", "lengths", "bootstrap")
-"""What two suites may differ in: the values carry their own protocols, extractors and lengths."""
+_NOT_PROTOCOL = ("name", "description", "batch_size", "metrics", "extractors", "lengths", "levels", "bootstrap")
+"""What two suites may differ in: the values carry their own protocols, extractors, lengths and levels."""
 
 
 @dataclass(frozen=True)

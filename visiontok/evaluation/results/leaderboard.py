@@ -12,7 +12,7 @@ from visiontok.base.errors import EvaluationError
 from visiontok.base.files import contents, replacing
 from visiontok.base.json_text import read_json
 from visiontok.base.markdown import code, escaped
-from visiontok.evaluation.metrics.value import MetricValue
+from visiontok.evaluation.metrics.value import Cut, MetricValue
 from visiontok.evaluation.results.result import Result
 from visiontok.losses.perceptual import LpipsNet
 
@@ -108,15 +108,15 @@ def _table(suite: str, results: Sequence[Result]) -> str:
 
 
 def _rows(result: Result, names: Sequence[str]) -> list[list[str]]:
-    """One row per length."""
+    """One row per cut of the tokens."""
     rows = []
-    for length in dict.fromkeys(value.length for value in result.values):
+    for cut in dict.fromkeys(value.cut for value in result.values):
         values: dict[str, MetricValue] = {}
         for value in result.values:
-            if value.length == length:
+            if value.cut == cut:
                 values.setdefault(value.name, value)
         cells = [
-            code(result.title) + (f", first {length} tokens" if length else ""),
+            code(result.title) + (f", first {cut.in_words}" if cut != Cut() else ""),
             *(escaped(values[name].text) if name in values else "" for name in names),
         ]
         weights = code(result.model.weights_sha256[:12]) if result.model else ""

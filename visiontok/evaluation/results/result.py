@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue
 from visiontok.base.config import Config
 from visiontok.base.files import replacing
 from visiontok.data.config import source_name
-from visiontok.evaluation.metrics.value import MetricValue
+from visiontok.evaluation.metrics.value import Cut, MetricValue
 
 
 class ModelIdentity(Config):
@@ -143,14 +143,14 @@ class Result(Config):
         """The name of what was evaluated, for tables and plots."""
         return self.model.name if self.model else "samples"
 
-    def value(self, name: str, part: str | None = None, length: int | None = None) -> MetricValue:
-        """The number of that name, of that codebook, at that length.
+    def value(self, name: str, part: str | None = None, length: int | None = None, levels: int | None = None) -> MetricValue:
+        """The number of that name, of that codebook, at that length or number of codebook levels.
 
         Raises:
             KeyError: listing the names that there are.
         """
         for value in self.values:
-            if value.key == (name, part, length):
+            if value.key == (name, part, Cut(length, levels)):
                 return value
         raise KeyError(f"this result has no {name!r}; it has {', '.join(value.label for value in self.values)}")
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from visiontok.evaluation.metrics.value import MetricValue
+from visiontok.evaluation.metrics.value import Cut, MetricValue
 from visiontok.evaluation.metrics.zipf import rank_frequency, zipf_fit
 from visiontok.evaluation.results.report.sections import FEW_POINTS, BarPlot, LinePlot, Row, Table
 from visiontok.evaluation.results.report.summaries import QualityCurve
 from visiontok.evaluation.results.result import Result
 
-_QUALITIES = ("psnr", "ssim", "ms_ssim", "lpips.alex", "lpips.vgg", "lpips.squeeze", "dists", "frechet", "classifier", "linear_probe")
+QUALITIES = ("psnr", "ssim", "ms_ssim", "lpips.alex", "lpips.vgg", "lpips.squeeze", "dists", "frechet", "classifier", "linear_probe")
 """Metrics whose values are plotted against the rate."""
 
 _NOT_DRAWN = ("psnr.pooled",)
@@ -31,8 +31,8 @@ _CURVE_POINTS, _BAR_NAMES = 200, 9
 
 
 def rate_distortion_plots(results: Sequence[Result]) -> list[LinePlot]:
-    """One plot per quality and rate: a curve over its lengths for each model, or one point; nothing where there are too few points for a plot,
-    which the table of the numbers says better.
+    """One plot per quality and rate: a curve over its lengths or levels for each model, or one point; nothing where there are too few points for a
+    plot, which the table of the numbers says better.
 
     Args:
         results: on the same samples.
@@ -69,13 +69,13 @@ def rate_table(results: Sequence[Result]) -> Table | None:
         return None
     rows = []
     for title, result in zip(distinct_titles(results), results, strict=True):
-        found = {value.name: value for value in result.values if value.part is None and value.length is None}
+        found = {value.name: value for value in result.values if value.part is None and value.cut == Cut()}
         rows.append(Row([title, *(_number(found.get(known.name)) for known in (*rates, *qualities))]))
     return Table("Quality and rate", ["model", *(known.heading for known in (*rates, *qualities))], rows)
 
 
 def curves_of(results: Sequence[Result]) -> list[QualityCurve]:
-    """Every quality of every result over its lengths, against nominal bits."""
+    """Every quality of every result over its lengths or levels, against nominal bits."""
     curves = []
     for known in _qualities(results):
         for result in results:
@@ -137,7 +137,7 @@ def _qualities(results: Sequence[Result]) -> list[MetricValue]:
     known: dict[str, MetricValue] = {}
     for value in (value for result in results for value in result.values if value.part is None and value.name not in _NOT_DRAWN):
         known.setdefault(value.name, value)
-    return [value for metric in _QUALITIES for value in known.values() if value.metric == metric]
+    return [value for metric in QUALITIES for value in known.values() if value.metric == metric]
 
 
 def _rates(results: Sequence[Result]) -> list[tuple[str, str]]:
@@ -154,7 +154,7 @@ def _rates(results: Sequence[Result]) -> list[tuple[str, str]]:
 
 
 def _points(result: Result, name: str, rate: str) -> tuple[list[float], list[float]]:
-    rates = {value.length: value.value for value in result.values if value.name == rate}
-    qualities = [value for value in result.values if value.name == name and value.value is not None and rates.get(value.length)]
-    points = sorted((float(rates[value.length] or 0), float(value.value or 0)) for value in qualities)
+    rates = {value.cut: value.value for value in result.values if value.name == rate}
+    qualities = [value for value in result.values if value.name == name and value.value is not None and rates.get(value.cut)]
+    points = sorted((float(rates[value.cut] or 0), float(value.value or 0)) for value in qualities)
     return [x for x, _ in points], [y for _, y in points]

@@ -30,23 +30,23 @@ def result_table(results: Sequence[Result], *, title: str, published: Mapping[st
     return Table(title, ["metric", *names], rows, note=_note(results))
 
 
-def length_table(result: Result, *, published: Sequence[PublishedFigure] = ()) -> Table:
-    """One line per metric, one column per number of tokens.
+def cut_table(result: Result, *, published: Sequence[PublishedFigure] = ()) -> Table:
+    """One line per metric, one column per number of tokens or codebook levels.
 
     Args:
-        result: of a suite with lengths.
+        result: of a suite with lengths or levels.
         published: figures of others, below, each with its source.
     """
-    lengths = list(dict.fromkeys(value.length for value in result.values))
+    cuts = list(dict.fromkeys(value.cut for value in result.values))
     rows = []
     for name, part in dict.fromkeys((value.name, value.part) for value in result.values):
-        values = {value.length: value for value in result.values if (value.name, value.part) == (name, part)}
+        values = {value.cut: value for value in result.values if (value.name, value.part) == (name, part)}
         known = next(iter(values.values()))
-        cells = [values[length].text if length in values else "–" for length in lengths]
-        whole = known.replace(length=None)
+        cells = [values[cut].text if cut in values else "–" for cut in cuts]
+        whole = known.replace(length=None, levels=None)
         rows.append(Row([whole.heading, *cells], note=known.protocol, name=whole.label))
-    rows += [_published(figure, len(lengths) - 1, len(lengths)) for figure in published]
-    columns = ["metric", *("all tokens" if length is None else f"{length} tokens" for length in lengths)]
+    rows += [_published(figure, len(cuts) - 1, len(cuts)) for figure in published]
+    columns = ["metric", *(cut.in_words for cut in cuts)]
     return Table(result.title, columns, rows, note=_note([result]))
 
 
@@ -58,7 +58,7 @@ def not_defined_and_failed(results: Sequence[Result]) -> list[Text]:
 
 
 def _heading(value: MetricValue) -> str:
-    return value.heading + (f" at {value.length} tokens" if value.length is not None else "")
+    return value.heading + value.cut.suffix
 
 
 def _published(figure: PublishedFigure, column: int, columns: int) -> Row:
