@@ -68,6 +68,11 @@ def flextok_gpt() -> GPT:
     return GPT(GPTConfig.parse({**NETWORK, "layout": layout, "multiple_of": 8}))
 
 
+def captions_gpt() -> GPT:
+    text = {"type": "text", "text": {"length": 4, "dim": 8, "encoder": {"type": "hashed_words"}}}
+    return GPT(flextok_gpt().config.replace(condition=text))
+
+
 def maskgit() -> MaskGIT:
     classes = {"type": "classes", "num_classes": 1000}
     return MaskGIT(MaskGITConfig.parse({"layout": titok().layout, "condition": classes, "backbone": {"type": "bert", "mlp_dim": 32, **NETWORK}}))
@@ -220,6 +225,7 @@ FILES: dict[str, Callable[[Path], None]] = {
     "results/photos--vqgan-photos-f4.json": result,
     "runs/digits": lambda path: trained(lambda: titok(image_size=16, tokens=4))(path / "final"),
     "eval/results/digits--final.json": digits_result,
+    "runs/captions-gpt/final": trained(captions_gpt),
     "runs/digits-gpt/final": trained(gpt),
     "runs/digits-llama/final": trained(lambda: gpt(positions="rope-1d")),
     "runs/digits/final": trained(lambda: titok(image_size=16, tokens=4)),

@@ -42,7 +42,7 @@ def arguments(models, *options, model="classes", tokenizer="tokenizer"):
 
 
 def test_writes_images_a_grid_and_tokens(models, tmp_path):
-    succeed(*arguments(models, "--class-names", "dog,cat", "--num", 5, "--guidance", 2, "--top-k", 8, "-o", tmp_path / "out"))
+    succeed(*arguments(models, "--class", "dog", "--class", "cat", "--n", 5, "--guidance", 2, "--top-k", 8, "-o", tmp_path / "out"))
     expected = ["00000-class-0001.png", "00001-class-0000.png", "00002-class-0001.png", "00003-class-0000.png", "00004-class-0001.png"]
     assert visible(tmp_path / "out") == [*expected, "grid.png", "tokens.npz"]
     with Image.open(tmp_path / "out" / expected[0]) as image:
@@ -57,33 +57,42 @@ def test_writes_images_a_grid_and_tokens(models, tmp_path):
 
 def test_the_seed_alone_decides(models, tmp_path):
     for name, seed, batch in (("a", 3, 4), ("b", 3, 3), ("c", 4, 4)):
-        succeed(*arguments(models, "--seed", seed, "--batch-size", batch, "--num", 7, "-o", tmp_path / name))
+        succeed(*arguments(models, "--seed", seed, "--batch-size", batch, "--n", 7, "-o", tmp_path / name))
     a, b, c = (TokenFile.read(tmp_path / name / "tokens.npz").tokens.indices for name in "abc")
     assert (a == b).all()
     assert (a != c).any()
     assert (tmp_path / "a" / "grid.png").read_bytes() == (tmp_path / "b" / "grid.png").read_bytes()
 
 
+def test_one_grid_in_one_file(models, tmp_path):
+    for name, batch in (("a", 4), ("b", 3), ("c", 1)):
+        result = succeed(*arguments(models, "--class", "dog", "--n", 7, "--seed", 2, "--batch-size", batch, "-o", tmp_path / f"{name}.png"))
+    assert "7 images" in result.stdout
+    assert visible(tmp_path) == ["a.png", "b.png", "c.png"]
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes() == (tmp_path / "c.png").read_bytes()
+    succeed(*arguments(models, "--class", 1, "--n", 7, "--seed", 2, "-o", tmp_path / "by-index"))
+    assert (tmp_path / "by-index" / "grid.png").read_bytes() == (tmp_path / "a.png").read_bytes()
+
+
 def test_a_drafter_changes_no_greedy_token(models, tmp_path):
     for name, drafter in (("plain", ()), ("drafted", ("--drafter", models / "free", "--draft-length", 3))):
-        result = succeed(*arguments(models, "--top-k", 1, "--num", 5, "--batch-size", 2, *drafter, "-o", tmp_path / name))
+        result = succeed(*arguments(models, "--top-k", 1, "--n", 5, "--batch-size", 2, *drafter, "-o", tmp_path / name))
     assert "steps per pass" in result.stdout
     plain, drafted = (TokenFile.read(tmp_path / name / "tokens.npz").tokens.indices for name in ("plain", "drafted"))
     assert (plain == drafted).all()
 
 
 def test_unconditional(models, tmp_path):
-    succeed(*arguments(models, "--num", 2, "-o", tmp_path, model="free"))
+    succeed(*arguments(models, "--n", 2, "-o", tmp_path, model="free"))
     assert visible(tmp_path) == ["00000.png", "00001.png", "grid.png", "tokens.npz"]
 
 
 @pytest.mark.parametrize(
     ("options", "error", "named"),
     [
-        (["--classes", "0,3"], ConfigError, "'3'"),
-        (["--classes", "cat"], ConfigError, "'cat'"),
-        (["--class-names", "cta"], UnknownNameError, "cat"),
-        (["--classes", "0", "--class-names", "cat"], ConfigError, "--class-names"),
+        (["--class", "0", "--class", "3"], ConfigError, "'3'"),
+        (["--class", "-1"], UnknownNameError, "-1"),
+        (["--class", "cta"], UnknownNameError, "cat"),
         (["--steps", "4"], ConfigError, "--steps"),
         (["--temperature", "0"], ConfigError, "temperature"),
     ],
@@ -103,13 +112,13 @@ def test_another_tokenizer_of_the_same_layout_is_refused_by_both_names(models, t
     torch.manual_seed(1)
     tokenizer = visiontok.from_pretrained(models / "tokenizer")
     visiontok.save_pretrained(type(tokenizer)(tokenizer.config), tmp_path / "twin")
-    wrong = ("generate", "--model", tmp_path / "generator", "--tokenizer", tmp_path / "twin", "--num", 1, "-o", tmp_path / "out")
+    wrong = ("generate", "--model", tmp_path / "generator", "--tokenizer", tmp_path / "twin", "--n", 1, "-o", tmp_path / "out")
     error = refused(*wrong)
     assert isinstance(error, IdentityError)
     assert "its-own" in str(error)
     assert str(tmp_path / "twin") in str(error)
     succeed(*wrong, "--allow-other-tokenizer")
-    succeed("generate", "--model", tmp_path / "generator", "--tokenizer", models / "tokenizer", "--num", 1, "-o", tmp_path / "right")
+    succeed("generate", "--model", tmp_path / "generator", "--tokenizer", models / "tokenizer", "--n", 1, "-o", tmp_path / "right")
 
 
 def test_models_that_do_not_belong_together(models, tmp_path):
@@ -129,9 +138,9 @@ def test_the_tokenizer_is_that_of_the_training_by_default(models, tmp_path):
     generator = visiontok.from_pretrained(models / "free")
     made_by = identify(tokenizer, str(models / "tokenizer"))
     visiontok.save_pretrained(type(generator)(generator.config.replace(tokenizer=made_by.to_dict())), tmp_path / "generator")
-    succeed("generate", "--model", tmp_path / "generator", "--num", 1, "-o", tmp_path / "out")
+    succeed("generate", "--model", tmp_path / "generator", "--n", 1, "-o", tmp_path / "out")
     assert TokenFile.read(tmp_path / "out" / "tokens.npz").tokenizer == made_by
-    unknown = refused("generate", "--model", models / "free", "--num", 1, "-o", tmp_path / "nowhere")
+    unknown = refused("generate", "--model", models / "free", "--n", 1, "-o", tmp_path / "nowhere")
     assert isinstance(unknown, ConfigError)
     assert "--tokenizer" in str(unknown)
 
@@ -152,12 +161,14 @@ def test_captions_and_the_strip_of_steps(models, tmp_path):
     captioned = GPT(GPTConfig.parse({"layout": ordered.layout, "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8, "condition": text}))
     torch.nn.init.normal_(captioned.head.table.weight)
     visiontok.save_pretrained(captioned, tmp_path / "captioned")
-    wanted = ("generate", "--model", tmp_path / "captioned", "--tokenizer", tmp_path / "ordered", "--num", 3, "-o", tmp_path / "out")
+    wanted = ("generate", "--model", tmp_path / "captioned", "--tokenizer", tmp_path / "ordered", "--n", 3, "-o", tmp_path / "out")
     assert "--text" in str(refused(*wanted))
     succeed(*wanted, "--text", "a cat", "--text", "a dog", "--steps-strip")
     with Image.open(tmp_path / "out" / "steps.png") as strip:
         width, height = strip.size
     assert width == height, "three images from 1, 2 and 4 tokens"
+    succeed(*wanted[:-1], tmp_path / "strip.png", "--text", "a cat", "--text", "a dog", "--steps-strip")
+    assert (tmp_path / "strip.png").read_bytes() == (tmp_path / "out" / "steps.png").read_bytes()
     saved = TokenFile.read(tmp_path / "out" / "tokens.npz").tokens
     assert not torch.equal(saved.indices[0], saved.indices[1])
     assert "prefixes" in str(refused(*arguments(models, "--steps-strip", "-o", tmp_path / "none")))

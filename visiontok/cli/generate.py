@@ -17,19 +17,19 @@ from visiontok.cli.model import AllowOtherOption, load_generator, load_tokenizer
 from visiontok.cli.output import save_signal, suffix_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
+    from visiontok.core.identity import TokenizerIdentity
     from visiontok.core.tokenizer import Tokenizer
     from visiontok.generators.base import Generator
-    from visiontok.generators.condition import Condition
     from visiontok.tokens import Tokens
 
 _GRID = 64
-"""Maximum number of images in the grid."""
+"""Maximum number of images in the grid of a folder."""
 _STRIPS = 8
-"""Maximum number of rows of the strip of steps."""
+"""Maximum number of rows of a folder's strip of steps."""
 
 
 def generate(
@@ -43,7 +43,7 @@ def generate(
             autocompletion=complete_generators,
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Output folder, created if missing.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .png file for one grid of all images, else a folder, created if missing.")],
     tokenizer: Annotated[
         str | None,
         typer.Option(
@@ -54,10 +54,12 @@ def generate(
             autocompletion=complete_tokenizers,
         ),
     ] = None,
-    classes: Annotated[str | None, typer.Option(help="Class indices, used in turn: 0,1,2. By default every class.")] = None,
-    class_names: Annotated[str | None, typer.Option(help="Class names, used in turn: cat,dog.")] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option("--class", "-c", help="Class, by index or name; may be given several times, used in turn. By default every class."),
+    ] = None,
     text: Annotated[list[str] | None, typer.Option(help="Caption, for generators that read one; may be given several times, used in turn.")] = None,
-    num: Annotated[int, typer.Option("--num", "-n", min=1, help="Number of images.")] = 16,
+    num: Annotated[int, typer.Option("--n", "-n", min=1, help="Number of images.")] = 16,
     guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance scale.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Sampling temperature.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Sample from the k most likely tokens; 0 keeps all.")] = None,
@@ -74,7 +76,10 @@ def generate(
     steps: Annotated[int | None, typer.Option(help="Number of decoding steps of masked generators.")] = None,
     steps_strip: Annotated[
         bool,
-        typer.Option("--steps-strip", help="Also write steps.png: the first images from 1, 2, 4 ... tokens, where prefixes decode."),
+        typer.Option(
+            "--steps-strip",
+            help="Images from their first 1, 2, 4 ... tokens, where prefixes decode: in the file instead of the grid, in a folder as steps.png.",
+        ),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Random seed. The images do not depend on the batch size.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 16,
@@ -83,23 +88,17 @@ def generate(
 ) -> None:
     """Sample images or other signals: a generator draws tokens, and a tokenizer decodes them.
 
-    The output folder holds one PNG per image, grid.png with the first 64 of them, and tokens.npz, which `visiontok decode` reads. Signals
-    that are no images become .npy arrays. Sampling parameters default to the generator's configuration.
+    A .png file gets one grid of all images. A folder gets one PNG per image, grid.png with the first 64 of them, and tokens.npz, which
+    `visiontok decode` reads; signals that are no images become .npy arrays there. Sampling parameters default to the generator's configuration.
 
     \b
     Examples:
-      visiontok generate --model maskgit-titok-l32 --classes 207,360 --num 8 -o images
-      visiontok generate -m runs/digits-gpt/final -t runs/digits/final --guidance 2 --top-k 100 --seed 1 -o digits
-      visiontok generate -m runs/flextok-gpt/final -t runs/flextok/final --steps-strip -o strips
+      visiontok generate --model maskgit-titok-l32 --class 207 --n 4 --seed 0 -o grid.png
+      visiontok generate -m runs/digits-gpt/final -t runs/digits/final --class 3 --class 7 --guidance 2 --top-k 100 -o digits
+      visiontok generate -m runs/captions-gpt/final -t runs/flextok/final --text "a red circle" --n 4 -o circles.png
+      visiontok generate -m runs/flextok-gpt/final -t runs/flextok/final --n 4 --steps-strip -o strip.png
     """
-    import torch
-    from rich.console import Console
-    from rich.progress import track
-
     from visiontok.core.identity import check_same_tokenizer, identify
-    from visiontok.data.token_file import TokenFile
-    from visiontok.generators.decoding import SampleNoise
-    from visiontok.signals.image_writing import image_grid, save_image
 
     check_writable(output)
     chosen_device = pick_device(device)
@@ -110,46 +109,111 @@ def generate(
         raise ConfigError(f"{model} generates tokens of another layout than {tokenizer} decodes: {generator.layout} instead of {decoder.layout}")
     own = identify(decoder, tokenizer)
     check_same_tokenizer(generator.config.tokenizer, own, what=f"the generator {model}", allow_other=allow_other_tokenizer)
-    labels = _labels(generator, classes, class_names, num)
+    labels = _labels(generator, classes, num)
     options = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p, "num_steps": steps}
     sampler = _sampler(generator, {name: value for name, value in options.items() if value is not None}, model)
     if drafter is not None:
         sampler = _speculative(sampler, load_generator(drafter, chosen_device), draft_length, drafter)
     generator.check_sampler(sampler, unconditional=labels is None)
-    texts = _texts(generator, text, num)
+    condition = _condition(generator, labels, text)
     if steps_strip and decoder.layout.prefixes == "none":
         raise ConfigError(f"--steps-strip decodes prefixes, and {tokenizer} decodes all {generator.layout.length} tokens of a sample or none")
-    names = [f"{row:05d}" if labels is None else f"{row:05d}-class-{labels[row]:04d}" for row in range(num)]
-    batches: list[Any] = []
-    shown, suffix = [], suffix_of(decoder.spec)
-    console = Console(stderr=True)
-    with exclusive(output):
-        clear_stale(output)
-        for start in track(range(0, num, batch_size), "Sampling", console=console, disable=not console.is_terminal):
-            rows = range(start, min(start + batch_size, num))
-            condition: Any = None
-            if labels is not None:
-                condition = torch.tensor([labels[row] for row in rows])
-            elif texts is not None:
-                condition = texts(list(rows))
-            count = len(rows) if condition is None else None
-            batches.append(generator.generate(condition, num_samples=count, noise=SampleNoise(seed, rows), sampler=sampler))
-            images = decoder.decode(batches[-1]).float().cpu()
-            shown.append(images[: max(0, _GRID - start)])
-            for row, image in zip(rows, images, strict=True):
-                save_signal(image, output / f"{names[row]}{suffix}")
-        if suffix == ".png":
-            first = torch.cat(shown)
-            save_image(image_grid(first, columns=math.isqrt(len(first) - 1) + 1), output / "grid.png")
-        tokens: Any = type(batches[0]).cat(batches)
-        if steps_strip:
-            save_image(_steps_strip(decoder, tokens[:_STRIPS]), output / "steps.png")
-        TokenFile(tokens, tuple(names), own, None if labels is None else tuple(labels)).write(output / "tokens.npz")
-    written = f"{num} images, grid.png" if suffix == ".png" else f"{num} arrays"
-    written += ", steps.png" if steps_strip else ""
-    typer.echo(f"{written} and tokens.npz in {output}")
+    batches = _batches(generator, decoder, condition, sampler, num=num, batch_size=batch_size, seed=seed)
+    if output.suffix.lower() == ".png":
+        if suffix_of(decoder.spec) != ".png":
+            raise ConfigError(f"{output} is an image, and {tokenizer} decodes to {decoder.spec.modality}: give --output a folder")
+        written = _write_file(batches, decoder, output, steps_strip=steps_strip)
+    else:
+        written = _write_folder(batches, decoder, own, labels, output, num=num, steps_strip=steps_strip)
+    typer.echo(written)
     if drafter is not None:
         typer.echo(f"{sampler.acceptance_length:.2f} steps per pass of {model}, at most {draft_length}")
+
+
+def _batches(
+    generator: Generator[Any],
+    decoder: Tokenizer[Any],
+    condition: Callable[[Sequence[int]], Any],
+    sampler: Any,
+    *,
+    num: int,
+    batch_size: int,
+    seed: int,
+) -> Iterator[tuple[range, Any, Tensor]]:
+    """Numbers of samples, their tokens, and their signals on the CPU. Every sample has draws of its own."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from visiontok.generators.decoding import SampleNoise
+
+    console = Console(stderr=True)
+    for start in track(range(0, num, batch_size), "Sampling", console=console, disable=not console.is_terminal):
+        rows = range(start, min(start + batch_size, num))
+        given = condition(rows)
+        count = len(rows) if given is None else None
+        tokens = generator.generate(given, num_samples=count, noise=SampleNoise(seed, rows), sampler=sampler)
+        yield rows, tokens, decoder.decode(tokens).float().cpu()
+
+
+def _write_file(batches: Iterator[tuple[range, Any, Tensor]], decoder: Tokenizer[Any], path: Path, *, steps_strip: bool) -> str:
+    """One image of all samples; returns what was written, in words."""
+    from visiontok.signals.image_writing import save_image
+
+    found = [(tokens, images) for _, tokens, images in batches]
+    if steps_strip:
+        shown = _steps_strip(decoder, _joined([tokens for tokens, _ in found]))
+    else:
+        shown = _grid([images for _, images in found])
+    save_image(shown, path)
+    return f"{sum(len(images) for _, images in found)} images in {path}"
+
+
+def _write_folder(
+    batches: Iterator[tuple[range, Any, Tensor]],
+    decoder: Tokenizer[Any],
+    identity: TokenizerIdentity,
+    labels: list[int] | None,
+    folder: Path,
+    *,
+    num: int,
+    steps_strip: bool,
+) -> str:
+    """A file per sample, an overview and the tokens; returns what was written, in words."""
+    from visiontok.data.token_file import TokenFile
+    from visiontok.signals.image_writing import save_image
+
+    names = [f"{row:05d}" if labels is None else f"{row:05d}-class-{labels[row]:04d}" for row in range(num)]
+    parts, shown, suffix = [], [], suffix_of(decoder.spec)
+    with exclusive(folder):
+        clear_stale(folder)
+        for rows, tokens, signals in batches:
+            parts.append(tokens)
+            shown.append(signals[: max(0, _GRID - rows.start)])
+            for row, signal in zip(rows, signals, strict=True):
+                save_signal(signal, folder / f"{names[row]}{suffix}")
+        if suffix == ".png":
+            save_image(_grid(shown), folder / "grid.png")
+        whole = _joined(parts)
+        if steps_strip:
+            save_image(_steps_strip(decoder, whole[:_STRIPS]), folder / "steps.png")
+        TokenFile(whole, tuple(names), identity, None if labels is None else tuple(labels)).write(folder / "tokens.npz")
+    written = f"{num} images, grid.png" if suffix == ".png" else f"{num} arrays"
+    written += ", steps.png" if steps_strip else ""
+    return f"{written} and tokens.npz in {folder}"
+
+
+def _joined(parts: list[Any]) -> Any:
+    return type(parts[0]).cat(parts)
+
+
+def _grid(images: list[Tensor]) -> Tensor:
+    """A square of images, (3, height, width)."""
+    import torch
+
+    from visiontok.signals.image_writing import image_grid
+
+    joined = torch.cat(images)
+    return image_grid(joined, columns=math.isqrt(len(joined) - 1) + 1)
 
 
 def _tokenizer_of(generator: Generator[Any], name: str) -> str:
@@ -163,15 +227,17 @@ def _tokenizer_of(generator: Generator[Any], name: str) -> str:
     return generator.config.tokenizer.name
 
 
-def _texts(generator: Generator[Any], text: list[str] | None, num: int) -> Callable[[list[int]], Condition] | None:
-    """Embeds the captions of some samples; None for generators that read none."""
+def _condition(generator: Generator[Any], labels: list[int] | None, text: list[str] | None) -> Callable[[Sequence[int]], Any]:
+    """Gives the conditions of some samples, by their numbers; None where there are none."""
+    import torch
+
     from visiontok.generators.condition import Condition, TextCondition
 
     config = generator.config.condition
     if not isinstance(config, TextCondition):
         if text:
             raise ConfigError(f"this generator reads no text (its condition is {config.type!r}): remove --text")
-        return None
+        return lambda rows: None if labels is None else torch.tensor([labels[row] for row in rows])
     if not text:
         raise ConfigError("this generator reads captions: give one or several with --text")
     encoder = config.text.build().to(generator.device)
@@ -193,37 +259,29 @@ def _steps_strip(decoder: Tokenizer[Any], tokens: Tokens) -> Tensor:
     return image_grid(images.cpu(), columns=len(columns))
 
 
-def _labels(generator: Generator[Any], classes: str | None, class_names: str | None, num: int) -> list[int] | None:
+def _labels(generator: Generator[Any], classes: list[str] | None, num: int) -> list[int] | None:
     """The class of every image; None for unconditional generators."""
-    if classes is not None and class_names is not None:
-        raise ConfigError("give --classes or --class-names, not both")
     if not generator.num_classes:
-        if classes is not None or class_names is not None:
-            raise ConfigError("this generator is unconditional: remove --classes and --class-names")
+        if classes:
+            raise ConfigError("this generator is not conditioned on classes: remove --class")
         return None
-    if classes is not None:
-        chosen = [_class_index(part, generator.num_classes) for part in classes.split(",")]
-    elif class_names is not None:
-        chosen = [_named(part.strip(), generator.class_names) for part in class_names.split(",")]
-    else:
-        chosen = list(range(generator.num_classes))
+    chosen = [_class_index(word, generator) for word in classes] if classes else range(generator.num_classes)
     return [chosen[row % len(chosen)] for row in range(num)]
 
 
-def _class_index(text: str, num_classes: int) -> int:
-    if not text.strip().isdecimal() or int(text) >= num_classes:
-        raise ConfigError(f"--classes holds {text.strip()!r}; expected class indices from 0 to {num_classes - 1}, separated by commas")
-    return int(text)
-
-
-def _named(name: str, known: tuple[str, ...]) -> int:
+def _class_index(word: str, generator: Generator[Any]) -> int:
+    """Of a class name, or of an index."""
     from visiontok.base.names import unknown
 
-    if not known:
-        raise ConfigError("this generator has no class names; use --classes with class indices")
-    if name not in known:
-        raise unknown("class", name, known)
-    return known.index(name)
+    names = generator.class_names
+    if word in names:
+        return names.index(word)
+    if word.isdecimal() and int(word) < generator.num_classes:
+        return int(word)
+    if names and not word.isdecimal():
+        raise unknown("class", word, names)
+    what = "a class index" if names else "an index, as this generator has no class names"
+    raise ConfigError(f"--class {word!r}: expected {what} from 0 to {generator.num_classes - 1}")
 
 
 def _sampler(generator: Generator[Any], changes: dict[str, Any], name: str) -> Any:
