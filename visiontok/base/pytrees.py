@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def registered(**static: type) -> Callable[[type[T]], type[T]]:
-    """Register a dataclass, whose fields become the children of a pytree node; those that are None are left out.
+    """Register a dataclass, whose fields become the children of a pytree node; those that are None are omitted.
 
     Nodes are rebuilt without the checks of the constructor: while a program is traced, the children need not be tensors.
 

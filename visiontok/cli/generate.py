@@ -160,11 +160,7 @@ def _write_file(batches: Iterator[tuple[range, Any, Tensor]], decoder: Tokenizer
     from visiontok.signals.image_writing import save_image
 
     found = [(tokens, images) for _, tokens, images in batches]
-    if steps_strip:
-        shown = _steps_strip(decoder, _joined([tokens for tokens, _ in found]))
-    else:
-        shown = _grid([images for _, images in found])
-    save_image(shown, path)
+    save_image(_steps_strip(decoder, _joined([tokens for tokens, _ in found])) if steps_strip else _grid([images for _, images in found]), path)
     return f"{sum(len(images) for _, images in found)} images in {path}"
 
 

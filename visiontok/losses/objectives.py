@@ -62,7 +62,7 @@ class Objective(nn.Module, ABC):
         """
 
     def validation_terms(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Those of the terms that judge a prediction on samples that are not trained on: without discriminator, and without any state.
+        """Those of the terms that score a prediction on samples that are not trained on: without discriminator, and without any state.
 
         Args:
             prediction, target: as in `generator_terms`, of a model in evaluation mode.

@@ -24,7 +24,7 @@ def innovation_curve(indices: Sequences) -> np.ndarray:
     """
     codes, rows = flattened(indices)
     if not len(codes):
-        raise EvaluationError(f"codes of at least one sample are needed, got {np.shape(indices)}")
+        raise EvaluationError(f"codes of at least one sample are required, got {np.shape(indices)}")
     _, first = np.unique(codes, return_index=True)
     return np.cumsum(np.bincount(rows[first], minlength=len(indices)))
 
@@ -33,7 +33,7 @@ def samples_to_share(curve: ArrayLike, share: float) -> int:
     """Number of samples after which `share`, above 0 and at most 1, of all codes ever seen had appeared."""
     values = np.asarray(curve)
     if not len(values) or not 0 < share <= 1:
-        raise EvaluationError(f"a share in (0, 1] of the codes of at least one sample is needed, got {share} of {len(values)} samples")
+        raise EvaluationError(f"a share in (0, 1] of the codes of at least one sample is required, got {share} of {len(values)} samples")
     return int(np.argmax(values >= share * values[-1])) + 1
 
 

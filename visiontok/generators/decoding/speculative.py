@@ -28,7 +28,7 @@ class Acceptance(Protocol):
     """Which drafted codes are kept, and what replaces the others."""
 
     def __call__(self, target: Tensor, draft: Tensor, codes: Tensor, uniform: Tensor, *, codebook: int) -> tuple[Tensor, Tensor]:
-        """Judge one code of every sample.
+        """Accept or replace one code of every sample.
 
         Args:
             target: (B, V) probabilities of the large generator.
