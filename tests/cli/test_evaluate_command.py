@@ -80,7 +80,7 @@ def test_models_of_different_size_have_tables_of_their_own(models: list[str], tm
         (["digits", "-o", "x.json", "-m", "other"], "name a folder"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_measured(models: list[str], arguments: list[str], message: str) -> None:
+def test_mistakes_are_told_before_anything_is_computed(models: list[str], arguments: list[str], message: str) -> None:
     code, out, err = run(*arguments, "-m", models[0])
     assert code == 1
     assert message in err

@@ -82,7 +82,7 @@ def test_a_killed_command_goes_on_and_keeps_what_was_finished(models: dict[str, 
         assert [result.reproducible() for result in whole.results] == [result.reproducible() for result in parts.results]
 
 
-def test_repeat_measures_every_curve_again(models: dict[str, str], tmp_path: Path):
+def test_repeat_evaluates_every_curve_again(models: dict[str, str], tmp_path: Path):
     assert run("digits", "-m", models["ordered"], "--fixed", models["plain"], "--lengths", "1,4", *FEW, "-o", str(tmp_path))[0] == 0
     result = tmp_path / "digits-rd.json"
 

@@ -115,7 +115,7 @@ def test_grids_are_filled_in_at_the_extents_of_the_layout_only():
         MaskGITConfig.parse({"layout": model.layout, "backbone": {**LLAMA, "num_heads": 4}})
 
 
-def test_the_loss_weighs_masked_and_unmasked_places():
+def test_the_loss_weighs_masked_and_unmasked_positions():
     model, tokens, classes = maskgit(label_smoothing=0.0, unmasked_weight=0.25), random_tokens(1), torch.tensor([2])
     draws = torch.tensor([0.5]), torch.rand(1, 8)
     masked, mask = model.mask_tokens(tokens.indices, RecordedNoise(uniform=draws))

@@ -12,7 +12,7 @@ import training_children as children
 from visiontok.base.errors import TrainingError
 from visiontok.base.torch_files import write_torch
 from visiontok.training import checkpoint
-from visiontok.training.checkpoint import Checkpoint, checkpoint_folder, list_checkpoints, save_checkpoint, set_aside
+from visiontok.training.checkpoint import TrainingCheckpoint, checkpoint_folder, list_checkpoints, save_checkpoint, set_aside
 
 
 def save(root, step, value=1.0, keep_last=2):
@@ -22,7 +22,7 @@ def save(root, step, value=1.0, keep_last=2):
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):
-    checkpoint = Checkpoint.open(save(tmp_path, 7))
+    checkpoint = TrainingCheckpoint.open(save(tmp_path, 7))
     state = checkpoint.load()
     assert (checkpoint.step, checkpoint.recipe) == (7, {"steps": 10})
     assert torch.equal(state["model"]["weight"], torch.ones(3))
@@ -39,8 +39,8 @@ def test_only_the_newest_are_kept(tmp_path):
 def test_writing_a_step_again_keeps_the_earlier_one_aside(tmp_path):
     save(tmp_path, 3, value=1.0)
     save(tmp_path, 3, value=2.0)
-    assert torch.equal(Checkpoint.open(tmp_path / "step-00000003").load()["model"]["weight"], torch.full((3,), 2.0))
-    assert torch.equal(Checkpoint.open(tmp_path / "aside-0-step-00000003").load()["model"]["weight"], torch.ones(3))
+    assert torch.equal(TrainingCheckpoint.open(tmp_path / "step-00000003").load()["model"]["weight"], torch.full((3,), 2.0))
+    assert torch.equal(TrainingCheckpoint.open(tmp_path / "aside-0-step-00000003").load()["model"]["weight"], torch.ones(3))
     assert list_checkpoints(tmp_path) == [tmp_path / "step-00000003"]
 
 
@@ -71,7 +71,7 @@ def test_damage_is_found_and_named(tmp_path, damage, message):
     folder = save(tmp_path, 5)
     damage(folder)
     with pytest.raises(TrainingError, match=message):
-        Checkpoint.open(folder)
+        TrainingCheckpoint.open(folder)
 
 
 @pytest.mark.parametrize("name", ["../model.pt", "/etc/passwd", "a/b.pt", ""])
@@ -81,7 +81,7 @@ def test_a_manifest_names_files_of_its_own_folder_only(tmp_path, name):
     manifest["files"][name] = manifest["files"].pop("model.pt")
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(TrainingError, match=r"manifest\.json"):
-        Checkpoint.open(folder)
+        TrainingCheckpoint.open(folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"no pickle", b"PK\x03\x04", b"\x80\x02})" + b"\x85" * 10_000 + b"K\x01s."])
@@ -93,7 +93,7 @@ def test_a_file_that_cannot_be_read_though_its_manifest_fits_points_to_the_check
     manifest["files"]["model.pt"] = [len(content), hashlib.blake2b(content, digest_size=16).hexdigest()]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(TrainingError, match=r"step-00000005/model\.pt.*--resume .*step-00000004"):
-        Checkpoint.open(folder).load()
+        TrainingCheckpoint.open(folder).load()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
@@ -103,13 +103,13 @@ def test_a_full_disk_leaves_the_checkpoints_that_were_there(tmp_path, monkeypatc
     with pytest.raises(TrainingError, match=r"step-00000005 .*No space left.*step-00000004"):
         save(tmp_path, 5)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000004"]
-    assert Checkpoint.open(tmp_path / "step-00000004").load()["model"]
+    assert TrainingCheckpoint.open(tmp_path / "step-00000004").load()["model"]
 
 
 def test_checkpoints_hold_no_code(tmp_path):
     folder = save(tmp_path, 1)
     torch.save({"weight": print}, folder / "model.pt")
-    checkpoint = Checkpoint(folder=folder, step=1, recipe={}, files={"model.pt": (0, "")})
+    checkpoint = TrainingCheckpoint(folder=folder, step=1, recipe={}, files={"model.pt": (0, "")})
     with pytest.raises(TrainingError, match=r"model\.pt"):
         checkpoint.load()
 
@@ -131,7 +131,7 @@ def test_sigkill_while_writing_leaves_only_whole_checkpoints(tmp_path):
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
         for folder in list_checkpoints(tmp_path):
-            checkpoint = Checkpoint.open(folder)
+            checkpoint = TrainingCheckpoint.open(folder)
             assert all(torch.equal(part["x"], torch.full((50_000,), float(checkpoint.step))) for part in checkpoint.load().values())
             assert checkpoint.step >= newest
             newest = max(newest, checkpoint.step)

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from test_resume import assert_equal, final_state
 
-from visiontok.training.checkpoint import Checkpoint
+from visiontok.training.checkpoint import TrainingCheckpoint
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ class Scalers(list):
 
 
 def scaler_of(folder, step):
-    return Checkpoint.open(folder / "checkpoints" / f"step-{step:08d}").load()["scaler"]
+    return TrainingCheckpoint.open(folder / "checkpoints" / f"step-{step:08d}").load()["scaler"]
 
 
 def test_the_gradient_scaler_survives_a_resume(scalers, tokenizer_recipe, tmp_path):
@@ -59,7 +59,7 @@ def test_the_scale_falls_on_overflow_and_no_weight_changes(scalers, tokenizer_re
     recipe = {"precision": "fp16", "accumulate": 1, "steps": 3, "checkpoints": {"every": 1}, "objective": {"name": "reconstruction"}}
     children.run(tokenizer_recipe(**recipe))
     assert [scaler_of(tmp_path / "run", step)["scale"] for step in (2, 3)] == [2.0**98, 2.0**97]
-    before, after = (Checkpoint.open(tmp_path / "run" / "checkpoints" / f"step-{step:08d}").load()["model"] for step in (2, 3))
+    before, after = (TrainingCheckpoint.open(tmp_path / "run" / "checkpoints" / f"step-{step:08d}").load()["model"] for step in (2, 3))
     trained = [name for name in before if name.startswith(("encoder.", "decoder.", "head."))]
     assert len(trained) > 10
     assert all(torch.equal(before[name], after[name]) for name in trained)

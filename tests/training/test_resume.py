@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 from visiontok.base.errors import FolderInUseError
 from visiontok.base.locks import exclusive
 from visiontok.training import parse_recipe, train
-from visiontok.training.checkpoint import Checkpoint, list_checkpoints
+from visiontok.training.checkpoint import TrainingCheckpoint, list_checkpoints
 
 
 def final_state(folder):
     """Every tensor that the run left: the exported model, and all parts of the last checkpoint."""
     folder = Path(folder)
-    state = Checkpoint.open(list_checkpoints(folder / "checkpoints")[-1]).load()
+    state = TrainingCheckpoint.open(list_checkpoints(folder / "checkpoints")[-1]).load()
     return {"final": load_file(folder / "final" / "model.safetensors"), **state}
 
 
@@ -159,7 +159,7 @@ def test_a_stop_signal_saves_at_the_end_of_the_step(number, code, tokenizer_reci
     child.join(60)
     assert child.exitcode == code
     (saved,) = list_checkpoints(tmp_path / "stopped" / "checkpoints")
-    step = Checkpoint.open(saved).step
+    step = TrainingCheckpoint.open(saved).step
     assert 2 <= step < 500
     assert not (tmp_path / "stopped" / "final").exists()
 

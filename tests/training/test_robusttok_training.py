@@ -14,7 +14,7 @@ from test_resume import assert_equal, final_state
 
 import visiontok
 from visiontok.base.errors import CheckpointError, ConfigError
-from visiontok.training.checkpoint import Checkpoint
+from visiontok.training.checkpoint import TrainingCheckpoint
 from visiontok.training.starting_model import ModelConfig, starting_model
 
 ROBUSTTOK = {
@@ -64,7 +64,7 @@ def test_it_trains_and_resumes_bit_for_bit_without_keeping_frozen_networks(robus
     lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     assert all("semantic" in line for line in lines)
     assert ["gan_adaptive_weight" in line for line in lines] == [False, False, True, True, True, True]
-    state = Checkpoint.open(tmp_path / "whole" / "checkpoints" / "step-00000006").load()["objective"]
+    state = TrainingCheckpoint.open(tmp_path / "whole" / "checkpoints" / "step-00000006").load()["objective"]
     assert any("heads" in name for name in state)
     assert not any(name.startswith(("discriminator.backbone", "semantic.teacher")) for name in state)
     assert visiontok.from_pretrained(tmp_path / "whole" / "final").config.grid_side == 2

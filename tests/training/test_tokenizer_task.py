@@ -13,7 +13,7 @@ import visiontok
 from visiontok.base.errors import ConfigError, TrainingError
 from visiontok.training import parse_recipe, train
 from visiontok.training.build import build_task
-from visiontok.training.checkpoint import Checkpoint
+from visiontok.training.checkpoint import TrainingCheckpoint
 
 NET = {"channels": 32, "channel_mult": [1, 2], "num_res_blocks": 1, "latent_channels": 8}
 
@@ -38,7 +38,7 @@ def test_training_learns_and_exports_the_average(tokenizer_recipe):
     curve = [line["reconstruction"] for line in lines(folder)]
     assert sum(curve[-5:]) < 0.8 * sum(curve[:5])
     assert json.loads((folder / "config.json").read_text())["final_weights"] == "ema"
-    state = Checkpoint.open(folder / "checkpoints" / "step-00000040").load()
+    state = TrainingCheckpoint.open(folder / "checkpoints" / "step-00000040").load()
     final = visiontok.from_pretrained(folder / "final").state_dict()
     assert all(torch.equal(final[name], tensor) for name, tensor in state["ema"].items())
     assert not torch.equal(state["ema"]["head.conv.weight"], state["model"]["head.conv.weight"])
@@ -51,7 +51,7 @@ def test_without_an_average_the_weights_themselves_are_exported(tokenizer_recipe
     children.run(recipe)
     folder = Path(recipe["output"])
     assert json.loads((folder / "config.json").read_text())["final_weights"] == "model"
-    state = Checkpoint.open(folder / "checkpoints" / "step-00000002").load()
+    state = TrainingCheckpoint.open(folder / "checkpoints" / "step-00000002").load()
     final = visiontok.from_pretrained(folder / "final").state_dict()
     assert all(torch.equal(final[name], tensor) for name, tensor in state["model"].items())
     assert "ema" not in state
@@ -83,7 +83,7 @@ def test_both_stages_of_titok(tokenizer_recipe, vqgan, tmp_path):
     }
     children.run(tokenizer_recipe(output=str(tmp_path / "second"), model=model))
     before = visiontok.from_pretrained(tmp_path / "first" / "final").state_dict()
-    after = Checkpoint.open(tmp_path / "second" / "checkpoints" / "step-00000008").load()["model"]
+    after = TrainingCheckpoint.open(tmp_path / "second" / "checkpoints" / "step-00000008").load()["model"]
     frozen = [name for name in before if name.startswith(("encoder.", "quantizer."))]
     assert "quantizer.ema.sums" in frozen
     assert all(torch.equal(after[name], before[name]) for name in frozen)
@@ -170,7 +170,7 @@ def test_an_infinite_gradient_stops_before_the_step(tokenizer_recipe):
 def test_bf16_trains_and_keeps_float32_weights(tokenizer_recipe):
     recipe = tokenizer_recipe(precision="bf16")
     children.run(recipe)
-    state = Checkpoint.open(Path(recipe["output"]) / "checkpoints" / "step-00000008").load()
+    state = TrainingCheckpoint.open(Path(recipe["output"]) / "checkpoints" / "step-00000008").load()
     assert {tensor.dtype for tensor in state["model"].values() if tensor.is_floating_point()} == {torch.float32}
 
 

@@ -28,7 +28,7 @@ def suite(case: Case, folder: Path, **changes: object) -> Suite:
 
 
 @every_case
-def test_signals_of_all_sizes_are_measured_together(case: Case, tmp_path: Path):
+def test_signals_of_all_sizes_are_evaluated_together(case: Case, tmp_path: Path):
     model = case.build()
     result = evaluate_suite(suite(case, tmp_path), model, name=case.name)
     found = {value.metric: value.value for value in result.values}

@@ -116,7 +116,7 @@ def _suggestion(cls: type[BaseModel], path: tuple[int | str, ...]) -> str:
     models = [cls]
     for part in parents:
         fields = [model.model_fields[str(part)] for model in models if str(part) in model.model_fields]
-        inside = [inner for field in fields for inner in models_in(field.annotation)]
+        inside = [inner for field in fields for inner in config_types_in(field.annotation)]
         tagged = [model for model in models if any(part in get_args(field.annotation) for field in model.model_fields.values())]
         models = inside or tagged or models  # the tag of a union chooses a member; an index leads no deeper
     known = [name for model in models for name in model.model_fields]
@@ -134,9 +134,9 @@ def _meant(detail: Mapping[str, Any]) -> str:
     return f", did you mean {' or '.join(close)}?" if close else ""
 
 
-def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def config_types_in(annotation: Any) -> Iterator[type[BaseModel]]:
     """The models that an annotation such as `tuple[A, ...] | B | None` mentions."""
     if get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
-        yield from models_in(argument)
+        yield from config_types_in(argument)

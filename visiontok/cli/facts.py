@@ -106,7 +106,7 @@ def _tokens(tokens: int | None, vocab_size: int | None, signal: registry.SignalF
     }
 
 
-def run_facts(run: registry.RunState) -> dict[str, str]:
+def run_facts(run: registry.TrainingProgress) -> dict[str, str]:
     """Of a training run."""
     steps = "" if run.steps is None else f" of {run.steps}"
     return {

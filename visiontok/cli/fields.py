@@ -12,7 +12,7 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from visiontok.base.config import models_in
+from visiontok.base.config import config_types_in
 from visiontok.cli.facts import shortened
 
 _SIGNS = {annotated_types.Gt: (">", "gt"), annotated_types.Ge: (">=", "ge"), annotated_types.Lt: ("<", "lt"), annotated_types.Le: ("<=", "le")}
@@ -27,7 +27,7 @@ def field_rows(config: type[BaseModel]) -> list[tuple[str, str, str]]:
 def _rows(config: type[BaseModel], prefix: str, seen: dict[type[BaseModel], str]) -> Iterator[tuple[str, str, str]]:
     for name, field in config.model_fields.items():
         path = f"{prefix}{name}"
-        members = list(models_in(field.annotation))
+        members = list(config_types_in(field.annotation))
         tagged = field.discriminator or next((name for name in map(_discriminator, _parts(field.annotation)) if name), None)
         known = {member: seen[member] for member in members if member in seen}
         kind = _type(field.annotation, field.metadata)

@@ -2,6 +2,6 @@
 
 from visiontok.demo.run import DemoOutcome, run_demo
 from visiontok.demo.settings import DemoConfig
-from visiontok.demo.targets import Target
+from visiontok.demo.targets import DemoTarget
 
-__all__ = ["DemoConfig", "DemoOutcome", "Target", "run_demo"]
+__all__ = ["DemoConfig", "DemoOutcome", "DemoTarget", "run_demo"]

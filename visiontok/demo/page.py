@@ -12,7 +12,7 @@ from visiontok.demo.digits import Digits
 from visiontok.demo.photographs import Photographs
 from visiontok.demo.settings import DemoConfig
 from visiontok.demo.stages import clock
-from visiontok.demo.targets import Target
+from visiontok.demo.targets import DemoTarget
 from visiontok.demo.token_images import single_token_swaps
 from visiontok.evaluation.results.report import (
     BarPlot,
@@ -35,7 +35,7 @@ _PER_CLASS = 10
 
 
 def write_page(
-    path: Path, config: DemoConfig, digits: Digits, photographs: Photographs, targets: Sequence[Target], seconds: Mapping[str, float]
+    path: Path, config: DemoConfig, digits: Digits, photographs: Photographs, targets: Sequence[DemoTarget], seconds: Mapping[str, float]
 ) -> None:
     """Write the report atomically."""
     reached = sum(target.reached for target in targets)

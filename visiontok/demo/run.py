@@ -17,7 +17,7 @@ from visiontok.demo.page import write_page
 from visiontok.demo.photographs import reconstruct_photographs
 from visiontok.demo.settings import DemoConfig
 from visiontok.demo.stages import Stages
-from visiontok.demo.targets import Target, targets_of
+from visiontok.demo.targets import DemoTarget, targets_of
 
 SUMMARY, REPORT = "demo.json", "report.html"
 
@@ -33,7 +33,7 @@ class DemoOutcome:
     """
 
     report: Path
-    targets: tuple[Target, ...]
+    targets: tuple[DemoTarget, ...]
     seconds: dict[str, float]
 
     @property

@@ -11,7 +11,7 @@ from visiontok.evaluation import Result
 
 
 @dataclass(frozen=True)
-class Target:
+class DemoTarget:
     """A metric and its threshold.
 
     Attributes:
@@ -41,7 +41,7 @@ class Target:
         return self.name, f"{self.value:.4g} {self.unit}", f"{self.direction} {self.threshold:g} {self.unit}", "reached" if self.reached else "missed"
 
 
-def targets_of(digits: Digits, photographs: Photographs) -> tuple[Target, ...]:
+def targets_of(digits: Digits, photographs: Photographs) -> tuple[DemoTarget, ...]:
     """The targets of a demo with their values."""
     held_out, generated = digits.reconstruction, digits.generation
     classifier = "[digit-classifier]"
@@ -50,10 +50,12 @@ def targets_of(digits: Digits, photographs: Photographs) -> tuple[Target, ...]:
     samples = f"held-out digits ({held_out.data.in_words})"
     side = photographs.originals.shape[-1]
     return (
-        Target("PSNR of held-out digits", _number(held_out, "psnr.mean_db"), 18, "at least", "dB", f"mean over {samples}, 8-bit RGB"),
-        Target("bits per digit", _number(held_out, "bits_per_sample.nominal"), 128, "at most", "bits", "sum of log2 K over the tokens of a digit"),
-        Target("codebook usage", 100 * _number(held_out, "codebook.usage"), 60, "at least", "%", f"codes that occur in the tokens of {samples}"),
-        Target(
+        DemoTarget("PSNR of held-out digits", _number(held_out, "psnr.mean_db"), 18, "at least", "dB", f"mean over {samples}, 8-bit RGB"),
+        DemoTarget(
+            "bits per digit", _number(held_out, "bits_per_sample.nominal"), 128, "at most", "bits", "sum of log2 K over the tokens of a digit"
+        ),
+        DemoTarget("codebook usage", 100 * _number(held_out, "codebook.usage"), 60, "at least", "%", f"codes that occur in the tokens of {samples}"),
+        DemoTarget(
             "classifier accuracy lost in reconstruction",
             100 * (originals - decoded),
             5,
@@ -61,7 +63,7 @@ def targets_of(digits: Digits, photographs: Photographs) -> tuple[Target, ...]:
             "points",
             f"a scikit-learn classifier trained on real digits is right on {originals:.1%} of the originals and {decoded:.1%} of the reconstructions",
         ),
-        Target(
+        DemoTarget(
             "conditional accuracy of generated digits",
             100 * _number(generated, accuracy),
             85,
@@ -69,7 +71,7 @@ def targets_of(digits: Digits, photographs: Photographs) -> tuple[Target, ...]:
             "%",
             f"share of {generated.value(accuracy).count} generated digits to which that classifier assigns the class they are conditioned on",
         ),
-        Target(
+        DemoTarget(
             "PSNR of held-out photographs",
             sum(photographs.psnr) / len(photographs.psnr),
             23,

@@ -22,7 +22,7 @@ from visiontok.hub.locate import locate
 from visiontok.hub.parts import read_parts
 from visiontok.hub.reading import CONFIG_NAME, WEIGHTS_NAME, SavedConfig, check_sha256, read_config, read_own_config, read_safetensors, read_weights
 from visiontok.hub.reference import build_from_reference, family_for
-from visiontok.hub.sources import Folder, Source, first_of
+from visiontok.hub.sources import Folder, ModelFiles, first_of
 
 AUTHORS_WEIGHTS = (WEIGHTS_NAME, "pytorch_model.bin", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 """Weight files that are tried where the registry does not name one."""
@@ -107,7 +107,7 @@ def _known_config(name: str) -> tuple[type[AnyModel], Config]:
     raise unknown("family or model", name, [*registry.families(), *registry.checkpoints(), *registry.bundled()])
 
 
-def _load_released(source: Source, family: registry.Family, entry: registry.Checkpoint) -> AnyModel:
+def _load_released(source: ModelFiles, family: registry.Family, entry: registry.Checkpoint) -> AnyModel:
     if not entry.files:
         assert isinstance(source, Repository)
         return _load_through_library(source, family, entry)
@@ -137,7 +137,7 @@ def _load_through_library(source: Repository, family: registry.Family, entry: re
         return model_class.from_reference(merge(config, entry.reference_config), weights)
 
 
-def _load(source: Source, system: str | None, kind: registry.Kind | None, *, verify_checksums: bool) -> AnyModel:
+def _load(source: ModelFiles, system: str | None, kind: registry.Kind | None, *, verify_checksums: bool) -> AnyModel:
     interrupted = isinstance(source, Folder) and source.is_interrupted
     values = read_own_config(source.get(WEIGHTS_NAME)) if interrupted else None
     if values is None:
@@ -158,7 +158,7 @@ def _load(source: Source, system: str | None, kind: registry.Kind | None, *, ver
         return build_from_reference(family or family_for(str(system), weights, kind), values, weights)
 
 
-def _load_ours(source: Source, saved: SavedConfig, *, verify_checksums: bool) -> AnyModel:
+def _load_ours(source: ModelFiles, saved: SavedConfig, *, verify_checksums: bool) -> AnyModel:
     """A model in our layout, on the CPU.
 
     Args:
@@ -209,7 +209,7 @@ def verify_model(folder: str | Path) -> AnyModel:
 
 
 @contextmanager
-def _naming(source: Source) -> Iterator[None]:
+def _naming(source: ModelFiles) -> Iterator[None]:
     """Say which files an error is about, where the code that raises it knows tensors and values only."""
     try:
         yield

@@ -11,12 +11,12 @@ from visiontok.base.names import close_names, unknown
 from visiontok.hub.download import Repository
 from visiontok.hub.parts import folder_with_parts
 from visiontok.hub.reading import CONFIG_NAME, WEIGHTS_NAME
-from visiontok.hub.sources import Folder, Source
+from visiontok.hub.sources import Folder, ModelFiles
 
 
 def locate(
     name: str | Path, *, cache_dir: str | Path | None = None, local_files_only: bool = False, token: str | bool | None = None
-) -> tuple[Source, tuple[registry.Family, registry.Checkpoint] | None]:
+) -> tuple[ModelFiles, tuple[registry.Family, registry.Checkpoint] | None]:
     """Where a model's files are, and its registry entry if it was released by its authors.
 
     A registered name in its exact spelling goes before a folder of that name, and a folder before a registered name in another case. "runs/mine"

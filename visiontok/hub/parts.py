@@ -7,12 +7,12 @@ from torch import Tensor
 from visiontok.base.errors import CheckpointError, HubError
 from visiontok.hub.download import Repository
 from visiontok.hub.reading import read_weights
-from visiontok.hub.sources import Folder, Source, first_of
+from visiontok.hub.sources import Folder, ModelFiles, first_of
 from visiontok.hub.wrappers import Weights
 from visiontok.registry import Checkpoint, WeightPart
 
 
-def read_parts(source: Source, entry: Checkpoint) -> Weights:
+def read_parts(source: ModelFiles, entry: Checkpoint) -> Weights:
     """Fetch and read every part.
 
     Args:
@@ -54,7 +54,7 @@ def folder_with_parts(entry: Checkpoint, folder: Folder | None) -> Folder:
     return folder
 
 
-def _source_of(part: WeightPart, source: Source) -> Source:
+def _source_of(part: WeightPart, source: ModelFiles) -> ModelFiles:
     """Parts of other repositories are fetched as the checkpoint's own are: same cache, same token, same answer to whether the hub may be asked."""
     if isinstance(source, Repository) and (part.repo or part.revision):
         return source.other(part.repo or source.repo, part.revision or "main")

@@ -19,7 +19,7 @@ class FileAbsentError(HubError):
     """The source can be reached but does not hold the file."""
 
 
-class Source(Protocol):
+class ModelFiles(Protocol):
     """Holds the files of one model; its `str` names it in messages."""
 
     def get(self, filename: str) -> Path:
@@ -34,7 +34,7 @@ class Source(Protocol):
         """What to raise about a damaged file; where it is a copy, that is removed, so that the next load fetches it again."""
 
 
-def first_of(source: Source, filenames: Sequence[str]) -> Path:
+def first_of(source: ModelFiles, filenames: Sequence[str]) -> Path:
     """The first of several files that the source holds.
 
     Raises:

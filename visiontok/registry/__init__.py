@@ -6,7 +6,7 @@ table and no hub configuration can name code.
 """
 
 from visiontok.registry.entries import KINDS, MODALITIES, Checkpoint, Family, Kind, PublishedFigure, SavedModel, SignalFacts, WeightPart
-from visiontok.registry.folders import RunState, model_folder, models_in, run_state
+from visiontok.registry.folders import TrainingProgress, model_folder, models_in, run_state
 from visiontok.registry.lookup import (
     bundled,
     checkpoints,
@@ -30,9 +30,9 @@ __all__ = [
     "Family",
     "Kind",
     "PublishedFigure",
-    "RunState",
     "SavedModel",
     "SignalFacts",
+    "TrainingProgress",
     "WeightPart",
     "bundled",
     "checkpoints",

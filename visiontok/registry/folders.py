@@ -15,7 +15,7 @@ _MOST_SHOWN, _MOST_SEARCHED = 6, 1000
 
 
 @dataclass(frozen=True)
-class RunState:
+class TrainingProgress:
     """How far a training run is.
 
     Attributes:
@@ -53,7 +53,7 @@ def model_folder(folder: Path) -> Path:
     return folder
 
 
-def run_state(folder: Path) -> RunState | None:
+def run_state(folder: Path) -> TrainingProgress | None:
     """The state of the training run in a folder; None for any other folder."""
     final = folder / _FINAL
     trained = final if (final / _WEIGHTS).is_file() else None
@@ -65,10 +65,10 @@ def run_state(folder: Path) -> RunState | None:
             return None
         steps = None
     names = [path.name.removeprefix("step-") for path in (folder / "checkpoints").glob("step-*")]
-    return RunState(folder, max((int(name) for name in names if name.isdecimal()), default=0), steps, trained)
+    return TrainingProgress(folder, max((int(name) for name in names if name.isdecimal()), default=0), steps, trained)
 
 
-def _unfinished(run: RunState) -> str:
+def _unfinished(run: TrainingProgress) -> str:
     """What to do about a run without a trained model."""
     text = f"{run.folder} is a training run without a trained model yet: it has no {_FINAL}/ with {_WEIGHTS}"
     if not run.step:

@@ -28,7 +28,7 @@ from visiontok.generators.decoding import SampleNoise
 from visiontok.hub import from_pretrained
 from visiontok.quantizers import DimensionWiseQuantizerConfig
 from visiontok.signals import ImagePreprocessing
-from visiontok.studies.definition import GENERATED, Quantized, Study, Trained
+from visiontok.studies.definition import GENERATED, QuantizedArm, Study, Trained
 from visiontok.studies.result import RunValues
 from visiontok.tokenizers.image.tokenbridge.model import TokenBridge
 from visiontok.training import TokenizerRecipe, load_recipe, train
@@ -80,7 +80,7 @@ class StudyRun:
         """SHA-256 of the recipes and suites."""
         data, arm = self.study.data[self.data], self.study.arms[self.arm]
         parts: list[Any] = [_defining_values(self._tokenizer_recipe()), data.reconstruction.to_dict()]
-        if isinstance(arm, Quantized):
+        if isinstance(arm, QuantizedArm):
             parts.append(arm.to_dict())
         if self.study.generator is not None and data.generation is not None:
             parts += [_defining_values(self._generator_recipe(self.study.generator)), data.generation.to_dict()]
@@ -154,7 +154,7 @@ class StudyRun:
     def _tokenizer_recipe(self) -> TokenizerRecipe:
         """For a quantized arm, that of the arm that it quantizes, with that arm's folder."""
         name, arm = self.arm, self.study.arms[self.arm]
-        if isinstance(arm, Quantized):
+        if isinstance(arm, QuantizedArm):
             name, arm = arm.quantizes, self.study.arms[arm.quantizes]
         assert isinstance(arm, Trained)
         output = self.root / self.data / name / f"seed-{self.seed}" / "tokenizer"

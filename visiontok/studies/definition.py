@@ -28,7 +28,7 @@ class Trained(Config):
     overrides: tuple[str, ...] = ()
 
 
-class Quantized(Config):
+class QuantizedArm(Config):
     """The continuous tokenizer of another arm, quantized dimension by dimension without training.
 
     Attributes:
@@ -57,7 +57,7 @@ class StudyData(Config):
     generation: GenerationSuite | None = None
 
 
-class Difference(Config):
+class ArmDifference(Config):
     """The second arm minus the first in one metric, paired by seed; the interval is over resampled seeds."""
 
     type: Literal["difference"]
@@ -93,7 +93,7 @@ class Mean(Config):
     against: float = 0.0
 
 
-Comparison = Annotated[Difference | Correlation | Trend | Mean, Field(discriminator="type")]
+Comparison = Annotated[ArmDifference | Correlation | Trend | Mean, Field(discriminator="type")]
 
 
 class Study(Config):
@@ -118,7 +118,7 @@ class Study(Config):
     setting: str = ""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
     data: dict[Name, StudyData] = Field(min_length=1)
-    arms: dict[Name, Trained | Quantized] = Field(min_length=1)
+    arms: dict[Name, Trained | QuantizedArm] = Field(min_length=1)
     generator: Trained | None = None
     shown: tuple[str, ...] = Field(min_length=1)
     comparisons: tuple[Comparison, ...] = Field(min_length=1)
@@ -127,10 +127,10 @@ class Study(Config):
     @model_validator(mode="after")
     def _check(self) -> Study:
         for name, arm in self.arms.items():
-            if isinstance(arm, Quantized) and not isinstance(self.arms.get(arm.quantizes), Trained):
+            if isinstance(arm, QuantizedArm) and not isinstance(self.arms.get(arm.quantizes), Trained):
                 raise ValueError(f"the arm {name} quantizes {arm.quantizes!r}; expected a trained arm of this study")
         for comparison in self.comparisons:
-            named = comparison.arms if isinstance(comparison, Difference) else (comparison.arm,) if isinstance(comparison, Trend | Mean) else ()
+            named = comparison.arms if isinstance(comparison, ArmDifference) else (comparison.arm,) if isinstance(comparison, Trend | Mean) else ()
             for arm_name in named:
                 if arm_name not in self.arms:
                     raise ValueError(f"{comparison.question!r} names the arm {arm_name!r}; expected one of {', '.join(self.arms)}")

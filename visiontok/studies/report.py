@@ -11,7 +11,7 @@ from PIL import Image
 from visiontok.evaluation.metrics.registry import heading_of
 from visiontok.evaluation.results.report import Folded, ImageGrid, ImageRow, LinePlot, PointPlot, Row, Section, Table, Text, write_report
 from visiontok.evaluation.results.report.sections import ImageArray
-from visiontok.studies.definition import Correlation, Quantized, Trend
+from visiontok.studies.definition import Correlation, QuantizedArm, Trend
 from visiontok.studies.result import RunValues, StudyResult
 from visiontok.studies.run import runs_of
 from visiontok.studies.statistics import full_name, values_by_length
@@ -71,7 +71,7 @@ def _sample_images(result: StudyResult, root: Path) -> Iterator[ImageGrid]:
     for kind, title in kinds.items():
         rows = []
         for run in runs_of(result.study, root):
-            if run.seed != result.study.seeds[0] or isinstance(result.study.arms[run.arm], Quantized):
+            if run.seed != result.study.seeds[0] or isinstance(result.study.arms[run.arm], QuantizedArm):
                 continue
             found = sorted((run.folder / kind / "samples").glob("step-*.png"))
             if found:

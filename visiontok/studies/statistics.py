@@ -9,7 +9,7 @@ from scipy.stats import kendalltau, spearmanr
 
 from visiontok.evaluation import BootstrapConfig, Interval
 from visiontok.evaluation.metrics.bootstrap import bootstrap_mean
-from visiontok.studies.definition import Comparison, Correlation, Difference, Mean, Study, Trend
+from visiontok.studies.definition import ArmDifference, Comparison, Correlation, Mean, Study, Trend
 from visiontok.studies.result import Finding, RunValues
 
 COEFFICIENTS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -40,7 +40,7 @@ def values_by_length(run: RunValues, metric: str, lengths: Sequence[int]) -> dic
 
 
 def _compare(comparison: Comparison, study: Study, data: str, runs: Sequence[RunValues]) -> list[Finding]:
-    if isinstance(comparison, Difference):
+    if isinstance(comparison, ArmDifference):
         return [_difference(comparison, data, runs, study.bootstrap)]
     if isinstance(comparison, Trend):
         return [_trend(comparison, data, runs, study.data[data].reconstruction.lengths, study.bootstrap)]
@@ -49,7 +49,7 @@ def _compare(comparison: Comparison, study: Study, data: str, runs: Sequence[Run
     return _correlation(comparison, data, runs, study.bootstrap)
 
 
-def _difference(comparison: Difference, data: str, runs: Sequence[RunValues], bootstrap: BootstrapConfig) -> Finding:
+def _difference(comparison: ArmDifference, data: str, runs: Sequence[RunValues], bootstrap: BootstrapConfig) -> Finding:
     first, second = ({run.seed: run.value(comparison.metric) for run in runs if run.arm == arm} for arm in comparison.arms)
     pairs = {seed: (first[seed], second.get(seed)) for seed in first}
     gaps = {seed: later - earlier for seed, (earlier, later) in pairs.items() if earlier is not None and later is not None}

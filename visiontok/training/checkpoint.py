@@ -30,7 +30,7 @@ _NAME = re.compile(rf"{_PREFIX}[0-9]{{8,18}}")
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class TrainingCheckpoint:
     """One written checkpoint.
 
     Attributes:
@@ -46,7 +46,7 @@ class Checkpoint:
     files: dict[str, tuple[int, str]]
 
     @classmethod
-    def open(cls, folder: Path) -> Checkpoint:
+    def open(cls, folder: Path) -> TrainingCheckpoint:
         """Read the manifest and check every file against it.
 
         Raises:

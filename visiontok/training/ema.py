@@ -12,7 +12,7 @@ from torch import nn
 from visiontok.base.config import Config
 
 
-class EmaConfig(Config):
+class WeightEmaConfig(Config):
     """How slowly the average follows the weights.
 
     Attributes:

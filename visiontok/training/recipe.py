@@ -21,7 +21,7 @@ from visiontok.hub import ModelCard
 from visiontok.losses import ObjectiveConfig, ReconstructionConfig
 from visiontok.quantizers import LatentPerturbationConfig
 from visiontok.signals import ImagePreprocessing, Preprocessing
-from visiontok.training.ema import EmaConfig
+from visiontok.training.ema import WeightEmaConfig
 from visiontok.training.logging import LoggingConfig
 from visiontok.training.optimizer import OptimizerConfig
 from visiontok.training.schedule import ScheduleConfig
@@ -171,7 +171,7 @@ class Recipe(Config, ABC):
     model: ModelConfig
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
-    ema: EmaConfig | None = EmaConfig()
+    ema: WeightEmaConfig | None = WeightEmaConfig()
     validation: ValidationConfig | None = ValidationConfig()
     checkpoints: CheckpointsConfig = CheckpointsConfig()
     logging: LoggingConfig = LoggingConfig()

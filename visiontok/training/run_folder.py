@@ -21,7 +21,7 @@ from typing import Any
 from visiontok.base.errors import ConfigError, TrainingError
 from visiontok.base.files import contents, remove_folder, remove_temporaries, replacing
 from visiontok.base.json_text import read_json
-from visiontok.training.checkpoint import Checkpoint, list_checkpoints, prune, set_aside, step_of
+from visiontok.training.checkpoint import TrainingCheckpoint, list_checkpoints, prune, set_aside, step_of
 
 _FREE_SECTIONS = ("output", "steps", "threads", "checkpoints", "logging", "sample_images")
 _FREE_KEYS = ("num_workers", "cache_bytes")
@@ -39,7 +39,7 @@ class Start:
         notes: lines for the user.
     """
 
-    checkpoint: Checkpoint | None = None
+    checkpoint: TrainingCheckpoint | None = None
     damaged: tuple[Path, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
@@ -82,7 +82,7 @@ class RunFolder:
                 )
             return Start()
         if resume != "auto":
-            checkpoint = Checkpoint.open(Path(resume))
+            checkpoint = TrainingCheckpoint.open(Path(resume))
             if self._is_run():
                 self._changes(self._written_recipe(), recipe, str(self.root))
             return Start(checkpoint=checkpoint, notes=self._changes(checkpoint.recipe, recipe, resume))
@@ -92,7 +92,7 @@ class RunFolder:
         damaged: list[Path] = []
         for folder in reversed(list_checkpoints(self.checkpoints)):
             try:
-                return Start(checkpoint=Checkpoint.open(folder), damaged=tuple(damaged), notes=notes)
+                return Start(checkpoint=TrainingCheckpoint.open(folder), damaged=tuple(damaged), notes=notes)
             except TrainingError as error:
                 damaged.append(folder)
                 notes = (*notes, f"{error}; falling back to the checkpoint before it")

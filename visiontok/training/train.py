@@ -18,7 +18,7 @@ from rich.console import Console
 from visiontok.base.errors import ConfigError, FolderInUseError, TrainingError
 from visiontok.base.locks import exclusive
 from visiontok.training.build import build_task
-from visiontok.training.checkpoint import Checkpoint
+from visiontok.training.checkpoint import TrainingCheckpoint
 from visiontok.training.interrupts import StopRequest
 from visiontok.training.logging import MetricsWriter, open_writers
 from visiontok.training.loop import TrainingResult, load_scaler, run_steps
@@ -149,7 +149,7 @@ def _lock(folder: RunFolder, accelerator: Accelerator, stack: ExitStack) -> None
         raise found
 
 
-def _restore(task: Task[Any], checkpoint: Checkpoint, accelerator: Accelerator) -> None:
+def _restore(task: Task[Any], checkpoint: TrainingCheckpoint, accelerator: Accelerator) -> None:
     state = checkpoint.load()
     try:
         task.load_state(state)

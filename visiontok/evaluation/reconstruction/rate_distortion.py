@@ -37,7 +37,7 @@ IF_REQUESTED = ("mse", "ms_ssim", "lpips.alex", "lpips.vgg", "lpips.squeeze", "d
 DECIBELS = (20.0, 25.0, 30.0, 35.0)
 """The PSNRs in dB for which the tokens that samples require are counted."""
 
-Setting: TypeAlias = Literal["length", "levels", "max_loss", "none"]
+Varied: TypeAlias = Literal["length", "levels", "max_loss", "none"]
 
 TARGETS = (0.01, 0.02, 0.04, 0.07, 0.12, 0.2, 0.38)
 """Default target errors (mean absolute error) for tokenizers that choose their number of tokens."""
@@ -90,7 +90,7 @@ class Curve(Config):
     """
 
     model: str
-    setting: Setting
+    setting: Varied
     counts: tuple[tuple[int, ...], ...] = ()
     reached: tuple[Reached, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -110,7 +110,7 @@ class Curve(Config):
                 values = {value.name: value for value in result.values if value.cut == cut}
                 per_unit = [values.pop(name) for name in ("bits_per_pixel.nominal", "bits_per_second.nominal") if name in values]
                 tokens, bits = (float(values.pop(name).value or 0) for name in ("tokens_per_sample", "bits_per_sample.nominal"))
-                label = in_words(tokens, cut.levels, self.targets[number] if self.targets else None)
+                label = setting_in_words(tokens, cut.levels, self.targets[number] if self.targets else None)
                 qualities = {name: value for name, value in values.items() if value.metric != "rate"}
                 found.append(Point(label, tokens, bits, float(per_unit[0].value or 0) if per_unit else 0.0, qualities))
         return sorted(found, key=lambda point: point.tokens)
@@ -258,7 +258,7 @@ def evaluate_curve(
         elif run.suite.lengths:
             reached = tokens_for_psnr(per_sample, run.suite.lengths)
     varied = runs[0].suite
-    setting: Setting = "max_loss" if counts else "length" if varied.lengths else "levels" if varied.levels else "none"
+    setting: Varied = "max_loss" if counts else "length" if varied.lengths else "levels" if varied.levels else "none"
     warnings = [warning for result in results for warning in result.warnings]
     if counts:  # results at several lengths or levels have warned already
         warnings += curve_warnings(points, suite.bootstrap)
@@ -285,7 +285,7 @@ def tokens_for_psnr(per_sample: PerSampleResults, lengths: Sequence[int]) -> tup
     )
 
 
-def in_words(tokens: float, levels: int | None, error: float | None) -> str:
+def setting_in_words(tokens: float, levels: int | None, error: float | None) -> str:
     """A setting: its number of tokens or codebook levels, or the target error that led to varying numbers of tokens."""
     if error is not None:
         return _error_in_words(error)
@@ -321,7 +321,7 @@ def _gallery(runs: Sequence[ReconstructionRun], count: int) -> Gallery:
                 shown.append(image)
                 if peak is not None:
                     decibels.append(float(psnr(original[None], sample[None], data_range=peak)))
-            rows.append(GalleryRow(in_words(held[0], cut.levels, run.suite.max_loss), shown, held, decibels if peak is not None else None))
+            rows.append(GalleryRow(setting_in_words(held[0], cut.levels, run.suite.max_loss), shown, held, decibels if peak is not None else None))
     return Gallery(originals, rows)
 
 

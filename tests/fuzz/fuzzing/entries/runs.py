@@ -15,7 +15,7 @@ from visiontok.data import SkipReport
 from visiontok.data.skips import Skip
 from visiontok.evaluation.metrics.accumulator import Accumulator, State
 from visiontok.evaluation.run_state import RunState
-from visiontok.training.checkpoint import Checkpoint, save_checkpoint
+from visiontok.training.checkpoint import TrainingCheckpoint, save_checkpoint
 from visiontok.training.run_folder import RunFolder
 from visiontok.training.usage_curve import draw_usage
 
@@ -54,7 +54,7 @@ def _checkpoints() -> list[Files]:
 
 
 def _read_checkpoint(folder: Path) -> None:
-    checkpoint = Checkpoint.open(folder)
+    checkpoint = TrainingCheckpoint.open(folder)
     assert checkpoint.step >= 0, checkpoint.step
     assert set(checkpoint.load()) <= {"model", "optimizer"}, "files that no checkpoint holds"
 
