@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.metrics import codebook, entropy, huffman, innovation, ngrams, rates, zipf
+from visiontok.evaluation.metrics.code_sequences import CodeSequenceTable
 from visiontok.evaluation.metrics.prior import prior_information, token_nats
 from visiontok.evaluation.metrics.rate_distortion import bd_quality, bd_rate, token_complexity
+from visiontok.tokens import Segment, TokenLayout, Tokens
 
 ESTIMATORS = [
     entropy.plugin_entropy,
@@ -76,6 +78,33 @@ def test_ngrams_do_not_cross_samples() -> None:
     assert ngrams.ngram_counts([0, 1, 0, 1, 0], 2).tolist() == [2, 2]
     with pytest.raises(EvaluationError, match="no runs of 3"):
         ngrams.ngram_counts([[0, 1]], 3)
+
+
+def test_samples_may_differ_in_length() -> None:
+    rows = [[0, 1, 0, 1], [], [1], [0, 1]]
+    assert ngrams.ngram_counts(rows, 2).tolist() == [3, 1]  # 0 1 three times, 1 0 once
+    assert ngrams.bigram_conditional_entropy(rows) == pytest.approx(0, abs=1e-9)
+    assert ngrams.ngram_counts(rows, 4).tolist() == [1]
+    assert innovation.innovation_curve([[0, 1], [], [1], [2, 0]]).tolist() == [2, 2, 2, 3]
+    assert innovation.heaps_fit([2, 3, 6], tokens_per_sample=[2, 1, 3]) == pytest.approx((1, 1))
+    with pytest.raises(EvaluationError, match="tokens_per_sample"):
+        innovation.heaps_fit([2, 3], tokens_per_sample=[0, 3])
+
+
+def test_kept_sequences_do_not_depend_on_batches_and_hold_every_sample_once() -> None:
+    layout = TokenLayout(modality="image", signal_shape=(4, 4), ragged=True, segments=(Segment(name="q", shape=(3,), codebooks=2, vocab_size=4),))
+    samples = [torch.randint(0, 4, (count,), generator=torch.Generator().manual_seed(count)) for count in (6, 2, 4, 0)]
+    whole, first, second = (CodeSequenceTable(layout) for _ in range(3))
+    whole.update(range(4), Tokens.from_samples(samples, layout))
+    first.update([3, 1], Tokens.from_samples([samples[3], samples[1]], layout))
+    second.update([2, 0], Tokens.from_samples([samples[2], samples[0]], layout))
+    first.merge(second)
+    for ours, theirs in zip(first.compute(), whole.compute(), strict=True):
+        assert (ours.name, [row.tolist() for row in ours.rows]) == (theirs.name, [row.tolist() for row in theirs.rows])
+    assert [row.tolist() for row in whole.compute()[1].rows] == [sample[1::2].tolist() for sample in samples[:3]]
+    first.merge(second)
+    with pytest.raises(EvaluationError, match="more than once"):
+        first.compute()
 
 
 def test_a_periodic_stream_is_known_from_its_neighbors() -> None:

@@ -15,17 +15,17 @@ from visiontok.evaluation.metrics.code_counts import stored_indices
 from visiontok.evaluation.metrics.per_sample import rising_once
 from visiontok.tokens import PAD, Segment, TokenLayout, Tokens
 
-Sequences: TypeAlias = ArrayLike | Sequence[ArrayLike]
+Sequences: TypeAlias = np.ndarray | Sequence[ArrayLike]
 """(N, L) int codes, or N rows of different lengths; one row may come without the outer list."""
 
 
-def flattened(sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
-    """All codes one after the other, (T,) int64, and the row that each belongs to, (T,) int64."""
-    rows = [np.asarray(row, dtype=np.int64) for row in sequences]  # type: ignore[union-attr]
+def flattened(sequences: Sequences) -> tuple[np.ndarray, np.ndarray, int]:
+    """All codes one after the other, (T,) int64; the row that each belongs to, (T,) int64; and the number N of rows."""
+    rows = [np.asarray(row, dtype=np.int64) for row in sequences]
     if rows and rows[0].ndim == 0:
         rows = [np.stack(rows)]
     codes = np.concatenate(rows) if rows else np.empty(0, dtype=np.int64)
-    return codes, np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    return codes, np.repeat(np.arange(len(rows)), [len(row) for row in rows]), len(rows)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,11 +22,11 @@ def innovation_curve(indices: Sequences) -> np.ndarray:
     Raises:
         EvaluationError: if there is no sample, or samples hold no codes.
     """
-    codes, rows = flattened(indices)
+    codes, rows, count = flattened(indices)
     if not len(codes):
-        raise EvaluationError(f"codes of at least one sample are required, got {np.shape(indices)}")
+        raise EvaluationError(f"codes of at least one sample are required, got {count} samples without any")
     _, first = np.unique(codes, return_index=True)
-    return np.cumsum(np.bincount(rows[first], minlength=len(indices)))
+    return np.cumsum(np.bincount(rows[first], minlength=count))
 
 
 def samples_to_share(curve: ArrayLike, share: float) -> int:

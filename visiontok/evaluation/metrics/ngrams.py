@@ -23,7 +23,7 @@ def ngram_counts(sequences: Sequences, length: int) -> np.ndarray:
     Raises:
         EvaluationError: if no sequence has so many tokens.
     """
-    codes, rows = flattened(sequences)
+    codes, rows, _ = flattened(sequences)
     within = rows[: len(rows) - length + 1] == rows[length - 1 :] if 1 <= length <= len(codes) else np.zeros(0, dtype=bool)
     if not within.any():
         raise EvaluationError(f"sequences of at most {np.bincount(rows).max(initial=0)} tokens have no runs of {length}")
@@ -53,7 +53,7 @@ def bigram_mutual_information(sequences: Sequences) -> float:
 
 def _neighbors(sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
     """(pairs,) left and right tokens of all adjacent pairs."""
-    codes, rows = flattened(sequences)
+    codes, rows, _ = flattened(sequences)
     within = rows[:-1] == rows[1:]
     return codes[:-1][within], codes[1:][within]
 
