@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from visiontok.base.errors import ConfigError
-from visiontok.demo import DemoConfig, DemoOutcome, Target, run_demo
+from visiontok.demo import DemoConfig, DemoOutcome, DemoTarget, run_demo
 from visiontok.hub import from_pretrained
 
 TINY = DemoConfig(
@@ -90,13 +90,13 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("value", "direction", "reached"), [(18, "at least", True), (17.9, "at least", False), (18, "at most", True)])
 def test_a_target_is_reached_on_one_side_of_its_threshold(value: float, direction: str, reached: bool) -> None:
-    target = Target("x", value, 18, direction, "dB", "")  # type: ignore[arg-type]
+    target = DemoTarget("x", value, 18, direction, "dB", "")  # type: ignore[arg-type]
     assert target.reached is reached
     assert target.cells[3] == ("reached" if reached else "missed")
 
 
 def test_nan_reaches_no_target() -> None:
-    assert not Target("x", float("nan"), 18, "at most", "dB", "").reached
+    assert not DemoTarget("x", float("nan"), 18, "at most", "dB", "").reached
 
 
 @pytest.mark.slow

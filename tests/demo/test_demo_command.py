@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import visiontok.demo
 from visiontok.cli import app
-from visiontok.demo import DemoConfig, DemoOutcome, Target
+from visiontok.demo import DemoConfig, DemoOutcome, DemoTarget
 
 
 @pytest.mark.parametrize(("value", "code", "outcome"), [(19.0, 0, "reached"), (17.0, 1, "missed")])
@@ -20,7 +20,7 @@ def test_the_metrics_are_printed_and_a_missed_target_is_exit_code_1(
 
     def finished(folder: Path, config: DemoConfig) -> DemoOutcome:
         calls.append((folder, config.seed))
-        return DemoOutcome(folder / "report.html", (Target("PSNR", value, 18, "at least", "dB", ""),), {})
+        return DemoOutcome(folder / "report.html", (DemoTarget("PSNR", value, 18, "at least", "dB", ""),), {})
 
     monkeypatch.setattr(visiontok.demo, "run_demo", finished)
     result = CliRunner().invoke(app, ["demo", str(tmp_path), "--seed", "3"])
