@@ -44,11 +44,14 @@ def test_sound_is_padded_with_silence_to_whole_frames() -> None:
     [
         (noise(3, 30), r"\(1, 3, 30\)"),
         (noise(1, 2, 3, 4), r"\(1, 2, 3, 4\)"),
-        ({"array": noise(2, 30).numpy(), "sampling_rate": 44100}, "44100"),
+        ({"array": noise(2, 30).numpy(), "sampling_rate": 0.5}, "0.5"),
+        ({"sampling_rate": 100}, "sampling_rate"),
+        ({"array": noise(30, 2).numpy(), "sampling_rate": 100}, r"\(30, 2\)"),
         (3 * noise(2, 30), "item 0"),
         ((noise(2, 30) * 1000).to(torch.int16), "int16"),
         (torch.full((2, 4), float("nan")), "NaN"),
-        ("song.mp3", "str"),
+        ("song.mp3", "song.mp3"),
+        (Image.new("RGB", (4, 4)), "Image"),
         ([], "signal"),
     ],
 )

@@ -1,17 +1,24 @@
-"""Sound: from tensors and arrays to the batch that an audio model takes."""
+"""Sound: from files, arrays and tensors to the batch that an audio model takes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from visiontok.base.config import Positive
 from visiontok.base.errors import SignalError
+from visiontok.signals.audio_conversion import as_floats, mixed, resampled
+from visiontok.signals.audio_reading import Sound, read_audio
 from visiontok.signals.batch import SignalBatch
 from visiontok.signals.preprocessing import Preprocessing, SignalLike, as_items, checked_values, tensor_of
 from visiontok.signals.spec import SignalSpec
+
+MAX_PEAK = 4.0
+"""Decoded files exceed full scale by some dB at most; what is louder has another unit."""
 
 
 class AudioPreprocessing(Preprocessing):
@@ -46,10 +53,15 @@ class AudioPreprocessing(Preprocessing):
         return (self.multiple_of,)
 
     def __call__(self, signal: SignalLike | Sequence[SignalLike]) -> SignalBatch:
-        """A batch (B, C, T) in [-1, 1] from such a batch, sounds (C, T) or (T,), mappings with "array" and "sampling_rate", or a list of them.
+        """A batch (B, C, T) in [-1, 1].
+
+        From such a batch; a tensor or an array (C, T) or (T,) with the model's rate and channels; a path, an address or the bytes of a file; a
+        mapping as `datasets` gives it, {"array", "sampling_rate"} or {"bytes", "path"}; or a list of them. Files and mappings are mixed and
+        resampled, see `audio_conversion`; their loudness stays, and what then exceeds [-1, 1] is clipped.
 
         Raises:
             SignalError: naming what was found and what is expected.
+            DependencyError: for files and other rates, without the extra `audio`.
         """
         if isinstance(signal, Tensor) and signal.ndim == 3:
             return SignalBatch.of(checked_values(signal, self.spec, "the batch"))
@@ -58,13 +70,37 @@ class AudioPreprocessing(Preprocessing):
     def _sound(self, item: SignalLike, name: str) -> Tensor:
         """(C, T)."""
         if isinstance(item, Mapping):
-            rate = item.get("sampling_rate")
-            if rate != self.sample_rate:
-                raise SignalError(f"{name} has {rate} samples per second; this model takes {self.sample_rate}: resample it first")
-            item = item.get("array", ())
+            item, name = self._from_mapping(item, name)
+        if isinstance(item, str | Path | bytes):
+            name = str(item) if isinstance(item, str | Path) else name
+            item = read_audio(item, name=name)
+        if isinstance(item, Sound):
+            return self._converted(item, name)
         if isinstance(item, np.ndarray):
             item = tensor_of(item, name)
         if not isinstance(item, Tensor) or item.ndim not in (1, 2):
             found = f"a tensor of shape {tuple(item.shape)}" if isinstance(item, Tensor) else type(item).__name__
             raise SignalError(f"{name} is {found}; expected samples (C, T) or (T,) as a tensor or an array, or a batch {self.spec.shape}")
         return checked_values((item if item.ndim == 2 else item[None])[None], self.spec, name)[0]
+
+    def _from_mapping(self, item: Mapping[str, Any], name: str) -> tuple[Any, str]:
+        """What a mapping of `datasets` holds, and what to call it."""
+        if item.get("array") is None:
+            held = item.get("bytes") or item.get("path")
+            if held is None:
+                raise SignalError(f"{name} is a mapping of {sorted(map(str, item))}; expected array and sampling_rate, or bytes or path")
+            return held, str(item.get("path") or name)
+        rate = item.get("sampling_rate")
+        if not isinstance(rate, int | np.integer) or isinstance(rate, bool) or rate < 1:
+            raise SignalError(f"{name} has the sampling_rate {rate!r}; expected samples per second, a whole number")
+        array = item["array"]
+        samples = array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
+        return Sound(as_floats(samples, name), int(rate)), name
+
+    def _converted(self, sound: Sound, name: str) -> Tensor:
+        """(C, T) with the model's channels and rate."""
+        peak = float(np.abs(sound.samples).max())
+        if not peak <= MAX_PEAK:
+            raise SignalError(f"{name} has values up to {peak:g}; expected values in [-1, 1]: scale it first")
+        mix = mixed(sound.samples, self.channels, names=sound.channels)
+        return checked_values(tensor_of(resampled(mix, sound.rate, self.sample_rate).clip(-1.0, 1.0), name)[None], self.spec, name)[0]

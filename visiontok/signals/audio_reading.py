@@ -1,0 +1,159 @@
+"""Reading sound: any file that soundfile or PyAV reads becomes samples with their rate and channels, or an error that names it."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from visiontok.base.errors import DependencyError, SignalError
+from visiontok.base.files import check_regular
+from visiontok.base.optional import import_optional
+
+MAX_BYTES = 2**30
+"""The largest file that is read at all."""
+
+MAX_VALUES = 2**28
+"""The most samples, of all channels together, that are decoded: a GiB of floats, 46 minutes of stereo at 48 kHz."""
+
+_WAVE, _UNCOMPRESSED = (b"RIFF", b"RIFX", b"RF64"), (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"FORM")
+_OPEN_ENDED = (0, 0xFFFFFFFF)  # what streams write as the length that they do not know
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Samples as a file holds them.
+
+    Attributes:
+        samples: (C, T) float32, nominally in [-1, 1]; decoders of compressed files may go beyond.
+        rate: per second.
+        channels: names in order, such as ("FL", "FR"), where the file says them; by their number otherwise.
+    """
+
+    samples: np.ndarray
+    rate: int
+    channels: tuple[str, ...] | None = None
+
+
+def read_audio(source: str | Path | bytes, *, name: str | None = None) -> Sound:
+    """Read a file: wav of 8 to 64 bits, flac and aiff through soundfile; mp3, ogg, m4a and sound in videos through PyAV.
+
+    Args:
+        source: a path, an address that fsspec opens ("https://...", "s3://..."), or the bytes of a file.
+        name: what errors call it.
+
+    Raises:
+        SignalError: if there is no such file, it is empty, truncated, corrupt, holds no sound or NaN, or is larger than `MAX_BYTES` or `MAX_VALUES`.
+        DependencyError: without the extra `audio`.
+    """
+    if isinstance(source, bytes):
+        name = name or f"the sound of {len(source)} bytes"
+    else:
+        name = name or str(source)
+        source = _bytes_of(str(source), name)
+    if not source:
+        raise SignalError(f"{name} is empty (0 bytes)")
+    sound = _with_soundfile(source, name) if source[:4] in _UNCOMPRESSED else None
+    sound = sound or _with_pyav(source, name)
+    if not sound.samples.size:
+        raise SignalError(f"{name} holds no samples")
+    if not np.isfinite(sound.samples).all():
+        raise SignalError(f"{name} holds NaN or infinity")
+    return sound
+
+
+def _bytes_of(path: str, name: str) -> bytes:
+    try:
+        if "://" in path:
+            with import_optional("fsspec", extra="audio").open(path, "rb") as file:
+                data: bytes = file.read(MAX_BYTES + 1)
+        else:
+            with open(check_regular(path), "rb") as file:
+                data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise SignalError(f"there is no file {name}") from error
+    except DependencyError:
+        raise
+    except Exception as error:  # file systems and servers raise anything
+        raise SignalError(f"{name} cannot be read: {error}") from error
+    if len(data) > MAX_BYTES:
+        raise SignalError(f"{name} is larger than {MAX_BYTES / 2**30:.0f} GiB, which is the most that is read: cut it first")
+    return data
+
+
+def _with_soundfile(data: bytes, name: str) -> Sound | None:
+    """None for a stream whose header does not know its length, which PyAV reads to its end."""
+    if data[:4] in _WAVE and not _wave_is_whole(data, name):
+        return None
+    soundfile = import_optional("soundfile", extra="audio")
+    try:
+        with soundfile.SoundFile(BytesIO(data)) as file:
+            _check_size(file.frames * file.channels, name)
+            declared, rate = file.frames, file.samplerate
+            samples = file.read(dtype="float32", always_2d=True).T
+    except SignalError:
+        raise
+    except Exception as error:  # a parser can raise anything on damaged bytes
+        if data[:4] == b"fLaC" and "too big" in str(error):
+            return None
+        raise SignalError(f"{name} is truncated or corrupt: {error}") from error
+    if samples.shape[1] < declared:
+        raise SignalError(f"{name} is truncated: it holds {samples.shape[1]} of {declared} samples")
+    return Sound(np.ascontiguousarray(samples), rate)
+
+
+def _wave_is_whole(data: bytes, name: str) -> bool:
+    """False where the header of a wav leaves the length open.
+
+    Raises:
+        SignalError: if the file ends before the samples that its header announces.
+    """
+    order = ">" if data[:4] == b"RIFX" else "<"
+    position = 12
+    while position + 8 <= len(data):
+        kind, size = data[position : position + 4], struct.unpack_from(order + "I", data, position + 4)[0]
+        if kind == b"data":
+            present = len(data) - position - 8
+            if size in _OPEN_ENDED:
+                return data[:4] == b"RF64" or present == 0
+            if size > present:
+                raise SignalError(f"{name} is truncated: its header announces {size} bytes of samples, it has {present}")
+            return True
+        position += 8 + size + size % 2
+    return True
+
+
+def _with_pyav(data: bytes, name: str) -> Sound:
+    av = import_optional("av", extra="audio")
+    try:
+        with av.open(BytesIO(data)) as container:
+            if not container.streams.audio:
+                raise SignalError(f"{name} holds no sound")
+            stream = container.streams.audio[0]
+            resampler = av.AudioResampler(format="fltp")
+            parts, count, layout, rate = [], 0, None, 0
+            for frame in container.decode(stream):
+                layout, rate = layout or frame.layout, rate or frame.sample_rate
+                if (frame.layout.name, frame.sample_rate) != (layout.name, rate):
+                    raise SignalError(f"{name} changes from {rate} Hz {layout.name} to {frame.sample_rate} Hz {frame.layout.name}: split it")
+                for plane in resampler.resample(frame):
+                    parts.append(plane.to_ndarray())
+                    count += parts[-1].size
+                    _check_size(count, name)
+            whole = np.concatenate(parts, axis=1) if parts else np.empty((1, 0), dtype=np.float32)
+            if "mp4" in container.format.name and stream.duration and stream.time_base:  # the encoder's padding at the end stays in
+                whole = whole[:, : round(stream.duration * stream.time_base * rate)]
+            channels = tuple(channel.name for channel in layout.channels) if layout is not None else None
+            return Sound(np.ascontiguousarray(whole, dtype=np.float32), rate, channels)
+    except SignalError:
+        raise
+    except Exception as error:  # a decoder can raise anything on damaged bytes
+        raise SignalError(f"{name} is not a sound file of a known format, or it is truncated or corrupt: {error}") from error
+
+
+def _check_size(values: int, name: str) -> None:
+    if values > MAX_VALUES:
+        raise SignalError(f"{name} has more than the {MAX_VALUES} samples that are decoded: cut it first")

@@ -1,0 +1,44 @@
+"""Writing sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from visiontok.base.errors import SignalError
+from visiontok.base.files import replacing
+from visiontok.base.optional import import_optional
+
+FORMATS = (".wav", ".flac")
+
+
+def save_audio(sound: Tensor, path: str | Path, *, rate: int, bits: Literal[16, 24] = 16) -> int:
+    """Write (C, T) in [-1, 1] as wav or flac, by the suffix of the path; the file gets its name when it is whole.
+
+    Args:
+        sound: values beyond the range are clipped.
+        path: of the file.
+        rate: samples per second.
+        bits: per sample.
+
+    Returns:
+        The number of samples at or beyond full scale, which may be clipped.
+
+    Raises:
+        SignalError: for other suffixes, shapes, and values that are not finite.
+        OSError: if the file cannot be written.
+        DependencyError: without the extra `audio`.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise SignalError(f"{path} has the suffix {path.suffix!r}; sound is written as {' or '.join(FORMATS)}")
+    samples = sound.detach().float().cpu().numpy()
+    if samples.ndim != 2 or not np.isfinite(samples).all():
+        raise SignalError(f"expected finite samples (C, T) to write to {path}, got shape {tuple(samples.shape)}")
+    soundfile = import_optional("soundfile", extra="audio")
+    with replacing(path) as temporary:
+        soundfile.write(temporary, np.clip(samples, -1.0, 1.0).T, rate, subtype=f"PCM_{bits}")
+    return int((np.abs(samples) >= 1.0).sum())
