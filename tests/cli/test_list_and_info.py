@@ -55,6 +55,18 @@ def test_list_selects() -> None:
     assert set(visiontok.list_generators("titok")) == {f"maskgit-titok-{size}" for size in ("l32", "b64", "s128")}
 
 
+def test_list_selects_codecs_by_what_they_are() -> None:
+    def names(*arguments: str) -> set[str]:
+        return {entry["name"] for entry in json.loads(run("list", "--modality", "audio", "--json", *arguments)) if entry["kind"] == "tokenizer"}
+
+    assert {"encodec-24khz", "mimi-24khz"} <= names("--streamable") < names()
+    assert "dac-44khz" not in names("--streamable")
+    assert "mimi-24khz" in names("--quantizer", "rvq") - names("--domain", "music")
+    mimi = next(entry for entry in json.loads(run("list", "mimi-24khz", "--json")))
+    assert mimi["kilobits_per_second"] == pytest.approx(4.4)
+    assert mimi["taxonomy"]["auxiliary"] == "semantic distillation"
+
+
 def test_unknown_patterns_and_modalities_list_the_close_names() -> None:
     assert "titok-l32" in run("list", "titok-l23")
     with pytest.raises(UnknownNameError, match=r"'imag'.*image"):

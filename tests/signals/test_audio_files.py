@@ -42,7 +42,7 @@ def encoded(samples: np.ndarray, container: str, codec: str, *, rate: int = RATE
     return file.getvalue()
 
 
-def written(samples: np.ndarray, *, format: str = "WAV", subtype: str = "FLOAT", rate: int = RATE) -> bytes:  # noqa: A002
+def written(samples: np.ndarray, *, format: str = "WAV", subtype: str = "FLOAT", rate: int = RATE) -> bytes:
     file = BytesIO()
     soundfile.write(file, samples.T, rate, format=format, subtype=subtype)
     return file.getvalue()
@@ -53,7 +53,7 @@ def written(samples: np.ndarray, *, format: str = "WAV", subtype: str = "FLOAT",
     [("WAV", "PCM_U8", 8), ("WAV", "PCM_16", 16), ("WAV", "PCM_24", 24), ("WAV", "PCM_32", 32), ("WAV", "FLOAT", 32), ("WAV", "DOUBLE", 32),
      ("FLAC", "PCM_16", 16), ("FLAC", "PCM_24", 24), ("AIFF", "PCM_16", 16)],
 )  # fmt: skip
-def test_lossless_files_hold_the_samples(format: str, subtype: str, bits: int) -> None:  # noqa: A002
+def test_lossless_files_hold_the_samples(format: str, subtype: str, bits: int) -> None:
     samples = tones(frequencies=(440.0, 660.0))
     sound = read_audio(written(samples, format=format, subtype=subtype))
     assert sound.rate == RATE

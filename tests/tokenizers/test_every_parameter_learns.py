@@ -50,6 +50,24 @@ MIMI = {
     **SEANET, "num_quantizers": 3, "codebook_dim": 4, "vector_quantization_hidden_dimension": 4, "upsample_groups": 8, "num_hidden_layers": 1,
     "intermediate_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2,
 }  # fmt: skip
+XCODEC = {
+    "sample_rate": 1600, "target_bandwidths": [1.8], "codebook_size": 64,
+    "acoustic_model_config": {
+        "encoder_hidden_size": 4, "downsampling_ratios": [4, 5], "upsampling_ratios": [4, 5], "decoder_hidden_size": 16, "hidden_size": 8,
+    },
+    "semantic_model_config": {
+        "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "conv_dim": [8, 8, 8], "conv_stride": [5, 2, 2],
+        "conv_kernel": [10, 3, 2], "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2,
+    },
+}  # fmt: skip
+XCODEC2 = {
+    "sampling_rate": 1600, "hidden_size": 64, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2,
+    "head_dim": 32, "encoder_hidden_size": 4, "downsampling_ratios": [2, 2, 4], "quantization_dim": 96, "quantization_levels": [4, 4, 3],
+    "semantic_model_config": {
+        "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24, "feature_projection_input_dim": 20,
+        "left_max_position_embeddings": 4, "right_max_position_embeddings": 2, "conv_depthwise_kernel_size": 3,
+    },
+}  # fmt: skip
 TEXT = {**TITOK, "text": {"length": 5, "dim": 8, "encoder": {"type": "hashed_words"}}}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bsq-vit": ("bsq-vit", {"image_size": 16, "encoder": VIT, "decoder": VIT, "quantizer": {"dim": 6, "normalize": True, "codes": "sphere"}}),
@@ -97,6 +115,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "titok, averages": ("titok", {**TITOK, "quantizer": {**VQ, "ema": {}, "dead_code_reset": {}}}),
     "titok, ordered": ("titok", {**TITOK, "nested_dropout": {"schedule": "uniform"}}),
     "titok, gaussian": ("titok", {**TITOK, "quantizer": {"type": "gaussian", "dim": 4}}),
+    "xcodec": ("xcodec", XCODEC),
+    "xcodec2": ("xcodec2", XCODEC2),
     "tokenbridge": ("tokenbridge", {"base": {"family": "kl-vae", "config": VAE}, "quantizer": {"levels": 16}}),
 }  # fmt: skip
 ONLY_PUBLISHED = {"glm-image-vq", "emu3-vq-video", "mqt"}

@@ -25,6 +25,9 @@ def list_models(
     modality: Annotated[
         str | None, typer.Option(metavar="image|video|audio", help="Only of this modality.", autocompletion=complete_modalities)
     ] = None,
+    streamable: Annotated[bool, typer.Option("--streamable", help="Only codecs whose encoder and decoder are causal.")] = False,
+    quantizer: Annotated[str | None, typer.Option(metavar="NAME", help="Only of this kind of quantizer, such as RVQ or FSQ.")] = None,
+    domain: Annotated[str | None, typer.Option(metavar="NAME", help="Only for this kind of sound, such as speech or music.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON array, for programs.")] = False,
 ) -> None:
     """List released and bundled tokenizers and generators.
@@ -34,12 +37,22 @@ def list_models(
       visiontok list
       visiontok list titok
       visiontok list 'titok*' --modality image
+      visiontok list --modality audio --streamable
+      visiontok list --quantizer RVQ --domain music
       visiontok list --json
     """
     if modality is not None and modality not in registry.MODALITIES:
         raise unknown("modality", modality, registry.MODALITIES)
     entries = _entries()
-    found = [entry for entry in entries if matches(entry["name"], pattern) and modality in (None, *entry["modalities"])]
+    found = [
+        entry
+        for entry in entries
+        if matches(entry["name"], pattern)
+        and modality in (None, *entry["modalities"])
+        and (entry["streamable"] or not streamable)
+        and _has(entry, "quantizer", quantizer)
+        and _has(entry, "domains", domain)
+    ]
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
@@ -52,7 +65,10 @@ def list_models(
 
 
 def _entries() -> list[dict[str, Any]]:
-    released = [_entry(name, family, entry.signal, vars(entry), entry.repo or entry.page) for name, (family, entry) in registry.checkpoints().items()]
+    released = [
+        _entry(name, family, entry.signal, {**vars(entry), "kilobits": entry.kilobits}, entry.repo or entry.page)
+        for name, (family, entry) in registry.checkpoints().items()
+    ]
     bundled = [_entry(name, model.family, model.signal, model.card, "bundled") for name, model in registry.bundled().items()]
     return sorted(released + bundled, key=lambda entry: (entry["kind"] != "tokenizer", entry["name"]))
 
@@ -67,10 +83,19 @@ def _entry(name: str, family: registry.Family, signal: registry.SignalFacts | No
         "vocabulary": facts.get("vocab_size"),
         "codebooks": facts.get("codebooks"),
         "frame_rate": facts.get("frame_rate"),
+        "kilobits_per_second": facts.get("kilobits"),
+        "streamable": facts.get("streamable"),
+        "taxonomy": dict(facts.get("taxonomy") or {}),
         "signal": None if signal is None else {field: value for field, value in asdict(signal).items() if value is not None},
         "parameters": facts.get("parameters"),
         "from": origin,
     }
+
+
+def _has(entry: Mapping[str, Any], axis: str, value: str | None) -> bool:
+    """Whether an axis of the taxonomy has that value among those that it lists; any for None."""
+    listed = entry["taxonomy"].get(axis, "").lower().split(", ")
+    return value is None or value.lower() in listed
 
 
 def _row(entry: Mapping[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,6 +147,13 @@ class Checkpoint:
     parameters: int | None = None
     published: tuple[PublishedFigure, ...] = ()
     verified: str = ""
+
+    @property
+    def kilobits(self) -> float | None:
+        """Kilobits per second of audio with all codebooks, computed from their number, their size and the frame rate; None where one is not given."""
+        if self.frame_rate is None or self.codebooks is None or self.vocab_size is None:
+            return None
+        return self.frame_rate * self.codebooks * math.log2(self.vocab_size) / 1000
 
 
 @dataclass(frozen=True)

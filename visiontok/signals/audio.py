@@ -70,32 +70,18 @@ class AudioPreprocessing(Preprocessing):
     def _sound(self, item: SignalLike, name: str) -> Tensor:
         """(C, T)."""
         if isinstance(item, Mapping):
-            item, name = self._from_mapping(item, name)
+            if item.get("array") is not None:
+                return self._converted(_sampled(item, name), name)
+            item = _encoded(item, name)
         if isinstance(item, str | Path | bytes):
             name = str(item) if isinstance(item, str | Path) else name
-            item = read_audio(item, name=name)
-        if isinstance(item, Sound):
-            return self._converted(item, name)
+            return self._converted(read_audio(item, name=name), name)
         if isinstance(item, np.ndarray):
             item = tensor_of(item, name)
         if not isinstance(item, Tensor) or item.ndim not in (1, 2):
             found = f"a tensor of shape {tuple(item.shape)}" if isinstance(item, Tensor) else type(item).__name__
             raise SignalError(f"{name} is {found}; expected samples (C, T) or (T,) as a tensor or an array, or a batch {self.spec.shape}")
         return checked_values((item if item.ndim == 2 else item[None])[None], self.spec, name)[0]
-
-    def _from_mapping(self, item: Mapping[str, Any], name: str) -> tuple[Any, str]:
-        """What a mapping of `datasets` holds, and what to call it."""
-        if item.get("array") is None:
-            held = item.get("bytes") or item.get("path")
-            if held is None:
-                raise SignalError(f"{name} is a mapping of {sorted(map(str, item))}; expected array and sampling_rate, or bytes or path")
-            return held, str(item.get("path") or name)
-        rate = item.get("sampling_rate")
-        if not isinstance(rate, int | np.integer) or isinstance(rate, bool) or rate < 1:
-            raise SignalError(f"{name} has the sampling_rate {rate!r}; expected samples per second, a whole number")
-        array = item["array"]
-        samples = array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
-        return Sound(as_floats(samples, name), int(rate)), name
 
     def _converted(self, sound: Sound, name: str) -> Tensor:
         """(C, T) with the model's channels and rate."""
@@ -104,3 +90,19 @@ class AudioPreprocessing(Preprocessing):
             raise SignalError(f"{name} has values up to {peak:g}; expected values in [-1, 1]: scale it first")
         mix = mixed(sound.samples, self.channels, names=sound.channels)
         return checked_values(tensor_of(resampled(mix, sound.rate, self.sample_rate).clip(-1.0, 1.0), name)[None], self.spec, name)[0]
+
+
+def _sampled(item: Mapping[str, Any], name: str) -> Sound:
+    """Of a mapping with samples and their rate."""
+    rate, array = item.get("sampling_rate"), item["array"]
+    if not isinstance(rate, int | np.integer) or isinstance(rate, bool) or rate < 1:
+        raise SignalError(f"{name} has the sampling_rate {rate!r}; expected samples per second, a whole number")
+    return Sound(as_floats(array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array), name), int(rate))
+
+
+def _encoded(item: Mapping[str, Any], name: str) -> str | bytes:
+    """The file of a mapping that is not decoded: its bytes, or where it is."""
+    held = item.get("bytes") or item.get("path")
+    if not isinstance(held, str | bytes):
+        raise SignalError(f"{name} is a mapping of {sorted(map(str, item))}; expected array and sampling_rate, or bytes or path")
+    return held

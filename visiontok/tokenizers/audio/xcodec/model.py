@@ -1,0 +1,174 @@
+"""X-Codec (Ye et al. 2024, arXiv 2408.17175) with transformers' `XcodecModel`: DAC's networks beside a frozen HuBERT or WavLM, quantized together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from typing_extensions import Self
+
+from visiontok.base.config import Config, Positive
+from visiontok.signals import AudioPreprocessing
+from visiontok.tokenizers.audio.xcodec.reference import IGNORED, KEY_MAP, fields_of
+from visiontok.tokenizers.shared.codec import codec_layout, fitted
+from visiontok.tokenizers.shared.library_codec import LibraryCodec, LibraryQuantizer
+from visiontok.tokenizers.shared.library_model import LibraryConfig
+
+
+class AcousticConfig(LibraryConfig):
+    """Fields of `DacConfig` that the encoder and the decoder read, by the library's names."""
+
+    encoder_hidden_size: Positive = 64
+    downsampling_ratios: tuple[Positive, ...] = (8, 5, 4, 2)
+    upsampling_ratios: tuple[Positive, ...] = (8, 5, 4, 2)
+    decoder_hidden_size: Positive = 1024
+    hidden_size: Positive = 256
+
+
+class SemanticConfig(LibraryConfig):
+    """Fields of `HubertConfig` and `WavLMConfig`, by the library's names; `num_buckets` and `max_bucket_distance` are WavLM's."""
+
+    model_type: Literal["hubert", "wavlm"] = "hubert"
+    hidden_size: Positive = 768
+    num_hidden_layers: Positive = 12
+    num_attention_heads: Positive = 12
+    intermediate_size: Positive = 3072
+    hidden_act: str = "gelu"
+    feat_proj_layer_norm: bool = True
+    layer_norm_eps: float = Field(default=1e-5, gt=0)
+    feat_extract_norm: Literal["group", "layer"] = "group"
+    feat_extract_activation: str = "gelu"
+    conv_dim: tuple[Positive, ...] = (512,) * 7
+    conv_stride: tuple[Positive, ...] = (5, 2, 2, 2, 2, 2, 2)
+    conv_kernel: tuple[Positive, ...] = (10, 3, 3, 3, 3, 2, 2)
+    conv_bias: bool = False
+    num_conv_pos_embeddings: Positive = 128
+    num_conv_pos_embedding_groups: Positive = 16
+    conv_pos_batch_norm: bool = False
+    do_stable_layer_norm: bool = False
+    num_buckets: Positive = 320
+    max_bucket_distance: Positive = 800
+
+    def library_arguments(self) -> dict[str, Any]:
+        """See `LibraryConfig`; nothing is masked, which is a matter of the model's own training."""
+        return {**super().library_arguments(), "mask_time_prob": 0.0, "mask_feature_prob": 0.0, "apply_spec_augment": False, "layerdrop": 0.0}
+
+
+class XcodecConfig(LibraryConfig):
+    """Fields of transformers' `XcodecConfig`, by its names; the number of codebooks follows from the largest of `target_bandwidths`."""
+
+    target_bandwidths: tuple[float, ...] = Field(default=(0.5, 1, 1.5, 2, 4), min_length=1)
+    sample_rate: Positive = 16000
+    kernel_size: Positive = 3
+    channel_ratios: tuple[Positive, ...] = (1, 1)
+    strides: tuple[Positive, ...] = (1, 1)
+    block_dilations: tuple[Positive, ...] = (1, 1)
+    unit_kernel_size: Positive = 3
+    codebook_size: Positive = 1024
+    acoustic_model_config: AcousticConfig = AcousticConfig()
+    semantic_model_config: SemanticConfig = SemanticConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> XcodecConfig:
+        if self.num_levels < 1:
+            raise ValueError(f"target_bandwidths {self.target_bandwidths} do not hold one codebook of {self.codebook_size} codes")
+        return self
+
+    @property
+    def hop(self) -> int:
+        """Samples per frame."""
+        return math.prod(self.acoustic_model_config.downsampling_ratios)
+
+    @property
+    def num_levels(self) -> int:
+        """Codebooks that the largest bandwidth holds."""
+        return int(1000 * self.target_bandwidths[-1] // (math.ceil(self.sample_rate / self.hop) * math.ceil(math.log2(self.codebook_size))))
+
+    def library_arguments(self) -> dict[str, Any]:
+        """See `LibraryConfig`."""
+        return {
+            **super().library_arguments(),
+            "acoustic_model_config": {"model_type": "dac", **self.acoustic_model_config.library_arguments()},
+            "semantic_model_config": self.semantic_model_config.library_arguments(),
+        }
+
+
+class Xcodec(LibraryCodec[XcodecConfig]):
+    """Mono. Sound is padded with silence to whole frames. The semantic model stays as it is in training; the library's loss for it is not used."""
+
+    config_class = XcodecConfig
+    network_class: ClassVar = "XcodecModel"
+    network_config_class: ClassVar = "XcodecConfig"
+    reference_keys: ClassVar = KEY_MAP
+    ignored_settings: ClassVar = IGNORED
+
+    acoustic_encoder: nn.Module
+    acoustic_decoder: nn.Module
+    encoder_semantic: nn.Module
+    semantic_model: nn.Module
+    fc: nn.Module
+    fc2: nn.Module
+    quantizer: XcodecQuantizer
+
+    def __init__(self, config: XcodecConfig) -> None:
+        super().__init__(config)
+        network = self.new_network(config.library_arguments())
+        self.acoustic_encoder, self.acoustic_decoder = network.acoustic_encoder, network.acoustic_decoder
+        self.encoder_semantic, self.semantic_model = network.encoder_semantic, network.semantic_model.requires_grad_(False).eval()
+        self.fc, self.fc2 = network.fc, network.fc2
+        self.quantizer = XcodecQuantizer(network.quantizer)
+        self.preprocessing = AudioPreprocessing(sample_rate=config.sample_rate, multiple_of=config.hop)
+        self.layout = codec_layout(sample_rate=config.sample_rate, hop=config.hop, vocab_size=config.codebook_size, num_levels=config.num_levels)
+
+    @classmethod
+    def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Config:
+        """From transformers' `config.json`."""
+        return super().config_from_reference(fields_of(config), state_dict)
+
+    def train(self, mode: bool = True) -> Self:
+        """The semantic model stays in evaluation mode."""
+        super().train(mode)
+        self.semantic_model.eval()
+        return self
+
+    def semantic_features(self, signal: Tensor) -> Tensor:
+        """(B, 1, T) -> (B, frames, D): the mean of the hidden states of all layers."""
+        with torch.no_grad():
+            states = self.semantic_model(pad(signal[:, 0], (self.hop // 2, self.hop // 2)), output_hidden_states=True).hidden_states
+        return torch.stack(states, dim=1).mean(dim=1)
+
+    def encode_latents(self, signal: Tensor) -> Tensor:
+        """(B, 1, T) -> (B, frames, D)."""
+        semantic = self.encoder_semantic(self.semantic_features(signal).transpose(1, 2))
+        acoustic = self.acoustic_encoder(signal)
+        if acoustic.shape[-1] != semantic.shape[-1]:  # as published: only then, the acoustic network too sees half a frame more on both sides
+            acoustic = self.acoustic_encoder(pad(signal, (self.hop // 2, self.hop // 2)))
+        latents: Tensor = self.fc(torch.cat([acoustic, semantic], dim=1).transpose(1, 2))
+        return latents
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """(B, frames, D) -> (B, 1, frames * hop)."""
+        return fitted(self.acoustic_decoder(self.fc2(latents).transpose(1, 2)), latents.shape[1] * self.hop)
+
+
+class XcodecQuantizer(LibraryQuantizer):
+    """Residual codebooks that are moving averages; the nearest code in the Euclidean distance."""
+
+    rvq: Any
+
+    def __init__(self, rvq: nn.Module) -> None:
+        super().__init__()
+        self.rvq = rvq
+
+    def search_frames(self, latents: Tensor) -> Tensor:
+        codes: Tensor = self.rvq.encode(latents)
+        return codes.transpose(0, 1)
+
+    def lookup_frames(self, codes: Tensor) -> Tensor:
+        latents: Tensor = self.rvq.decode(codes.transpose(0, 1))
+        return latents
