@@ -186,7 +186,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "encoder_hidden_size": 4,
         "downsampling_ratios": [2, 2, 4],
         "quantization_dim": 96,
-        "quantization_levels": [4, 4, 3],
+        "quantization_levels": [4, 4, 4],
         "semantic_model_config": {
             "hidden_size": 32,
             "num_hidden_layers": 1,

@@ -62,7 +62,7 @@ XCODEC = {
 }  # fmt: skip
 XCODEC2 = {
     "sampling_rate": 1600, "hidden_size": 64, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2,
-    "head_dim": 32, "encoder_hidden_size": 4, "downsampling_ratios": [2, 2, 4], "quantization_dim": 96, "quantization_levels": [4, 4, 3],
+    "head_dim": 32, "encoder_hidden_size": 4, "downsampling_ratios": [2, 2, 4], "quantization_dim": 96, "quantization_levels": [4, 4, 4],
     "semantic_model_config": {
         "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24, "feature_projection_input_dim": 20,
         "left_max_position_embeddings": 4, "right_max_position_embeddings": 2, "conv_depthwise_kernel_size": 3,
