@@ -33,3 +33,10 @@ class KVCache:
     def rewind(self, length: int) -> None:
         """Forget all but the first `length` tokens."""
         self.length = length
+
+    def gather(self, start: int, slots: Tensor) -> None:
+        """Put the tokens that lie at `slots` (B, n) int64 behind the first `start` tokens, and forget all others."""
+        index = slots[:, None, :, None].expand(-1, self._keys.shape[1], -1, self._keys.shape[3])
+        self.length = start + slots.shape[1]
+        for stored in (self._keys, self._values):
+            stored[:, :, start : self.length] = stored.gather(2, index)

@@ -5,7 +5,9 @@ from visiontok.generators.decoding.base import SamplingConfig
 from visiontok.generators.decoding.categorical import sample_categorical
 from visiontok.generators.decoding.cells import CellSampler, CellSampling, EulerMaruyamaSolver, EulerSolver
 from visiontok.generators.decoding.continuous_speculative import ContinuousSpeculativeSampler, PaperVerification, ReferenceVerification
-from visiontok.generators.decoding.draft_tree import DraftTree
+from visiontok.generators.decoding.draft_tree import EAGLE_TREE, LANTERN_TREE, DraftTree
+from visiontok.generators.decoding.drafted import DraftedSampler
+from visiontok.generators.decoding.drafting import Drafter, DynamicTree, StaticTree, TreeDrafting
 from visiontok.generators.decoding.filters import EntropyTopK, Filter, MinP, Temperature, TopK, TopP
 from visiontok.generators.decoding.guidance import (
     ConstantGuidance,
@@ -39,14 +41,20 @@ from visiontok.generators.decoding.masked_autoregressive import (
 )
 from visiontok.generators.decoding.next_token import NextTokenSampler, NextTokenSampling
 from visiontok.generators.decoding.speculative import Acceptance, ExactAcceptance, SpeculativeSampler
+from visiontok.generators.decoding.tree import TreeSampler
 
 __all__ = [
+    "EAGLE_TREE",
+    "LANTERN_TREE",
     "Acceptance",
     "CellSampler",
     "CellSampling",
     "ConstantGuidance",
     "ContinuousSpeculativeSampler",
     "DraftTree",
+    "DraftedSampler",
+    "Drafter",
+    "DynamicTree",
     "EntropyTopK",
     "EulerMaruyamaSolver",
     "EulerSolver",
@@ -83,12 +91,15 @@ __all__ = [
     "SampleNoise",
     "SamplingConfig",
     "SpeculativeSampler",
+    "StaticTree",
     "Temperature",
     "TiTokSampler",
     "TiTokSampling",
     "TopK",
     "TopP",
     "TreeAcceptance",
+    "TreeDrafting",
+    "TreeSampler",
     "accept_dynamic_tree",
     "accept_greedily",
     "accept_static_tree",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 import torch
@@ -51,10 +51,16 @@ class DraftTree:
     @cached_property
     def retrieve_indices(self) -> Tensor:
         """(P, d + 1) int64: the nodes from the root to every leaf, then -1."""
-        leaves = [path for path in self.paths if path not in self._expansions]
-        longest = max(len(path) for path in leaves)
-        rows = [[self._numbers[path[:depth]] for depth in range(len(path) + 1)] + [-1] * (longest - len(path)) for path in leaves]
-        return torch.tensor(sorted(rows, key=lambda row: [len(self.paths) if node < 0 else node for node in row]))
+        return root_to_leaf([-1, *(self._numbers[path[:-1]] for path in self.paths[1:])])
+
+    @property
+    def depth(self) -> int:
+        """Of the deepest node."""
+        return len(self.paths[-1])
+
+    def expansions(self, depth: int) -> list[int]:
+        """The nodes of a depth that have children."""
+        return [self._numbers[path] for path in self._expansions if len(path) == depth]
 
     def tokens(self, root: Tensor, drafted: Tensor) -> Tensor:
         """What belongs to every node (N,), of the root (1,) and of all that was drafted (E, n)."""
@@ -65,12 +71,48 @@ class DraftTree:
         nodes = self.retrieve_indices.to(drafted.device)
         return self.tokens(root, drafted)[nodes.clamp_min(0)].masked_fill(nodes < 0, padding)
 
+    def parent(self, node: int) -> int:
+        """Of a node but the root."""
+        return self._numbers[self.paths[node][:-1]]
+
     def row_of_parent(self, node: int) -> int:
         """The number of a node's parent among the expansions of its level."""
-        parent = self.paths[node][:-1]
-        return [path for path in self._expansions if len(path) == len(parent)].index(parent)
+        return self.expansions(len(self.paths[node]) - 1).index(self.parent(node))
 
     def earlier_siblings(self, node: int) -> list[int]:
         """The nodes with the same parent and a lower rank."""
         own = self.paths[node]
         return [number for number, path in enumerate(self.paths) if path and path[:-1] == own[:-1] and path[-1] < own[-1]]
+
+
+def root_to_leaf(parents: Sequence[int]) -> Tensor:
+    """(P, d + 1) int64: the nodes from the root to every leaf, then -1; sorted by their numbers.
+
+    Args:
+        parents: of every node, whose own number is larger; -1 of the root.
+    """
+    paths = [[0]]
+    for node, parent in enumerate(parents[1:], start=1):
+        paths.append([*paths[parent], node])
+    inner = set(parents)
+    rows = [paths[node] for node in range(len(parents)) if node not in inner]
+    longest = max(len(row) for row in rows)
+    padded = sorted([*row, *[len(parents)] * (longest - len(row))] for row in rows)
+    found = torch.tensor(padded)
+    return found.masked_fill(found == len(parents), -1)
+
+
+def _paths(text: str) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(int(rank) for rank in path) for path in text.split())
+
+
+EAGLE_TREE = _paths("0 1 2 3 00 01 02 10 11 20 21 30 000 001 002 010 011 020 021 100 0000 0001 0002 00000 00001")
+"""The 25 nodes of EAGLE's static tree (`mc_sim_7b_63`)."""
+
+LANTERN_TREE = _paths(
+    "0 1 2 3 4 00 01 02 03 10 11 12 20 21 22 30 31 40 "
+    "000 001 002 003 010 011 012 020 021 022 030 031 100 101 110 200 "
+    "0000 0001 0002 0003 0010 0011 0012 0020 0021 0030 0100 0101 0110 0200 "
+    "00000 00001 00002 00010 00011 00100 00101 00110 00200"
+)
+"""The 57 nodes of LANTERN++'s static tree (`naive_extend_57`, arXiv 2502.06352)."""

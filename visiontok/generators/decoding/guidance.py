@@ -135,6 +135,6 @@ def guidance_schedule(name: GuidanceSchedule, scale: float, *, power: float = 3.
     return found if interval == (0.0, 1.0) else IntervalGuidance(found, *interval)
 
 
-def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
-    """The guided logits `unconditional + scale * (conditional - unconditional)`."""
+def guide(conditional: Tensor, unconditional: Tensor, scale: float | Tensor) -> Tensor:
+    """The guided logits `unconditional + scale * (conditional - unconditional)`, with one scale or one for every row (N, 1)."""
     return unconditional + scale * (conditional - unconditional)

@@ -24,10 +24,11 @@ from visiontok.generators.backbones import LlamaConfig, LlamaStack
 from visiontok.generators.backbones.llama import causal_mask
 from visiontok.generators.base import Generator, GeneratorConfig
 from visiontok.generators.condition import ClassCondition, Condition, ConditionLike
-from visiontok.generators.decoding import LatentSampler, LatentSampling, NextTokenSampler, NextTokenSampling, SpeculativeSampler
+from visiontok.generators.decoding import DraftedSampler, LatentSampler, LatentSampling, NextTokenSampler, NextTokenSampling
+from visiontok.generators.decoding.drafted import drafter_condition
 from visiontok.generators.endings import batch_steps_with_end, check_has_end, end_code, ended_samples, may_end, with_end
 from visiontok.generators.gpt.embedding import StepEmbedding
-from visiontok.generators.gpt.session import GPTSession
+from visiontok.generators.gpt.session import GPTSession, GPTTreeSession
 from visiontok.generators.heads import (
     CategoricalHead,
     DiffusionHead,
@@ -271,13 +272,34 @@ class GPT(Generator[GPTConfig]):
         return GPTSession(self, found, count, own, guided=guided)
 
     @torch.no_grad()
+    def tree_session(
+        self, condition: ConditionLike = None, *, num_samples: int | None = None, layout: TokenLayout | None = None, guided: bool = False, room: int
+    ) -> GPTTreeSession:
+        """Reads trees of tokens behind samples; see `GPTTreeSession` for `room`, `session` for the rest.
+
+        Raises:
+            ConfigError: also for a model that generates latents, ends its samples itself, or writes several tokens per step.
+            ConditionError, TokenError, NonFiniteError: see `session`.
+        """
+        if self.layout.is_continuous or self.config.has_end or self.config.pattern != "flatten":
+            raise ConfigError("a tree of tokens needs a generator that writes one token per step, and as many steps as the layout has")
+        check_finite_weights(self)
+        found, count = self.session_condition(condition, samples=num_samples, guided=guided)
+        return GPTTreeSession(self, found, count, self._own_layout(layout), guided=guided, room=room)
+
+    def draft_session(self, model: GPT, condition: ConditionLike, *, samples: int, layout: TokenLayout, guided: bool, room: int) -> GPTTreeSession:
+        """As a drafter for `model`; see `decoding.Drafter`."""
+        own = drafter_condition(self, model, condition)
+        return self.tree_session(own, num_samples=samples, layout=layout, guided=guided, room=room)
+
+    @torch.no_grad()
     def generate(
         self,
         condition: ConditionLike = None,
         *,
         num_samples: int | None = None,
         noise: NoiseLike = None,
-        sampler: NextTokenSampler | LatentSampler | SpeculativeSampler | None = None,
+        sampler: NextTokenSampler | LatentSampler | DraftedSampler | None = None,
         num_tokens: int | None = None,
         layout: TokenLayout | None = None,
     ) -> Tokens | Latents:
@@ -287,7 +309,8 @@ class GPT(Generator[GPTConfig]):
             condition: of every sample; (B,) int64 classes may stand for themselves.
             num_samples: how many, where no condition is given.
             noise: source of the random draws, one exponential draw (B, V) per token, or a normal one (B, 1, C) per latent.
-            sampler: guidance and filters, or a `SpeculativeSampler` with a drafter, which has draws of its own; None for the configuration's.
+            sampler: guidance and filters, or a strategy with a drafter (`SpeculativeSampler`, `TreeSampler`), which has draws of its own; None for
+                the configuration's.
             num_tokens: stop after so many, where such prefixes of the layout decode; None for all.
             layout: of the samples, where the generator's is variable: `generator.layout.at(extents)`; None for the generator's own. With `has_end`
                 that of the longest possible sample.
@@ -306,18 +329,19 @@ class GPT(Generator[GPTConfig]):
         ending = may_end(plan, own).tolist() if self.config.has_end else [False] * total
         steps = int((plan.positions < length).any(dim=-1).nonzero().max()) + 1
         is_guided = [sampler.is_guided(step, total) for step in range(steps)]
-        session = self.session(condition, num_samples=num_samples, layout=own, guided=any(is_guided))
         source = as_noise(noise, self.device)
+        if isinstance(sampler, DraftedSampler):
+            if self.config.has_end:
+                raise ConfigError("speculative decoding writes samples of a known length; this generator ends them by a code of their own (has_end)")
+            codes = sampler.draw(self, condition, num_samples=num_samples, layout=own, guided=any(is_guided), noise=source, steps=steps)
+            held = plan.held[:steps]
+            data = codes.new_zeros(len(codes), own.length)
+            data[:, plan.positions[:steps][held]] = codes[:, held]
+            return Tokens(data[:, :length], own)
+        session = self.session(condition, num_samples=num_samples, layout=own, guided=any(is_guided))
         channels = own.segments[0].channels
         shape = (session.samples, own.length) if channels is None else (session.samples, own.length, channels)
         data = torch.zeros(shape, dtype=torch.int64 if channels is None else self.dtype, device=self.device)
-        if isinstance(sampler, SpeculativeSampler):
-            if self.config.has_end:
-                raise ConfigError("speculative decoding writes samples of a known length; this generator ends them by a code of their own (has_end)")
-            drafter = sampler.drafter_session(self, condition, session.samples, own, guided=any(is_guided))
-            codes, held = sampler.draw(session, drafter, plan, source, steps), plan.held[:steps]
-            data[:, plan.positions[:steps][held]] = codes[:, held]
-            return Tokens(data[:, :length], own)
         counts = torch.full((session.samples,), total, dtype=torch.int64, device=self.device)
         hidden = session.prefill()
         for step, at_step in enumerate(plan.steps(steps)):

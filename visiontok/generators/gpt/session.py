@@ -1,4 +1,4 @@
-"""`gpt`'s session: samples of any layout that the generator accepts."""
+"""`gpt`'s sessions: samples of any layout that the generator accepts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from visiontok.generators.condition import Condition
 from visiontok.generators.session import NextStepSession, condition_streams
+from visiontok.generators.tree_session import TreeSession
 from visiontok.tokens import TokenLayout
 
 if TYPE_CHECKING:
@@ -24,9 +25,7 @@ class GPTSession(NextStepSession):
 
     def __init__(self, model: GPT, condition: Condition, samples: int, layout: TokenLayout, *, guided: bool) -> None:
         self.model, self.layout = model, layout
-        embedded = [model.condition(condition, dropped) for dropped in condition_streams(condition, samples, guided=guided, device=model.device)]
-        prefix, masks = torch.cat([elements for elements, _ in embedded]), [mask for _, mask in embedded if mask is not None]
-        self._mask = torch.cat(masks) if masks else None
+        prefix, self._mask = _embedded(model, condition, samples, guided=guided)
         self._modulations = model.backbone.modulations(prefix[:, 0]) if model.config.is_modulated else ()
         self._plan = model.plan(layout).to(model.device)
         self._rope = model.rope_rows(self._plan.coordinates[None])
@@ -39,3 +38,57 @@ class GPTSession(NextStepSession):
 
     def _transform(self, x: Tensor) -> Tensor:
         return self.model.transform(x, rope=self._rope, prefix_mask=self._mask, caches=self._caches, modulations=self._modulations)
+
+
+class GPTTreeSession(TreeSession):
+    """A batch of samples of one layout, with trees of drafted tokens behind them, that a `GPT` reads; see `TreeSession`.
+
+    Args:
+        model: that writes one token per step.
+        condition: of every sample.
+        samples: B.
+        layout: of the samples.
+        guided: see `CachedSession`.
+        room: tokens of the largest tree.
+    """
+
+    def __init__(self, model: GPT, condition: Condition, samples: int, layout: TokenLayout, *, guided: bool, room: int) -> None:
+        self.model = model
+        self._elements, mask = _embedded(model, condition, samples, guided=guided)
+        self._modulations = model.backbone.modulations(self._elements[:, 0]) if model.config.is_modulated else ()
+        self._plan = model.plan(layout).to(model.device)
+        rope = model.rope_rows(self._plan.coordinates[None])
+        super().__init__(
+            model.backbone.new_caches(len(self._elements), model.condition.length + len(self._plan.held) + room),
+            samples,
+            guided=guided,
+            prefix=model.condition.length,
+            steps=len(self._plan.held),
+            prefix_mask=mask,
+            rope=None if rope is None else rope[0, 0],
+            device=model.device,
+        )
+
+    @torch.no_grad()
+    def begin(self, hidden: Tensor | None = None) -> Tensor:
+        """Read the condition: (B', P, D) what the head reads, the last for the first step. What another model read is ignored."""
+        return self._begin(self._positioned(self._elements, torch.arange(self._prefix_size, device=self._elements.device)))
+
+    def _embed(self, tokens: Tensor, steps: Tensor, hidden: Tensor | None) -> Tensor:
+        x = self.model.embed(tokens[..., None], self._plan.first[steps], self._plan.held[steps])
+        return self._positioned(x.to(self._elements.dtype), self._prefix_size + steps)
+
+    def _transform(self, x: Tensor, *, rope: Tensor | None, mask: Tensor | None) -> Tensor:
+        return self.model.backbone(x, rope=rope, mask=mask, caches=self._caches, modulations=self._modulations)
+
+    def _positioned(self, x: Tensor, elements: Tensor) -> Tensor:
+        """With learned positions where there are any; the last token of a sample has none, as nothing follows it, and any will do."""
+        learned = self.model.position_embedding
+        return x if learned is None else x + learned[elements.clamp_max(len(learned) - 1)]
+
+
+def _embedded(model: GPT, condition: Condition, samples: int, *, guided: bool) -> tuple[Tensor, Tensor | None]:
+    """The elements of the condition (B', P, D), and a mask (B', P) where some are padding."""
+    embedded = [model.condition(condition, dropped) for dropped in condition_streams(condition, samples, guided=guided, device=model.device)]
+    masks = [mask for _, mask in embedded if mask is not None]
+    return torch.cat([elements for elements, _ in embedded]), torch.cat(masks) if masks else None
