@@ -200,3 +200,26 @@ class Generator(Model[GeneratorConfigT]):
         if not self.training or isinstance(config, NoCondition):
             return torch.zeros(samples, dtype=torch.bool, device=self.device)
         return noise.uniform(samples).to(self.device) < config.dropout
+
+
+class DrafterConfig(Config):
+    """What the configuration of every drafter holds that is no generator itself.
+
+    Attributes:
+        layout: of the tokens that it drafts.
+        tokenizer: whose tokens these are; None where that is not known.
+    """
+
+    layout: TokenLayout
+    tokenizer: TokenizerIdentity | None = None
+
+
+DrafterConfigT = TypeVar("DrafterConfigT", bound=DrafterConfig)
+
+
+class DrafterModel(Model[DrafterConfigT]):
+    """Base of the models that propose tokens from the hidden states of one generator, for speculative decoding; see `decoding.Drafter`."""
+
+    @property
+    def layout(self) -> TokenLayout:
+        return self.config.layout

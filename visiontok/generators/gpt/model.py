@@ -229,7 +229,21 @@ class GPT(Generator[GPTConfig]):
         return *self.head.scores(hidden, codes, plan, self.embed_rows), plan.held, self.head.penalty(hidden, plan)
 
     def _predictions(self, tokens: Tokens | Latents, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor, GenerationSteps]:
-        """What predicts every step (B, T, D); the tokens (B, T, K) or latents (B, T, C) in generation order, 0 where there is none; the steps."""
+        """What predicts every step (B, T, D); and the rest as `hidden_states` gives it."""
+        hidden, data, plan = self.hidden_states(tokens, condition, dropped)
+        return hidden[:, self.condition.length - 1 :], data, plan
+
+    def hidden_states(self, tokens: Tokens | Latents, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor, GenerationSteps]:
+        """What the head reads after every element of the condition and every step but the last.
+
+        Args:
+            tokens, condition: checked, see `training_batch`.
+            dropped: (B,) bool, the samples whose condition is hidden.
+
+        Returns:
+            (B, P - 1 + T, D), of which the last T predict the steps; the tokens (B, T, K) or latents (B, T, C) in generation order, 0 where there is
+            none; the steps.
+        """
         if self.config.has_end:
             plan, ends = batch_steps_with_end(tokens, self.layout, self.config.pattern)
             data = _in_order(tokens.data, plan).masked_fill(ends, end_code(self.layout))
@@ -244,7 +258,7 @@ class GPT(Generator[GPTConfig]):
         mask = None if mask is None else causal_mask(0, x.shape[1], prefix_mask=mask, device=x.device)
         rope = self.rope_rows(plan.coordinates[:, :-1])
         hidden = self.backbone(x, rope=rope, mask=mask, is_causal=mask is None, modulations=modulations)
-        return hidden[:, self.condition.length - 1 :], data, plan
+        return hidden, data, plan
 
     # Generation.
 

@@ -1,0 +1,1 @@
+"""EAGLE's drafters, as LANTERN trains them for image generators."""
