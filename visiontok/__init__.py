@@ -27,6 +27,7 @@ _PUBLIC = {
     "create": "visiontok.hub",
     "from_pretrained": "visiontok.hub",
     "from_reference": "visiontok.hub",
+    "list_drafters": "visiontok.registry",
     "list_generators": "visiontok.registry",
     "list_tokenizers": "visiontok.registry",
     "push_to_hub": "visiontok.hub",
@@ -51,6 +52,7 @@ __all__ = [
     "create",
     "from_pretrained",
     "from_reference",
+    "list_drafters",
     "list_generators",
     "list_tokenizers",
     "push_to_hub",
@@ -63,7 +65,7 @@ if TYPE_CHECKING:
     from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
     from visiontok.generators.base import Generator
     from visiontok.hub import create, from_pretrained, from_reference, push_to_hub, save_pretrained
-    from visiontok.registry import list_generators, list_tokenizers
+    from visiontok.registry import list_drafters, list_generators, list_tokenizers
     from visiontok.tokens import Latents, Segment, TokenLayout, Tokens, TokenStream
 
 

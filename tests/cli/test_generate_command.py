@@ -8,6 +8,7 @@ import visiontok
 from visiontok.base.errors import ConfigError, IdentityError, UnknownNameError
 from visiontok.core.identity import identify
 from visiontok.data.token_file import TokenFile
+from visiontok.generators.eagle.model import EagleDrafter
 from visiontok.generators.gpt.model import GPT, GPTConfig
 
 SIZES = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
@@ -30,6 +31,8 @@ def models(tmp_path_factory):
         )
         torch.nn.init.normal_(generator.head.table.weight)
         visiontok.save_pretrained(generator, folder / name)
+        if classes:
+            visiontok.save_pretrained(EagleDrafter.of(generator), folder / "eagle")
     return folder
 
 
@@ -74,12 +77,23 @@ def test_one_grid_in_one_file(models, tmp_path):
     assert (tmp_path / "by-index" / "grid.png").read_bytes() == (tmp_path / "a.png").read_bytes()
 
 
-def test_a_drafter_changes_no_greedy_token(models, tmp_path):
-    for name, drafter in (("plain", ()), ("drafted", ("--drafter", models / "free", "--draft-length", 3))):
-        result = succeed(*arguments(models, "--top-k", 1, "--n", 5, "--batch-size", 2, *drafter, "-o", tmp_path / name))
+@pytest.mark.parametrize(
+    "options",
+    [("free", "--draft-length", 3), ("free", "--draft-tree", "dynamic"), ("eagle", "--draft-tree", "eagle"), ("eagle", "--draft-length", 2)],
+    ids=lambda options: " ".join(map(str, options)),
+)
+def test_a_drafter_changes_no_greedy_token(models, tmp_path, options):
+    drafter, *options = options
+    for name, given in (("plain", ()), ("drafted", ("--drafter", models / drafter, *options))):
+        result = succeed(*arguments(models, "--top-k", 1, "--n", 5, "--batch-size", 2, *given, "-o", tmp_path / name))
     assert "steps per pass" in result.stdout
     plain, drafted = (TokenFile.read(tmp_path / name / "tokens.npz").tokens.indices for name in ("plain", "drafted"))
     assert (plain == drafted).all()
+
+
+def test_what_drafts_no_tokens_is_refused(models, tmp_path):
+    refused(ConfigError, "--drafter", *arguments(models, "--drafter", models / "tokenizer", "-o", tmp_path))
+    refused(ConfigError, "--drafter", *arguments(models, "-o", tmp_path, model="eagle"))
 
 
 def test_unconditional(models, tmp_path):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from test_tree_decoding import CASES, TREES, conditions, every_case, gpt
 
+import visiontok
 from visiontok.base.errors import ConfigError, IdentityError
 from visiontok.core.identity import TokenizerIdentity
 from visiontok.generators.decoding import NextTokenSampler, SampleNoise, TopK, TreeSampler
@@ -18,7 +19,7 @@ def eagle(model, **changes) -> EagleDrafter:
 
 
 @every_case
-@pytest.mark.parametrize("tree", ["static", "dynamic", "chain"])
+@pytest.mark.parametrize("tree", ["static", "dynamic"])
 def test_greedy_tokens_are_those_of_plain_decoding(case, tree):
     model = gpt(0, **case)
     greedy = NextTokenSampler(model.sampler(guidance=2.0).guidance, (TopK(1),))
@@ -28,10 +29,9 @@ def test_greedy_tokens_are_those_of_plain_decoding(case, tree):
     assert torch.equal(found.validate().indices, plain.indices)
 
 
-@every_case
-@pytest.mark.parametrize("tree", ["static", "dynamic"])
-def test_samples_do_not_depend_on_their_batch(case, tree):
-    model = gpt(0, **case)
+@pytest.mark.parametrize("tree", ["static", "dynamic", "chain"])
+def test_samples_do_not_depend_on_their_batch(tree):
+    model = gpt(0, **CASES["captions"])
     sampler, condition = TreeSampler(eagle(model), model.sampler(guidance=1.5), tree=TREES[tree]), conditions(model, 5)
     whole = model.generate(condition, sampler=sampler, noise=SampleNoise(3, range(5))).indices
     alone = [model.generate(condition[row : row + 1], sampler=sampler, noise=SampleNoise(3, [row])).indices for row in range(5)]
@@ -69,23 +69,23 @@ def test_training_reduces_the_loss_and_leaves_generator_and_embedding_alone():
     model = gpt(0, **LINE)
     drafter = eagle(model).train()
     before = {name: value.clone() for name, value in (*model.state_dict().items(), *drafter.embedding.state_dict().items())}
-    tokens = model.generate(torch.arange(64) % 3, noise=SampleNoise(0, range(64)))
+    tokens = model.generate(torch.arange(24) % 3, noise=SampleNoise(0, range(24)))
     optimizer = torch.optim.AdamW([each for each in drafter.parameters() if each.requires_grad], lr=3e-3)
     losses = []
-    for step in range(60):
-        numbers = drafter(model, tokens, torch.arange(64) % 3, noise=SampleNoise((0, step), range(64)))
+    for step in range(40):
+        numbers = drafter(model, tokens, torch.arange(24) % 3, noise=SampleNoise((0, step), range(24)))
         optimizer.zero_grad()
         numbers["loss"].backward()
         optimizer.step()
         losses.append(numbers["feature_loss"].item())
-    assert losses[-1] < 0.5 * losses[0]
+    assert losses[-1] < 0.6 * losses[0]
     assert drafter.embedding.table.weight.grad is None
     for name, value in (*model.state_dict().items(), *drafter.embedding.state_dict().items()):
         assert torch.equal(value, before[name]), name
     accepted = []
     for each in (eagle(model), drafter.eval()):
         sampler = TreeSampler(each, model.sampler(temperature=0.5), tree=TREES["dynamic"])
-        model.generate(torch.arange(30) % 3, sampler=sampler, noise=SampleNoise(1, range(30)))
+        model.generate(torch.arange(20) % 3, sampler=sampler, noise=SampleNoise(1, range(20)))
         accepted.append(sampler.acceptance_length)
     assert accepted[1] > accepted[0] + 0.1
 
@@ -111,8 +111,38 @@ def test_a_generator_that_does_not_fit_is_refused():
     with pytest.raises(ConfigError, match="layout"):
         model.generate(torch.arange(3), sampler=TreeSampler(eagle(gpt(0, **CASES["grid in an order"])), model.sampler()))
     first, second = (TokenizerIdentity(name=name, revision=None, weights_sha256=name * 64) for name in "ab")
+    drafter = eagle(gpt(0, **LINE, tokenizer=second))
     with pytest.raises(IdentityError):
-        target = gpt(0, **LINE, tokenizer=first)
-        target.generate(torch.arange(3), sampler=TreeSampler(eagle(gpt(0, **LINE, tokenizer=second)), target.sampler()))
+        drafter(gpt(0, **LINE, tokenizer=first), torch.zeros(3, 9, dtype=torch.int64), torch.arange(3))
     with pytest.raises(ConfigError, match="num_heads"):
         eagle(model, num_heads=5)
+
+
+def test_saved_and_loaded(tmp_path):
+    model = gpt(0, **LINE)
+    drafter = eagle(model)
+    drafter.save_pretrained(tmp_path)
+    loaded = visiontok.from_pretrained(tmp_path)
+    assert isinstance(loaded, EagleDrafter)
+    assert loaded.config == drafter.config
+    samplers = [TreeSampler(each, model.sampler()) for each in (drafter, loaded)]
+    found = [model.generate(torch.arange(3), sampler=sampler, noise=SampleNoise(0, range(3))).indices for sampler in samplers]
+    assert torch.equal(*found)
+    assert "TreeSampler" in (tmp_path / "README.md").read_text()
+
+
+def test_the_authors_layout():
+    """Query, key and value are apart there; nothing is turned, as their rotary pairs are neighbors as here."""
+    shapes = {"self_attn.q_proj": (16, 16), "self_attn.k_proj": (8, 16), "self_attn.v_proj": (8, 16), "self_attn.o_proj": (16, 16)}
+    shapes |= {"mlp.gate_proj": (24, 16), "mlp.up_proj": (24, 16), "mlp.down_proj": (16, 24), "post_attention_layernorm": (16,)}
+    weights = {f"layers.0.{name}.weight": torch.randn(shape) for name, shape in shapes.items()}
+    weights |= {"embed_tokens.weight": torch.randn(50, 16), "fc.weight": torch.randn(16, 32), "fc.bias": torch.randn(16)}
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_key_value_heads": 1, "num_hidden_layers": 1}
+    config = {**sizes, "rms_norm_eps": 1e-6, "vocab_size": 50, "input_type": "t2i", "hidden_act": "silu"}
+    drafter = visiontok.from_reference("lantern", config, weights)
+    assert isinstance(drafter, EagleDrafter)
+    assert drafter.layout.segments[0].shape == (16, 16)
+    assert torch.equal(drafter.attention.wqkv.weight[16:24], weights["layers.0.self_attn.k_proj.weight"])
+    for wrong in ({"num_hidden_layers": 2}, {"input_type": "video"}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            visiontok.from_reference("lantern", {**config, **wrong}, weights)

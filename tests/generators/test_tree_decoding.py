@@ -41,7 +41,7 @@ SMALL = DraftTree([(0,), (1,), (2,), (0, 0), (0, 1), (1, 0), (0, 0, 0)], drafted
 TREES = {
     "static": StaticTree(SMALL),
     "dynamic": DynamicTree(children=3, expansions=2, nodes=9),
-    "chain": StaticTree(DraftTree([(0,), (0, 0)], drafted=1)),
+    "chain": StaticTree(DraftTree.chain(2)),
     "one level": DynamicTree(children=20, expansions=0, nodes=30),
 }
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from visiontok import list_generators, list_tokenizers, registry
+from visiontok import list_drafters, list_generators, list_tokenizers, registry
 from visiontok.base import resources
 from visiontok.base.errors import ConfigError, UnknownNameError
 from visiontok.generators.gpt.model import GPT
@@ -115,7 +115,7 @@ def test_listing() -> None:
     assert list_tokenizers("titok*", modality="audio") == []
     assert list_tokenizers("TITOK*") == list_tokenizers("titok*")
     assert "titok-l32" not in list_generators()
-    assert set(list_generators()) | set(list_tokenizers()) >= set(registry.checkpoints())
+    assert set(list_generators()) | set(list_tokenizers()) | set(list_drafters()) >= set(registry.checkpoints())
 
 
 def test_unknown_names_have_close_matches() -> None:

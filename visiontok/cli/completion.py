@@ -23,9 +23,14 @@ def complete_generators(incomplete: str) -> list[str]:
     return _starting(registry.list_generators(), incomplete)
 
 
+def complete_drafters(incomplete: str) -> list[str]:
+    """Released and bundled models that can draft the tokens of a generator."""
+    return _starting([*registry.list_drafters(), *registry.list_generators()], incomplete)
+
+
 def complete_models(incomplete: str) -> list[str]:
     """Released and bundled models."""
-    return _starting([*registry.list_tokenizers(), *registry.list_generators()], incomplete)
+    return _starting([*registry.list_tokenizers(), *registry.list_generators(), *registry.list_drafters()], incomplete)
 
 
 def complete_recipes(incomplete: str) -> list[str]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from visiontok.base.errors import ConfigError
 from visiontok.base.files import check_writable, clear_stale
 from visiontok.base.locks import exclusive
-from visiontok.cli.completion import complete_generators, complete_tokenizers
+from visiontok.cli.completion import complete_drafters, complete_generators, complete_tokenizers
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import AllowOtherOption, load_generator, load_tokenizer, registered_spelling
+from visiontok.cli.model import AllowOtherOption, load_drafter, load_generator, load_tokenizer, registered_spelling
 from visiontok.cli.output import save_signal, suffix_of
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from visiontok.core.identity import TokenizerIdentity
     from visiontok.core.tokenizer import Tokenizer
     from visiontok.generators.base import Generator
+    from visiontok.generators.decoding import DraftedSampler
+    from visiontok.generators.eagle.model import EagleDrafter
+    from visiontok.generators.gpt.model import GPT
     from visiontok.tokens import Tokens
 
 _GRID = 64
@@ -67,12 +70,16 @@ def generate(
     drafter: Annotated[
         str | None,
         typer.Option(
-            help="Smaller generator of the same tokens, for speculative decoding: the same distribution in fewer passes.",
+            help="Smaller generator of the same tokens, or an eagle trained for the generator: the same distribution in fewer passes.",
             callback=registered_spelling,
-            autocompletion=complete_generators,
+            autocompletion=complete_drafters,
         ),
     ] = None,
     draft_length: Annotated[int, typer.Option(min=1, help="Tokens that the drafter proposes per pass.")] = 4,
+    draft_tree: Annotated[
+        Literal["none", "eagle", "lantern", "dynamic"],
+        typer.Option(help="What the drafter proposes: one sequence of --draft-length, EAGLE's or LANTERN++'s static tree, or EAGLE-2's dynamic one."),
+    ] = "none",
     steps: Annotated[int | None, typer.Option(help="Number of decoding steps of masked generators.")] = None,
     steps_strip: Annotated[
         bool,
@@ -113,7 +120,7 @@ def generate(
     options = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p, "num_steps": steps}
     sampler = _sampler(generator, {name: value for name, value in options.items() if value is not None}, model)
     if drafter is not None:
-        sampler = _speculative(sampler, load_generator(drafter, chosen_device), draft_length, drafter)
+        sampler = _drafted(sampler, load_drafter(drafter, chosen_device), draft_tree, draft_length, model)
     generator.check_sampler(sampler, unconditional=labels is None)
     condition = _condition(generator, labels, text)
     if steps_strip and decoder.layout.prefixes == "none":
@@ -127,7 +134,7 @@ def generate(
         written = _write_folder(batches, decoder, own, labels, output, num=num, steps_strip=steps_strip)
     typer.echo(written)
     if drafter is not None:
-        typer.echo(f"{sampler.acceptance_length:.2f} steps per pass of {model}, at most {draft_length}")
+        typer.echo(f"{sampler.acceptance_length:.2f} steps per pass of {model}")
 
 
 def _batches(
@@ -290,10 +297,24 @@ def _sampler(generator: Generator[Any], changes: dict[str, Any], name: str) -> A
     return generator.sampler(**changes)
 
 
-def _speculative(sampler: Any, drafter: Generator[Any], draft_length: int, name: str) -> Any:
-    from visiontok.generators.decoding import NextTokenSampler, SpeculativeSampler
+def _drafted(sampler: Any, drafter: GPT | EagleDrafter, tree: str, draft_length: int, name: str) -> DraftedSampler:
+    from visiontok.generators.decoding import (
+        EAGLE_TREE,
+        LANTERN_TREE,
+        DraftTree,
+        DynamicTree,
+        NextTokenSampler,
+        SpeculativeSampler,
+        StaticTree,
+        TreeSampler,
+    )
     from visiontok.generators.gpt.model import GPT
 
-    if not isinstance(sampler, NextTokenSampler) or not isinstance(drafter, GPT):
-        raise ConfigError(f"--drafter {name} needs two generators that sample token by token, such as gpt")
-    return SpeculativeSampler(drafter, sampler, draft_length=draft_length)
+    if not isinstance(sampler, NextTokenSampler):
+        raise ConfigError(f"--drafter needs a generator that samples token by token, such as a gpt; {name} does not")
+    if tree == "dynamic":
+        return TreeSampler(drafter, sampler, tree=DynamicTree())
+    if tree == "none" and isinstance(drafter, GPT):
+        return SpeculativeSampler(drafter, sampler, draft_length=draft_length)
+    shapes = {"none": DraftTree.chain(draft_length), "eagle": DraftTree(EAGLE_TREE), "lantern": DraftTree(LANTERN_TREE)}
+    return TreeSampler(drafter, sampler, tree=StaticTree(shapes[tree]))

@@ -30,7 +30,7 @@ def list_models(
     domain: Annotated[str | None, typer.Option(metavar="NAME", help="Only for this kind of sound, such as speech or music.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON array, for programs.")] = False,
 ) -> None:
-    """List released and bundled tokenizers and generators.
+    """List released and bundled tokenizers, generators, and drafters of generators.
 
     \b
     Examples:

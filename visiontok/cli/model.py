@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from visiontok.core.tokenizer import Tokenizer
     from visiontok.generators.base import Generator
+    from visiontok.generators.eagle.model import EagleDrafter
+    from visiontok.generators.gpt.model import GPT
     from visiontok.signals import SignalBatch
 
 
@@ -57,7 +59,7 @@ def load_tokenizer(name: str, device: torch.device, *, text: str | None = None) 
         text: caption of every input, for text-conditioned tokenizers.
 
     Raises:
-        ConfigError: if the name is a generator's, or the tokenizer takes no text.
+        ConfigError: if the name is not a tokenizer's, or the tokenizer takes no text.
         HubError: if the text encoder cannot be loaded.
     """
     from visiontok.core.tokenizer import Tokenizer
@@ -65,7 +67,7 @@ def load_tokenizer(name: str, device: torch.device, *, text: str | None = None) 
 
     model = from_pretrained(name, device=device)
     if not isinstance(model, Tokenizer):
-        raise ConfigError(f"{name} is a generator; this command needs a tokenizer, see `visiontok list`")
+        raise ConfigError(f"{name} is no tokenizer, which this command needs; see `visiontok list`")
     if text is None:
         return model
     if model.text is None:
@@ -77,7 +79,7 @@ def load_for_data(name: str, device: torch.device) -> Tokenizer[Any]:
     """`load_tokenizer` for commands on data sets, whose samples carry their own captions: attaches the text encoder of text-conditioned tokenizers.
 
     Raises:
-        ConfigError: if the name is a generator's.
+        ConfigError: if the name is not a tokenizer's.
         HubError: if the text encoder cannot be loaded.
     """
     model = load_tokenizer(name, device)
@@ -88,14 +90,32 @@ def load_generator(name: str, device: torch.device) -> Generator[Any]:
     """`from_pretrained`, for generators only.
 
     Raises:
-        ConfigError: if the name is a tokenizer's.
+        ConfigError: if the name is a tokenizer's or a drafter's.
     """
+    from visiontok.core.tokenizer import Tokenizer
     from visiontok.generators.base import Generator
     from visiontok.hub import from_pretrained
 
     model = from_pretrained(name, device=device)
     if not isinstance(model, Generator):
-        raise ConfigError(f"--model {name} is a tokenizer; pass it as --tokenizer, and a generator as --model")
+        option = "--tokenizer" if isinstance(model, Tokenizer) else "--drafter"
+        raise ConfigError(f"--model {name} is no generator; pass it as {option}, and a generator as --model")
+    return model
+
+
+def load_drafter(name: str, device: torch.device) -> GPT | EagleDrafter:
+    """`from_pretrained`, for what can draft the tokens of a generator.
+
+    Raises:
+        ConfigError: if the name is that of a tokenizer, or of a generator that does not sample token by token.
+    """
+    from visiontok.generators.eagle.model import EagleDrafter
+    from visiontok.generators.gpt.model import GPT
+    from visiontok.hub import from_pretrained
+
+    model = from_pretrained(name, device=device)
+    if not isinstance(model, GPT | EagleDrafter):
+        raise ConfigError(f"--drafter {name} drafts no tokens: name a small generator that samples token by token, such as a gpt, or an eagle")
     return model
 
 

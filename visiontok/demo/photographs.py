@@ -44,7 +44,7 @@ def reconstruct_photographs(model: str) -> Photographs:
     """
     tokenizer = from_pretrained(model)
     if not isinstance(tokenizer, Tokenizer):
-        raise ConfigError(f"photo_model: {model} is a generator; name a tokenizer")
+        raise ConfigError(f"photo_model: {model} is no tokenizer; name one")
     loader = EvalLoader(open_source("photos:heldout"), preprocessing=tokenizer.preprocessing, batch_size=1)
     names: list[str] = []
     originals, reconstructions, tokens = [], [], []

@@ -15,11 +15,11 @@ from visiontok.base.yaml_files import parse_yaml
 from visiontok.core.card import CardResult, ModelCard
 from visiontok.core.model import weights_sha256
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.generators.base import Generator
+from visiontok.generators.base import DrafterModel, Generator
 from visiontok.registry import Family
 from visiontok.tokens import TokenLayout
 
-AnyModel: TypeAlias = Tokenizer[Any] | Generator[Any]
+AnyModel: TypeAlias = Tokenizer[Any] | Generator[Any] | DrafterModel[Any]
 
 NOT_EVALUATED = "Not evaluated."
 _RESULTS = "## Results"
@@ -193,6 +193,9 @@ def _snippet(name: str, model: AnyModel) -> str:
         options = ", text=text" if reads_text else ""
         load += f"tokens = model.encode({signal}{options})\n"
         return load + (f"reconstruction = model.decode(tokens{options})\n" if model.can_decode else "")
+    if isinstance(model, DrafterModel):
+        strategy = "from visiontok.generators.decoding import TreeSampler\n\n"
+        return strategy + load + "sampler = TreeSampler(model, generator.sampler())  # of the generator for which it was trained\n"
     condition = model.config.condition.type
     if condition == "none":
         return load + "tokens = model.generate(num_samples=4)\n"

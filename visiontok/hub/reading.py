@@ -26,6 +26,7 @@ from visiontok.base.yaml_files import read_yaml_values
 from visiontok.hub.inert_pickle import foreign, read_inert
 from visiontok.hub.torchscript import is_torchscript, read_torchscript
 from visiontok.hub.wrappers import Weights, unwrap, without_common_prefixes
+from visiontok.registry import Kind
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -55,7 +56,7 @@ class SavedConfig(Config):
     format: Literal[1] = 1
     library: Literal["visiontok"] = "visiontok"
     version: str
-    kind: Literal["tokenizer", "generator"]
+    kind: Kind
     family: str
     config: dict[str, Any]
     checksums: dict[str, Sha256] = Field(default_factory=dict)

@@ -13,8 +13,8 @@ from visiontok.base.errors import ConfigError
 from visiontok.base.json_text import read_json
 from visiontok.base.modality import AXES
 
-Kind = Literal["tokenizer", "generator"]
-KINDS: tuple[Kind, ...] = ("tokenizer", "generator")
+Kind = Literal["tokenizer", "generator", "drafter"]
+KINDS: tuple[Kind, ...] = ("tokenizer", "generator", "drafter")
 MODALITIES = tuple(AXES)
 
 
@@ -119,7 +119,7 @@ class Checkpoint:
         frame_rate: positions per second of audio or video.
         streamable: whether encoder and decoder are causal; None where the question does not arise.
         taxonomy: the axes of surveys, such as {"quantizer": "RVQ", "encoder": "CNN"}.
-        tokenizer: for generators, the released tokenizer on whose tokens it was trained.
+        tokenizer: for generators and drafters, the released tokenizer on whose tokens it was trained.
         parameters: number of parameters, computed from the code.
         published: figures with their source.
         verified: what was checked here, in words.
@@ -162,7 +162,7 @@ class Family:
 
     Attributes:
         name: the family's registry name, written into our `config.json`.
-        kind: tokenizer or generator.
+        kind: tokenizer, generator, or drafter of a generator for speculative decoding.
         modalities: one or several of `MODALITIES`.
         class_name: the class within the module beside the table.
         module: dotted module, derived from the table's path.

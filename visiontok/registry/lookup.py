@@ -64,6 +64,11 @@ def list_generators(pattern: str = "*", *, modality: str | None = None) -> list[
     return _names("generator", pattern, modality)
 
 
+def list_drafters(pattern: str = "*", *, modality: str | None = None) -> list[str]:
+    """Names of released and bundled drafters of generators; see `list_tokenizers`."""
+    return _names("drafter", pattern, modality)
+
+
 def modalities_of(family: Family, signal: SignalFacts | None) -> tuple[str, ...]:
     """What a checkpoint takes or generates: the modality that it was trained on, or those of its family where it does not say."""
     return family.modalities if signal is None else (signal.modality,)
@@ -85,7 +90,7 @@ def families_of_system(system: str, kind: Kind | None = None) -> list[Family]:
 
     Args:
         system: whose layout.
-        kind: only tokenizers, or only generators.
+        kind: only tokenizers, only generators, or only drafters.
 
     Raises:
         UnknownNameError: with close matches; if there is no such kind.

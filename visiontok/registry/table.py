@@ -17,13 +17,14 @@ _HEADER = ("family", "checkpoints", "what it is", "verified")
 
 
 def zoo_table() -> str:
-    """Every family and bundled model in Markdown: tokenizers by modality, generators, bundled models."""
+    """Every family and bundled model in Markdown: tokenizers by modality, generators, drafters, bundled models."""
     known = sorted(families().values(), key=lambda family: family.title.lower())
     sections = []
     for modality in MODALITIES:
         rows = [_family(family) for family in known if family.kind == "tokenizer" and family.modalities[0] == modality]
         sections.append((f"{modality.capitalize()} tokenizers", rows))
     sections.append(("Generators", [_family(family) for family in known if family.kind == "generator"]))
+    sections.append(("Drafters of generators", [_family(family) for family in known if family.kind == "drafter"]))
     sections.append(("Bundled with visiontok", [_bundled(name) for name in bundled()]))
     return "\n\n".join(f"### {title}\n\n{_table(rows)}" for title, rows in sections if rows)
 

@@ -204,7 +204,7 @@ def _check_classes(labels: Tensor | None, class_names: Sequence[str], num_classe
 def _frozen_tokenizer(name: str, accelerator: Accelerator) -> Tokenizer[Any]:
     tokenizer = from_pretrained(name, device=accelerator.device)
     if not isinstance(tokenizer, Tokenizer):
-        raise ConfigError(f"{name} is a generator; name a tokenizer")
+        raise ConfigError(f"{name} is no tokenizer; name one")
     return tokenizer.requires_grad_(False)
 
 

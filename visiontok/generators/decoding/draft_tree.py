@@ -32,6 +32,11 @@ class DraftTree:
         inner = {path[:-1] for path in self.paths[1:]}
         self._expansions = [path for path in self.paths if path in inner]
 
+    @classmethod
+    def chain(cls, length: int) -> DraftTree:
+        """One sequence."""
+        return cls([(0,) * depth for depth in range(1, length + 1)], drafted=1)
+
     @cached_property
     def position_ids(self) -> Tensor:
         """(N,) int64, the depth of every node."""

@@ -176,7 +176,12 @@ class EagleDrafter(DrafterModel[EagleConfig]):
         ours, theirs = predicted[held], wanted[:, prefix:][held]
         feature = F.smooth_l1_loss(ours, theirs)
         token, correct = _compared(model.head, ours, theirs, plan.first[:, 1:, 0][held], plan.sizes[:, 1:, 0][held])
-        return {"loss": feature + self.config.token_weight * token, "feature_loss": feature.detach(), "token_loss": token.detach(), "accuracy": correct}
+        return {
+            "loss": feature + self.config.token_weight * token,
+            "feature_loss": feature.detach(),
+            "token_loss": token.detach(),
+            "accuracy": correct,
+        }
 
     def forward(self, model: GPT, tokens: Tokens | Tensor, condition: ConditionLike = None, *, noise: NoiseLike = None) -> dict[str, Tensor]:
         return self.loss(model, tokens, condition, noise=noise)
@@ -187,9 +192,7 @@ class EagleDrafter(DrafterModel[EagleConfig]):
         """Rows (B, T) of the table of all codebooks, and the hidden states before these tokens (B, T, D) -> what the layer reads (B, T, D)."""
         return self.fc(torch.cat([self.embedding.table(rows), hidden.to(self.dtype)], dim=-1))
 
-    def layer(
-        self, x: Tensor, *, rope: Tensor | None, mask: Tensor | None = None, is_causal: bool = False, cache: KVCache | None = None
-    ) -> Tensor:
+    def layer(self, x: Tensor, *, rope: Tensor | None, mask: Tensor | None = None, is_causal: bool = False, cache: KVCache | None = None) -> Tensor:
         """Predicted hidden states (B, T, D) after each of the elements (B, T, D); no norm precedes the attention. See `LlamaBlock.forward`."""
         x = x + self.attention(x, rope=rope, mask=mask, is_causal=is_causal, cache=cache)
         return x + self.feed_forward(self.norm(x))
