@@ -2,8 +2,19 @@
 
 from visiontok.training.dry_run import DryRun, dry_run
 from visiontok.training.loop import TrainingResult
-from visiontok.training.recipe import GeneratorRecipe, TokenizerRecipe, load_recipe, parse_recipe
+from visiontok.training.recipe import DrafterRecipe, GeneratorRecipe, TokenizerRecipe, load_recipe, parse_recipe
 from visiontok.training.task import Task
 from visiontok.training.train import train
 
-__all__ = ["DryRun", "GeneratorRecipe", "Task", "TokenizerRecipe", "TrainingResult", "dry_run", "load_recipe", "parse_recipe", "train"]
+__all__ = [
+    "DrafterRecipe",
+    "DryRun",
+    "GeneratorRecipe",
+    "Task",
+    "TokenizerRecipe",
+    "TrainingResult",
+    "dry_run",
+    "load_recipe",
+    "parse_recipe",
+    "train",
+]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -19,13 +20,16 @@ from visiontok.data.token_dataset import TokenDataset
 from visiontok.encoders.text import TextConfig
 from visiontok.generators.base import Generator
 from visiontok.generators.condition import ClassCondition, TextCondition
+from visiontok.generators.eagle.model import EagleDrafter
+from visiontok.generators.gpt.model import GPT
 from visiontok.hub import from_pretrained
 from visiontok.losses import TeacherCodesConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.tokens import TokenLayout
+from visiontok.training.drafter_task import DrafterTask
 from visiontok.training.generator_task import GeneratorTask
 from visiontok.training.held_out import centered, divided, divided_rows, encoding_validator, in_words, stored_validator, tokenizer_validator
-from visiontok.training.recipe import GeneratorRecipe, Recipe, TokenizerRecipe
+from visiontok.training.recipe import DrafterRecipe, GeneratorRecipe, Recipe, TokenizerRecipe
 from visiontok.training.starting_model import starting_model
 from visiontok.training.targets import Signal, Target, TeacherCodes
 from visiontok.training.task import Task
@@ -45,7 +49,9 @@ def build_task(recipe: Recipe, accelerator: Accelerator) -> Task[Any]:
         return _tokenizer_task(recipe, accelerator)
     if isinstance(recipe, GeneratorRecipe):
         return _generator_task(recipe, accelerator)
-    raise ConfigError(f"a {type(recipe).__name__} does not say what to train; use a TokenizerRecipe or a GeneratorRecipe")
+    if isinstance(recipe, DrafterRecipe):
+        return _drafter_task(recipe, accelerator)
+    raise ConfigError(f"a {type(recipe).__name__} does not say what to train; use a TokenizerRecipe, a GeneratorRecipe or a DrafterRecipe")
 
 
 def _tokenizer_task(recipe: TokenizerRecipe, accelerator: Accelerator) -> TokenizerTask:
@@ -150,6 +156,36 @@ def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> Genera
             held_loader.texts = loader.texts
     task = GeneratorTask(recipe, model=model, loader=loader, tokenizer=tokenizer, validator=validator, accelerator=accelerator)
     task.data = f"{data}; {in_words(recipe.validation, count)}"
+    return task
+
+
+def _drafter_task(recipe: DrafterRecipe, accelerator: Accelerator) -> DrafterTask:
+    generator = from_pretrained(recipe.generator, device=accelerator.device)
+    if not isinstance(generator, GPT):
+        raise ConfigError(f"{recipe.generator} does not sample token by token; name a generator such as a gpt")
+    generator.requires_grad_(False)
+    dataset = TokenDataset(recipe.tokens)
+    check_same_tokenizer(dataset.header.tokenizer, generator.config.tokenizer, what=f"the token set {recipe.tokens}")
+    _check_layouts(dataset.layout, generator, None)
+    if isinstance(generator.config.condition, ClassCondition):
+        if dataset.labels is None:
+            raise ConfigError(f"the generator has classes, but not every sample of {recipe.tokens} has a label")
+        _check_classes(dataset.labels, dataset.header.class_names, generator.num_classes, data=str(recipe.tokens))
+    if recipe.model.init_from is None:
+        if recipe.model.family != "eagle":
+            raise ConfigError(f"model.family is {recipe.model.family!r}; drafters of generators are of the family eagle")
+        model = EagleDrafter.of(generator, **recipe.model.config).train()
+    else:
+        found = starting_model(recipe.model, kind="drafter")
+        assert isinstance(found, EagleDrafter)
+        found.check_generator(generator)
+        model = found
+    samples = np.arange(len(dataset))
+    loader = TokenSetLoader(dataset, samples=samples, batch_size=recipe.batch_size, seed=recipe.seed, **_share(accelerator))
+    if isinstance(generator.config.condition, TextCondition):
+        loader.texts = _texts(recipe.text or TextsConfig(source="captions"), dataset.header.class_names, generator.config.condition.text, accelerator)
+    task = DrafterTask(recipe, model=model, generator=generator, loader=loader, accelerator=accelerator)
+    task.data = f"{recipe.tokens}: {len(dataset)} samples"
     return task
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import yaml
 from pydantic import Field, model_validator
@@ -276,7 +276,33 @@ class GeneratorRecipe(Recipe):
         return f"{self._length()} samples of the token set {Path(self.data.tokens or '').name}."
 
 
-_KINDS: dict[str, type[TokenizerRecipe] | type[GeneratorRecipe]] = {"tokenizer": TokenizerRecipe, "generator": GeneratorRecipe}
+class DrafterRecipe(Recipe):
+    """How to train a drafter for a generator. The sizes that its configuration omits are the generator's.
+
+    Attributes:
+        generator: released name, hub repository or folder of the generator, which is not trained.
+        tokens: folder of a token set; best one that the generator sampled, or the one that it was trained on.
+        text: what text goes with a sample, for generators conditioned on texts; None takes captions.
+        validation: none; how many tokens are accepted is measured by sampling.
+    """
+
+    kind: Literal["drafter"]
+    generator: str
+    tokens: Path
+    text: TextsConfig | None = None
+    model: ModelConfig = ModelConfig(family="eagle")
+    validation: None = None
+    sample_images: SampleImagesConfig = SampleImagesConfig(every=0)
+
+    def in_words(self) -> str:
+        """What the model was trained on, for its card."""
+        generator = Path(self.generator).name if Path(self.generator).is_absolute() else self.generator
+        return f"{self._length()} samples of the token set {self.tokens.name}, for the generator {generator}."
+
+
+AnyRecipe: TypeAlias = TokenizerRecipe | GeneratorRecipe | DrafterRecipe
+
+_KINDS: dict[str, type[AnyRecipe]] = {"tokenizer": TokenizerRecipe, "generator": GeneratorRecipe, "drafter": DrafterRecipe}
 
 
 def _without_folders(value: Any) -> Any:
@@ -295,7 +321,7 @@ def source_in_words(source: DataConfig) -> str:
     return f"{source.name} ({', '.join(named)})" if named else source.name
 
 
-def parse_recipe(values: Mapping[str, Any], *, source: str = "the recipe") -> TokenizerRecipe | GeneratorRecipe:
+def parse_recipe(values: Mapping[str, Any], *, source: str = "the recipe") -> AnyRecipe:
     """Check plain values.
 
     Raises:
@@ -303,11 +329,11 @@ def parse_recipe(values: Mapping[str, Any], *, source: str = "the recipe") -> To
     """
     kind = values.get("kind")
     if kind not in _KINDS:
-        raise ConfigError(f"{source}: `kind` is {kind!r}; set it to tokenizer or generator")
+        raise ConfigError(f"{source}: `kind` is {kind!r}; set it to tokenizer, generator or drafter")
     return _KINDS[kind].parse(values, source=source)
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> TokenizerRecipe | GeneratorRecipe:
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
     """Read a YAML recipe, apply overrides such as "optimizer.lr=1e-4" and check the result.
 
     Args:
