@@ -108,8 +108,7 @@ def test_a_drafter_equal_to_the_generator(tree):
     assert sampler.acceptance_length > 1
 
 
-@pytest.mark.parametrize("guidance", [1.0, 1.7])
-@pytest.mark.parametrize("tree", ["static", "dynamic"])
+@pytest.mark.parametrize(("tree", "guidance"), [("static", 1.7), ("dynamic", 1.0)])
 def test_the_distribution_is_the_generator_s(tree, guidance):
     """Chi-square over all sequences of a small vocabulary, guided ones as the plain strategy gives them."""
     small = layout(Segment(name="codes", shape=(2,), vocab_size=(3, 2), codebooks=2))

@@ -109,8 +109,7 @@ def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> Genera
         made_by = dataset.header.tokenizer
         what = f"the token set {recipe.data.tokens}"
         check_same_tokenizer(made_by, given, what=what, allow_other=recipe.allow_other_tokenizer)
-        rank, world_size = accelerator.process_index, accelerator.num_processes
-        share = {"batch_size": recipe.batch_size, "seed": recipe.seed, "rank": rank, "world_size": world_size}
+        share: dict[str, Any] = {"batch_size": recipe.batch_size, "seed": recipe.seed, **_share(accelerator)}
         loader = TokenSetLoader(dataset, samples=samples, **share)
         if held_out is not None:
             held_loader = TokenSetLoader(held_out[0], samples=held_out[1], **share)
@@ -180,8 +179,8 @@ def _drafter_task(recipe: DrafterRecipe, accelerator: Accelerator) -> DrafterTas
         assert isinstance(found, EagleDrafter)
         found.check_generator(generator)
         model = found
-    samples = np.arange(len(dataset))
-    loader = TokenSetLoader(dataset, samples=samples, batch_size=recipe.batch_size, seed=recipe.seed, **_share(accelerator))
+    share: dict[str, Any] = {"batch_size": recipe.batch_size, "seed": recipe.seed, **_share(accelerator)}
+    loader = TokenSetLoader(dataset, samples=np.arange(len(dataset)), **share)
     if isinstance(generator.config.condition, TextCondition):
         loader.texts = _texts(recipe.text or TextsConfig(source="captions"), dataset.header.class_names, generator.config.condition.text, accelerator)
     task = DrafterTask(recipe, model=model, generator=generator, loader=loader, accelerator=accelerator)
