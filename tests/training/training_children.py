@@ -14,6 +14,7 @@ import torch
 from visiontok.training import parse_recipe, train
 from visiontok.training.build import build_task
 from visiontok.training.checkpoint import save_checkpoint
+from visiontok.training.sharding import own_part
 
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(["visiontok.training", "visiontok.tokenizers.image.titok.model", "visiontok.generators.gpt.model", "sklearn.datasets"])
@@ -43,7 +44,7 @@ def run_command(*arguments):
 
 
 def run_rank(recipe, rank, world_size, port, folder, poison_step):
-    """One of several processes; leaves its own weights, and the error if there was one, in `folder`."""
+    """One of several processes; leaves its weights, what it holds of them, and the error if there was one, in `folder`."""
     os.environ.update(
         RANK=str(rank),
         LOCAL_RANK=str(rank),
@@ -66,6 +67,7 @@ def run_rank(recipe, rank, world_size, port, folder, poison_step):
             train(parse_recipe(recipe), build=build, cpu=True)
         except Exception as error:
             (folder / f"error-{rank}.txt").write_text(f"{type(error).__name__}: {error}")
+    torch.save({name: own_part(tensor).detach() for name, tensor in tasks[0].updater.module.named_parameters()}, folder / f"{rank}-own.pt")
     torch.save(tasks[0].state()["model"], folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from visiontok.layers.block import Block
 from visiontok.layers.kv_cache import KVCache
 from visiontok.layers.modulation import modulate
 from visiontok.layers.norms import RMSNorm
@@ -71,7 +72,7 @@ class SwiGLU(nn.Module):
         return self.dropout(self.w2(F.silu(self.w1(x)) * self.w3(x)))
 
 
-class LlamaBlock(nn.Module):
+class LlamaBlock(Block):
     """`x += attention(norm(x)); x += feed_forward(norm(x))`.
 
     Args:

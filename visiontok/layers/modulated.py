@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from visiontok.layers.attention import ALL, SelfAttention
+from visiontok.layers.block import Block
 from visiontok.layers.llama import SwiGLU
 from visiontok.layers.modulation import Modulation, modulate
 
 
-class ModulatedBlock(nn.Module):
+class ModulatedBlock(Block):
     """`x += gate * attn(norm(x) * (1 + scale) + shift)`, and the same with a SwiGLU; norms without weights, nothing with a bias.
 
     Args:

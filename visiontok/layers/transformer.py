@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from visiontok.layers.activations import gelu
 from visiontok.layers.attention import ALL, SelfAttention
+from visiontok.layers.block import Block
 
 
 class Mlp(nn.Module):
@@ -34,7 +35,7 @@ class Mlp(nn.Module):
         return self.dropout(self.fc2(self.dropout(self.activation(self.fc1(x)))))
 
 
-class TransformerBlock(nn.Module):
+class TransformerBlock(Block):
     """`x += attn(norm1(x)); x += mlp(norm2(x))`, bidirectional.
 
     Args:

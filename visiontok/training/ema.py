@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import nn
 
 from visiontok.base.config import Config
+from visiontok.training.sharding import own_part
 
 
 class WeightEmaConfig(Config):
@@ -38,9 +39,9 @@ def averaged_copy(model: ModelT) -> ModelT:
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, *, decay: float, step: int) -> None:
     """Move `average` towards `model`: parameters that are trained by gradient follow slowly; what else there is, such as a codebook that is a
-    moving average already, is copied."""
+    moving average already, is copied. Of sharded modules, every process moves its part."""
     pairs = list(zip(average.parameters(), model.parameters(), strict=True))
-    trained = [(kept, current) for kept, current in pairs if current.requires_grad]
+    trained = [(own_part(kept), own_part(current)) for kept, current in pairs if current.requires_grad]
     torch._foreach_lerp_([kept for kept, _ in trained], [current for _, current in trained], 1 - effective_decay(decay, step))
     others = [(kept, current) for kept, current in pairs if not current.requires_grad]
     for kept, current in [*others, *zip(average.buffers(), model.buffers(), strict=True)]:

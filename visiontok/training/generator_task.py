@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,9 +19,11 @@ from visiontok.data import SkipReport
 from visiontok.generators.base import Generator
 from visiontok.generators.condition import ClassCondition, Condition
 from visiontok.hub import CardResult, save_pretrained
+from visiontok.layers.block import recompute_activations
 from visiontok.signals.image_writing import as_rgb, image_grid
 from visiontok.training.ema import averaged_copy, update_average
 from visiontok.training.recipe import GeneratorRecipe
+from visiontok.training.sharding import check_can_shard, copy_weights, gathered, gathered_parameters, load_weights, shard
 from visiontok.training.task import Task
 from visiontok.training.token_loaders import ConditionedTokens, EncodingLoader, TokenSetLoader
 from visiontok.training.updater import Terms, Updater
@@ -56,11 +59,22 @@ class GeneratorTask(Task[ConditionedTokens]):
     ) -> None:
         self.recipe, self.loader, self.tokenizer, self.validator, self.accelerator = recipe, loader, tokenizer, validator, accelerator
         self.batch_size = recipe.batch_size
-        self.model = model.to(accelerator.device)
-        self.num_parameters = model.num_parameters
-        self.average = averaged_copy(self.model) if recipe.ema else None
         if recipe.sample_images.every and tokenizer is not None:
             model.check_sampler(model.sampler(), unconditional=not model.num_classes)
+        self.num_parameters = model.num_parameters
+        if recipe.parallel == "fsdp":
+            check_can_shard(accelerator)
+            self.gathered_parameters = gathered_parameters(model)
+        is_sharded = recipe.parallel == "fsdp" and accelerator.num_processes > 1
+        self.model = model if is_sharded else model.to(accelerator.device)
+        self.average = averaged_copy(self.model) if recipe.ema else None
+        self._whole = averaged_copy(self.model) if is_sharded else None
+        if recipe.gradient_checkpointing:
+            recompute_activations(self.model)
+        if is_sharded:
+            shard(self.model, accelerator)
+            if self.average is not None:
+                shard(self.average, accelerator)
         self.updater = Updater(self.model, optimizer=recipe.optimizer, schedule=recipe.schedule, steps=recipe.steps, accelerator=accelerator)
 
     def batches(self, start: int) -> Iterator[ConditionedTokens]:
@@ -86,17 +100,22 @@ class GeneratorTask(Task[ConditionedTokens]):
         return report
 
     def validate(self, step: int) -> Validation | None:
-        return None if self.validator is None else self.validator(self._final(), self._condition, step=step)
+        if self.validator is None:
+            return None
+        with self._final() as model:
+            return self.validator(model, self._condition, step=step)
 
     def state(self) -> dict[str, Any]:
         state = {"model": self.model.state_dict(), "optimizer": self.updater.state()}
-        return state if self.average is None else {**state, "ema": self.average.state_dict()}
+        if self.average is not None:
+            state["ema"] = self.average.state_dict()
+        return gathered(state, self.accelerator)
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
+        load_weights(self.model, state["model"])
         self.updater.load_state(state["optimizer"])
         if self.average is not None:
-            self.average.load_state_dict(state["ema"])
+            load_weights(self.average, state["ema"])
 
     def skipped(self) -> SkipReport:
         return self.loader.loader.report if isinstance(self.loader, EncodingLoader) else SkipReport()
@@ -105,17 +124,19 @@ class GeneratorTask(Task[ConditionedTokens]):
         """One sample per class in turn, from noise that is the same every time; unconditional samples where the condition is no class."""
         if self.tokenizer is None or not self.tokenizer.can_decode or self.tokenizer.decoder_extras:
             return None
-        model, count = self._final(), self.recipe.sample_images.count
-        noise = SampleNoise(self.recipe.seed, range(count))
-        classes = model.num_classes
+        count, classes = self.recipe.sample_images.count, self.model.num_classes
         condition = torch.arange(count, device=self.accelerator.device) % classes if classes else None
-        with evaluating(model):
-            samples = model.generate(condition, num_samples=None if classes else count, noise=noise)
+        with self._final() as model, evaluating(model):
+            if not self.accelerator.is_main_process:
+                return None
+            samples = model.generate(condition, num_samples=None if classes else count, noise=SampleNoise(self.recipe.seed, range(count)))
             images = as_rgb(self.tokenizer.decode(samples), self.tokenizer.spec)
         return None if images is None else image_grid(images, columns=min(count, classes or 8, 16))
 
     def export(self, folder: Path, results: Sequence[CardResult] = ()) -> None:
-        save_pretrained(self._final(), folder, card=self.recipe.card(), results=results)
+        with self._final() as model:
+            if self.accelerator.is_main_process:
+                save_pretrained(model, folder, card=self.recipe.card(), results=results)
 
     def _condition(self, batch: ConditionedTokens) -> Condition | None:
         config = self.model.config.condition
@@ -125,6 +146,15 @@ class GeneratorTask(Task[ConditionedTokens]):
             return Condition(classes=batch.labels.to(self.accelerator.device))
         return None if batch.text is None else Condition(text=batch.text.to(self.accelerator.device))
 
-    def _final(self) -> Generator[Any]:
-        """The model that is shown and exported."""
-        return self.model if self.average is None else self.average
+    @contextmanager
+    def _final(self) -> Iterator[Generator[Any]]:
+        """The model that is shown and exported, whole; every process calls this. Of a sharded run a copy, which is on the device only within."""
+        model = self.model if self.average is None else self.average
+        if self._whole is None:
+            yield model
+            return
+        copy_weights(model, self._whole.to(self.accelerator.device))
+        try:
+            yield self._whole
+        finally:
+            self._whole.to("cpu")

@@ -97,14 +97,15 @@ def run_steps(
             for writer in writers:
                 writer.write(done, logged)
 
-        if accelerator.is_main_process and recipe.sample_images.due(done, recipe.steps):
+        if recipe.sample_images.due(done, recipe.steps):
             image = task.sample_image()
-            if image is not None:
+            if accelerator.is_main_process and image is not None:
                 save_image(image, folder.samples / f"step-{done:08d}.png")
                 for writer in writers:
                     if isinstance(writer, ImageWriter):
                         writer.show(done, image)
-            draw_usage(folder.metrics, folder.usage)
+            if accelerator.is_main_process:
+                draw_usage(folder.metrics, folder.usage)
 
         if done % recipe.checkpoints.every == 0 or done == recipe.steps or interrupted is not None:
             state = task.state() | _scaler_state(accelerator)

@@ -155,6 +155,9 @@ class Recipe(Config, ABC):
         batch_size: samples per step, over all processes and micro-batches.
         accumulate: micro-batches per step and process.
         precision: of the forward pass; weights, their average and the optimizer stay in float32.
+        parallel: what several processes do: `ddp` keeps the whole model on each, `fsdp` a part of it (generators, without fp16); see `sharding.py`.
+        gradient_checkpointing: keep the inputs of transformer blocks only, and compute the blocks again in the backward pass: less memory, more time,
+            the same steps.
         threads: CPU threads of a process; None leaves torch's choice alone. Another number rounds differently.
         model, optimizer, schedule, ema, validation, checkpoints, logging, sample_images: see their classes; `ema: null` keeps no average,
             `validation: null` trains on all of the data.
@@ -167,6 +170,8 @@ class Recipe(Config, ABC):
     batch_size: Positive
     accumulate: Positive = 1
     precision: Literal["no", "bf16", "fp16"] = "no"
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    gradient_checkpointing: bool = False
     threads: Positive | None = None
     model: ModelConfig
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -236,6 +241,12 @@ class TokenizerRecipe(Recipe):
     perturbation: LatentPerturbationConfig | None = None
     text: TextsConfig | None = None
 
+    @model_validator(mode="after")
+    def _check(self) -> TokenizerRecipe:
+        if self.parallel == "fsdp":
+            raise ValueError("parallel=fsdp shards generators only: quantizers and discriminators update whole tensors; set parallel=ddp")
+        return self
+
     def in_words(self) -> str:
         """What the model was trained on, for its card."""
         return f"{self._length()} samples of {source_in_words(self.data.source)}."
@@ -261,6 +272,8 @@ class GeneratorRecipe(Recipe):
 
     @model_validator(mode="after")
     def _check(self) -> GeneratorRecipe:
+        if self.parallel == "fsdp" and self.precision == "fp16":
+            raise ValueError("parallel=fsdp has no gradient scaler for precision fp16: set precision=bf16")
         if self.data.signals is not None and self.tokenizer is None:
             raise ValueError("data.signals must be encoded: name the `tokenizer`")
         if self.validation is not None and self.data.signals is not None and self.validation.tokens is not None:

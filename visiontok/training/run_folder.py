@@ -23,7 +23,7 @@ from visiontok.base.files import contents, remove_folder, remove_temporaries, re
 from visiontok.base.json_text import read_json
 from visiontok.training.checkpoint import TrainingCheckpoint, list_checkpoints, prune, set_aside, step_of
 
-_FREE_SECTIONS = ("output", "steps", "threads", "checkpoints", "logging", "sample_images")
+_FREE_SECTIONS = ("output", "steps", "parallel", "gradient_checkpointing", "threads", "checkpoints", "logging", "sample_images")
 _FREE_KEYS = ("num_workers", "cache_bytes")
 _FREE_PATHS = ("validation.every",)
 """What a resumed run may change: it leaves the mathematics of the steps alone, but for `steps`, which may be the length of a cosine."""

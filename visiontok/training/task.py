@@ -17,18 +17,20 @@ BatchT = TypeVar("BatchT")
 
 
 class Task(ABC, Generic[BatchT]):
-    """A model in training. Every method but `skipped`, `sample_image` and `export` is called by every process.
+    """A model in training. Every method but `skipped` is called by every process.
 
     Attributes:
         unit: plural name of a sample.
         batch_size: samples of a step, over all processes.
         num_parameters: of the model that is trained.
+        gathered_parameters: of them and their gradients, what a process of a sharded run holds whole; 0 where the run is not to be sharded.
         data: the data that was opened and its number of samples, in one line; empty where that is not known.
     """
 
     unit: ClassVar[str]
     batch_size: int
     num_parameters: int
+    gathered_parameters: int = 0
     data: str = ""
 
     @abstractmethod
@@ -56,7 +58,7 @@ class Task(ABC, Generic[BatchT]):
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Everything that the next step depends on, by part."""
+        """Everything that the next step depends on, by part, with whole tensors; of sharded ones only the first process has more than the shapes."""
 
     @abstractmethod
     def load_state(self, state: dict[str, Any]) -> None:
@@ -68,8 +70,9 @@ class Task(ABC, Generic[BatchT]):
 
     @abstractmethod
     def sample_image(self) -> Tensor | None:
-        """A sample image (3, H, W) in [0, 1] of the current model; None for tasks without one."""
+        """A sample image (3, H, W) in [0, 1] of the current model; None for tasks without one, and allowed on all processes but the first."""
 
     @abstractmethod
     def export(self, folder: Path, results: Sequence[CardResult] = ()) -> None:
-        """Write the trained model in the layout that `from_pretrained` reads, with these results of its last validation on its card."""
+        """On the first process, write the trained model in the layout that `from_pretrained` reads, with these results of its last validation on its
+        card."""

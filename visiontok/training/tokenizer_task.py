@@ -16,6 +16,7 @@ from visiontok.base.noise import SampleNoise
 from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
 from visiontok.data import DataBatch, SkipReport, TrainLoader
 from visiontok.hub import CardResult, save_pretrained
+from visiontok.layers.block import recompute_activations
 from visiontok.losses import Objective
 from visiontok.quantizers import LatentPerturbation
 from visiontok.quantizers.perturbation import with_neighbors
@@ -77,6 +78,8 @@ class TokenizerTask(Task[DataBatch]):
         self.tokenizer = tokenizer.to(accelerator.device)
         self.num_parameters = tokenizer.num_parameters
         self.average = averaged_copy(self.tokenizer) if recipe.ema else None
+        if recipe.gradient_checkpointing:
+            recompute_activations(self.tokenizer)
         if recipe.perturbation is not None:
             with_neighbors(self.tokenizer.quantizer)
             self.tokenizer.perturbation = LatentPerturbation(recipe.perturbation)
@@ -173,7 +176,7 @@ class TokenizerTask(Task[DataBatch]):
         return self.loader.report
 
     def sample_image(self) -> Tensor | None:
-        if self.examples is None:
+        if self.examples is None or not self.accelerator.is_main_process:
             return None
         model = self._final()
         with evaluating(model):
@@ -186,7 +189,8 @@ class TokenizerTask(Task[DataBatch]):
             return None if originals is None or decoded is None else originals_above_reconstructions(originals, decoded)
 
     def export(self, folder: Path, results: Sequence[CardResult] = ()) -> None:
-        save_pretrained(self._final(), folder, card=self.recipe.card(), results=results)
+        if self.accelerator.is_main_process:
+            save_pretrained(self._final(), folder, card=self.recipe.card(), results=results)
 
     def _inputs(self, batch: DataBatch, step: int, *, parts: int | None = None) -> list[_Inputs]:
         """What the tokenizer's forward pass takes, micro-batch by micro-batch.

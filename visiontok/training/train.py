@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, broadcast_object_list
 from rich.console import Console
 
 from visiontok.base.errors import ConfigError, FolderInUseError, TrainingError
@@ -26,7 +26,8 @@ from visiontok.training.progress import ProgressDisplay
 from visiontok.training.recipe import Recipe
 from visiontok.training.run_folder import RunFolder, Start
 from visiontok.training.task import Task
-from visiontok.training.validation import Validation
+
+_OTHER_SHARDING = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 _LIBRARIES = ("visiontok", "torch", "torchvision", "accelerate", "numpy")
 
@@ -103,8 +104,9 @@ def train(
             display.say(str(task.skipped()))
         if result.signal is None:
             validation = result.validation or task.validate(recipe.steps)  # a finished run that is started again takes no step
-            if accelerator.is_main_process:
-                _export(task, folder, validation)
+            task.export(folder.final, () if validation is None else validation.results)
+            if accelerator.is_main_process and validation is not None and validation.result is not None:
+                validation.result.save(folder.validation)
         accelerator.wait_for_everyone()
     return result if result.signal is not None else replace(result, final=folder.final)
 
@@ -125,6 +127,9 @@ def _accelerator(recipe: Recipe, *, cpu: bool) -> Accelerator:
         raise ConfigError(f"precision {recipe.precision!r} cannot be used here: {error}; choose no or bf16") from error
     if recipe.precision == "fp16" and accelerator.scaler is None:
         raise ConfigError(f"precision 'fp16' needs an accelerator; the {accelerator.device.type} computes in bf16 or no reduced precision")
+    if accelerator.distributed_type in _OTHER_SHARDING:
+        kind = accelerator.distributed_type.value
+        raise ConfigError(f"the launcher's settings ask accelerate for {kind}: turn it off there, and set parallel=fsdp to shard a generator")
     launched = int(os.environ.get("WORLD_SIZE", 1))
     if accelerator.num_processes != launched:
         raise ConfigError(f"the launcher started {launched} processes, but {accelerator.num_processes} found together; check its settings")
@@ -157,13 +162,6 @@ def _restore(task: Task[Any], checkpoint: TrainingCheckpoint, accelerator: Accel
     except (KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise TrainingError(f"{checkpoint.folder} does not fit this recipe's model and optimizer ({reason}). {checkpoint.advice()}") from error
-
-
-def _export(task: Task[Any], folder: RunFolder, validation: Validation | None) -> None:
-    """The trained model with its card, and the whole result of the last validation beside it."""
-    task.export(folder.final, () if validation is None else validation.results)
-    if validation is not None and validation.result is not None:
-        validation.result.save(folder.validation)
 
 
 def _run_config(recipe: Recipe) -> dict[str, Any]:

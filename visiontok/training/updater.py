@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from visiontok.training.optimizer import OptimizerConfig, build_optimizer
 from visiontok.training.schedule import ScheduleConfig, learning_rate
+from visiontok.training.sharding import is_sharded, part_of, whole
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class NonFiniteTermError(Exception):
 
 ItemT = TypeVar("ItemT")
 
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What AdamW keeps for a parameter in the parameter's shape."""
+
 _SMALLEST_SCALE = 2.0**-20
 """A loss scale that fell this far was halved at dozens of steps in a row: the gradients are NaN, not merely large."""
 
@@ -50,7 +54,7 @@ class Updater:
     """A module with its optimizer and its schedule.
 
     Args:
-        module: what is trained; wrapped for the processes of the run.
+        module: what is trained; wrapped for the processes of the run, unless it is sharded.
         name: prefix of the numbers that it reports, "" for the main one.
         optimizer: also holds the peak learning rate and the clipping norm.
         schedule: how the rate runs over the steps.
@@ -62,8 +66,11 @@ class Updater:
         self, module: nn.Module, *, name: str = "", optimizer: OptimizerConfig, schedule: ScheduleConfig, steps: int, accelerator: Accelerator
     ) -> None:
         self.name, self.config, self.schedule, self.steps, self.accelerator = name, optimizer, schedule, steps, accelerator
-        module.to(accelerator.device)
-        self.module, self.optimizer = accelerator.prepare(module, build_optimizer(optimizer, module))
+        if is_sharded(module):
+            self.module, self.optimizer = module, accelerator.prepare(build_optimizer(optimizer, module))
+        else:
+            module.to(accelerator.device)
+            self.module, self.optimizer = accelerator.prepare(module, build_optimizer(optimizer, module))
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def update(self, micro_batches: Sequence[ItemT], terms_of: Callable[[ItemT], Terms], *, step: int) -> dict[str, float]:
@@ -108,15 +115,20 @@ class Updater:
         return {**report, f"{self.name}grad_norm": norm, f"{self.name}lr": rate}
 
     def state(self) -> dict[str, Any]:
-        """The optimizer's state."""
+        """The optimizer's state; of a sharded module with sharded tensors."""
         return self.optimizer.state_dict()
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
-        self.optimizer.load_state_dict(state)
+        """Go on from `state`, with whole tensors."""
+        moments = {
+            number: {name: part_of(value, self.parameters[number]) if name in _MOMENTS else value for name, value in entry.items()}
+            for number, entry in state["state"].items()
+        }
+        self.optimizer.load_state_dict({**state, "state": moments})
 
     def _reducing_gradients(self, last: bool) -> contextlib.AbstractContextManager[Any]:
-        """Gradients are averaged over the processes with the last micro-batch only."""
+        """Gradients are averaged over the processes with the last micro-batch only; those of sharded modules, which no process can hold whole, with
+        every one."""
         return contextlib.nullcontext() if last else self.accelerator.no_sync(self.module)
 
     def _mean_over_everything(self, passes: Sequence[Terms]) -> tuple[dict[str, float], float | None]:
@@ -138,7 +150,7 @@ class Updater:
     def _clip(self) -> float:
         """Scale the gradient down to the clipping norm; returns its norm before that."""
         self.accelerator.unscale_gradients(self.optimizer)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, math.inf if self.config.clip is None else self.config.clip))
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(self.parameters, math.inf if self.config.clip is None else self.config.clip)))
         scaler = self.accelerator.scaler
         if not math.isfinite(norm) and (scaler is None or scaler.get_scale() < _SMALLEST_SCALE):  # a scaler skips the step and tries a smaller scale
             raise NonFiniteTermError(f"the norm of the {self.name}gradient", norm)

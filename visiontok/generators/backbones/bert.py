@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from visiontok.base.config import Config, Positive, Probability
 from visiontok.layers.attention import SelfAttention
+from visiontok.layers.block import Block
 from visiontok.layers.transformer import Mlp
 
 
@@ -50,7 +51,7 @@ class BertConfig(TransformerConfig):
         return Bert(self, vocab_size, 1 + math.prod(shape))
 
 
-class PostNormBlock(nn.Module):
+class PostNormBlock(Block):
     """BERT's block: `x = norm1(x + attn(x)); x = norm2(x + mlp(x))`, bidirectional (arXiv 1810.04805).
 
     Args:

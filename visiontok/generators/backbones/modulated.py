@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from visiontok.layers.block import Block
 from visiontok.layers.kv_cache import KVCache
 from visiontok.layers.modulation import Modulation, modulate
 from visiontok.layers.rope import apply_rope
@@ -58,7 +59,7 @@ class CausalAttention(nn.Module):
         return KVCache(batch, self.num_heads, length, self.head_dim, device=weight.device, dtype=weight.dtype)
 
 
-class ModulatedCausalBlock(nn.Module):
+class ModulatedCausalBlock(Block):
     """`x += gate * attn(norm(x) * (1 + scale) + shift)`, and the same with a feed-forward part.
 
     Args:

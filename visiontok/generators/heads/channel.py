@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from visiontok.base.config import Config, Positive
 from visiontok.generators.heads.base import Choose, Embed, TokenHead
 from visiontok.generators.orders import GenerationSteps
+from visiontok.layers.block import Block
 from visiontok.layers.initialization import xavier_linears
 from visiontok.layers.kv_cache import KVCache
 from visiontok.layers.modulation import modulate
@@ -133,7 +134,7 @@ class ChannelHead(TokenHead):
         return modulate(self.output_norm(self.norm(x)), shift, scale)
 
 
-class ChannelBlock(nn.Module):
+class ChannelBlock(Block):
     """A pre-norm transformer block with normalized queries and keys, causal, whose norms and outputs the condition of every step scales."""
 
     def __init__(self, config: ChannelHeadConfig) -> None:

@@ -14,6 +14,7 @@ from visiontok.base.config import Config, Positive
 from visiontok.base.noise import Noise, integers
 from visiontok.generators.heads.base import LatentHead
 from visiontok.generators.heads.diffusion_schedule import cosine_schedule, kept_steps, respaced_cosine_schedule
+from visiontok.layers.block import Block
 from visiontok.layers.initialization import xavier_linears
 from visiontok.layers.timesteps import TimestepEmbedding
 
@@ -207,7 +208,7 @@ class DiffusionHead(LatentHead):
         raise AssertionError("a schedule has at least one step")
 
 
-class DiffusionBlock(nn.Module):
+class DiffusionBlock(Block):
     """A residual MLP whose norm and output the condition scales."""
 
     def __init__(self, dim: int) -> None:

@@ -13,6 +13,7 @@ from visiontok.base.noise import Noise
 from visiontok.decoders.flow.sampling import euler
 from visiontok.decoders.flow.training import FlowTimes, ModeTimes, flow_loss, mix
 from visiontok.generators.heads.base import LatentHead
+from visiontok.layers.block import Block
 from visiontok.layers.timesteps import TimestepEmbedding
 
 
@@ -83,7 +84,7 @@ class FlowHead(LatentHead):
         return euler(guided, start, steps=steps).view(shape)
 
 
-class FlowBlock(nn.Module):
+class FlowBlock(Block):
     """A residual MLP whose norm and output the condition scales."""
 
     def __init__(self, dim: int) -> None:
