@@ -198,5 +198,22 @@ def test_the_cost_of_a_generator_is_told_per_token(generator_recipe, token_set):
     assert cost.tokens_per_step == recipe.batch_size * TokenDataset(token_set).layout.length
     assert cost.flops_per_step > 2 * cost.tokens_per_step * cost.parameters / 2, "embeddings are no products, everything else counts three times"
     assert cost.state_bytes >= 3 * 4 * cost.parameters, "weights and two moments"
+    assert cost.activation_bytes > 0
+    assert cost.memory(1) == cost.state_bytes + cost.gradient_bytes + cost.activation_bytes
+    assert cost.memory(4) == cost.state_bytes + cost.gradient_bytes + cost.activation_bytes // 4
     assert 0 <= cost.loader_share <= 1
     assert not Path(recipe.output).exists()
+
+
+def test_the_cost_tells_what_checkpointing_and_sharding_save(generator_recipe, token_set):
+    model = {"family": "gpt", "config": GPT | {"depth": 6, "condition": {"dropout": 0.5}}}
+    plain = dry_run(parse_recipe(generator_recipe(data={"tokens": str(token_set)}, model=model)), cpu=True)
+    saving = {"parallel": "fsdp", "gradient_checkpointing": True}
+    less = dry_run(parse_recipe(generator_recipe(data={"tokens": str(token_set)}, model=model, **saving)), cpu=True)
+    assert less.activation_bytes < 0.7 * plain.activation_bytes
+    assert less.flops_per_step > plain.flops_per_step
+    assert (less.state_bytes, less.gradient_bytes) == (plain.state_bytes, plain.gradient_bytes)
+    assert less.memory(4) - less.gathered_bytes == (less.state_bytes + less.gradient_bytes + less.activation_bytes) // 4
+    assert less.gathered_bytes < 2 * 4 * less.parameters, "not all blocks at once"
+    assert less.facts()["sharded memory"].endswith("processes")
+    assert "replicated memory" in plain.facts()

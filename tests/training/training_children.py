@@ -14,6 +14,7 @@ import torch
 from visiontok.training import parse_recipe, train
 from visiontok.training.build import build_task
 from visiontok.training.checkpoint import save_checkpoint
+from visiontok.training.generator_task import GeneratorTask
 from visiontok.training.sharding import own_part
 
 context = multiprocessing.get_context("forkserver")
@@ -82,14 +83,16 @@ def write_checkpoints(root, step):
 
 
 def poison(task, step):
-    """Make the reconstruction term NaN at one step."""
-    terms = task.objective.generator_terms
+    """Make the loss of a generator, or the reconstruction term of a tokenizer, NaN at one step."""
+    owner, method = (task.model, "loss") if isinstance(task, GeneratorTask) else (task.objective, "generator_terms")
+    terms = getattr(owner, method)
 
     def poisoned(*arguments, **options):
         values = terms(*arguments, **options)
-        return {**values, "reconstruction": values["reconstruction"] * float("nan")} if options["step"] == step else values
+        name = "loss" if "loss" in values else "reconstruction"
+        return {**values, name: values[name] * float("nan")} if options["step"] == step else values
 
-    task.objective.generator_terms = poisoned
+    setattr(owner, method, poisoned)
 
 
 def free_port():

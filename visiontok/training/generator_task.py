@@ -63,7 +63,6 @@ class GeneratorTask(Task[ConditionedTokens]):
             model.check_sampler(model.sampler(), unconditional=not model.num_classes)
         self.num_parameters = model.num_parameters
         if recipe.parallel == "fsdp":
-            check_can_shard(accelerator)
             self.gathered_parameters = gathered_parameters(model)
         is_sharded = recipe.parallel == "fsdp" and accelerator.num_processes > 1
         self.model = model if is_sharded else model.to(accelerator.device)
@@ -72,6 +71,7 @@ class GeneratorTask(Task[ConditionedTokens]):
         if recipe.gradient_checkpointing:
             recompute_activations(self.model)
         if is_sharded:
+            check_can_shard(accelerator)
             shard(self.model, accelerator)
             if self.average is not None:
                 shard(self.average, accelerator)
