@@ -1,15 +1,18 @@
 """Sharded training of generators in two processes, against one process that holds everything."""
 
+import importlib
 import os
 import random
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import training_children as children
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 from test_processes import assert_same_curve, curve
 from test_resume import assert_equal, final_state
@@ -17,7 +20,7 @@ from training_recipes import GPT
 
 import visiontok
 from visiontok.base.errors import ConfigError
-from visiontok.training import parse_recipe
+from visiontok.training import parse_recipe, train
 from visiontok.training.checkpoint import list_checkpoints
 from visiontok.training.sharding import check_can_shard
 
@@ -57,6 +60,20 @@ def test_two_sharded_processes_train_as_one_does(changes, generator_recipe, tmp_
 
 
 BERT = {"type": "bert", "dim": 16, "depth": 2, "num_heads": 2, "mlp_dim": 32, "dropout": 0.0, "attention_dropout": 0.0}
+
+
+@shards_here
+def test_every_backbone_and_head_can_be_sharded(tmp_path):
+    """With gradient checkpointing, in full and half precision: losses and gradients of a step."""
+    port = children.free_port()
+    ranks = [children.start(children.shard_every_generator, rank, 2, port, tmp_path) for rank in (0, 1)]
+    for rank in ranks:
+        rank.join(120)
+        assert rank.exitcode == 0
+    for rank in (0, 1):
+        for name, (loss, gradients) in torch.load(tmp_path / f"{rank}.pt", weights_only=True).items():
+            assert loss < (2e-2 if name.endswith("bf16") else 1e-6), name
+            assert gradients < (0.2 if name.endswith("bf16") else 1e-4), name
 
 
 @shards_here
@@ -165,3 +182,10 @@ def test_a_torch_that_cannot_shard_on_cpus_says_so(monkeypatch):
     monkeypatch.setattr(torch.cpu, "Stream", object)
     with pytest.raises(ConfigError, match=r"parallel=fsdp.*parallel=ddp"):
         check_can_shard(Accelerator(cpu=True))
+
+
+def test_sharding_by_the_launcher_is_refused(generator_recipe, monkeypatch):
+    launched = SimpleNamespace(distributed_type=DistributedType.DEEPSPEED, scaler=None, device=torch.device("cpu"))
+    monkeypatch.setattr(importlib.import_module("visiontok.training.train"), "Accelerator", lambda **options: launched)
+    with pytest.raises(ConfigError, match=r"DEEPSPEED.*parallel=fsdp"):
+        train(parse_recipe(generator_recipe()), cpu=True)

@@ -7,7 +7,8 @@ import torch
 import training_children as children
 from PIL import Image
 from rich.console import Console
-from training_recipes import TITOK
+from test_resume import assert_equal, final_state
+from training_recipes import GAN, TITOK
 
 import visiontok
 from visiontok.base.errors import ConfigError, TrainingError
@@ -256,3 +257,18 @@ def test_usage_is_counted_from_the_first_quantized_step_on(tokenizer_recipe, cap
     assert ["usage/latents" in line for line in lines] == [False] * 3 + [True] * 5
     steps = [line.split(":")[1] for line in capsys.readouterr().err.splitlines() if "of codebook 'latents'" in line]
     assert steps == [" step 5", " step 6", " step 7", " step 8"]
+
+
+def test_gradient_checkpointing_changes_nothing(tokenizer_recipe, tmp_path):
+    """Not even an adaptive weight, for which a layer's gradients are taken before those of the whole model."""
+    objective = {"name": "reconstruction", "gan": GAN | {"adaptive": {"last_layer": "head.conv.weight"}}}
+    children.run(tokenizer_recipe(output=str(tmp_path / "kept"), objective=objective))
+    children.run(tokenizer_recipe(output=str(tmp_path / "again"), objective=objective, gradient_checkpointing=True))
+    assert_equal(final_state(tmp_path / "again"), final_state(tmp_path / "kept"))
+
+
+def test_gradient_checkpointing_needs_blocks(tokenizer_recipe):
+    vae = {"image_size": 16, "channels": [8, 16], "num_res_blocks": 1, "norm_groups": 4, "bottleneck": {"dim": 3}}
+    recipe = tokenizer_recipe(model={"family": "kl-vae", "config": vae}, objective={"name": "reconstruction"}, gradient_checkpointing=True)
+    with pytest.raises(ConfigError, match="gradient checkpointing"):
+        train(parse_recipe(recipe), cpu=True)

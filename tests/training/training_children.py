@@ -1,6 +1,7 @@
 """What the training tests run in other processes. They come from a server that has everything imported, so that they start at once."""
 
 import contextlib
+import copy
 import io
 import multiprocessing
 import os
@@ -10,12 +11,16 @@ import sys
 import time
 
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from small_generators import GENERATORS, small_generator, training_step
 
+from visiontok.layers.block import recompute_activations
 from visiontok.training import parse_recipe, train
 from visiontok.training.build import build_task
 from visiontok.training.checkpoint import save_checkpoint
 from visiontok.training.generator_task import GeneratorTask
-from visiontok.training.sharding import own_part
+from visiontok.training.sharding import own_part, shard, whole
 
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(["visiontok.training", "visiontok.tokenizers.image.titok.model", "visiontok.generators.gpt.model", "sklearn.datasets"])
@@ -44,8 +49,8 @@ def run_command(*arguments):
     main()
 
 
-def run_rank(recipe, rank, world_size, port, folder, poison_step):
-    """One of several processes; leaves its weights, what it holds of them, and the error if there was one, in `folder`."""
+def join(rank, world_size, port):
+    """Become one of several processes, as a launcher would have it."""
     os.environ.update(
         RANK=str(rank),
         LOCAL_RANK=str(rank),
@@ -55,6 +60,11 @@ def run_rank(recipe, rank, world_size, port, folder, poison_step):
         MASTER_PORT=str(port),
     )
     torch.set_num_threads(1)
+
+
+def run_rank(recipe, rank, world_size, port, folder, poison_step):
+    """One of several processes; leaves its weights, what it holds of them, and the error if there was one, in `folder`."""
+    join(rank, world_size, port)
     tasks = []
 
     def build(recipe, accelerator):
@@ -70,6 +80,27 @@ def run_rank(recipe, rank, world_size, port, folder, poison_step):
             (folder / f"error-{rank}.txt").write_text(f"{type(error).__name__}: {error}")
     torch.save({name: own_part(tensor).detach() for name, tensor in tasks[0].updater.module.named_parameters()}, folder / f"{rank}-own.pt")
     torch.save(tasks[0].state()["model"], folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def shard_every_generator(rank, world_size, port, folder):
+    """Sharded generators that compute their blocks again, against whole ones, on the same batch; leaves the largest differences in `folder`."""
+    join(rank, world_size, port)
+    differences = {}
+    for name in GENERATORS:
+        for precision in ("no", "bf16"):
+            AcceleratorState._reset_state()
+            accelerator = Accelerator(mixed_precision=precision, cpu=True)
+            whole_model, batch = small_generator(name)
+            model = copy.deepcopy(whole_model)
+            recompute_activations(model)
+            shard(model, accelerator)
+            dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+            losses = [training_step(each, batch, dtype) for each in (whole_model, model)]
+            pairs = zip(whole_model.parameters(), model.parameters(), strict=True)
+            errors = [(whole(sharded.grad) - plain.grad).norm() / (1e-3 + plain.grad.norm()) for plain, sharded in pairs]
+            differences[f"{name}, {precision}"] = float((losses[0] - losses[1]).abs()), float(max(errors))
+    torch.save(differences, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
