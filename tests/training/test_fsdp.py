@@ -63,17 +63,18 @@ BERT = {"type": "bert", "dim": 16, "depth": 2, "num_heads": 2, "mlp_dim": 32, "d
 
 
 @shards_here
-def test_every_backbone_and_head_can_be_sharded(tmp_path):
-    """With gradient checkpointing, in full and half precision: losses and gradients of a step."""
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_every_backbone_and_head_can_be_sharded(precision, tmp_path):
+    """With gradient checkpointing: losses and gradients of a step."""
     port = children.free_port()
-    ranks = [children.start(children.shard_every_generator, rank, 2, port, tmp_path) for rank in (0, 1)]
+    ranks = [children.start(children.shard_every_generator, precision, rank, 2, port, tmp_path) for rank in (0, 1)]
     for rank in ranks:
-        rank.join(120)
+        rank.join(300)
         assert rank.exitcode == 0
     for rank in (0, 1):
         for name, (loss, gradients) in torch.load(tmp_path / f"{rank}.pt", weights_only=True).items():
-            assert loss < (2e-2 if name.endswith("bf16") else 1e-6), name
-            assert gradients < (0.2 if name.endswith("bf16") else 1e-4), name
+            assert loss < (5e-2 if precision == "bf16" else 1e-5), name
+            assert gradients < (0.2 if precision == "bf16" else 1e-4), name
 
 
 @shards_here

@@ -12,7 +12,6 @@ import time
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from small_generators import GENERATORS, small_generator, training_step
 
 from visiontok.layers.block import recompute_activations
@@ -83,23 +82,21 @@ def run_rank(recipe, rank, world_size, port, folder, poison_step):
     torch.distributed.destroy_process_group()
 
 
-def shard_every_generator(rank, world_size, port, folder):
+def shard_every_generator(precision, rank, world_size, port, folder):
     """Sharded generators that compute their blocks again, against whole ones, on the same batch; leaves the largest differences in `folder`."""
     join(rank, world_size, port)
+    accelerator = Accelerator(mixed_precision=precision, cpu=True)
+    dtype = {"no": torch.float32, "bf16": torch.bfloat16}[precision]
     differences = {}
     for name in GENERATORS:
-        for precision in ("no", "bf16"):
-            AcceleratorState._reset_state()
-            accelerator = Accelerator(mixed_precision=precision, cpu=True)
-            whole_model, batch = small_generator(name)
-            model = copy.deepcopy(whole_model)
-            recompute_activations(model)
-            shard(model, accelerator)
-            dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-            losses = [training_step(each, batch, dtype) for each in (whole_model, model)]
-            pairs = zip(whole_model.parameters(), model.parameters(), strict=True)
-            errors = [(whole(sharded.grad) - plain.grad).norm() / (1e-3 + plain.grad.norm()) for plain, sharded in pairs]
-            differences[f"{name}, {precision}"] = float((losses[0] - losses[1]).abs()), float(max(errors))
+        plain, batch = small_generator(name)
+        sharded = copy.deepcopy(plain)
+        recompute_activations(sharded)
+        shard(sharded, accelerator)
+        loss, same_loss = (training_step(model, batch, dtype) for model in (plain, sharded))
+        pairs = zip(plain.parameters(), sharded.parameters(), strict=True)
+        errors = [(whole(part.grad) - full.grad).norm() / (1e-3 + full.grad.norm()) for full, part in pairs]
+        differences[name] = float((loss - same_loss).abs()), float(max(errors))
     torch.save(differences, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
