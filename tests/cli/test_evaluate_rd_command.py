@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ from typer.testing import CliRunner
 
 import visiontok
 from visiontok.cli import app
+from visiontok.evaluation import METRICS
+from visiontok.evaluation.metrics import registry
+from visiontok.evaluation.reconstruction.collapse import CollapseCheck
 from visiontok.evaluation.reconstruction.rate_distortion import RateDistortion
 from visiontok.evaluation.reconstruction.run import ReconstructionRun
 
@@ -52,6 +56,24 @@ def test_a_curve_and_a_point(models: dict[str, str], tmp_path: Path):
 
 
 FEW = ("--set", "num_samples=20", "--set", "metrics=[psnr]", "--set", "extractors=[]", "--set", "bootstrap.resamples=100", "--examples", "2")
+
+
+def test_failures_and_warnings_are_on_the_page_and_on_the_terminal(models: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: object) -> list:
+        raise ZeroDivisionError("by the number of samples")
+
+    monkeypatch.setattr(registry, "METRICS", {**METRICS, "ssim": replace(METRICS["ssim"], aggregate=broken)})
+    monkeypatch.setattr(CollapseCheck, "warnings", lambda self: ("all samples have the same tokens",))
+    code, out, err = run("digits", "-m", models["ordered"], "--lengths", "1,4", *FEW, "-o", str(tmp_path))
+    assert code == 1
+    assert "psnr.mean_db" in out
+    page, line = (tmp_path / "digits-rd.html").read_text(), "ZeroDivisionError: by the number of samples"
+    for text in (page, err):
+        assert line in text
+        assert "all samples have the same tokens" in text
+    assert page.index("Warnings") < page.index("<img") < page.index(line)
+    (result,) = RateDistortion.load(tmp_path / "digits-rd.json").curves[0].results
+    assert line in result.failed["ssim"]
 
 
 def test_a_killed_command_goes_on_and_keeps_what_was_finished(models: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

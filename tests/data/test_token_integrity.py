@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,19 @@ def test_a_shard_without_a_checksum_in_the_manifest(tmp_path: Path) -> None:
     (folder / "_manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(DataError, match=r"part-00000\.parquet"):
         TokenDataset(folder)
+
+
+@pytest.mark.parametrize("keys", [["x", "z"], ["z", "z"]], ids=["of another shard", "of the same shard"])
+def test_keys_of_two_samples_are_refused_when_a_set_is_written_and_read(tmp_path: Path, keys: list[str]) -> None:
+    folder = write_set(tmp_path / "set")
+    shards = ["part-00000.parquet", "part-00001.parquet"] if "x" in keys else ["part-00001.parquet"]
+    pattern = f"{keys[0]!r}.*" + ".*".join(map(re.escape, shards))
+    writer = TokenShardWriter(folder, TokenDataset(folder).header)
+    writer.write(1, TOKENS, keys=keys)
+    with pytest.raises(DataError, match=pattern):
+        writer.finish()
+    with pytest.raises(DataError, match=pattern):
+        TokenDataset(sorted(folder.glob("*.parquet")))
 
 
 INT = pa.list_(pa.uint8())

@@ -66,7 +66,7 @@ def test_a_token_file_gives_everything_back(tmp_path_factory, batch):
 
 def test_shards_of_one_kind_join_whatever_their_extents(tmp_path):
     layouts = [SNAC.layout.at([frames, 2 * frames, 4 * frames]) for frames in (2, 5, 1)]
-    paths = [TokenShardWriter(tmp_path, header(layout)).write(number, zeros(layout), keys=["a"]) for number, layout in enumerate(layouts)]
+    paths = [TokenShardWriter(tmp_path, header(layout)).write(number, zeros(layout), keys=[str(number)]) for number, layout in enumerate(layouts)]
     dataset = TokenDataset(paths)
     assert dataset.layout == layouts[1]
     assert dataset.batch([0, 2]).tokens.layout == layouts[0]
@@ -98,7 +98,7 @@ def test_shards_of_other_extras_do_not(tmp_path):
         writer.write(1, zeros(FIXED.layout, scale=torch.ones(1, 5)), keys=["b"]),
         writer.write(2, zeros(FIXED.layout, samples=0), keys=[]),
         writer.write(3, zeros(FIXED.layout), keys=["c"]),
-        writer.write(4, zeros(FIXED.layout, scale=torch.ones(1, 2, dtype=torch.float64)), keys=["c"]),
+        writer.write(4, zeros(FIXED.layout, scale=torch.ones(1, 2, dtype=torch.float64)), keys=["d"]),
     ]
     assert TokenDataset(paths[:3])[0:2].tokens.extras["scale"].tolist() == [[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]]
     for wrong in paths[3:]:

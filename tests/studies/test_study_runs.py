@@ -117,6 +117,17 @@ def test_the_result_is_read_back_and_shown_on_page_and_report(done: tuple[Path, 
     assert not re.findall(r'(?:src|href)="(?!data:|#)', report)
 
 
+def test_failures_and_warnings_of_runs_are_on_the_report(done: tuple[Path, StudyResult], tmp_path: Path):
+    root, result = done
+    noted = {"failed": {"ssim": "out of memory"}, "warnings": ("all samples have the same tokens",)}
+    runs = tuple(run.model_copy(update=noted) for run in result.runs)
+    write_study(tmp_path / "tiny.html", result.model_copy(update={"runs": runs}), root=root)
+    report, arm = (tmp_path / "tiny.html").read_text(), f"{runs[0].data}, {runs[0].arm}"
+    seeds = ", ".join(str(run.seed) for run in runs if run.arm == runs[0].arm)
+    assert f"{arm}: ssim: out of memory (seed{'s' if ',' in seeds else ''} {seeds})" in report
+    assert report.count(f"{arm}: all samples have the same tokens") == 1
+
+
 def test_a_trend_is_drawn_over_the_lengths_of_every_seed(tmp_path: Path):
     values = load_study(TINY).to_dict()
     net = "{dim: 16, depth: 1, num_heads: 2, patch_size: 8}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -27,15 +29,37 @@ def check_finite(values: Tensor, *, stage: str) -> None:
 
 
 def check_finite_weights(model: nn.Module) -> None:
-    """Look at every parameter once: torch's attention over a few keys turns NaN into numbers, so that outputs do not tell.
+    """Look at every weight and every buffer that is saved with them once. Outputs do not tell: torch's attention turns NaN into numbers, and to a
+    search for the nearest code NaN is a code like any other.
 
     Raises:
-        NonFiniteError: naming the first parameter with NaN or infinity.
+        NonFiniteError: naming the first tensor with NaN or infinity.
     """
-    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.numel()]
+    named = [(name, tensor) for name, tensor in model.state_dict().items() if tensor.is_floating_point() and tensor.numel()]
     if torch.compiler.is_compiling() or not named:
         return
-    largest = torch.stack([parameter.detach().abs().amax().float() for _, parameter in named])
+    largest = torch.stack([tensor.abs().amax().float() for _, tensor in named])
     if not bool(largest.isfinite().all()):
         name = named[int(torch.nonzero(~largest.isfinite()).flatten()[0])][0]
-        raise NonFiniteError(f"the parameter {name} of a {type(model).__name__} holds NaN or infinity: the weights are damaged")
+        raise NonFiniteError(f"{name} of a {type(model).__name__} holds NaN or infinity: the weights are damaged")
+
+
+class WeightCheck:
+    """Calls `check_finite_weights` for a model when its weights changed since the last call, so that callers can ask before every batch."""
+
+    def __init__(self) -> None:
+        self._checked: list[tuple[int, int, torch.dtype]] | None = None
+
+    def __call__(self, model: nn.Module) -> None:
+        """See `check_finite_weights`. Values that are changed through `Tensor.data` alone, which torch does not count, pass."""
+        if torch.compiler.is_compiling():
+            return
+        found = [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version, tensor.dtype) for tensor in _tensors(model)]
+        if found != self._checked:
+            check_finite_weights(model)
+            self._checked = found
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    yield from model.parameters()
+    yield from model.buffers()

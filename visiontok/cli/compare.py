@@ -10,7 +10,7 @@ import typer
 
 from visiontok.base.errors import ConfigError
 from visiontok.base.files import check_writable
-from visiontok.cli.output import print_table
+from visiontok.cli.output import print_notes, print_table
 
 if TYPE_CHECKING:
     from visiontok.evaluation import PerSampleResults, Result
@@ -44,6 +44,7 @@ def compare(
     per_sample = [PerSampleResults.load_beside(path, result.per_sample_sha256) for path, result in zip(results, loaded, strict=True)]
     for number in range(1, len(results)):
         _show_pair((results[0], results[number]), (loaded[0], loaded[number]), (per_sample[0], per_sample[number]))
+    print_notes(loaded)
     if report is not None:
         write_comparison_report(report, loaded, per_sample)
         typer.echo(f"report: {report}", err=True)

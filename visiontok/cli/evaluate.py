@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visiontok.base.errors import ConfigError, EvaluationError
+from visiontok.base.errors import ConfigError
 from visiontok.base.files import check_writable
 from visiontok.cli.completion import complete_generators, complete_models, complete_suites, complete_tokenizers
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import AllowOtherOption, load_for_data, load_generator, load_tokenizer, registered_spelling, registered_spellings
-from visiontok.cli.output import print_table
+from visiontok.cli.output import print_notes, print_table, refuse_failures
 from visiontok.cli.ranks import processes, progress_bar
 
 if TYPE_CHECKING:
@@ -125,9 +125,7 @@ def evaluate(
             _put_on_card(name, result)
     for samples_sha256 in dict.fromkeys(result.data.samples_sha256 for result in results):
         _show([result for result in results if result.data.samples_sha256 == samples_sha256])
-    failed = [f"{metric} of {result.title}: {error}" for result in results for metric, error in result.failed.items()]
-    if failed:
-        raise EvaluationError(f"{len(failed)} metrics could not be computed, the others are written: {'; '.join(failed)}")
+    refuse_failures(results)
 
 
 def _tokenizers(
@@ -230,14 +228,8 @@ def _show(results: list[Result]) -> None:
     for result in results:
         if result.generated_skipped:
             typer.echo(f"{len(result.generated_skipped)} samples could not be read: {'; '.join(result.generated_skipped)}", err=True)
+    print_notes(results)
     for result in results:
-        for metric, reason in result.omitted.items():
-            typer.echo(f"{metric} omitted for {result.title}: {reason}", err=True)
-        for value in result.values:
-            if value.no_value:
-                typer.echo(f"{value.label} is not defined for {result.title}: {value.no_value}", err=True)
-        for warning in result.warnings:
-            typer.echo(f"warning: {result.title}: {warning}", err=True)
         _show_published(result.title)
 
 

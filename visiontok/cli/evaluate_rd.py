@@ -12,7 +12,7 @@ from visiontok.base.files import check_writable
 from visiontok.cli.completion import complete_suites, complete_tokenizers
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import load_for_data, registered_spellings
-from visiontok.cli.output import print_table
+from visiontok.cli.output import print_notes, print_table, refuse_failures
 from visiontok.cli.ranks import progress_bar
 
 if TYPE_CHECKING:
@@ -103,11 +103,16 @@ def evaluate_rd(
     write_rate_distortion_report(written.with_suffix(".html"), curves, galleries)
     states.clear()
     _show(curves)
+    results = [result for curve in curves for result in curve.results]
+    print_notes(results)
+    said = {warning for result in results for warning in result.warnings}
     for curve in curves:
         for warning in curve.warnings:
-            typer.echo(f"warning: {curve.model}: {warning}", err=True)
-    data = curves[0].results[0].data
+            if warning not in said:
+                typer.echo(f"warning: {curve.model}: {warning}", err=True)
+    data = results[0].data
     typer.echo(f"{data.source}: {data.in_words}; written to {written}, report: {written.with_suffix('.html')}", err=True)
+    refuse_failures(results)
 
 
 def _show(curves: list[Curve]) -> None:

@@ -1,10 +1,10 @@
-"""Tables on stdout, with Rich on a terminal and plain elsewhere, and names of output files."""
+"""Tables on stdout, with Rich on a terminal and plain elsewhere; notes on results; names of output files."""
 
 from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from visiontok.base.file_names import file_stem
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from visiontok.evaluation import Result
     from visiontok.signals import SignalSpec
 
 
@@ -35,6 +36,31 @@ def print_facts(facts: Mapping[str, str | Sequence[str]]) -> None:
             typer.echo(f"{name}: {value}")
         elif value:
             typer.echo("\n".join([f"{name}:", *(f"  {line}" for line in value)]))
+
+
+def print_notes(results: Iterable[Result]) -> None:
+    """On stderr, what belongs to the numbers of results: metrics that were omitted or failed, values that are not defined, and warnings."""
+    lines = []
+    for result in results:
+        lines += [f"{metric} omitted for {result.title}: {reason}" for metric, reason in result.omitted.items()]
+        lines += [f"{value.label} is not defined for {result.title}: {value.no_value}" for value in result.values if value.no_value]
+        lines += [f"{metric} failed for {result.title}: {reason}" for metric, reason in result.failed.items()]
+        lines += [f"warning: {result.title}: {warning}" for warning in result.warnings]
+    for line in dict.fromkeys(lines):
+        typer.echo(line, err=True)
+
+
+def refuse_failures(results: Iterable[Result]) -> None:
+    """End a command whose results are written with an error, if one of them is not complete.
+
+    Raises:
+        EvaluationError: naming the metrics that failed, and why.
+    """
+    from visiontok.base.errors import EvaluationError
+
+    failed = list(dict.fromkeys(f"{metric} of {result.title}: {error}" for result in results for metric, error in result.failed.items()))
+    if failed:
+        raise EvaluationError(f"{len(failed)} metrics could not be computed, the others are written: {'; '.join(failed)}")
 
 
 def save_signal(signal: Tensor, path: Path) -> None:

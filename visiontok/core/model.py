@@ -14,6 +14,7 @@ from typing_extensions import Self
 
 from visiontok.base.config import Config
 from visiontok.base.errors import CheckpointError, ConfigError
+from visiontok.base.finite import WeightCheck
 from visiontok.base.wiring import model_store
 from visiontok.core.building import build_with_weights
 from visiontok.core.card import CardResult, ModelCard
@@ -52,6 +53,7 @@ class Model(nn.Module, Generic[ConfigT], metaclass=_BuiltInFloat32):
         self.config = config
         # Follows `to` and `half` also where a model has no parameters.
         self.register_buffer("_anchor", torch.empty(0, dtype=torch.float32), persistent=False)
+        self._weight_check = WeightCheck()
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Config:
@@ -119,6 +121,14 @@ class Model(nn.Module, Generic[ConfigT], metaclass=_BuiltInFloat32):
             HubError: if the hub refuses or cannot be reached.
         """
         return model_store().push_to_hub(self, repo_id, private=private, token=token, card=card, results=results)
+
+    def check_weights(self) -> None:
+        """Before weights are used: all are looked at when they are new, and again when they have changed.
+
+        Raises:
+            NonFiniteError: naming the first one with NaN or infinity.
+        """
+        self._weight_check(self)
 
     @property
     def num_parameters(self) -> int:

@@ -259,7 +259,10 @@ class Tokenizer(Model[ConfigT]):
             SignalError: if the signal is no batch of floats with the channels of the spec, or the network takes signals of one size only, and this is
                 another.
             TextError: if a text that is read is missing or has another shape, or one is given that nothing reads.
+            NonFiniteError: in evaluation, if a weight or a latent is NaN or infinite.
         """
+        if not self.training:
+            self.check_weights()
         padded = self.preprocessing.pad(signal)
         output = self.forward_padded(padded, text=text, step=step, noise=noise)
         if padded.shape == signal.shape:
@@ -309,7 +312,9 @@ class Tokenizer(Model[ConfigT]):
             SignalError: if a signal cannot be read, or has a shape or range that the model cannot take.
             TokenError: if the tokenizer does not have the requested length or levels, or has only one length and a target is given.
             TextError: if a text that the encoder reads is missing, or one is given that nothing reads.
+            NonFiniteError: if a weight or a latent is NaN or infinite.
         """
+        self.check_weights()
         if target is not None and (len(self.lengths_supported) == 1 or not self.can_decode):
             raise TokenError(
                 f"a target needs a decoder and tokens of flexible length; this tokenizer always writes {self.lengths_supported[-1]} tokens"
@@ -353,6 +358,7 @@ class Tokenizer(Model[ConfigT]):
         Raises:
             TokenError: if the tokens have another layout, an index is out of range, or this tokenizer has no decoder.
             TextError: if a text that the decoder reads is missing, or one is given that nothing reads.
+            NonFiniteError: if a weight or a decoded value is NaN or infinite.
         """
         tokens = as_tokens(tokens, self.layout)
         return self.decode_with(tokens, DecodeOptions(text=self._text_for(text, samples=len(tokens), needed=True), noise=noise))
@@ -362,6 +368,7 @@ class Tokenizer(Model[ConfigT]):
         """`decode` with options that are checked already."""
         if not self.can_decode:
             raise TokenError(f"{type(self).__name__} only encodes: it has no decoder, so its tokens can be read by models but not be shown")
+        self.check_weights()
         tokens = self.checked(tokens)
         signals: list[Tensor] = [torch.empty(0)] * len(tokens)
         with products_for(self._anchor):

@@ -22,7 +22,7 @@ from visiontok.base.errors import DataError, TokenError
 from visiontok.base.file_names import check_name
 from visiontok.base.files import file_sha256
 from visiontok.core.identity import TokenizerIdentity
-from visiontok.data.token_shards import MANIFEST, ExtraColumn, Manifest, Shard, TokenSetHeader, check_alike, check_shard_sha256
+from visiontok.data.token_shards import MANIFEST, ExtraColumn, Manifest, Shard, TokenSetHeader, check_alike, check_keys, check_shard_sha256
 from visiontok.tokens import Latents, TokenLayout, Tokens
 from visiontok.tokens.batch import cat_padded
 
@@ -90,7 +90,7 @@ class TokenDataset(Dataset[TokenSample]):
 
     Raises:
         DataError: if the set is not finished, a shard is missing, damaged or of another set, or rows do not fit the layout or hold values that
-            no tokenizer writes: keys of nothing, negative labels, numbers of another kind, NaN.
+            no tokenizer writes: keys of nothing, keys of two samples, negative labels, numbers of another kind, NaN.
     """
 
     def __init__(self, paths: str | Path | Sequence[str | Path], *, verify_checksums: bool = True) -> None:
@@ -103,6 +103,7 @@ class TokenDataset(Dataset[TokenSample]):
         self.header: TokenSetHeader = self.shards[0].header
         check_alike(self.header, self.shards)
         self._parts = [_Part.read(shard) for shard in self.shards]
+        check_keys([(shard.path, part.key) for shard, part in zip(self.shards, self._parts, strict=True)])
         self._ends = np.cumsum([shard.rows for shard in self.shards])
         labels = pa.chunked_array([part.label for part in self._parts])
         self.labels = None if labels.null_count else torch.from_numpy(labels.to_numpy().astype(np.int64))

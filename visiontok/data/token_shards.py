@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from pydantic import JsonValue
 
 import visiontok
 from visiontok.base.config import Config, Sha256
-from visiontok.base.errors import ConfigError, DataError
+from visiontok.base.errors import ConfigError, DataError, damage_as
 from visiontok.base.files import check_regular, file_sha256, replacing
 from visiontok.base.json_text import parse_json
 from visiontok.core.identity import TokenizerIdentity
@@ -198,7 +199,8 @@ class TokenShardWriter:
         """Write the manifest of the shards in the folder, which completes the set.
 
         Raises:
-            DataError: if a shard is missing or differs from the header, or one of an earlier run is not what the manifest of that run says.
+            DataError: if a shard is missing or differs from the header, one of an earlier run is not what the manifest of that run says, or two
+                samples have one key.
         """
         shards = [Shard.read(path) for path in sorted(self.folder.glob("part-*.parquet"), key=lambda path: (len(path.name), path.name))]
         for number, shard in enumerate(shards):
@@ -209,6 +211,7 @@ class TokenShardWriter:
         before = Manifest.load(self.folder / MANIFEST).sha256 if (self.folder / MANIFEST).is_file() else {}
         for name in sums.keys() - self._written:
             check_shard_sha256(self.folder / name, sums[name], before.get(name, sums[name]))
+        check_keys([(shard.path, _keys(shard.path)) for shard in shards])
         manifest = Manifest(header=self.header, shards={shard.path.name: shard.rows for shard in shards}, sha256=sums, skipped=skipped)
         with replacing(self.folder / CARD) as temporary:
             temporary.write_text(CARD_TEXT, encoding="utf-8")
@@ -228,6 +231,32 @@ def check_shard_sha256(path: Path, found: str, expected: str | None) -> None:
             f"{path} is damaged, or was replaced: its SHA-256 is {found}, but {MANIFEST} says {expected}. "
             "Delete it, and run the command that makes the set again"
         )
+
+
+def check_keys(columns: Sequence[tuple[Path, pa.Array]]) -> None:
+    """Every sample of a set has a key of its own; takes about half a second per million.
+
+    Args:
+        columns: the keys of each shard, beside its path.
+
+    Raises:
+        DataError: naming the first key that is repeated and the shards that hold it.
+    """
+    keys = pa.chunked_array([column for _, column in columns], pa.string())
+    if pc.count_distinct(keys).as_py() == len(keys):
+        return
+    seen: dict[str, Path] = {}
+    for path, column in columns:
+        for key in column.to_pylist():
+            if key in seen:
+                where = f"twice in {path}" if seen[key] == path else f"in {seen[key]} and in {path}"
+                raise DataError(f"the key {key!r} is {where}: every sample has a key of its own. Remove one of the two, or make the set again")
+            seen[key] = path
+
+
+def _keys(path: Path) -> pa.Array:
+    with damage_as(DataError, f"the keys of {path} cannot be read; delete it and make it again"):
+        return pq.read_table(path, columns=["key"], use_threads=False)["key"].combine_chunks()
 
 
 def check_alike(header: TokenSetHeader, shards: Sequence[Shard]) -> None:

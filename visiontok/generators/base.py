@@ -10,7 +10,6 @@ from torch import Tensor
 
 from visiontok.base.config import Config
 from visiontok.base.errors import TokenError
-from visiontok.base.finite import check_finite_weights
 from visiontok.base.noise import Noise, NoiseLike
 from visiontok.core.identity import TokenizerIdentity
 from visiontok.core.model import Model
@@ -142,9 +141,11 @@ class Generator(Model[GeneratorConfigT]):
         """The condition of a session, as `checked_condition` gives it; `guided` where every sample is also read without it.
 
         Raises:
+            NonFiniteError: if the weights are damaged.
             ConditionError: see `checked_condition`.
             ConfigError: see `needs_dropout`.
         """
+        self.check_weights()
         found, count = self.checked_condition(condition, samples=samples)
         if guided or found.kind == "none":
             needs_dropout(self.config.condition)
@@ -158,7 +159,7 @@ class Generator(Model[GeneratorConfigT]):
             ConditionError: see `checked_condition`.
             ConfigError: see `check_sampler`.
         """
-        check_finite_weights(self)
+        self.check_weights()
         found, count = self.checked_condition(condition, samples=samples)
         sampler = self.sampler() if sampler is None else sampler
         self.check_sampler(sampler, unconditional=found.kind == "none")
@@ -170,7 +171,10 @@ class Generator(Model[GeneratorConfigT]):
         Raises:
             TokenError: if the tokens have another layout, or an index is out of range.
             ConditionError: if the condition does not fit, or is missing where the generator has one.
+            NonFiniteError: in evaluation, if the weights are damaged.
         """
+        if not self.training:
+            self.check_weights()
         tokens = as_tokens(tokens, self.layout)
         if not self.layout.accepts(tokens.layout):
             raise TokenError(f"these tokens have another layout than this generator: {tokens.layout} instead of {self.layout}")

@@ -12,7 +12,7 @@ import torch
 from visiontok import registry
 from visiontok.base.config import Config, merge
 from visiontok.base.devices import find_device, find_dtype
-from visiontok.base.errors import CheckpointError, ConfigError
+from visiontok.base.errors import CheckpointError, ConfigError, NonFiniteError
 from visiontok.base.interpolation import resolve
 from visiontok.base.names import unknown
 from visiontok.core.building import build_new, build_with_weights
@@ -205,7 +205,12 @@ def verify_model(folder: str | Path) -> AnyModel:
         raise CheckpointError(f"saving to {source} was interrupted, so that its files may be of different models; save the model again")
     if WEIGHTS_NAME not in saved.checksums:
         raise CheckpointError(f"{CONFIG_NAME} of {source} holds no checksum of {WEIGHTS_NAME}; save the model again")
-    return _load_ours(source, saved, verify_checksums=True)
+    model = _load_ours(source, saved, verify_checksums=True)
+    try:
+        model.check_weights()
+    except NonFiniteError as error:
+        raise CheckpointError(f"{source.path / WEIGHTS_NAME}: {error}") from error
+    return model
 
 
 @contextmanager

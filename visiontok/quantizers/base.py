@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from visiontok.base.config import Config
 from visiontok.base.errors import LatentError, TokenError
-from visiontok.base.finite import check_finite
+from visiontok.base.finite import WeightCheck, check_finite
 from visiontok.base.modes import evaluating
 from visiontok.base.noise import NoiseLike
 from visiontok.base.pytrees import registered
@@ -94,6 +94,7 @@ class Bottleneck(nn.Module, ABC):
     def __init__(self, *, input_dim: int | None = None) -> None:
         super().__init__()
         self.input_dim = input_dim
+        self.weight_check = WeightCheck()
         self.register_forward_pre_hook(_check_latents, with_kwargs=True)
 
     @property
@@ -112,7 +113,7 @@ class Bottleneck(nn.Module, ABC):
 
         Raises:
             LatentError: if the latents are no floats, or their last axis or the mask has another size.
-            NonFiniteError: in evaluation, naming a sample with NaN or infinity.
+            NonFiniteError: in evaluation, naming a sample or a weight with NaN or infinity.
         """
 
     def quantize_channels_first(self, latents: Tensor, *, mask: Tensor | None = None, noise: NoiseLike = None) -> Quantized:
@@ -145,6 +146,7 @@ def _check_latents(module: Bottleneck, inputs: tuple[Tensor, ...], options: dict
         hint = " (for channels on the second axis, call quantize_channels_first)" if latents.ndim > 2 and latents.shape[1] == dim else ""
         raise LatentError(found + hint)
     if not module.training:
+        module.weight_check(module)
         check_finite(without_padding(latents, options.get("mask")), stage="the encoder's latents")
 
 

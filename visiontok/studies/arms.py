@@ -99,11 +99,15 @@ class StudyRun:
         weights = {"tokenizer": weights_sha256(tokenizer.state_dict())}
         evaluated = evaluate_suite(data.reconstruction, tokenizer, name=self.arm)
         values = {value.label: value for value in evaluated.values}
+        omitted, failed, warnings = dict(evaluated.omitted), dict(evaluated.failed), evaluated.warnings
         if self.study.generator is not None and data.generation is not None:
             generator = self._generator(self.study.generator, tokenizer, console)
             weights["generator"] = weights_sha256(generator.state_dict())
             generated = self._evaluate_generated(data.generation, generator, tokenizer)
             values |= {GENERATED + value.label: value for value in generated.values}
+            omitted |= {GENERATED + metric: reason for metric, reason in generated.omitted.items()}
+            failed |= {GENERATED + metric: reason for metric, reason in generated.failed.items()}
+            warnings += generated.warnings
         result = RunValues(
             data=self.data,
             arm=self.arm,
@@ -112,7 +116,9 @@ class StudyRun:
             weights_sha256=weights,
             values={name: value.value for name, value in values.items()},
             units={name: value.unit for name, value in values.items() if value.unit},
-            omitted={**evaluated.omitted, **evaluated.failed},
+            omitted=omitted,
+            failed=failed,
+            warnings=warnings,
             environment=evaluated.environment,
             seconds=clock.run(1).seconds,
         )

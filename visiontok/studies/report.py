@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from PIL import Image
 from visiontok.evaluation.metrics.registry import heading_of
 from visiontok.evaluation.results.report import Folded, ImageGrid, ImageRow, LinePlot, PointPlot, Row, Section, Table, Text, write_report
 from visiontok.evaluation.results.report.sections import ImageArray
+from visiontok.evaluation.results.report.tables import titled
 from visiontok.studies.definition import Correlation, QuantizedArm, Trend
 from visiontok.studies.result import RunValues, StudyResult
 from visiontok.studies.run import runs_of
@@ -27,14 +28,30 @@ def write_study(path: Path, result: StudyResult, *, root: Path) -> None:
         root: folder of the runs, for sample images.
     """
     sections: list[Section] = [
+        *_notes(result, "Warnings", lambda run: run.warnings),
         *_sample_images(result, root),
         Text("Setting", [result.study.setting]),
         *study_tables(result),
         *_plots(result),
+        *_notes(result, "Omitted", lambda run: _in_words(run.omitted)),
+        *_notes(result, "Failed", lambda run: _in_words(run.failed)),
         Folded("All runs", [_every_run(result, data) for data in result.study.data]),
     ]
     environment = result.runs[0].environment
     write_report(path, result.study.title, sections, summary=result.study.question, facts={**environment.versions, **environment.hardware})
+
+
+def _notes(result: StudyResult, title: str, lines: Callable[[RunValues], Iterable[str]]) -> list[Text]:
+    """What belongs to the values of the runs; what all seeds have in common is said once."""
+    said: dict[str, list[int]] = {}
+    for run in result.runs:
+        for line in lines(run):
+            said.setdefault(f"{run.data}, {run.arm}: {line}", []).append(run.seed)
+    return titled(title, [f"{line} (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})" for line, seeds in said.items()])
+
+
+def _in_words(reasons: Mapping[str, str]) -> list[str]:
+    return [f"{metric}: {reason}" for metric, reason in reasons.items()]
 
 
 def _plots(result: StudyResult) -> Iterator[LinePlot | PointPlot]:

@@ -25,6 +25,8 @@ class RunValues(Config):
         values: by the metric's full name; None where it is not defined.
         units: of the metrics that have one.
         omitted: metric -> why this tokenizer has none.
+        failed: metric -> the error that ended its computation.
+        warnings: what is wrong with the models although the values are right, for example that one has collapsed.
         environment: versions and hardware.
         seconds: of training, sampling and evaluation in the process that completed the run.
     """
@@ -37,6 +39,8 @@ class RunValues(Config):
     values: dict[str, float | None]
     units: dict[str, str]
     omitted: dict[str, str]
+    failed: dict[str, str] = Field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
     environment: Environment
     seconds: float
 

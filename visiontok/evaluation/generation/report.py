@@ -10,7 +10,7 @@ from visiontok.evaluation.generation.samples import Samples
 from visiontok.evaluation.results.report.images import to_image_array
 from visiontok.evaluation.results.report.page import write_report
 from visiontok.evaluation.results.report.sections import Folded, ImageArray, ImageGrid, ImageRow, Row, Section, Table, Text
-from visiontok.evaluation.results.report.tables import not_defined_and_failed, result_table
+from visiontok.evaluation.results.report.tables import missing_values, result_table, warnings
 from visiontok.evaluation.results.result import Result
 
 _CLASSES, _EACH = 20, 10
@@ -25,12 +25,10 @@ def write_generation_report(path: Path, result: Result, samples: Samples) -> Non
         samples: that were evaluated.
     """
     name = result.model.name if result.model else "given samples"
-    sections: list[Section] = [_images(samples), result_table([result], title="Numbers"), *_seeds(result), *_by_class(result)]
+    sections: list[Section] = [*warnings([result]), _images(samples), result_table([result], title="Numbers"), *_seeds(result), *_by_class(result)]
     if result.generated_skipped:
         sections.append(Text("Samples that could not be read", list(result.generated_skipped)))
-    if result.omitted:
-        sections.append(Text("Omitted", [f"{metric}: {reason}" for metric, reason in result.omitted.items()]))
-    sections += not_defined_and_failed([result])
+    sections += missing_values([result])
     identity = [f"weights: SHA-256 {result.model.weights_sha256}, {result.model.parameters:,} parameters"] if result.model else []
     documents: dict[str, Any] = {"sampling": result.sampling, "reference": result.data.to_dict(), "suite": result.suite}
     words = [f"{key}: {json.dumps(document, ensure_ascii=False)}" for key, document in documents.items() if document is not None]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from visiontok.base.errors import EvaluationError, VisiontokError
+from visiontok.base.errors import EvaluationError
+from visiontok.evaluation.features import FeatureExtractor
 from visiontok.evaluation.features.statistics import ReferenceStatistics
 from visiontok.evaluation.metrics.accumulator import Accumulator
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig, bootstrap_mean
 from visiontok.evaluation.metrics.entries.probes import probe_columns
+from visiontok.evaluation.metrics.failures import Failures
 from visiontok.evaluation.metrics.feature_side import FeatureSide
 from visiontok.evaluation.metrics.metric import (
     Aggregate,
@@ -31,6 +34,8 @@ from visiontok.evaluation.metrics.needs import suitable
 from visiontok.evaluation.metrics.per_sample import PerSample
 from visiontok.evaluation.metrics.probes import labeled
 from visiontok.evaluation.metrics.value import MetricValue
+
+_PROBES = "embeddings of probes"
 
 
 @dataclass(eq=False)
@@ -80,6 +85,7 @@ class RunningMetrics:
             statistics: extractor -> the reference side as a file holds it, for references that are not read here.
         """
         self._metrics, self._subject, self._stored = tuple(metrics), subject, dict(statistics or {})
+        self._failures = Failures()
         self._tables = {metric.name: PerSample() for metric in metrics if isinstance(metric, SampleMetric)}
         self._streams = {metric.name: metric.accumulators(subject) for metric in metrics if isinstance(metric, StreamMetric)}
         probing = any(isinstance(metric, ProbeMetric) for metric in metrics)
@@ -95,9 +101,12 @@ class RunningMetrics:
             **{f"{metric}.{name}": part for metric, parts in self._streams.items() for name, part in parts.items()},
             **_parts("samples", self._samples),
             **({"probe": self._tests} if self._tests is not None else {}),
+            "failures": self._failures,
         }
-        self.reference_accumulators: dict[str, Accumulator] = _parts("reference", self._reference)
-        self.training_accumulators: dict[str, Accumulator] = {"probe training": self._training} if self._training is not None else {}
+        self.reference_accumulators: dict[str, Accumulator] = {**_parts("reference", self._reference), "failures": self._failures}
+        self.training_accumulators: dict[str, Accumulator] = (
+            {"probe training": self._training, "failures": self._failures} if self._training is not None else {}
+        )
 
     @property
     def accumulators(self) -> dict[str, Accumulator]:
@@ -105,39 +114,74 @@ class RunningMetrics:
         return {**self.sample_accumulators, **self.reference_accumulators, **self.training_accumulators}
 
     def update(self, batch: EvaluatedBatch) -> None:
-        """Add a batch: samples with their reference, or either alone."""
+        """Add a batch: samples with their reference, or either alone. A metric or an extractor that fails is left out of all further batches.
+
+        Raises:
+            EvaluationError: if everything has failed.
+        """
         for extractor in self._extractors:
-            if batch.reference is not None and extractor.name in self._reference:
-                self._reference[extractor.name].update(batch.indices, batch.features(extractor, "reference"))
-            if batch.samples is not None:
-                self._samples[extractor.name].update(batch.indices, batch.features(extractor, "samples"))
-        if batch.samples is None and batch.tokens is None:
-            return  # a reference alone
-        if self._tests is not None and batch.labels is not None:
-            self._tests.update(batch.indices, probe_columns(batch, self._subject))
-        for metric in self._metrics:
-            if isinstance(metric, SampleMetric):
-                columns = metric.compute(batch, self._subject)
-                if columns:
-                    self._tables[metric.name].update(batch.indices, columns)
-            elif isinstance(metric, StreamMetric):
-                metric.compute(self._streams[metric.name], batch, self._subject)
+            with self._unless_failed(_features_of(extractor)) as works:
+                if works and batch.reference is not None and extractor.name in self._reference:
+                    self._reference[extractor.name].update(batch.indices, batch.features(extractor, "reference"))
+                if works and batch.samples is not None:
+                    self._samples[extractor.name].update(batch.indices, batch.features(extractor, "samples"))
+        if batch.samples is not None or batch.tokens is not None:  # no reference alone
+            if batch.labels is not None:
+                self._update_probes(self._tests, batch)
+            for metric in self._metrics:
+                if isinstance(metric, SampleMetric | StreamMetric):
+                    with self._unless_failed(metric.name) as works:
+                        if works:
+                            self._update_metric(metric, batch)
+        if all(self._has_failed(metric) for metric in self._metrics if not isinstance(metric, DerivedMetric)):
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self._failures.compute().items())
+            raise EvaluationError(f"no metric could be computed: {reasons}")
 
     def update_training(self, batch: EvaluatedBatch) -> None:
         """Add encoded training samples of probes."""
-        if self._training is not None and batch.labels is not None:
-            self._training.update(batch.indices, probe_columns(batch, self._subject))
+        if batch.labels is not None:
+            self._update_probes(self._training, batch)
+
+    @contextmanager
+    def _unless_failed(self, name: str) -> Iterator[bool]:
+        """Whether something has not failed so far; an error inside is kept."""
+        with self._failures.kept_of(name):
+            yield name not in self._failures
+
+    def _update_metric(self, metric: SampleMetric | StreamMetric, batch: EvaluatedBatch) -> None:
+        if isinstance(metric, StreamMetric):
+            metric.compute(self._streams[metric.name], batch, self._subject)
+        elif columns := metric.compute(batch, self._subject):
+            self._tables[metric.name].update(batch.indices, columns)
+
+    def _update_probes(self, table: PerSample | None, batch: EvaluatedBatch) -> None:
+        with self._unless_failed(_PROBES) as works:
+            if works and table is not None:
+                table.update(batch.indices, probe_columns(batch, self._subject))
+
+    def _has_failed(self, metric: Metric) -> bool:
+        """Whether it can give nothing any more."""
+        return bool(needed := self._parts_of(metric)) and all(name in self._failures for name in needed)
+
+    def _parts_of(self, metric: Metric) -> list[str]:
+        """The names by which the failures know what a metric is computed from."""
+        if isinstance(metric, FeatureMetric):
+            return [_features_of(extractor) for extractor in self._extractors]
+        return [_PROBES] if isinstance(metric, ProbeMetric) else [metric.name]
 
     def outcome(self, bootstrap: BootstrapConfig) -> Outcome:
         """The numbers over everything seen. All samples are computed by now, so that a metric that fails takes none of the others with it."""
-        outcome = Outcome()
+        outcome, failures = Outcome(), self._failures.compute()
         for metric in sorted(self._metrics, key=lambda metric: isinstance(metric, DerivedMetric)):
-            try:
-                found = self._values(metric, outcome, bootstrap)
-            except Exception as error:  # whatever it is, hours of other results would be lost with it
-                outcome.failed[metric.name] = str(error) if isinstance(error, VisiontokError) else f"{type(error).__name__}: {error}"
-                continue
-            if not found:
+            found: list[tuple[MetricValue, Aggregate | None]] = []
+            failed = Failures()
+            if not self._has_failed(metric):
+                with failed.kept_of(metric.name):
+                    found = self._values(metric, outcome, bootstrap)
+            reasons = [*(failures[name] for name in self._parts_of(metric) if name in failures), *failed.compute().values()]
+            if reasons:
+                outcome.failed[metric.name] = "; ".join(reasons)
+            elif not found:
                 outcome.omitted[metric.name] = metric.absent
             for value, aggregate in found:
                 outcome.values.append(value)
@@ -165,7 +209,8 @@ class RunningMetrics:
         if isinstance(metric, ProbeMetric):
             return self._probed(metric, bootstrap)
         assert isinstance(metric, FeatureMetric)
-        return [aggregate for extractor in self._extractors for aggregate in metric.aggregate(self._sides(extractor.name), self._subject, bootstrap)]
+        whole = [extractor for extractor in self._extractors if _features_of(extractor) not in self._failures]
+        return [aggregate for extractor in whole for aggregate in metric.aggregate(self._sides(extractor.name), self._subject, bootstrap)]
 
     def _probed(self, metric: ProbeMetric, bootstrap: BootstrapConfig) -> list[Aggregate]:
         assert self._tests is not None
@@ -194,6 +239,10 @@ class RunningMetrics:
     def _sides(self, name: str) -> FeatureSides:
         extractor = next(extractor for extractor in self._extractors if extractor.name == name)
         return FeatureSides(extractor, self._samples[name], self._stored.get(name) or self._reference[name])
+
+
+def _features_of(extractor: FeatureExtractor) -> str:
+    return f"features of {extractor.name}"
 
 
 def metric_value(metric: Metric, aggregate: Aggregate, task: Task) -> MetricValue:

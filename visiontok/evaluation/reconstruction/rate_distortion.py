@@ -237,7 +237,7 @@ def evaluate_curve(
         states: of an interrupted command; None to keep nothing.
 
     Raises:
-        EvaluationError: if the tokenizer has no such settings; see also `ReconstructionRun`.
+        EvaluationError: if the tokenizer has no such settings, or its rate could not be computed; see also `ReconstructionRun`.
     """
     runs = settings.runs(suite, tokenizer, name)
     results, counts = [], []
@@ -251,6 +251,8 @@ def evaluate_curve(
         else:
             with context as step:
                 result, per_sample = run.run(progress=step)
+        if "rate" in result.failed:
+            raise EvaluationError(f"there is no rate to draw the curve of {name} against: {result.failed['rate']}")
         results.append(result)
         points += rate_points(result.values, per_sample.per_sample, label=None if error is None else _error_in_words(error))
         if error is not None:

@@ -15,6 +15,7 @@ from visiontok.evaluation.reconstruction.rate_distortion import Curve, Gallery
 from visiontok.evaluation.results.report.page import write_report
 from visiontok.evaluation.results.report.sections import FEW_POINTS, Folded, ImageGrid, ImageRow, LinePlot, Row, Section, Table, Text
 from visiontok.evaluation.results.report.summaries import QualityCurve, curve_summaries
+from visiontok.evaluation.results.report.tables import missing_values, titled
 
 _NOT_DRAWN = ("psnr.pooled",)
 """Values that are in the JSON file but not plotted, since another value has the same curve."""
@@ -29,17 +30,18 @@ def write_rate_distortion_report(path: str | Path, curves: Sequence[Curve], gall
         galleries: their samples, in the same order.
     """
     with_images = [(curve, gallery) for curve, gallery in zip(curves, galleries, strict=True) if gallery.originals]
+    results = [result for curve in curves for result in curve.results]
     alarms = [f"{curve.model}: {warning}" for curve in curves for warning in curve.warnings]
-    sections: list[Section] = [Text("Warnings", alarms)] if alarms else []
-    sections += [*(_images(curve, gallery) for curve, gallery in with_images), *_plots(curves)]
+    sections: list[Section] = [*titled("Warnings", alarms), *(_images(curve, gallery) for curve, gallery in with_images), *_plots(curves)]
     summaries = curve_summaries([points for name in qualities(curves) for curve in curves if (points := _quality_curve(curve, name)) is not None])
     if summaries is not None:
         sections.append(summaries)
     sections += [_table(curve) for curve in curves]
     sections += [_reached(curve) for curve in curves if curve.reached]
     sections += [section for curve in curves if curve.counts for section in _complexity(curve)]
-    first = curves[0].results[0]
-    protocols = {value.name: value.protocol for curve in curves for result in curve.results for value in result.values}
+    sections += missing_values(results)
+    first = results[0]
+    protocols = {value.name: value.protocol for result in results for value in result.values}
     sections.append(Folded("How it was computed", [Text("", [f"{name}: {protocol}." for name, protocol in protocols.items()])]))
     facts = {**first.environment.versions, **first.environment.hardware, "evaluated": first.run.finished}
     summary = f"{first.data.in_words}, suite {first.suite['name']}. Bits are nominal: log2 K per token."

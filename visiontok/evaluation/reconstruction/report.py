@@ -15,7 +15,7 @@ from visiontok.evaluation.results.report.curves import rate_distortion_plots, us
 from visiontok.evaluation.results.report.images import difference_image, token_map
 from visiontok.evaluation.results.report.page import write_report
 from visiontok.evaluation.results.report.sections import BarPlot, Folded, ImageGrid, ImageRow, LinePlot, Section, Text
-from visiontok.evaluation.results.report.tables import cut_table, not_defined_and_failed, result_table
+from visiontok.evaluation.results.report.tables import cut_table, missing_values, result_table, warnings
 from visiontok.evaluation.results.result import Result
 
 _HISTOGRAMS = 8
@@ -44,8 +44,7 @@ def write_run_report(path: Path, entries: Sequence[ReportEntry]) -> None:
         path: of the HTML file.
         entries: of one suite, at least one.
     """
-    alarms = [f"{entry.result.title}: {warning}" for entry in entries for warning in entry.result.warnings]
-    sections: list[Section] = [Text("Warnings", alarms)] if alarms else []
+    sections: list[Section] = [*warnings([entry.result for entry in entries])]
     sections += [_reconstructions(entry) for entry in entries if entry.examples.samples]
     for samples in dict.fromkeys(entry.result.data.samples_sha256 for entry in entries):
         sections += _together([entry for entry in entries if entry.result.data.samples_sha256 == samples])
@@ -119,10 +118,7 @@ def _details(entries: Sequence[ReportEntry]) -> list[Section]:
         more = f"and {data.skipped_count - len(data.skipped)} more" if data.skipped_count > len(data.skipped) else ""
         title = f"{data.skipped_count} files could not be used" if data.skipped_count > 1 else "One file could not be used"
         sections.append(Text(title, [*data.skipped, *filter(None, [more])]))
-    omitted = [f"{entry.result.title}, {metric}: {reason}" for entry in entries for metric, reason in entry.result.omitted.items()]
-    if omitted:
-        sections.append(Text("Omitted", omitted))
-    sections += not_defined_and_failed([entry.result for entry in entries])
+    sections += missing_values([entry.result for entry in entries])
     for entry in entries:
         model, result = entry.result.model, entry.result
         identity = [f"weights: SHA-256 {model.weights_sha256}, {model.parameters:,} parameters"] if model else []

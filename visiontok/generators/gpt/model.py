@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from visiontok.base.config import Probability
 from visiontok.base.errors import ConfigError, TokenError
-from visiontok.base.finite import check_finite, check_finite_weights
+from visiontok.base.finite import check_finite
 from visiontok.base.noise import Noise, NoiseLike, as_noise
 from visiontok.generators.backbones import LlamaConfig, LlamaStack
 from visiontok.generators.backbones.llama import causal_mask
@@ -280,7 +280,6 @@ class GPT(Generator[GPTConfig]):
             TokenError: if the layout does not fit.
             NonFiniteError: if the weights are damaged.
         """
-        check_finite_weights(self)
         found, count = self.session_condition(condition, samples=num_samples, guided=guided)
         own = self._own_layout(layout)
         return GPTSession(self, found, count, own, guided=guided)

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.base.config import Positive, Probability
-from visiontok.base.finite import check_finite_weights
 from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.generators.backbones import ModulatedCausalBlock, ModulatedStack
 from visiontok.generators.backbones.llama import causal_mask
@@ -194,7 +193,6 @@ class Rar(Generator[RarConfig]):
         sampler: NextTokenSampler | None = None,
     ) -> Tokens:
         """Sample token by token; one exponential draw (B, V) each. See `Generator.generate`."""
-        check_finite_weights(self)
         sampler = self.sampler() if sampler is None else sampler
         assert isinstance(sampler, NextTokenSampler)
         steps, source = self.layout.length, as_noise(noise, self.device)

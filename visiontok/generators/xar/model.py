@@ -17,7 +17,6 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from visiontok.base.config import Positive, Probability
-from visiontok.base.finite import check_finite_weights
 from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.decoders.flow.training import flow_loss, mix
 from visiontok.generators.backbones import ModulatedCausalBlock, ModulatedStack
@@ -186,7 +185,6 @@ class Xar(Generator[XarConfig]):
         sampler: CellSampler | None = None,
     ) -> Latents:
         """Sample cell by cell; the draws are those of `CellSampler`. See `Generator.generate`."""
-        check_finite_weights(self)
         sampler = self.sampler() if sampler is None else sampler
         assert isinstance(sampler, CellSampler)
         session = self.session(

@@ -9,9 +9,9 @@ from visiontok.evaluation.results.comparison import compare_results
 from visiontok.evaluation.results.per_sample import PerSampleResults
 from visiontok.evaluation.results.report.curves import curves_of, distinct_titles, rate_distortion_plots, rate_table, zipf_plot
 from visiontok.evaluation.results.report.page import write_report
-from visiontok.evaluation.results.report.sections import Row, Section, Table, Text
+from visiontok.evaluation.results.report.sections import Row, Section, Table
 from visiontok.evaluation.results.report.summaries import curve_summaries
-from visiontok.evaluation.results.report.tables import not_defined_and_failed, result_table
+from visiontok.evaluation.results.report.tables import missing_values, result_table, warnings
 from visiontok.evaluation.results.result import Result
 
 _CODEBOOKS = 8
@@ -32,7 +32,7 @@ def write_comparison_report(path: Path, results: Sequence[Result], per_sample: S
     differences = [_differences(results[0], other, (per_sample[0], mine)) for other, mine in zip(results[1:], per_sample[1:], strict=True)]
     plots: list[Section] = [*rate_distortion_plots(results)]
     table = None if plots else rate_table(results)
-    sections: list[Section] = [*([table] if table else []), result_table(results, title="Numbers"), *plots]
+    sections: list[Section] = [*warnings(results), *([table] if table else []), result_table(results, title="Numbers"), *plots]
     summaries = curve_summaries(curves_of(results))
     if summaries is not None:
         sections.append(summaries)
@@ -42,10 +42,7 @@ def write_comparison_report(path: Path, results: Sequence[Result], per_sample: S
     if zipf is not None:
         sections.append(zipf)
     sections += differences
-    omitted = [f"{result.title}, {metric}: {reason}" for result in results for metric, reason in result.omitted.items()]
-    if omitted:
-        sections.append(Text("Omitted", omitted))
-    sections += not_defined_and_failed(results)
+    sections += missing_values(results)
     first = results[0]
     title = f"{first.suite['name']}: {', '.join(result.title for result in results)}"
     write_report(path, title, sections, summary=str(first.suite.get("description", "")), facts=first.environment.versions)

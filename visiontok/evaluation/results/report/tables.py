@@ -50,11 +50,22 @@ def cut_table(result: Result, *, published: Sequence[PublishedFigure] = ()) -> T
     return Table(result.title, columns, rows, note=_note([result]))
 
 
-def not_defined_and_failed(results: Sequence[Result]) -> list[Text]:
-    """Why numbers are missing: those that are not defined for these samples, and metrics whose computation failed."""
-    missing = [f"{result.title}, {value.label}: {value.no_value}" for result in results for value in result.values if value.no_value]
+def warnings(results: Sequence[Result]) -> list[Text]:
+    """What is wrong with the models although the numbers are right; for the top of a page."""
+    return titled("Warnings", [f"{result.title}: {warning}" for result in results for warning in result.warnings])
+
+
+def missing_values(results: Sequence[Result]) -> list[Text]:
+    """Why numbers are missing: metrics that do not apply, values that are not defined for these samples, metrics whose computation failed."""
+    omitted = [f"{result.title}, {metric}: {reason}" for result in results for metric, reason in result.omitted.items()]
+    undefined = [f"{result.title}, {value.label}: {value.no_value}" for result in results for value in result.values if value.no_value]
     failed = [f"{result.title}, {metric}: {error}" for result in results for metric, error in result.failed.items()]
-    return [Text(title, lines) for title, lines in (("Not defined", missing), ("Failed", failed)) if lines]
+    return [*titled("Omitted", omitted), *titled("Not defined", undefined), *titled("Failed", failed)]
+
+
+def titled(title: str, lines: Sequence[str]) -> list[Text]:
+    """A section of these lines, each once, if there are any."""
+    return [Text(title, list(dict.fromkeys(lines)))] if lines else []
 
 
 def _heading(value: MetricValue) -> str:
