@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from visiontok.base.printable import printable_lines
+
 _LONGEST = 20_000
 
 
 class VisiontokError(Exception):
     """Base of every error that visiontok raises deliberately; the command line prints it without a traceback.
 
-    Messages quote files: what is not UTF-8 in them becomes escapes, and what is too long to read is cut.
+    Messages quote files: what is not UTF-8 in them, or would control a terminal, becomes escapes, and what is too long to read is cut.
     """
 
     def __init__(self, message: str = "") -> None:
         text = message if len(message) <= _LONGEST else f"{message[: _LONGEST - 100]} ... ({len(message)} characters)"
-        super().__init__(text.encode("utf-8", errors="backslashreplace").decode())
+        super().__init__(printable_lines(text))
 
 
 class ConfigError(VisiontokError, ValueError):

@@ -32,9 +32,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
     `clear_stale`, and `contents` does not show it.
 
     Raises:
-        OSError: naming `path`, if it cannot be written.
+        OSError: naming `path`, if it is a folder or cannot be written.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder; expected the name of a file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex[:12]}{path.suffix}")
     try:
@@ -81,12 +83,18 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(doomed)
 
 
-def check_writable(path: str | Path) -> None:
+def check_writable(path: str | Path, *, file: bool = False) -> None:
     """Make sure before long work that a file or folder can be written at its end; nothing is left behind.
 
+    Args:
+        path: to be written.
+        file: whether it will be a file, not a folder.
+
     Raises:
-        OSError: naming the path: no permission, a read-only file system, a file where a folder is needed.
+        OSError: naming the path: no permission, a read-only file system, a file where a folder is needed or a folder where a file is.
     """
+    if file and Path(path).is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder; expected the name of a file", str(path))
     path = Path(path).absolute()
     folder = path
     while not folder.exists() and folder != folder.parent:

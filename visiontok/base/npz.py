@@ -70,4 +70,12 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarra
         values = np.frombuffer(bytearray(file.read()), dtype=dtype)
         if not dtype.isnative:
             values = values.astype(dtype.newbyteorder("="))
+        if dtype.kind == "U" and not _is_unicode(values):
+            raise ValueError(f"the array {member.filename} holds texts that are no Unicode")
         return values.reshape(shape, order="F" if fortran_order else "C")
+
+
+def _is_unicode(texts: np.ndarray) -> bool:
+    """Whether texts hold characters only: libraries below crash on numbers beyond them, and no file can hold half of one."""
+    codes = texts.view(np.uint32) if texts.dtype.itemsize else np.zeros(0, dtype=np.uint32)
+    return bool(((codes < 0xD800) | ((codes > 0xDFFF) & (codes < 0x110000))).all())

@@ -11,6 +11,7 @@ from typer.main import get_command
 
 from visiontok.base.errors import VisiontokError
 from visiontok.base.names import unknown
+from visiontok.base.printable import printable_lines
 
 INTERRUPTED = 130
 """The exit code of a process that SIGINT ended: 128 + 2."""
@@ -72,7 +73,7 @@ class Commands(TyperGroup):
         except (VisiontokError, OSError) as error:
             if ctx.params.get("debug"):
                 raise
-            typer.echo(f"Error: {explain(error)}", err=True)
+            typer.echo(f"Error: {printable_lines(explain(error))}", err=True)
             raise typer.Exit(1) from None
 
 

@@ -39,7 +39,7 @@ def compare(
         hint = f"; name the results in it: visiontok compare {' '.join(map(shlex.quote, held))}" if held else ""
         raise ConfigError(f"a comparison needs two results or more, got {', '.join(map(str, results))}{hint}")
     if report is not None:
-        check_writable(report)
+        check_writable(report, file=True)
     loaded = [Result.load(path) for path in results]
     per_sample = [PerSampleResults.load_beside(path, result.per_sample_sha256) for path, result in zip(results, loaded, strict=True)]
     for number in range(1, len(results)):

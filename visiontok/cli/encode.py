@@ -37,7 +37,7 @@ def encode(
     from visiontok.core.identity import identify
     from visiontok.data.token_file import TokenFile
 
-    check_writable(output)
+    check_writable(output, file=True)
     tokenizer = load_tokenizer(model, pick_device(device), text=text)
     found = Inputs(inputs, tokenizer)
     keys: list[str] = []

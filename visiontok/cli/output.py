@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from visiontok.base.file_names import file_stem
+from visiontok.base.printable import printable, printable_lines
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout: a line of column names, then one line per row, never truncated. Rich renders it on terminals that are wide enough."""
+    columns, rows = [printable(cell) for cell in columns], [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     if sys.stdout.isatty() and sum(widths) + 2 * len(widths) <= shutil.get_terminal_size().columns:
         _print_rich(columns, rows)
@@ -33,9 +35,9 @@ def print_facts(facts: Mapping[str, str | Sequence[str]]) -> None:
     """`name: value`, one per line, without empty values; several values each have their own line below the name."""
     for name, value in facts.items():
         if isinstance(value, str) and value:
-            typer.echo(f"{name}: {value}")
+            typer.echo(printable_lines(f"{name}: {value}"))
         elif value:
-            typer.echo("\n".join([f"{name}:", *(f"  {line}" for line in value)]))
+            typer.echo(printable_lines("\n".join([f"{name}:", *(f"  {line}" for line in value)])))
 
 
 def print_notes(results: Iterable[Result]) -> None:
@@ -47,7 +49,7 @@ def print_notes(results: Iterable[Result]) -> None:
         lines += [f"{metric} failed for {result.title}: {reason}" for metric, reason in result.failed.items()]
         lines += [f"warning: {result.title}: {warning}" for warning in result.warnings]
     for line in dict.fromkeys(lines):
-        typer.echo(line, err=True)
+        typer.echo(printable_lines(line), err=True)
 
 
 def refuse_failures(results: Iterable[Result]) -> None:

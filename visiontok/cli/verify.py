@@ -25,14 +25,15 @@ def verify(
       visiontok verify runs/photos/final tokens/photos
     """
     from visiontok.base.errors import DataError, VisiontokError
+    from visiontok.base.printable import printable, printable_lines
 
     damaged = []
     for path in paths:
         try:
-            typer.echo(f"{path}: {_verified(path)}")
+            typer.echo(printable(f"{path}: {_verified(path)}"))
         except (VisiontokError, OSError) as error:
             damaged.append(str(path))
-            typer.echo(f"{path}: {error}", err=True)
+            typer.echo(printable_lines(f"{path}: {error}"), err=True)
     if damaged:
         raise DataError(f"{len(damaged)} of {len(paths)} cannot be used: {', '.join(damaged)}")
 

@@ -16,8 +16,9 @@ from visiontok.base.errors import DataError, SignalError, damage_as
 from visiontok.base.files import check_regular
 from visiontok.base.modality import AXES, Modality
 from visiontok.base.npz import read_npz
+from visiontok.base.printable import as_unicode, printable
 from visiontok.data.listing import class_folders, file_size, find_files, label_of
-from visiontok.data.skips import Skip, printable
+from visiontok.data.skips import Skip
 from visiontok.data.source import Sample, Source, checked_label, fingerprint
 from visiontok.signals import SignalLike
 from visiontok.signals.preprocessing import tensor_of
@@ -158,4 +159,4 @@ class _Archive:
         return None if self._labels is None else checked_label(int(self._labels[index]), f"the label of {self.keys[index]}")
 
     def caption(self, index: int) -> str | None:
-        return None if self._captions is None else printable(str(self._captions[index]))
+        return None if self._captions is None else as_unicode(str(self._captions[index]))

@@ -12,6 +12,7 @@ from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError, damage_as
 from visiontok.base.modality import AXES
 from visiontok.base.names import unknown
+from visiontok.base.printable import printable
 from visiontok.data.arrays import ArraysConfig, ArraysSource
 from visiontok.data.digits import DigitsConfig, DigitsSource
 from visiontok.data.folder import SUFFIXES, FolderConfig, FolderSource
@@ -19,7 +20,6 @@ from visiontok.data.listing import holds_any
 from visiontok.data.parquet import ParquetConfig, ParquetSource
 from visiontok.data.photos import PhotosConfig, PhotosSource
 from visiontok.data.shapes import ShapesConfig, ShapesSource
-from visiontok.data.skips import printable
 from visiontok.data.source import Source
 from visiontok.data.token_shards import MANIFEST
 from visiontok.data.webdataset import WebDatasetConfig, WebDatasetSource

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from visiontok.base.errors import DataError
-from visiontok.data.skips import Skip, printable
+from visiontok.base.printable import printable
+from visiontok.data.skips import Skip
 
 _OTHER_SOURCES = {".tar": "webdataset:{path}", ".parquet": "parquet:{path}", ".npy": "arrays:MODALITY:{path}"}
 
@@ -21,7 +22,7 @@ def find_files(root: Path, suffixes: frozenset[str]) -> tuple[tuple[str, ...], t
 
     Returns:
         Paths of all files with one of the suffixes, at any depth, relative to `root`, with slashes, sorted; and the other files: those with another
-        suffix, and those whose names are not UTF-8, which no key can hold.
+        suffix, and those whose names are not UTF-8 or hold control characters, which no key does.
 
     Raises:
         DataError: if there is no such folder, or one cannot be read.
@@ -31,7 +32,7 @@ def find_files(root: Path, suffixes: frozenset[str]) -> tuple[tuple[str, ...], t
     keys, skipped = [], []
     for name in sorted(path.relative_to(root).as_posix() for path in _walk(root)):
         if printable(name) != name:
-            skipped.append(Skip(printable(name), "the file's name is not UTF-8: rename it"))
+            skipped.append(Skip(name, "the file's name is not UTF-8, or holds control characters: rename it"))
         elif os.path.splitext(name)[1].lower() not in suffixes:
             skipped.append(Skip(name, f"the file's suffix is none of {', '.join(sorted(suffixes))}"))
         else:

@@ -17,8 +17,8 @@ from visiontok.base.config import Config
 from visiontok.base.errors import DataError, damage_as
 from visiontok.base.modality import Modality
 from visiontok.base.names import unknown
+from visiontok.base.printable import printable
 from visiontok.data.shard_names import expand_shards, shard_labels
-from visiontok.data.skips import printable
 from visiontok.data.source import Sample, Source, checked_label, fingerprint
 from visiontok.signals.image_reading import read_image
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from visiontok.base.errors import DataError, damage_as
-from visiontok.data.skips import printable
+from visiontok.base.printable import printable
 
 _RANGE = re.compile(r"\{(\d{1,18})\.\.(\d{1,18})\}", re.ASCII)
 _MOST_FILES = 1_000_000

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from visiontok.base.errors import DataError, SignalError
+from visiontok.base.printable import printable, printable_lines
 
 UNUSABLE = (SignalError, DataError)
 """What reading one sample may raise without ending a run."""
@@ -13,7 +14,7 @@ UNUSABLE = (SignalError, DataError)
 
 @dataclass(frozen=True)
 class Skip:
-    """One sample that could not be used.
+    """One sample that could not be used. What cannot be shown in key and reason becomes escapes.
 
     Attributes:
         key: the sample's key, or the file's name where no sample could be identified.
@@ -23,10 +24,9 @@ class Skip:
     key: str
     reason: str
 
-
-def printable(name: str) -> str:
-    """A name with what is not UTF-8 as escapes; equal to the name where all of it is."""
-    return name.encode("utf-8", errors="backslashreplace").decode("utf-8")
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", printable(self.key))
+        object.__setattr__(self, "reason", printable_lines(self.reason))
 
 
 class SkipReport:
@@ -60,4 +60,4 @@ class SkipReport:
         lines = [f"{len(self)} sample{'s' if len(self) > 1 else ''} skipped:", *(f"  {skip.key}: {skip.reason}" for skip in self.kept)]
         if len(self) > len(self.kept):
             lines.append(f"  ... and {len(self) - len(self.kept)} more")
-        return printable("\n".join(lines))
+        return "\n".join(lines)

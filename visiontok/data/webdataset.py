@@ -15,8 +15,9 @@ import numpy as np
 from visiontok.base.config import Config
 from visiontok.base.errors import DataError, damage_as
 from visiontok.base.modality import Modality
+from visiontok.base.printable import printable
 from visiontok.data.shard_names import expand_shards, shard_labels
-from visiontok.data.skips import Skip, printable
+from visiontok.data.skips import Skip
 from visiontok.data.source import Sample, Source, checked_label, fingerprint
 from visiontok.signals.image_reading import MAX_BYTES, read_image
 
@@ -171,7 +172,7 @@ def _members(shard: Path, label: str, skipped: list[Skip]) -> Iterator[tuple[str
 def _problem(member: tarfile.TarInfo, span: tuple[int, int] | None, *, named: bool) -> str | None:
     """Why a member can belong to no sample; None where it can."""
     if printable(member.name) != member.name:
-        return "has a name that is not UTF-8"
+        return "has a name that is not UTF-8, or holds control characters"
     if span is None:
         return f"is a hard link to {printable(member.linkname)}, which does not come before it"
     if not (member.isreg() or member.islnk()) or member.issparse():

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from visiontok.base.errors import ConfigError
-from visiontok.base.files import TEMPORARY, clear_stale, remove_folder, replacing
+from visiontok.base.files import TEMPORARY, check_regular, clear_stale, remove_folder, replacing
 from visiontok.base.json_text import parse_json
 from visiontok.data import SkipReport
 from visiontok.data.skips import Skip
@@ -69,19 +69,22 @@ class RunState:
     def save(self, name: str, position: int, skips: SkipReport, parts: Mapping[str, Accumulator]) -> None:
         """Replace the state of this process in one pass."""
         start = time.monotonic()
-        metadata = json.dumps({"position": position, "skips": [(skip.key, skip.reason) for skip in skips.kept]})
+        progress = json.dumps({"position": position, "skips": [(skip.key, skip.reason) for skip in skips.kept]})
         with replacing(self._path(name)) as temporary:
             arrays = {key: np.asarray(array, order="C") for key, array in states_of(parts).items()}
-            save_file(arrays, temporary, metadata={"progress": metadata})
+            save_file(arrays, temporary, metadata={"progress": progress, "sha256": _sha256(progress, arrays)})
         self._last = time.monotonic()
         self._cost = self._last - start
 
     def restore(self, name: str, skips: SkipReport, parts: Mapping[str, Accumulator]) -> int | None:
-        """Load the last state of this process in one pass into `skips` and `parts`; its position, or None if there is none."""
+        """Load the last state of this process in one pass into `skips` and `parts`; its position, or None if there is none, or a damaged one."""
         try:
-            with safe_open(self._path(name), framework="numpy") as file:
-                metadata = parse_json(file.metadata()["progress"], source=str(self._path(name)))
+            with safe_open(check_regular(self._path(name)), framework="numpy") as file:
+                written = file.metadata()
                 states = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            if written["sha256"] != _sha256(written["progress"], states):
+                return None
+            metadata = parse_json(written["progress"], source=str(self._path(name)))
             known, position = [Skip(str(key), str(reason)) for key, reason in metadata["skips"]], int(metadata["position"])
         except (OSError, SafetensorError, ConfigError, KeyError, TypeError, ValueError):
             return None
@@ -119,6 +122,15 @@ class RunState:
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}-{rank_and_world_size()[0]}.safetensors"
+
+
+def _sha256(progress: str, arrays: Mapping[str, np.ndarray]) -> str:
+    """Of everything in a state."""
+    digest = hashlib.sha256(progress.encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape} ".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 class RunStates:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
-from visiontok.base.errors import CheckpointError
+from visiontok.base.errors import CheckpointError, ConfigError
+from visiontok.base.json_text import read_json
 
 _CONFIG, _WEIGHTS, _FINAL = "config.json", "model.safetensors", "final"
 _MOST_SHOWN, _MOST_SEARCHED = 6, 1000
@@ -58,9 +58,9 @@ def run_state(folder: Path) -> TrainingProgress | None:
     final = folder / _FINAL
     trained = final if (final / _WEIGHTS).is_file() else None
     try:
-        recipe = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))["recipe"]
+        recipe = read_json(folder / _CONFIG)["recipe"]
         steps = recipe.get("steps")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ConfigError, KeyError, TypeError, AttributeError):
         if trained is None or (folder / _WEIGHTS).is_file():
             return None
         steps = None

@@ -57,11 +57,15 @@ class TrainingCheckpoint:
             if manifest["format"] != _FORMAT:
                 raise TrainingError(f"{folder} has checkpoint format {manifest['format']}; this version reads {_FORMAT}")
             files = {check_name(name): (int(size), str(checksum)) for name, (size, checksum) in manifest["files"].items()}
-            checkpoint = cls(folder=folder, step=int(manifest["step"]), recipe=dict(manifest["recipe"]), files=files)
+            checkpoint = cls(folder=folder, step=manifest["step"], recipe=dict(manifest["recipe"]), files=files)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise TrainingError(f"{folder} is not a complete checkpoint: its {_MANIFEST} cannot be read ({error!r})") from error
-        if checkpoint.step < 0:
-            raise TrainingError(f"{folder} is not a checkpoint: its {_MANIFEST} names the step {checkpoint.step}")
+        wrong_name = _NAME.fullmatch(folder.name) is not None and step_of(folder) != checkpoint.step
+        if type(checkpoint.step) is not int or checkpoint.step < 0 or wrong_name:
+            raise TrainingError(f"{folder} is not a checkpoint: its {_MANIFEST} names the step {checkpoint.step!r}")
+        unknown = sorted({path.name for path in folder.glob("*.pt")} - set(files))
+        if unknown:
+            raise TrainingError(f"{folder} is damaged: its {_MANIFEST} does not name {unknown[0]}")
         for name, (size, checksum) in checkpoint.files.items():
             path = folder / name
             if not path.is_file():

@@ -341,7 +341,7 @@ def parse_recipe(values: Mapping[str, Any], *, source: str = "the recipe") -> An
         ConfigError: with one line per unknown key or value out of range.
     """
     kind = values.get("kind")
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise ConfigError(f"{source}: `kind` is {kind!r}; set it to tokenizer, generator or drafter")
     return _KINDS[kind].parse(values, source=source)
 

@@ -115,6 +115,8 @@ class RunFolder:
                 set_aside(folder)
         prune(self.checkpoints, keep_last=keep_last)
         if self.metrics.exists():
+            if not self.metrics.is_file():
+                raise TrainingError(f"{self.metrics} is no regular file, so the metrics of this run cannot be continued: remove it")
             kept = [line for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines() if _step_of(line) <= start.step]
             with replacing(self.metrics) as temporary:
                 temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")

@@ -176,6 +176,8 @@ class SampleFile(Samples):
             if "arr_1" not in arrays.files:
                 return None
             classes = arrays["arr_1"]
+        if not isinstance(classes, np.ndarray):
+            raise EvaluationError(f"arr_1 of {self._path} is no array; expected one class for each of {len(self)} samples")
         if classes.shape != (len(self),) or not np.issubdtype(classes.dtype, np.integer):
             raise EvaluationError(f"arr_1 of {self._path} is {classes.dtype} {classes.shape}; expected one class for each of {len(self)} samples")
         if int(classes.min()) < 0 or int(classes.max()) > LARGEST_LABEL:

@@ -84,6 +84,9 @@ class PerSampleResults:
             indices, keys = samples.pop(_INDEX), samples.pop(_KEY, np.asarray([])).tolist()
             codes, resampled = _read(_beside(result, CODES)), _read(_beside(result, RESAMPLES))
             resampled.pop(_RESAMPLE, None)
+            texts = [name for name, column in {**samples, **resampled}.items() if column.dtype.kind not in "fiu"]
+            if texts:
+                raise EvaluationError(f"{path} and the files beside it are damaged: {texts[0]!r} does not hold numbers; remove them")
             counts = {name: codes[_COUNT][codes[_CODEBOOK] == name] for name in dict.fromkeys(codes.get(_CODEBOOK, np.asarray([])).tolist())}
             found = cls(indices, keys, samples, counts, resampled)
             digest = found.sha256
