@@ -60,6 +60,11 @@ class TestStart:
         output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
         assert output.splitlines()[-1] == "[]"
 
+    def test_a_family_is_shown_without_what_reads_images(self) -> None:
+        script = "import sys\nfrom visiontok.cli import app; app(['info', 'titok'], standalone_mode=False)\nprint('torchvision' in sys.modules)"
+        output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+        assert output.splitlines()[-1] == "False"
+
     def test_the_overview_lists_every_command(self) -> None:
         overview = runner.invoke(app, ["--help"]).output
         for name in commands.FUNCTIONS:

@@ -1,4 +1,4 @@
-"""Every example in the help of every command runs as typed."""
+"""Every example in the help of every command runs: in this process, and, slowly, as typed in a shell where the package is installed."""
 
 from __future__ import annotations
 
@@ -79,6 +79,55 @@ def check(example: str) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", *words[1:]]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, f"{example}\n{done.stdout}\n{done.stderr}"
+
+
+def installed(tmp_path: Path) -> dict[str, str]:
+    """The environment of a shell in which the package is installed, as a wheel is, with the models and suites of `prepared`."""
+    package = tmp_path / "site" / "visiontok"
+    shutil.copytree(example_files.ROOT / "visiontok", package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, folder in {"models": tmp_path / "models", "suites": tmp_path / "suites", "configs": example_files.ROOT / "configs"}.items():
+        shutil.copytree(folder, package / "_data" / name)
+    script = tmp_path / "bin" / "visiontok"
+    script.parent.mkdir()
+    script.write_text(f"#!{sys.executable}\nfrom visiontok.cli import main\n\nmain()\n")
+    script.chmod(0o755)
+    path = os.pathsep.join([str(script.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(package.parent), "OMP_NUM_THREADS": "1"}
+
+
+def type_in(shell: str, line: str, environment: dict[str, str]) -> str:
+    """What a line prints in a shell."""
+    done = subprocess.run([shell, "-c", line], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+
+
+@needs_bash
+@pytest.mark.slow
+@pytest.mark.parametrize("prepared", [name for name in FUNCTIONS if name not in ("demo", "push")], indirect=True)
+def test_examples_as_typed(prepared: list[str], tmp_path: Path) -> None:
+    """All but those that train for minutes or upload."""
+    if any("visiontok train" in example for example in prepared):
+        example_files.recipe(Path("my.yaml"))
+    if any("visiontok study" in example for example in prepared):
+        shutil.copy("../suites/studies/latent-perturbation.yaml", "my.yaml")
+    environment = installed(tmp_path)
+    for example in prepared:
+        type_in("bash", example, environment)
+
+
+@needs_bash
+@pytest.mark.parametrize("prepared", ["list"], indirect=True)
+def test_the_command_its_module_and_its_completion_in_a_shell(prepared: list[str], tmp_path: Path) -> None:
+    environment = installed(tmp_path)
+    assert type_in("bash", prepared[0], environment) == run(*shlex.split(prepared[0])[1:]).stdout
+    assert type_in("bash", "python -m visiontok --version", environment) == run("--version").stdout
+    press_tab = 'COMP_WORDS=(visiontok tok); COMP_CWORD=1; _visiontok_completion; echo "${COMPREPLY[@]}"'
+    line = f'eval "$(_VISIONTOK_COMPLETE=source_bash visiontok)"; {press_tab}'
+    assert type_in("bash", line, environment).split() == ["tokenize"]
 
 
 def commands(*special: str) -> pytest.MarkDecorator:

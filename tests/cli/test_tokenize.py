@@ -63,6 +63,7 @@ def test_a_killed_command_resumes_when_repeated(images, model, tmp_path):
     assert not (tmp_path / "out" / "_manifest.json").exists()
     last = succeed(*arguments(images, model, tmp_path / "out"))
     assert "Resuming after" in last.stderr
+    assert "Resuming" not in succeed(*arguments(images, model, tmp_path / "out")).stderr
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     dataset = TokenDataset(tmp_path / "out")
     assert dataset[0 : len(dataset)].keys == [f"{number:02d}.png" for number in range(60)]

@@ -14,6 +14,7 @@ from visiontok.core.identity import identify
 from visiontok.data import open_source
 from visiontok.data.tokenizing import tokenize_source
 from visiontok.evaluation import Suite, evaluate_suite
+from visiontok.generators.condition import Condition
 from visiontok.generators.decoding import guide, sample_categorical
 from visiontok.hub.loading import verify_model
 from visiontok.quantizers import BinaryQuantizerConfig, FiniteScalarQuantizerConfig, ResidualQuantizerConfig, VectorQuantizerConfig
@@ -185,3 +186,13 @@ def test_generators_with_damaged_weights_do_not_sample_where_attention_hides_nan
         damaged.data.view(-1)[0] = float("nan")
         with pytest.raises(NonFiniteError, match=r"blocks\.1\."):
             model.generate(num_samples=2)
+
+
+def test_text_embeddings_with_nan_are_refused():
+    layout = TokenLayout(modality="image", segments=(Segment(name="latents", shape=(4,), vocab_size=16),), signal_shape=(16, 16))
+    text = {"type": "text", "text": {"length": 3, "dim": 4, "encoder": {"type": "hashed_words"}}}
+    generator = visiontok.create("gpt", layout=layout, condition=text, dim=16, depth=1, num_heads=2).eval()
+    embeddings = torch.zeros(2, 3, 4)
+    embeddings[1, 2, 0] = math.nan
+    with pytest.raises(NonFiniteError, match="sample 1"):
+        generator.generate(Condition(text=embeddings))

@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import harness
+import kill_harness
 import numpy as np
 import pytest
 import torch
 
 import visiontok
+from visiontok.cli.quantize import quantize
+from visiontok.cli.study import study
 from visiontok.core.identity import identify
 from visiontok.data.shapes import ShapesConfig, ShapesSource
 from visiontok.data.tokenizing import tokenize_source
@@ -27,7 +30,23 @@ from visiontok.training import parse_recipe, train
 VIT = {"dim": 8, "depth": 1, "num_heads": 2, "patch_size": 8}
 TITOK = {"image_size": 16, "num_latent_tokens": 2, "encoder": VIT, "decoder": VIT, "quantizer": {"type": "vq", "codebook_size": 16, "dim": 4}}
 
-pytestmark = pytest.mark.skipif("fork" not in harness.multiprocessing.get_all_start_methods(), reason="starting processes anew takes seconds each")
+STUDY = {
+    "title": "Small",
+    "question": "Does it go on?",
+    "setting": "One step each.",
+    "seeds": [0],
+    "data": {
+        "digits": {
+            "overrides": ["data.source=digits:test", "steps=1", "batch_size=4", "sample_images.every=0", "logging.tensorboard=false"],
+            "reconstruction": {"name": "digits", "data": {"name": "digits", "split": "test"}, "num_samples": 4, "metrics": ["psnr"]},
+        }
+    },
+    "arms": {"vq": {"recipe": "small/vq"}, "fsq": {"recipe": "small/fsq"}},
+    "shown": ["psnr.mean_db"],
+    "comparisons": [{"type": "difference", "question": "Which is sharper?", "metric": "psnr.mean_db", "arms": ["vq", "fsq"]}],
+}
+
+pytestmark = pytest.mark.skipif("fork" not in kill_harness.multiprocessing.get_all_start_methods(), reason="new processes take seconds each")
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +98,22 @@ def sampling(folder: Path) -> None:
     write_samples(plan, generator, tokenizer, folder / "images.npz", batch_size=2)
 
 
+def quantizing(folder: Path) -> None:
+    model = folder.with_name("continuous")
+    if not model.exists():
+        torch.manual_seed(0)
+        visiontok.save_pretrained(visiontok.create("titok", **{**TITOK, "quantizer": {"type": "gaussian", "dim": 4}}), model)
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        quantize(str(model), folder / "discrete", levels=4, compare="2", data="digits:test", num_samples=3)
+
+
+def studying(folder: Path) -> None:
+    path = folder.with_name("small.yaml")
+    path.write_text(json.dumps(STUDY))
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        study(str(path), runs=folder / "runs", output=folder / "results")
+
+
 def tiny():
     torch.manual_seed(0)
     return visiontok.create("titok", **TITOK).eval()
@@ -86,11 +121,15 @@ def tiny():
 
 def comparable(folder: Path) -> dict[str, bytes]:
     """All files but for what tells the time of a run."""
-    found = harness.files(folder)
-    if "run/metrics.jsonl" in found:
-        lines = [json.loads(line) for line in found["run/metrics.jsonl"].splitlines()]
-        found["run/metrics.jsonl"] = json.dumps([{key: value for key, value in line.items() if "per_second" not in key} for line in lines]).encode()
+    found = kill_harness.files(folder)
     for name, content in found.items():
+        if name.endswith("metrics.jsonl"):
+            lines = [json.loads(line) for line in content.splitlines()]
+            found[name] = json.dumps([{key: value for key, value in line.items() if "per_second" not in key} for line in lines]).encode()
+        if name.endswith("run.json") or name == "results/small.json":
+            found[name] = re.sub(rb'"(seconds|started|finished)": [^,}\n]*', rb"", content)
+        if name == "results/small.html":  # which shows how long the runs took
+            found[name] = b""
         if name.endswith("gray--a.json"):
             result = json.loads(content)
             found[name] = json.dumps(result | {"run": None}).encode()
@@ -103,25 +142,32 @@ def comparable(folder: Path) -> dict[str, bytes]:
     return found
 
 
-COMMANDS = {"train": training, "tokenize": tokenizing, "evaluate": evaluating, "sample": sampling}
+COMMANDS = {
+    "train": training,
+    "tokenize": tokenizing,
+    "evaluate": evaluating,
+    "sample": sampling,
+    "quantize": quantizing,
+    "study": studying,
+}
 SLOW_COMMANDS = COMMANDS | {"train with images": partial(training, images=True)}
 
 
 def check(command: Callable[[Path], None], tmp_path: Path, choose: Callable[[list[str]], list[int]]) -> None:
     command(tmp_path / "first")  # imports and caches, so that all children start alike
-    log = harness.operations(command, tmp_path / "whole")
+    log = kill_harness.operations(command, tmp_path / "whole")
     expected = comparable(tmp_path / "whole")
     for number in choose(log):
         folder = tmp_path / str(number)
-        harness.kill_and_repeat(command, folder, number)
+        kill_harness.kill_and_repeat(command, folder, number)
         found = comparable(folder)
         assert found.keys() == expected.keys(), log[number]
         assert [name for name in expected if found[name] != expected[name]] == [], log[number]
 
 
-@pytest.mark.parametrize(("command", "every"), [("train", 1), ("tokenize", 1), ("evaluate", 2), ("sample", 2)])
+@pytest.mark.parametrize(("command", "every"), [("train", 1), ("tokenize", 1), ("evaluate", 2), ("sample", 2), ("quantize", 2), ("study", 8)])
 def test_killed_at_an_operation_of_every_kind(command, every, tmp_path):
-    check(COMMANDS[command], tmp_path, lambda log: harness.one_of_each_kind(log)[every // 2 :: every])
+    check(COMMANDS[command], tmp_path, lambda log: kill_harness.one_of_each_kind(log)[every // 2 :: every])
 
 
 @pytest.mark.slow

@@ -38,10 +38,11 @@ def check_finite_weights(model: nn.Module) -> None:
     named = [(name, tensor) for name, tensor in model.state_dict().items() if tensor.is_floating_point() and tensor.numel()]
     if torch.compiler.is_compiling() or not named:
         return
-    largest = torch.stack([tensor.abs().amax().float() for _, tensor in named])
+    largest = torch.stack([(tensor if tensor.dtype.itemsize > 1 else tensor.float()).abs().amax().float() for _, tensor in named])
     if not bool(largest.isfinite().all()):
-        name = named[int(torch.nonzero(~largest.isfinite()).flatten()[0])][0]
-        raise NonFiniteError(f"{name} of a {type(model).__name__} holds NaN or infinity: the weights are damaged")
+        name, tensor = named[int(torch.nonzero(~largest.isfinite()).flatten()[0])]
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        raise NonFiniteError(f"{name} of a {type(model).__name__} holds NaN or infinity: the weights are damaged, or too large for {dtype}")
 
 
 class WeightCheck:

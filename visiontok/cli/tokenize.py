@@ -120,7 +120,7 @@ class _Meter:
         if self._began is None:
             self._began, self._reported = (now, done), now
             self._task = self._bar.add_task("", total=total, completed=done, rate=0.0)
-            if done:
+            if 0 < done < total:
                 typer.echo(f"Resuming after {done} of {total} samples.", err=True)
             return
         began, first = self._began

@@ -25,7 +25,7 @@ _DRAWN_IN_PLACE = frozenset({"normal_", "uniform_", "kaiming_uniform_", "kaiming
 _CONSTANT = {torch.randn: torch.zeros, torch.rand: torch.zeros, torch.randn_like: torch.zeros_like, torch.rand_like: torch.zeros_like}
 
 
-def build_with_weights(build: Callable[[], ModelT], state_dict: Mapping[str, Tensor], *, source: str) -> ModelT:
+def build_with_weights(build: Callable[[], ModelT], state_dict: Mapping[str, Tensor], *, source: str, dtype: torch.dtype = torch.float32) -> ModelT:
     """A model with weights that must fit exactly, in evaluation mode, on the CPU; on the meta device where weights are.
 
     It is built on the meta device first, which takes no memory, and compared with the weights; only then it is built again, with constants in place
@@ -36,6 +36,7 @@ def build_with_weights(build: Callable[[], ModelT], state_dict: Mapping[str, Ten
         build: calls the model's constructor.
         state_dict: every parameter and persistent buffer; floats of other width are converted.
         source: whose weights, for errors.
+        dtype: of the model's floats.
 
     Raises:
         CheckpointError: listing missing, unknown and wrongly shaped tensors, and those of another kind of dtype.
@@ -51,7 +52,7 @@ def build_with_weights(build: Callable[[], ModelT], state_dict: Mapping[str, Ten
         return outline.eval()
     with torch.device("cpu"), _WithoutDraws(most, too_large):
         model = _built(build)
-    model.load_state_dict(dict(state_dict))
+    model.to(dtype).load_state_dict(dict(state_dict))
     return model.eval()
 
 

@@ -457,6 +457,7 @@ class Tokenizer(Model[ConfigT]):
             embeddings = self.text_encoder([text] if isinstance(text, str) else list(text))
         if len(embeddings) not in (1, samples):
             raise TextError(f"{len(embeddings)} texts for {samples} samples; give one for each, or one for all")
+        check_finite(embeddings, stage="the text embeddings")
         return embeddings.to(device=self.device, dtype=self.dtype).expand(samples, -1, -1)
 
     def _with_size(self, tokens: Tokens | Latents, sizes: Tensor) -> Tokens | Latents:

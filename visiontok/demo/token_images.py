@@ -19,7 +19,7 @@ def single_token_swaps(tokenizer: Tokenizer[Any], tokens: Tokens) -> ImageGrid:
         tokens: (B, L) of a few images.
     """
     positions = torch.arange(tokens.layout.length)
-    captions = ["none", *(str(position) for position in positions.tolist())]
+    captions = ["–", *(str(position) for position in positions.tolist())]
     rows = []
     for own, donor in zip(tokens.indices, tokens.indices.roll(-1, dims=0), strict=True):
         swapped = own.repeat(len(own) + 1, 1)
@@ -29,5 +29,5 @@ def single_token_swaps(tokenizer: Tokenizer[Any], tokens: Tokens) -> ImageGrid:
         "Replacing single tokens",
         rows,
         width=40,
-        note="The reconstruction, then the same with the token at the position below replaced by that of the digit in the next row.",
+        note="The reconstruction (–), then the same with the token at the position below replaced by that of the digit in the next row.",
     )

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from visiontok.base.config import Config, Positive, Probability
 from visiontok.base.errors import ConditionError, ConfigError
+from visiontok.base.finite import check_finite
 from visiontok.encoders.text import TextConfig
 from visiontok.tokens import TokenLayout, Tokens
 
@@ -125,10 +126,11 @@ class TextCondition(Config):
         return TextEmbedding(self.text, dim)
 
     def check(self, condition: Condition) -> None:
-        """Refuse embeddings of another shape.
+        """Refuse embeddings of another shape, and what is no number, which attention would hide.
 
         Raises:
             ConditionError: naming the shapes.
+            NonFiniteError: naming the sample.
         """
         text, mask = condition.text, condition.text_mask
         assert text is not None
@@ -136,6 +138,7 @@ class TextCondition(Config):
             raise ConditionError(f"text embeddings must be floats of shape (B, {self.text.length}, {self.text.dim}), got {tuple(text.shape)}")
         if mask is not None and (mask.shape != text.shape[:2] or mask.dtype != torch.bool):
             raise ConditionError(f"the mask of a text must be bool of shape {tuple(text.shape[:2])}, got {mask.dtype} {tuple(mask.shape)}")
+        check_finite(text if mask is None else text.masked_fill(~mask[..., None], 0), stage="the text embeddings of the condition")
 
 
 class TokenCondition(Config):

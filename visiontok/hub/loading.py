@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from visiontok import registry
 from visiontok.base.config import Config, merge
@@ -74,7 +75,8 @@ def from_pretrained(
             folder into which you put them.
         local_files_only: use the cache only.
         token: access token; None for the stored one.
-        device, dtype: to which the model is moved, also by name ("cuda:0", "bfloat16"); None keeps float32.
+        device, dtype: to which the model is moved, also by name ("cuda:0", "bfloat16"). None keeps float32, whatever was saved: float16 and bfloat16
+            are read without loss; models that were saved in float64 stay float64.
         verify_checksums: whether weights in our layout are compared with the SHA-256 in their `config.json`, which takes about a second per GB.
 
     Raises:
@@ -182,13 +184,19 @@ def _load_ours(source: ModelFiles, saved: SavedConfig, *, verify_checksums: bool
             check_sha256(path, saved.checksums[WEIGHTS_NAME])
         except CheckpointError as error:
             raise source.damaged(path, error) from error
-    model = build_with_weights(lambda: model_class(config), read_safetensors(path), source=str(source))
+    weights = read_safetensors(path)
+    model = build_with_weights(lambda: model_class(config), weights, source=str(source), dtype=_widest(weights))
     if not is_theirs:
         raise CheckpointError(
             f"{CONFIG_NAME} of {source} is not the configuration that {WEIGHTS_NAME} was saved with (it stands in that file's header): "
             "one of the two was replaced or edited. Restore it, or save the model again."
         )
     return model
+
+
+def _widest(weights: Mapping[str, Tensor]) -> torch.dtype:
+    """float32, which holds every float16 and bfloat16, or float64 where the weights need it: nothing is rounded."""
+    return torch.float64 if any(tensor.dtype == torch.float64 for tensor in weights.values()) else torch.float32
 
 
 def verify_model(folder: str | Path) -> AnyModel:

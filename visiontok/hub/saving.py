@@ -19,7 +19,7 @@ from torch import Tensor
 import visiontok
 from visiontok import registry
 from visiontok.base.errors import CheckpointError, HubError, damage_as
-from visiontok.base.files import file_sha256, read_text, replacing, sync
+from visiontok.base.files import clear_stale, file_sha256, read_text, replacing, sync
 from visiontok.base.offline import is_offline
 from visiontok.core.building import check_fits
 from visiontok.core.card import CardResult, ModelCard
@@ -131,6 +131,7 @@ def add_results(folder: str | Path, results: Sequence[CardResult]) -> None:
         CheckpointError: if a result is that of other weights, or the card has no readable front matter.
     """
     source = Folder(registry.model_folder(Path(folder)))
+    clear_stale(source.path)
     check_results(results, weights_sha256(verify_model(source.path).state_dict()), name=str(source))
     path = source.get(CARD_NAME)
     with damage_as(CheckpointError, f"{path} is not a readable model card"):

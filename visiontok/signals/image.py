@@ -1,4 +1,7 @@
-"""Images: from a path, bytes, PIL image, array or tensor to the batch that a model takes."""
+"""Images: from a path, bytes, PIL image, array or tensor to the batch that a model takes.
+
+torchvision is imported where images are read: it takes as long as torch, and not every command that builds a model reads images.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,6 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 
 from visiontok.base.config import Positive
 from visiontok.base.errors import SignalError
@@ -81,6 +82,9 @@ class ImagePreprocessing(Preprocessing):
         if self.size is None or min(image.size) == self.size:
             return image
         self._check_length(image.height, image.width, name)
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms.v2 import functional as F
+
         return F.resize(image, [self.size], interpolation=InterpolationMode(self.interpolation), antialias=True)
 
     def _one(self, item: SignalLike, name: str) -> Tensor:
@@ -96,6 +100,8 @@ class ImagePreprocessing(Preprocessing):
             raise SignalError(f"{name} is a dictionary; expected an image")
         else:
             name = str(item) if isinstance(item, str | Path) else name
+            from torchvision.transforms.v2 import functional as F
+
             pixels = F.pil_to_tensor(self.resize(read_image(item, name=name), name=name))
         if pixels.ndim != 3:
             raise SignalError(f"{name} has shape {tuple(pixels.shape)}; an image tensor has shape (C, H, W) and a batch {self.spec.shape}")
@@ -109,6 +115,9 @@ class ImagePreprocessing(Preprocessing):
         height, width = batch.shape[-2:]
         if size is None:
             return batch
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms.v2 import functional as F
+
         if min(height, width) != size:
             self._check_length(height, width, name)
             mode = InterpolationMode.BICUBIC if self.interpolation == "lanczos" else InterpolationMode(self.interpolation)

@@ -14,6 +14,7 @@ from rich.console import Console
 from torch import Tensor
 
 from visiontok.base.errors import EvaluationError
+from visiontok.base.files import clear_stale
 from visiontok.core.identity import identify
 from visiontok.core.model import weights_sha256
 from visiontok.core.tokenizer import Tokenizer
@@ -94,6 +95,7 @@ class StudyRun:
             KeyboardInterrupt: if a training was interrupted; it has saved a checkpoint.
         """
         clock = Clock()
+        clear_stale(self.folder)
         data = self.study.data[self.data]
         tokenizer = self._tokenizer(console)
         weights = {"tokenizer": weights_sha256(tokenizer.state_dict())}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,16 @@ def operations(command: Callable[[Path], None], folder: Path) -> list[str]:
     log = folder.with_name(f"{folder.name}.log")
     assert _run(command, folder, None, log) == 0
     return log.read_text().splitlines()
+
+
+def kill(command: Callable[[Path], None], folder: Path, when: Callable[[int], None]) -> None:
+    """Run a command in a process that somebody kills, who gets to know its id."""
+    child = context.Process(target=command, args=(folder,))
+    child.start()
+    assert child.pid is not None
+    when(child.pid)
+    child.join(120)
+    assert child.exitcode == -signal.SIGKILL
 
 
 def kill_and_repeat(command: Callable[[Path], None], folder: Path, number: int) -> None:
