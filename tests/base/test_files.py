@@ -116,3 +116,10 @@ def test_a_second_writer_is_told_who_the_first_is_and_a_dead_one_never_blocks(tm
         assert contents(tmp_path / "run") == []
     with exclusive(tmp_path / "run"):
         pass
+
+
+def test_a_folder_is_not_replaced_by_a_file(tmp_path):
+    for write in (lambda: check_writable(tmp_path, file=True), lambda: replacing(tmp_path).__enter__(), lambda: replacing(".").__enter__()):
+        with pytest.raises(IsADirectoryError):
+            write()
+    check_writable(tmp_path / "a.npz", file=True)

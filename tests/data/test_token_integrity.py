@@ -137,6 +137,8 @@ def test_negative_labels_are_not_written(tmp_path: Path) -> None:
         (TOKENS, {"labels": np.array(["0", "1"])}, "labels"),
         (TOKENS, {"keys": np.array([1.0, np.nan])}, "keys"),
         (TOKENS, {"keys": np.array("xy")}, "keys"),
+        (TOKENS, {"keys": np.array([0x8ACCF612, ord("y")], dtype="<u4").view("<U1")}, "Unicode"),
+        (TOKENS, {"keys": np.array(["\ud800", "y"])}, "Unicode"),
         (TOKENS, {"indices": np.array([[0, 1, 2, 3], [0, 1, 2, 9]])}, "9"),
         (TOKENS, {"indices": np.array([[0, 1, 2, 3], [0, 1, 2, -1]])}, "-1"),
         (TOKENS, {"indices": np.array([[0.0, 1, 2, 3], [0, 1, 2, 3]])}, "int64"),

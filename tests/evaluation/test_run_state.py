@@ -1,4 +1,5 @@
 import json
+import os
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 from visiontok.base.errors import EvaluationError
 from visiontok.data import SkipReport
 from visiontok.evaluation import Result, Suite, evaluate_suite
+from visiontok.evaluation.metrics.per_sample import PerSample
 from visiontok.evaluation.reconstruction.run import ReconstructionRun
 from visiontok.evaluation.results.per_sample import PerSampleResults
 from visiontok.evaluation.run_state import RunState
@@ -161,3 +163,22 @@ def test_two_processes_killed_go_on_together(tmp_path: Path, monkeypatch: pytest
     results = [Result.load(tmp_path / folder / "small--a.json") for folder in ("whole", "parts")]
     assert json.dumps(results[0].reproducible()) == json.dumps(results[1].reproducible())
     assert results[0].run.processes == 2
+
+
+def test_a_damaged_state_is_no_state(tmp_path: Path) -> None:
+    """The run begins again: numbers in the wrong place, or a position beyond the samples, would give wrong numbers in silence."""
+    table = PerSample()
+    table.update([0, 1], {"value": [1.0, 2.0]})
+    state = RunState(tmp_path, {"of": "this test"})
+    state.save("pass", 2, SkipReport(), {"table": table})
+    (path,) = state.folder.iterdir()
+    whole = path.read_bytes()
+    assert state.restore("pass", SkipReport(), {"table": PerSample()}) == 2
+    for position in range(8, len(whole)):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        restored = PerSample()
+        if state.restore("pass", SkipReport(), {"table": restored}) is not None:
+            assert restored.compute()["value"].tolist() == [1.0, 2.0]
+    path.unlink()
+    os.mkfifo(path)
+    assert state.restore("pass", SkipReport(), {"table": PerSample()}) is None

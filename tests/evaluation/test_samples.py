@@ -1,4 +1,5 @@
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -128,11 +129,15 @@ def test_files_that_hold_no_samples(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", mu=np.zeros(3))
     np.savez(tmp_path / "labels.npz", np.zeros((2, 8, 8, 3), np.uint8), np.zeros(3, np.int64))
     (tmp_path / "text.npz").write_text("no archive")
+    np.savez(tmp_path / "bytes.npz", np.zeros((2, 8, 8, 3), np.uint8))
+    with zipfile.ZipFile(tmp_path / "bytes.npz", "a") as archive:
+        archive.writestr("arr_1.npy", b"no array")
     for name, message in (
         ("floats", "float32"),
         ("other", "arr_0"),
         ("labels", "one class for each of 2"),
         ("text", "arr_0"),
+        ("bytes", "arr_1"),
         ("none", "no samples"),
     ):
         with pytest.raises(EvaluationError, match=message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,8 @@ def test_folders_near_models_name_them(tmp_path: Path) -> None:
     for below in ("checkpoints", "checkpoints/step-00000010"):
         with pytest.raises(CheckpointError, match=r"runs/mine$"):
             registry.model_folder(tmp_path / "runs" / "mine" / below)
+
+
+def test_a_config_that_never_ends_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.json")
+    assert registry.run_state(tmp_path) is None

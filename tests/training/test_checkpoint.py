@@ -56,6 +56,14 @@ def damage_flip(folder):
     path.write_bytes(data)
 
 
+def change_manifest(**changes):
+    def damage(folder):
+        manifest = json.loads((folder / "manifest.json").read_text())
+        (folder / "manifest.json").write_text(json.dumps({**manifest, **changes}))
+
+    return damage
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -65,6 +73,10 @@ def damage_flip(folder):
         (lambda folder: (folder / "manifest.json").unlink(), "manifest.json cannot be read"),
         (lambda folder: (folder / "manifest.json").write_text("{}"), "manifest.json cannot be read"),
         (lambda folder: (folder / "manifest.json").write_text("[1]"), "manifest.json cannot be read"),
+        (change_manifest(files={}), "does not name model.pt"),
+        (change_manifest(step=6), "names the step 6"),
+        (change_manifest(step=5.0), "names the step 5.0"),
+        (change_manifest(step=True), "names the step True"),
     ],
 )
 def test_damage_is_found_and_named(tmp_path, damage, message):

@@ -79,7 +79,14 @@ def test_a_wrong_key_or_value_is_named(file, override, message):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("a: [1", "is not valid"), ("- 1", "must be a mapping"), ("", "must be a mapping|kind"), ("a: ${b}", "is not valid")]
+    ("text", "message"),
+    [
+        ("a: [1", "is not valid"),
+        ("- 1", "must be a mapping"),
+        ("", "must be a mapping|kind"),
+        ("a: ${b}", "is not valid"),
+        ("kind: [tokenizer]", "kind"),
+    ],
 )
 def test_a_file_that_is_no_recipe_is_refused(tmp_path, text, message):
     path = tmp_path / "recipe.yaml"

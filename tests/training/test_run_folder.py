@@ -106,3 +106,9 @@ def test_a_named_checkpoint_must_be_whole_and_of_the_same_recipe(folder, tmp_pat
         other.plan(RECIPE | {"ema": None}, resume=str(saved), overwrite=False)
     with pytest.raises(TrainingError, match="not a complete checkpoint"):
         other.plan(RECIPE, resume=str(tmp_path / "nowhere"), overwrite=False)
+
+
+def test_metrics_that_are_no_file_are_an_error(folder):
+    folder.metrics.mkdir()
+    with pytest.raises(TrainingError, match=r"metrics\.jsonl"):
+        folder.begin(folder.plan(RECIPE, resume="auto", overwrite=False), {"recipe": RECIPE}, fresh=False, keep_last=2)
