@@ -125,7 +125,7 @@ def test_the_command_its_module_and_its_completion_in_a_shell(prepared: list[str
     environment = installed(tmp_path)
     assert type_in("bash", prepared[0], environment) == run(*shlex.split(prepared[0])[1:]).stdout
     assert type_in("bash", "python -m visiontok --version", environment) == run("--version").stdout
-    press_tab = 'COMP_WORDS=(visiontok tok); COMP_CWORD=1; _visiontok_completion; echo "${COMPREPLY[@]}"'
+    press_tab = 'COMP_WORDS=(visiontok tok); COMP_CWORD=1; _visiontok_completion visiontok; echo "${COMPREPLY[@]}"'
     line = f'eval "$(_VISIONTOK_COMPLETE=source_bash visiontok)"; {press_tab}'
     assert type_in("bash", line, environment).split() == ["tokenize"]
 
