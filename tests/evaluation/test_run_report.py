@@ -7,6 +7,7 @@ from gray_patches import GrayPatches, GrayPatchesConfig
 from PIL import Image
 
 from visiontok.evaluation import Suite
+from visiontok.evaluation.metrics.value import Cut
 from visiontok.evaluation.reconstruction.examples import show_examples
 from visiontok.evaluation.reconstruction.report import ReportEntry, write_run_report
 from visiontok.evaluation.reconstruction.run import ReconstructionRun
@@ -65,7 +66,7 @@ def test_examples_are_the_ends_and_the_middle(two: list[ReportEntry]) -> None:
     values = [example.value for example in examples.samples]
     assert values == [*column[:2], *column[9:11], *column[-2:]]
     for example in examples.samples:
-        gap = np.square(example.original.astype(float) - example.reconstructions[None].astype(float)).mean()
+        gap = np.square(example.original.astype(float) - example.reconstructions[Cut()].astype(float)).mean()
         assert 10 * np.log10(255**2 / float(gap)) == pytest.approx(example.value)
     alone = entry("gray", SUITE.replace(metrics=["codebook"], num_samples=2))
     assert alone.examples.ranking is None

@@ -296,7 +296,6 @@ class GPT(Generator[GPTConfig]):
         """
         if self.layout.is_continuous or self.config.has_end or self.config.pattern != "flatten":
             raise ConfigError("a tree of tokens needs a generator that writes one token per step, and as many steps as the layout has")
-        check_finite_weights(self)
         found, count = self.session_condition(condition, samples=num_samples, guided=guided)
         return GPTTreeSession(self, found, count, self._own_layout(layout), guided=guided, room=room)
 
