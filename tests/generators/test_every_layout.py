@@ -7,7 +7,9 @@ import torch
 
 from visiontok.base.errors import ConfigError, TokenError
 from visiontok.base.noise import SampleNoise
-from visiontok.generators.gpt.model import GPT, GPTConfig
+from visiontok.generators.base import Generator
+from visiontok.generators.gpt.model import GPT
+from visiontok.generators.next_scale.model import NextScale
 from visiontok.generators.orders import generation_steps
 from visiontok.tokens import Latents, Segment, TokenLayout, Tokens
 
@@ -31,6 +33,9 @@ LAYOUTS = {
         Segment(name="scale2", shape=(2, 2), vocab_size=16, codebook="shared"),
         order="by-scale",
     ),
+    "branches": image(
+        *(Segment(name=f"scale{side}", shape=(side, side), vocab_size=(8, 5), codebooks=2, codebook="shared") for side in (1, 2)), prefixes=(2, 10)
+    ),
     "residual": audio(Segment(name="codes", shape=(4,), vocab_size=12, codebooks=3, stride=(16,), free_axes=(0,)), levels="any"),
     "rates": audio(
         Segment(name="coarse", shape=(2,), vocab_size=8, stride=(32,), free_axes=(0,)),
@@ -50,13 +55,24 @@ PAIRS = {
     "residual-delay": (LAYOUTS["residual"], {"pattern": "delay"}),
     "grid-modulated": (LAYOUTS["grid"], {"is_modulated": True}),
 }
+SCALE_PAIRS = {
+    "pyramid-next-scale": (LAYOUTS["pyramid"], {}),
+    "pyramid-next-scale-modulated": (LAYOUTS["pyramid"], {"is_modulated": True}),
+    "branches-next-scale": (LAYOUTS["branches"], {"combine": "concat"}),
+    "branches-next-scale-inner": (LAYOUTS["branches"], {"inner_head": {"depth": 1}}),
+    "rates-next-scale": (LAYOUTS["rates"].replace(order="raster"), {}),
+}
 SIZES = {"dim": 48, "depth": 2, "num_heads": 4, "multiple_of": 16, "residual_dropout": 0, "ffn_dropout": 0, "token_dropout": 0}
 
 
-def gpt(layout: TokenLayout, **changes) -> GPT:
+def built(family: type[Generator], layout: TokenLayout, **changes) -> Generator:
     torch.manual_seed(0)
     condition = {"type": "classes", "num_classes": SAMPLES, "dropout": 0.0}
-    return GPT(GPTConfig.parse({"layout": layout, "condition": condition, **SIZES, **changes}))
+    return family(family.config_class.parse({"layout": layout, "condition": condition, **SIZES, **changes}))
+
+
+def gpt(layout: TokenLayout, **changes) -> GPT:
+    return built(GPT, layout, **changes)
 
 
 def random_tokens(layout: TokenLayout, samples: int = SAMPLES, seed: int = 0) -> Tokens:
@@ -64,10 +80,13 @@ def random_tokens(layout: TokenLayout, samples: int = SAMPLES, seed: int = 0) ->
     return Tokens((drawn * torch.from_numpy(layout.vocab_sizes)).long(), layout).validate()
 
 
-@pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
-def test_it_memorizes_samples_and_finds_them_by_their_class(pair):
-    layout, changes = pair
-    model, tokens, classes = gpt(layout, **changes).train(), random_tokens(layout), torch.arange(SAMPLES)
+@pytest.mark.parametrize(
+    ("family", "layout", "changes"),
+    [*((GPT, *pair) for pair in PAIRS.values()), *((NextScale, *pair) for pair in SCALE_PAIRS.values())],
+    ids=[*PAIRS, *SCALE_PAIRS],
+)
+def test_it_memorizes_samples_and_finds_them_by_their_class(family, layout, changes):
+    model, tokens, classes = built(family, layout, **changes).train(), random_tokens(layout), torch.arange(SAMPLES)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-2, total_steps=120)
     for _ in range(120):
@@ -153,3 +172,21 @@ def test_patterns_that_a_layout_does_not_have():
             gpt(layout, **changes)
     with pytest.raises(TokenError):
         gpt(LAYOUTS["grid"]).loss(Latents(torch.zeros(1, 6, 2), image(Segment(name="grid", shape=(2, 3), channels=2))), torch.tensor([0]))
+
+
+def test_prefixes_of_a_pyramid_in_the_order_of_its_scales():
+    layout = LAYOUTS["pyramid"].replace(prefixes=(1, 5))
+    model = gpt(layout, residual_dropout=0.0).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    tokens = random_tokens(layout, 3)
+    assert (model.nll(tokens.prefix(1), torch.arange(3)) < model.nll(tokens, torch.arange(3))).all()
+    whole = model.generate(torch.arange(3), noise=SampleNoise(0, range(3)))
+    cut = model.generate(torch.arange(3), noise=SampleNoise(0, range(3)), num_tokens=1)
+    assert torch.equal(cut.indices, whole.indices[:, :1])
+
+
+def test_more_steps_of_diffusion_than_there_are():
+    layout = image(Segment(name="grid", shape=(2, 3), channels=2))
+    with pytest.raises(ConfigError, match="20"):
+        gpt(layout, diffusion_head={"dim": 8, "depth": 1, "num_timesteps": 10}, sampling={"steps": 20})

@@ -137,3 +137,10 @@ def test_what_it_cannot_model():
         generator(layout=grid_layout((3, 3), stride=8, channels=4))
     with pytest.raises(TokenError, match="3, 3"):
         generator().loss(Tokens(torch.zeros(1, 16, dtype=torch.int64), GRID.at((2, 2))), torch.tensor([0]))
+
+
+def test_samples_of_fewer_codebooks_are_refused():
+    layout = GRID.replace(levels="any")
+    tokens = Tokens(random_tokens().indices, layout)
+    with pytest.raises(TokenError, match="2 of 4 codebook levels"):
+        generator(layout=layout).loss(tokens.levels(2), torch.tensor([0, 1, 2, 0]))

@@ -346,3 +346,14 @@ def test_kept_positions_lie_within_each_samples_own_extent():
     assert kept.full_lengths.tolist() == [2, 4]
     with pytest.raises(TokenError, match="position 3 of sample 0"):
         Tokens.from_samples([torch.tensor([7])], PATCHES.layout, positions=[torch.tensor([3])], extents=extents[:1])
+
+
+def test_cut_levels_keep_the_prefixes_and_the_order_of_what_is_left():
+    scales = tuple(Segment(name=f"scale{side}", shape=(side, side), vocab_size=3, codebooks=2) for side in (1, 2))
+    branches = TokenLayout(modality="image", segments=scales, signal_shape=(8, 8), prefixes=(2, 7, 10), levels="any", order=tuple(range(10))[::-1])
+    assert branches.with_levels(1).prefixes == (1, 5), "7 tokens end within a position"
+    assert branches.with_levels(1).order == (4, 3, 2, 1, 0)
+    assert branches.levels_of(branches.with_levels(1)) == 1
+    pyramid = branches.replace(segments=tuple(segment.replace(codebooks=1) for segment in scales), prefixes=(1, 5), order=(0, 4, 3, 2, 1))
+    assert pyramid.with_levels(1).prefixes == (1,)
+    assert pyramid.with_levels(1).order == (0,)

@@ -248,13 +248,13 @@ def _condition(generator: Generator[Any], labels: list[int] | None, text: list[s
 
 
 def _steps_strip(decoder: Tokenizer[Any], tokens: Tokens) -> Tensor:
-    """One row per sample: decoded from its first 1, 2, 4 ... tokens, or as many of these as decode, and from all."""
+    """One row per sample: decoded from its first 1, 2, 4 ... tokens, or from every listed prefix (scales), and from all."""
     import torch
 
     from visiontok.signals.image_writing import as_rgb, image_grid
 
-    length = tokens.layout.length
-    counts = [2**power for power in range(length.bit_length()) if 2**power < length and tokens.layout.allows_prefix(2**power)]
+    length, prefixes = tokens.layout.length, tokens.layout.prefixes
+    counts = [count for count in (prefixes if isinstance(prefixes, tuple) else map((2).__pow__, range(length.bit_length()))) if count < length]
     columns = [decoder.decode(tokens.prefix(count)) for count in counts] + [decoder.decode(tokens)]
     images = as_rgb(torch.stack(columns, dim=1).flatten(0, 1), decoder.spec)
     if images is None:

@@ -189,14 +189,27 @@ class Generator(Model[GeneratorConfigT]):
             ConditionError, TokenError: see `training_batch`; if a sample is larger, smaller or not complete.
         """
         tokens, found = self.training_batch(tokens, condition)
-        wanted = f"this generator models samples that hold every token or latent of its layout's extents {self.layout.extents}"
-        wrong = (tokens.sample_extents != tokens.sample_extents.new_tensor(self.layout.extents)).any(dim=1).nonzero().flatten()
-        if len(wrong):
-            sample = int(wrong[0])
-            raise TokenError(f"sample {sample} has the extents {tuple(tokens.sample_extents[sample].tolist())}; {wanted}")
+        if not self.layout.is_same_kind(tokens.layout):
+            raise TokenError(
+                f"samples have {tokens.layout.num_levels} of {self.layout.num_levels} codebook levels; this generator models all of them"
+            )
+        check_extents(tokens, self.layout)
         if not tokens.is_full:
-            raise TokenError(f"a sample holds {int(tokens.sample_lengths.min())} of {self.layout.length} positions; {wanted}")
+            held = int(tokens.sample_lengths.min())
+            raise TokenError(f"a sample holds {held} of {self.layout.length} positions; this generator models every token of a sample")
         return next(group for _, group in tokens.groups()), found
+
+    def checked_prefix(self, layout: TokenLayout, num_tokens: int | None) -> int:
+        """How many first tokens of a sample of a layout are to be sampled; all where `num_tokens` is None.
+
+        Raises:
+            TokenError: if such a prefix does not decode.
+        """
+        if num_tokens is None:
+            return layout.length
+        if not layout.allows_prefix(num_tokens):
+            raise TokenError(f"num_tokens = {num_tokens}: of {layout.length} tokens such a prefix does not decode (prefixes: {layout.prefixes})")
+        return num_tokens
 
     def dropped(self, samples: int, noise: Noise) -> Tensor:
         """(B,) bool: the samples of a batch whose condition is hidden, in training mode; there, one uniform draw (B,) where it may be."""
@@ -227,3 +240,16 @@ class DrafterModel(Model[DrafterConfigT]):
     @property
     def layout(self) -> TokenLayout:
         return self.config.layout
+
+
+def check_extents(tokens: Tokens | Latents, layout: TokenLayout) -> None:
+    """Refuse samples of other extents than those of a layout of the same kind; for models of a fixed number of positions.
+
+    Raises:
+        TokenError: naming the sample and its extents.
+    """
+    found = tokens.sample_extents
+    wrong = (found != found.new_tensor(layout.extents)).any(dim=1).nonzero().flatten()
+    if len(wrong):
+        sample = int(wrong[0])
+        raise TokenError(f"sample {sample} has the extents {tuple(found[sample].tolist())}; this generator models {layout.extents}")

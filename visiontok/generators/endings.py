@@ -68,7 +68,7 @@ def batch_steps_with_end(tokens: Tokens | Latents, within: TokenLayout, pattern:
     Raises:
         TokenError: if a sample is longer than the generator's layout, or ends where none can.
     """
-    largest = within.with_levels(tokens.layout.num_levels)
+    largest = within.with_levels(within.levels_of(tokens.layout) or within.num_levels)
     lengths = tokens.sample_lengths
     if tokens.layout.is_variable and not tokens.is_full:
         raise TokenError("samples that hold only some tokens of their extents do not show where they end")

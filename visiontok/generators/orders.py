@@ -50,10 +50,18 @@ class GenerationSteps:
         """On another device."""
         return GenerationSteps(*(getattr(self, name).to(device) for name in GenerationSteps.__dataclass_fields__))
 
+    def batch(self, lengths: Tensor, steps: int) -> GenerationSteps:
+        """The first steps of samples (B,) that hold so many tokens of one sample's storage: (B, steps, K)."""
+        fields = {name: getattr(self, name)[:steps].expand(len(lengths), *(-1,) * getattr(self, name).ndim) for name in self.__dataclass_fields__}
+        return GenerationSteps(**{**fields, "held": fields["held"] & (fields["positions"] < lengths[:, None, None])})
+
+    def step(self, number: int) -> GenerationSteps:
+        """One step of one sample, (K,)."""
+        return GenerationSteps(*(getattr(self, name)[number] for name in GenerationSteps.__dataclass_fields__))
+
     def steps(self, count: int) -> Iterator[GenerationSteps]:
         """The first steps of one sample, (K,) each."""
-        for step in range(count):
-            yield GenerationSteps(*(getattr(self, name)[step] for name in GenerationSteps.__dataclass_fields__))
+        return map(self.step, range(count))
 
 
 class AnnealedOrder(Config):
@@ -165,13 +173,13 @@ def batch_generation_steps(tokens: Tokens | Latents, within: TokenLayout, patter
     """The steps of every sample of a batch: (B, T, K).
 
     Raises:
-        TokenError: if a sample keeps a subset at its positions, or is a prefix of a layout whose generation order is not its storage order.
+        TokenError: if a sample keeps a subset at its positions, or holds only some of a layout whose generation order is not its storage order.
     """
     if tokens.positions is not None and bool(
         ((tokens.positions != torch.arange(tokens.positions.shape[1], device=tokens.data.device)) & tokens.mask).any()
     ):
         raise TokenError("samples that keep tokens at positions of their own cannot be modelled one after the other: keep prefixes")
-    if not tokens.is_full and tokens.layout.order != "raster":
+    if not tokens.is_full and not tokens.layout.is_in_storage_order:
         raise TokenError("samples that hold only some tokens cannot be modelled where the layout has a generation order of its own")
     device, samples = tokens.data.device, len(tokens)
     groups = [(rows, generation_steps(group.layout, within, pattern).to(device)) for rows, group in tokens.groups()]

@@ -25,7 +25,7 @@ class CachedSession:
         samples: B.
         guided: whether every sample is read a second time without its condition.
         prefix: elements in the caches before the first step.
-        step_size: elements per step.
+        step_size: elements per step, where all have as many.
 
     Attributes:
         samples: B.
@@ -46,7 +46,11 @@ class CachedSession:
         if not 0 <= length <= self.length:
             raise ValueError(f"{self.length} steps were read; {length} of them cannot be kept")
         self.length = length
-        self._keep(self._prefix_size + length * self._step_size)
+        self._keep(self._elements(length))
+
+    def _elements(self, length: int) -> int:
+        """How many elements the caches hold after the first `length` steps."""
+        return self._prefix_size + length * self._step_size
 
     def _keep(self, elements: int) -> None:
         for cache in self._caches:

@@ -229,9 +229,17 @@ class TokenLayout(Config):
 
     def accepts(self, other: TokenLayout) -> bool:
         """Whether tokens of that layout fit a model of this one: the same kind, at any extents, with all codebook levels or as many as may be."""
-        if other.num_levels < self.num_levels and self.allows_levels(other.num_levels):
-            return self.with_levels(other.num_levels).is_same_kind(other)
-        return self.is_same_kind(other)
+        return self.levels_of(other) is not None
+
+    def levels_of(self, other: TokenLayout) -> int | None:
+        """How many of this layout's codebook levels that layout holds, at any extents; None if it is of another kind or they do not decode.
+
+        `num_levels` does not say it: of one codebook it counts the segments.
+        """
+        if self.is_same_kind(other):
+            return self.num_levels
+        counts = (count for count in range(1, self.num_levels) if self.allows_levels(count))
+        return next((count for count in counts if self.with_levels(count).is_same_kind(other)), None)
 
     def is_same_kind(self, other: TokenLayout) -> bool:
         """Whether tokens of both layouts can share a batch or set: they differ in extent only."""
@@ -304,7 +312,29 @@ class TokenLayout(Config):
         else:
             segments = self.segments[:count]
         levels = tuple(level for level in self.levels if level <= count) if isinstance(self.levels, tuple) else self.levels
-        return self._changed({"segments": segments, "levels": levels or "none"})
+        changed: dict[str, Any] = {"segments": segments, "levels": levels or "none"}
+        if isinstance(self.prefixes, tuple) or isinstance(self.order, tuple):
+            changed |= self._renumbered(np.concatenate([np.arange(s.length) % s.codebooks < k for s, k in self._kept_codebooks(count)]))
+        return self._changed(changed)
+
+    def _kept_codebooks(self, count: int) -> list[tuple[Segment, int]]:
+        """Every segment, with how many of its codebooks the first `count` levels hold."""
+        has_codebooks = any(segment.codebooks > 1 for segment in self.segments)
+        return [(segment, count if has_codebooks else int(number < count)) for number, segment in enumerate(self.segments)]
+
+    def _renumbered(self, kept: np.ndarray) -> dict[str, Any]:
+        """Listed prefixes and the permutation of the storage positions that are kept, (L,) bool, among themselves.
+
+        A prefix stays listed if the position that follows it is kept, or it holds all that are: others end within a position or a cut segment.
+        """
+        before = np.concatenate([[0], np.cumsum(kept)])
+        changed: dict[str, Any] = {}
+        if isinstance(self.prefixes, tuple):
+            ends = {int(before[count]) for count in self.prefixes if count == self.length or kept[count] or before[count] == before[-1]}
+            changed["prefixes"] = tuple(sorted(ends))
+        if isinstance(self.order, tuple):
+            changed["order"] = tuple(int(before[position]) for position in self.order if kept[position])
+        return changed
 
     # Numbers of this extent.
 
@@ -410,6 +440,11 @@ class TokenLayout(Config):
             }[self.order]
             keys.append(np.stack([*rank, codebook]))
         return np.lexsort(np.concatenate(keys, axis=1)[::-1])
+
+    @cached_property
+    def is_in_storage_order(self) -> bool:
+        """Whether samples are generated from their first storage position to the last, so that prefixes are generated first."""
+        return self.order == "raster" or bool((self.generation_order == np.arange(self.length)).all())
 
     @property
     def bits(self) -> float:

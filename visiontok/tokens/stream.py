@@ -66,7 +66,7 @@ class TokenStream:
             TokenError: if the tokens have another kind of layout or wrong indices, if they keep a subset at its positions (a row of ids cannot say
                 which positions were dropped), or if their lengths differ and there is no "pad".
         """
-        if not self.layout.accepts(tokens.layout) or tokens.layout.num_levels != self.layout.num_levels:
+        if not self.layout.is_same_kind(tokens.layout):
             raise TokenError(f"this stream was built for {self.layout}, the tokens have {tokens.layout}")
         tokens.validate()
         held = tokens.sample_lengths

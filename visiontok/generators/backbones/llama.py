@@ -138,6 +138,29 @@ def causal_mask(start: int, end: int, *, prefix_mask: Tensor | None, device: tor
         (1 or B, 1, end - start, end) bool. A padded element looks at itself at least, so that no row is empty.
     """
     mask = torch.ones(end, end, dtype=torch.bool, device=device).tril()[None, None, start:] if end - start > 1 else None
+    return _without_padding(mask, start, end, prefix_mask, device)
+
+
+def block_causal_mask(sizes: Sequence[int], start: int, *, prefix_mask: Tensor | None, device: torch.device) -> Tensor | None:
+    """Where the elements from `start` on of a sequence of blocks may look: at their own block and those before, but not at padding; None for
+    everywhere.
+
+    Args:
+        sizes: elements of every block.
+        start: of the new elements, which begin a block; those before lie in caches.
+        prefix_mask, device: see `causal_mask`.
+
+    Returns:
+        as `causal_mask`, with the sum of `sizes` as end.
+    """
+    end, mask = sum(sizes), None
+    if start < end - sizes[-1]:
+        numbers = torch.arange(len(sizes), device=device).repeat_interleave(torch.tensor(sizes, device=device), output_size=end)
+        mask = (numbers[start:, None] >= numbers)[None, None]
+    return _without_padding(mask, start, end, prefix_mask, device)
+
+
+def _without_padding(mask: Tensor | None, start: int, end: int, prefix_mask: Tensor | None, device: torch.device) -> Tensor | None:
     if prefix_mask is None:
         return mask
     seen = nn.functional.pad(prefix_mask, (0, end - prefix_mask.shape[1]), value=True)[:, None, None]

@@ -55,7 +55,7 @@ class PowerCosineGuidance:
 
 @dataclass(frozen=True)
 class RisingGuidance:
-    """s rises linearly from 1 at the first step to `scale` at the last (xAR); of a single step it is `scale`."""
+    """s rises linearly from 1 at the first step to `scale` at the last (VAR, xAR); of a single step it is `scale`."""
 
     scale: float
 
@@ -108,7 +108,7 @@ class IntervalGuidance:
         return self.inner(step, num_steps) if self.first <= (step + 0.5) / num_steps < self.last else 1.0
 
 
-GuidanceSchedule: TypeAlias = Literal["constant", "linear", "cosine", "power-cosine", "log", "square", "square-root"]
+GuidanceSchedule: TypeAlias = Literal["constant", "rising", "linear", "cosine", "power-cosine", "log", "square", "square-root"]
 
 
 def guidance_schedule(name: GuidanceSchedule, scale: float, *, power: float = 3.0, interval: tuple[float, float] = (0.0, 1.0)) -> Guidance:
@@ -130,6 +130,8 @@ def guidance_schedule(name: GuidanceSchedule, scale: float, *, power: float = 3.
         found = ConstantGuidance(scale)
     elif name == "power-cosine":
         found = PowerCosineGuidance(scale, power)
+    elif name == "rising":
+        found = RisingGuidance(scale)
     else:
         found = RampGuidance(scale, name)
     return found if interval == (0.0, 1.0) else IntervalGuidance(found, *interval)

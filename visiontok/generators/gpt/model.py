@@ -42,6 +42,7 @@ from visiontok.generators.heads import (
     LatentHead,
     TokenHead,
 )
+from visiontok.generators.heads.diffusion_schedule import kept_steps
 from visiontok.generators.orders import GenerationSteps, Pattern, batch_generation_steps, check_pattern, generation_steps
 from visiontok.layers.kv_cache import KVCache
 from visiontok.layers.nested_dropout import LengthSchedule, NestedDropout
@@ -102,6 +103,8 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
             raise ValueError(
                 f"sampling of type {self.sampling.type!r} does not fit a {'continuous' if self.layout.is_continuous else 'discrete'} layout"
             )
+        if self.diffusion_head is not None and isinstance(self.sampling, LatentSampling):
+            kept_steps(self.diffusion_head.num_timesteps, str(self.sampling.steps))  # refuses more steps than there are
         if self.positions == "rope":
             axes = {len(segment.shape) for segment in self.layout.segments}
             if len(axes) > 1:
@@ -113,8 +116,8 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
         check_pattern(self.layout, self.pattern)
         if self.has_end:
             check_has_end(self.layout, self.pattern)
-        if self.nested_lengths is not None and (self.layout.prefixes == "none" or self.layout.is_variable or self.layout.order != "raster"):
-            raise ValueError("nested_lengths need a layout of one extent in the order 'raster', of which prefixes decode")
+        if self.nested_lengths is not None and (self.layout.prefixes == "none" or self.layout.is_variable or not self.layout.is_in_storage_order):
+            raise ValueError("nested_lengths need a layout of one extent that is generated in storage order, and of which prefixes decode")
         if self.nested_lengths is not None and self.has_end:
             raise ValueError("nested_lengths cut samples where they do not end: use them without has_end")
         if self.inner_head is not None and self.pattern != "parallel":
@@ -461,11 +464,9 @@ class GPT(Generator[GPTConfig]):
             return layout.length
         if self.config.has_end:
             raise TokenError(f"num_tokens = {num_tokens}: this generator ends its samples itself; to bound them, give the layout of the longest")
-        if layout.order != "raster":
+        if not layout.is_in_storage_order:
             raise TokenError(f"num_tokens = {num_tokens}: the layout has the generation order {layout.order!r}, so all {layout.length} are sampled")
-        if not layout.allows_prefix(num_tokens):
-            raise TokenError(f"num_tokens = {num_tokens}: of {layout.length} tokens such a prefix does not decode (prefixes: {layout.prefixes})")
-        return num_tokens
+        return self.checked_prefix(layout, num_tokens)
 
 
 def _in_order(data: Tensor, plan: GenerationSteps) -> Tensor:

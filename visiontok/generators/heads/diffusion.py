@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from visiontok.base.config import Config, Positive
 from visiontok.base.noise import Noise, integers
 from visiontok.generators.heads.base import LatentHead
+from visiontok.generators.heads.diffusion_prediction import PREDICTIONS, PredictionName
 from visiontok.generators.heads.diffusion_schedule import cosine_schedule, kept_steps, respaced_cosine_schedule
 from visiontok.layers.block import Block
 from visiontok.layers.initialization import xavier_linears
@@ -31,12 +32,15 @@ class DiffusionHeadConfig(Config):
         depth: number of its blocks.
         num_timesteps: steps of the diffusion.
         copies: noisy copies of every latent that a training step sees.
+        prediction: what the network predicts, `epsilon` (the noise, as in MAR) or `v` (for training and sampling in bfloat16); see
+            `diffusion_prediction`.
     """
 
     dim: Positive = 1024
     depth: Positive = 6
     num_timesteps: Positive = 1000
     copies: Positive = 4
+    prediction: PredictionName = "epsilon"
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class DenoisedLatents:
 
 
 class DiffusionHead(LatentHead):
-    """Predicts the noise in a latent, and the variance of every step.
+    """Predicts the noise in a latent, or its velocity, and the variance of every step.
 
     Args:
         config: sizes.
@@ -67,6 +71,7 @@ class DiffusionHead(LatentHead):
         super().__init__()
         self.config, self.channels = config, channels
         self.schedule = cosine_schedule(config.num_timesteps)
+        self.prediction = PREDICTIONS[config.prediction]
         self.embed = nn.Linear(channels, config.dim)
         self.condition = nn.Linear(dim, config.dim)
         self.time = TimestepEmbedding(config.dim)
@@ -82,7 +87,7 @@ class DiffusionHead(LatentHead):
             nn.init.zeros_(linear.weight)
 
     def forward(self, x: Tensor, timesteps: Tensor, hidden: Tensor) -> Tensor:
-        """The noise in x, then where its variance lies between its bounds.
+        """What the configuration's `prediction` says of x, then where the variance of the step lies between its bounds.
 
         Args:
             x: (N, C) noisy latents.
@@ -101,7 +106,7 @@ class DiffusionHead(LatentHead):
         return self.output(self.norm(x) * (1 + scale) + shift).float()
 
     def loss(self, hidden: Tensor, latents: Tensor, held: Tensor, noise: Noise) -> Tensor:
-        """Squared error of the noise plus the variational bound of the variance, mean over the copies.
+        """Squared error of the prediction plus the variational bound of the variance, mean over the copies.
 
         Draws: uniform (B, copies, T) for the steps, then normal (B, copies, T, C).
         """
@@ -125,10 +130,10 @@ class DiffusionHead(LatentHead):
             noise: (N, C) float32.
         """
         x = self.schedule.noisy(latents, noise, steps)
-        epsilon, share = self(x, steps, hidden).chunk(2, dim=-1)
-        squared = (noise - epsilon).square().mean(dim=-1)
-        predicted = self.schedule.denoised(x, epsilon.detach(), steps)
-        mean = self.schedule.posterior_mean(predicted, x, steps)
+        predicted, share = self(x, steps, hidden).chunk(2, dim=-1)
+        squared = (self.prediction.target(self.schedule, latents, noise, steps) - predicted).square().mean(dim=-1)
+        denoised = self.prediction.denoised(self.schedule, x, predicted.detach(), steps)
+        mean = self.schedule.posterior_mean(denoised, x, steps)
         log_variance = self.schedule.log_variance(share, steps)
         divergence = normal_divergence(
             self.schedule.posterior_mean(latents, x, steps), self.schedule.at("posterior_log_variance_clipped", steps), mean, log_variance
@@ -138,7 +143,7 @@ class DiffusionHead(LatentHead):
         return squared, bound
 
     def sample(self, hidden: Tensor, unconditional: Tensor | None, noise: Noise, *, steps: int | str, guidance: float, temperature: float) -> Tensor:
-        """Ancestral sampling, guided on the noise; normal draws (B, M, C), one to start from and one for every step but the last.
+        """Ancestral sampling, guided on the prediction; normal draws (B, M, C), one to start from and one for every step but the last.
 
         `steps` may be a respacing of ADM as well, such as "ddim50" or "10,10,20"; the temperature scales the noise of the steps only.
         """
@@ -181,7 +186,7 @@ class DiffusionHead(LatentHead):
             start: (B, M, C) float32.
             step_noise: step i of the respaced schedule -> (B, M, C) float32; called from the last step down to 1.
             respacing: which steps; see `kept_steps`.
-            guidance: scale s of `u + s * (c - u)` of the predicted noise; the variance is that with the condition.
+            guidance: scale s of `u + s * (c - u)` of the prediction, which is the same for the noise and v; the variance is that with the condition.
             temperature: scales the noise of the steps.
         """
         schedule = respaced_cosine_schedule(self.config.num_timesteps, respacing)
@@ -194,12 +199,12 @@ class DiffusionHead(LatentHead):
             steps = torch.full((len(x),), step, dtype=torch.int64, device=x.device)
             timesteps = schedule.timesteps[step : step + 1].to(x.device)
             if unconditional is None:
-                epsilon, share = self(x, timesteps, rows).chunk(2, dim=-1)
+                predicted, share = self(x, timesteps, rows).chunk(2, dim=-1)
             else:
                 both, shares = self(torch.cat([x, x]), timesteps, rows).chunk(2, dim=-1)
                 conditional, without = both.chunk(2)
-                epsilon, share = without + guidance * (conditional - without), shares[: len(x)]
-            mean = schedule.posterior_mean(schedule.denoised(x, epsilon, steps), x, steps)
+                predicted, share = without + guidance * (conditional - without), shares[: len(x)]
+            mean = schedule.posterior_mean(self.prediction.denoised(schedule, x, predicted, steps), x, steps)
             half_log_variance = schedule.log_variance(share, steps) / 2
             if step == 0:
                 return DenoisedLatents(*(part.view(shape) for part in (mean, half_log_variance.exp() * temperature, log_std)))

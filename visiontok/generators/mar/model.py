@@ -31,13 +31,14 @@ class MarConfig(GeneratorConfig):
         backbone: sizes of encoder and decoder.
         head: sizes of the diffusion model.
         patch_size: side of the square of latents that the model treats as one, for layouts with two axes.
-        least_masked: share of the positions that training masks at least.
+        least_masked: share of the positions that training masks at least; 0.7 in MAR. MMAR (arXiv 2410.10798) goes on with 0 after that, since
+            otherwise the last positions that sampling fills in were never trained.
     """
 
     backbone: MaeConfig
     head: DiffusionHeadConfig = DiffusionHeadConfig()
     patch_size: Positive = 1
-    least_masked: Annotated[float, Field(gt=0, le=1)] = 0.7
+    least_masked: Annotated[float, Field(ge=0, le=1)] = 0.7
     sampling: MaskedLatentSampling = MaskedLatentSampling()
 
     @model_validator(mode="after")

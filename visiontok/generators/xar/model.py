@@ -20,6 +20,7 @@ from visiontok.base.config import Positive, Probability
 from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.decoders.flow.training import flow_loss, mix
 from visiontok.generators.backbones import ModulatedCausalBlock, ModulatedStack
+from visiontok.generators.backbones.llama import block_causal_mask
 from visiontok.generators.base import Generator, GeneratorConfig
 from visiontok.generators.condition import Condition, ConditionLike, needs_one_vector
 from visiontok.generators.decoding import CellSampler, CellSampling
@@ -231,7 +232,7 @@ class Xar(Generator[XarConfig]):
         """
         start = caches[0].length if caches else 0
         end = start + values.shape[1]
-        mask = self._mask(start, end, values.device) if conditions.shape[1] > 1 else None
+        mask = block_causal_mask([self.cell_size] * (end // self.cell_size), start, prefix_mask=None, device=values.device)
         # Not a buffer: in half precision the angles would be wrong.
         rope = rope_table(self.coordinates[start:end], self.config.dim // self.config.num_heads)
         x = self.input_norm(self.input(values.to(self.dtype)) + self.encoder_positions[start:end])
@@ -239,11 +240,6 @@ class Xar(Generator[XarConfig]):
         x = self.encoder_norm(self.encoder(x, conditions, rope=rope, mask=mask, caches=caches[:split]))
         x = self.middle(x) + self.decoder_positions[start:end]
         return self.decoder_norm(self.decoder(x, conditions, rope=rope, mask=mask, caches=caches[split:]))
-
-    def _mask(self, start: int, end: int, device: torch.device) -> Tensor:
-        """(T, end) bool: whether a latent, from `start` on, sees another one: those of its own cell and of the cells before."""
-        cells = torch.arange(end, device=device) // self.cell_size
-        return cells[start:, None] >= cells
 
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> XarConfig:
