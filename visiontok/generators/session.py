@@ -46,9 +46,9 @@ class CachedSession:
         if not 0 <= length <= self.length:
             raise ValueError(f"{self.length} steps were read; {length} of them cannot be kept")
         self.length = length
-        self._keep(self._elements(length))
+        self._keep(self._elements_after(length))
 
-    def _elements(self, length: int) -> int:
+    def _elements_after(self, length: int) -> int:
         """How many elements the caches hold after the first `length` steps."""
         return self._prefix_size + length * self._step_size
 

@@ -77,5 +77,5 @@ class NextScaleSession(CachedSession):
         hidden = self.model.transform(x, scales=self.length + 1, prefix_mask=self._mask, caches=self._caches, modulations=self._modulations)
         return self._streams(hidden[:, -self.model.sizes[self.length] :])
 
-    def _elements(self, length: int) -> int:
+    def _elements_after(self, length: int) -> int:
         return self._prefix_size + self.model.ends[length]
