@@ -35,7 +35,8 @@ def check_finite_weights(model: nn.Module) -> None:
     Raises:
         NonFiniteError: naming the first tensor with NaN or infinity.
     """
-    named = [(name, tensor) for name, tensor in model.state_dict().items() if tensor.is_floating_point() and tensor.numel()]
+    named = [(name, _own(tensor)) for name, tensor in model.state_dict().items() if tensor.is_floating_point()]
+    named = [(name, tensor) for name, tensor in named if tensor.numel()]
     if torch.compiler.is_compiling() or not named:
         return
     largest = torch.stack([(tensor if tensor.dtype.itemsize > 1 else tensor.float()).abs().amax().float() for _, tensor in named])
@@ -64,3 +65,9 @@ class WeightCheck:
 def _tensors(model: nn.Module) -> Iterator[Tensor]:
     yield from model.parameters()
     yield from model.buffers()
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """This process's part of a tensor that is divided among processes, a DTensor, whose import takes long; others as they are."""
+    own: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return own
