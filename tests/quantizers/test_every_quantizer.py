@@ -19,6 +19,8 @@ from visiontok.quantizers import (
     Bottleneck,
     CodebookQuantizer,
     DimensionWiseQuantizerConfig,
+    FactorizedResidualQuantizerConfig,
+    FactorizedVectorQuantizerConfig,
     FiniteScalarQuantizerConfig,
     GaussianBottleneckConfig,
     IdentityBottleneckConfig,
@@ -95,6 +97,9 @@ KINDS = {
     "residual": Kind(ResidualQuantizerConfig(num_levels=3, quantizer=VQ), 40),
     "residual-shared": Kind(ResidualQuantizerConfig(num_levels=3, quantizer=VQ, shared=True), 40),
     "residual-signs": Kind(ResidualQuantizerConfig(num_levels=2, quantizer=SIGNS | {"chunks": [3, 3]}), 8),
+    "factorized-vq": Kind(FactorizedVectorQuantizerConfig(codebook_size=40, dim=DIM, codebook_dim=3), 40, passes=None),
+    "factorized-vq-unprojected": Kind(FactorizedVectorQuantizerConfig(codebook_size=40, dim=DIM, codebook_dim=None), 40),
+    "factorized-residual": Kind(FactorizedResidualQuantizerConfig(codebook_sizes=(40, 20, 30), dim=DIM, codebook_dim=3), 40, passes=None),
     "product": Kind(ProductQuantizerConfig(num_groups=2, quantizer=VQ), 40, width=2 * DIM),
     "product-residual": Kind(
         ProductQuantizerConfig(num_groups=2, quantizer={"type": "residual", "num_levels": 2, "quantizer": VQ}), 40, width=2 * DIM
@@ -210,14 +215,14 @@ def test_every_level_brings_the_sum_closer():
     assert errors[0] > errors[1] > errors[2]
 
 
-@pytest.mark.parametrize("name", ["residual", "multi-scale", "product-residual"])
+@pytest.mark.parametrize("name", ["residual", "factorized-residual", "multi-scale", "product-residual"])
 def test_dropped_levels_are_those_after_the_kept_ones(name):
     kind = KINDS[name]
     quantizer, latents = kind.build(), kind.latents()
     kept = torch.tensor([1, 2, 2, 2, 1])
     quantized, whole = quantizer.quantize(latents, kept), quantizer.quantize(latents, torch.full((5,), 99))
     assert torch.equal(quantized.indices, whole.indices)
-    if name == "residual":
+    if name in ("residual", "factorized-residual"):
         torch.testing.assert_close(quantized.latents[0], quantizer.lookup(quantized.indices[:1, ..., :1])[0])
     if name == "multi-scale":
         torch.testing.assert_close(quantized.latents[1], quantizer.partial_sums(quantized.indices)[1][1])
@@ -276,6 +281,10 @@ BOTTLENECKS: dict[str, tuple[Callable[[], Any], int]] = {
         DIM,
     ),
     "residual-dropout": (ResidualQuantizerConfig.parse({"num_levels": 3, "quantizer": VQ | UPDATES, "dropout": {"share": 0.6}}).build, DIM),
+    "factorized-residual-dropout": (
+        FactorizedResidualQuantizerConfig(codebook_sizes=(40, 20, 30), dim=DIM, codebook_dim=3, dropout={"share": 0.6}).build,
+        DIM,
+    ),
     "product-dropout": (
         ProductQuantizerConfig(num_groups=2, quantizer=SCALES | {"quantizer": VQ, "dropout": {"share": 0.6}}).build,
         2 * DIM,

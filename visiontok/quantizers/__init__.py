@@ -18,6 +18,12 @@ from visiontok.quantizers.codebook_updates import ClusteringConfig, DeadCodeRese
 from visiontok.quantizers.continuous import GaussianBottleneck, GaussianBottleneckConfig, IdentityBottleneck, IdentityBottleneckConfig
 from visiontok.quantizers.dimension_wise import DimensionWiseQuantizer, DimensionWiseQuantizerConfig
 from visiontok.quantizers.entropy_terms import LogFloor
+from visiontok.quantizers.factorized import (
+    FactorizedResidualQuantizer,
+    FactorizedResidualQuantizerConfig,
+    FactorizedVectorQuantizer,
+    FactorizedVectorQuantizerConfig,
+)
 from visiontok.quantizers.finite_scalar import FiniteScalarQuantizer, FiniteScalarQuantizerConfig
 from visiontok.quantizers.gradients import rotate, straight_through
 from visiontok.quantizers.index_backprop import IndexBackpropQuantizer, IndexBackpropQuantizerConfig
@@ -52,6 +58,10 @@ __all__ = [
     "DimensionWiseQuantizer",
     "DimensionWiseQuantizerConfig",
     "EmaConfig",
+    "FactorizedResidualQuantizer",
+    "FactorizedResidualQuantizerConfig",
+    "FactorizedVectorQuantizer",
+    "FactorizedVectorQuantizerConfig",
     "FiniteScalarQuantizer",
     "FiniteScalarQuantizerConfig",
     "GaussianBottleneck",
