@@ -48,3 +48,10 @@ def sample_categorical(logits: Tensor, noise: Noise, *, step: int = 0) -> Tensor
         NonFiniteError: see `probabilities`.
     """
     return race(probabilities(logits, step=step), noise.exponential(*logits.shape))
+
+
+def most_likely(logits: Tensor, *, step: int = 0) -> Tensor:
+    """The first of the most likely codes (...) under logits (..., V); the arguments and the error are those of `sample_categorical`."""
+    best = logits.max(dim=-1)
+    check_finite(best.values[..., None], stage=f"the logits of generation step {step}")
+    return best.indices

@@ -11,7 +11,7 @@ from torch import Tensor
 from visiontok.base.config import Positive
 from visiontok.base.noise import Noise
 from visiontok.generators.decoding.base import SamplingConfig
-from visiontok.generators.decoding.categorical import sample_categorical
+from visiontok.generators.decoding.categorical import most_likely, sample_categorical
 from visiontok.generators.decoding.filters import LEAST_TEMPERATURE, EntropyTopK, Filter, MinP, Temperature, TopK, TopP
 from visiontok.generators.decoding.guidance import ConstantGuidance, Guidance, GuidanceSchedule, guidance_schedule, guide
 
@@ -49,8 +49,11 @@ class NextTokenSampler:
         return logits
 
     def choose(self, logits: Tensor, unconditional: Tensor | None, noise: Noise, *, codebook: int, step: int, num_steps: int) -> Tensor:
-        """Draw codes (B,) likewise; one exponential draw (B, V)."""
-        return sample_categorical(self.filtered(logits, unconditional, codebook=codebook, step=step, num_steps=num_steps), noise, step=step)
+        """Choose codes (B,) likewise: one exponential draw (B, V), or none where `TopK(1)` leaves only the most likely code."""
+        filtered = self.filtered(logits, unconditional, codebook=codebook, step=step, num_steps=num_steps)
+        if any(isinstance(each, TopK) and each.k == 1 for each in self.of(codebook).filters):
+            return most_likely(filtered, step=step)
+        return sample_categorical(filtered, noise, step=step)
 
 
 T = TypeVar("T")

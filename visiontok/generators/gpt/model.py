@@ -257,7 +257,7 @@ class GPT(Generator[GPTConfig]):
         prefix, mask = self.condition(condition, dropped)
         modulations = self.backbone.modulations(prefix[:, 0]) if self.config.is_modulated else ()
         tail = self.embed(data[:, :-1], plan.first[:, :-1], plan.held[:, :-1])
-        x = self._positioned(torch.cat([prefix, tail.to(prefix.dtype)], dim=1), 0)
+        x = self.positioned(torch.cat([prefix, tail.to(prefix.dtype)], dim=1), 0)
         mask = None if mask is None else causal_mask(0, x.shape[1], prefix_mask=mask, device=x.device)
         rope = self.rope_rows(plan.coordinates[:, :-1])
         hidden = self.backbone(x, rope=rope, mask=mask, is_causal=mask is None, modulations=modulations)
@@ -413,31 +413,8 @@ class GPT(Generator[GPTConfig]):
         zeros = rows.new_zeros(samples, self.condition.length, *rows.shape[2:])
         return torch.cat([zeros, rows], dim=1)[:, None]
 
-    def transform(
-        self,
-        x: Tensor,
-        *,
-        rope: Tensor | None,
-        prefix_mask: Tensor | None,
-        caches: list[KVCache],
-        modulations: Sequence[tuple[Tensor, ...]],
-    ) -> Tensor:
-        """Embedded elements (B, T, D) that follow those in the caches -> what the head reads (B, T, D).
-
-        Args:
-            x: embedded elements.
-            rope: of the whole sequence; see `rope_rows`.
-            prefix_mask: (B, P) bool, False where the condition is padding.
-            caches: one per block; the new elements are added.
-            modulations: see `LlamaStack.modulations`; empty for none.
-        """
-        start, end = caches[0].length, caches[0].length + x.shape[1]
-        mask = causal_mask(start, end, prefix_mask=prefix_mask, device=x.device)
-        rope = None if rope is None else rope[:, :, start:end]
-        return self.backbone(self._positioned(x, start), rope=rope, mask=mask, caches=caches, modulations=modulations)
-
-    def _positioned(self, x: Tensor, start: int) -> Tensor:
-        """With dropout, and learned positions where there are any."""
+    def positioned(self, x: Tensor, start: int) -> Tensor:
+        """Embedded elements (B, T, D), of which the first is number `start` of the sequence, with dropout, and learned positions where there are any."""
         x = self.dropout(x)
         return x if self.position_embedding is None else x + self.position_embedding[start : start + x.shape[1]]
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from visiontok.generators.backbones.llama import causal_mask
+from visiontok.generators.backbones.llama_step import LlamaStep, can_stream
 from visiontok.generators.condition import Condition
 from visiontok.generators.session import NextStepSession, condition_streams
 from visiontok.generators.tree_session import TreeSession
@@ -30,6 +33,7 @@ class GPTSession(NextStepSession):
         self._plan = model.plan(layout).to(model.device)
         self._rope = model.rope_rows(self._plan.coordinates[None])
         caches = model.backbone.new_caches(len(prefix), model.condition.length + len(self._plan.held))
+        self._is_streamed = can_stream(model.backbone)
         super().__init__(prefix, caches, samples, guided=guided)
 
     def _embed(self, data: Tensor) -> Tensor:
@@ -37,7 +41,18 @@ class GPTSession(NextStepSession):
         return self.model.embed(data, self._plan.first[rows], self._plan.held[rows]).to(self._prefix.dtype)
 
     def _transform(self, x: Tensor) -> Tensor:
-        return self.model.transform(x, rope=self._rope, prefix_mask=self._mask, caches=self._caches, modulations=self._modulations)
+        start, end = self._caches[0].length, self._caches[0].length + x.shape[1]
+        x = self.model.positioned(x, start)
+        mask = causal_mask(start, end, prefix_mask=self._mask, device=x.device)
+        if self._is_streamed and start and x.shape[1] == 1:
+            return self._single_step(x, mask=mask, caches=self._caches)
+        rope = None if self._rope is None else self._rope[:, :, start:end]
+        return self.model.backbone(x, rope=rope, mask=mask, caches=self._caches, modulations=self._modulations)
+
+    @cached_property
+    def _single_step(self) -> LlamaStep:
+        """For all later steps; arranging the weights takes about as long as one of them."""
+        return LlamaStep(self.model.backbone, rows=len(self._prefix), rope=self._rope)
 
 
 class GPTTreeSession(TreeSession):

@@ -79,10 +79,12 @@ class IndependentHead(TokenHead):
 
     def sample(self, hidden: Tensor, unconditional: Tensor | None, plan: GenerationSteps, embed: Embed, choose: Choose) -> Tensor:
         codes = torch.zeros(len(hidden), len(plan.held), dtype=torch.int64, device=hidden.device)
+        both = hidden if unconditional is None else torch.cat([hidden, unconditional])  # so that the table is read once
         for column in plan.held.nonzero().flatten().tolist():
             first, size = int(plan.first[column]), int(plan.sizes[column])
-            without = None if unconditional is None else self.table.logits(unconditional, first, size)
-            codes[:, column] = choose(self.table.logits(hidden, first, size), without, int(plan.codebooks[column]))
+            logits = self.table.logits(both, first, size)
+            without = None if unconditional is None else logits[len(hidden) :]
+            codes[:, column] = choose(logits[: len(hidden)], without, int(plan.codebooks[column]))
         return codes
 
     def penalty(self, hidden: Tensor, plan: GenerationSteps) -> Tensor:

@@ -1,0 +1,109 @@
+"""Sampling with LlamaGen's GPT-B against the reference implementation, in one process: tokens/s, and the share of the streaming limit.
+
+    git clone https://github.com/FoundationVision/LlamaGen
+    python benchmarks/llamagen.py --peer LlamaGen
+
+Both sides have the same random weights, sample 256 tokens per image greedily with guidance 2 in float32, and run in turn; medians are shown. The
+streaming limit is what one step must at least read, the weights and the cached keys and values, at the bandwidth at which this process sums a tensor
+of that size. Without --peer only visiontok is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import visiontok
+from visiontok.generators.gpt.model import GPT
+
+SIZES = {"dim": 768, "n_layer": 12, "n_head": 12, "vocab_size": 16384, "block_size": 256, "num_classes": 1000, "cls_token_num": 1}
+CONFIG = {**SIZES, "model_type": "c2i"}
+TOKENS = SIZES["block_size"]
+GUIDANCE = 2.0
+
+
+def load_peer(folder: Path) -> tuple[torch.nn.Module, Callable[..., Tensor]]:
+    """The authors' model with random weights, and their sampling."""
+    sys.path.insert(0, str(folder))
+    gpt = importlib.import_module("autoregressive.models.gpt")
+    peer = gpt.Transformer(gpt.ModelArgs(**CONFIG)).eval()
+    torch.nn.init.normal_(peer.output.weight, std=0.02)
+    return peer, importlib.import_module("autoregressive.models.generate").generate
+
+
+def streamed_bytes(model: GPT, batch: int) -> float:
+    """Mean over the steps of what one must read: weights of the blocks and the head, and the cache of both streams."""
+    weights = sum(p.numel() * p.element_size() for part in (model.backbone, model.head) for p in part.parameters())
+    config = model.config
+    cached = 2 * config.depth * (config.num_kv_heads or config.num_heads) * config.head_dim * 4 * (1 + SIZES["block_size"]) / 2
+    return weights + 2 * batch * cached
+
+
+def bandwidth(size: float, repeats: int = 9) -> float:
+    """Bytes per second at which a tensor of so many bytes is summed: the fastest of several runs."""
+    values = torch.ones(int(size) // 4)
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        values.sum()
+        times.append(time.perf_counter() - start)
+    return size / min(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer", type=Path, help="checkout of FoundationVision/LlamaGen")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 8], help="images per call")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(arguments.threads)
+    torch.set_grad_enabled(False)
+
+    runs: dict[str, Callable[[Tensor], Tensor]] = {}
+    if arguments.peer:
+        peer, generate = load_peer(arguments.peer)
+        state: dict[str, Any] = peer.state_dict()
+        model = visiontok.from_reference("llamagen-gpt", CONFIG, state)
+        runs["peer"] = lambda classes: generate(peer, classes, TOKENS, cfg_scale=GUIDANCE, top_k=1, sample_logits=False)
+    else:
+        model = visiontok.create("llamagen-b-256")
+        torch.nn.init.normal_(model.head.table.weight, std=0.02)
+    model.eval()
+    greedy = model.sampler(guidance=GUIDANCE, top_k=1)
+    runs["ours"] = lambda classes: model.generate(classes, sampler=greedy).indices
+
+    print(
+        f"{sum(p.numel() for p in model.parameters()) / 1e6:.0f} M parameters, {arguments.threads} threads, {torch.backends.cpu.get_cpu_capability()}"
+    )
+    for batch in arguments.batches:
+        classes = torch.arange(batch) * 7 % 1000
+        times: dict[str, list[float]] = {name: [] for name in runs}
+        tokens: dict[str, Tensor] = {}
+        for _ in range(arguments.repeats):
+            for name, run in runs.items():
+                start = time.perf_counter()
+                tokens[name] = run(classes)
+                times[name].append(time.perf_counter() - start)
+        speed = {name: batch * TOKENS / statistics.median(values) for name, values in times.items()}
+        size = streamed_bytes(model, batch)
+        limit = batch * bandwidth(size) / size
+        line = f"batch {batch}: " + ", ".join(f"{name} {value:.1f} tokens/s" for name, value in speed.items())
+        if arguments.peer:
+            same = (tokens["peer"] == tokens["ours"]).float().mean().item()
+            line += f", {speed['ours'] / speed['peer']:.2f} times as fast, {same:.1%} equal tokens"
+        print(f"{line}; streaming limit {limit:.1f} tokens/s, reached {speed['ours'] / limit:.0%}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

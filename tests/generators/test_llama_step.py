@@ -1,0 +1,84 @@
+"""Single steps of a session against the modules that they replace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from visiontok.generators.backbones.llama import LlamaStack
+from visiontok.generators.backbones.llama_step import can_stream
+from visiontok.generators.condition import Condition
+from visiontok.generators.gpt.model import GPT, GPTConfig
+from visiontok.tokens import Segment, TokenLayout
+
+LAYOUT = TokenLayout(modality="image", segments=(Segment(name="grid", shape=(3, 4), vocab_size=20),), signal_shape=(12, 16))
+TEXT = {"type": "text", "text": {"length": 4, "dim": 5}}
+
+
+def gpt(**fields: object) -> GPT:
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(**{"layout": LAYOUT, "condition": {"type": "classes", "num_classes": 3}, "dim": 32, "depth": 3, "num_heads": 4, **fields}))
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    return model.eval()
+
+
+def hidden_states(model: GPT, condition: Condition | Tensor, samples: int) -> Tensor:
+    codes = torch.randint(0, 20, (samples, 12, 1), generator=torch.Generator().manual_seed(1))
+    session = model.session(condition, guided=True)
+    seen = [torch.cat(session.prefill(codes[:, :2]))]
+    seen += [torch.cat(session.step(codes[:, step])) for step in range(2, 6)]
+    session.rewind(3)
+    return torch.stack([*seen, torch.cat(session.step(codes[:, 7]))])
+
+
+CASES: dict[str, dict[str, object]] = {
+    "rope": {},
+    "rope-1d": {"positions": "rope-1d"},
+    "learned": {"positions": "learned"},
+    "grouped": {"num_kv_heads": 2},
+    "text": {"condition": TEXT},
+}
+
+
+@pytest.mark.parametrize("samples", [1, 5])
+@pytest.mark.parametrize("fields", CASES.values(), ids=CASES)
+def test_a_step_gives_what_the_modules_give(fields: dict[str, object], samples: int, monkeypatch: pytest.MonkeyPatch):
+    model = gpt(**fields)
+    generator = torch.Generator().manual_seed(2)
+    condition: Condition | Tensor = torch.arange(samples) % 3
+    if "condition" in fields:
+        mask = torch.tensor([[True, True, False, False]]).expand(samples, -1)
+        condition = Condition(text=torch.randn(samples, 4, 5, generator=generator), text_mask=mask)
+    assert can_stream(model.backbone)
+    streamed = hidden_states(model, condition, samples)
+    monkeypatch.setattr("visiontok.generators.gpt.session.can_stream", lambda stack: False)
+    torch.testing.assert_close(streamed, hidden_states(model, condition, samples), rtol=1e-4, atol=1e-5)
+
+
+def replaced(stack: LlamaStack) -> None:
+    class Doubled(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    block = stack.blocks[1]
+    block.feed_forward.w1 = Doubled(32, block.feed_forward.w1.out_features, bias=False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        LlamaStack.train,
+        replaced,
+        lambda stack: stack.blocks[0].attention.wo.register_forward_hook(lambda module, args, output: 2 * output),
+        lambda stack: nn.utils.parametrizations.weight_norm(stack.blocks[0].attention.wo),
+    ],
+    ids=["training", "replaced", "hook", "parametrized"],
+)
+def test_what_changes_the_modules_is_respected(change: Callable[[LlamaStack], object]):
+    stack = gpt().backbone
+    change(stack)
+    assert not can_stream(stack)
