@@ -8,7 +8,7 @@ positions may be learned. The generators of IBQ, Open-MAGVIT2, ELM and LARP are 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -44,7 +44,6 @@ from visiontok.generators.heads import (
 )
 from visiontok.generators.heads.diffusion_schedule import kept_steps
 from visiontok.generators.orders import GenerationSteps, Pattern, batch_generation_steps, check_pattern, generation_steps
-from visiontok.layers.kv_cache import KVCache
 from visiontok.layers.nested_dropout import LengthSchedule, NestedDropout
 from visiontok.layers.rope import rope_table
 from visiontok.tokens import Latents, TokenLayout, Tokens
@@ -414,7 +413,7 @@ class GPT(Generator[GPTConfig]):
         return torch.cat([zeros, rows], dim=1)[:, None]
 
     def positioned(self, x: Tensor, start: int) -> Tensor:
-        """Embedded elements (B, T, D), of which the first is number `start` of the sequence, with dropout, and learned positions where there are any."""
+        """Embedded elements (B, T, D) from number `start` of the sequence on, with dropout, and learned positions where there are any."""
         x = self.dropout(x)
         return x if self.position_embedding is None else x + self.position_embedding[start : start + x.shape[1]]
 
