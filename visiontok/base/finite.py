@@ -28,6 +28,35 @@ def check_finite(values: Tensor, *, stage: str) -> None:
     raise NonFiniteError(f"{stage}: sample {row} of the batch holds {kind}. The weights are damaged, or the precision is too low for this model")
 
 
+class FiniteSteps:
+    """Looks at the values of successive steps without waiting for the device that computes them; `check` then names the first wrong step."""
+
+    def __init__(self) -> None:
+        self._steps: list[int] = []
+        self._is_finite: list[Tensor] = []
+
+    def add(self, values: Tensor, step: int) -> None:
+        """Values (B, ...) of a step."""
+        self._steps.append(step)
+        self._is_finite.append(values.isfinite().flatten(1).all(dim=1))
+
+    def check(self, what: str) -> None:
+        """Once all steps are done.
+
+        Raises:
+            NonFiniteError: naming the step, and the sample with NaN or infinity.
+        """
+        if torch.compiler.is_compiling() or not self._steps:
+            return
+        wrong = (~torch.stack(self._is_finite)).nonzero().tolist()
+        if wrong:
+            row, sample = wrong[0]
+            raise NonFiniteError(
+                f"{what} of generation step {self._steps[row]}: sample {sample} of the batch holds NaN or infinity. The weights are damaged, or "
+                "the precision is too low for this model"
+            )
+
+
 def check_finite_weights(model: nn.Module) -> None:
     """Look at every weight and every buffer that is saved with them once. Outputs do not tell: torch's attention turns NaN into numbers, and to a
     search for the nearest code NaN is a code like any other.

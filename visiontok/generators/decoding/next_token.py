@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from visiontok.base.config import Positive
+from visiontok.base.finite import FiniteSteps
 from visiontok.base.noise import Noise
 from visiontok.generators.decoding.base import SamplingConfig
 from visiontok.generators.decoding.categorical import most_likely, sample_categorical
@@ -48,12 +49,23 @@ class NextTokenSampler:
             logits = filter_logits(logits)
         return logits
 
-    def choose(self, logits: Tensor, unconditional: Tensor | None, noise: Noise, *, codebook: int, step: int, num_steps: int) -> Tensor:
-        """Choose codes (B,) likewise: one exponential draw (B, V), or none where `TopK(1)` leaves only the most likely code."""
+    def choose(
+        self,
+        logits: Tensor,
+        unconditional: Tensor | None,
+        noise: Noise,
+        *,
+        codebook: int,
+        step: int,
+        num_steps: int,
+        finite: FiniteSteps | None = None,
+    ) -> Tensor:
+        """Choose codes (B,) likewise: one exponential draw (B, V), or none where `TopK(1)` leaves only the most likely code. See `probabilities` for
+        `finite` and for what is refused."""
         filtered = self.filtered(logits, unconditional, codebook=codebook, step=step, num_steps=num_steps)
         if any(isinstance(each, TopK) and each.k == 1 for each in self.of(codebook).filters):
-            return most_likely(filtered, step=step)
-        return sample_categorical(filtered, noise, step=step)
+            return most_likely(filtered, step=step, finite=finite)
+        return sample_categorical(filtered, noise, step=step, finite=finite)
 
 
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from visiontok.base.config import Probability
 from visiontok.base.errors import ConfigError, TokenError
-from visiontok.base.finite import check_finite
+from visiontok.base.finite import FiniteSteps
 from visiontok.base.noise import Noise, NoiseLike, as_noise
 from visiontok.generators.backbones import LlamaConfig, LlamaStack
 from visiontok.generators.backbones.llama import causal_mask
@@ -338,54 +338,73 @@ class GPT(Generator[GPTConfig]):
         sampler = self.sampler() if sampler is None else sampler
         own = self._own_layout(layout)
         length = self._checked_length(own, num_tokens)
-        plan = self.plan(own).to(self.device)
+        plan = self.plan(own)
         total = len(plan.held)
-        ending = may_end(plan, own).tolist() if self.config.has_end else [False] * total
         steps = int((plan.positions < length).any(dim=-1).nonzero().max()) + 1
         is_guided = [sampler.is_guided(step, total) for step in range(steps)]
         source = as_noise(noise, self.device)
         if isinstance(sampler, DraftedSampler):
             if self.config.has_end:
                 raise ConfigError("speculative decoding writes samples of a known length; this generator ends them by a code of their own (has_end)")
-            codes = sampler.draw(self, condition, num_samples=num_samples, layout=own, guided=any(is_guided), noise=source, steps=steps)
-            held = plan.held[:steps]
-            data = codes.new_zeros(len(codes), own.length)
-            data[:, plan.positions[:steps][held]] = codes[:, held]
-            return Tokens(data[:, :length], own)
-        session = self.session(condition, num_samples=num_samples, layout=own, guided=any(is_guided))
-        channels = own.segments[0].channels
-        shape = (session.samples, own.length) if channels is None else (session.samples, own.length, channels)
-        data = torch.zeros(shape, dtype=torch.int64 if channels is None else self.dtype, device=self.device)
-        counts = torch.full((session.samples,), total, dtype=torch.int64, device=self.device)
-        hidden = session.prefill()
-        for step, at_step in enumerate(plan.steps(steps)):
-            conditional, unconditional = hidden[0], hidden[1] if is_guided[step] else None
-            if isinstance(self.head, LatentHead):
-                assert isinstance(sampler, LatentSampler)
-                drawn = self.head.sample(
-                    conditional[:, None],
-                    None if unconditional is None else unconditional[:, None],
-                    source,
-                    steps=sampler.steps,
-                    guidance=sampler.guidance(step, total),
-                    temperature=sampler.temperature,
-                )[:, 0]
-                check_finite(drawn, stage=f"the latents of generation step {step}")
-                data[:, at_step.positions[0]] = drawn
+            drawn = sampler.draw(self, condition, num_samples=num_samples, layout=own, guided=any(is_guided), noise=source, steps=steps)
+        else:
+            session = self.session(condition, num_samples=num_samples, layout=own, guided=any(is_guided))
+            if isinstance(sampler, LatentSampler):
+                drawn = self._draw_latents(session, sampler, plan, source, is_guided)
             else:
-                assert isinstance(sampler, NextTokenSampler)
-                choose = partial(_choose, sampler, source, step, total)
-                drawn = self.head.sample(conditional, unconditional, at_step, self.embed_rows, choose)
-                data[:, at_step.positions[at_step.held]] = drawn[:, at_step.held]
-                if ending[step]:
-                    counts = torch.where(drawn[:, 0] == end_code(self.layout), counts.clamp_max(step), counts)
-                    if bool((counts <= step).all()):
-                        break
-            if step + 1 < steps:
-                hidden = session.step(drawn)
+                drawn = self._draw_tokens(session, sampler, plan, source, is_guided)
+        held = plan.held[: drawn.shape[1]].to(self.device)
+        data = drawn.new_zeros(len(drawn), own.length, *drawn.shape[3:])
+        data[:, plan.positions[: drawn.shape[1]].to(self.device)[held]] = drawn[:, held]
         if self.config.has_end:
+            is_end = (drawn[..., 0] == end_code(self.layout)) & may_end(plan, own)[: drawn.shape[1]].to(self.device)
+            counts = torch.where(is_end.any(dim=1), is_end.long().argmax(dim=1), total)
             return ended_samples(data, counts, own, self.layout, self.config.pattern)
-        return Tokens(data[:, :length], own) if channels is None else Latents(data[:, :length].float(), own)
+        return Latents(data[:, :length].float(), own) if own.is_continuous else Tokens(data[:, :length], own)
+
+    def _draw_tokens(self, session: GPTSession, sampler: NextTokenSampler, plan: GenerationSteps, noise: Noise, is_guided: list[bool]) -> Tensor:
+        """(B, T, K) int64 in generation order; T is smaller where every sample has ended. Only a step that may end samples waits for the
+        device."""
+        assert isinstance(self.head, TokenHead)
+        finite, total = FiniteSteps(), len(plan.held)
+        ended = torch.zeros(session.samples, dtype=torch.bool, device=self.device)
+        ending = may_end(plan, session.layout).tolist() if self.config.has_end else [False] * total
+        drawn: list[Tensor] = []
+        hidden = session.prefill()
+        for step, at_step in enumerate(plan.steps(len(is_guided))):
+            if step:
+                hidden = session.step(drawn[-1])
+            choose = partial(_choose, sampler, noise, finite, step, total)
+            drawn.append(self.head.sample(hidden[0], hidden[1] if is_guided[step] else None, at_step, self.embed_rows, choose))
+            if ending[step]:
+                ended |= drawn[-1][:, 0] == end_code(self.layout)
+                if bool(ended.all()):
+                    break
+        finite.check("the logits")
+        return torch.stack(drawn, dim=1)
+
+    def _draw_latents(self, session: GPTSession, sampler: LatentSampler, plan: GenerationSteps, noise: Noise, is_guided: list[bool]) -> Tensor:
+        """(B, T, 1, C) in generation order."""
+        assert isinstance(self.head, LatentHead)
+        finite, total = FiniteSteps(), len(plan.held)
+        drawn: list[Tensor] = []
+        hidden = session.prefill()
+        for step, guided in enumerate(is_guided):
+            if step:
+                hidden = session.step(drawn[-1])
+            conditional, unconditional = hidden[0][:, None], hidden[1] if guided else None
+            found = self.head.sample(
+                conditional,
+                None if unconditional is None else unconditional[:, None],
+                noise,
+                steps=sampler.steps,
+                guidance=sampler.guidance(step, total),
+                temperature=sampler.temperature,
+            )
+            finite.add(found, step)
+            drawn.append(found[:, 0])
+        finite.check("the latents")
+        return torch.stack(drawn, dim=1)[:, :, None]
 
     # The network.
 
@@ -452,5 +471,14 @@ def _in_order(data: Tensor, plan: GenerationSteps) -> Tensor:
     return data.gather(1, plan.positions.expand(-1, -1, data.shape[2])).masked_fill(~plan.held, 0)
 
 
-def _choose(sampler: NextTokenSampler, noise: Any, step: int, num_steps: int, logits: Tensor, unconditional: Tensor | None, codebook: int) -> Tensor:
-    return sampler.choose(logits, unconditional, noise, codebook=codebook, step=step, num_steps=num_steps)
+def _choose(
+    sampler: NextTokenSampler,
+    noise: Noise,
+    finite: FiniteSteps,
+    step: int,
+    num_steps: int,
+    logits: Tensor,
+    unconditional: Tensor | None,
+    codebook: int,
+) -> Tensor:
+    return sampler.choose(logits, unconditional, noise, codebook=codebook, step=step, num_steps=num_steps, finite=finite)
