@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from visiontok.base.config import Positive
+from visiontok.base.config import Config, Positive
 from visiontok.signals import AudioPreprocessing
-from visiontok.tokenizers.audio.dac.reference import IGNORED, KEY_MAP
+from visiontok.tokenizers.audio.dac.reference import IGNORED, KEY_MAP, is_original, library_fields, library_names
 from visiontok.tokenizers.shared.codec import codec_layout, fitted
 from visiontok.tokenizers.shared.library_codec import COMMITMENT_WEIGHT, LibraryCodec, LibraryQuantizer
 from visiontok.tokenizers.shared.library_model import LibraryConfig
@@ -66,6 +67,18 @@ class Dac(LibraryCodec[DacConfig]):
         self.quantizer = DacQuantizer(network.quantizer)
         self.preprocessing = AudioPreprocessing(sample_rate=config.sampling_rate, multiple_of=config.hop)
         self.layout = codec_layout(sample_rate=config.sampling_rate, hop=config.hop, vocab_size=config.codebook_size, num_levels=config.n_codebooks)
+
+    @classmethod
+    def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Config:
+        """From transformers' `config.json`, or from the arguments that Descript's files hold."""
+        if is_original(config):
+            return cls.config_class.parse(library_fields(config), source="Descript's configuration")
+        return super().config_from_reference(config, state_dict)
+
+    @classmethod
+    def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """From transformers' names or Descript's."""
+        return super().weights_from_reference(library_names(state_dict))
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 1, T) -> (B, frames, D)."""
