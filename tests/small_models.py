@@ -28,6 +28,12 @@ _LLAMA = {"layout": LAYOUT, "condition": _CLASSES, "dim": 16, "depth": 1, "num_h
 _CODES = {**LAYOUT, "segments": [{"name": "latents", "shape": [8], "vocab_size": 5, "codebooks": 3}]}
 
 SMALL: dict[str, dict[str, Any]] = {
+    "bigcodec": {
+        "sample_rate": 1600,
+        "encoder": {"width": 4, "strides": [2, 5], "dilations": [1, 3], "lstm_depth": 1},
+        "decoder": {"width": 4, "strides": [5, 2], "dilations": [1, 3], "lstm_depth": 1},
+        "quantizer": {"codebook_sizes": [32, 16], "dim": 12, "codebook_dim": 4},
+    },
     "bsq-vit": {
         "image_size": 16,
         "encoder": {**_VIT, "num_heads": 4},

@@ -68,8 +68,13 @@ XCODEC2 = {
         "left_max_position_embeddings": 4, "right_max_position_embeddings": 2, "conv_depthwise_kernel_size": 3,
     },
 }  # fmt: skip
+BIGCODEC = {
+    "encoder": {"width": 4, "strides": [2, 5], "dilations": [1], "lstm_depth": 1, "bidirectional": True},
+    "decoder": {"width": 4, "strides": [5, 2], "dilations": [1], "lstm_depth": 0}, "quantizer": {"codebook_sizes": [32, 16], "dim": 12},
+}  # fmt: skip
 TEXT = {**TITOK, "text": {"length": 5, "dim": 8, "encoder": {"type": "hashed_words"}}}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "bigcodec": ("bigcodec", BIGCODEC),
     "bsq-vit": ("bsq-vit", {"image_size": 16, "encoder": VIT, "decoder": VIT, "quantizer": {"dim": 6, "normalize": True, "codes": "sphere"}}),
     "chameleon-vq": ("chameleon-vq", {**LIBRARY, "num_embeddings": 32, "resolution": 16}),
     "conv-grid": ("conv-grid", {**GRID, "quantizer": {"type": "fsq", "levels": [4, 4]}}),

@@ -8,10 +8,12 @@ import pytest
 import torch
 from small_models import SMALL
 from torch import Tensor
+from torch.nn import functional as F
 
 import visiontok
 from visiontok import registry
 from visiontok.base.errors import TokenError
+from visiontok.base.noise import SampleNoise
 from visiontok.tokenizers.shared.codec import Codec
 
 CHUNKED = {
@@ -59,6 +61,24 @@ def test_lengths_and_channels_come_back(name: str) -> None:
         assert decoded.shape == (1, model.spec.channels, length), length
         assert tokens.layout.segments[0].num_positions == len(model.unwrap(tokens)[0])
         assert model.forward(sound(model, length)[None]).reconstruction.shape == decoded.shape  # type: ignore[union-attr]
+
+
+@every_codec
+def test_training_lowers_the_loss(name: str) -> None:
+    model = build(name).train()
+    signal = torch.stack([sound(model, 4 * model.hop, seed) for seed in range(4)])
+    optimizer = torch.optim.Adam([parameter for parameter in model.parameters() if parameter.requires_grad], lr=1e-3)
+    losses = []
+    for step in range(20):
+        output = model(signal, step=step, noise=SampleNoise((0, step), range(4)))
+        assert output.reconstruction is not None
+        target = F.interpolate(signal, size=output.reconstruction.shape[-1], mode="linear")
+        loss = F.mse_loss(output.reconstruction, target) + sum(output.losses.values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert sum(losses[-3:]) < sum(losses[:3]), losses
 
 
 @every_codec
