@@ -6,7 +6,15 @@ import math
 
 import torch
 
-from visiontok.layers.snake import AntiAliased, SnakeBeta, low_pass
+from visiontok.layers.snake import AntiAliased, Snake, SnakeBeta, low_pass
+
+
+def test_snake_is_the_stated_function() -> None:
+    snake = Snake(2)
+    snake.alpha.data = torch.tensor([1.0, 2.0]).view(1, 2, 1)
+    x = torch.linspace(-2, 2, 9).expand(1, 2, 9)
+    expected = torch.stack([x[0, 0] + x[0, 0].sin() ** 2, x[0, 1] + (2 * x[0, 1]).sin() ** 2 / 2])[None]
+    torch.testing.assert_close(snake(x), expected)
 
 
 def test_snake_beta_is_the_stated_function() -> None:

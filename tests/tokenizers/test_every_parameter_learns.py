@@ -72,6 +72,10 @@ BIGCODEC = {
     "encoder": {"width": 4, "strides": [2, 5], "dilations": [1], "lstm_depth": 1, "bidirectional": True},
     "decoder": {"width": 4, "strides": [5, 2], "dilations": [1], "lstm_depth": 0}, "quantizer": {"codebook_sizes": [32, 16], "dim": 12},
 }  # fmt: skip
+SNAC = {
+    "encoder_dim": 16, "encoder_rates": [2, 5], "decoder_dim": 64, "decoder_rates": [5, 2], "attn_window_size": 2, "codebook_size": 16,
+    "vq_strides": [4, 2, 1],
+}  # fmt: skip
 TEXT = {**TITOK, "text": {"length": 5, "dim": 8, "encoder": {"type": "hashed_words"}}}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bigcodec": ("bigcodec", BIGCODEC),
@@ -114,6 +118,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "robusttok, no codebook loss": ("robusttok", {**ROBUSTTOK, "quantizer": {**SCALES, "codebook_weight": 0.0}}),
     "selftok": ("selftok", SELFTOK),
     "selftok, one step": ("selftok", {**SELFTOK, "decoding": {"type": "one_step"}}),
+    "snac": ("snac", SNAC),
     "tatitok": ("tatitok", TEXT),
     "textok": ("textok", TEXT),
     "titok": ("titok", TITOK),

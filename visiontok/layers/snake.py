@@ -11,6 +11,22 @@ from torch.nn import functional as F
 _EPS = 1e-9
 
 
+class Snake(nn.Module):
+    """x + sin(alpha x)^2 / alpha, with a frequency per channel.
+
+    State:
+        alpha: (1, C, 1), one at first.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.ones(1, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T) -> (B, C, T)."""
+        return x + (self.alpha * x).sin().square() / (self.alpha + _EPS)
+
+
 class SnakeBeta(nn.Module):
     """x + sin(e^alpha x)^2 / e^beta, with a frequency and a height per channel.
 

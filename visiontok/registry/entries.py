@@ -116,7 +116,7 @@ class Checkpoint:
         tokens: tokens per sample of that size (None for continuous latents and for signals of any length).
         vocab_size: codebook size (None for continuous latents, and where the tokens of a sample have several vocabularies).
         codebooks: tokens per position: residual levels, groups, channels (None where the layout says it all).
-        frame_rate: positions per second of audio or video.
+        frame_rate: positions per second of audio or video; of all levels together where their rates differ.
         streamable: whether encoder and decoder are causal; None where the question does not arise.
         taxonomy: the axes of surveys, such as {"quantizer": "RVQ", "encoder": "CNN"}.
         tokenizer: for generators and drafters, the released tokenizer on whose tokens it was trained.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -59,7 +61,7 @@ def test_lengths_and_channels_come_back(name: str) -> None:
         tokens = model.encode(sound(model, length)[None])
         decoded = model.decode(tokens)
         assert decoded.shape == (1, model.spec.channels, length), length
-        assert tokens.layout.segments[0].num_positions == len(model.unwrap(tokens)[0])
+        assert tokens.layout.segments[-1].num_positions == len(model.unwrap(tokens)[0])
         assert model.forward(sound(model, length)[None]).reconstruction.shape == decoded.shape  # type: ignore[union-attr]
 
 
@@ -97,28 +99,46 @@ def test_a_sound_has_the_same_tokens_alone_and_in_a_batch(name: str) -> None:
 @every_codec
 def test_fewer_levels_are_the_first_ones_and_their_bytes_are_the_bitrate(name: str) -> None:
     model = build(name)
-    segment = model.layout.segments[0]
     seconds, rate = 20, model.layout.rate or 0
+    padding = max(model.hop, model.preprocessing.multiples[0]) / rate
     tokens = model.encode(sound(model, int(seconds * rate))[None])
     possible = [count for count in range(1, model.layout.num_levels + 1) if model.layout.allows_levels(count)]
     for count in possible:
         fewer = model.encode(sound(model, int(seconds * rate))[None], num_levels=count)
         assert torch.equal(model.unwrap(fewer), model.unwrap(tokens)[..., :count])
         bits = 8 * len(fewer.pack()[0])
-        per_frame = sum(torch.tensor(segment.vocab_sizes[:count]).log2().ceil().tolist())
-        assert bits / seconds / 1000 == pytest.approx(model.kilobits[count - 1], abs=3 * per_frame / seconds / 1000)
+        assert bits / seconds / 1000 == pytest.approx(model.kilobits[count - 1], rel=3 * padding / seconds)
         assert model.decode(fewer).shape[-1] == seconds * rate
 
 
 @every_codec
 def test_levels_within_a_bitrate(name: str) -> None:
     model = build(name)
-    nominal = model.layout.positions_per_second("frames") * torch.tensor(model.layout.segments[0].vocab_sizes).double().log2().cumsum(0) / 1000
-    for count, kilobits in enumerate(nominal.tolist(), 1):
+    rates = [model.layout.positions_per_second(part.name) * math.log2(size) for part in model.layout.segments for size in part.vocab_sizes]
+    for count, kilobits in enumerate((rate / 1000 for rate in accumulate(rates)), 1):
         if model.layout.allows_levels(count):
             assert model.levels_within(kilobits) == count
     with pytest.raises(TokenError, match=r"0\.001"):
         model.levels_within(0.001)
+
+
+def test_a_decoder_that_reads_noise_is_reproducible_without_it() -> None:
+    model = build("snac")
+    assert model.is_stochastic
+    tokens = model.encode([sound(model, length, seed=length) for length in (30, 47, 30)])
+    assert torch.equal(model.decode(tokens), model.decode(tokens))
+    noisy = model.decode(tokens, noise=SampleNoise(1, range(3)))
+    assert not torch.allclose(noisy, model.decode(tokens))
+    torch.testing.assert_close(noisy[1:2], model.decode(tokens[1:2], noise=SampleNoise(1, [1])), rtol=1e-4, atol=1e-5)
+
+
+def test_coarse_codes_are_those_of_several_frames() -> None:
+    model = build("snac")
+    tokens = model.encode(sound(model, 80)[None])
+    assert [segment.num_positions for segment in tokens.layout.segments] == [2, 4, 8]
+    codes = model.unwrap(tokens)
+    assert torch.equal(codes[0, :, 0], tokens.view("level0")[0].repeat_interleave(4))
+    assert torch.equal(model.wrap(model.lookup(codes), codes).indices, tokens.indices)
 
 
 def test_chunks_without_their_loudness_are_refused() -> None:

@@ -8,6 +8,7 @@ among the extras of their tokens.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 
@@ -52,30 +53,49 @@ def codec_layout(
     )
 
 
+def multi_rate_layout(*, sample_rate: int, hop: int, strides: Sequence[int], vocab_size: int, frames_multiple_of: int) -> TokenLayout:
+    """One segment of codes for every level, coarse first; generators write a coarse code, then the finer ones within it.
+
+    Args:
+        sample_rate: in Hz.
+        hop: samples per frame of the finest level.
+        strides: frames of a code at every level.
+        vocab_size: of every level.
+        frames_multiple_of: frames of any sound are a multiple of it.
+    """
+    frames = USUAL_FRAMES * frames_multiple_of
+    segments = tuple(
+        Segment(name=f"level{level}", shape=(frames // stride,), vocab_size=vocab_size, stride=(hop * stride,), free_axes=(0,))
+        for level, stride in enumerate(strides)
+    )
+    return TokenLayout(modality="audio", segments=segments, signal_shape=(frames * hop,), rate=float(sample_rate), levels="any", order="depth-first")
+
+
 def fitted(signal: Tensor, length: int) -> Tensor:
     """Sound (B, C, T) cut to `length` samples, or extended to them by silence, where a decoder gives more or fewer than its frames cover."""
     return pad(signal, (0, length - signal.shape[-1]))
 
 
 class Codec(Tokenizer[ConfigT]):
-    """Base of codecs whose frames all have the same codebooks. A family sets `layout` with `codec_layout`."""
+    """Base of codecs. A family sets `layout` with `codec_layout`, or with `multi_rate_layout` where levels have different rates."""
 
     @property
     def hop(self) -> int:
-        """Samples per frame."""
-        stride = self.layout.segments[0].stride
+        """Samples per frame; of the finest level where levels have different rates."""
+        stride = self.layout.segments[-1].stride
         assert stride is not None
         return stride[0]
 
     @property
     def frames_per_second(self) -> float:
         """Of a long sound; families whose chunks overlap override this."""
-        return self.layout.positions_per_second("frames")
+        return self._nominal_frames_per_second
 
     @property
     def kilobits(self) -> tuple[float, ...]:
         """(K,) kilobits per second of a long sound that the first 1 to K levels take."""
-        return tuple(self.frames_per_second * bits / 1000 for bits in self._bits_of_levels())
+        overlap = self.frames_per_second / self._nominal_frames_per_second
+        return tuple(overlap * rate for rate in self._nominal_kilobits())
 
     def levels_within(self, kilobits: float) -> int:
         """The most levels that a bitrate allows, for `encode(num_levels=)`.
@@ -86,17 +106,20 @@ class Codec(Tokenizer[ConfigT]):
         Raises:
             TokenError: if not even the fewest levels that decode fit into it.
         """
-        frames_per_second = self.layout.positions_per_second("frames")
-        rates = [frames_per_second * bits / 1000 for bits in self._bits_of_levels()]
-        possible = [(count, rate) for count, rate in enumerate(rates, 1) if self.layout.allows_levels(count)]
+        possible = [(count, rate) for count, rate in enumerate(self._nominal_kilobits(), 1) if self.layout.allows_levels(count)]
         fitting = [count for count, rate in possible if rate <= kilobits * (1 + 1e-9)]
         if not fitting:
             raise TokenError(f"{kilobits:g} kilobits per second are below the least of this codec, {possible[0][1]:g}")
         return fitting[-1]
 
-    def _bits_of_levels(self) -> list[float]:
-        """(K,) bits of a frame with its first 1 to K levels."""
-        return list(accumulate(math.log2(size) for size in self.layout.segments[0].vocab_sizes))
+    @property
+    def _nominal_frames_per_second(self) -> float:
+        return self.layout.positions_per_second(self.layout.segments[-1].name)
+
+    def _nominal_kilobits(self) -> list[float]:
+        """(K,) kilobits per second of the first 1 to K levels, without the overlap of chunks."""
+        segments = [(self.layout.positions_per_second(segment.name), segment.vocab_sizes) for segment in self.layout.segments]
+        return list(accumulate(rate * math.log2(size) / 1000 for rate, sizes in segments for size in sizes))
 
     def unwrap(self, tokens: Tokens) -> Tensor:
         """(B, T, K), also of one level."""
