@@ -5,12 +5,14 @@
 
 Both sides have the same random weights, sample 256 tokens per image greedily with guidance 2 in float32, and run in turn; medians are shown. The
 streaming limit is what one step must at least read, the weights and the cached keys and values, at the bandwidth at which this process sums a tensor
-of that size. Without --peer only visiontok is timed.
+of that size. Without --peer only visiontok is timed. With --int8 a third run has the weights of its blocks in 8 bits; equal tokens are then those
+that it also holds most likely, given the same tokens before (without guidance).
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib
 import statistics
 import sys
@@ -24,6 +26,7 @@ from torch import Tensor
 
 import visiontok
 from visiontok.generators.gpt.model import GPT
+from visiontok.layers.int8_linear import round_weights
 
 SIZES = {"dim": 768, "n_layer": 12, "n_head": 12, "vocab_size": 16384, "block_size": 256, "num_classes": 1000, "cls_token_num": 1}
 CONFIG = {**SIZES, "model_type": "c2i"}
@@ -64,6 +67,7 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, help="checkout of FoundationVision/LlamaGen")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 8], help="images per call")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--int8", action="store_true", help="also with weights of 8 bits")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.manual_seed(0)
@@ -82,6 +86,10 @@ def main() -> None:
     model.eval()
     greedy = model.sampler(guidance=GUIDANCE, top_k=1)
     runs["ours"] = lambda classes: model.generate(classes, sampler=greedy).indices
+    if arguments.int8:
+        rounded = copy.deepcopy(model)
+        round_weights(rounded.backbone)
+        runs["int8"] = lambda classes: rounded.generate(classes, sampler=greedy).indices
 
     print(
         f"{sum(p.numel() for p in model.parameters()) / 1e6:.0f} M parameters, {arguments.threads} threads, {torch.backends.cpu.get_cpu_capability()}"
@@ -99,6 +107,10 @@ def main() -> None:
         size = streamed_bytes(model, batch)
         limit = batch * bandwidth(size) / size
         line = f"batch {batch}: " + ", ".join(f"{name} {value:.1f} tokens/s" for name, value in speed.items())
+        if arguments.int8:
+            likely = model.generate(classes, sampler=model.sampler(guidance=1.0, top_k=1))
+            same = rounded.loss(likely, classes)["accuracy_per_token"].item()
+            line += f", int8 {speed['int8'] / speed['ours']:.2f} times as fast with {same:.1%} equal tokens"
         if arguments.peer:
             same = (tokens["peer"] == tokens["ours"]).float().mean().item()
             line += f", {speed['ours'] / speed['peer']:.2f} times as fast, {same:.1%} equal tokens"

@@ -82,3 +82,18 @@ def test_what_changes_the_modules_is_respected(change: Callable[[LlamaStack], ob
     stack = gpt().backbone
     change(stack)
     assert not can_stream(stack)
+
+
+def test_a_compiled_backbone_is_used():
+    """Two graphs: one for the condition, one for every later step."""
+    model, classes = gpt(), torch.arange(3)
+    sampler = model.sampler(guidance=2.0, top_k=1)
+    expected, graphs = model.generate(classes, sampler=sampler).indices, []
+
+    def count(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    model.backbone.compile(backend=count)
+    assert torch.equal(model.generate(classes, sampler=sampler).indices, expected)
+    assert 1 <= len(graphs) <= 3

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.generators.backbones.llama import LlamaStack
+from visiontok.layers.int8_linear import Int8Linear
 from visiontok.layers.kv_cache import KVCache
 from visiontok.layers.llama import LlamaAttention, LlamaBlock, SwiGLU
 from visiontok.layers.norms import RMSNorm
-from visiontok.layers.streamed_linear import StreamedLinear
+from visiontok.layers.streamed_linear import LEAST_ROWS, StreamedLinear
 
 
 def can_stream(stack: LlamaStack) -> bool:
-    """Whether `LlamaStep` computes what the stack does: on the CPU, in evaluation mode, without modulation, hooks or replaced modules."""
-    known = {LlamaStack, LlamaBlock, LlamaAttention, SwiGLU, RMSNorm, nn.Linear, nn.Dropout, nn.ModuleList}
-    return all(
-        type(module) in known and not (module.training or module._forward_hooks or module._forward_pre_hooks) for module in stack.modules()
-    ) and all(parameter.device.type == "cpu" for parameter in stack.parameters())
+    """Whether `LlamaStep` computes what the stack does: on the CPU, in evaluation mode, without modulation, hooks, compilation or replaced modules."""
+    known = {LlamaStack, LlamaBlock, LlamaAttention, SwiGLU, RMSNorm, nn.Linear, Int8Linear, nn.Dropout, nn.ModuleList}
+    return all(parameter.device.type == "cpu" for parameter in stack.parameters()) and all(
+        type(module) in known
+        and not (module.training or module._forward_hooks or module._forward_pre_hooks or module._compiled_call_impl is not None)
+        for module in stack.modules()
+    )
 
 
 class LlamaStep:
@@ -53,7 +56,7 @@ class _BlockStep:
         attention, mlp = block.attention, block.feed_forward
         self._attention_norm, self._ffn_norm = block.attention_norm, block.ffn_norm
         self._wqkv, self._wo, self._w1, self._w2, self._w3 = (
-            StreamedLinear(linear.weight, rows=rows) for linear in (attention.wqkv, attention.wo, mlp.w1, mlp.w2, mlp.w3)
+            _streamed(linear, rows) for linear in (attention.wqkv, attention.wo, mlp.w1, mlp.w2, mlp.w3)
         )
         self._heads = [attention.num_heads, attention.num_kv_heads, attention.num_kv_heads]
         self._head_dim, self._is_grouped = attention.head_dim, attention.num_kv_heads != attention.num_heads
@@ -69,6 +72,11 @@ class _BlockStep:
         x = self._wo(attended.flatten(1)) + x
         normed = self._ffn_norm(x)
         return self._w2(F.silu(self._w1(normed)).mul_(self._w3(normed))) + x
+
+
+def _streamed(linear: nn.Linear | Int8Linear, rows: int) -> Callable[[Tensor], Tensor]:
+    """Weights of 8 bits are read as such where their kernel is the faster one."""
+    return linear if isinstance(linear, Int8Linear) and rows < LEAST_ROWS else StreamedLinear(linear.weight, rows=rows)
 
 
 def _turned(x: Tensor, turn: Tensor) -> Tensor:
