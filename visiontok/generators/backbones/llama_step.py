@@ -17,7 +17,7 @@ from visiontok.layers.streamed_linear import LEAST_ROWS, StreamedLinear
 
 
 def can_stream(stack: LlamaStack) -> bool:
-    """Whether `LlamaStep` computes what the stack does: on the CPU, in evaluation mode, without modulation, hooks, compilation or replaced modules."""
+    """Whether `LlamaStep` computes what the stack does: on the CPU, in evaluation mode, without modulation, hooks, compiled or replaced modules."""
     known = {LlamaStack, LlamaBlock, LlamaAttention, SwiGLU, RMSNorm, nn.Linear, Int8Linear, nn.Dropout, nn.ModuleList}
     return all(parameter.device.type == "cpu" for parameter in stack.parameters()) and all(
         type(module) in known
