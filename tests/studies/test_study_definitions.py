@@ -49,6 +49,10 @@ def test_a_definition_depends_on_steps_suites_and_generator(tmp_path: Path):
         ({"comparisons": [{"type": "difference", "question": "?", "metric": "psnr.mean_db", "arms": ["vq", "vae"]}]}, "'vae'"),
         ({"comparisons": [{"type": "mean", "question": "?", "metric": "psnr.mean_db", "arm": "vae"}]}, "'vae'"),
         ({"generator": None}, "data.digits.generation"),
+        ({"arms": {"vq": {"recipe": "small/vq"}, "gpt": {"tokens_of": "vae", "recipe": "small/gpt"}}}, "'vae'"),
+        ({"arms": {"vq": {"recipe": "small/vq"}, "gpt": {"tokens_of": "gpt", "recipe": "small/gpt"}}}, "'gpt'"),
+        ({"arms": {"vq": {"recipe": "small/vq"}, "guided": {"generator_of": "vae", "sampling": {"guidance": 2.0}}}}, "'vae'"),
+        ({"arms": {"vq": {"recipe": "small/vq"}, "guided": {"generator_of": "guided", "sampling": {"guidance": 2.0}}}}, "'guided'"),
         ({"seeds": [1, 1]}, r"seeds \(1, 1\)"),
     ],
 )
@@ -72,3 +76,43 @@ def test_an_arm_that_trains_a_generator_is_refused(tmp_path: Path):
 
     with pytest.raises(VisiontokError, match="fsq"):
         runs_of(load_study(TINY, ["arms.fsq.recipe=small/gpt"]), tmp_path)
+
+
+ARMS = {
+    "vq": {"recipe": "small/vq"},
+    "gpt": {"tokens_of": "vq", "recipe": "small/gpt"},
+    "guided": {"generator_of": "gpt", "sampling": {"guidance": 2.0}},
+}
+
+
+def generated(tmp_path: Path, arms: dict[str, Any]) -> dict[str, str]:
+    """The definition of every arm."""
+    study = Study.parse({**load_study(TINY).to_dict(), "generator": None, "arms": arms, "seeds": [0], "comparisons": [MEAN]})
+    return {run.arm: run.definition() for run in runs_of(study, tmp_path)}
+
+
+MEAN = {"type": "mean", "question": "?", "metric": "psnr.mean_db", "arm": "vq"}
+
+
+def test_a_definition_depends_on_the_generator_and_its_sampling(tmp_path: Path):
+    known = generated(tmp_path, ARMS)
+    assert len(set(known.values())) == 3
+    more = generated(tmp_path, {**ARMS, "guided": {"generator_of": "gpt", "sampling": {"guidance": 3.0}}})
+    assert {name for name in known if more[name] != known[name]} == {"guided"}
+    other = generated(tmp_path, {**ARMS, "gpt": {"tokens_of": "vq", "recipe": "small/gpt", "overrides": ["steps=7"]}})
+    assert {name for name in known if other[name] != known[name]} == {"gpt", "guided"}
+
+
+def test_a_generator_of_which_nothing_is_sampled_is_refused():
+    values = load_study(TINY).to_dict()
+    values["data"]["digits"]["generation"] = None
+    with pytest.raises(ConfigError, match=r"data\.digits\.generation"):
+        Study.parse({**values, "generator": None, "arms": ARMS, "comparisons": [MEAN]})
+
+
+def test_another_arms_samples_need_a_generator():
+    arms = {"vq": ARMS["vq"], "guided": {"generator_of": "vq", "sampling": {"guidance": 2.0}}}
+    values = load_study(TINY).to_dict()
+    with pytest.raises(ConfigError, match="'vq'"):
+        Study.parse({**values, "generator": None, "arms": arms, "comparisons": [MEAN]})
+    Study.parse({**values, "arms": arms, "comparisons": [MEAN]})  # with one on the tokens of every tokenizer

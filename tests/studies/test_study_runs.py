@@ -13,7 +13,7 @@ from rich.console import Console
 
 import visiontok.studies.arms
 from visiontok.base.errors import EvaluationError
-from visiontok.studies import StudyResult, load_study, run_study
+from visiontok.studies import Study, StudyResult, load_study, run_study
 from visiontok.studies.page import studies_page
 from visiontok.studies.report import write_study
 
@@ -112,7 +112,7 @@ def test_the_result_is_read_back_and_shown_on_page_and_report(done: tuple[Path, 
         assert number in text
         assert "Which is sharper?" in text
         assert "FD[digit-classifier]" in text
-    assert report.count("<img") == 2  # originals above reconstructions, of both arms
+    assert report.count("<img") == 4  # originals above reconstructions, and samples, of both arms
     assert "<svg" not in report  # the correlation has two points, which are a table
     assert not re.findall(r'(?:src|href)="(?!data:|#)', report)
 
@@ -149,3 +149,52 @@ def test_a_trend_is_drawn_over_the_lengths_of_every_seed(tmp_path: Path):
     assert "PSNR ↑ (dB), nested" in report
     assert "seed 0</span>" in report
     assert "seed 1</span>" in report
+
+
+def miniature(name: str) -> Study:
+    """A bundled study on a few digits with one seed and a few steps of training."""
+    values = load_study(name).to_dict()
+    short = ["steps=3", "batch_size=8", "sample_images.every=0"]
+    values["seeds"], values["data"] = [0], {"digits": values["data"]["digits"]}
+    values["data"]["digits"]["overrides"] = [*values["data"]["digits"]["overrides"], "data.source=digits:test"]
+    values["data"]["digits"]["reconstruction"] |= {"num_samples": 70, "batch_size": 70}
+    values["data"]["digits"]["generation"] |= {"num_samples": 70, "batch_size": 70}
+    for arm in [*values["arms"].values(), *([values["generator"]] if values["generator"] else [])]:
+        if "recipe" in arm:
+            arm["overrides"] = [*arm["overrides"], *short]
+        if "sampling" in arm:
+            arm["sampling"] |= {"top_k": 1}  # after so few steps there is little to guide
+    return Study.parse(values)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "guidance",
+        pytest.param("generation-orders", marks=pytest.mark.slow),
+        pytest.param("dimension-wise-heads", marks=pytest.mark.slow),
+        pytest.param("reconstruction-and-generation", marks=pytest.mark.slow),
+    ],
+)
+def test_a_miniature_of_a_study_of_generators_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    trained = []
+    real = visiontok.studies.arms.train
+    monkeypatch.setattr(visiontok.studies.arms, "train", lambda recipe, **options: trained.append(recipe.output) or real(recipe, **options))
+    study = miniature(name)
+    result = run_study(study, name=name, root=tmp_path, console=Console(file=io.StringIO()))
+    assert [run.arm for run in result.runs] == list(study.arms)
+    assert all(finding.value is not None for finding in result.findings)
+    expected = set()
+    for run in result.runs:
+        parts = study.parts(run.arm)
+        owner = next(other for other in result.runs if other.arm == parts.owner)
+        assert run.weights_sha256 == owner.weights_sha256  # nothing is trained twice
+        has_samples = run.arm != parts.owner
+        assert (run.values.get("generated FD[digit-classifier]") != owner.values.get("generated FD[digit-classifier]")) == has_samples
+        tokenizer = study.arms[parts.tokenizer]
+        expected.add(getattr(tokenizer, "quantizes", parts.tokenizer) + "/seed-0/tokenizer")
+        if parts.generator is not None:
+            expected.add(f"{parts.owner}/seed-0/generator")
+    assert {str(output.relative_to(tmp_path / "digits")) for output in trained} == expected
+    write_study(tmp_path / "report.html", result, root=tmp_path)
+    assert (tmp_path / "report.html").read_text().count("<img") == sum(study.parts(arm).generator is not None for arm in study.arms)

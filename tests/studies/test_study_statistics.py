@@ -107,3 +107,32 @@ def test_a_trend_of_equal_values_is_not_defined():
     assert (found.value, found.count, found.reading) == (None, 0, "not tested")
     (found,) = findings(changed, [flat, rising])
     assert (found.value, found.single) == (1.0, {1: 1.0})
+
+
+@pytest.mark.parametrize(
+    ("second", "share", "reading"),
+    [
+        ([1.0, 2.0, 3.0], 1.0, "above 0.5"),
+        ([3.0, 2.0, 1.0], 0.0, "below 0.5"),
+        ([1.0, 3.0, 2.0], 2 / 3, "above 0.5"),
+        ([1.0, 1.0, 1.0], 0.5, "includes 0.5"),
+    ],
+)
+def test_concordance_is_the_share_of_pairs_in_the_same_order(second: list[float], share: float, reading: str):
+    runs = [run(f"arm-{number}", seed, a=float(number + 10 * seed), b=b) for seed in range(3) for number, b in enumerate(second)]
+    (found,) = findings(study({"type": "concordance", "metrics": ["a", "b"]}), runs)
+    assert found.single == pytest.approx(dict.fromkeys(range(3), share))
+    assert (found.value, found.over, found.count, found.reading) == (pytest.approx(share), "seeds", 3, reading)
+
+
+def test_concordance_compares_arms_of_one_seed_only():
+    """Between seeds, both metrics rise together; within each, they do not."""
+    runs = [run(f"arm-{arm}", seed, a=10.0 * seed + arm, b=10.0 * seed - arm) for seed in range(4) for arm in range(3)]
+    (found,) = findings(study({"type": "concordance", "metrics": ["a", "b"]}), runs)
+    assert found.value == 0.0
+
+
+def test_a_seed_with_one_arm_has_no_pairs():
+    runs = [run("vq", 0, a=1.0, b=1.0), run("vq", 1, a=1.0, b=1.0), run("fsq", 1, a=2.0, b=None)]
+    (found,) = findings(study({"type": "concordance", "metrics": ["a", "b"]}), runs)
+    assert (found.value, found.count, found.reading) == (None, 0, "not tested")

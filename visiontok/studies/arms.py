@@ -1,11 +1,11 @@
-"""One run of a study: train and evaluate a tokenizer and, where the study has one, a generator; save the results."""
+"""One run of a study: train and evaluate a tokenizer and, where the arm has one, a generator; save the results."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +23,24 @@ from visiontok.data.tokenizing import tokenize_source
 from visiontok.evaluation import GenerationSuite, Result, evaluate_samples, evaluate_suite
 from visiontok.evaluation.generation.sampling import classes_in_order
 from visiontok.evaluation.reconstruction.quantizing import latent_rms
+from visiontok.evaluation.reconstruction.run import NamedGenerator
 from visiontok.evaluation.results.identity import Clock
 from visiontok.generators.base import Generator
 from visiontok.generators.decoding import SampleNoise
 from visiontok.hub import from_pretrained
 from visiontok.quantizers import DimensionWiseQuantizerConfig
 from visiontok.signals import ImagePreprocessing
-from visiontok.studies.definition import GENERATED, QuantizedArm, Study, Trained
+from visiontok.signals.image_writing import image_grid, save_image
+from visiontok.studies.definition import GENERATED, PARAMETERS, ArmParts, QuantizedArm, Study, Trained
 from visiontok.studies.result import RunValues
 from visiontok.tokenizers.image.tokenbridge.model import TokenBridge
 from visiontok.training import TokenizerRecipe, load_recipe, train
 from visiontok.training.recipe import Recipe
 
 RESULT = "run.json"
+
+SAMPLES, SHOWN, COLUMNS = "samples.png", 40, 10
+"""File of the first samples of a generator, their number, and how many are side by side."""
 
 _TRAINING = ("validation=null",)
 """Arms train on all of their data and are evaluated by their study."""
@@ -60,7 +65,7 @@ class StudyRun:
 
     @property
     def folder(self) -> Path:
-        """Holds `tokenizer/`, `tokens/`, `generator/` and `run.json`."""
+        """Holds `run.json` and what the arm makes itself: `tokenizer/`, `tokens/`, `generator/`, `samples.png`."""
         return self.root / self.data / self.arm / f"seed-{self.seed}"
 
     def finished(self) -> RunValues | None:
@@ -79,13 +84,16 @@ class StudyRun:
 
     def definition(self) -> str:
         """SHA-256 of the recipes and suites."""
-        data, arm = self.study.data[self.data], self.study.arms[self.arm]
-        parts: list[Any] = [_defining_values(self._tokenizer_recipe()), data.reconstruction.to_dict()]
-        if isinstance(arm, QuantizedArm):
-            parts.append(arm.to_dict())
-        if self.study.generator is not None and data.generation is not None:
-            parts += [_defining_values(self._generator_recipe(self.study.generator)), data.generation.to_dict()]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        data, parts = self.study.data[self.data], self._parts
+        tokenizer = self.study.arms[parts.tokenizer]
+        defining: list[Any] = [_defining_values(self._tokenizer_recipe()), data.reconstruction.to_dict()]
+        if isinstance(tokenizer, QuantizedArm):
+            defining.append(tokenizer.to_dict())
+        if parts.generator is not None and data.generation is not None:
+            defining += [_defining_values(self._generator_recipe(parts.generator)), data.generation.to_dict()]
+        if parts.sampling:
+            defining.append(dict(parts.sampling))
+        return hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).hexdigest()
 
     def execute(self, console: Console) -> RunValues:
         """Train, resuming from existing checkpoints, and evaluate.
@@ -96,27 +104,29 @@ class StudyRun:
         """
         clock = Clock()
         clear_stale(self.folder)
-        data = self.study.data[self.data]
+        data, trained = self.study.data[self.data], self._parts.generator
         tokenizer = self._tokenizer(console)
+        generator = None if trained is None else self._generator(trained, tokenizer, console)
+        named = None if generator is None else NamedGenerator(self.arm, generator)
         weights = {"tokenizer": weights_sha256(tokenizer.state_dict())}
-        evaluated = evaluate_suite(data.reconstruction, tokenizer, name=self.arm)
+        evaluated = evaluate_suite(data.reconstruction, tokenizer, name=self.arm, generator=named)
         values = {value.label: value for value in evaluated.values}
         omitted, failed, warnings = dict(evaluated.omitted), dict(evaluated.failed), evaluated.warnings
-        if self.study.generator is not None and data.generation is not None:
-            generator = self._generator(self.study.generator, tokenizer, console)
+        if generator is not None and data.generation is not None:
             weights["generator"] = weights_sha256(generator.state_dict())
             generated = self._evaluate_generated(data.generation, generator, tokenizer)
             values |= {GENERATED + value.label: value for value in generated.values}
             omitted |= {GENERATED + metric: reason for metric, reason in generated.omitted.items()}
             failed |= {GENERATED + metric: reason for metric, reason in generated.failed.items()}
             warnings += generated.warnings
+        known = {name: value.value for name, value in values.items()}
         result = RunValues(
             data=self.data,
             arm=self.arm,
             seed=self.seed,
             definition=self.definition(),
             weights_sha256=weights,
-            values={name: value.value for name, value in values.items()},
+            values=known if generator is None else {**known, PARAMETERS: float(generator.num_parameters)},
             units={name: value.unit for name, value in values.items() if value.unit},
             omitted=omitted,
             failed=failed,
@@ -127,12 +137,20 @@ class StudyRun:
         result.save(self.folder / RESULT)
         return result
 
+    @property
+    def _parts(self) -> ArmParts:
+        return self.study.parts(self.arm)
+
+    def _folder_of(self, arm: str) -> Path:
+        """The folder of another arm with the same data and seed."""
+        return replace(self, arm=arm).folder
+
     def _tokenizer(self, console: Console) -> Tokenizer[Any]:
-        arm = self.study.arms[self.arm]
+        arm = self.study.arms[self._parts.tokenizer]
         recipe = self._tokenizer_recipe()
         tokenizer = from_pretrained(_train(recipe, console))
         assert isinstance(tokenizer, Tokenizer)
-        if isinstance(arm, Trained):
+        if not isinstance(arm, QuantizedArm):
             return tokenizer
         side = tokenizer.preprocessing.size if isinstance(tokenizer.preprocessing, ImagePreprocessing) else None
         if side is None:
@@ -141,40 +159,51 @@ class StudyRun:
         return TokenBridge.quantizing(tokenizer, DimensionWiseQuantizerConfig(levels=arm.levels, range=arm.spread * rms))
 
     def _generator(self, trained: Trained, tokenizer: Tokenizer[Any], console: Console) -> Generator[Any]:
-        source = open_source(self._tokenizer_recipe().data.source)
-        tokenize_source(source, tokenizer, self.folder / "tokens", identity=identify(tokenizer, self.arm))
+        source, name = open_source(self._tokenizer_recipe().data.source), self._parts.tokenizer
+        tokenize_source(source, tokenizer, self._tokens, identity=identify(tokenizer, name))
         generator = from_pretrained(_train(self._generator_recipe(trained), console))
         assert isinstance(generator, Generator)
         return generator
+
+    @property
+    def _tokens(self) -> Path:
+        """The token set that generators of this tokenizer share."""
+        return self._folder_of(self._parts.tokenizer) / "tokens"
 
     @torch.no_grad()
     def _evaluate_generated(self, suite: GenerationSuite, generator: Generator[Any], tokenizer: Tokenizer[Any]) -> Result:
         assert suite.num_samples is not None  # checked by the study
         classes = torch.tensor(classes_in_order(suite.num_samples, generator.num_classes, suite.class_order, seed=self.seed))
+        sampler = generator.sampler(**{**suite.sampling, **self._parts.sampling})
+        generator.check_sampler(sampler, unconditional=False)
 
         def samples() -> Iterator[tuple[Tensor, Tensor]]:
             for rows in torch.arange(len(classes)).split(suite.batch_size):
-                tokens = generator.generate(classes[rows], noise=SampleNoise(self.seed, rows.tolist()))
-                yield tokenizer.decode(tokens), classes[rows]
+                tokens = generator.generate(classes[rows], noise=SampleNoise(self.seed, rows.tolist()), sampler=sampler)
+                images = tokenizer.decode(tokens)
+                if rows[0] == 0:
+                    save_image(image_grid(images[:SHOWN], columns=COLUMNS), self.folder / SAMPLES)
+                yield images, classes[rows]
 
         return evaluate_samples(suite, samples())
 
     def _tokenizer_recipe(self) -> TokenizerRecipe:
-        """For a quantized arm, that of the arm that it quantizes, with that arm's folder."""
-        name, arm = self.arm, self.study.arms[self.arm]
+        """For a quantized tokenizer, that of the arm that it quantizes, with that arm's folder."""
+        name = self._parts.tokenizer
+        arm = self.study.arms[name]
         if isinstance(arm, QuantizedArm):
             name, arm = arm.quantizes, self.study.arms[arm.quantizes]
         assert isinstance(arm, Trained)
-        output = self.root / self.data / name / f"seed-{self.seed}" / "tokenizer"
         overrides = [*self.study.data[self.data].overrides, *arm.overrides, *_TRAINING]
-        recipe = load_recipe(arm.recipe, [*overrides, f"seed={self.seed}", f"output={output}"])
+        recipe = load_recipe(arm.recipe, [*overrides, f"seed={self.seed}", f"output={self._folder_of(name) / 'tokenizer'}"])
         if not isinstance(recipe, TokenizerRecipe):
-            raise EvaluationError(f"the arm {name} trains a generator; arms are tokenizers: name the recipe under `generator`")
+            raise EvaluationError(f"the arm {name} trains a generator; name it with `tokens_of` the tokenizer")
         return recipe
 
     def _generator_recipe(self, trained: Trained) -> Recipe:
-        tokens = [f"data.tokens={self.folder / 'tokens'}", f"tokenizer={self._tokenizer_recipe().output / 'final'}"]
-        return load_recipe(trained.recipe, [*trained.overrides, *tokens, *_TRAINING, f"seed={self.seed}", f"output={self.folder / 'generator'}"])
+        """With the samples left to the study."""
+        own = [f"data.tokens={self._tokens}", "tokenizer=null", *_TRAINING, f"seed={self.seed}"]
+        return load_recipe(trained.recipe, [*trained.overrides, *own, f"output={self._folder_of(self._parts.owner) / 'generator'}"])
 
 
 def _train(recipe: Recipe, console: Console) -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +20,9 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 GENERATED = "generated "
 """Prefix of the names of metrics of generated samples."""
+
+PARAMETERS = "generator parameters"
+"""Name of the number of a generator's parameters, among the metrics."""
 
 
 class Trained(Config):
@@ -43,13 +47,39 @@ class QuantizedArm(Config):
     spread: Annotated[float, Field(gt=0)] = 5.0
 
 
+class Generated(Config):
+    """A generator that is trained on the tokens of another arm.
+
+    Attributes:
+        tokens_of: name of that arm, a tokenizer.
+        recipe: of the generator, by name or path.
+        overrides: of the recipe.
+    """
+
+    tokens_of: str
+    recipe: str
+    overrides: tuple[str, ...] = ()
+
+
+class Sampled(Config):
+    """The generator of another arm, sampled with other settings.
+
+    Attributes:
+        generator_of: name of that arm.
+        sampling: settings of the sampler that differ from those of the arm.
+    """
+
+    generator_of: str
+    sampling: dict[str, float | int | str | bool | None] = Field(min_length=1)
+
+
 class StudyData(Config):
     """One data set.
 
     Attributes:
         overrides: of every tokenizer's recipe, to train on it.
-        reconstruction: suite for tokenizers.
-        generation: suite for generators; required with the study's `generator`, and only then.
+        reconstruction: suite for tokenizers, and for what generators know of held-out tokens.
+        generation: suite for samples of generators; required where an arm has one, and only then.
     """
 
     overrides: tuple[str, ...]
@@ -93,7 +123,40 @@ class Mean(Config):
     against: float = 0.0
 
 
-Comparison = Annotated[ArmDifference | Correlation | Trend | Mean, Field(discriminator="type")]
+class Concordance(Config):
+    """The share of pairs of arms, trained with the same seed, that two metrics put in the same order; half by chance. Ties in one of them count half.
+
+    The interval is over resampled seeds, so it is about these arms.
+
+    Attributes:
+        metrics: both; where one is better low and the other high, a small share means that they agree.
+        against: the share that the interval is compared with.
+    """
+
+    type: Literal["concordance"]
+    question: str
+    metrics: tuple[str, str]
+    against: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
+Comparison = Annotated[ArmDifference | Correlation | Trend | Mean | Concordance, Field(discriminator="type")]
+
+
+@dataclass(frozen=True)
+class ArmParts:
+    """What an arm consists of.
+
+    Attributes:
+        tokenizer: name of the arm that is its tokenizer.
+        owner: name of the arm that trains its generator.
+        generator: the recipe; None where there is no generator.
+        sampling: settings of its samples that differ from the generator's.
+    """
+
+    tokenizer: str
+    owner: str
+    generator: Trained | None
+    sampling: Mapping[str, float | int | str | bool | None]
 
 
 class Study(Config):
@@ -103,11 +166,13 @@ class Study(Config):
         title: heading of its page.
         question: the claim, in words, with its source.
         setting: models, data and training, in words.
+        conclusion: what the results show and what does not follow from them, in words; written when they are known.
         seeds: of tokenizers, generators and samples.
         data: data sets by name.
-        arms: tokenizers by name.
-        generator: trained on the tokens of every arm; None for studies of tokenizers alone.
-        shown: metrics that the page tabulates; "generated " precedes the names of metrics of generated samples. Here and in comparisons, a
+        arms: by name: tokenizers, generators and ways of sampling.
+        generator: trained on the tokens of every tokenizer; None where there is none, or where arms are generators.
+        shown: metrics that the page tabulates; "generated " precedes the names of metrics of generated samples, and "generator parameters" is
+            their number. Here and in comparisons, a
             metric of features may be named without its extractor ("FD" for "FD[digit-classifier]") where a data set has one extractor.
         comparisons: of the results.
         bootstrap: for all intervals.
@@ -116,9 +181,10 @@ class Study(Config):
     title: str
     question: str
     setting: str = ""
+    conclusion: str = ""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
     data: dict[Name, StudyData] = Field(min_length=1)
-    arms: dict[Name, Trained | QuantizedArm] = Field(min_length=1)
+    arms: dict[Name, Trained | QuantizedArm | Generated | Sampled] = Field(min_length=1)
     generator: Trained | None = None
     shown: tuple[str, ...] = Field(min_length=1)
     comparisons: tuple[Comparison, ...] = Field(min_length=1)
@@ -127,21 +193,41 @@ class Study(Config):
     @model_validator(mode="after")
     def _check(self) -> Study:
         for name, arm in self.arms.items():
-            if isinstance(arm, QuantizedArm) and not isinstance(self.arms.get(arm.quantizes), Trained):
-                raise ValueError(f"the arm {name} quantizes {arm.quantizes!r}; expected a trained arm of this study")
+            self._check_arm(name, arm)
         for comparison in self.comparisons:
             named = comparison.arms if isinstance(comparison, ArmDifference) else (comparison.arm,) if isinstance(comparison, Trend | Mean) else ()
             for arm_name in named:
                 if arm_name not in self.arms:
                     raise ValueError(f"{comparison.question!r} names the arm {arm_name!r}; expected one of {', '.join(self.arms)}")
+        has_generator = any(self.parts(name).generator is not None for name in self.arms)
         for name, data in self.data.items():
-            if (data.generation is None) != (self.generator is None):
-                raise ValueError(f"data.{name}.generation is required with the study's `generator`, and only then")
+            if (data.generation is None) == has_generator:
+                raise ValueError(f"data.{name}.generation is required where an arm has a generator, and only then")
             if data.generation is not None and data.generation.num_samples is None:
                 raise ValueError(f"data.{name}.generation.num_samples is required: the number of samples")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds {self.seeds} are not unique")
         return self
+
+    def _check_arm(self, name: str, arm: Trained | QuantizedArm | Generated | Sampled) -> None:
+        if isinstance(arm, QuantizedArm) and not isinstance(self.arms.get(arm.quantizes), Trained):
+            raise ValueError(f"the arm {name} quantizes {arm.quantizes!r}; expected a trained arm of this study")
+        if isinstance(arm, Generated) and not isinstance(self.arms.get(arm.tokens_of), Trained | QuantizedArm):
+            raise ValueError(f"the arm {name} generates tokens of {arm.tokens_of!r}; expected an arm of this study that is a tokenizer")
+        if isinstance(arm, Sampled):
+            sampled = self.arms.get(arm.generator_of)
+            if sampled is None or isinstance(sampled, Sampled) or self.parts(arm.generator_of).generator is None:
+                raise ValueError(f"the arm {name} samples the generator of {arm.generator_of!r}; expected an arm of this study that trains one")
+
+    def parts(self, arm: str) -> ArmParts:
+        """What an arm consists of."""
+        found, owner, sampling = self.arms[arm], arm, {}
+        if isinstance(found, Sampled):
+            owner, sampling = found.generator_of, found.sampling
+            found = self.arms[owner]
+        if isinstance(found, Generated):
+            return ArmParts(found.tokens_of, owner, Trained(recipe=found.recipe, overrides=found.overrides), sampling)
+        return ArmParts(owner, owner, self.generator, sampling)
 
 
 def list_studies() -> list[str]:

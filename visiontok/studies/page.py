@@ -12,9 +12,9 @@ from visiontok.studies.tables import study_tables
 
 _INTRODUCTION = """# Studies
 
-A study tests a claim of a paper at small scale. It trains several tokenizers ("arms") with several seeds, evaluates them, trains a generator on
-the tokens of each where the claim is about generators, and compares the results. `visiontok study` writes everything below the line from the
-files in `eval/results/studies/`. Results of small models on small images neither prove nor refute a claim about large ones.
+A study tests a claim of a paper at small scale. It trains and evaluates several tokenizers, generators or ways of sampling ("arms") with several
+seeds, and compares the results. `visiontok study` writes everything below the line from the files in `eval/results/studies/`. Results of small
+models on small images neither prove nor refute a claim about large ones.
 
 ```bash
 visiontok study
@@ -27,8 +27,10 @@ visiontok study latent-perturbation --page docs/studies.md
 visiontok study latent-perturbation --seeds 5,6 -o my-results
 ```
 
-A study is a YAML file: the bundled ones are in `eval/suites/studies/`, and `visiontok study my.yaml` runs any other. Seeds, data, recipes and
-machine determine every value; on another machine the last digits differ.
+A study is a YAML file: the bundled ones are in `eval/suites/studies/`, and `visiontok study my.yaml` runs any other. An arm is a tokenizer that is
+trained (`recipe`) or quantized after training (`quantizes`), a generator on the tokens of such an arm (`tokens_of`), or another way to sample from
+one (`generator_of`); `generator` trains the same one on the tokens of every tokenizer. Seeds, data, recipes and machine determine every value; on
+another machine the last digits differ.
 """
 
 
@@ -51,6 +53,8 @@ def _study(result: StudyResult) -> list[str]:
     facts = f"{code(result.name)}: {len(result.runs)} runs, seeds {seeds}; {escaped(versions)}, {escaped(environment.hardware['processor'])}."
     title = escaped(result.study.title)
     lines = [f"## {title}", "", escaped(result.study.question), "", escaped(result.study.setting), "", facts]
+    if result.study.conclusion:
+        lines += ["", f"### {title}: Conclusion", "", escaped(result.study.conclusion)]
     for table in study_tables(result):
         lines += ["", f"### {title}: {escaped(table.title)}", "", *_markdown(table), "", escaped(table.note)]
     return lines

@@ -12,10 +12,11 @@ from visiontok.evaluation.metrics.registry import heading_of
 from visiontok.evaluation.results.report import Folded, ImageGrid, ImageRow, LinePlot, PointPlot, Row, Section, Table, Text, write_report
 from visiontok.evaluation.results.report.sections import ImageArray
 from visiontok.evaluation.results.report.tables import titled
-from visiontok.studies.definition import Correlation, QuantizedArm, Trend
+from visiontok.studies.arms import SAMPLES
+from visiontok.studies.definition import Correlation, Trend
 from visiontok.studies.result import RunValues, StudyResult
 from visiontok.studies.run import runs_of
-from visiontok.studies.statistics import full_name, values_by_length
+from visiontok.studies.statistics import full_name, values_by_length, values_of_both
 from visiontok.studies.tables import study_tables
 
 
@@ -31,6 +32,7 @@ def write_study(path: Path, result: StudyResult, *, root: Path) -> None:
         *_notes(result, "Warnings", lambda run: run.warnings),
         *_sample_images(result, root),
         Text("Setting", [result.study.setting]),
+        *([Text("Conclusion", [result.study.conclusion])] if result.study.conclusion else []),
         *study_tables(result),
         *_plots(result),
         *_notes(result, "Omitted", lambda run: _in_words(run.omitted)),
@@ -61,19 +63,13 @@ def _plots(result: StudyResult) -> Iterator[LinePlot | PointPlot]:
             runs = [run for run in result.runs if run.data == data]
             title = f"{comparison.question} {data}"
             if isinstance(comparison, Correlation):
-                series = {arm: _points([run for run in runs if run.arm == arm], comparison.metrics) for arm in result.study.arms}
+                of_arms = {arm: values_of_both([run for run in runs if run.arm == arm], comparison.metrics) for arm in result.study.arms}
+                series = {arm: (found[:, 0], found[:, 1]) for arm, found in of_arms.items() if len(found)}
                 yield PointPlot(title, series, *(heading_of(full_name(metric, runs)) for metric in comparison.metrics))
             elif isinstance(comparison, Trend):
                 lengths = result.study.data[data].reconstruction.lengths
                 trends = {f"seed {run.seed}": _over_lengths(run, comparison.metric, lengths) for run in runs if run.arm == comparison.arm}
                 yield LinePlot(title, trends, "tokens", f"{heading_of(comparison.metric)}, {comparison.arm}")
-
-
-def _points(runs: Sequence[RunValues], metrics: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
-    """Two metrics of the runs that have both."""
-    points = [(run.value(metrics[0]), run.value(metrics[1])) for run in runs]
-    first, second = np.asarray([point for point in points if None not in point], dtype=np.float64).reshape(-1, 2).T
-    return first, second
 
 
 def _over_lengths(run: RunValues, metric: str, lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -83,18 +79,16 @@ def _over_lengths(run: RunValues, metric: str, lengths: Sequence[int]) -> tuple[
 
 
 def _sample_images(result: StudyResult, root: Path) -> Iterator[ImageGrid]:
-    """The last sample images of the trainings with the first seed."""
-    kinds = {"tokenizer": "Originals above reconstructions", "generator": "Generated images, class by class"}
-    for kind, title in kinds.items():
+    """Of the runs with the first seed: the last sample images of the tokenizers' training, and the first samples of the generators."""
+    files = {"Originals above reconstructions": "tokenizer/samples/step-*.png", "Generated images, class by class": SAMPLES}
+    for title, file in files.items():
         rows = []
         for run in runs_of(result.study, root):
-            if run.seed != result.study.seeds[0] or isinstance(result.study.arms[run.arm], QuantizedArm):
-                continue
-            found = sorted((run.folder / kind / "samples").glob("step-*.png"))
-            if found:
+            found = sorted(run.folder.glob(file))
+            if run.seed == result.study.seeds[0] and found:
                 rows.append(ImageRow(f"{run.data}, {run.arm}", [_read(found[-1])]))
         if rows:
-            yield ImageGrid(title, rows, width=360, note=f"Sample images of training with seed {result.study.seeds[0]}.")
+            yield ImageGrid(title, rows, width=360, note=f"With seed {result.study.seeds[0]}.")
 
 
 def _read(path: Path) -> ImageArray:

@@ -9,7 +9,7 @@ from scipy.stats import kendalltau, spearmanr
 
 from visiontok.evaluation import BootstrapConfig, Interval
 from visiontok.evaluation.metrics.bootstrap import bootstrap_mean
-from visiontok.studies.definition import ArmDifference, Comparison, Correlation, Mean, Study, Trend
+from visiontok.studies.definition import ArmDifference, Comparison, Concordance, Correlation, Mean, Study, Trend
 from visiontok.studies.result import Finding, RunValues
 
 COEFFICIENTS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -46,6 +46,8 @@ def _compare(comparison: Comparison, study: Study, data: str, runs: Sequence[Run
         return [_trend(comparison, data, runs, study.data[data].reconstruction.lengths, study.bootstrap)]
     if isinstance(comparison, Mean):
         return [_mean(comparison, data, runs, study.bootstrap)]
+    if isinstance(comparison, Concordance):
+        return [_concordance(comparison, data, runs, study.bootstrap)]
     return _correlation(comparison, data, runs, study.bootstrap)
 
 
@@ -78,6 +80,30 @@ def _mean(comparison: Mean, data: str, runs: Sequence[RunValues], bootstrap: Boo
     return found.replace(against=comparison.against)
 
 
+def _concordance(comparison: Concordance, data: str, runs: Sequence[RunValues], bootstrap: BootstrapConfig) -> Finding:
+    single = {}
+    for seed in sorted({run.seed for run in runs}):
+        shares = _pair_agreements(values_of_both([run for run in runs if run.seed == seed], comparison.metrics))
+        if len(shares):
+            single[seed] = float(shares.mean())
+    first, second = (full_name(metric, runs) for metric in comparison.metrics)
+    found = _over_seeds(comparison.question, data, f"share of pairs of arms in the same order by {first} and {second}", single, bootstrap)
+    return found.replace(against=comparison.against)
+
+
+def _pair_agreements(points: np.ndarray) -> np.ndarray:
+    """Of every pair of points (n, 2): 1 where both columns order it alike, 0 where they do not, a half where one of them is a tie."""
+    first, second = np.triu_indices(len(points), k=1)
+    signs = np.sign(points[first] - points[second])
+    return (1 + signs[:, 0] * signs[:, 1]) / 2
+
+
+def values_of_both(runs: Sequence[RunValues], metrics: tuple[str, str]) -> np.ndarray:
+    """(n, 2) float64: two metrics of the runs that have both."""
+    rows = [tuple(run.value(metric) for metric in metrics) for run in runs]
+    return np.asarray([row for row in rows if None not in row], dtype=np.float64).reshape(-1, 2)
+
+
 def _unit(metric: str, runs: Sequence[RunValues]) -> str:
     return next((run.units[metric] for run in runs if metric in run.units), "")
 
@@ -100,8 +126,7 @@ def _over_seeds(question: str, data: str, statistic: str, single: dict[int, floa
 
 def _correlation(comparison: Correlation, data: str, runs: Sequence[RunValues], bootstrap: BootstrapConfig) -> list[Finding]:
     """Over the runs that have both metrics."""
-    rows = [tuple(run.value(metric) for metric in comparison.metrics) for run in runs]
-    points = np.asarray([row for row in rows if None not in row], dtype=np.float64).reshape(-1, 2)
+    points = values_of_both(runs, comparison.metrics)
     first, second = (full_name(metric, runs) for metric in comparison.metrics)
     found = []
     for name, coefficient in COEFFICIENTS.items():
