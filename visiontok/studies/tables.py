@@ -52,5 +52,7 @@ def _mean(values: list[float | None]) -> str:
     known = [value for value in values if value is not None]
     if not known:
         return "none"
+    if len(set(known)) == 1 and known[0] >= 1000 and known[0].is_integer():
+        return f"{known[0]:,.0f}"  # a count that no seed changes
     spread = f" ± {np.std(known, ddof=1):.2g}" if len(known) > 1 else ""
     return f"{np.mean(known):.4g}{spread}"
