@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from visiontok.evaluation.metrics.registry import heading_of
 from visiontok.evaluation.results.report import Folded, ImageGrid, ImageRow, LinePlot, PointPlot, Row, Section, Table, Text, write_report
 from visiontok.evaluation.results.report.sections import ImageArray
 from visiontok.evaluation.results.report.tables import titled
@@ -17,7 +16,7 @@ from visiontok.studies.definition import Correlation, Trend
 from visiontok.studies.result import RunValues, StudyResult
 from visiontok.studies.run import runs_of
 from visiontok.studies.statistics import full_name, values_by_length, values_of_both
-from visiontok.studies.tables import study_tables
+from visiontok.studies.tables import heading, study_tables
 
 
 def write_study(path: Path, result: StudyResult, *, root: Path) -> None:
@@ -65,11 +64,11 @@ def _plots(result: StudyResult) -> Iterator[LinePlot | PointPlot]:
             if isinstance(comparison, Correlation):
                 of_arms = {arm: values_of_both([run for run in runs if run.arm == arm], comparison.metrics) for arm in result.study.arms}
                 series = {arm: (found[:, 0], found[:, 1]) for arm, found in of_arms.items() if len(found)}
-                yield PointPlot(title, series, *(heading_of(full_name(metric, runs)) for metric in comparison.metrics))
+                yield PointPlot(title, series, *(heading(full_name(metric, runs)) for metric in comparison.metrics))
             elif isinstance(comparison, Trend):
                 lengths = result.study.data[data].reconstruction.lengths
                 trends = {f"seed {run.seed}": _over_lengths(run, comparison.metric, lengths) for run in runs if run.arm == comparison.arm}
-                yield LinePlot(title, trends, "tokens", f"{heading_of(comparison.metric)}, {comparison.arm}")
+                yield LinePlot(title, trends, "tokens", f"{heading(comparison.metric)}, {comparison.arm}")
 
 
 def _over_lengths(run: RunValues, metric: str, lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -103,4 +102,4 @@ def _every_run(result: StudyResult, data: str) -> Table:
     for run in runs:
         values = [run.values.get(name) for name in names]
         rows.append(Row((f"{run.arm}, seed {run.seed}", *("none" if value is None else f"{value:.5g}" for value in values), f"{run.seconds:.0f}")))
-    return Table(data, ("run", *map(heading_of, names), "seconds"), rows)
+    return Table(data, ("run", *map(heading, names), "seconds"), rows)

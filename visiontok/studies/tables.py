@@ -8,6 +8,7 @@ import numpy as np
 
 from visiontok.evaluation.metrics.registry import heading_of
 from visiontok.evaluation.results.report import Row, Table
+from visiontok.studies.definition import GENERATED
 from visiontok.studies.result import Finding, RunValues, StudyResult
 from visiontok.studies.statistics import full_name
 
@@ -20,6 +21,12 @@ def study_tables(result: StudyResult) -> Iterator[Table]:
     yield Table("Findings", ("question", "data", "value", "reading", "statistic", "over"), rows, note=note)
     for data in result.study.data:
         yield _means(result, data, [run for run in result.runs if run.data == data])
+
+
+def heading(name: str) -> str:
+    """The name of a value as a reader knows it, with "generated" in front for metrics of generated samples."""
+    metric = name.removeprefix(GENERATED)
+    return name.removesuffix(metric) + heading_of(metric)
 
 
 def shown(finding: Finding) -> str:
@@ -42,7 +49,7 @@ def _means(result: StudyResult, data: str, runs: list[RunValues]) -> Table:
     for arm in result.study.arms:
         mine = [run for run in runs if run.arm == arm]
         rows.append(Row((arm, *(_mean([run.values.get(name) for run in mine]) for name in names))))
-    columns = ("arm", *(known if (known := heading_of(name)) == name else f"{known}, {name.partition(' at ')[0]}" for name in names))
+    columns = ("arm", *(known if (known := heading(name)) == name else f"{known}, {name.partition(' at ')[0]}" for name in names))
     seeds = len({run.seed for run in runs})
     note = f"Mean and standard deviation over {seeds} seeds." if seeds > 1 else "A single seed."
     return Table(data, columns, rows, note=note)
