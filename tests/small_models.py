@@ -26,6 +26,7 @@ _SEANET = {"num_filters": 2, "hidden_size": 8, "upsampling_ratios": [4, 2], "cod
 _MIMI_NET = {**_SEANET, "num_quantizers": 3, "codebook_dim": 4, "vector_quantization_hidden_dimension": 4, "upsample_groups": 8}
 _LLAMA = {"layout": LAYOUT, "condition": _CLASSES, "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8}
 _CODES = {**LAYOUT, "segments": [{"name": "latents", "shape": [8], "vocab_size": 5, "codebooks": 3}]}
+_SCALES = [{"name": f"scale{number}", "shape": [side, side], "vocab_size": 11} for number, side in enumerate((1, 2))]
 
 SMALL: dict[str, dict[str, Any]] = {
     "bigcodec": {
@@ -56,6 +57,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "elm-bae": {"image_size": 16, "encoder": _BAE_NET, "decoder": _BAE_NET, "quantizer": {"dim": 8, "chunks": [3]}},
     "elm-ar": {**_LLAMA, "layout": _CODES, "pattern": "parallel", "combine": "concat"},
     "elm-mlm": {"layout": LAYOUT, "condition": _CLASSES, "backbone": {"type": "llama", "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8}},
+    "eagle": {"layout": LAYOUT, "dim": 16, "hidden_dim": 32, "num_heads": 2},
     "emu3-vq": {**_LIBRARY, "codebook_size": 32, "attn_resolutions": [], "hidden_size": 64, "image_size": 16},
     "emu3-vq-video": {**_LIBRARY, "codebook_size": 32, "attn_resolutions": [], "hidden_size": 64, "image_size": 16},
     "encodec": {**_SEANET, "sampling_rate": 800, "target_bandwidths": [0.4, 1.2], "num_lstm_layers": 1},
@@ -121,6 +123,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "mqt": {"query_side": 3, "feature_side": 4, "feature_dim": 16, "output_dim": 8, "num_heads": 2},
     "open-magvit2-ar": {**_LLAMA, "layout": _CODES, "pattern": "parallel", "inner_head": {"depth": 1}},
     "open-magvit2": {"image_size": 16, "net": _BIT_NET, "quantizer": {"dim": 6}},
+    "next-scale": {**_LLAMA, "layout": {**LAYOUT, "segments": _SCALES, "order": "by-scale"}},
     "rar": {"layout": LAYOUT, "condition": _CLASSES, **_TRUNK, "mlp_dim": 32},
     "robusttok": {
         "image_size": 32,

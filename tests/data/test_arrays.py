@@ -100,11 +100,13 @@ def test_sounds_of_different_length_share_a_batch(tmp_path: Path) -> None:
     assert all(np.array_equal(signal, sound) for signal, sound in zip(batch.signals, sounds(), strict=True))
 
 
-def test_the_sampling_rate_is_checked(tmp_path: Path) -> None:
+def test_sounds_of_another_sampling_rate_are_resampled(tmp_path: Path) -> None:
     path = str(archive(tmp_path / "s.npz"))
-    assert len(list(EvalLoader(open_source(ArraysConfig(path=path, modality="audio", rate=100)), preprocessing=SOUND, batch_size=4))) == 1
-    with pytest.raises(DataError, match="50"):
-        list(EvalLoader(open_source(ArraysConfig(path=path, modality="audio", rate=50)), preprocessing=SOUND, batch_size=4))
+    for rate, lengths in ((100, [30, 40, 50, 60]), (50, [60, 80, 100, 120])):
+        (batch,) = EvalLoader(open_source(ArraysConfig(path=path, modality="audio", rate=rate)), preprocessing=SOUND, batch_size=4)
+        assert batch.signals.sizes.flatten().tolist() == lengths
+    with pytest.raises(DataError, match=r"50\.5"):
+        list(EvalLoader(open_source(ArraysConfig(path=path, modality="audio", rate=50.5)), preprocessing=SOUND, batch_size=4))
 
 
 def test_training_cuts_windows_that_follow_from_the_seed(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import visiontok
 from visiontok.base.errors import ConfigError
 from visiontok.data import SkipReport
 from visiontok.evaluation import Result, Suite, compare_results, evaluate_suite
+from visiontok.evaluation.metrics.value import Cut
 from visiontok.evaluation.reconstruction.examples import show_examples
 from visiontok.evaluation.reconstruction.run import ReconstructionRun
 from visiontok.evaluation.run_state import RunState
@@ -106,8 +107,8 @@ def test_examples_show_the_first_seed() -> None:
     run = ReconstructionRun(SUITE, NoisyWaves(), name="noisy")
     examples = show_examples(run, *run.run())
     loaded = run.loader.read([3])
-    first = ReconstructionRun(SUITE.replace(seeds=[0, 9]), NoisyWaves(), name="noisy").reconstruct(loaded)[None][1]
-    assert torch.equal(run.reconstruct(loaded)[None][1].values, first.values)
+    first = ReconstructionRun(SUITE.replace(seeds=[0, 9]), NoisyWaves(), name="noisy").reconstruct(loaded)[Cut()][1]
+    assert torch.equal(run.reconstruct(loaded)[Cut()][1].values, first.values)
     assert len(examples.samples) == 6
 
 

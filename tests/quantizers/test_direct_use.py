@@ -14,6 +14,8 @@ import torch
 import visiontok.quantizers
 from visiontok.base.errors import ConfigError, LatentError, TokenError
 from visiontok.quantizers import (
+    FactorizedResidualQuantizer,
+    FactorizedVectorQuantizer,
     BernoulliQuantizer,
     BinaryQuantizer,
     Bottleneck,
@@ -48,6 +50,8 @@ DIRECT = {
     ResidualQuantizer: {"num_levels": 2, "quantizer": VQ},
     ProductQuantizer: {"num_groups": 2, "quantizer": VQ.replace(dim=4)},
     MultiScaleQuantizer: {"scales": (1, 2, 4), "quantizer": VQ},
+    FactorizedVectorQuantizer: {"codebook_size": 16, "dim": 8},
+    FactorizedResidualQuantizer: {"codebook_sizes": (16, 16), "dim": 8},
     GaussianBottleneck: {"dim": 4},
     IdentityBottleneck: {"dim": 8},
 }

@@ -64,7 +64,7 @@ def test_the_documented_recipes_are_valid(tmp_path):
         ("objective.gan.strat_step=1", "did you mean start_step"),
         ("optimizer.lr=-1", "optimizer.lr: Input should be greater than 0"),
         ("precision=fp8", "precision: Input should be 'no', 'bf16' or 'fp16'"),
-        ("kind=tokeniser", "`kind` is 'tokeniser'; set it to tokenizer or generator"),
+        ("kind=tokeniser", "`kind` is 'tokeniser'; set it to tokenizer, generator or drafter"),
         ("model.init_from=titok-l32", "one of the two"),
         ("data.source=digit:train", "digit"),
         ("data.source=digits:tset", "tset"),

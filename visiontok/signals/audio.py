@@ -95,7 +95,7 @@ class AudioPreprocessing(Preprocessing):
 def _sampled(item: Mapping[str, Any], name: str) -> Sound:
     """Of a mapping with samples and their rate."""
     rate, array = item.get("sampling_rate"), item["array"]
-    if not isinstance(rate, int | np.integer) or isinstance(rate, bool) or rate < 1:
+    if isinstance(rate, bool) or not isinstance(rate, int | float | np.integer | np.floating) or rate < 1 or not float(rate).is_integer():
         raise SignalError(f"{name} has the sampling_rate {rate!r}; expected samples per second, a whole number")
     return Sound(as_floats(array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array), name), int(rate))
 

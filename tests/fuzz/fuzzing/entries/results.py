@@ -67,9 +67,11 @@ def _read_samples(folder: Path) -> None:
     path = folder / "samples" if (folder / "samples").exists() else folder / "x.npz"
     samples = open_samples(path)
     assert samples.identity
+    unnamed = len(samples.report)  # files whose names cannot be shown, which are no samples
     images = [images for images, _ in samples.batches(2)]
     count = sum(map(len, images))
-    assert count + len(samples.report) == len(samples), f"{count} read and {len(samples.report)} skipped of {len(samples)}"
+    skipped = len(samples.report) - unnamed
+    assert count + skipped == len(samples), f"{count} read and {skipped} skipped of {len(samples)}"
     assert all(batch.dtype == torch.uint8 for batch in images)
     assert samples.classes is None or (len(samples.classes) == len(samples) and all(0 <= label < 2**63 for label in samples.classes)), samples.classes
 

@@ -14,6 +14,7 @@ from PIL import Image, features
 
 from fuzzing.entry import Entry, Files
 from visiontok.base.errors import DataError
+from visiontok.base.printable import printable
 from visiontok.data import EvalLoader, Source, open_source
 from visiontok.data.arrays import ArraysConfig
 from visiontok.data.folder import FolderConfig
@@ -167,7 +168,7 @@ def _read_shards(folder: Path) -> None:
     for shard in folder.rglob("*.tar"):
         with tarfile.open(shard, "r:") as archive:
             for member in archive:
-                name = member.name.encode("utf-8", errors="backslashreplace").decode()
+                name = printable(member.name)
                 stem = name.rpartition("/")[2].partition(".")[0]
                 seen = any(stem in key for key in used) or any(stem in reason for reason in skipped)
                 assert member.isdir() or seen, f"{name} is neither used nor named"
