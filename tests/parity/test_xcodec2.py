@@ -15,14 +15,15 @@ def test_every_stage(case: ReferenceCase) -> None:
     model = visiontok.from_reference("xcodec2", case.config, case.weights)
     assert isinstance(model, Xcodec2)
     audio, features = case.inputs["audio"], case.inputs["input_features"]
-    latents = model.join(audio, features)
+    hidden = model.hidden_states(features)
+    latents = model.join(audio, hidden)
     quantized = model.quantizer(latents)
     tokens = model.wrap(latents, quantized.indices)
     decoded = model.decode_latents(model.lookup(model.unwrap(tokens)))
     valid = case.inputs["padding_mask"].sum(dim=-1, keepdim=True) // model.hop
     case.compare(
         {
-            "semantic": model.semantic_adapter(model.semantic_encoder(features).last_hidden_state.transpose(1, 2)),
+            "semantic": model.semantic_adapter(hidden.transpose(1, 2)),
             "acoustic": model.acoustic_encoder(audio),
             "pre_quant": latents,
             "fsq_in": model.quantizer.fsq.project_in(latents),

@@ -107,6 +107,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llamagen-vq": ("llamagen-vq", {**GRID, "quantizer": VQ}),
     "maskgit-vqgan": ("maskgit-vqgan", {"image_size": 16, "net": NET, "quantizer": {"codebook_size": 32, "dim": 8}}),
     "mimi": ("mimi", MIMI),
+    "neucodec": ("neucodec", {name: value for name, value in XCODEC2.items() if name != "sampling_rate"}),
     "open-magvit2": ("open-magvit2", {"image_size": 16, "net": {**NET, "latent_channels": 6}, "quantizer": {"dim": 6}}),
     "robusttok": ("robusttok", ROBUSTTOK),
     "robusttok, three scales": ("robusttok", {**ROBUSTTOK, "quantizer": SCALES}),

@@ -12,14 +12,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 
+import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from visiontok.base.errors import TokenError
 from visiontok.base.noise import NoiseLike
 from visiontok.core.model import ConfigT
-from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
-from visiontok.tokens import Segment, TokenLayout, Tokens
+from visiontok.core.tokenizer import SIGNAL_SIZE, DecodeOptions, Tokenizer, TokenizerOutput
+from visiontok.tokens import Latents, Segment, TokenLayout, Tokens
 
 USUAL_FRAMES = 16
 """Frames of the extent that a codec's layout is given with."""
@@ -76,8 +77,16 @@ def fitted(signal: Tensor, length: int) -> Tensor:
     return pad(signal, (0, length - signal.shape[-1]))
 
 
+def resampled(signal: Tensor, length: int) -> Tensor:
+    """Sound (B, C, T) -> (B, C, length) of the same duration, length at least T, by trigonometric interpolation; in float32."""
+    return torch.fft.irfft(torch.fft.rfft(signal.float()), n=length) * (length / signal.shape[-1])
+
+
 class Codec(Tokenizer[ConfigT]):
-    """Base of codecs. A family sets `layout` with `codec_layout`, or with `multi_rate_layout` where levels have different rates."""
+    """Base of codecs. A family sets `layout` with `codec_layout`, or with `multi_rate_layout` where levels have different rates.
+
+    One that decodes to another rate than it takes overrides `spec`.
+    """
 
     @property
     def hop(self) -> int:
@@ -85,6 +94,22 @@ class Codec(Tokenizer[ConfigT]):
         stride = self.layout.segments[-1].stride
         assert stride is not None
         return stride[0]
+
+    @property
+    def output_hop(self) -> int:
+        """Samples per frame of what `decode` gives."""
+        return self.output_size((self.hop,))[0]
+
+    def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
+        """See `Tokenizer`: the samples at the rate of what `decode` gives, rounded down."""
+        given, made = self.preprocessing.spec.rate, self.spec.rate
+        assert given is not None
+        assert made is not None
+        return (size[0] * round(made) // round(given),)
+
+    def fit(self, sound: Tensor, length: int) -> Tensor:
+        """Decoded sound (B, C, T) cut to `length` samples, or extended by silence where the frames cover less than went in."""
+        return fitted(sound, length)
 
     @property
     def frames_per_second(self) -> float:
@@ -126,7 +151,15 @@ class Codec(Tokenizer[ConfigT]):
         indices = tokens.view()
         return indices if indices.ndim == 3 else indices[..., None]
 
+    def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
+        """See `Tokenizer`; at least as long as the longest of the sounds that went in, where that is known."""
+        sound, sizes = super().decode_tokens(tokens, options), tokens.extras.get(SIGNAL_SIZE)
+        longest = 0 if sizes is None else self.output_size((int(sizes.max()),))[0]
+        return sound if longest <= sound.shape[-1] else self.fit(sound, longest)
+
     def forward_padded(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
-        """See `Tokenizer`; the reconstruction has the length of the signal."""
+        """See `Tokenizer`; the reconstruction has the length of the signal, which is resampled as the target where the codec gives another rate."""
         output = super().forward_padded(signal, text=text, step=step, noise=noise)
-        return output if output.reconstruction is None else replace(output, reconstruction=fitted(output.reconstruction, signal.shape[-1]))
+        (length,) = self.output_size(signal.shape[2:])
+        target = None if length == signal.shape[-1] else resampled(signal, length)
+        return output if output.reconstruction is None else replace(output, reconstruction=self.fit(output.reconstruction, length), target=target)
