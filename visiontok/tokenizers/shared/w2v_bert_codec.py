@@ -110,7 +110,7 @@ CodecConfigT = TypeVar("CodecConfigT", bound=W2vBertCodecConfig)
 
 
 class W2vBertCodec(LibraryCodec[CodecConfigT]):
-    """Base of the two. w2v-BERT stays as it is in training. It normalizes over the whole sound, so that the codes of a beginning depend on the rest."""
+    """Base of the two. w2v-BERT stays as it is in training. It normalizes over the whole sound: the codes of a beginning depend on what follows."""
 
     reference_keys: ClassVar = KEY_MAP
     ignored_settings: ClassVar = IGNORED
