@@ -14,13 +14,13 @@ import torch
 import visiontok.quantizers
 from visiontok.base.errors import ConfigError, LatentError, TokenError
 from visiontok.quantizers import (
-    FactorizedResidualQuantizer,
-    FactorizedVectorQuantizer,
     BernoulliQuantizer,
     BinaryQuantizer,
     Bottleneck,
     DimensionWiseQuantizer,
     EmaConfig,
+    FactorizedResidualQuantizer,
+    FactorizedVectorQuantizer,
     FiniteScalarQuantizer,
     GaussianBottleneck,
     IdentityBottleneck,
