@@ -76,6 +76,12 @@ SNAC = {
     "encoder_dim": 16, "encoder_rates": [2, 5], "decoder_dim": 64, "decoder_rates": [5, 2], "attn_window_size": 2, "codebook_size": 16,
     "vq_strides": [4, 2, 1],
 }  # fmt: skip
+AVERAGES = {"codebook_size": 16, "dim": 8, "ema": {}}
+SPEECHTOKENIZER = {"networks": {"channels": 2, "strides": [2, 5], "dim": 8, "bidirectional": True}, "num_levels": 3, "quantizer": AVERAGES}
+WAVTOKENIZER = {
+    "encoder": {"channels": 2, "strides": [2, 4], "dim": 8}, "quantizer": AVERAGES,
+    "decoder": {"dim": 32, "mlp_dim": 16, "depth": 2, "n_fft": 32},
+}  # fmt: skip
 TEXT = {**TITOK, "text": {"length": 5, "dim": 8, "encoder": {"type": "hashed_words"}}}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bigcodec": ("bigcodec", BIGCODEC),
@@ -120,12 +126,14 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "selftok": ("selftok", SELFTOK),
     "selftok, one step": ("selftok", {**SELFTOK, "decoding": {"type": "one_step"}}),
     "snac": ("snac", SNAC),
+    "speechtokenizer": ("speechtokenizer", SPEECHTOKENIZER),
     "tatitok": ("tatitok", TEXT),
     "textok": ("textok", TEXT),
     "titok": ("titok", TITOK),
     "titok, averages": ("titok", {**TITOK, "quantizer": {**VQ, "ema": {}, "dead_code_reset": {}}}),
     "titok, ordered": ("titok", {**TITOK, "nested_dropout": {"schedule": "uniform"}}),
     "titok, gaussian": ("titok", {**TITOK, "quantizer": {"type": "gaussian", "dim": 4}}),
+    "wavtokenizer": ("wavtokenizer", WAVTOKENIZER),
     "xcodec": ("xcodec", XCODEC),
     "xcodec2": ("xcodec2", XCODEC2),
     "tokenbridge": ("tokenbridge", {"base": {"family": "kl-vae", "config": VAE}, "quantizer": {"levels": 16}}),

@@ -1,0 +1,109 @@
+"""The decoder of Vocos (Siuzdak 2023, arXiv 2306.00814): ConvNeXt blocks at the frame rate, and an inverse Fourier transform to sound."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import fold
+
+from visiontok.layers.activations import gelu
+
+MAX_MAGNITUDE = 100.0
+"""Of a spectrum's value."""
+
+
+class ConvNeXtBlock(nn.Module):
+    """A depthwise convolution, a norm and two linear layers, scaled per channel and added to the input (Liu et al. 2022, arXiv 2201.03545).
+
+    Args:
+        dim: C.
+        mlp_dim: between the linear layers.
+        scale: of every channel at first.
+        kernel: of the convolution, odd.
+    """
+
+    def __init__(self, dim: int, mlp_dim: int, *, scale: float, kernel: int = 7) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.linear1 = nn.Linear(dim, mlp_dim)
+        self.linear2 = nn.Linear(mlp_dim, dim)
+        self.scale = nn.Parameter(torch.full((dim,), scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T) -> (B, C, T)."""
+        hidden = self.linear2(gelu(self.linear1(self.norm(self.conv(x).transpose(1, 2)))))
+        result: Tensor = x + (self.scale * hidden).transpose(1, 2)
+        return result
+
+
+class VocosBackbone(nn.Module):
+    """A norm, ConvNeXt blocks and a norm.
+
+    Args:
+        dim: C.
+        mlp_dim: between the linear layers of a block.
+        depth: blocks.
+        kernel: of their convolutions, odd.
+    """
+
+    def __init__(self, dim: int, mlp_dim: int, depth: int, *, kernel: int = 7) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.blocks = nn.Sequential(*(ConvNeXtBlock(dim, mlp_dim, scale=1 / depth, kernel=kernel) for _ in range(depth)))
+        self.final_norm = nn.LayerNorm(dim, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T) -> (B, T, C)."""
+        result: Tensor = self.final_norm(self.blocks(self.norm(x.transpose(1, 2)).transpose(1, 2)).transpose(1, 2))
+        return result
+
+
+class SpectrumHead(nn.Module):
+    """Logarithmic magnitudes and phases of every frame's spectrum by a linear layer, and their inverse Fourier transform.
+
+    Args:
+        dim: C.
+        n_fft: samples of a frame's window.
+        hop: samples between frames; at most n_fft, from which it differs by an even number.
+    """
+
+    window: Tensor
+
+    def __init__(self, dim: int, *, n_fft: int, hop: int) -> None:
+        super().__init__()
+        self.hop = hop
+        self.linear = nn.Linear(dim, n_fft + 2)
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> sound (B, 1, T * hop), not clamped."""
+        with torch.autocast(x.device.type, enabled=False):
+            magnitude, phase = self.linear(x.to(self.linear.weight.dtype)).float().chunk(2, dim=-1)
+            spectrum = torch.polar(magnitude.exp().clamp_max(MAX_MAGNITUDE), phase)
+            return inverse_stft(spectrum, self.window.float(), self.hop).to(x.dtype)
+
+
+def inverse_stft(spectrum: Tensor, window: Tensor, hop: int) -> Tensor:
+    """Windowed inverse transforms of all frames, added up where they overlap, divided by the sum of the squared windows.
+
+    `torch.istft` centers frames or pads none; here as many samples are cut at both ends as leave `hop` of them for every frame.
+
+    Args:
+        spectrum: (B, T, n_fft / 2 + 1) complex.
+        window: (n_fft,).
+        hop: samples between frames.
+
+    Returns:
+        (B, 1, T * hop).
+    """
+    frames, size = spectrum.shape[1], len(window)
+    total, cut = (frames - 1) * hop + size, (size - hop) // 2
+
+    def added(parts: Tensor) -> Tensor:
+        """(B, T, n_fft) -> (B, 1, total)."""
+        return fold(parts.transpose(1, 2), (1, total), kernel_size=(1, size), stride=(1, hop))[:, :, 0]
+
+    sound = added(torch.fft.irfft(spectrum, n=size) * window)
+    weight = added(window.square().expand(1, frames, size))
+    return sound[..., cut : total - cut] / weight[..., cut : total - cut]
