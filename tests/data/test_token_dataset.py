@@ -137,7 +137,7 @@ def test_ragged_rows_come_back_in_any_order(tmp_path_factory, rows, data):
 def test_labels_are_none_where_a_sample_has_none(tmp_path):
     path = TokenShardWriter(tmp_path, header()).write(0, samples(layout(), 2), keys=["a", "b"], labels=[3, None])
     dataset = TokenDataset([path])
-    assert dataset.labels is None
+    assert dataset.label_range is None
     assert dataset.batch([0]).labels is None
     assert dataset.batch([0]).captions == [None]
 

@@ -176,7 +176,7 @@ def test_a_shard_may_be_empty(tmp_path):
     made = run(FolderSource(FolderConfig(path=str(tmp_path / "images"))), tmp_path / "out", shard_size=2)
     assert made.manifest.shards == {"part-00000.parquet": 0, "part-00001.parquet": 0, "part-00002.parquet": 1}
     assert TokenDataset(tmp_path / "out").batch([0]).keys == ["5.png"]
-    assert TokenDataset(tmp_path / "out").labels is None
+    assert TokenDataset(tmp_path / "out").label_range is None
     assert [len(Shard.read(tmp_path / "out" / f"part-0000{number}.parquet").notes["skipped"]) for number in range(3)] == [2, 2, 1]
 
 

@@ -9,10 +9,14 @@ import torch
 import training_children as children
 from safetensors.torch import load_file
 
+import visiontok
 from visiontok.base.errors import FolderInUseError
 from visiontok.base.locks import exclusive
+from visiontok.core.identity import identify
+from visiontok.data import open_source
+from visiontok.data.tokenizing import tokenize_source
 from visiontok.training import parse_recipe, train
-from visiontok.training.checkpoint import TrainingCheckpoint, list_checkpoints
+from visiontok.training.checkpoint import TrainingCheckpoint, list_checkpoints, step_of
 
 
 def final_state(folder):
@@ -38,7 +42,7 @@ def assert_equal(left, right, path="state"):
         assert left == right, path
 
 
-def wait_until(condition, child, seconds=60):
+def wait_until(condition, child, seconds=240):
     """Whether the condition came true before the child ended."""
     end = time.monotonic() + seconds
     while not condition():
@@ -73,6 +77,24 @@ def test_sigkill_at_any_moment_and_resume_gives_the_same_weights_bit_for_bit(kin
         child.join()
     children.run(recipe)
     assert kills >= 3
+    assert_equal(final_state(tmp_path / "killed"), final_state(tmp_path / "whole"))
+
+
+def test_sigkill_while_workers_stream_a_token_set(generator_recipe, tokenizer_folder, tmp_path):
+    """Fifteen shards, of which two fit in memory at a time; the run goes over the end of an epoch."""
+    tokenizer, window_bytes = visiontok.from_pretrained(tokenizer_folder), 2**11
+    tokenize_source(open_source("digits:test"), tokenizer, tmp_path / "set", identity=identify(tokenizer, tokenizer_folder), shard_size=24)
+    common = {"data": {"tokens": str(tmp_path / "set"), "num_workers": 2}, "steps": 20, "batch_size": 24, "checkpoints": {"every": 1}}
+    whole = generator_recipe(output=str(tmp_path / "whole"), **common | {"data": {"tokens": str(tmp_path / "set")}})
+    children.start(children.run, whole, "auto", window_bytes).join()
+
+    recipe = generator_recipe(output=str(tmp_path / "killed"), **common)
+    for step in (5, 13):
+        child = children.start(children.run, recipe, "auto", window_bytes)
+        assert wait_until(lambda: any(step_of(path) >= step for path in list_checkpoints(tmp_path / "killed" / "checkpoints")), child)  # noqa: B023
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+    children.start(children.run, recipe, "auto", window_bytes).join()
     assert_equal(final_state(tmp_path / "killed"), final_state(tmp_path / "whole"))
 
 

@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from small_generators import GENERATORS, small_generator, training_step
 
+from visiontok.data import token_dataset
 from visiontok.layers.block import recompute_activations
 from visiontok.training import parse_recipe, train
 from visiontok.training.build import build_task
@@ -31,9 +32,11 @@ def start(function, *arguments):
     return child
 
 
-def run(recipe, resume="auto"):
-    """Train quietly."""
+def run(recipe, resume="auto", window_bytes=None):
+    """Train quietly; with `window_bytes` on token sets that are shuffled in windows of that size."""
     torch.set_num_threads(1)
+    if window_bytes is not None:
+        token_dataset.WINDOW_BYTES = window_bytes
     with contextlib.redirect_stderr(io.StringIO()):
         train(parse_recipe(recipe), resume=resume, cpu=True)
 

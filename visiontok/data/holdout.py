@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -11,6 +13,9 @@ from visiontok.data.source import Sample, Source, fingerprint
 
 _HELD_OUT_SHARE = 20
 """At most one sample of so many is held out."""
+
+_CHUNK = 2**16
+"""Keys whose hashes are compared at once."""
 
 
 class Subset(Source):
@@ -34,27 +39,61 @@ class Subset(Source):
         return self._source.read(self._indices[index])
 
 
+@dataclass(frozen=True, eq=False)
+class Remaining:
+    """The indices 0, 1, ..., total - 1 without a few of them, rising; they are computed rather than listed.
+
+    Attributes:
+        total: how many there are with those.
+        without: (n,) int64 indices that are not among them, rising.
+    """
+
+    total: int
+    without: np.ndarray
+
+    def __len__(self) -> int:
+        return self.total - len(self.without)
+
+    def __getitem__(self, positions: np.ndarray | slice) -> np.ndarray:
+        """The indices (n,) at these positions (n,)."""
+        if isinstance(positions, slice):
+            positions = np.arange(*positions.indices(len(self)))
+        return positions + np.searchsorted(self.without - np.arange(len(self.without)), positions, side="right")
+
+
 def lowest_hashes(keys: Iterable[str], count: int) -> np.ndarray:
     """Indices (n,) of the `count` keys with the lowest hashes, rising; equal keys stay together, so that there may be a few more.
 
-    Whether a key is among them depends on the keys alone, not on their order, on a seed or on the machine.
+    Whether a key is among them depends on the keys alone, not on their order, on a seed or on the machine. Only the lowest are kept in memory.
     """
-    digests = (hashlib.blake2b(key.encode("utf-8", "backslashreplace"), digest_size=8).digest() for key in keys)
-    hashes = np.asarray([int.from_bytes(digest, "big") for digest in digests], dtype=np.uint64)
-    if not 0 < count < len(hashes):
-        return np.arange(len(hashes) if count else 0)
-    return np.flatnonzero(hashes <= np.partition(hashes, count - 1)[count - 1])
+    if count < 1:
+        return np.arange(0)
+    hashes, indices = np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)
+    remaining, first = iter(keys), 0
+    while chunk := [_hash(key) for key in islice(remaining, _CHUNK)]:
+        hashes = np.concatenate([hashes, np.asarray(chunk, dtype=np.uint64)])
+        indices = np.concatenate([indices, np.arange(first, first + len(chunk))])
+        first += len(chunk)
+        if len(hashes) > count:
+            low = hashes <= np.partition(hashes, count - 1)[count - 1]
+            hashes, indices = hashes[low], indices[low]
+    return indices
 
 
-def hold_out(keys: Sequence[str], most: int) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(keys: Iterable[str], most: int, *, total: int) -> tuple[Remaining, np.ndarray]:
     """The indices to train on and those held out, both rising: by `lowest_hashes`, `most` or a twentieth of the samples, whichever is less.
 
     Args:
         keys: of all samples.
         most: samples held out.
+        total: how many samples there are.
 
     Returns:
-        Two arrays that share no index; the second is empty for fewer than twenty samples.
+        Two that share no index; the second is empty for fewer than twenty samples.
     """
-    held = lowest_hashes(keys, min(most, len(keys) // _HELD_OUT_SHARE))
-    return np.setdiff1d(np.arange(len(keys)), held), held
+    held = lowest_hashes(keys, min(most, total // _HELD_OUT_SHARE))
+    return Remaining(total, held), held
+
+
+def _hash(key: str) -> int:
+    return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "backslashreplace"), digest_size=8).digest(), "big")

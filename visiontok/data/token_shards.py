@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from pydantic import JsonValue
 
 import visiontok
 from visiontok.base.config import Config, Sha256
-from visiontok.base.errors import ConfigError, DataError, damage_as
+from visiontok.base.errors import ConfigError, DataError
 from visiontok.base.files import check_regular, file_sha256, replacing
 from visiontok.base.json_text import parse_json
 from visiontok.core.identity import TokenizerIdentity
+from visiontok.data.token_keys import check_keys
 from visiontok.tokens import Latents, TokenLayout, Tokens
 
 MANIFEST = "_manifest.json"
@@ -35,6 +35,9 @@ CARD_TEXT = "configs:\n- config_name: default\n  data_files: part-*.parquet\n"
 _INTEGERS = (np.uint8, np.uint16, np.uint32, np.int64)
 _STORED_AS = {"bfloat16": "float32", "float16": "float32"}  # Parquet readers have neither
 _MOST_VALUES = 2**31 - 1  # of one column of a shard: Arrow's lists count with 32 bits
+
+BLOCK_BYTES = 2**19
+"""Memory of the rows of a row group, which is what readers decode at once."""
 
 
 class TokenSetHeader(Config):
@@ -92,13 +95,26 @@ class Manifest(Config):
 
 @dataclass(frozen=True)
 class Shard:
-    """What is known of a shard without reading its rows."""
+    """What is known of a shard without reading its rows.
+
+    Attributes:
+        path: of the file.
+        header: what it agrees on with the other shards of its set.
+        row_groups: rows of every row group.
+        extras: by name.
+        notes: of its writer.
+    """
 
     path: Path
     header: TokenSetHeader
-    rows: int
+    row_groups: tuple[int, ...]
     extras: Mapping[str, ExtraColumn]
     notes: Mapping[str, Any]
+
+    @property
+    def rows(self) -> int:
+        """Of all row groups."""
+        return sum(self.row_groups)
 
     @classmethod
     def read(cls, path: str | Path) -> Shard:
@@ -117,13 +133,16 @@ class Shard:
             values = {name: parse_json(entries[f"visiontok.{name}"], source=str(path)) for name in TokenSetHeader.model_fields}
             notes = parse_json(entries["visiontok.notes"], source=str(path))
             extras = {name: ExtraColumn.parse(value) for name, value in parse_json(entries["visiontok.extras"], source=str(path)).items()}
-            return cls(path, TokenSetHeader.parse(values, source=str(path)), metadata.num_rows, extras, notes)
+            row_groups = tuple(metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))
+            return cls(path, TokenSetHeader.parse(values, source=str(path)), row_groups, extras, notes)
         except (KeyError, AttributeError, ConfigError) as error:
             raise DataError(f"{path} is a Parquet file, but its metadata describes no visiontok tokens: {error}") from error
 
 
 class TokenShardWriter:
     """Writes a token set into a folder: `part-00000.parquet`, `part-00001.parquet`, ..., then the manifest. Every file is complete or absent.
+
+    The rows of a file are written in groups of about `BLOCK_BYTES`, so that a reader needs no more than that at once.
 
     Columns: key (string), label (int64 or null), caption (string or null), and tokens (list of the smallest integers that hold the layout's
     indices) or latents (list of float32, row-major); for ragged layouts, positions (list of storage positions; null where a sample's tokens are
@@ -191,7 +210,8 @@ class TokenShardWriter:
         schema = pa.schema(fields, metadata={**self._metadata, **{name: json.dumps(value) for name, value in about.items()}})
         with replacing(self.path(number)) as temporary, pq.ParquetWriter(temporary, schema) as writer:
             if len(tokens):  # an empty shard has no row group at all: `datasets` fails on an empty one
-                writer.write_table(pa.Table.from_arrays(list(columns.values()), schema=schema))
+                table = pa.Table.from_arrays(list(columns.values()), schema=schema)
+                writer.write_table(table, row_group_size=max(1, BLOCK_BYTES * len(table) // table.nbytes))
         self._written.add(self.path(number).name)
         return self.path(number)
 
@@ -211,7 +231,7 @@ class TokenShardWriter:
         before = Manifest.load(self.folder / MANIFEST).sha256 if (self.folder / MANIFEST).is_file() else {}
         for name in sums.keys() - self._written:
             check_shard_sha256(self.folder / name, sums[name], before.get(name, sums[name]))
-        check_keys([(shard.path, _keys(shard.path)) for shard in shards])
+        check_keys([shard.path for shard in shards])
         manifest = Manifest(header=self.header, shards={shard.path.name: shard.rows for shard in shards}, sha256=sums, skipped=skipped)
         with replacing(self.folder / CARD) as temporary:
             temporary.write_text(CARD_TEXT, encoding="utf-8")
@@ -231,32 +251,6 @@ def check_shard_sha256(path: Path, found: str, expected: str | None) -> None:
             f"{path} is damaged, or was replaced: its SHA-256 is {found}, but {MANIFEST} says {expected}. "
             "Delete it, and run the command that makes the set again"
         )
-
-
-def check_keys(columns: Sequence[tuple[Path, pa.Array]]) -> None:
-    """Every sample of a set has a key of its own; takes about half a second per million.
-
-    Args:
-        columns: the keys of each shard, beside its path.
-
-    Raises:
-        DataError: naming the first key that is repeated and the shards that hold it.
-    """
-    keys = pa.chunked_array([column for _, column in columns], pa.string())
-    if pc.count_distinct(keys).as_py() == len(keys):
-        return
-    seen: dict[str, Path] = {}
-    for path, column in columns:
-        for key in column.to_pylist():
-            if key in seen:
-                where = f"twice in {path}" if seen[key] == path else f"in {seen[key]} and in {path}"
-                raise DataError(f"the key {key!r} is {where}: every sample has a key of its own. Remove one of the two, or make the set again")
-            seen[key] = path
-
-
-def _keys(path: Path) -> pa.Array:
-    with damage_as(DataError, f"the keys of {path} cannot be read; delete it and make it again"):
-        return pq.read_table(path, columns=["key"], use_threads=False)["key"].combine_chunks()
 
 
 def check_alike(header: TokenSetHeader, shards: Sequence[Shard]) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
-from torch import Tensor
 
 from visiontok.base.errors import ConfigError
 from visiontok.core.identity import TokenizerIdentity, check_same_tokenizer, identify
@@ -97,23 +96,20 @@ def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> Genera
         raise ConfigError(f"{recipe.tokenizer} decodes with a text, which generated tokens do not bring: set sample_images.every=0")
     given = None if tokenizer is None else identify(tokenizer, str(recipe.tokenizer))
     loader: TokenSetLoader | EncodingLoader
-    held_loader: TokenSetLoader | None = None
+    held_rows: tuple[TokenDataset, np.ndarray] | None = None
     validator: GeneratorValidator | None = None
     if recipe.data.tokens is not None:
         dataset = TokenDataset(recipe.data.tokens)
         data = f"{recipe.data.tokens}: {len(dataset)} samples"
-        samples, held_out = divided_rows(dataset, recipe.validation)
-        count = 0 if held_out is None else len(held_out[1])
+        samples, held_rows = divided_rows(dataset, recipe.validation)
+        count = 0 if held_rows is None else len(held_rows[1])
         layout, class_names = dataset.layout, dataset.header.class_names
-        num_classes = len(class_names) or (0 if dataset.labels is None else int(dataset.labels.max()) + 1)
+        num_classes = len(class_names) or (0 if dataset.label_range is None else dataset.label_range[1] + 1)
         made_by = dataset.header.tokenizer
         what = f"the token set {recipe.data.tokens}"
         check_same_tokenizer(made_by, given, what=what, allow_other=recipe.allow_other_tokenizer)
         share: dict[str, Any] = {"batch_size": recipe.batch_size, "seed": recipe.seed, **_share(accelerator)}
-        loader = TokenSetLoader(dataset, samples=samples, **share)
-        if held_out is not None:
-            held_loader = TokenSetLoader(held_out[0], samples=held_out[1], **share)
-            validator = stored_validator(recipe, held_loader, accelerator)
+        loader = TokenSetLoader(dataset, samples=samples, num_workers=recipe.data.num_workers, **share)
     else:
         assert recipe.data.signals is not None
         assert tokenizer is not None
@@ -145,14 +141,14 @@ def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> Genera
     check_same_tokenizer(made_by, model.config.tokenizer, what=what, allow_other=recipe.allow_other_tokenizer)
     _check_layouts(layout, model, tokenizer)
     if isinstance(model.config.condition, ClassCondition):
-        labels = loader.dataset.labels if isinstance(loader, TokenSetLoader) else None
+        labels = loader.dataset.label_range if isinstance(loader, TokenSetLoader) else None
         if labels is None and isinstance(loader, TokenSetLoader):
             raise ConfigError(f"the generator has classes, but not every sample of {data} has a label: set model.config.condition.type=none")
         _check_classes(labels, class_names, model.num_classes, data=data)
     if isinstance(model.config.condition, TextCondition):
         loader.texts = _texts(recipe.text or TextsConfig(source="captions"), class_names, model.config.condition.text, accelerator)
-        if held_loader is not None:
-            held_loader.texts = loader.texts
+    if held_rows is not None:
+        validator = stored_validator(recipe, *held_rows, loader.texts, accelerator)
     task = GeneratorTask(recipe, model=model, loader=loader, tokenizer=tokenizer, validator=validator, accelerator=accelerator)
     task.data = f"{data}; {in_words(recipe.validation, count)}"
     return task
@@ -167,9 +163,9 @@ def _drafter_task(recipe: DrafterRecipe, accelerator: Accelerator) -> DrafterTas
     check_same_tokenizer(dataset.header.tokenizer, generator.config.tokenizer, what=f"the token set {recipe.tokens}")
     _check_layouts(dataset.layout, generator, None)
     if isinstance(generator.config.condition, ClassCondition):
-        if dataset.labels is None:
+        if dataset.label_range is None:
             raise ConfigError(f"the generator has classes, but not every sample of {recipe.tokens} has a label")
-        _check_classes(dataset.labels, dataset.header.class_names, generator.num_classes, data=str(recipe.tokens))
+        _check_classes(dataset.label_range, dataset.header.class_names, generator.num_classes, data=str(recipe.tokens))
     if recipe.model.init_from is None:
         if recipe.model.family != "eagle":
             raise ConfigError(f"model.family is {recipe.model.family!r}; drafters of generators are of the family eagle")
@@ -180,7 +176,7 @@ def _drafter_task(recipe: DrafterRecipe, accelerator: Accelerator) -> DrafterTas
         found.check_generator(generator)
         model = found
     share: dict[str, Any] = {"batch_size": recipe.batch_size, "seed": recipe.seed, **_share(accelerator)}
-    loader = TokenSetLoader(dataset, samples=np.arange(len(dataset)), **share)
+    loader = TokenSetLoader(dataset, samples=divided_rows(dataset, None)[0], **share)
     if isinstance(generator.config.condition, TextCondition):
         loader.texts = _texts(recipe.text or TextsConfig(source="captions"), dataset.header.class_names, generator.config.condition.text, accelerator)
     task = DrafterTask(recipe, model=model, generator=generator, loader=loader, accelerator=accelerator)
@@ -228,9 +224,9 @@ def _check_layouts(layout: TokenLayout, model: Generator[Any], tokenizer: Tokeni
         raise ConfigError(f"the recipe's tokenizer has another layout than the data: {tokenizer.layout} instead of {layout}")
 
 
-def _check_classes(labels: Tensor | None, class_names: Sequence[str], num_classes: int, *, data: str) -> None:
-    """Labels (N,) of the data, where they are known beforehand, and the names of its classes must be those of the generator."""
-    lowest, highest = (0, len(class_names) - 1) if labels is None or not len(labels) else (int(labels.min()), int(labels.max()))
+def _check_classes(label_range: tuple[int, int] | None, class_names: Sequence[str], num_classes: int, *, data: str) -> None:
+    """Labels of the data, or where they are not known beforehand the names of its classes, must be those of the generator."""
+    lowest, highest = (0, len(class_names) - 1) if label_range is None else label_range
     if lowest < 0 or highest >= num_classes:
         wrong = lowest if lowest < 0 else highest
         raise ConfigError(f"{data} has the class {wrong}, but the generator has {num_classes} classes: set model.config.condition.num_classes")

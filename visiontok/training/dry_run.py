@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +15,7 @@ from visiontok.base.memory import peak_bytes
 from visiontok.tokens import Latents, Tokens
 from visiontok.training.build import build_task
 from visiontok.training.recipe import Recipe
+from visiontok.training.step_clock import StepClock, loader_in_words
 
 MEASURED = 3
 """Steps that are timed, after two that are not: one whose products are counted, and one whose memory is."""
@@ -61,7 +61,7 @@ class DryRun:
 
     @property
     def loader_share(self) -> float:
-        """Of a step's time, from 0 to 1; above a half, data is the bottleneck."""
+        """Of a step's time, from 0 to 1."""
         return self.loader_seconds / self.step_seconds
 
     def memory(self, processes: int) -> int:
@@ -75,7 +75,6 @@ class DryRun:
         flops = {"FLOPs per step": f"{self.flops_per_step:.3g}, forward and backward"}
         if self.tokens_per_step:
             flops["FLOPs per token"] = f"{self.flops_per_step / self.tokens_per_step:.3g}"
-        bottleneck = "data" if self.loader_share > 0.5 else "computation"
         parts = {"weights, optimizer and averages": self.state_bytes, "gradients": self.gradient_bytes, "activations": self.activation_bytes}
         kind = "replicated" if self.gathered_bytes is None else "sharded"
         return {
@@ -88,7 +87,7 @@ class DryRun:
             "peak memory": "" if self.peak_bytes is None else _mib(self.peak_bytes),
             "checkpoint": _mib(self.state_bytes),
             "time": f"{self.step_seconds:.3g} s per step here, {self.steps * self.step_seconds / 3600:.3g} hours in all",
-            "loader": f"{self.loader_share:.0%} of a step's time; the bottleneck is {bottleneck}",
+            "loader": loader_in_words(self.loader_share),
         }
 
 
@@ -115,15 +114,12 @@ def dry_run(recipe: Recipe, *, cpu: bool = False) -> DryRun:
     with FlopCounterMode(display=False) as counter:
         task.step(batch, 0)
     step_bytes = peak_bytes(lambda: task.step(batch, 1))
-    loading = 0.0
-    began = time.perf_counter()
+    clock = StepClock()
     for step in range(2, 2 + MEASURED):
-        waiting = time.perf_counter()
-        batch = next(batches)
-        loading += time.perf_counter() - waiting
+        batch = clock.next(batches)
         task.step(batch, step)
         _synchronize(accelerator)
-    elapsed = time.perf_counter() - began
+        clock.done()
     tokens = getattr(batch, "tokens", None)
     gradient_bytes = 4 * task.num_parameters
     on_accelerator = accelerator.device.type != "cpu"
@@ -138,8 +134,8 @@ def dry_run(recipe: Recipe, *, cpu: bool = False) -> DryRun:
         activation_bytes=max(0, step_bytes - gradient_bytes),
         gathered_bytes=4 * task.gathered_parameters or None,
         peak_bytes=torch.accelerator.max_memory_allocated() if on_accelerator and hasattr(torch.accelerator, "max_memory_allocated") else None,
-        step_seconds=elapsed / MEASURED,
-        loader_seconds=loading / MEASURED,
+        step_seconds=clock.seconds / MEASURED,
+        loader_seconds=clock.waited / MEASURED,
         data=task.data,
     )
 

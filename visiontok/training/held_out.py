@@ -13,7 +13,7 @@ from visiontok.core.identity import check_same_tokenizer
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import EvalLoader, LoaderConfig, Source, open_source
 from visiontok.data.center_cut import CenterCut
-from visiontok.data.holdout import Subset, hold_out, lowest_hashes
+from visiontok.data.holdout import Remaining, Subset, hold_out, lowest_hashes
 from visiontok.data.token_dataset import TokenDataset
 from visiontok.evaluation.reconstruction.suite import Suite
 from visiontok.losses import Objective
@@ -21,7 +21,7 @@ from visiontok.signals import ImagePreprocessing, Preprocessing
 from visiontok.training.recipe import GeneratorRecipe, Recipe, TokenizerRecipe, TokenValidationConfig, ValidationConfig, source_in_words
 from visiontok.training.targets import Target
 from visiontok.training.texts import EmbeddedTexts
-from visiontok.training.token_loaders import ConditionedTokens, EncodingLoader, TokenSetLoader
+from visiontok.training.token_loaders import ConditionedTokens, EncodingLoader, conditioned
 from visiontok.training.validation import LARGEST_BATCH, METRICS, GeneratorValidator, TokenizerValidator, own_batches, suite_for
 
 
@@ -32,19 +32,20 @@ def divided(source: Source, validation: ValidationConfig | None) -> tuple[Source
     if validation.source is not None:
         other = open_source(validation.source)
         return source, Subset(other, lowest_hashes(_keys(other), validation.num_samples))
-    trained, held = hold_out(_keys(source), validation.num_samples)
-    return (Subset(source, trained), Subset(source, held)) if len(held) else (source, None)
+    trained, held = hold_out(_keys(source), validation.num_samples, total=len(source))
+    return (Subset(source, trained[:]), Subset(source, held)) if len(held) else (source, None)
 
 
-def divided_rows(dataset: TokenDataset, validation: TokenValidationConfig | None) -> tuple[np.ndarray, tuple[TokenDataset, np.ndarray] | None]:
+def divided_rows(dataset: TokenDataset, validation: TokenValidationConfig | None) -> tuple[Remaining, tuple[TokenDataset, np.ndarray] | None]:
     """The rows of a token set to train on; and the set and its rows to validate on, None where there are none."""
+    every = Remaining(len(dataset), np.arange(0))
     if validation is None:
-        return np.arange(len(dataset)), None
+        return every, None
     if validation.tokens is not None:
         other = TokenDataset(validation.tokens)
         check_same_tokenizer(other.tokenizer, dataset.tokenizer, what=f"the token set {validation.tokens}")
-        return np.arange(len(dataset)), (other, lowest_hashes(other.keys, validation.num_samples))
-    trained, held = hold_out(dataset.keys, validation.num_samples)
+        return every, (other, lowest_hashes(other.keys(), validation.num_samples))
+    trained, held = hold_out(dataset.keys(), validation.num_samples, total=len(dataset))
     return trained, (dataset, held) if len(held) else None
 
 
@@ -105,17 +106,19 @@ def tokenizer_validator(
     )
 
 
-def stored_validator(recipe: GeneratorRecipe, loader: TokenSetLoader, accelerator: Accelerator) -> GeneratorValidator:
-    """Validation of a generator on the samples of a token set that a loader chose."""
+def stored_validator(
+    recipe: GeneratorRecipe, dataset: TokenDataset, samples: np.ndarray, texts: EmbeddedTexts | None, accelerator: Accelerator
+) -> GeneratorValidator:
+    """Validation of a generator on some samples of a token set, by their rows (n,)."""
     assert recipe.validation is not None
     size = _batch_size(recipe)
 
     def batches() -> Iterator[tuple[int, ConditionedTokens]]:
-        for number, rows in own_batches(len(loader.samples), size, accelerator):
-            yield number, loader.conditioned(loader.dataset.batch(loader.samples[rows.start : rows.stop].tolist()), rows)
+        for number, rows in own_batches(len(samples), size, accelerator):
+            yield number, conditioned(dataset.batch(samples[rows.start : rows.stop].tolist()), rows, texts)
 
     name = Path(recipe.validation.tokens or recipe.data.tokens or "").name
-    words = _samples_in_words(recipe.validation.tokens is None, len(loader.samples), f"the token set {name}")
+    words = _samples_in_words(recipe.validation.tokens is None, len(samples), f"the token set {name}")
     return GeneratorValidator(batches=batches, dataset=words, accelerator=accelerator)
 
 

@@ -22,6 +22,7 @@ from visiontok.training.progress import ProgressDisplay
 from visiontok.training.randomness import seed_step
 from visiontok.training.recipe import Recipe
 from visiontok.training.run_folder import RunFolder
+from visiontok.training.step_clock import StepClock, bottleneck, loader_in_words
 from visiontok.training.task import Task
 from visiontok.training.updater import NonFiniteTermError
 from visiontok.training.usage_curve import draw_usage
@@ -66,15 +67,18 @@ def run_steps(
     Raises:
         TrainingError: if a loss term becomes NaN or infinite; the weights and checkpoints of the steps before are untouched.
     """
-    meter, validation = _Meter(), None
-    batches = task.batches(start)
+    meter, clock, validation = _Meter(), StepClock(), None
+    batches, limit = task.batches(start), ""
     for step in range(start, recipe.steps):
-        batch = next(batches)
+        batch = clock.next(batches)
         seed_step(recipe.seed, step, accelerator.process_index)
         try:
             meter.add(task.step(batch, step), samples=task.batch_size)
         except NonFiniteTermError as error:
             raise TrainingError(_advice(error, step, checkpoint)) from error
+        clock.done()
+        if step == start:
+            clock.reset()  # of the first batch's time, most is the start of the workers
         done = step + 1
         display.step(done)
         interrupted = _agree(stop.signal, accelerator)
@@ -83,6 +87,13 @@ def run_steps(
         if done % recipe.logging.every == 0 or done == recipe.steps:
             watched, warnings = task.watch(step)
             per_second, means = meter.flush()
+            share = _largest(clock.loader_share, accelerator)
+            clock.reset()
+            if share is not None:
+                watched = {**watched, "loader_share": share}
+                if bottleneck(share) != limit:
+                    limit = bottleneck(share)
+                    display.say(f"step {done}: the loader takes {loader_in_words(share)}")
             display.numbers(done, {**means, **watched}, per_second=per_second)
             for warning in warnings:
                 display.say(f"warning: step {done}: {warning}")
@@ -133,6 +144,13 @@ def _agree(signal: int | None, accelerator: Accelerator) -> int | None:
         return signal
     received = accelerator.gather(torch.tensor([signal or 0], device=accelerator.device)).max()
     return int(received) or None
+
+
+def _largest(share: float | None, accelerator: Accelerator) -> float | None:
+    """Of all processes: the others wait for the one that waits longest for its batches."""
+    if share is None or accelerator.num_processes == 1:
+        return share
+    return float(accelerator.gather(torch.tensor([share], device=accelerator.device)).max())
 
 
 def _advice(error: NonFiniteTermError, step: int, checkpoint: Path | None) -> str:

@@ -132,16 +132,20 @@ class TokensConfig(Config):
 
     Attributes:
         tokens: folder of a token set.
+        num_workers: processes that read it; 0 reads in the training process.
         signals: what to encode instead; slower, but with fresh crops and flips in every epoch.
     """
 
     tokens: Path | None = None
+    num_workers: Annotated[int, Field(ge=0)] = 0
     signals: SignalsConfig | None = None
 
     @model_validator(mode="after")
     def _check(self) -> TokensConfig:
         if (self.tokens is None) == (self.signals is None):
             raise ValueError("give `tokens` (folder of a token set) or `signals` (to encode at every step), one of the two")
+        if self.signals is not None and self.num_workers:
+            raise ValueError(f"num_workers {self.num_workers} is of `tokens`: set signals.num_workers")
         return self
 
 

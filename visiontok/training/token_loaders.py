@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import BatchPlan, DataBatch, TrainLoader
+from visiontok.data.holdout import Remaining
+from visiontok.data.prefetch import prefetch
 from visiontok.data.token_dataset import TokenBatch, TokenDataset
 from visiontok.signals import SignalBatch
 from visiontok.tokens import Latents, Tokens
@@ -38,12 +40,15 @@ class ConditionedTokens:
 class TokenSetLoader:
     """Share `rank` of `world_size` of every global batch of a stored set; samples are a function of (seed, step) alone.
 
+    Sets that fit in one window of their blocks are permuted as a whole, larger ones as `Blocks` says.
+
     Args:
         dataset: the set.
-        samples: (n,) the rows of the set that are trained on.
+        samples: the rows of the set that are used.
         batch_size: samples per step, over all processes.
         seed: of the order.
         rank, world_size: of this process, and how many there are.
+        num_workers: processes that prepare batches; 0 prepares them in this one.
         texts: what the generator is conditioned on.
     """
 
@@ -51,29 +56,33 @@ class TokenSetLoader:
         self,
         dataset: TokenDataset,
         *,
-        samples: np.ndarray,
+        samples: Remaining,
         batch_size: int,
         seed: int,
         rank: int,
         world_size: int,
+        num_workers: int = 0,
         texts: EmbeddedTexts | None = None,
     ) -> None:
-        self.dataset, self.samples, self.texts = dataset, samples, texts
-        self.plan = BatchPlan(len(samples), batch_size, seed=seed)
+        self.dataset, self.samples, self.num_workers, self.texts = dataset, samples, num_workers, texts
+        blocks = None if dataset.blocks.is_one_window else dataset.blocks.without(samples.without)
+        self.plan = BatchPlan(len(samples), batch_size, seed=seed, blocks=blocks)
         share = batch_size // world_size
         self.rows = range(rank * share, (rank + 1) * share)
 
     def batches(self, start: int) -> Iterator[ConditionedTokens]:
         """The batches of steps start, start + 1, ... without end."""
-        for step in count(start):
-            slots = self.plan.slots(step)
-            batch = self.dataset.batch(int(self.samples[slots[row][1]]) for row in self.rows)
-            yield self.conditioned(batch, self.rows)
+        for batch in prefetch(self._read, range(start, sys.maxsize), num_workers=self.num_workers):
+            yield conditioned(batch, self.rows, self.texts)
 
-    def conditioned(self, batch: TokenBatch, rows: range) -> ConditionedTokens:
-        """A batch with its texts, which holds these rows of a whole."""
-        text = None if self.texts is None else self.texts.of_tokens(batch)
-        return ConditionedTokens(tokens=batch.tokens, labels=batch.labels, text=text, rows=rows)
+    def _read(self, step: int) -> TokenBatch:
+        slots = self.plan.slots(step)[self.rows.start : self.rows.stop]
+        return self.dataset.batch(self.samples[np.asarray([index for _, index in slots], dtype=np.int64)].tolist())
+
+
+def conditioned(batch: TokenBatch, rows: range, texts: EmbeddedTexts | None) -> ConditionedTokens:
+    """A batch of a stored set with its texts, which holds these rows of a whole."""
+    return ConditionedTokens(tokens=batch.tokens, labels=batch.labels, text=None if texts is None else texts.of_tokens(batch), rows=rows)
 
 
 class EncodingLoader:

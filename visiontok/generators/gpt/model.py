@@ -44,6 +44,7 @@ from visiontok.generators.heads import (
 )
 from visiontok.generators.heads.diffusion_schedule import kept_steps
 from visiontok.generators.orders import GenerationSteps, Pattern, batch_generation_steps, check_pattern, generation_steps
+from visiontok.generators.perturbation import perturbed
 from visiontok.layers.nested_dropout import LengthSchedule, NestedDropout
 from visiontok.layers.rope import rope_table
 from visiontok.tokens import Latents, TokenLayout, Tokens
@@ -66,6 +67,8 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
         fourier_head: smooth distributions for ordered codes, such as dimension-wise ones, by Fourier series; None for a logit per code.
         is_modulated: whether the class also shifts, scales and gates every block.
         token_dropout: of the embedded sequence.
+        token_perturbation: the probability, in training, that a token is replaced by a random one of its codebook where the model reads it; what is
+            to be predicted stays.
         flow_head: for continuous layouts, the head that samples latents.
         diffusion_head: a diffusion model, as in MAR, instead of that head.
     """
@@ -79,6 +82,7 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
     fourier_head: FourierHeadConfig | None = None
     is_modulated: bool = False
     token_dropout: Probability = 0.1
+    token_perturbation: Probability = 0.0
     flow_head: FlowHeadConfig = FlowHeadConfig()
     diffusion_head: DiffusionHeadConfig | None = None
     sampling: Annotated[NextTokenSampling | LatentSampling, Field(discriminator="type")] = NextTokenSampling()
@@ -123,6 +127,8 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
             raise ValueError(f"inner_head predicts all codebooks of a position in one step: it needs the pattern 'parallel', not {self.pattern!r}")
         if self.fourier_head is not None and (self.inner_head is not None or self.layout.is_continuous or self.has_end):
             raise ValueError("fourier_head predicts ordered codes independently: it needs a discrete layout, no inner_head and no has_end")
+        if self.token_perturbation and self.layout.is_continuous:
+            raise ValueError("token_perturbation replaces codes: it needs a discrete layout")
         if self.is_modulated and not isinstance(self.condition, ClassCondition):
             raise ValueError(f"is_modulated needs a condition of the type 'classes', not {self.condition.type!r}")
         return self
@@ -181,8 +187,8 @@ class GPT(Generator[GPTConfig]):
     ) -> dict[str, Tensor]:
         """Mean over what the batch holds: of the cross-entropy in nats, or of the head's loss for latents.
 
-        Draws: in training mode a uniform one (B,) that hides conditions, and with `nested_lengths` one (B,) for these; for latents then those of the
-        head.
+        Draws: in training mode a uniform one (B,) that hides conditions, with `nested_lengths` one (B,) for these, and with `token_perturbation` that
+        of `perturbed`; for latents then those of the head.
 
         Returns:
             "loss", "weight" (tokens held, with the ends of samples where the model has them), and for tokens "bits_per_token", the cross-entropy in
@@ -194,13 +200,13 @@ class GPT(Generator[GPTConfig]):
         if self.training and self.config.nested_lengths is not None:
             tokens = self._nested(tokens, self.config.nested_lengths, source)
         if isinstance(tokens, Tokens):
-            nll, correct, where, penalty = self._scores(tokens, found, dropped)
+            nll, correct, where, penalty = self._scores(tokens, found, dropped, source)
             held = where.sum()
             loss = nll.sum() / held
             numbers = {"loss": loss + penalty, "weight": held / len(tokens), "bits_per_token": loss.detach() / math.log(2)}
             return numbers if self.training else {**numbers, "accuracy_per_token": correct.sum() / held}
         assert isinstance(self.head, LatentHead)
-        hidden, values, plan = self._predictions(tokens, found, dropped)
+        hidden, values, plan = self._predictions(tokens, found, dropped, source)
         errors = self.head.loss(hidden, values, plan.held[..., 0], source)
         return {"loss": errors.mean(), "weight": plan.held.sum() / len(values)}
 
@@ -224,23 +230,28 @@ class GPT(Generator[GPTConfig]):
         nll, *_ = self._scores(checked, found, torch.zeros(len(checked), dtype=torch.bool, device=self.device))
         return nll.sum(dim=(1, 2))
 
-    def _scores(self, tokens: Tokens, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _scores(self, tokens: Tokens, condition: Condition, dropped: Tensor, noise: Noise | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """See `TokenHead.scores`, in generation order; where there is a token; and `TokenHead.penalty`."""
         assert isinstance(self.head, TokenHead)
-        hidden, codes, plan = self._predictions(tokens, condition, dropped)
+        hidden, codes, plan = self._predictions(tokens, condition, dropped, noise)
         return *self.head.scores(hidden, codes, plan, self.embed_rows), plan.held, self.head.penalty(hidden, plan)
 
-    def _predictions(self, tokens: Tokens | Latents, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor, GenerationSteps]:
+    def _predictions(
+        self, tokens: Tokens | Latents, condition: Condition, dropped: Tensor, noise: Noise | None = None
+    ) -> tuple[Tensor, Tensor, GenerationSteps]:
         """What predicts every step (B, T, D); and the rest as `hidden_states` gives it."""
-        hidden, data, plan = self.hidden_states(tokens, condition, dropped)
+        hidden, data, plan = self.hidden_states(tokens, condition, dropped, noise)
         return hidden[:, self.condition.length - 1 :], data, plan
 
-    def hidden_states(self, tokens: Tokens | Latents, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor, GenerationSteps]:
+    def hidden_states(
+        self, tokens: Tokens | Latents, condition: Condition, dropped: Tensor, noise: Noise | None = None
+    ) -> tuple[Tensor, Tensor, GenerationSteps]:
         """What the head reads after every element of the condition and every step but the last.
 
         Args:
             tokens, condition: checked, see `training_batch`.
             dropped: (B,) bool, the samples whose condition is hidden.
+            noise: of the perturbation of what is read in training; None reads the tokens as they are.
 
         Returns:
             (B, P - 1 + T, D), of which the last T predict the steps; the tokens (B, T, K) or latents (B, T, C) in generation order, 0 where there is
@@ -255,7 +266,10 @@ class GPT(Generator[GPTConfig]):
             data = _in_order(tokens.data, plan)
         prefix, mask = self.condition(condition, dropped)
         modulations = self.backbone.modulations(prefix[:, 0]) if self.config.is_modulated else ()
-        tail = self.embed(data[:, :-1], plan.first[:, :-1], plan.held[:, :-1])
+        read = data[:, :-1]
+        if noise is not None and self.training and self.config.token_perturbation:
+            read = perturbed(read, plan.sizes[:, :-1], probability=self.config.token_perturbation, noise=noise)
+        tail = self.embed(read, plan.first[:, :-1], plan.held[:, :-1])
         x = self.positioned(torch.cat([prefix, tail.to(prefix.dtype)], dim=1), 0)
         mask = None if mask is None else causal_mask(0, x.shape[1], prefix_mask=mask, device=x.device)
         rope = self.rope_rows(plan.coordinates[:, :-1])
