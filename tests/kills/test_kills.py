@@ -125,7 +125,9 @@ def comparable(folder: Path) -> dict[str, bytes]:
     for name, content in found.items():
         if name.endswith("metrics.jsonl"):
             lines = [json.loads(line) for line in content.splitlines()]
-            found[name] = json.dumps([{key: value for key, value in line.items() if "per_second" not in key} for line in lines]).encode()
+            found[name] = json.dumps(
+                [{key: value for key, value in line.items() if not key.endswith(("per_second", "loader_share"))} for line in lines]
+            ).encode()
         if name.endswith("run.json") or name == "results/small.json":
             found[name] = re.sub(rb'"(seconds|started|finished)": [^,}\n]*', rb"", content)
         if name == "results/small.html":  # which shows how long the runs took

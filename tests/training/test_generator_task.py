@@ -1,11 +1,14 @@
+import io
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
 import torch
 import training_children as children
 from PIL import Image
+from rich.console import Console
 from training_recipes import GPT, TITOK
 
 import visiontok
@@ -217,3 +220,20 @@ def test_the_cost_tells_what_checkpointing_and_sharding_save(generator_recipe, t
     assert less.gathered_bytes < 2 * 4 * less.parameters, "not all blocks at once"
     assert less.facts()["sharded memory"].endswith("processes")
     assert "replicated memory" in plain.facts()
+
+
+def test_training_tells_whether_it_waits_for_its_batches(generator_recipe, token_set, monkeypatch):
+    recipe = generator_recipe(data={"tokens": str(token_set)}, steps=8, logging={"every": 2, "tensorboard": False}, validation=None)
+    told = io.StringIO()
+    read = TokenDataset.batch
+
+    def slow(dataset, rows):
+        time.sleep(0.3)
+        return read(dataset, rows)
+
+    monkeypatch.setattr(TokenDataset, "batch", slow)
+    train(parse_recipe(recipe), cpu=True, console=Console(file=told))
+    shares = [json.loads(line)["loader_share"] for line in (Path(recipe["output"]) / "metrics.jsonl").read_text().splitlines()]
+    assert len(shares) == 4
+    assert all(0.5 < share < 1 for share in shares)
+    assert told.getvalue().count("the bottleneck is data") == 1

@@ -11,7 +11,7 @@ from visiontok.training.checkpoint import list_checkpoints
 def curve(folder):
     """Every logged number but throughput, by step."""
     lines = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if not name.endswith("per_second")} for line in lines]
+    return [{name: value for name, value in line.items() if not name.endswith(("per_second", "loader_share"))} for line in lines]
 
 
 def assert_same_curve(left, right):
