@@ -227,13 +227,16 @@ def _grid(images: list[Tensor]) -> Tensor:
 
 def _tokenizer_of(generator: Generator[Any], name: str) -> str:
     """The tokenizer whose tokens a generator was trained on, by the registry or by its configuration."""
-    from visiontok.registry import checkpoints
+    from visiontok.registry import bundled, checkpoints
 
     if name in checkpoints() and checkpoints()[name][1].tokenizer:
         return str(checkpoints()[name][1].tokenizer)
     if generator.config.tokenizer is None:
         raise ConfigError(f"{name} does not say whose tokens it was trained on: name the tokenizer with --tokenizer")
-    return generator.config.tokenizer.name
+    found = generator.config.tokenizer.name
+    if "/" not in found and found not in checkpoints() and found not in bundled():
+        raise ConfigError(f"{name} was trained on the tokens of {found!r}, a tokenizer that has no published name: give its folder with --tokenizer")
+    return found
 
 
 def _condition(generator: Generator[Any], labels: list[int] | None, text: list[str] | None) -> Callable[[Sequence[int]], Any]:
