@@ -82,6 +82,16 @@ WAVTOKENIZER = {
     "encoder": {"channels": 2, "strides": [2, 4], "dim": 8}, "quantizer": AVERAGES,
     "decoder": {"dim": 32, "mlp_dim": 16, "depth": 2, "n_fft": 32},
 }  # fmt: skip
+FOCAL = {"focal_window": 4, "focal_factor": 2, "causal": True, "window": 6}
+FOCALCODEC = {
+    "encoder": {
+        "conv_dims": [8, 8], "conv_kernels": [10, 3], "conv_strides": [5, 2], "dim": 16, "mlp_dim": 16, "depth": 1, "num_heads": 2, "num_buckets": 16,
+        "max_distance": 20, "position_kernel": 8, "position_groups": 2, "causal": True, "window": 8, "lookahead": 1,
+    },
+    "compressor": {**FOCAL, "dims": [16, 12], "factors": [2, 1], "layer_scale": True}, "num_bits": 6,
+    "decompressor": {**FOCAL, "dims": [12, 16], "factors": [1, 2], "post_norm": True, "lookahead": 1},
+    "decoder": {"head": "wavenext", "dim": 16, "mlp_dim": 24, "depth": 1, "hop": 15, "causal": True},
+}  # fmt: skip
 TEXT = {**TITOK, "text": {"length": 5, "dim": 8, "encoder": {"type": "hashed_words"}}}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bigcodec": ("bigcodec", BIGCODEC),
@@ -103,6 +113,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "emu3-vq": ("emu3-vq", {**LIBRARY, "codebook_size": 32, "attn_resolutions": [], "hidden_size": 64, "image_size": 16}),
     "encodec": ("encodec", {**SEANET, "sampling_rate": 800, "target_bandwidths": [1.2]}),
     "flextok": ("flextok", FLEXTOK),
+    "focalcodec": ("focalcodec", FOCALCODEC),
     "ibq": ("ibq", {**GRID, "quantizer": {"codebook_size": 32, "dim": 6}}),
     "janus-vq": ("janus-vq", {**LIBRARY, "num_embeddings": 32, "num_patches": 8}),
     "karl": ("karl", KARL),
