@@ -1,6 +1,6 @@
 """Throughput of training a generator against a bare loop of the same model on the same tokens, in one process: samples/s, and their ratio.
 
-    python benchmarks/train_throughput.py --dim 256 --depth 6
+    python benchmarks/train_throughput.py --dim 256 --depth 4
 
 The bare loop holds the tokens in memory and does the forward pass, the backward pass, clipping and AdamW. Training does the same, and streams a
 token set from files, shuffles, averages weights (EMA), follows a schedule and writes its log. What both do once, at their beginning and end, is
@@ -31,7 +31,7 @@ OPTIMIZER: dict[str, Any] = {"lr": 1e-3, "betas": [0.9, 0.95], "weight_decay": 0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    numbers = {"dim": 256, "depth": 6, "num-heads": 4, "tokens": 64, "batch-size": 32, "steps": 60, "samples": 20_000, "repeats": 2, "threads": 2}
+    numbers = {"dim": 256, "depth": 4, "num-heads": 4, "tokens": 64, "batch-size": 16, "steps": 40, "samples": 20_000, "repeats": 2, "threads": 2}
     for name, default in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
