@@ -127,6 +127,7 @@ def _limited(call: Any, errors: tuple[type[Exception], ...]) -> None:
     try:
         with pytest.raises(errors):
             call()
+        assert torch.is_grad_enabled()
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
 

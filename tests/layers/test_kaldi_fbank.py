@@ -17,7 +17,7 @@ def test_equals_the_features_of_w2v_bert(length: int) -> None:
     extractor = transformers.SeamlessM4TFeatureExtractor()
     theirs = torch.stack([torch.from_numpy(extractor._extract_fbank_features(row.numpy())) for row in signal])
     assert ours.shape == theirs.shape == (2, 1 + (length - 400) // 160, 80)
-    torch.testing.assert_close(ours, theirs.float(), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(ours, theirs.float(), rtol=1e-3, atol=5e-3)
 
 
 def test_silence_has_the_least_energy() -> None:

@@ -31,8 +31,11 @@ def import_optional_class(package: str, name: str, *, extra: str) -> Any:
     Raises:
         DependencyError: if the package is not installed, or is of a version without this class.
     """
-    module = import_optional(package, extra=extra)
-    found = getattr(module, name, None)
+    import torch
+
+    with torch.device("cpu"):  # packages compute while they are imported, and a model may just be built on the meta device
+        module = import_optional(package, extra=extra)
+        found = getattr(module, name, None)
     if found is None:
         version = getattr(module, "__version__", "")
         raise DependencyError(f"the installed {package} {version} has no {name}, which this needs: pip install --upgrade {package}")

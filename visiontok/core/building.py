@@ -115,6 +115,8 @@ class _Limited(TorchFunctionMode):
         self._left, self._error = most, error
 
     def __torch_function__(self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        if getattr(func, "__name__", None) == "_set_grad_enabled":  # also the end of `no_grad`, which must not fail
+            return func(*args, **(kwargs or {}))
         self._left -= 1
         if self._left < 0:
             raise self._error
