@@ -45,6 +45,7 @@ from visiontok.generators.heads import (
 from visiontok.generators.heads.diffusion_schedule import kept_steps
 from visiontok.generators.orders import GenerationSteps, Pattern, batch_generation_steps, check_pattern, generation_steps
 from visiontok.generators.perturbation import perturbed
+from visiontok.layers.initialization import normal_weights
 from visiontok.layers.nested_dropout import LengthSchedule, NestedDropout
 from visiontok.layers.rope import rope_table
 from visiontok.tokens import Latents, TokenLayout, Tokens
@@ -172,9 +173,7 @@ class GPT(Generator[GPTConfig]):
             self.position_embedding = nn.Parameter(torch.empty(self.condition.length - 1 + self.num_steps(), dim))
             nn.init.normal_(self.position_embedding, std=0.02)
         for part in (self.condition, self.embedding):
-            for module in part.modules():
-                if isinstance(module, nn.Linear | nn.Embedding):
-                    nn.init.normal_(module.weight, std=0.02)
+            normal_weights(part)
 
     def num_steps(self, sampler: Any = None) -> int:
         """Steps of a full sample of the configuration's layout, whatever the sampler."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from visiontok.base.config import Positive
 from visiontok.base.noise import NoiseLike, as_noise
@@ -20,6 +20,7 @@ from visiontok.generators.heads.diffusion import DiffusionHead, DiffusionHeadCon
 from visiontok.generators.heads.diffusion_schedule import kept_steps
 from visiontok.generators.mar.reference import CONFIG_KEYS, KEY_MAP, read_config
 from visiontok.generators.orders import masked_positions
+from visiontok.layers.initialization import normal_weights
 from visiontok.layers.patches import patchify, unpatchify
 from visiontok.tokens import Latents, Tokens
 
@@ -66,9 +67,7 @@ class Mar(Generator[MarConfig]):
         self.condition = config.condition.build(config.backbone.encoder.dim)
         self.backbone = MaeBackbone(config.backbone, channels=channels, length=self.num_positions)
         self.head = DiffusionHead(config.head, dim=config.backbone.decoder.dim, channels=channels)
-        for module in self.condition.modules():
-            if isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
+        normal_weights(self.condition)
 
     @property
     def num_positions(self) -> int:

@@ -30,6 +30,7 @@ from visiontok.generators.heads import CategoricalHead, InnerHead, InnerHeadConf
 from visiontok.generators.next_scale.resizing import resizing_matrix
 from visiontok.generators.next_scale.session import NextScaleSession
 from visiontok.generators.orders import GenerationSteps, generation_steps
+from visiontok.layers.initialization import normal_weights
 from visiontok.layers.kv_cache import KVCache
 from visiontok.tokens import Latents, TokenLayout, Tokens
 
@@ -102,9 +103,7 @@ class NextScale(Generator[NextScaleConfig]):
         for table in (self.position_embedding, self.scale_embedding):
             nn.init.normal_(table, std=0.02)
         for part in (self.condition, self.embedding):
-            for module in part.modules():
-                if isinstance(module, nn.Linear | nn.Embedding):
-                    nn.init.normal_(module.weight, std=0.02)
+            normal_weights(part)
 
     resizing: Tensor
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from visiontok.base.noise import Noise, NoiseLike, as_noise
 from visiontok.generators.backbones import MaeBackbone, MaeConfig
@@ -24,6 +24,7 @@ from visiontok.generators.heads.channel import ChannelHead, ChannelHeadConfig
 from visiontok.generators.mar.model import flat_tables
 from visiontok.generators.orders import GenerationSteps, generation_steps, masked_positions
 from visiontok.generators.tokenbridge_ar.reference import CONFIG_KEYS, KEY_MAP, read_config
+from visiontok.layers.initialization import normal_weights
 from visiontok.quantizers.dimension_wise import DimensionWiseQuantizerConfig, normal_table
 from visiontok.tokens import Latents, Tokens
 
@@ -73,9 +74,7 @@ class TokenBridgeGenerator(Generator[TokenBridgeGeneratorConfig]):
         self.head = ChannelHead(config.head, dim=config.backbone.decoder.dim, vocab_sizes=segment.vocab_sizes)
         table = torch.tensor(given, dtype=torch.float32) if isinstance(given, tuple) else normal_table(given.levels, given.range)
         self.register_buffer("code_values", table, persistent=False)
-        for module in self.condition.modules():
-            if isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
+        normal_weights(self.condition)
 
     code_values: Tensor
 
