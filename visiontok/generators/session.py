@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from visiontok.generators.condition import Condition
+from visiontok.generators.condition import Condition, ConditionEmbedding
 from visiontok.layers.kv_cache import KVCache
 
 
@@ -15,6 +15,16 @@ def condition_streams(condition: Condition, samples: int, *, guided: bool, devic
     """(B,) bool masks of hidden conditions, one for every time that a session reads the samples: as given, and in a guided one with all hidden."""
     given = torch.full((samples,), condition.kind == "none", dtype=torch.bool, device=device)
     return [given, torch.ones_like(given)] if guided else [given]
+
+
+def embedded_streams(
+    embed: ConditionEmbedding, condition: Condition, samples: int, *, guided: bool, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """The elements of the condition for every time that a session reads the samples, (B', P, D), and a mask (B', P) where some are padding; see
+    `condition_streams`."""
+    embedded = [embed(condition, dropped) for dropped in condition_streams(condition, samples, guided=guided, device=device)]
+    masks = [mask for _, mask in embedded if mask is not None]
+    return torch.cat([elements for elements, _ in embedded]), torch.cat(masks) if masks else None
 
 
 class CachedSession:

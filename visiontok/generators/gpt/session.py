@@ -11,7 +11,7 @@ from torch import Tensor
 from visiontok.generators.backbones.llama import causal_mask
 from visiontok.generators.backbones.llama_step import LlamaStep, can_stream
 from visiontok.generators.condition import Condition
-from visiontok.generators.session import NextStepSession, condition_streams
+from visiontok.generators.session import NextStepSession, embedded_streams
 from visiontok.generators.tree_session import TreeSession
 from visiontok.tokens import TokenLayout
 
@@ -28,7 +28,7 @@ class GPTSession(NextStepSession):
 
     def __init__(self, model: GPT, condition: Condition, samples: int, layout: TokenLayout, *, guided: bool) -> None:
         self.model, self.layout = model, layout
-        prefix, self._mask = _embedded(model, condition, samples, guided=guided)
+        prefix, self._mask = embedded_streams(model.condition, condition, samples, guided=guided, device=model.device)
         self._modulations = model.backbone.modulations(prefix[:, 0]) if model.config.is_modulated else ()
         self._plan = model.plan(layout).to(model.device)
         self._rope = model.rope_rows(self._plan.coordinates[None])
@@ -69,7 +69,7 @@ class GPTTreeSession(TreeSession):
 
     def __init__(self, model: GPT, condition: Condition, samples: int, layout: TokenLayout, *, guided: bool, room: int) -> None:
         self.model = model
-        self._elements, mask = _embedded(model, condition, samples, guided=guided)
+        self._elements, mask = embedded_streams(model.condition, condition, samples, guided=guided, device=model.device)
         self._modulations = model.backbone.modulations(self._elements[:, 0]) if model.config.is_modulated else ()
         self._plan = model.plan(layout).to(model.device)
         rope = model.rope_rows(self._plan.coordinates[None])
@@ -100,10 +100,3 @@ class GPTTreeSession(TreeSession):
         """With learned positions where there are any; the last token of a sample has none, as nothing follows it, and any will do."""
         learned = self.model.position_embedding
         return x if learned is None else x + learned[elements.clamp_max(len(learned) - 1)]
-
-
-def _embedded(model: GPT, condition: Condition, samples: int, *, guided: bool) -> tuple[Tensor, Tensor | None]:
-    """The elements of the condition (B', P, D), and a mask (B', P) where some are padding."""
-    embedded = [model.condition(condition, dropped) for dropped in condition_streams(condition, samples, guided=guided, device=model.device)]
-    masks = [mask for _, mask in embedded if mask is not None]
-    return torch.cat([elements for elements, _ in embedded]), torch.cat(masks) if masks else None

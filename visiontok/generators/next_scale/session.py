@@ -9,7 +9,7 @@ from torch import Tensor
 
 from visiontok.base.errors import TokenError
 from visiontok.generators.condition import Condition
-from visiontok.generators.session import CachedSession, condition_streams
+from visiontok.generators.session import CachedSession, embedded_streams
 
 if TYPE_CHECKING:
     from visiontok.generators.next_scale.model import NextScale
@@ -24,9 +24,7 @@ class NextScaleSession(CachedSession):
 
     def __init__(self, model: NextScale, condition: Condition, samples: int, *, guided: bool) -> None:
         self.model = model
-        embedded = [model.condition(condition, dropped) for dropped in condition_streams(condition, samples, guided=guided, device=model.device)]
-        self._prefix, masks = torch.cat([elements for elements, _ in embedded]), [mask for _, mask in embedded if mask is not None]
-        self._mask = torch.cat(masks) if masks else None
+        self._prefix, self._mask = embedded_streams(model.condition, condition, samples, guided=guided, device=model.device)
         self._modulations = model.modulations(self._prefix)
         self._plan = model.plan(model.layout).to(model.device)
         self._read: list[Tensor] = []  # of every scale that was read, its embedded tokens (B, n, D)
