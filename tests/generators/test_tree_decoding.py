@@ -96,6 +96,19 @@ def test_samples_do_not_depend_on_their_batch(case, tree):
 
 
 @every_tree
+def test_the_default_dtype_changes_nothing(tree):
+    model, drafter = pair(layout=LINE)
+    sampler = TreeSampler(drafter, model.sampler(guidance=1.7, top_k=6), tree=tree)
+    expected = model.generate(torch.arange(3), sampler=sampler, noise=SampleNoise(0, range(3))).indices
+    torch.set_default_dtype(torch.float16)
+    try:
+        found = model.generate(torch.arange(3), sampler=sampler, noise=SampleNoise(0, range(3))).indices
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found, expected)
+
+
+@every_tree
 def test_a_drafter_equal_to_the_generator(tree):
     """Of a sequence that it draws itself, a generator accepts all; so only the last passes are cut short."""
     model = gpt(0, layout=LINE)

@@ -39,7 +39,7 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., N)."""
-        rows = x.flatten(0, -2) if x.ndim > 1 else x[None]
+        rows = x.reshape(-1, x.shape[-1])
         if x.device.type == "cpu" and len(rows) < LEAST_ROWS:
             return torch._weight_int8pack_mm(rows.bfloat16(), self.rounded, self.scales.bfloat16()).to(x.dtype).view(*x.shape[:-1], -1)
         return F.linear(x, self.weight.to(x.dtype))

@@ -137,8 +137,11 @@ def causal_mask(start: int, end: int, *, prefix_mask: Tensor | None, device: tor
     Returns:
         (1 or B, 1, end - start, end) bool. A padded element looks at itself at least, so that no row is empty.
     """
-    mask = torch.ones(end, end, dtype=torch.bool, device=device).tril()[None, None, start:] if end - start > 1 else None
-    return _without_padding(mask, start, end, prefix_mask, device)
+    mask = None
+    if end - start > 1:
+        elements = torch.arange(end, dtype=torch.int64, device=device)
+        mask = (elements[start:, None] >= elements)[None, None]
+    return _without_padding(mask, start, end, prefix_mask)
 
 
 def block_causal_mask(sizes: Sequence[int], start: int, *, prefix_mask: Tensor | None, device: torch.device) -> Tensor | None:
@@ -155,16 +158,19 @@ def block_causal_mask(sizes: Sequence[int], start: int, *, prefix_mask: Tensor |
     """
     end, mask = sum(sizes), None
     if start < end - sizes[-1]:
-        numbers = torch.arange(len(sizes), device=device).repeat_interleave(torch.tensor(sizes, device=device), output_size=end)
+        numbers = torch.arange(len(sizes), dtype=torch.int64, device=device).repeat_interleave(torch.tensor(sizes, device=device), output_size=end)
         mask = (numbers[start:, None] >= numbers)[None, None]
-    return _without_padding(mask, start, end, prefix_mask, device)
+    return _without_padding(mask, start, end, prefix_mask)
 
 
-def _without_padding(mask: Tensor | None, start: int, end: int, prefix_mask: Tensor | None, device: torch.device) -> Tensor | None:
+def _without_padding(mask: Tensor | None, start: int, end: int, prefix_mask: Tensor | None) -> Tensor | None:
     if prefix_mask is None:
         return mask
-    seen = nn.functional.pad(prefix_mask, (0, end - prefix_mask.shape[1]), value=True)[:, None, None]
-    seen = seen | torch.eye(end, dtype=torch.bool, device=device)[None, None, start:]
+    prefix = prefix_mask.shape[1]
+    seen = nn.functional.pad(prefix_mask, (0, end - prefix), value=True)[:, None, None].expand(-1, -1, end - start, -1)
+    if start < prefix:
+        elements = torch.arange(end, dtype=torch.int64, device=prefix_mask.device)
+        seen = seen | (elements[start:, None] == elements)
     return seen if mask is None else mask & seen
 
 

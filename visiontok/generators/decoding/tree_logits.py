@@ -38,7 +38,9 @@ class TreeLogits:
         steps = list(plan.steps(len(plan.held)))
         self._at_step = [steps[int((self._book == number).nonzero()[0])] for number in range(len(self._codebooks))]
         self._scales = torch.tensor(
-            [[sampler.of(codebook).guidance(step, len(steps)) for step in range(len(steps))] for _, codebook in self._codebooks], device=keys.device
+            [[sampler.of(codebook).guidance(step, len(steps)) for step in range(len(steps))] for _, codebook in self._codebooks],
+            dtype=torch.float32,
+            device=keys.device,
         )
         self.sizes = plan.sizes[:, 0]
         self.vocab_size = int(self.sizes.max())
@@ -46,7 +48,7 @@ class TreeLogits:
     @torch.no_grad()
     def guided(self, hidden: Tensor, steps: Tensor) -> Tensor:
         """Logits (B, n, V) of the tokens of steps (B, n), from hidden states (B', n, D)."""
-        found = torch.full((steps.numel(), self.vocab_size), -torch.inf, device=hidden.device)
+        found = torch.full((steps.numel(), self.vocab_size), -torch.inf, dtype=torch.float32, device=hidden.device)
         steps = steps.flatten()
         flat = hidden.unflatten(0, (-1, len(found) // hidden.shape[1])).flatten(1, 2)
         for number in range(len(self._codebooks)):
