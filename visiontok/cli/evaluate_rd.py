@@ -9,6 +9,7 @@ import typer
 
 from visiontok.base.errors import ConfigError
 from visiontok.base.files import check_writable
+from visiontok.base.printable import printable_lines
 from visiontok.cli.completion import complete_suites, complete_tokenizers
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import load_for_data, registered_spellings
@@ -105,11 +106,9 @@ def evaluate_rd(
     _show(curves)
     results = [result for curve in curves for result in curve.results]
     print_notes(results)
-    said = {warning for result in results for warning in result.warnings}
     for curve in curves:
-        for warning in curve.warnings:
-            if warning not in said:
-                typer.echo(f"warning: {curve.model}: {warning}", err=True)
+        for fall in curve.falls:
+            typer.echo(printable_lines(f"warning: {curve.model}: {fall}"), err=True)
     data = results[0].data
     typer.echo(f"{data.source}: {data.in_words}; written to {written}, report: {written.with_suffix('.html')}", err=True)
     refuse_failures(results)

@@ -85,7 +85,7 @@ class Curve(Config):
         setting: what was varied: the number of tokens, that of codebook levels, the target error, or nothing.
         counts: tokens of every sample at each target error, by sample index: approximately their complexity; empty otherwise.
         reached: where lengths were varied, the tokens that some PSNRs require.
-        warnings: what is wrong with the model or its curve although the numbers are right.
+        falls: qualities that fall from one target error to the next; a result at several lengths or levels warns of its own.
         results: one per target error, else one that holds all lengths or levels.
     """
 
@@ -93,13 +93,18 @@ class Curve(Config):
     setting: Varied
     counts: tuple[tuple[int, ...], ...] = ()
     reached: tuple[Reached, ...] = ()
-    warnings: tuple[str, ...] = ()
+    falls: tuple[str, ...] = ()
     results: tuple[Result, ...]
 
     @property
     def targets(self) -> tuple[float, ...]:
         """The target errors, one per result; none where something else was varied."""
         return tuple(float(str(result.suite["max_loss"])) for result in self.results if result.suite.get("max_loss") is not None)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with the model or its curve although the numbers are right."""
+        return tuple(dict.fromkeys([*(warning for result in self.results for warning in result.warnings), *self.falls]))
 
     @property
     def points(self) -> list[Point]:
@@ -176,7 +181,7 @@ class Settings:
     @classmethod
     def none(cls) -> Self:
         """One point, with all tokens."""
-        return cls(lengths=(), levels=())
+        return cls(lengths=())
 
     def runs(self, suite: Suite, tokenizer: Tokenizer[Any], name: str) -> list[ReconstructionRun]:
         """One per target error, else one for all lengths or levels.
@@ -254,18 +259,15 @@ def evaluate_curve(
         if "rate" in result.failed:
             raise EvaluationError(f"there is no rate to draw the curve of {name} against: {result.failed['rate']}")
         results.append(result)
-        points += rate_points(result.values, per_sample.per_sample, label=None if error is None else _error_in_words(error))
         if error is not None:
+            points += rate_points(result.values, per_sample.per_sample, label=_error_in_words(error))
             counts.append(tuple(int(count) for count in per_sample.per_sample["tokens_per_sample"]))
         elif run.suite.lengths:
             reached = tokens_for_psnr(per_sample, run.suite.lengths)
     varied = runs[0].suite
     setting: Varied = "max_loss" if counts else "length" if varied.lengths else "levels" if varied.levels else "none"
-    warnings = [warning for result in results for warning in result.warnings]
-    if counts:  # results at several lengths or levels have warned already
-        warnings += curve_warnings(points, suite.bootstrap)
-    unique = tuple(dict.fromkeys(warnings))
-    curve = Curve(model=name, setting=setting, counts=tuple(counts), reached=reached, warnings=unique, results=tuple(results))
+    falls = curve_warnings(points, suite.bootstrap)
+    curve = Curve(model=name, setting=setting, counts=tuple(counts), reached=reached, falls=falls, results=tuple(results))
     return curve, _gallery(runs, examples)
 
 
