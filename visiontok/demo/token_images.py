@@ -18,7 +18,7 @@ def single_token_swaps(tokenizer: Tokenizer[Any], tokens: Tokens) -> ImageGrid:
         tokenizer: decodes them.
         tokens: (B, L) of a few images.
     """
-    positions = torch.arange(tokens.layout.length)
+    positions = torch.arange(tokens.layout.length, dtype=torch.int64)
     captions = ["–", *(str(position) for position in positions.tolist())]
     rows = []
     for own, donor in zip(tokens.indices, tokens.indices.roll(-1, dims=0), strict=True):

@@ -31,7 +31,7 @@ from visiontok.hub import from_pretrained
 from visiontok.quantizers import DimensionWiseQuantizerConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.signals.image_writing import image_grid, save_image
-from visiontok.studies.definition import GENERATED, PARAMETERS, ArmParts, QuantizedArm, Study, Trained
+from visiontok.studies.definition import GENERATED, PARAMETERS, ArmParts, Generated, QuantizedArm, Study, Trained
 from visiontok.studies.result import RunValues
 from visiontok.tokenizers.image.tokenbridge.model import TokenBridge
 from visiontok.training import TokenizerRecipe, load_recipe, train
@@ -158,7 +158,7 @@ class StudyRun:
         rms = latent_rms(tokenizer, open_source(recipe.data.source), size=side, batch_size=64, progress=lambda done, total: None)
         return TokenBridge.quantizing(tokenizer, DimensionWiseQuantizerConfig(levels=arm.levels, range=arm.spread * rms))
 
-    def _generator(self, trained: Trained, tokenizer: Tokenizer[Any], console: Console) -> Generator[Any]:
+    def _generator(self, trained: Trained | Generated, tokenizer: Tokenizer[Any], console: Console) -> Generator[Any]:
         source, name = open_source(self._tokenizer_recipe().data.source), self._parts.tokenizer
         tokenize_source(source, tokenizer, self._tokens, identity=identify(tokenizer, name))
         generator = from_pretrained(_train(self._generator_recipe(trained), console))
@@ -178,7 +178,7 @@ class StudyRun:
         generator.check_sampler(sampler, unconditional=False)
 
         def samples() -> Iterator[tuple[Tensor, Tensor]]:
-            for rows in torch.arange(len(classes)).split(suite.batch_size):
+            for rows in torch.arange(len(classes), dtype=torch.int64).split(suite.batch_size):
                 tokens = generator.generate(classes[rows], noise=SampleNoise(self.seed, rows.tolist()), sampler=sampler)
                 images = tokenizer.decode(tokens)
                 if rows[0] == 0:
@@ -200,7 +200,7 @@ class StudyRun:
             raise EvaluationError(f"the arm {name} trains a generator; name it with `tokens_of` the tokenizer")
         return recipe
 
-    def _generator_recipe(self, trained: Trained) -> Recipe:
+    def _generator_recipe(self, trained: Trained | Generated) -> Recipe:
         """With the samples left to the study."""
         own = [f"data.tokens={self._tokens}", "tokenizer=null", *_TRAINING, f"seed={self.seed}"]
         return load_recipe(trained.recipe, [*trained.overrides, *own, f"output={self._folder_of(self._parts.owner) / 'generator'}"])

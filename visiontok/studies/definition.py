@@ -155,7 +155,7 @@ class ArmParts:
 
     tokenizer: str
     owner: str
-    generator: Trained | None
+    generator: Trained | Generated | None
     sampling: Mapping[str, float | int | str | bool | None]
 
 
@@ -226,7 +226,7 @@ class Study(Config):
             owner, sampling = found.generator_of, found.sampling
             found = self.arms[owner]
         if isinstance(found, Generated):
-            return ArmParts(found.tokens_of, owner, Trained(recipe=found.recipe, overrides=found.overrides), sampling)
+            return ArmParts(found.tokens_of, owner, found, sampling)
         return ArmParts(owner, owner, self.generator, sampling)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,7 +25,7 @@ def flattened(sequences: Sequences) -> tuple[np.ndarray, np.ndarray, int]:
     if rows and rows[0].ndim == 0:
         rows = [np.stack(rows)]
     codes = np.concatenate(rows) if rows else np.empty(0, dtype=np.int64)
-    return codes, np.repeat(np.arange(len(rows)), [len(row) for row in rows]), len(rows)
+    return codes, np.repeat(np.arange(len(rows), dtype=np.int64), [len(row) for row in rows]), len(rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,15 +43,21 @@ class CodeSequences:
     rows: list[np.ndarray]
 
 
+class _Part(NamedTuple):
+    """Of one codebook: (N,) sample indices, (N,) lengths and (T,) codes."""
+
+    indices: np.ndarray
+    lengths: np.ndarray
+    codes: np.ndarray
+
+
 class CodeSequenceTable(Accumulator):
     """Keeps all tokens, 8 bytes each, of full, shortened and ragged samples, also of different extents."""
 
     def __init__(self, layout: TokenLayout) -> None:
         self._layout = layout
         self._sizes = {_name(segment, codebook): size for segment in layout.segments for codebook, size in enumerate(segment.vocab_sizes)}
-        self._indices: dict[str, list[np.ndarray]] = {name: [] for name in self._sizes}
-        self._lengths: dict[str, list[np.ndarray]] = {name: [] for name in self._sizes}
-        self._codes: dict[str, list[np.ndarray]] = {name: [] for name in self._sizes}
+        self._parts: dict[str, list[_Part]] = {name: [] for name in self._sizes}
 
     def update(self, indices: ArrayLike, tokens: Tokens) -> None:
         """Add a batch.
@@ -74,19 +80,18 @@ class CodeSequenceTable(Accumulator):
                 for codebook in range(segment.codebooks):
                     column = codes[:, codebook :: segment.codebooks]
                     held, name = column != PAD, _name(self._layout.segment(segment.name), codebook)
-                    self._add(name, samples[rows.cpu().numpy()], held.sum(axis=1), column[held])
+                    self._parts[name].append(_Part(samples[rows.cpu().numpy()], held.sum(axis=1), column[held]))
 
     def merge(self, other: CodeSequenceTable) -> None:
         for name in self._sizes:
-            self._add(name, *other._joined(name))
+            self._parts[name].append(other._joined(name))
 
     def state(self) -> State:
-        kinds = ("indices", "lengths", "codes")
-        return {f"{kind}.{name}": array for name in self._sizes for kind, array in zip(kinds, self._joined(name), strict=True)}
+        return {f"{kind}.{name}": array for name in self._sizes for kind, array in self._joined(name)._asdict().items()}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         for name in self._sizes:
-            self._indices[name], self._lengths[name], self._codes[name] = ([state[f"{kind}.{name}"]] for kind in ("indices", "lengths", "codes"))
+            self._parts[name] = [_Part(*(state[f"{kind}.{name}"] for kind in _Part._fields))]
 
     def compute(self) -> list[CodeSequences]:
         """Of every codebook of which a sample holds a code, in storage order.
@@ -103,16 +108,10 @@ class CodeSequenceTable(Accumulator):
                 found.append(CodeSequences(name, size, held))
         return found
 
-    def _add(self, name: str, indices: np.ndarray, lengths: np.ndarray, codes: np.ndarray) -> None:
-        self._indices[name].append(indices)
-        self._lengths[name].append(lengths)
-        self._codes[name].append(codes)
-
-    def _joined(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(N,) sample indices, (N,) lengths and (T,) codes, in the order of the updates."""
+    def _joined(self, name: str) -> _Part:
+        """In the order of the updates."""
         empty = np.empty(0, dtype=np.int64)
-        indices, lengths, codes = (np.concatenate([empty, *parts[name]]) for parts in (self._indices, self._lengths, self._codes))
-        return indices, lengths, codes
+        return _Part(*map(np.concatenate, zip(_Part(empty, empty, empty), *self._parts[name], strict=True)))
 
 
 def _name(segment: Segment, codebook: int) -> str:
