@@ -68,9 +68,10 @@ def check_finite_weights(model: nn.Module) -> None:
     named = [(name, tensor) for name, tensor in named if tensor.numel()]
     if torch.compiler.is_compiling() or not named:
         return
-    largest = torch.stack([(tensor if tensor.dtype.itemsize > 1 else tensor.float()).abs().amax().float() for _, tensor in named])
-    if not bool(largest.isfinite().all()):
-        name, tensor = named[int(torch.nonzero(~largest.isfinite()).flatten()[0])]
+    extremes = [(tensor if tensor.dtype.itemsize > 1 else tensor.float()).aminmax() for _, tensor in named]  # NaN where there is one; no copy
+    is_finite = torch.stack([torch.stack(pair).isfinite().all() for pair in extremes])
+    if not bool(is_finite.all()):
+        name, tensor = named[int(torch.nonzero(~is_finite)[0])]
         dtype = str(tensor.dtype).removeprefix("torch.")
         raise NonFiniteError(f"{name} of a {type(model).__name__} holds NaN or infinity: the weights are damaged, or too large for {dtype}")
 
