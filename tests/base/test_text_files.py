@@ -12,7 +12,8 @@ from visiontok.base.file_names import check_name, file_stem
 from visiontok.base.json_text import parse_json, read_json
 from visiontok.base.markdown import code, escaped
 from visiontok.base.torch_files import MAX_DEPTH, check_nesting, read_torch, write_torch
-from visiontok.base.yaml_files import parse_yaml, read_yaml
+from visiontok.base.yaml_files import read_yaml
+from visiontok.base.yaml_text import parse_yaml
 from visiontok.evaluation import GenerationSuite, Suite
 
 

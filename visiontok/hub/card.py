@@ -11,7 +11,7 @@ import yaml
 
 from visiontok.base.errors import CheckpointError
 from visiontok.base.markdown import escaped
-from visiontok.base.yaml_files import parse_yaml
+from visiontok.base.yaml_text import parse_yaml
 from visiontok.core.card import CardResult, ModelCard
 from visiontok.core.model import weights_sha256
 from visiontok.core.tokenizer import Tokenizer

@@ -22,7 +22,7 @@ from visiontok.base.errors import CheckpointError, ConfigError
 from visiontok.base.files import check_regular, file_sha256
 from visiontok.base.json_text import parse_json, read_json
 from visiontok.base.torch_files import check_nesting, read_torch
-from visiontok.base.yaml_files import read_yaml_values
+from visiontok.base.yaml_text import read_yaml_values
 from visiontok.hub.inert_pickle import foreign, read_inert
 from visiontok.hub.torchscript import is_torchscript, read_torchscript
 from visiontok.hub.wrappers import Weights, unwrap, without_common_prefixes

@@ -11,7 +11,7 @@ from visiontok.base.errors import ConfigError, UnknownNameError
 from visiontok.base.json_text import read_json
 from visiontok.base.names import matches, unknown
 from visiontok.base.resources import models_folder
-from visiontok.base.yaml_files import parse_yaml
+from visiontok.base.yaml_text import parse_yaml
 from visiontok.registry.entries import MODALITIES, Checkpoint, Family, Kind, SavedModel, SignalFacts, read_family
 
 
