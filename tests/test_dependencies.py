@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from functools import cache
 from importlib.metadata import distributions as installed_distributions
 from pathlib import Path
 
@@ -20,18 +21,18 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = PROJECT["optional-dependencies"]
 
 
+@cache
 def packages() -> dict[str, set[str]]:
     """The distributions that install each top-level module. (`packages_distributions` of Python 3.10 misses those without a `top_level.txt`.)"""
     found: dict[str, set[str]] = {}
     for distribution in installed_distributions():
+        name = distribution.metadata["Name"]
         for file in distribution.files or ():
             top = file.parts[0]
             if file.suffix in (".py", ".so") and not top.endswith((".dist-info", ".data")) and top != "..":
-                found.setdefault(top.partition(".")[0], set()).add(distribution.metadata["Name"])
+                found.setdefault(top.partition(".")[0], set()).add(name)
     return found
 
-
-INSTALLED = packages()
 
 COMMANDS = {"ruff", "mypy", "import-linter", "pytest-xdist"}
 """Run by `make test`, not imported."""
@@ -55,10 +56,11 @@ def declared(requirements: list[str]) -> set[str]:
     return found
 
 
-def modules(*folders: str, by_name: bool) -> set[str]:
-    """Top-level modules that the code in these folders imports; with `by_name`, also those that a string names."""
+@cache
+def modules_in(folder: str, *, by_name: bool) -> set[str]:
+    """Top-level modules that the code in a folder imports; with `by_name`, also those that a string names."""
     found = set()
-    for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+    for path in (ROOT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 found |= {alias.name for alias in node.names}
@@ -69,8 +71,12 @@ def modules(*folders: str, by_name: bool) -> set[str]:
     return {module.partition(".")[0] for module in found}
 
 
+def modules(*folders: str, by_name: bool) -> set[str]:
+    return set().union(*(modules_in(folder, by_name=by_name) for folder in folders))
+
+
 def distributions(module: str) -> set[str]:
-    return {normalized(name) for name in INSTALLED.get(module, ())}
+    return {normalized(name) for name in packages().get(module, ())}
 
 
 @pytest.mark.parametrize("extra", [None, *EXTRAS])
@@ -84,7 +90,7 @@ def test_every_dependency_is_imported(extra: str | None) -> None:
 def test_every_import_is_declared() -> None:
     known = declared(PROJECT["dependencies"]).union(*(declared(requirements) for requirements in EXTRAS.values()))
     needed = modules("visiontok", "tests", "benchmarks", by_name=False) - sys.stdlib_module_names - {"visiontok"}
-    assert {module for module in needed if module in INSTALLED and not distributions(module) & known and IMPLIED.get(module) not in known} == set()
+    assert {module for module in needed if module in packages() and not distributions(module) & known and IMPLIED.get(module) not in known} == set()
 
 
 def test_every_dependency_has_its_reason() -> None:

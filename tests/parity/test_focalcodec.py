@@ -132,5 +132,6 @@ def test_names_of_the_first_release(case: ReferenceCase) -> None:
         else:
             old[name] = tensor
     assert set(old) != set(case.weights)
+    expected = load(case).state_dict()
     for name, tensor in load(case, old).state_dict().items():
-        assert torch.equal(tensor, load(case).state_dict()[name]), name
+        assert torch.equal(tensor, expected[name]), name
