@@ -7,9 +7,11 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import soundfile
 from PIL import Image, features
 
 from fuzzing.entry import Entry, Files
@@ -21,6 +23,7 @@ from visiontok.data.folder import FolderConfig
 from visiontok.data.parquet import ParquetConfig
 from visiontok.data.webdataset import WebDatasetConfig
 from visiontok.signals import AudioPreprocessing, ImagePreprocessing, Preprocessing
+from visiontok.signals.audio_reading import read_audio
 from visiontok.signals.image_reading import read_image
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
@@ -77,6 +80,53 @@ def _read_image(folder: Path) -> None:
     pixels = ImagePreprocessing(size=8)([image]).values
     assert pixels.shape == (1, 3, 8, 8)
     assert 0 <= float(pixels.min()) <= float(pixels.max()) <= 1
+
+
+# --- single sounds -------------------------------------------------------------------------------------------------------------------------------
+
+
+def _sounds() -> list[Files]:
+    random = np.random.default_rng(0)
+    samples = random.uniform(-0.9, 0.9, (400, 2)).astype(np.float32)
+    found = []
+    for kind, subtype in (
+        ("WAV", "PCM_U8"), ("WAV", "PCM_16"), ("WAV", "PCM_24"), ("WAV", "FLOAT"), ("WAV", "ULAW"), ("WAVEX", "PCM_32"), ("RF64", "PCM_16"),
+        ("FLAC", "PCM_16"), ("AIFF", "PCM_16"), ("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III"), ("AU", "PCM_16"), ("CAF", "ALAC_16"),
+    ):  # fmt: skip
+        buffer = io.BytesIO()
+        soundfile.write(buffer, samples, 8000, format=kind, subtype=subtype)
+        found.append(buffer.getvalue())
+    found += [muxed(samples, *container) for container in (("mp4", "aac"), ("matroska", "flac"), ("adts", "aac"), ("ogg", "libopus"))]
+    return [{"x.sound": data} for data in found]
+
+
+def muxed(samples: np.ndarray, container: str, codec: str, *, rate: int = 48000) -> bytes:
+    """The bytes of a file that PyAV writes of stereo sound (T, 2)."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=container) as output:
+        stream = output.add_stream(codec, rate=rate, layout="stereo")
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T), format="fltp", layout="stereo")
+        frame.sample_rate = rate
+        resampler = av.AudioResampler(format=stream.format, layout="stereo", rate=rate, frame_size=stream.codec_context.frame_size or 1024)
+        for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            output.mux(stream.encode(part))
+        output.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+def _read_sound(folder: Path) -> None:
+    path = folder / "x.sound"
+    sound = read_audio(path)
+    assert sound.samples.dtype == np.float32, sound.samples.dtype
+    assert sound.samples.ndim == 2, sound.samples.shape
+    assert min(sound.samples.shape) > 0, sound.samples.shape
+    assert sound.rate > 0, sound.rate
+    assert np.isfinite(sound.samples).all()
+    assert sound.channels is None or len(sound.channels) == len(sound.samples), sound.channels
+    values = AudioPreprocessing(sample_rate=16000)([path]).values
+    assert values.shape[:2] == (1, 1), values.shape
+    assert values.shape[2] > 0, values.shape
+    assert -1 <= float(values.min()) <= float(values.max()) <= 1
 
 
 # --- sources -------------------------------------------------------------------------------------------------------------------------------------
@@ -238,6 +288,7 @@ def _read_array_folder(folder: Path) -> None:
 
 ENTRIES = (
     Entry("image", _images, _read_image, cases=150),
+    Entry("sound", _sounds, _read_sound, cases=150),
     Entry("image-folder", _folders, _read_folder, cases=100),
     Entry("tar-shards", _shards, _read_shards, cases=200),
     Entry("image-parquet", _parquets, _read_parquet, cases=200),
