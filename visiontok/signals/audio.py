@@ -88,7 +88,7 @@ class AudioPreprocessing(Preprocessing):
         peak = float(np.abs(sound.samples).max())
         if not peak <= MAX_PEAK:
             raise SignalError(f"{name} has values up to {peak:g}; expected values in [-1, 1]: scale it first")
-        mix = mixed(sound.samples, self.channels, names=sound.channels)
+        mix = mixed(sound.samples, self.channels, names=sound.channels, name=name)
         return checked_values(tensor_of(resampled(mix, sound.rate, self.sample_rate).clip(-1.0, 1.0), name)[None], self.spec, name)[0]
 
 

@@ -25,7 +25,7 @@ _LEFT = {"FL": 1.0, "FC": _HALF, "BL": _HALF, "SL": _HALF}
 _RIGHT = {"FR": 1.0, "FC": _HALF, "BR": _HALF, "SR": _HALF}
 
 
-def mixed(samples: np.ndarray, count: int, *, names: Sequence[str] | None = None) -> np.ndarray:
+def mixed(samples: np.ndarray, count: int, *, names: Sequence[str] | None = None, name: str = "the sound") -> np.ndarray:
     """Sound (C, T) with `count` channels, 1 or 2, or unchanged where it has as many.
 
     One channel becomes two equal ones. Two become their mean. Surround sound becomes stereo by the coefficients of ITU-R BS.775 (center and
@@ -35,6 +35,7 @@ def mixed(samples: np.ndarray, count: int, *, names: Sequence[str] | None = None
         samples: (C, T).
         count: of channels.
         names: of the channels; None for the order of WAV.
+        name: what errors call the sound.
 
     Raises:
         SignalError: if there is no rule for so many channels.
@@ -47,7 +48,9 @@ def mixed(samples: np.ndarray, count: int, *, names: Sequence[str] | None = None
     known = tuple(names or _BY_NUMBER.get(own, ()))
     weights = np.array([[side.get(name, 0.0) for name in known] for side in (_LEFT, _RIGHT)], dtype=np.float32)
     if len(known) != own or count > 2 or not weights.any(axis=1).all():
-        raise SignalError(f"there is no rule for mixing {own} channels ({', '.join(known) or 'unnamed'}) into {count}: mix them first")
+        raise SignalError(
+            f"{name} has {own} channels ({', '.join(known) or 'unnamed'}), for which there is no rule of mixing into {count}: mix them first"
+        )
     stereo = weights / weights.sum(axis=1, keepdims=True) @ samples
     return stereo if count == 2 else stereo.mean(axis=0, keepdims=True)
 

@@ -96,6 +96,9 @@ def _sounds() -> list[Files]:
         buffer = io.BytesIO()
         soundfile.write(buffer, samples, 8000, format=kind, subtype=subtype)
         found.append(buffer.getvalue())
+    many = io.BytesIO()
+    soundfile.write(many, random.uniform(-0.9, 0.9, (40, 60)), 8000, format="AU", subtype="PCM_16")
+    found.append(many.getvalue())
     found += [muxed(samples, *container) for container in (("mp4", "aac"), ("matroska", "flac"), ("adts", "aac"), ("ogg", "libopus"))]
     return [{"x.sound": data} for data in found]
 
