@@ -20,13 +20,13 @@ from visiontok.layers.streamed_linear import BLOCK, LEAST_ROWS, StreamedLinear
 def test_it_is_the_linear_map_for_any_size(rows: int, inputs: int, outputs: int, seed: int):
     generator = torch.Generator().manual_seed(seed)
     x, weight = torch.randn(rows, inputs, generator=generator), torch.randn(outputs, inputs, generator=generator)
-    found = StreamedLinear(weight, rows=rows)(x)
+    found = StreamedLinear(weight)(x)
     torch.testing.assert_close(found, F.linear(x, weight), rtol=1e-5, atol=1e-5 * inputs**0.5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_it_computes_in_the_type_of_the_weights(dtype: torch.dtype):
     weight = torch.randn(2 * BLOCK, 16, generator=torch.Generator().manual_seed(0)).to(dtype)
-    found = StreamedLinear(weight, rows=8)(torch.ones(8, 16, dtype=dtype))
+    found = StreamedLinear(weight)(torch.ones(8, 16, dtype=dtype))
     assert found.dtype == dtype
     torch.testing.assert_close(found[0], weight.sum(dim=1), rtol=0.02, atol=0.05)

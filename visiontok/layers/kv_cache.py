@@ -24,11 +24,11 @@ class KVCache:
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Add new keys and values (B, H, T, head_dim); returns all so far, (B, H, S, head_dim) each."""
-        end = self.length + keys.shape[2]
-        self._keys[:, :, self.length : end] = keys
-        self._values[:, :, self.length : end] = values
-        self.length = end
-        return self._keys[:, :, :end], self._values[:, :, :end]
+        start, new = self.length, keys.shape[2]
+        self._keys.narrow(2, start, new).copy_(keys)
+        self._values.narrow(2, start, new).copy_(values)
+        self.length = start + new
+        return self._keys.narrow(2, 0, self.length), self._values.narrow(2, 0, self.length)
 
     def rewind(self, length: int) -> None:
         """Forget all but the first `length` tokens."""

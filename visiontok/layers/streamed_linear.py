@@ -13,26 +13,21 @@ BLOCK = 128
 
 
 class StreamedLinear:
-    """`x W^T` on the CPU for inputs of a fixed number of rows.
+    """`x W^T` on the CPU for few rows, yet at least `LEAST_ROWS`.
 
     The products of BLAS copy a large matrix into a layout of their own at every call, which costs more than a product with 4 to 32 rows. Here the
     weights are copied once into blocks of outputs, and a call multiplies block by block.
 
     Args:
         weight: (N, D).
-        rows: R of the inputs.
     """
 
-    def __init__(self, weight: Tensor, *, rows: int) -> None:
+    def __init__(self, weight: Tensor) -> None:
         self._outputs = len(weight)
-        self._transposed, self._blocks = weight.t(), None
-        if rows >= LEAST_ROWS:
-            padded = F.pad(weight, (0, 0, 0, -len(weight) % BLOCK))
-            self._blocks = padded.unflatten(0, (-1, BLOCK)).transpose(1, 2).contiguous()
+        padded = F.pad(weight, (0, 0, 0, -len(weight) % BLOCK))
+        self._blocks = padded.unflatten(0, (-1, BLOCK)).transpose(1, 2).contiguous()
 
     def __call__(self, x: Tensor) -> Tensor:
         """(R, D) -> (R, N)."""
-        if self._blocks is None:
-            return torch.mm(x, self._transposed)
         blocks = torch.bmm(x.expand(len(self._blocks), -1, -1), self._blocks)
         return blocks.transpose(0, 1).flatten(1)[:, : self._outputs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ def can_stream(stack: LlamaStack) -> bool:
 
 
 class LlamaStep:
-    """The same numbers as the stack, up to rounding, in fewer and faster operations.
+    """The same numbers as the stack, up to rounding, in fewer and faster operations, and without gradients.
 
     Args:
         stack: whose weights are arranged anew, where that pays; see `StreamedLinear` and `can_stream`.
@@ -36,10 +37,13 @@ class LlamaStep:
     """
 
     def __init__(self, stack: LlamaStack, *, rows: int, rope: Tensor | None) -> None:
-        self._blocks = [_BlockStep(block, rows) for block in stack.blocks if isinstance(block, LlamaBlock)]
-        self._norm = stack.norm
+        blocks = [block for block in stack.blocks if isinstance(block, LlamaBlock)]
+        heads = _Heads(blocks[0].attention, rows, is_turned=rope is not None)
+        self._blocks = [_BlockStep(block, rows, heads) for block in blocks]
+        self._norm = None if stack.norm is None else _NormStep(stack.norm, rows)
         self._turns = None if rope is None else torch.view_as_complex(rope[0, 0].contiguous())
 
+    @torch.no_grad()
     def __call__(self, x: Tensor, *, mask: Tensor | None, caches: Sequence[KVCache]) -> Tensor:
         """(R, 1, D) -> (R, 1, D), as `LlamaStack.forward` with a cache per block."""
         turn = None if self._turns is None else self._turns[caches[0].length]
@@ -49,36 +53,68 @@ class LlamaStep:
         return (x if self._norm is None else self._norm(x))[:, None]
 
 
+class _Heads:
+    """Memory for the queries, keys and values of one block after the other, and views of it: every operation that a step is spared counts, since the
+    stream of weights leaves nothing of the interpreter in the caches."""
+
+    def __init__(self, attention: LlamaAttention, rows: int, *, is_turned: bool) -> None:
+        heads = [attention.num_heads, attention.num_kv_heads, attention.num_kv_heads]
+        self.is_grouped = heads[0] != heads[1]
+        self._packed = attention.wqkv.weight.new_empty(rows, sum(heads), 1, attention.head_dim, dtype=torch.float32)
+        self._turned = torch.empty_like(self._packed) if is_turned else self._packed
+        self._flat = self._packed.view(rows, -1)
+        self._query, self._key, _ = self._turned.split(heads, dim=1)
+        self._value = self._packed[:, -heads[2] :]
+        self._before, self._after = (
+            torch.view_as_complex(each[:, : -heads[2]].unflatten(-1, (-1, 2))) for each in (self._packed, self._turned)
+        )  # (R, heads, 1, head_dim / 2) complex64
+
+    def __call__(self, packed: Tensor, turn: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """(R, (H + 2 G) * head_dim) -> query (R, H, 1, head_dim), key and value (R, G, 1, head_dim), float32, rotated as `apply_rope` does by a
+        product of complex numbers, and valid until the next call."""
+        self._flat.copy_(packed)
+        if turn is not None:
+            torch.mul(self._before, turn, out=self._after)
+        return self._query, self._key, self._value
+
+
+class _NormStep:
+    """An `RMSNorm` for (R, D): the mean of squares is a product of matrices."""
+
+    def __init__(self, norm: RMSNorm, rows: int) -> None:
+        dim = len(norm.weight)
+        self._weight = norm.weight
+        self._mean = norm.weight.new_full((dim, 1), 1 / dim, dtype=torch.float32)
+        self._eps = norm.weight.new_full((rows, 1), norm.eps, dtype=torch.float32)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        scale = torch.addmm(self._eps, wide.square(), self._mean).rsqrt_()
+        return (wide * scale).to(x.dtype).mul_(self._weight)
+
+
 class _BlockStep:
     """A `LlamaBlock` for (R, D)."""
 
-    def __init__(self, block: LlamaBlock, rows: int) -> None:
+    def __init__(self, block: LlamaBlock, rows: int, heads: _Heads) -> None:
         attention, mlp = block.attention, block.feed_forward
-        self._attention_norm, self._ffn_norm = block.attention_norm, block.ffn_norm
+        self._heads = heads
+        self._attention_norm, self._ffn_norm = _NormStep(block.attention_norm, rows), _NormStep(block.ffn_norm, rows)
         self._wqkv, self._wo, self._w1, self._w2, self._w3 = (
             _streamed(linear, rows) for linear in (attention.wqkv, attention.wo, mlp.w1, mlp.w2, mlp.w3)
         )
-        self._heads = [attention.num_heads, attention.num_kv_heads, attention.num_kv_heads]
-        self._head_dim, self._is_grouped = attention.head_dim, attention.num_kv_heads != attention.num_heads
 
     def __call__(self, x: Tensor, *, turn: Tensor | None, mask: Tensor | None, cache: KVCache) -> Tensor:
-        packed = self._wqkv(self._attention_norm(x)).unflatten(-1, (-1, 1, self._head_dim))
-        query, key, value = packed.split(self._heads, dim=1)
-        if turn is not None:
-            turned = _turned(packed[:, : -self._heads[2]], turn)
-            query, key = turned.split(self._heads[:2], dim=1)
+        query, key, value = self._heads(self._wqkv(self._attention_norm(x)), turn)
         keys, values = cache.append(key, value)
-        attended = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, enable_gqa=self._is_grouped)
-        x = self._wo(attended.flatten(1)) + x
+        attended = F.scaled_dot_product_attention(query.to(x.dtype), keys, values, attn_mask=mask, enable_gqa=self._heads.is_grouped)
+        x = self._wo(attended.flatten(1)).add_(x)
         normed = self._ffn_norm(x)
-        return self._w2(F.silu(self._w1(normed)).mul_(self._w3(normed))) + x
+        return self._w2(F.silu(self._w1(normed), inplace=True).mul_(self._w3(normed))).add_(x)
 
 
 def _streamed(linear: nn.Linear | Int8Linear, rows: int) -> Callable[[Tensor], Tensor]:
     """Weights of 8 bits are read as such where their kernel is the faster one."""
-    return linear if isinstance(linear, Int8Linear) and rows < LEAST_ROWS else StreamedLinear(linear.weight, rows=rows)
-
-
-def _turned(x: Tensor, turn: Tensor) -> Tensor:
-    """`apply_rope` as a product of complex numbers: x (..., head_dim), turn (head_dim / 2) complex64."""
-    return torch.view_as_real(torch.view_as_complex(x.float().unflatten(-1, (-1, 2))) * turn).flatten(-2).type_as(x)
+    if rows >= LEAST_ROWS:
+        return StreamedLinear(linear.weight)
+    return linear if isinstance(linear, Int8Linear) else partial(torch.mm, mat2=linear.weight.t())
