@@ -1,4 +1,4 @@
-"""Images in folders, tar shards and Parquet files."""
+"""Images and sound in folders, tar shards and Parquet files."""
 
 import io
 import json
@@ -13,12 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import soundfile
 from bad_images import BAD, encoded, image
 
 from visiontok.base.errors import DataError, SignalError
 from visiontok.data import Source, open_source
 from visiontok.data import parquet as parquet_module
 from visiontok.data.parquet import ParquetConfig
+from visiontok.signals.audio_reading import Sound
 
 
 def assert_image(source: Source, index: int, seed: int) -> None:
@@ -368,3 +370,83 @@ def test_a_label_file_goes_before_the_label_of_a_json_file(tmp_path: Path) -> No
     members = {"a.png": encoded(), "a.json": b'{"label": null, "cls": 3, "caption": null, "text": "one"}'}
     sample = open_source(str(write_tar(tmp_path / "t.tar", members))).read(0)
     assert (sample.label, sample.caption) == (3, "one")
+
+
+# --- sound ---------------------------------------------------------------------------------------------------------------------------------------
+
+
+def wave_file(seed: int, *, rate: int = 800, seconds: float = 0.5) -> bytes:
+    """A wav file of noise."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.random.default_rng(seed).uniform(-0.5, 0.5, (int(rate * seconds), 2)), rate, format="WAV", subtype="FLOAT")
+    return buffer.getvalue()
+
+
+def assert_sound(source: Source, index: int, seed: int) -> None:
+    signal = source.read(index).signal
+    assert isinstance(signal, Sound)
+    assert signal.rate == 800
+    expected = np.random.default_rng(seed).uniform(-0.5, 0.5, (400, 2)).T
+    assert np.abs(signal.samples - expected).max() < 1e-6
+
+
+def test_a_folder_of_sound(tmp_path: Path) -> None:
+    for seed, name in enumerate(["cat/a.wav", "dog/b.WAV"]):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(wave_file(seed))
+    (tmp_path / "dog" / "broken.flac").write_bytes(wave_file(2)[:100])
+    source = open_source(str(tmp_path))
+    assert source.modality == "audio"
+    assert [source.key(index) for index in range(len(source))] == ["cat/a.wav", "dog/b.WAV", "dog/broken.flac"]
+    assert source.class_names == ("cat", "dog")
+    assert_sound(source, 0, seed=0)
+    assert_sound(source, 1, seed=1)
+    assert source.read(1).label == 1
+    with pytest.raises(SignalError, match=r"broken\.flac"):
+        source.read(2)
+
+
+def test_of_images_and_sound_in_one_place_one_kind_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(0))
+    (tmp_path / "b.wav").write_bytes(wave_file(1))
+    shard = write_tar(tmp_path / "shards.tar", {"a.png": encoded(0), "a.wav": wave_file(1), "a.cls": b"4"})
+    columns = {"audio": [{"bytes": wave_file(1), "path": None}]}
+    table = tmp_path / "rows.parquet"
+    write_parquet(table, 1, **columns)
+    for place in (f"folder:{tmp_path}", f"webdataset:{shard}", f"parquet:{table}"):
+        with pytest.raises(DataError, match=r"image.*audio"):
+            open_source(place)
+    for kind in ("folder", "webdataset"):
+        path = tmp_path if kind == "folder" else shard
+        assert_image(open_source(f"{kind}:image:{path}"), 0, seed=0)
+        sound = open_source(f"{kind}:audio:{path}")
+        assert (len(sound), sound.modality) == (1, "audio")
+        assert_sound(sound, 0, seed=1)
+    assert_image(open_source(ParquetConfig(path=str(table), image="image")), 0, seed=0)
+    assert_sound(open_source(ParquetConfig(path=str(table), audio="audio")), 0, seed=1)
+    with pytest.raises(DataError, match="the one that is meant"):
+        open_source(ParquetConfig(path=str(table), audio="audio", image="image"))
+
+
+def test_shards_of_sound(tmp_path: Path) -> None:
+    shard = write_tar(
+        tmp_path / "s.tar",
+        {"a.wav": wave_file(0), "a.json": b'{"label": 3}', "b.wav": wave_file(1), "b.png": b"cover", "c.png": b"", "a.thumb.png": b""},
+    )
+    source = open_source(str(shard))
+    assert [source.key(index) for index in range(len(source))] == ["s/a", "s/b"]
+    assert source.read(0).label == 3
+    assert_sound(source, 1, seed=1)
+    assert [skip.key for skip in source.skipped] == ["s/c"]
+    assert "no sound" in source.skipped[0].reason
+    again = pickle.loads(pickle.dumps(source))
+    assert_sound(again, 0, seed=0)
+
+
+def test_a_parquet_file_of_sound(tmp_path: Path) -> None:
+    rows = [{"bytes": wave_file(seed), "path": f"{seed}.wav"} for seed in range(3)]
+    pq.write_table(pa.table({"audio": rows, "text": ["one", "two", "three"]}), tmp_path / "rows.parquet")
+    source = open_source(str(tmp_path / "rows.parquet"))
+    assert source.modality == "audio"
+    assert_sound(source, 2, seed=2)
+    assert source.read(1).caption == "two"

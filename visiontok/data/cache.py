@@ -11,6 +11,7 @@ from torch import Tensor
 
 from visiontok.data.source import MappedSource, Sample, Source
 from visiontok.signals import SignalLike
+from visiontok.signals.audio_reading import Sound
 
 
 class CachedSource(MappedSource):
@@ -46,6 +47,8 @@ def _num_bytes(signal: SignalLike) -> int | None:
         return len(signal.getbands()) * signal.width * signal.height
     if isinstance(signal, Tensor | np.ndarray):
         return signal.nbytes
+    if isinstance(signal, Sound):
+        return signal.samples.nbytes
     if isinstance(signal, Mapping):
         return sum(_num_bytes(part) or 0 for part in signal.values())
     return None

@@ -15,8 +15,9 @@ from visiontok.base.names import unknown
 from visiontok.base.printable import printable
 from visiontok.data.arrays import ArraysConfig, ArraysSource
 from visiontok.data.digits import DigitsConfig, DigitsSource
-from visiontok.data.folder import SUFFIXES, FolderConfig, FolderSource
+from visiontok.data.folder import FolderConfig, FolderSource
 from visiontok.data.listing import holds_any
+from visiontok.data.media import SUFFIXES
 from visiontok.data.parquet import ParquetConfig, ParquetSource
 from visiontok.data.photos import PhotosConfig, PhotosSource
 from visiontok.data.shapes import ShapesConfig, ShapesSource
@@ -66,10 +67,10 @@ def open_source(source: DataConfig | str) -> Source:
 
 def parse_source(text: str) -> DataConfig:
     """Read the short form: `digits:test`, `shapes`, `folder:/path`, `webdataset:/path/{00..03}.tar`, `parquet:/path/*.parquet`,
-    `arrays:audio:/path/clips.npz`.
+    `arrays:audio:/path/clips.npz`; `folder:audio:/path` where a folder or shards hold images and sound.
 
-    What names no source is taken for a path: of a tar shard or Parquet file, or of a folder that exists, which holds images, or directly in it tar
-    shards or Parquet files.
+    What names no source is taken for a path: of a tar shard or Parquet file, or of a folder that exists, which holds images or sound, or
+    directly in it tar shards or Parquet files.
 
     Raises:
         UnknownNameError: if there is no such source, split or modality; with close matches.
@@ -86,10 +87,11 @@ def parse_source(text: str) -> DataConfig:
     kind = _CONFIGS[name]
     values: dict[str, Any] = {"name": name}
     if "modality" in kind.model_fields:
-        modality, _, rest = rest.partition(":")
-        if modality not in AXES:
+        modality, _, after = rest.partition(":")
+        if modality in AXES:
+            values["modality"], rest = modality, after
+        elif kind.model_fields["modality"].is_required():
             raise unknown(f"modality of {name}", modality, AXES)
-        values["modality"] = modality
     if "path" in kind.model_fields:
         if not rest:
             raise ConfigError(f"the data source {text!r} lacks a path: write {text.rstrip(':')}:/path/to/data")
@@ -111,7 +113,7 @@ def describe_source(config: DataConfig, source: Source) -> str:
 
 def source_name(values: Mapping[str, Any]) -> str:
     """The short form of a source's configuration, given as plain values: `photos:heldout`, `arrays:audio:/path/clips.npz`."""
-    return printable(":".join(str(values[part]) for part in ("name", "modality", "path", "split") if part in values))
+    return printable(":".join(str(values[part]) for part in ("name", "modality", "path", "split") if values.get(part)))
 
 
 def _meaning(name: str) -> str:
@@ -137,7 +139,7 @@ def _kind_of_path(text: str) -> str:
 
 
 def _kind_of_folder(path: Path) -> str:
-    """Of images, or of the shards that lie directly in it.
+    """Of images or sound, or of the shards that lie directly in it.
 
     Raises:
         ConfigError: if it holds both, or is a token set.

@@ -1,4 +1,4 @@
-"""Image files in a folder, flat or one folder per class."""
+"""Image or sound files in a folder, flat or one folder per class."""
 
 from __future__ import annotations
 
@@ -11,38 +11,41 @@ from visiontok.base.config import Config
 from visiontok.base.errors import DataError
 from visiontok.base.modality import Modality
 from visiontok.data.listing import class_folders, file_size, find_files, label_of, sources_in
+from visiontok.data.media import MEDIA, SUFFIXES, FileModality, the_medium
 from visiontok.data.source import Sample, Source, fingerprint
-from visiontok.signals.image_reading import read_image
-
-SUFFIXES = frozenset((".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 
 
 class FolderConfig(Config):
-    """Image files below a folder.
+    """Image or sound files below a folder.
 
     Attributes:
         path: the folder. Files are found at any depth, by suffix; names that start with a dot are ignored, and other files are listed in
-            `skipped`. Where every image lies in a sub-folder, the first-level folders are the classes, numbered in sorted order; otherwise there
+            `skipped`. Where every file lies in a sub-folder, the first-level folders are the classes, numbered in sorted order; otherwise there
             are no labels.
+        modality: of the files that are meant; None where the folder holds only one kind.
     """
 
     name: Literal["folder"] = "folder"
+    modality: FileModality | None = None
     path: str
 
 
 class FolderSource(Source):
-    """Images in the sorted order of their paths within the folder; that path, with slashes, is the key."""
-
-    modality: Modality = "image"
+    """Files in the sorted order of their paths within the folder; that path, with slashes, is the key."""
 
     def __init__(self, config: FolderConfig) -> None:
         self._root = Path(os.path.expanduser(config.path))
-        self._keys, self.skipped = find_files(self._root, SUFFIXES)
-        if not self._keys:
+        wanted = SUFFIXES if config.modality is None else MEDIA[config.modality].suffixes
+        self._keys, self.skipped = find_files(self._root, wanted)
+        medium = the_medium(self._keys, where=f"the folder {self._root}", source="folder")
+        if medium is None:
+            nouns = [medium.noun for medium in MEDIA.values() if config.modality in (None, medium.modality)]
             skipped = f" ({len(self.skipped)} other files, such as {self.skipped[0].key}: {self.skipped[0].reason})" if self.skipped else ""
             others = sources_in(self._root)
             hint = f". For what it holds, write {' or '.join(others)}" if others else ""
-            raise DataError(f"the folder {self._root} holds no image{skipped}; looked for {', '.join(sorted(SUFFIXES))}{hint}")
+            raise DataError(f"the folder {self._root} holds no {' and no '.join(nouns)}{skipped}; looked for {', '.join(sorted(wanted))}{hint}")
+        self.modality: Modality = medium.modality
+        self._medium = medium
         self.class_names = class_folders(self._keys)
 
     @cached_property
@@ -57,4 +60,4 @@ class FolderSource(Source):
 
     def read(self, index: int) -> Sample:
         key = self._keys[index]
-        return Sample(key, read_image(self._root / key), label=label_of(key, self.class_names))
+        return Sample(key, self._medium.read(self._root / key), label=label_of(key, self.class_names))

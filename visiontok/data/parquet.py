@@ -1,4 +1,4 @@
-"""Parquet files with encoded images in a column, as the `datasets` library writes them."""
+"""Parquet files with encoded images or sound in a column, as the `datasets` library writes them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from visiontok.base.errors import DataError, damage_as
 from visiontok.base.modality import Modality
 from visiontok.base.names import unknown
 from visiontok.base.printable import printable
+from visiontok.data.media import MEDIA, FileModality
 from visiontok.data.shard_names import expand_shards, shard_labels
 from visiontok.data.source import Sample, Source, checked_label, fingerprint
-from visiontok.signals.image_reading import read_image
 
 _CACHED_BYTES = 2**28
 
@@ -32,14 +32,16 @@ class ParquetConfig(Config):
 
     Attributes:
         path: a file, a folder of files, a shell pattern, or a name with a range such as `train-{000..015}.parquet`.
-        image: column with the encoded images: binary, or a struct with a binary field "bytes".
+        image, audio: column with the encoded images or the encoded sound: binary, or a struct with a binary field "bytes". Where none is named, the
+            column "image" or "audio", if there is one of them.
         label: column of whole numbers (negative: no label); None takes "label" where there is such a column.
         caption: column of strings; None takes "caption" or "text" where there is one.
     """
 
     name: Literal["parquet"] = "parquet"
     path: str
-    image: str = "image"
+    image: str | None = None
+    audio: str | None = None
     label: str | None = None
     caption: str | None = None
 
@@ -50,8 +52,6 @@ class ParquetSource(Source):
     Class names are those of a `datasets` ClassLabel, where the schema has one.
     """
 
-    modality: Modality = "image"
-
     def __init__(self, config: ParquetConfig) -> None:
         self._paths = expand_shards(config.path, ".parquet")
         self._file_labels = shard_labels(self._paths)
@@ -60,10 +60,12 @@ class ParquetSource(Source):
         for path, metadata in zip(self._paths, self._metadata, strict=True):
             if metadata.schema.to_arrow_schema().types != schema.types or metadata.schema.to_arrow_schema().names != schema.names:
                 raise DataError(f"{path} has other columns than {self._paths[0]}: all files of one set must share a schema")
-        self._image = _column(schema, config.image)
+        self.modality: Modality
+        self.modality, self._signal = _signal_column(schema, config)
+        self._read = MEDIA[self.modality].read
         self._label = _column(schema, config.label) if config.label else _first(schema, "label")
         self._caption = _column(schema, config.caption) if config.caption else _first(schema, "caption", "text")
-        _check_types(schema, self._image, self._label, self._caption)
+        _check_types(schema, self._signal, self._label, self._caption)
         if self._label:
             self.class_names = _class_names(schema, self._label)
         self._groups = [(file, group) for file, metadata in enumerate(self._metadata) for group in range(metadata.num_row_groups)]
@@ -84,7 +86,7 @@ class ParquetSource(Source):
     @cached_property
     def identity(self) -> str:
         listing = (f"{path.name}\t{path.stat().st_size}\t{metadata.num_rows}" for path, metadata in zip(self._paths, self._metadata, strict=True))
-        return fingerprint("parquet", len(self), (*listing, f"{self._image}\t{self._label}\t{self._caption}"))
+        return fingerprint("parquet", len(self), (*listing, f"{self._signal}\t{self._label}\t{self._caption}"))
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -98,11 +100,11 @@ class ParquetSource(Source):
         name = f"{self._paths[self._groups[group][0]]} row {self.key(index).rpartition('/')[2]}"
         table, row = self._table(group), index - self._starts[group]
         with damage_as(DataError, f"{name} cannot be decoded"):
-            image, label, caption = (table.column(column)[row].as_py() if column else None for column in (self._image, self._label, self._caption))
-        data = image.get("bytes") if isinstance(image, dict) else image
+            signal, label, caption = (table.column(column)[row].as_py() if column else None for column in (self._signal, self._label, self._caption))
+        data = signal.get("bytes") if isinstance(signal, dict) else signal
         if data is None:
-            raise DataError(f"{name} holds no bytes in column {self._image!r}; images that lie outside of the file are not read")
-        return Sample(self.key(index), read_image(data, name=name), label=checked_label(label, name), caption=caption)
+            raise DataError(f"{name} holds no bytes in column {self._signal!r}; files that lie outside of it are not read")
+        return Sample(self.key(index), self._read(data, name=name), label=checked_label(label, name), caption=caption)
 
     def _table(self, group: int) -> pa.Table:
         with self._lock:
@@ -110,7 +112,7 @@ class ParquetSource(Source):
                 self._tables[group] = self._tables.pop(group)  # the latest used is the last
                 return self._tables[group]
             file, number = self._groups[group]
-            columns = [column for column in (self._image, self._label, self._caption) if column]
+            columns = [column for column in (self._signal, self._label, self._caption) if column]
             with damage_as(DataError, f"row group {number} of {self._paths[file]} cannot be read"):
                 table = pq.ParquetFile(self._paths[file], metadata=self._metadata[file]).read_row_group(number, columns=columns, use_threads=False)
             while self._tables and sum(held.nbytes for held in self._tables.values()) + table.nbytes > _CACHED_BYTES:
@@ -127,6 +129,19 @@ def _metadata(path: Path) -> pq.FileMetaData:
     if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
         raise DataError(f"{path} is damaged: it declares {metadata.num_rows} rows, its row groups {sum(rows)}")
     return metadata
+
+
+def _signal_column(schema: pa.Schema, config: ParquetConfig) -> tuple[FileModality, str]:
+    """The column of the signals, and what it holds."""
+    if config.image is not None and config.audio is not None:
+        raise DataError(f"the columns {config.image!r} (image) and {config.audio!r} (audio) are named; name the one that is meant")
+    if config.audio is not None:
+        return "audio", _column(schema, config.audio)
+    if config.image is None and "audio" in schema.names:
+        if "image" in schema.names:
+            raise DataError("there are columns image and audio: name the one that is meant, image: image or audio: audio")
+        return "audio", _column(schema, "audio")
+    return "image", _column(schema, config.image or "image")
 
 
 def _first(schema: pa.Schema, *names: str) -> str | None:
@@ -146,12 +161,12 @@ def _one(schema: pa.Schema, name: str) -> str:
     return name
 
 
-def _check_types(schema: pa.Schema, image: str, label: str | None, caption: str | None) -> None:
-    kind = schema.field(image).type
+def _check_types(schema: pa.Schema, signal: str, label: str | None, caption: str | None) -> None:
+    kind = schema.field(signal).type
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         kind = kind.field("bytes").type
     if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-        raise DataError(f"column {image!r} has type {schema.field(image).type}; expected binary, or a struct with a binary field 'bytes'")
+        raise DataError(f"column {signal!r} has type {schema.field(signal).type}; expected binary, or a struct with a binary field 'bytes'")
     if label and not pa.types.is_integer(schema.field(label).type):
         raise DataError(f"column {label!r} has type {schema.field(label).type}; expected whole numbers")
     if caption and not (pa.types.is_string(schema.field(caption).type) or pa.types.is_large_string(schema.field(caption).type)):

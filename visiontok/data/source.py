@@ -24,8 +24,8 @@ class Sample:
 
     Attributes:
         key: unique within its source, the same on every machine.
-        signal: what the tokenizer's `Preprocessing` takes: a PIL image, a tensor, an array or a mapping. It may be cached, so it is not to be
-            changed in place.
+        signal: what the tokenizer's `Preprocessing` takes: a PIL image, a decoded sound, a tensor, an array or a mapping. It may be cached, so it
+            is not to be changed in place.
         label: class, where the source has classes.
         caption: text, where the source has text.
         objects: how many the image shows, where that is known.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -16,12 +16,14 @@ from visiontok.base.config import Config
 from visiontok.base.errors import DataError, damage_as
 from visiontok.base.modality import Modality
 from visiontok.base.printable import printable
+from visiontok.data.media import MEDIA, SUFFIXES, FileModality, Medium, the_medium
 from visiontok.data.shard_names import expand_shards, shard_labels
 from visiontok.data.skips import Skip
 from visiontok.data.source import Sample, Source, checked_label, fingerprint
-from visiontok.signals.image_reading import MAX_BYTES, read_image
 
-_IMAGES = ("jpg", "jpeg", "png", "webp")
+MAX_BYTES = 2**30
+"""The largest member that is read."""
+
 _COMPANIONS = ("cls", "txt", "json")
 _COMPRESSED = (".tar.bz2", ".tar.gz", ".tar.xz", ".tar.zst", ".tgz")  # cannot be read at random, so that they are listed as skipped
 _LARGEST_OFFSET = 2**63 - 1  # of the table of byte ranges, and of files
@@ -30,16 +32,18 @@ _LARGEST_OFFSET = 2**63 - 1  # of the table of byte ranges, and of files
 class WebDatasetConfig(Config):
     """Uncompressed tar shards.
 
-    Members of a shard that share a name up to its first dot form a sample, wherever they lie in it: one image (.jpg, .jpeg, .png or .webp), and
-    where there are any, .cls (the label), .txt (the caption) and .json (an object, of which "label" or "cls", and "caption" or "text", if it is a
-    text, are read; .cls and .txt go before it). Labels are whole numbers; those below 0, and null, stand for no label. Hard links are read as the
+    Members of a shard that share a name up to its first dot form a sample, wherever they lie in it: one image or sound, and where there are
+    any, .cls (the label), .txt (the caption) and .json (an object, of which "label" or "cls", and "caption" or "text", if it is a text, are read;
+    .cls and .txt go before it). Labels are whole numbers; those below 0, and null, stand for no label. Hard links are read as the
     member that they lead to. Of two members of one name the first is used; the second, and whatever belongs to no sample, is listed in `skipped`.
 
     Attributes:
+        modality: of the files that are meant; None for that of the first sample, if it holds only one kind.
         path: a shard, a folder of shards, a shell pattern, or a name with a range such as `train-{000..015}.tar`.
     """
 
     name: Literal["webdataset"] = "webdataset"
+    modality: FileModality | None = None
     path: str
 
 
@@ -47,28 +51,34 @@ class WebDatasetSource(Source):
     """Every sample of every shard; the members' byte ranges are read once, their bytes when they are requested. Keys are `shard/name`,
     with the shard's folder where shards share a name."""
 
-    modality: Modality = "image"
-
     def __init__(self, config: WebDatasetConfig) -> None:
         self._shards = expand_shards(config.path, ".tar", *_COMPRESSED)
         self._shard_labels = shard_labels(self._shards)
-        # One flat array of (offset, size) pairs, since sets have millions of samples: image, .cls, .txt, .json; offset -1 where there is none.
+        # One flat array of (offset, size) pairs, since sets have millions of samples: the signal, .cls, .txt, .json; offset -1 where there is none.
         self._spans = array("q")
         self._stems: list[str] = []
         self._suffixes: list[str] = []
         self._shard_of = array("l")
         skipped: list[Skip] = []
+        medium = None if config.modality is None else MEDIA[config.modality]
         for number, shard in enumerate(self._shards):
-            for stem, suffix, parts in _samples(shard, self._shard_labels[number], skipped):
+            label = self._shard_labels[number]
+            samples = _grouped(shard, label, skipped)
+            medium = medium or _first_medium(samples, shard)
+            for stem, suffix, parts in _with_signal(samples, medium, shard, label, skipped):
                 self._stems.append(stem)
                 self._suffixes.append(suffix)
                 self._shard_of.append(number)
                 for part in (suffix, *_COMPANIONS):
                     self._spans.extend(parts.get(part, (-1, 0)))
         self.skipped = tuple(skipped)
-        if not self._stems:
+        if not self._stems or medium is None:
             reasons = f" ({skipped[0].reason})" if skipped else ""
-            raise DataError(f"{config.path!r} holds no sample with an image{reasons}; expected members such as 000001.jpg and 000001.cls")
+            raise DataError(
+                f"{config.path!r} holds no sample with {_noun(medium)}{reasons}; expected members such as 000001.jpg or 000001.wav, and 000001.cls"
+            )
+        self.modality: Modality = medium.modality
+        self._read = medium.read
 
     @cached_property
     def identity(self) -> str:
@@ -83,13 +93,13 @@ class WebDatasetSource(Source):
 
     def read(self, index: int) -> Sample:
         name = f"{self._shards[self._shard_of[index]]}:{self._stems[index]}"
-        image, label_file, text_file, json_file = (self._part(index, part, name) for part in range(4))
+        signal, label_file, text_file, json_file = (self._part(index, part, name) for part in range(4))
         label, caption = (None, None) if json_file is None else _from_json(json_file, f"{name}.json", with_label=label_file is None)
         if label_file is not None:
             label = checked_label(label_file, f"{name}.cls")
         if text_file is not None:
             caption = text_file.decode("utf-8", errors="replace").strip()
-        return Sample(self.key(index), read_image(image or b"", name=f"{name}.{self._suffixes[index]}"), label=label, caption=caption)
+        return Sample(self.key(index), self._read(signal or b"", name=f"{name}.{self._suffixes[index]}"), label=label, caption=caption)
 
     def _part(self, index: int, part: int, name: str) -> bytes | None:
         start = 2 * (index * (1 + len(_COMPANIONS)) + part)
@@ -107,8 +117,8 @@ class WebDatasetSource(Source):
         return data
 
 
-def _samples(shard: Path, label: str, skipped: list[Skip]) -> Iterator[tuple[str, str, dict[str, tuple[int, int]]]]:
-    """(name, suffix of the image, byte ranges by suffix) of the samples of a shard; what is not a sample is added to `skipped`."""
+def _grouped(shard: Path, label: str, skipped: list[Skip]) -> dict[str, dict[str, tuple[int, int]]]:
+    """Byte ranges by name and suffix of the members of a shard; members that come again are added to `skipped`."""
     samples: dict[str, dict[str, tuple[int, int]]] = {}
     for stem, suffix, span in _members(shard, label, skipped):
         parts = samples.setdefault(stem, {})
@@ -117,17 +127,34 @@ def _samples(shard: Path, label: str, skipped: list[Skip]) -> Iterator[tuple[str
             skipped.append(Skip(f"{label}/{stem}.{suffix} at byte {span[0]}", reason))
         else:
             parts[suffix] = span
+    return samples
+
+
+def _first_medium(samples: Mapping[str, Mapping[str, Any]], shard: Path) -> Medium | None:
+    """The kind of files of the first sample that holds any."""
+    found = (
+        the_medium((f"{stem}.{suffix}" for suffix in parts if "." not in suffix), where=str(shard), source="webdataset")
+        for stem, parts in samples.items()
+    )
+    return next((medium for medium in found if medium is not None), None)
+
+
+def _with_signal(
+    samples: Mapping[str, dict[str, tuple[int, int]]], medium: Medium | None, shard: Path, label: str, skipped: list[Skip]
+) -> Iterator[tuple[str, str, dict[str, tuple[int, int]]]]:
+    """(name, suffix of the signal, byte ranges by suffix) of the samples; what is not a sample is added to `skipped`."""
+    known = SUFFIXES if medium is None else medium.suffixes
     for stem, parts in samples.items():
-        images = [suffix for suffix in _IMAGES if suffix in parts]
-        if len(images) == 1:
-            yield stem, images[0], parts
+        signals = [suffix for suffix in parts if f".{suffix}" in known]
+        if len(signals) == 1:
+            yield stem, signals[0], parts
             continue
-        dotted = [suffix for suffix in parts if suffix.rpartition(".")[2] in _IMAGES] if not images else []
+        dotted = [suffix for suffix in parts if f".{suffix.rpartition('.')[2]}" in known] if not signals else []
         for suffix in dotted:
-            reason = f"{shard}:{stem}.{suffix} is no image: a suffix begins at the first dot, and .{suffix} is none; rename it"
+            reason = f"{shard}:{stem}.{suffix} is no {_noun(medium)}: a suffix begins at the first dot, and .{suffix} is none; rename it"
             skipped.append(Skip(f"{label}/{stem}.{suffix}", reason))
         if not dotted:
-            found = f"{len(images)} images" if images else "no image"
+            found = f"{len(signals)} {_noun(medium)}s" if signals else f"no {_noun(medium)}"
             skipped.append(Skip(f"{label}/{stem}", f"{shard}:{stem} has {found} among its members ({', '.join(sorted(parts))})"))
 
 
@@ -189,3 +216,7 @@ def _from_json(data: bytes, name: str, *, with_label: bool) -> tuple[int | None,
     label, caption = (values.get(second) if values.get(first) is None else values[first] for first, second in (("label", "cls"), ("caption", "text")))
     caption = caption.encode("utf-8", errors="replace").decode() if isinstance(caption, str) else None
     return checked_label(label, name) if with_label else None, caption
+
+
+def _noun(medium: Medium | None) -> str:
+    return " or ".join(each.noun for each in MEDIA.values()) if medium is None else medium.noun

@@ -56,8 +56,8 @@ class AudioPreprocessing(Preprocessing):
         """A batch (B, C, T) in [-1, 1].
 
         From such a batch; a tensor or an array (C, T) or (T,) with the model's rate and channels; a path, an address or the bytes of a file; a
-        mapping as `datasets` gives it, {"array", "sampling_rate"} or {"bytes", "path"}; or a list of them. Files and mappings are mixed and
-        resampled, see `audio_conversion`; their loudness stays, and what then exceeds [-1, 1] is clipped.
+        `Sound`; a mapping as `datasets` gives it, {"array", "sampling_rate"} or {"bytes", "path"}; or a list of them. All but tensors and arrays are
+        mixed and resampled, see `audio_conversion`; their loudness stays, and what then exceeds [-1, 1] is clipped.
 
         Raises:
             SignalError: naming what was found and what is expected.
@@ -73,6 +73,8 @@ class AudioPreprocessing(Preprocessing):
             if item.get("array") is not None:
                 return self._converted(_sampled(item, name), name)
             item = _encoded(item, name)
+        if isinstance(item, Sound):
+            return self._converted(item, name)
         if isinstance(item, str | Path | bytes):
             name = str(item) if isinstance(item, str | Path) else name
             return self._converted(read_audio(item, name=name), name)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from visiontok.base.config import Positive
 from visiontok.base.errors import SignalError
+from visiontok.signals.audio_reading import Sound
 from visiontok.signals.batch import SignalBatch
 from visiontok.signals.image_reading import MAX_PIXELS, read_image
 from visiontok.signals.preprocessing import Preprocessing, SignalLike, as_items, checked_values, tensor_of
@@ -96,8 +97,8 @@ class ImagePreprocessing(Preprocessing):
             pixels, size = tensor_of(item if item.ndim == 3 else item[None], name), self._tensor_size
         elif not self.spec.is_rgb:
             raise SignalError(f"{name} is a {type(item).__name__}; this model takes tensors or float arrays {self.spec.shape}")
-        elif isinstance(item, Mapping):
-            raise SignalError(f"{name} is a dictionary; expected an image")
+        elif isinstance(item, Mapping | Sound):
+            raise SignalError(f"{name} is a {type(item).__name__}; expected an image")
         else:
             name = str(item) if isinstance(item, str | Path) else name
             from torchvision.transforms.v2 import functional as F

@@ -15,11 +15,12 @@ from torch.nn.functional import pad
 
 from visiontok.base.config import Config
 from visiontok.base.errors import SignalError
+from visiontok.signals.audio_reading import Sound
 from visiontok.signals.batch import SignalBatch
 from visiontok.signals.spec import SignalSpec
 
-SignalLike: TypeAlias = Tensor | np.ndarray | Image.Image | str | Path | bytes | Mapping[str, Any]
-"""One signal: a tensor, an array, a PIL image, a path, the bytes of a file, or a mapping as `datasets` gives for audio."""
+SignalLike: TypeAlias = Tensor | np.ndarray | Image.Image | Sound | str | Path | bytes | Mapping[str, Any]
+"""One signal: a tensor, an array, a PIL image, a decoded sound, a path, the bytes of a file, or a mapping as `datasets` gives for audio."""
 
 
 class Preprocessing(Config, ABC):

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from visiontok.base.errors import EvaluationError, damage_as
 from visiontok.data import SkipReport
-from visiontok.data.folder import SUFFIXES, FolderConfig, FolderSource
+from visiontok.data.folder import FolderConfig, FolderSource
+from visiontok.data.media import MEDIA
 from visiontok.data.skips import UNUSABLE, Skip
 from visiontok.data.source import LARGEST_LABEL, checked_label
 
@@ -87,12 +88,12 @@ class SampleFolder(Samples):
     """ImageArray files; one that is broken is reported and skipped."""
 
     def __init__(self, folder: Path) -> None:
-        self._source = FolderSource(FolderConfig(path=str(folder)))
+        self._source = FolderSource(FolderConfig(path=str(folder), modality="image"))
         self._rows = [index for index in range(len(self._source)) if self._source.key(index) != GRID]
         found = [CLASS_OF_FILE.search(Path(self._source.key(index)).stem) for index in self._rows]
         classes = [checked_label(match[1].encode(), f"the name {match.string!r:.80}") for match in found if match]
         self.classes = [label for label in classes if label is not None] if all(found) else None
-        damaged_names = [skip for skip in self._source.skipped if Path(skip.key).suffix.lower() in SUFFIXES]
+        damaged_names = [skip for skip in self._source.skipped if Path(skip.key).suffix.lower() in MEDIA["image"].suffixes]
         self.report = SkipReport(damaged_names, keep=sys.maxsize)
 
     @property
