@@ -20,6 +20,7 @@ import visiontok
 from visiontok.base.resources import suites_folder
 from visiontok.generators.gpt.model import GPT, GPTConfig
 from visiontok.generators.maskgit.model import MaskGIT, MaskGITConfig
+from visiontok.signals.audio_writing import save_audio
 
 ROOT = Path(__file__).parents[2]
 STUDY = ROOT / "tests" / "studies" / "tiny_study.yaml"
@@ -90,7 +91,14 @@ def vae(folder: Path) -> Any:
     return visiontok.from_pretrained(folder / "diffusers")
 
 
+def encodec() -> Any:
+    """Eight levels of 0.4 kilobits per second."""
+    networks = {"num_filters": 2, "hidden_size": 8, "upsampling_ratios": [4, 2], "num_lstm_layers": 1}
+    return visiontok.create("encodec", **networks, codebook_size=16, sampling_rate=800, target_bandwidths=[3.2])
+
+
 RELEASED: dict[str, Callable[[Path], Any]] = {
+    "encodec-24khz": lambda _: encodec(),
     "flextok-d18-d28-in1k": lambda _: titok(tokens=256, nested_dropout={"schedule": "uniform"}),
     "kl16-256": vae,
     "maskgit-titok-l32": lambda _: maskgit(),
@@ -154,6 +162,29 @@ def arrays(path: Path) -> None:
 def four_shards(pattern: Path) -> None:
     for number in range(4):
         shard(pattern.parent / f"{number:03d}.tar")
+
+
+def sound_file(path: Path) -> None:
+    save_audio(torch.rand(1, 900, generator=torch.Generator().manual_seed(0)) - 0.5, path, rate=1600)
+
+
+def sound_folder(path: Path) -> None:
+    path.mkdir(parents=True)
+    for number in range(3):
+        sound_file(path / f"{number}.wav")
+
+
+def sound_shards(pattern: Path) -> None:
+    """`000.tar` to `003.tar`."""
+    for number in range(4):
+        sound_file(pattern.parent / "sound.wav")
+        with tarfile.open(pattern.parent / f"{number:03d}.tar", "w") as archive:
+            archive.add(pattern.parent / "sound.wav", "a.wav")
+
+
+def sound_tokens(path: Path) -> None:
+    sound_file(path.parent / "encoded.wav")
+    succeed("encode", path.parent / "encoded.wav", "--model", "encodec-24khz", "-o", path)
 
 
 def tokens(path: Path) -> None:
@@ -234,6 +265,10 @@ FILES: dict[str, Callable[[Path], None]] = {
     "runs/karl/final": trained(karl),
     "runs/photos/final": trained(lambda: titok(image_size=128)),
     "runs/textok/final": trained(textok),
+    "sounds": sound_folder,
+    "speech.npz": sound_tokens,
+    "speech.wav": sound_file,
+    "speech/{000..003}.tar": sound_shards,
     "tokens.npz": tokens,
     "tokens/photos": token_set,
     "val.tar": shard,

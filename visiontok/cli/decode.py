@@ -1,4 +1,4 @@
-"""`visiontok decode`: tokens to images and other signals."""
+"""`visiontok decode`: tokens to images, sound and other signals."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from visiontok.base.errors import TokenError
 from visiontok.base.files import check_writable
 from visiontok.cli.completion import complete_tokenizers
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import AllowOtherOption, TextOption, load_tokenizer, registered_spelling
-from visiontok.cli.output import file_names, save_signal, suffix_of
+from visiontok.cli.model import AllowOtherOption, LevelsOption, TextOption, load_tokenizer, registered_spelling
+from visiontok.cli.output import file_names, save_signal
 
 
 def decode(
@@ -28,22 +28,25 @@ def decode(
             autocompletion=complete_tokenizers,
         ),
     ] = None,
+    num_quantizers: LevelsOption = None,
     text: TextOption = None,
     device: DeviceOption = "auto",
     allow_other_tokenizer: AllowOtherOption = False,
 ) -> None:
     """Decode a token file.
 
-    Writes one file per sample, named after the sample: a PNG for images, an .npy array (channels, ...) for other signals. Tokens that another
-    tokenizer made are refused.
+    Writes one file per sample, named after the sample: a PNG for images, a wav file for sound, an .npy array (channels, ...) for other signals.
+    Tokens that another tokenizer made are refused.
 
     \b
     Examples:
       visiontok decode tokens.npz -o images
       visiontok decode tokens.npz --model titok-l32 -o images
+      visiontok decode speech.npz --num-quantizers 2 -o sounds
     """
     from visiontok.core.identity import check_same_tokenizer, identify
     from visiontok.data.token_file import TokenFile
+    from visiontok.signals.writing import writer_of
 
     if tokens.is_dir():
         raise TokenError(
@@ -55,8 +58,8 @@ def decode(
     name = model or found.tokenizer.name
     tokenizer = load_tokenizer(name, pick_device(device), text=text)
     check_same_tokenizer(found.tokenizer, identify(tokenizer, name), what=str(tokens), allow_other=allow_other_tokenizer)
-    suffix = suffix_of(tokenizer.spec)
-    for row, file_name in enumerate(file_names(found.keys, suffix)):
-        save_signal(tokenizer.decode(found.tokens[row : row + 1], text=text)[0].float(), output / file_name)
-    kind = "image" if suffix == ".png" else "array"
-    typer.echo(f"{len(found.keys)} {kind}{'s' if len(found.keys) != 1 else ''} in {output}")
+    kept = found.tokens if num_quantizers is None else found.tokens.levels(num_quantizers)
+    writer = writer_of(tokenizer.spec)
+    for row, file_name in enumerate(file_names(found.keys, writer.suffix)):
+        save_signal(tokenizer.decode(kept[row : row + 1], text=text)[0].float(), output / file_name, writer)
+    typer.echo(f"{len(found.keys)} {writer.noun}{'s' if len(found.keys) != 1 else ''} in {output}")

@@ -1,4 +1,4 @@
-"""`visiontok encode`: images and other signals to tokens."""
+"""`visiontok encode`: images, sound and other signals to tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from visiontok.base.files import check_writable
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import Inputs, InputsArgument, ModelOption, TextOption, check_files, load_tokenizer
+from visiontok.cli.model import Inputs, InputsArgument, LevelsOption, ModelOption, TextOption, check_files, load_tokenizer
 
 if TYPE_CHECKING:
     from visiontok.tokens import Latents, Tokens
@@ -20,10 +20,11 @@ def encode(
     inputs: InputsArgument,
     model: ModelOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="Output file (.npz).")] = Path("tokens.npz"),
+    num_quantizers: LevelsOption = None,
     text: TextOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Encode images, or arrays of other signals, into one token file.
+    """Encode images, sound, or arrays of other signals into one token file.
 
     The file holds the tokens (or continuous latents), their layout, the names of the inputs and the identity of the tokenizer. Inputs that
     cannot be read are skipped and reported, and the exit code is then 1. For whole data sets, see `visiontok tokenize`.
@@ -32,6 +33,7 @@ def encode(
     Examples:
       visiontok encode photo.jpg --model titok-l32 -o photo.npz
       visiontok encode *.png -m runs/digits/final
+      visiontok encode speech.wav --model encodec-24khz --num-quantizers 8 -o speech.npz
     """
     check_files(inputs, lambda path: _tokenizing(path, model))
     from visiontok.core.identity import identify
@@ -44,7 +46,7 @@ def encode(
     batches: list[Any] = []
     for path, batch in found:
         keys.append(str(path))
-        batches.append(tokenizer.encode(batch, text=text))
+        batches.append(tokenizer.encode(batch, num_levels=num_quantizers, text=text))
     if batches:
         tokens = type(batches[0]).cat(batches)
         TokenFile(tokens, tuple(keys), identify(tokenizer, model)).write(output)

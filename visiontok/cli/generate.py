@@ -14,7 +14,7 @@ from visiontok.base.locks import exclusive
 from visiontok.cli.completion import complete_drafters, complete_generators, complete_tokenizers
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import AllowOtherOption, load_drafter, load_generator, load_tokenizer, registered_spelling
-from visiontok.cli.output import save_signal, suffix_of
+from visiontok.cli.output import save_signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -99,7 +99,8 @@ def generate(
     """Sample images or other signals: a generator draws tokens, and a tokenizer decodes them.
 
     A .png file gets one grid of all images. A folder gets one PNG per image, grid.png with the first 64 of them, and tokens.npz, which
-    `visiontok decode` reads; signals that are no images become .npy arrays there. Sampling parameters default to the generator's configuration.
+    `visiontok decode` reads; sound becomes wav files there, and other signals .npy arrays. Sampling parameters default to the generator's
+    configuration.
 
     \b
     Examples:
@@ -110,6 +111,7 @@ def generate(
     """
     from visiontok.core.identity import check_same_tokenizer, identify
     from visiontok.layers.int8_linear import round_weights
+    from visiontok.signals.writing import writer_of
 
     check_writable(output)
     chosen_device = pick_device(device)
@@ -133,7 +135,7 @@ def generate(
         raise ConfigError(f"--steps-strip decodes prefixes, and {tokenizer} decodes all {generator.layout.length} tokens of a sample or none")
     batches = _batches(generator, decoder, condition, sampler, num=num, batch_size=batch_size, seed=seed)
     if output.suffix.lower() == ".png":
-        if suffix_of(decoder.spec) != ".png":
+        if writer_of(decoder.spec).suffix != ".png":
             raise ConfigError(f"{output} is an image, and {tokenizer} decodes to {decoder.spec.modality}: give --output a folder")
         written = _write_file(batches, decoder, output, steps_strip=steps_strip)
     else:
@@ -190,23 +192,25 @@ def _write_folder(
     """A file per sample, an overview and the tokens; returns what was written, in words."""
     from visiontok.data.token_file import TokenFile
     from visiontok.signals.image_writing import save_image
+    from visiontok.signals.writing import writer_of
 
     names = [f"{row:05d}" if labels is None else f"{row:05d}-class-{labels[row]:04d}" for row in range(num)]
-    parts, shown, suffix = [], [], suffix_of(decoder.spec)
+    parts, shown, writer = [], [], writer_of(decoder.spec)
     with exclusive(folder):
         clear_stale(folder)
         for rows, tokens, signals in batches:
             parts.append(tokens)
             shown.append(signals[: max(0, _GRID - rows.start)])
             for row, signal in zip(rows, signals, strict=True):
-                save_signal(signal, folder / f"{names[row]}{suffix}")
-        if suffix == ".png":
+                save_signal(signal, folder / f"{names[row]}{writer.suffix}", writer)
+        if writer.suffix == ".png":
             save_image(_grid(shown), folder / "grid.png")
         whole = _joined(parts)
         if steps_strip:
             save_image(_steps_strip(decoder, whole[:_STRIPS]), folder / "steps.png")
         TokenFile(whole, tuple(names), identity, None if labels is None else tuple(labels)).write(folder / "tokens.npz")
-    written = f"{num} images, grid.png" if suffix == ".png" else f"{num} arrays"
+    written = f"{num} {writer.noun}s"
+    written += ", grid.png" if writer.suffix == ".png" else ""
     written += ", steps.png" if steps_strip else ""
     return f"{written} and tokens.npz in {folder}"
 

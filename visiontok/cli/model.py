@@ -47,7 +47,12 @@ TextOption = Annotated[str | None, typer.Option("--text", help="Caption of the i
 AllowOtherOption = Annotated[
     bool, typer.Option("--allow-other-tokenizer", help="Accept tokens of another tokenizer with the same layout; they may decode to nonsense.")
 ]
-InputsArgument = Annotated[list[Path], typer.Argument(metavar="INPUT", help="Image files, or .npy files with arrays (channels, ...).")]
+InputsArgument = Annotated[
+    list[Path], typer.Argument(metavar="INPUT", help="Image or sound files, as the tokenizer takes them, or .npy files with arrays (channels, ...).")
+]
+LevelsOption = Annotated[
+    int | None, typer.Option("--num-quantizers", "--levels", min=1, help="Keep this many first codebook levels; by default all.", metavar="N")
+]
 
 
 def load_tokenizer(name: str, device: torch.device, *, text: str | None = None) -> Tokenizer[Any]:
@@ -143,7 +148,8 @@ def _holds_many(path: Path) -> bool:
 
 
 class Inputs:
-    """The input files of a command, read one by one; those that cannot be used are named on stderr and skipped. Says what happens to their size.
+    """The input files of a command, read one by one with a progress bar on a terminal; those that cannot be used are named on stderr and skipped.
+    Says what happens to their size.
 
     Args:
         paths: the files.
@@ -158,9 +164,13 @@ class Inputs:
 
     def __iter__(self) -> Iterator[tuple[Path, SignalBatch]]:
         """Every readable file, and its content as a batch of one, preprocessed for the tokenizer."""
+        from rich.console import Console
+        from rich.progress import track
+
         from visiontok.data.arrays import read_array
 
-        for path in self._paths:
+        console = Console(stderr=True)
+        for path in track(self._paths, "Files", console=console, transient=True, disable=not console.is_terminal):
             try:
                 batch = self._tokenizer.prepare(read_array(path) if path.suffix == ".npy" else path)
             except SignalError as error:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from visiontok.evaluation import Result
-    from visiontok.signals import SignalSpec
+    from visiontok.signals.writing import SignalWriter
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -65,23 +65,11 @@ def refuse_failures(results: Iterable[Result]) -> None:
         raise EvaluationError(f"{len(failed)} metrics could not be computed, the others are written: {'; '.join(failed)}")
 
 
-def save_signal(signal: Tensor, path: Path) -> None:
-    """Write a signal (C, *axes): RGB images in [0, 1] as .png, anything else as .npy, as the suffix says."""
-    import numpy as np
-
-    from visiontok.base.files import replacing
-    from visiontok.signals.image_writing import save_image
-
-    if path.suffix == ".png":
-        save_image(signal, path)
-        return
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.save(file, signal.cpu().numpy())
-
-
-def suffix_of(spec: SignalSpec) -> str:
-    """The suffix with which `save_signal` writes such signals."""
-    return ".png" if spec.is_rgb and spec.modality == "image" else ".npy"
+def save_signal(signal: Tensor, path: Path, writer: SignalWriter) -> None:
+    """Write a signal (C, *axes), and say on stderr where it is at full scale."""
+    clipped = writer.save(signal, path)
+    if clipped:
+        typer.echo(printable(f"{path}: {clipped} value{'s are' if clipped > 1 else ' is'} at full scale and may be clipped"), err=True)
 
 
 def file_names(keys: Sequence[str], suffix: str) -> list[str]:

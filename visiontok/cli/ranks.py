@@ -54,6 +54,6 @@ def _lines(name: str) -> Callable[[int, int], None]:
         nonlocal last
         if time.monotonic() - last >= _EVERY:
             last = time.monotonic()
-            typer.echo(f"{name}: {done} of {total} images", err=True)
+            typer.echo(f"{name}: {done} of {total} samples", err=True)
 
     return tell

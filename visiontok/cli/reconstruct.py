@@ -1,68 +1,134 @@
-"""`visiontok reconstruct`: images and other signals beside their reconstructions."""
+"""`visiontok reconstruct`: images, sound and other signals beside their reconstructions."""
 
 from __future__ import annotations
 
 import shlex
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from visiontok.base.errors import ConfigError
 from visiontok.base.files import check_writable
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import Inputs, InputsArgument, ModelOption, TextOption, check_files, load_tokenizer
-from visiontok.cli.output import file_names, print_table, save_signal, suffix_of
+from visiontok.cli.output import file_names, print_table, save_signal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from visiontok.core.tokenizer import Tokenizer
+    from visiontok.tokens import Latents, Tokens
+
+_SHOWN = 8
+"""The most inputs in the report."""
 
 
 def reconstruct(
     inputs: InputsArgument,
     model: ModelOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="Output folder, created if missing.")] = Path("reconstructions"),
+    num_quantizers: Annotated[
+        str | None, typer.Option("--num-quantizers", "--levels", metavar="1,2,4", help="Reconstruct from these numbers of first codebook levels.")
+    ] = None,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html into the folder.")] = True,
     text: TextOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Encode and decode images, or arrays of other signals, and compare them with their reconstructions.
+    """Encode and decode images, sound, or arrays of other signals, and compare them with their reconstructions.
 
-    Writes each image side by side with its reconstruction, or the reconstruction of an array as .npy, and prints PSNR and bits. PSNR is
-    computed between the preprocessed (resized and cropped) input and the reconstruction, of images at 8 bits. Inputs that cannot be read are
-    skipped and reported, and the exit code is then 1.
+    Writes each image side by side with its reconstructions, and the reconstructions of sound as wav files, of other signals as .npy arrays.
+    Prints PSNR and bits; PSNR is computed between the preprocessed (resized, cropped, resampled) input and the reconstruction, with the values
+    that files hold (images at 8 bits, sound at 16). report.html shows the first inputs with their differences and codes, and plays sound; it
+    needs no network. Inputs that cannot be read are skipped and reported, and the exit code is then 1.
 
     \b
     Examples:
       visiontok reconstruct photo.jpg --model titok-b64
       visiontok reconstruct *.jpg -m runs/digits/final -o compared
+      visiontok reconstruct speech.wav --model encodec-24khz --num-quantizers 1,2,4,8
     """
     check_files(inputs, lambda path: _reconstructing(path, model))
-    import torch
-
-    from visiontok.evaluation.metrics.fidelity import psnr_from_mse
-    from visiontok.tokens import Latents
+    from visiontok.evaluation.results.report import write_report
+    from visiontok.evaluation.results.report.comparison import comparison, seconds_shown
+    from visiontok.signals.writing import writer_of
 
     check_writable(output)
     tokenizer = load_tokenizer(model, pick_device(device), text=text)
+    spec, writer, counts = tokenizer.spec, writer_of(tokenizer.spec), _counts(num_quantizers, tokenizer)
     found = Inputs(inputs, tokenizer)
-    suffix = suffix_of(tokenizer.spec)
-    peak = 255.0 if suffix == ".png" else tokenizer.spec.peak
-    names = dict(zip(inputs, file_names([str(path) for path in inputs], suffix), strict=True))
-    rows = []
-    for path, original in found:
-        tokens = tokenizer.encode(original, text=text)
-        before, after = original.values.float(), tokenizer.decode(tokens, text=text).float()
-        if suffix == ".png":
-            before, after = ((image.clamp(0, 1) * 255).round() for image in (before, after))
-            save_signal(torch.cat([before, after], dim=3)[0] / 255, output / names[path])
-        else:
-            save_signal(after[0], output / names[path])
-        decibels = "-"
-        if peak is not None and before.shape == after.shape:
-            decibels = f"{float(psnr_from_mse((before.double() - after.double()).square().mean(), data_range=peak)):.2f}"
-        bits = "-" if isinstance(tokens, Latents) else f"{float(tokens.bits[0]):g}"
-        rows.append((str(path), decibels, str(tokens.layout.length), bits))
+    names = dict(zip(inputs, file_names([str(path) for path in inputs], writer.suffix), strict=True))
+    seconds = seconds_shown(spec, sounds=min(len(inputs), _SHOWN) * (1 + len(counts)))
+    rows: list[tuple[str, ...]] = []
+    sections = []
+    for path, prepared in found:
+        tokens = tokenizer.encode(prepared, text=text)
+        original = tokenizer.target_of(prepared.values)[0].float()
+        decoded: dict[str, Tensor] = {}
+        for count in counts:
+            kept = tokens if count is None else tokens.levels(count)
+            signal = tokenizer.decode(kept, text=text)[0].float()
+            facts = _facts(writer.stored(original), writer.stored(signal), kept, tokenizer)
+            rows.append((str(path), *([] if count is None else [str(count)]), *facts.values()))
+            decoded[_label(count, facts)] = signal
+            if writer.side_by_side is None:
+                save_signal(signal, output / _numbered(names[path], count), writer)
+        if writer.side_by_side is not None:
+            save_signal(writer.side_by_side([original, *decoded.values()]), output / names[path], writer)
+        if report and len(sections) < _SHOWN:
+            section = comparison(str(path), original, decoded, spec=spec, tokens=tokens, seconds=seconds)
+            sections += [] if section is None else [section]
     if rows:
-        print_table(("input", "PSNR (dB)", "tokens", "bits"), rows)
-        typer.echo(f"{'Originals and reconstructions side by side' if suffix == '.png' else 'Reconstructions'} in {output}")
+        print_table(("input", *([] if counts == [None] else ["levels"]), *facts), rows)
+        typer.echo(f"{'Originals and reconstructions side by side' if writer.side_by_side else 'Reconstructions'} in {output}")
+    if sections:
+        summary = "" if len(sections) == len(inputs) else f"The first {len(sections)} of {len(inputs)} inputs."
+        write_report(output / "report.html", f"Reconstructions by {model}", sections, summary=summary)
+        typer.echo(f"Report: {output / 'report.html'}")
     found.finish()
+
+
+def _counts(text: str | None, tokenizer: Tokenizer[Any]) -> list[int | None]:
+    """The numbers of codebook levels; None for all of them."""
+    if text is None:
+        return [None]
+    supported = [*tokenizer.levels_supported]
+    words = [word.strip() for word in text.split(",")]
+    wrong = [word for word in words if not word.isdecimal() or int(word) not in supported]
+    if wrong:
+        raise ConfigError(f"--num-quantizers {text}: {wrong[0]!r} is no number of codebook levels that decode: {', '.join(map(str, supported))}")
+    return sorted({int(word) for word in words})
+
+
+def _facts(original: Tensor, decoded: Tensor, tokens: Tokens | Latents, tokenizer: Tokenizer[Any]) -> dict[str, str]:
+    """What the table says of one reconstruction, by column."""
+    from visiontok.evaluation.metrics.fidelity import psnr_from_mse
+    from visiontok.tokens import Latents
+
+    decibels, peak = "-", tokenizer.spec.peak
+    if peak is not None and original.shape == decoded.shape:
+        decibels = f"{float(psnr_from_mse((original.double() - decoded.double()).square().mean(), data_range=peak)):.2f}"
+    bits = None if isinstance(tokens, Latents) else float(tokens.bits[0])
+    facts = {"PSNR (dB)": decibels, "tokens": str(tokens.layout.length), "bits": "-" if bits is None else f"{bits:g}"}
+    if tokenizer.spec.rate is not None:
+        seconds = decoded.shape[1] / tokenizer.spec.rate
+        facts["kbit/s"] = "-" if bits is None else f"{bits / seconds / 1000:.3g}"
+    return facts
+
+
+def _label(count: int | None, facts: dict[str, str]) -> str:
+    """Of a reconstruction in the report."""
+    name = "reconstruction" if count is None else f"{count} level{'s' if count > 1 else ''}"
+    rate = f", {facts['kbit/s']} kbit/s" if facts.get("kbit/s", "-") != "-" else ""
+    decibels = "" if facts["PSNR (dB)"] == "-" else f", PSNR {facts['PSNR (dB)']} dB"
+    return f"{name}{rate}{decibels}"
+
+
+def _numbered(name: str, count: int | None) -> str:
+    """`speech.wav`, or `speech-4.wav` from four levels."""
+    path = Path(name)
+    return name if count is None else f"{path.stem}-{count}{path.suffix}"
 
 
 def _reconstructing(path: Path, model: str) -> str:

@@ -222,6 +222,10 @@ class Tokenizer(Model[ConfigT]):
         """The exact size of what `decode` gives for a signal of that size; overridden by families whose output differs in size from the input."""
         return tuple(size)
 
+    def target_of(self, signal: Tensor) -> Tensor:
+        """What `decode` would give for a signal (B, C, *axes) if nothing were lost; overridden where the output differs in kind from the input."""
+        return signal
+
     @property
     def vocab_size(self) -> int:
         """Codes of every token.

@@ -53,6 +53,7 @@ def tokenize_source(
     batch_size: int = 64,
     shard_size: int = 10_000,
     num_workers: int = 0,
+    num_levels: int | None = None,
     flip: bool = False,
     text: TextsConfig | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -71,15 +72,17 @@ def tokenize_source(
         batch_size: signals per call of the tokenizer.
         shard_size: samples of the source per shard.
         num_workers: processes that read signals while the tokenizer encodes; 0 reads in between.
+        num_levels: codebook levels that are kept; None for all.
         flip: store the mirror image of each image or clip behind it, with "#flipped" behind its key.
         text: where a tokenizer whose encoder reads a text gets it; None takes the captions that the source has, else its class names.
         progress: called with the number of samples done so far and in all: first with those of earlier runs, then after every batch.
 
     Raises:
         ConfigError: if its encoder reads no text and one is given, or signals without a width are to be mirrored.
-        DataError: if the folder belongs to another tokenizer, source, shard size, flip or text; if no signal could be read; if the tokenizer needs
-            texts and the source has none.
+        DataError: if the folder belongs to another tokenizer, source, shard size, number of levels, flip or text; if no signal could be read; if the
+            tokenizer needs texts and the source has none.
         TextError: if the tokenizer needs texts and has no text encoder.
+        TokenError: if it cannot write so many codebook levels.
         FolderInUseError: if another process writes the folder.
         OSError: if the folder cannot be written.
     """
@@ -90,14 +93,14 @@ def tokenize_source(
     texts = _texts_config(tokenizer, source, text, name=identity.name)
     about_texts = {"text": texts.to_dict()} if texts else {}
     header = TokenSetHeader(
-        layout=tokenizer.layout,
+        layout=tokenizer.layout if num_levels is None else tokenizer.layout.with_levels(num_levels),
         tokenizer=identity,
         source={"identity": source.identity, "samples": len(source), "shard_size": shard_size, "flip": flip, **about_texts},
         class_names=source.class_names or (),
     )
     with exclusive(Path(folder)):
         remove_temporaries(Path(folder))  # of a run that was killed
-        return _tokenize(source, tokenizer, TokenShardWriter(folder, header), batch_size, shard_size, num_workers, flip, texts, progress)
+        return _tokenize(source, tokenizer, TokenShardWriter(folder, header), batch_size, shard_size, num_workers, num_levels, flip, texts, progress)
 
 
 def _tokenize(
@@ -107,6 +110,7 @@ def _tokenize(
     batch_size: int,
     shard_size: int,
     num_workers: int,
+    num_levels: int | None,
     flip: bool,
     texts: TextsConfig | None,
     progress: Callable[[int, int], None],
@@ -121,7 +125,7 @@ def _tokenize(
     plan = [samples[start : start + batch_size] for samples in missing.values() for start in range(0, len(samples), batch_size)]
     reader = _Reader(source, tokenizer.preprocessing, plan, flip, None if texts is None else Texts(texts, source.class_names))
     batch_class: Any = Latents if tokenizer.layout.is_continuous else Tokens
-    encoded = _encode(tokenizer, prefetch(reader.read, range(len(plan)), num_workers=num_workers))
+    encoded = _encode(tokenizer, prefetch(reader.read, range(len(plan)), num_workers=num_workers), num_levels)
     for number, samples in missing.items():
         batches, parts = [], []
         for read, tokens in islice(encoded, math.ceil(len(samples) / batch_size)):
@@ -132,7 +136,7 @@ def _tokenize(
             progress(done, len(source))
         writer.write(
             number,
-            batch_class.cat(parts) if parts else batch_class.from_samples([], tokenizer.layout),
+            batch_class.cat(parts) if parts else batch_class.from_samples([], header.layout),
             keys=[key for read in batches for key in read.keys],
             labels=[label for read in batches for label in read.labels],
             captions=[caption for read in batches for caption in read.captions],
@@ -197,11 +201,11 @@ class _Reader:
         return values.numpy()
 
 
-def _encode(tokenizer: Tokenizer[Any], batches: Iterator[_Read]) -> Iterator[tuple[_Read, Tokens | Latents | None]]:
+def _encode(tokenizer: Tokenizer[Any], batches: Iterator[_Read], num_levels: int | None) -> Iterator[tuple[_Read, Tokens | Latents | None]]:
     """Encode with one batch of prefetch: on a GPU the tokens are fetched only when the next batch is under way. None for a batch without a signal."""
     pending: tuple[_Read, Tokens | Latents | None] | None = None
     for read in batches:
-        launched = read, _tokens(tokenizer, read) if read.signals else None
+        launched = read, _tokens(tokenizer, read, num_levels) if read.signals else None
         if pending is not None:
             yield _fetched(*pending)
         pending = launched
@@ -213,7 +217,7 @@ def _fetched(read: _Read, tokens: Tokens | Latents | None) -> tuple[_Read, Token
     return read, None if tokens is None else tokens.to("cpu")
 
 
-def _tokens(tokenizer: Tokenizer[Any], read: _Read) -> Tokens | Latents:
+def _tokens(tokenizer: Tokenizer[Any], read: _Read, num_levels: int | None) -> Tokens | Latents:
     text = read.texts if tokenizer.encoder_reads_text else None
     values = [torch.from_numpy(np.ascontiguousarray(values)) for values in read.signals]
     if any(signal.dtype != torch.uint8 for signal in values):
@@ -221,7 +225,7 @@ def _tokens(tokenizer: Tokenizer[Any], read: _Read) -> Tokens | Latents:
     else:  # a quarter of the bytes to move
         signals = SignalBatch.stack(values).to(tokenizer.device)
         signals = SignalBatch(_unit_range(signals.values), signals.sizes)
-    return tokenizer.encode(signals, text=text)
+    return tokenizer.encode(signals, num_levels=num_levels, text=text)
 
 
 def _unit_range(values: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
@@ -42,3 +43,15 @@ def save_audio(sound: Tensor, path: str | Path, *, rate: int, bits: Literal[16, 
     with replacing(path) as temporary:
         soundfile.write(temporary, np.clip(samples, -1.0, 1.0).T, rate, subtype=f"PCM_{bits}")
     return int((np.abs(samples) >= 1.0).sum())
+
+
+def encode_audio(sound: Tensor, *, rate: int) -> bytes:
+    """(C, T) in [-1, 1] as the bytes of a flac file of 16 bits; values beyond the range are clipped.
+
+    Raises:
+        DependencyError: without the extra `audio`.
+    """
+    buffer = BytesIO()
+    samples = sound.detach().float().cpu().clamp(-1, 1).numpy()
+    import_optional("soundfile", extra="audio").write(buffer, samples.T, rate, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()

@@ -107,6 +107,11 @@ class Codec(Tokenizer[ConfigT]):
         assert made is not None
         return (size[0] * round(made) // round(given),)
 
+    def target_of(self, signal: Tensor) -> Tensor:
+        """See `Tokenizer`: the sound at the rate of what `decode` gives."""
+        (length,) = self.output_size(signal.shape[2:])
+        return signal if length == signal.shape[-1] else resampled(signal, length)
+
     def fit(self, sound: Tensor, length: int) -> Tensor:
         """Decoded sound (B, C, T) cut to `length` samples, or extended by silence where the frames cover less than went in."""
         return fitted(sound, length)
@@ -160,6 +165,7 @@ class Codec(Tokenizer[ConfigT]):
     def forward_padded(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
         """See `Tokenizer`; the reconstruction has the length of the signal, which is resampled as the target where the codec gives another rate."""
         output = super().forward_padded(signal, text=text, step=step, noise=noise)
-        (length,) = self.output_size(signal.shape[2:])
-        target = None if length == signal.shape[-1] else resampled(signal, length)
-        return output if output.reconstruction is None else replace(output, reconstruction=self.fit(output.reconstruction, length), target=target)
+        if output.reconstruction is None:
+            return output
+        target = self.target_of(signal)
+        return replace(output, reconstruction=self.fit(output.reconstruction, target.shape[-1]), target=None if target is signal else target)

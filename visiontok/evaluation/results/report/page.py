@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from markupsafe import Markup
 
 from visiontok.base.files import replacing
 from visiontok.evaluation.results.report.images import data_uri
+from visiontok.evaluation.results.report.panels import draw_panel
 from visiontok.evaluation.results.report.plots import draw, legend
-from visiontok.evaluation.results.report.sections import BarPlot, LinePlot, PointPlot, Section
+from visiontok.evaluation.results.report.sections import BarPlot, LinePlot, PointPlot, Section, Spectrogram, Waveform
 
 
 def write_report(path: str | Path, title: str, sections: Sequence[Section], *, summary: str = "", facts: Mapping[str, str] | None = None) -> None:
@@ -29,6 +31,11 @@ def write_report(path: str | Path, title: str, sections: Sequence[Section], *, s
         temporary.write_text(page, encoding="utf-8")
 
 
+def sound_uri(file: bytes) -> str:
+    """A sound file as a data URI."""
+    return f"data:audio/flac;base64,{base64.b64encode(file).decode()}"
+
+
 def render(title: str, sections: Sequence[Section], *, summary: str = "", facts: Mapping[str, str] | None = None) -> str:
     """The page of `write_report` as text. Everything that comes from outside is escaped."""
     drawn = 0
@@ -36,13 +43,14 @@ def render(title: str, sections: Sequence[Section], *, summary: str = "", facts:
     def legible(section: Section) -> Section:
         return section.legible() if isinstance(section, LinePlot | PointPlot) else section
 
-    def plot(section: LinePlot | PointPlot | BarPlot) -> Markup:
+    def plot(section: LinePlot | PointPlot | BarPlot | Waveform | Spectrogram) -> Markup:
         nonlocal drawn
         drawn += 1
-        return Markup(draw(section, salt=f"plot{drawn}"))
+        salt = f"plot{drawn}"
+        return Markup(draw_panel(section, salt=salt) if isinstance(section, Waveform | Spectrogram) else draw(section, salt=salt))
 
     loader = PackageLoader("visiontok.evaluation.results.report", ".")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.get_template("page.html.jinja")
-    parts = {"plot": plot, "legible": legible, "legend": legend, "data_uri": data_uri}
+    parts = {"plot": plot, "legible": legible, "legend": legend, "data_uri": data_uri, "sound_uri": sound_uri}
     return template.render(title=title, summary=summary, sections=sections, facts=facts or {}, **parts)

@@ -11,10 +11,13 @@ import numpy as np
 
 from visiontok.evaluation.results.report.sections import BarPlot, LinePlot, PointPlot
 
-# Placeholder colors in matplotlib's SVG -> what replaces them in the page. They only need to be unique.
-_INK, _RULE = "#010203", "#040506"
-_SERIES = ("#a10001", "#a10002", "#a10003", "#a10004", "#a10005", "#a10006")
-_COLORS = {_INK: "currentColor", _RULE: "var(--rule)", **{color: f"var(--series-{number})" for number, color in enumerate(_SERIES, 1)}}
+INK, RULE = "#010203", "#040506"
+"""Of text and of lines in drawings. These and the next are placeholders for the colors of the page, see `themed`; they only need to be unique."""
+
+SERIES = ("#a10001", "#a10002", "#a10003", "#a10004", "#a10005", "#a10006")
+"""Of data in drawings."""
+
+_COLORS = {INK: "currentColor", RULE: "var(--rule)", **{color: f"var(--series-{number})" for number, color in enumerate(SERIES, 1)}}
 
 _MARKERS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼", "*": "★"}
 """Of points, by matplotlib's names, and as they stand in a legend."""
@@ -44,17 +47,17 @@ def draw(plot: LinePlot | PointPlot | BarPlot, *, salt: str) -> str:
             _points(axes, plot)
         else:
             _bars(axes, plot)
-        axes.set_xlabel(_literal(plot.x_label), color=_INK)
-        axes.set_ylabel(textwrap.fill(_literal(plot.y_label), _LONGEST_Y_LABEL), color=_INK)
-        axes.tick_params(colors=_INK, which="both", length=3)
-        axes.grid(axis="y", color=_RULE, linewidth=0.6)
+        axes.set_xlabel(_literal(plot.x_label), color=INK)
+        axes.set_ylabel(textwrap.fill(_literal(plot.y_label), _LONGEST_Y_LABEL), color=INK)
+        axes.tick_params(colors=INK, which="both", length=3)
+        axes.grid(axis="y", color=RULE, linewidth=0.6)
         axes.set_axisbelow(True)
         for side, spine in axes.spines.items():
             spine.set_visible(side in ("left", "bottom"))
-            spine.set_color(_RULE)
+            spine.set_color(RULE)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _themed(buffer.getvalue())
+    return themed(buffer.getvalue())
 
 
 def legend(plot: LinePlot | PointPlot | BarPlot) -> list[tuple[str, str, str]]:
@@ -64,9 +67,9 @@ def legend(plot: LinePlot | PointPlot | BarPlot) -> list[tuple[str, str, str]]:
     marks = list(_MARKERS.values())
     found = []
     for number, name in enumerate(plot.series):
-        index = number % len(_SERIES)
-        mark = marks[index] if isinstance(plot, PointPlot) else "—" if number < len(_SERIES) else "- -"
-        found.append((mark, _COLORS[_SERIES[index]], name))
+        index = number % len(SERIES)
+        mark = marks[index] if isinstance(plot, PointPlot) else "—" if number < len(SERIES) else "- -"
+        found.append((mark, _COLORS[SERIES[index]], name))
     return found
 
 
@@ -74,7 +77,7 @@ def _lines(axes: Any, plot: LinePlot) -> None:
     for number, (x, y) in enumerate(plot.series.values()):
         xs, ys = _thinned(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
         few = {"marker": "o", "markersize": 4} if len(xs) <= _FEW_POINTS else {}
-        axes.plot(xs, ys, color=_SERIES[number % len(_SERIES)], linestyle="-" if number < len(_SERIES) else "--", **few)
+        axes.plot(xs, ys, color=SERIES[number % len(SERIES)], linestyle="-" if number < len(SERIES) else "--", **few)
     if plot.log_x:
         axes.set_xscale("log")
         _plain_numbers(axes.xaxis)
@@ -84,8 +87,8 @@ def _lines(axes: Any, plot: LinePlot) -> None:
 
 def _points(axes: Any, plot: PointPlot) -> None:
     for number, (x, y) in enumerate(plot.series.values()):
-        index = number % len(_SERIES)
-        axes.scatter(np.asarray(x), np.asarray(y), s=22, color=_SERIES[index], marker=list(_MARKERS)[index])
+        index = number % len(SERIES)
+        axes.scatter(np.asarray(x), np.asarray(y), s=22, color=SERIES[index], marker=list(_MARKERS)[index])
 
 
 def _plain_numbers(axis: Any) -> None:
@@ -102,9 +105,9 @@ def _plain_numbers(axis: Any) -> None:
 def _bars(axes: Any, plot: BarPlot) -> None:
     heights = np.asarray(plot.heights, dtype=np.float64)
     if plot.names or len(heights) <= 64:
-        axes.bar(np.arange(len(heights)), heights, width=0.8, color=_SERIES[0])
+        axes.bar(np.arange(len(heights)), heights, width=0.8, color=SERIES[0])
     else:  # too many for a marker each
-        axes.fill_between(np.arange(len(heights)), heights, step="mid", color=_SERIES[0], linewidth=0)
+        axes.fill_between(np.arange(len(heights)), heights, step="mid", color=SERIES[0], linewidth=0)
     if plot.names:
         axes.set_xticks(np.arange(len(heights)), [_literal(name) for name in plot.names])
     axes.set_ylim(bottom=0)
@@ -124,7 +127,8 @@ def _literal(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _themed(svg: str) -> str:
+def themed(svg: str) -> str:
+    """The `<svg>` element of a drawing by matplotlib, in the colors of the page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     for painted, shown in _COLORS.items():

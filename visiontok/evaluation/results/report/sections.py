@@ -104,6 +104,86 @@ class ImageGrid:
 
 
 @dataclass(frozen=True)
+class Waveform:
+    """A sound over time, as the range of its samples in every column.
+
+    Attributes:
+        low, high: (n,) the lowest and the highest sample of each column.
+        seconds: that the columns cover.
+        limit: both ends of the axis.
+    """
+
+    caption: ClassVar[str] = "waveform"
+    low: ArrayLike
+    high: ArrayLike
+    seconds: float
+    limit: float = 1.0
+
+
+@dataclass(frozen=True)
+class Spectrogram:
+    """Levels over time and frequency.
+
+    Attributes:
+        decibels: (frequencies, columns), the lowest frequency first.
+        seconds: that the columns cover.
+        kilohertz: that the rows cover.
+        low, high: levels at the ends of the color scale.
+        is_difference: whether the levels are differences, which have no color where they are zero.
+    """
+
+    decibels: ArrayLike
+    seconds: float
+    kilohertz: float
+    low: float
+    high: float
+    is_difference: bool = False
+
+    @property
+    def caption(self) -> str:
+        return "difference" if self.is_difference else "spectrogram"
+
+
+@dataclass(frozen=True)
+class SoundRow:
+    """One sound, to look at and to listen to.
+
+    Attributes:
+        label: what it is.
+        file: a sound file that browsers play, such as flac.
+        panels: drawings side by side.
+    """
+
+    label: str
+    file: bytes
+    panels: Sequence[Waveform | Spectrogram]
+
+
+@dataclass(frozen=True)
+class SoundGrid:
+    """A sound above its reconstructions.
+
+    Attributes:
+        title: heading.
+        rows: from top to bottom.
+        codes: the codes of the sound, one pixel each, a row per level; None where there is nothing to draw.
+        note: a sentence below.
+    """
+
+    kind: ClassVar[str] = "sounds"
+    title: str
+    rows: Sequence[SoundRow]
+    codes: ImageArray | None = None
+    note: str = ""
+
+    @property
+    def codes_height(self) -> int:
+        """Of the drawing of the codes on the page, in CSS pixels."""
+        levels = 0 if self.codes is None else len(self.codes)
+        return levels * max(6, min(14, 240 // max(levels, 1)))
+
+
+@dataclass(frozen=True)
 class LinePlot:
     """Curves.
 
@@ -184,7 +264,7 @@ class Folded:
 
     kind: ClassVar[str] = "folded"
     title: str
-    sections: Sequence[Text | Table | ImageGrid | LinePlot | PointPlot | BarPlot] = field(default_factory=tuple)
+    sections: Sequence[Text | Table | ImageGrid | SoundGrid | LinePlot | PointPlot | BarPlot] = field(default_factory=tuple)
 
 
 def _as_table(plot: LinePlot | PointPlot) -> Table | None:
@@ -197,4 +277,4 @@ def _as_table(plot: LinePlot | PointPlot) -> Table | None:
     return Table(plot.title, [*([""] if named else []), plot.x_label, plot.y_label], rows, note=plot.note)
 
 
-Section: TypeAlias = Text | Table | ImageGrid | LinePlot | PointPlot | BarPlot | Folded
+Section: TypeAlias = Text | Table | ImageGrid | SoundGrid | LinePlot | PointPlot | BarPlot | Folded

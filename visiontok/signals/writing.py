@@ -1,0 +1,61 @@
+"""Signals as files that people open: images as PNG, sound as wav, anything else as NumPy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from visiontok.base.files import replacing
+from visiontok.signals.audio_writing import save_audio
+from visiontok.signals.image_writing import save_image
+from visiontok.signals.spec import SignalSpec
+
+
+@dataclass(frozen=True)
+class SignalWriter:
+    """How signals of one kind are written.
+
+    Attributes:
+        noun: what one of the files is called.
+        suffix: of the files.
+        stored: signals (..., C, *axes) with the values that a file keeps of them.
+        save: writes a signal (C, *axes) in the range of its spec. Returns how many of its values are at full scale and may be clipped, where that is
+            known; else 0.
+        side_by_side: signals (C, *axes) of one size as one, to be looked at together; None for those that are not looked at.
+    """
+
+    noun: str
+    suffix: str
+    stored: Callable[[Tensor], Tensor]
+    save: Callable[[Tensor, Path], int]
+    side_by_side: Callable[[Sequence[Tensor]], Tensor] | None = None
+
+
+def writer_of(spec: SignalSpec) -> SignalWriter:
+    """The writer of such signals: RGB images as PNG of 8 bits, sound as wav of 16 bits, anything else as .npy."""
+    if spec.modality == "image" and spec.is_rgb:
+        return SignalWriter("image", ".png", partial(_rounded, scale=255), _save_image, partial(torch.cat, dim=2))
+    if spec.modality == "audio" and spec.rate is not None:
+        return SignalWriter("sound", ".wav", partial(_rounded, scale=2**15), partial(save_audio, rate=round(spec.rate)))
+    return SignalWriter("array", ".npy", lambda signal: signal, _save_array)
+
+
+def _rounded(signal: Tensor, *, scale: int) -> Tensor:
+    return (signal * scale).round() / scale
+
+
+def _save_image(image: Tensor, path: Path) -> int:
+    save_image(image, path)
+    return 0
+
+
+def _save_array(signal: Tensor, path: Path) -> int:
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, signal.cpu().numpy())
+    return 0
