@@ -74,7 +74,7 @@ def test_unreadable_files_are_named_and_the_others_are_processed(models: Path, i
     if command == "encode":
         assert TokenFile.read(output).keys == (str(images / "one.png"),)
     else:
-        assert [path.name for path in output.iterdir()] == ["one.png"]
+        assert sorted(path.name for path in output.iterdir()) == ["one.png", "report.html"]
 
 
 @pytest.mark.parametrize("command", ["encode", "reconstruct"])
@@ -114,11 +114,12 @@ def test_nothing_is_written_without_a_readable_file(models: Path, images: Path, 
 
 def test_reconstruct_writes_both_and_prints_psnr_and_bits(models: Path, images: Path, tmp_path: Path) -> None:
     result = succeed("reconstruct", images / "one.png", images / "sub" / "one.png", "-m", models / "vq", "-o", tmp_path / "out")
-    header, first, second, last = result.stdout.splitlines()
+    header, first, second, last, report = result.stdout.splitlines()
     assert header.split() == ["input", "PSNR", "(dB)", "tokens", "bits"]
     assert first.split()[0] == str(images / "one.png")
     assert second.split()[2:] == ["4", "20"]
     assert last.endswith(str(tmp_path / "out"))
+    assert report.endswith(str(tmp_path / "out" / "report.html"))
 
     both = np.asarray(Image.open(tmp_path / "out" / "one-2.png")).astype(float)
     assert both.shape == (16, 32, 3)

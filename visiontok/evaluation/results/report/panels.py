@@ -29,12 +29,13 @@ def draw_panel(panel: Waveform | Spectrogram, *, salt: str) -> str:
 
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "font.size": 7.5, "axes.linewidth": 0.6}):
         figure = Figure(figsize=_SIZE)
-        axes = figure.add_axes((0.13, 0.2, 0.85, 0.75))
+        axes = figure.add_axes((0.13, 0.2, 0.83, 0.75))
+        unit, duration = ("s", panel.seconds) if panel.seconds >= 1 else ("ms", 1000 * panel.seconds)
         if isinstance(panel, Waveform):
-            _waveform(axes, panel)
+            _waveform(axes, panel, duration)
         else:
-            _spectrogram(axes, panel)
-        axes.set_xlabel("s", color=INK, labelpad=1)
+            _spectrogram(axes, panel, duration)
+        axes.set_xlabel(unit, color=INK, labelpad=1)
         axes.tick_params(colors=INK, which="both", length=2, pad=2)
         axes.locator_params(nbins=5)
         for side, spine in axes.spines.items():
@@ -45,15 +46,15 @@ def draw_panel(panel: Waveform | Spectrogram, *, salt: str) -> str:
     return themed(buffer.getvalue())
 
 
-def _waveform(axes: Any, panel: Waveform) -> None:
+def _waveform(axes: Any, panel: Waveform, duration: float) -> None:
     low, high = np.asarray(panel.low), np.asarray(panel.high)
-    times = (np.arange(len(low)) + 0.5) / len(low) * panel.seconds
+    times = (np.arange(len(low)) + 0.5) / len(low) * duration
     axes.fill_between(times, low, high, color=SERIES[0], linewidth=0.4)
-    axes.set_xlim(0, panel.seconds)
+    axes.set_xlim(0, duration)
     axes.set_ylim(-panel.limit, panel.limit)
 
 
-def _spectrogram(axes: Any, panel: Spectrogram) -> None:
+def _spectrogram(axes: Any, panel: Spectrogram, duration: float) -> None:
     levels = np.asarray(panel.decibels, dtype=np.float64)
     if panel.is_difference:
         colors = np.zeros((*levels.shape, 4), dtype=np.uint8)
@@ -63,5 +64,5 @@ def _spectrogram(axes: Any, panel: Spectrogram) -> None:
         from matplotlib import colormaps
 
         colors = colormaps["magma"](np.clip((levels - panel.low) / (panel.high - panel.low), 0, 1), bytes=True)
-    axes.imshow(colors, origin="lower", aspect="auto", interpolation="none", extent=(0, panel.seconds, 0, panel.kilohertz))
+    axes.imshow(colors, origin="lower", aspect="auto", interpolation="none", extent=(0, duration, 0, panel.kilohertz))
     axes.set_ylabel("kHz", color=INK, labelpad=1)

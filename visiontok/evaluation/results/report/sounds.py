@@ -55,7 +55,7 @@ def sound_grid(
     shown = {label: sound[..., :count] for label, sound in {"original": original, **reconstructions}.items()}
     limit = max(max(float(sound.abs().max()) for sound in shown.values()), 1e-3)
     powers = {label: _power(sound, rate) for label, sound in shown.items()}
-    reference = float(powers["original"].max())
+    reference = float(powers["original"].max()) or max(float(power.max()) for power in powers.values()) or 1.0  # of silence nothing is the loudest
     levels = {label: _decibels(power, reference) for label, power in powers.items()}
     rows = []
     for label, sound in shown.items():
@@ -112,7 +112,7 @@ def _power(sound: Tensor, rate: int) -> Tensor:
 def _decibels(power: Tensor, reference: float) -> Tensor:
     """Relative to the reference, from -DYNAMIC_RANGE up."""
     smallest = 10 ** (-DYNAMIC_RANGE / 10)
-    return 10 * torch.log10((power / max(reference, 1e-12)).clamp_min(smallest))
+    return 10 * torch.log10((power / reference).clamp_min(smallest))
 
 
 def _spectrogram(levels: Tensor, count: int, rate: int) -> Spectrogram:
