@@ -42,7 +42,7 @@ def decode(
     Examples:
       visiontok decode tokens.npz -o images
       visiontok decode tokens.npz --model titok-l32 -o images
-      visiontok decode speech.npz --num-quantizers 2 -o sounds
+      visiontok decode speech.npz --model encodec-24khz --num-quantizers 2 -o sounds
     """
     from visiontok.core.identity import check_same_tokenizer, identify
     from visiontok.data.token_file import TokenFile
