@@ -13,8 +13,8 @@ import soundfile
 import torch
 
 from visiontok.evaluation.results.report import write_report
-from visiontok.evaluation.results.report.comparison import comparison, seconds_shown
 from visiontok.evaluation.results.report.sections import ImageGrid, SoundGrid, Spectrogram, Waveform
+from visiontok.evaluation.results.report.side_by_side import seconds_shown, side_by_side
 from visiontok.evaluation.results.report.sounds import MOST_SAMPLES, codes_image, sound_grid
 from visiontok.signals import SignalSpec
 from visiontok.tokenizers.shared.codec import codec_layout, multi_rate_layout
@@ -132,11 +132,11 @@ def test_codes_of_several_rates_share_the_time_axis() -> None:
 def test_a_comparison_shows_what_the_signal_is() -> None:
     layout = codec_layout(sample_rate=RATE, hop=80, vocab_size=16).at((4,))
     tokens = Tokens(torch.zeros(1, 4, dtype=torch.int64), layout)
-    assert isinstance(comparison("", tone(440), {"a": tone(440)}, spec=SPEC, tokens=tokens), SoundGrid)
+    assert isinstance(side_by_side("", tone(440), {"a": tone(440)}, spec=SPEC, tokens=tokens), SoundGrid)
     features = SignalSpec(modality="features", channels=3)
-    assert comparison("", torch.zeros(3, 5), {}, spec=features, tokens=tokens) is None
+    assert side_by_side("", torch.zeros(3, 5), {}, spec=features, tokens=tokens) is None
     image = SignalSpec(modality="image", channels=3, low=0.0, high=1.0)
-    shown = comparison("", torch.zeros(3, 8, 8), {"a": torch.ones(3, 8, 8)}, spec=image, tokens=tokens)
+    shown = side_by_side("", torch.zeros(3, 8, 8), {"a": torch.ones(3, 8, 8)}, spec=image, tokens=tokens)
     assert isinstance(shown, ImageGrid)
     assert [len(row.images) for row in shown.rows] == [2, 2]
     assert shown.rows[1].images[1].min() == 255

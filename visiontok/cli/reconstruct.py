@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from visiontok.core.tokenizer import Tokenizer
+    from visiontok.evaluation.results.report import Section
     from visiontok.tokens import Latents, Tokens
 
 _SHOWN = 8
@@ -51,7 +53,7 @@ def reconstruct(
     """
     check_files(inputs, lambda path: _reconstructing(path, model))
     from visiontok.evaluation.results.report import write_report
-    from visiontok.evaluation.results.report.comparison import comparison, seconds_shown
+    from visiontok.evaluation.results.report.side_by_side import seconds_shown, side_by_side
     from visiontok.signals.writing import writer_of
 
     check_writable(output)
@@ -61,7 +63,7 @@ def reconstruct(
     names = dict(zip(inputs, file_names([str(path) for path in inputs], writer.suffix), strict=True))
     seconds = seconds_shown(spec, sounds=min(len(inputs), _SHOWN) * (1 + len(counts)))
     rows: list[tuple[str, ...]] = []
-    sections = []
+    sections: list[Section] = []
     for path, prepared in found:
         tokens = tokenizer.encode(prepared, text=text)
         original = tokenizer.target_of(prepared.values)[0].float()
@@ -77,7 +79,7 @@ def reconstruct(
         if writer.side_by_side is not None:
             save_signal(writer.side_by_side([original, *decoded.values()]), output / names[path], writer)
         if report and len(sections) < _SHOWN:
-            section = comparison(str(path), original, decoded, spec=spec, tokens=tokens, seconds=seconds)
+            section = side_by_side(str(path), original, decoded, spec=spec, tokens=tokens, seconds=seconds)
             sections += [] if section is None else [section]
     if rows:
         print_table(("input", *([] if counts == [None] else ["levels"]), *facts), rows)
@@ -89,7 +91,7 @@ def reconstruct(
     found.finish()
 
 
-def _counts(text: str | None, tokenizer: Tokenizer[Any]) -> list[int | None]:
+def _counts(text: str | None, tokenizer: Tokenizer[Any]) -> Sequence[int | None]:
     """The numbers of codebook levels; None for all of them."""
     if text is None:
         return [None]

@@ -1,55 +1,58 @@
-"""One signal beside its reconstructions, as a section of a report."""
+"""The page of `visiontok compare`: results side by side, quality against rate, which differences are significant."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
 
-from torch import Tensor
+from visiontok.evaluation.results.comparison import compare_results
+from visiontok.evaluation.results.per_sample import PerSampleResults
+from visiontok.evaluation.results.report.curves import curves_of, distinct_titles, rate_distortion_plots, rate_table, zipf_plot
+from visiontok.evaluation.results.report.page import write_report
+from visiontok.evaluation.results.report.sections import Row, Section, Table
+from visiontok.evaluation.results.report.summaries import curve_summaries
+from visiontok.evaluation.results.report.tables import missing_values, result_table, warnings
+from visiontok.evaluation.results.result import Result
 
-from visiontok.evaluation.results.report.images import difference_image, signal_image, token_map
-from visiontok.evaluation.results.report.sections import ImageGrid, ImageRow, SoundGrid
-from visiontok.evaluation.results.report.sounds import MOST_SAMPLES, SECONDS, sound_grid
-from visiontok.signals import SignalSpec
-from visiontok.tokens import Latents, Tokens
-
-_SMALLEST, _LARGEST = 72, 256
-"""Width of an image on the page, in CSS pixels."""
+_CODEBOOKS = 8
+"""The most codebooks whose usage is plotted."""
 
 
-def comparison(
-    title: str,
-    original: Tensor,
-    reconstructions: Mapping[str, Tensor],
-    *,
-    spec: SignalSpec,
-    tokens: Tokens | Latents,
-    seconds: float = SECONDS,
-) -> ImageGrid | SoundGrid | None:
-    """The section for one signal; None for signals that can be neither shown nor played.
+def write_comparison_report(path: Path, results: Sequence[Result], per_sample: Sequence[PerSampleResults | None]) -> None:
+    """Write one self-contained page.
 
     Args:
-        title: heading.
-        original: (C, *axes).
-        reconstructions: by label, of the size of the original.
-        spec: of all of them.
-        tokens: of the signal, a batch of one.
-        seconds: the most of a sound that is shown and played.
+        path: of the HTML file.
+        results: two or more of one suite on the same samples; each is compared with the first.
+        per_sample: of each.
+
+    Raises:
+        EvaluationError: if they do not compare.
     """
-    if spec.modality == "audio" and spec.rate is not None:
-        return sound_grid(title, original, reconstructions, rate=round(spec.rate), tokens=tokens, seconds=seconds)
-    shown = signal_image(original, spec)
-    decoded = {label: image for label, signal in reconstructions.items() if (image := signal_image(signal, spec)) is not None}
-    if shown is None:
-        return None
-    first = token_map(tokens, side=shown.shape[1])
-    below = [difference_image(shown, shown) if first is None else first, *(difference_image(shown, image) for image in decoded.values())]
-    captions = ["" if first is None else "tokens", *("difference, 4 times" for _ in decoded)]
-    rows = [ImageRow("", [shown, *decoded.values()], ["original", *decoded]), ImageRow("", below, captions)]
-    return ImageGrid(title, rows, width=min(max(shown.shape[1], _SMALLEST), _LARGEST))
+    differences = [_differences(results[0], other, (per_sample[0], mine)) for other, mine in zip(results[1:], per_sample[1:], strict=True)]
+    plots: list[Section] = [*rate_distortion_plots(results)]
+    table = None if plots else rate_table(results)
+    sections: list[Section] = [*warnings(results), *([table] if table else []), result_table(results, title="Numbers"), *plots]
+    summaries = curve_summaries(curves_of(results))
+    if summaries is not None:
+        sections.append(summaries)
+    found = zip(distinct_titles(results), per_sample, strict=True)
+    counts = {f"{title}, {name}": column for title, mine in found if mine is not None for name, column in mine.code_counts.items()}
+    zipf = zipf_plot(dict(list(counts.items())[:_CODEBOOKS]))
+    if zipf is not None:
+        sections.append(zipf)
+    sections += differences
+    sections += missing_values(results)
+    first = results[0]
+    title = f"{first.suite['name']}: {', '.join(result.title for result in results)}"
+    write_report(path, title, sections, summary=str(first.suite.get("description", "")), facts=first.environment.versions)
 
 
-def seconds_shown(spec: SignalSpec, *, sounds: int) -> float:
-    """The most of each of so many sounds that a page shows and plays, so that it stays a page of some MB."""
-    if spec.modality != "audio" or spec.rate is None:
-        return SECONDS
-    return min(SECONDS, MOST_SAMPLES / (sounds * spec.channels * spec.rate))
+def _differences(first: Result, second: Result, per_sample: tuple[PerSampleResults | None, PerSampleResults | None]) -> Table:
+    rows = []
+    for found in compare_results(first, second, per_sample):
+        gap = f"{found.interval.low:+.4g} to {found.interval.high:+.4g}" if found.interval else "–"
+        cells = [found.first.heading, found.first.text, found.second.text, gap, found.conclusion]
+        rows.append(Row(cells, note=found.how, name=found.first.label))
+    columns = ["metric", first.title, second.title, "second minus first", "conclusion"]
+    return Table(f"{second.title} against {first.title}", columns, rows, note="Metrics are tested one by one; nothing is corrected for their number.")

@@ -59,7 +59,7 @@ def sound_grid(
     levels = {label: _decibels(power, reference) for label, power in powers.items()}
     rows = []
     for label, sound in shown.items():
-        panels = [_waveform(sound, rate, limit=limit), _spectrogram(levels[label], count, rate)]
+        panels: list[Waveform | Spectrogram] = [_waveform(sound, rate, limit=limit), _spectrogram(levels[label], count, rate)]
         if label != "original":
             panels.append(_difference(levels[label] - levels["original"], count, rate))
         rows.append(SoundRow(label, encode_audio(sound, rate=rate), panels))
