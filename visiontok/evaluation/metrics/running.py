@@ -114,7 +114,7 @@ class RunningMetrics:
         return {**self.sample_accumulators, **self.reference_accumulators, **self.training_accumulators}
 
     def update(self, batch: EvaluatedBatch) -> None:
-        """Add a batch: samples with their reference, or either alone. A metric or an extractor that fails is left out of all further batches.
+        """Add a batch: samples with their reference, or either alone. A metric or an extractor that fails is ignored in all further batches.
 
         Raises:
             EvaluationError: if everything has failed.
