@@ -62,9 +62,18 @@ def test_list_selects_codecs_by_what_they_are() -> None:
     assert {"encodec-24khz", "mimi-24khz"} <= names("--streamable") < names()
     assert "dac-44khz" not in names("--streamable")
     assert "mimi-24khz" in names("--quantizer", "rvq") - names("--domain", "music")
+    semantic = names("--where", "auxiliary=semantic distillation", "--where", "encoder=cnn+transformer")
+    assert "mimi-24khz" in semantic
+    assert semantic == set(visiontok.list_tokenizers(taxonomy={"auxiliary": "semantic distillation", "encoder": "CNN+Transformer"}))
+    assert names("--streamable") == set(visiontok.list_tokenizers(streamable=True))
+    for axis in ("quantizer=RVW", "quantiser=RVQ"):
+        assert isinstance(refused("list", "--where", axis), UnknownNameError)
+    for conditions in (["quantizer"], ["quantizer=RVQ", "quantizer=FSQ"]):
+        assert isinstance(refused("list", *(word for each in conditions for word in ("--where", each))), ConfigError)
     mimi = next(entry for entry in json.loads(run("list", "mimi-24khz", "--json")))
     assert mimi["kilobits_per_second"] == pytest.approx(4.4)
-    assert mimi["taxonomy"]["auxiliary"] == "semantic distillation"
+    assert mimi["taxonomy"]["auxiliary"] == ["semantic distillation"]
+    assert "objectives: GAN, feature matching, VQ\n" in run("info", "mimi-24khz")
 
 
 def test_unknown_patterns_and_modalities_list_the_close_names() -> None:

@@ -15,6 +15,7 @@ from visiontok.base import resources
 from visiontok.base.errors import ConfigError, UnknownNameError
 from visiontok.generators.gpt.model import GPT
 from visiontok.registry import lookup
+from visiontok.registry.taxonomy import read_taxonomy
 
 CARD = "---\nlicense: apache-2.0\nvisiontok:\n  tokens: 16\n  bits: 128.0\n  results: []\n---\n\n# A card\n---\n"
 
@@ -65,6 +66,21 @@ def test_every_checkpoint_says_what_it_was_trained_on() -> None:
             assert registry.checkpoints()[str(entry.tokenizer)][0].kind == "tokenizer"
 
 
+def test_every_audio_checkpoint_has_a_place_on_every_axis_of_the_survey() -> None:
+    codecs = {
+        name: entry for name, (family, entry) in registry.checkpoints().items() if (family.kind, family.modalities) == ("tokenizer", ("audio",))
+    }
+    for name, entry in codecs.items():
+        assert set(entry.taxonomy) == set(registry.TAXONOMY), name
+        assert entry.streamable is not None, name
+
+
+@pytest.mark.parametrize("taxonomy", [{"quantizer": "RVQ, RWQ"}, {"quantiser": "RVQ"}])
+def test_a_taxonomy_with_unknown_values_is_refused(taxonomy: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"RWQ|quantiser"):
+        read_taxonomy(taxonomy)
+
+
 def test_a_table_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     table = tmp_path / "tokenizers" / "image" / "toy" / "checkpoints.json"
     table.parent.mkdir(parents=True)
@@ -91,7 +107,7 @@ def test_a_table_of_audio_checkpoints(tmp_path: Path) -> None:
     assert codec.module == "visiontok.tokenizers.audio.codec.model"
     assert checkpoint.signal == registry.SignalFacts(modality="audio", sample_rate=24000, channels=1)
     assert str(checkpoint.signal) == "24000 Hz, 1 channel"
-    assert checkpoint.taxonomy == {"quantizer": "RVQ", "encoder": "CNN+RNN"}
+    assert checkpoint.taxonomy == {"quantizer": ("RVQ",), "encoder": ("CNN+RNN",)}
     assert checkpoint.files[1] == registry.WeightPart(names=("decoder.jit",), repo="others/decoder", key="ema")
 
 

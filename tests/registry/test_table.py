@@ -1,4 +1,4 @@
-"""The README's zoo table is the registry's."""
+"""The tables of the README and of the documentation are the registry's."""
 
 from __future__ import annotations
 
@@ -12,14 +12,21 @@ import pytest
 import visiontok
 from visiontok import registry
 from visiontok.base.errors import ConfigError
-from visiontok.registry.table import BEGIN, END, updated, zoo_table
+from visiontok.registry.table import PAGES, markers, taxonomy_table, updated, zoo_table
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_readme_holds_the_table_of_today() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert updated(readme) == readme, "run: python -m visiontok.registry.table README.md"
+@pytest.mark.parametrize("table", PAGES)
+def test_the_page_holds_the_table_of_today(table: str) -> None:
+    page = (ROOT / PAGES[table]).read_text(encoding="utf-8")
+    assert all(marker in page for marker in markers(table))
+    assert updated(page) == page, f"run: python -m visiontok.registry.table {PAGES[table]}"
+
+
+def test_the_taxonomy_names_every_audio_checkpoint_once() -> None:
+    named = re.findall(r"`([^`]+)`", taxonomy_table())
+    assert sorted(named) == [name for name in visiontok.list_tokenizers(modality="audio") if name in registry.checkpoints()]
 
 
 def test_the_table_names_every_family_and_model() -> None:
@@ -39,9 +46,10 @@ def test_every_family_says_what_was_verified_and_its_page_exists() -> None:
 
 def test_only_what_is_between_the_markers_changes(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nstale\n{END}\nafter\n")
+    begin, end = markers("zoo")
+    page.write_text(f"before\n{begin}\nstale\n{end}\nafter\n")
     subprocess.run([sys.executable, "-m", "visiontok.registry.table", str(page)], check=True, cwd=ROOT)
-    assert page.read_text() == f"before\n{BEGIN}\n\n{zoo_table()}\n\n{END}\nafter\n"
+    assert page.read_text() == f"before\n{begin}\n\n{zoo_table()}\n\n{end}\nafter\n"
 
 
 def test_a_page_without_markers_is_refused() -> None:

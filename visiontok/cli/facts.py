@@ -26,7 +26,7 @@ def released_facts(family: registry.Family, entry: registry.Checkpoint) -> dict[
         **_tokens(entry.tokens, entry.vocab_size, entry.signal, entry.parameters),
         **_rates(entry.codebooks, entry.frame_rate, None),
         "streamable": "" if entry.streamable is None else ("yes" if entry.streamable else "no"),
-        **entry.taxonomy,
+        **{axis: ", ".join(values) for axis, values in entry.taxonomy.items()},
         "trained on the tokens of": entry.tokenizer or "",
         "published by the authors, not computed here": figures,
         "checked here": entry.verified,

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from visiontok import registry
+from visiontok.base.errors import ConfigError
 from visiontok.base.names import close_names, matches, unknown
 from visiontok.cli.completion import complete_modalities, complete_models
 from visiontok.cli.output import print_table
@@ -26,8 +27,17 @@ def list_models(
         str | None, typer.Option(metavar="image|video|audio", help="Only of this modality.", autocompletion=complete_modalities)
     ] = None,
     streamable: Annotated[bool, typer.Option("--streamable", help="Only codecs whose encoder and decoder are causal.")] = False,
-    quantizer: Annotated[str | None, typer.Option(metavar="NAME", help="Only of this kind of quantizer, such as RVQ or FSQ.")] = None,
-    domain: Annotated[str | None, typer.Option(metavar="NAME", help="Only for this kind of sound, such as speech or music.")] = None,
+    quantizer: Annotated[str | None, typer.Option(metavar="NAME", help="Only codecs with this kind of quantizer, such as RVQ or FSQ.")] = None,
+    domain: Annotated[str | None, typer.Option(metavar="NAME", help="Only codecs for this kind of sound, such as speech or music.")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--where",
+            metavar="AXIS=VALUE",
+            help="Only codecs with this value on an axis of the taxonomy (encoder, decoder, representation, quantizer, bitrate, objectives, "
+            "auxiliary, joint, domains); may be repeated.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON array, for programs.")] = False,
 ) -> None:
     """List released and bundled tokenizers, generators, and drafters of generators.
@@ -39,10 +49,12 @@ def list_models(
       visiontok list 'titok*' --modality image
       visiontok list --modality audio --streamable
       visiontok list --quantizer RVQ --domain music
+      visiontok list --where encoder=CNN+Transformer --where auxiliary='semantic distillation'
       visiontok list --json
     """
     if modality is not None and modality not in registry.MODALITIES:
         raise unknown("modality", modality, registry.MODALITIES)
+    wanted = registry.checked_filter(_wanted(quantizer, domain, where or []))
     entries = _entries()
     found = [
         entry
@@ -50,8 +62,7 @@ def list_models(
         if matches(entry["name"], pattern)
         and modality in (None, *entry["modalities"])
         and (entry["streamable"] or not streamable)
-        and _has(entry, "quantizer", quantizer)
-        and _has(entry, "domains", domain)
+        and registry.belongs(entry["taxonomy"], wanted)
     ]
     if as_json:
         typer.echo(json.dumps(found, indent=1))
@@ -92,10 +103,17 @@ def _entry(name: str, family: registry.Family, signal: registry.SignalFacts | No
     }
 
 
-def _has(entry: Mapping[str, Any], axis: str, value: str | None) -> bool:
-    """Whether an axis of the taxonomy has that value among those that it lists; any for None."""
-    listed = entry["taxonomy"].get(axis, "").lower().split(", ")
-    return value is None or value.lower() in listed
+def _wanted(quantizer: str | None, domain: str | None, where: list[str]) -> dict[str, str]:
+    """Values on axes of the taxonomy."""
+    given = {"quantizer": quantizer, "domains": domain}
+    wanted = {axis: value for axis, value in given.items() if value is not None}
+    for condition in where:
+        axis, sign, value = condition.partition("=")
+        if not sign:
+            raise ConfigError(f"--where {condition!r}: expected AXIS=VALUE, such as quantizer=RVQ")
+        if wanted.setdefault(axis, value) != value:
+            raise ConfigError(f"--where {condition!r}: {axis} is to be {wanted[axis]!r} already")
+    return wanted
 
 
 def _row(entry: Mapping[str, Any]) -> list[str]:

@@ -23,10 +23,12 @@ from visiontok.registry.lookup import (
     recognize,
     spelled,
 )
+from visiontok.registry.taxonomy import TAXONOMY, belongs, checked_filter
 
 __all__ = [
     "KINDS",
     "MODALITIES",
+    "TAXONOMY",
     "Checkpoint",
     "Family",
     "Kind",
@@ -35,7 +37,9 @@ __all__ = [
     "SignalFacts",
     "TrainingProgress",
     "WeightPart",
+    "belongs",
     "bundled",
+    "checked_filter",
     "checkpoints",
     "families",
     "families_of_system",

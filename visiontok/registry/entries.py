@@ -12,6 +12,7 @@ from typing import Any, Literal
 from visiontok.base.errors import ConfigError
 from visiontok.base.json_text import read_json
 from visiontok.base.modality import AXES
+from visiontok.registry.taxonomy import Taxonomy, read_taxonomy
 
 Kind = Literal["tokenizer", "generator", "drafter"]
 KINDS: tuple[Kind, ...] = ("tokenizer", "generator", "drafter")
@@ -118,7 +119,7 @@ class Checkpoint:
         codebooks: tokens per position: residual levels, groups, channels (None where the layout says it all).
         frame_rate: positions per second of audio or video; of all levels together where their rates differ.
         streamable: whether encoder and decoder are causal; None where the question does not arise.
-        taxonomy: the axes of surveys, such as {"quantizer": "RVQ", "encoder": "CNN"}.
+        taxonomy: of audio: its values on the axes of `TAXONOMY`.
         tokenizer: for generators and drafters, the released tokenizer on whose tokens it was trained.
         parameters: number of parameters, computed from the code.
         published: figures with their source.
@@ -142,7 +143,7 @@ class Checkpoint:
     codebooks: int | None = None
     frame_rate: float | None = None
     streamable: bool | None = None
-    taxonomy: Mapping[str, str] = field(default_factory=dict)
+    taxonomy: Taxonomy = field(default_factory=dict)
     tokenizer: str | None = None
     parameters: int | None = None
     published: tuple[PublishedFigure, ...] = ()
@@ -248,5 +249,6 @@ def _checkpoint(entry: Mapping[str, Any], defaults: Mapping[str, Any]) -> Checkp
             merged[name] = {**defaults.get(name, {}), **entry.get(name, {})}
     merged["files"] = tuple(WeightPart(**{**part, "names": tuple(part["names"])}) for part in merged["files"])
     merged["signal"] = SignalFacts.read(merged["signal"]) if "signal" in merged else None
+    merged["taxonomy"] = read_taxonomy(merged.get("taxonomy", {}))
     merged["published"] = tuple(PublishedFigure(**figure) for figure in merged.get("published", ()))
     return Checkpoint(**merged)

@@ -13,6 +13,7 @@ from visiontok.base.names import matches, unknown
 from visiontok.base.resources import models_folder
 from visiontok.base.yaml_text import parse_yaml
 from visiontok.registry.entries import MODALITIES, Checkpoint, Family, Kind, SavedModel, SignalFacts, read_family
+from visiontok.registry.taxonomy import belongs, checked_filter
 
 
 @cache
@@ -49,14 +50,27 @@ def bundled() -> Mapping[str, SavedModel]:
     return {folder.name: _read_bundled(folder) for folder in folders}
 
 
-def list_tokenizers(pattern: str = "*", *, modality: str | None = None) -> list[str]:
+def list_tokenizers(
+    pattern: str = "*", *, modality: str | None = None, streamable: bool = False, taxonomy: Mapping[str, str] | None = None
+) -> list[str]:
     """Names of released and bundled tokenizer checkpoints: those that match a shell pattern such as "titok*", or contain a text such as "titok", in
     any case.
 
+    Args:
+        pattern: of names.
+        modality: only of this one.
+        streamable: only codecs whose encoder and decoder are causal.
+        taxonomy: only those with these values on axes of `TAXONOMY`, such as {"quantizer": "RVQ", "domains": "music"}.
+
     Raises:
-        UnknownNameError: if there is no such modality.
+        UnknownNameError: if there is no such modality, axis or value.
     """
-    return _names("tokenizer", pattern, modality)
+    wanted = checked_filter(taxonomy or {})
+    named = _names("tokenizer", pattern, modality)
+    if not streamable and not wanted:
+        return named
+    known = {name: checkpoints()[name][1] for name in named if name in checkpoints()}
+    return [name for name, entry in known.items() if (entry.streamable or not streamable) and belongs(entry.taxonomy, wanted)]
 
 
 def list_generators(pattern: str = "*", *, modality: str | None = None) -> list[str]:
