@@ -34,6 +34,7 @@ from visiontok.evaluation.metrics.ngrams import (
     ngram_counts,
 )
 from visiontok.evaluation.metrics.perceptual import dists, lpips
+from visiontok.evaluation.metrics.pitch import PitchAgreement, pitch, pitch_agreement
 from visiontok.evaluation.metrics.prior import PriorInformation, prior_information, token_nats
 from visiontok.evaluation.metrics.probes import LabeledFeatures, labeled, linear_probe, nearest_neighbors, pooled
 from visiontok.evaluation.metrics.rate_distortion import (
@@ -48,6 +49,8 @@ from visiontok.evaluation.metrics.rate_distortion import (
 )
 from visiontok.evaluation.metrics.rates import bits_per_pixel, bits_per_second, compression_ratio, entropy_bits
 from visiontok.evaluation.metrics.smoothness import roughness_of_distributions
+from visiontok.evaluation.metrics.sound_distances import mel_distance, si_sdr, stft_distance
+from visiontok.evaluation.metrics.speech_quality import estoi, pesq, stoi, visqol
 from visiontok.evaluation.metrics.ssim import ms_ssim, ssim
 from visiontok.evaluation.metrics.zipf import (
     LogLogFit,
@@ -67,6 +70,7 @@ __all__ = [
     "LogLogFit",
     "ManifoldScores",
     "Moments",
+    "PitchAgreement",
     "PriorInformation",
     "TokenComplexity",
     "TokenUse",
@@ -88,6 +92,7 @@ __all__ = [
     "dists",
     "divergence_from_uniform",
     "entropy_bits",
+    "estoi",
     "first_digit_counts",
     "fixed_bits_per_token",
     "frechet_distance",
@@ -110,12 +115,16 @@ __all__ = [
     "lpips",
     "mandelbrot_fit",
     "manifold_scores",
+    "mel_distance",
     "miller_madow_entropy",
     "ms_ssim",
     "mse",
     "nearest_neighbors",
     "ngram_counts",
     "perplexity",
+    "pesq",
+    "pitch",
+    "pitch_agreement",
     "plugin_entropy",
     "pooled",
     "prior_information",
@@ -126,14 +135,18 @@ __all__ = [
     "roughness_of_distributions",
     "samples_to_share",
     "shrink_entropy",
+    "si_sdr",
     "squared_mmd",
     "ssim",
+    "stft_distance",
+    "stoi",
     "tokdense",
     "token_complexity",
     "token_nats",
     "token_ratio",
     "token_use",
     "usage",
+    "visqol",
     "zhang_entropy",
     "zipf_fit",
 ]

@@ -57,9 +57,9 @@ def evaluate_rd(
     """Plot quality against the number of tokens and bits.
 
     Ordered tokenizers are evaluated on their first tokens or at target errors, residual ones on their first codebook levels, those that choose their
-    number of tokens (KARL) at target errors or at exact numbers of tokens, all others as one point. PSNR and SSIM are always computed; LPIPS and
-    Fréchet distances are, if the suite names them and their weights are available. A warning says where more tokens are worse. Writes
-    SUITE-rd.json and SUITE-rd.html. An interrupted command resumes when it is repeated.
+    number of tokens (KARL) at target errors or at exact numbers of tokens, all others as one point. Every quality that the suite names is drawn, PSNR
+    and SSIM if it names none. A warning says where more tokens are worse. Writes SUITE-rd.json and SUITE-rd.html. An interrupted command resumes
+    when it is repeated.
 
     \b
     Examples:

@@ -18,6 +18,7 @@ from visiontok.evaluation.features.dinov2 import DinoV2VitL14
 from visiontok.evaluation.features.downsampled_pixels import DownsampledClips, DownsampledPixels
 from visiontok.evaluation.features.i3d import I3D, I3DLarp, I3DOmniTokenizer, I3DStyleGANV
 from visiontok.evaluation.features.inception import InceptionV3Clean, InceptionV3Compat, InceptionV3CompatFloat64, InceptionV3PytorchFid
+from visiontok.evaluation.features.sound import LogMelStatistics
 
 EXTRACTORS: Mapping[str, type[FeatureExtractor]] = MappingProxyType(
     {
@@ -36,6 +37,7 @@ EXTRACTORS: Mapping[str, type[FeatureExtractor]] = MappingProxyType(
             I3DStyleGANV,
             I3DLarp,
             I3DOmniTokenizer,
+            LogMelStatistics,
         )
     }
 )

@@ -46,6 +46,10 @@ class FeatureExtractor(ABC):
         """Whether it reads such signals."""
         return spec.modality == "image" and spec.is_rgb
 
+    def reading(self, spec: SignalSpec) -> Self:
+        """Itself, made ready for signals of this kind; extractors of sound return a copy that knows their rate."""
+        return self
+
     def to(self, device: torch.device | str) -> Self:
         """Compute on this device from now on; those without a network stay where they are."""
         return self

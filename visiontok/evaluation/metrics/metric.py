@@ -269,6 +269,12 @@ class Metric:
     prepare: Callable[[Subject], None] = nothing
     absent: str = "no sample has the data that it is computed from"
 
+    @property
+    def is_quality(self) -> bool:
+        """Whether it says how good reconstructions or embeddings are, whatever the tokens cost."""
+        directed = any(value.better != "neither" for value in self.values.values())
+        return directed and bool({"decoder", "probe"} & set(self.needs)) and "tokens" not in self.needs
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SampleMetric(Metric):

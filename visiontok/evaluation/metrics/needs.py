@@ -28,6 +28,10 @@ def _frames(subject: Subject) -> str | None:
     return None if subject.spec.modality in ("image", "video") else f"it is defined for images and frames, not for {subject.spec.modality}"
 
 
+def _sound(subject: Subject) -> str | None:
+    return None if subject.spec.modality == "audio" else f"it is defined for sound, not for {subject.spec.modality}"
+
+
 def _rgb(subject: Subject) -> str | None:
     spec = subject.spec
     return None if spec.is_rgb else f"its network takes RGB images, not {spec.channels}-channel {spec.modality}"
@@ -78,6 +82,7 @@ NEEDS: Mapping[str, Callable[[Subject], str | None]] = MappingProxyType(
         "bounded values": _bounded,
         "frames": _frames,
         "RGB": _rgb,
+        "sound": _sound,
         "tokens": _tokens,
         "fixed length": _fixed_length,
         "all tokens": _all_tokens,

@@ -17,6 +17,7 @@ from visiontok.evaluation.metrics.entries import (
     perturbed,
     probes,
     rates,
+    sound,
 )
 from visiontok.evaluation.metrics.entries.token_statistics import TOKEN_STATISTICS
 from visiontok.evaluation.metrics.metric import FeatureMetric, Metric, Subject, Task
@@ -33,6 +34,13 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             fidelity.MS_SSIM,
             *perceptual.LPIPS,
             perceptual.DISTS,
+            sound.STFT_DISTANCE,
+            sound.MEL_DISTANCE,
+            sound.SI_SDR,
+            sound.STOI,
+            *sound.PESQ,
+            sound.VISQOL,
+            sound.F0,
             frechet.FRECHET,
             feature_sets.KERNEL_DISTANCE,
             feature_sets.CMMD,
@@ -54,6 +62,9 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
     }
 )
 """Name -> declaration."""
+
+QUALITIES: tuple[str, ...] = tuple(name for name, metric in METRICS.items() if metric.is_quality)
+"""The metrics whose values are drawn against the rate: those with a better direction."""
 
 
 def find_metric(name: str) -> Metric:

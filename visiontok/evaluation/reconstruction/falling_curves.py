@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig, bootstrap_mean
+from visiontok.evaluation.metrics.registry import QUALITIES
 from visiontok.evaluation.metrics.value import MetricValue
-from visiontok.evaluation.results.report.curves import QUALITIES
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,9 @@ def rate_points(values: Sequence[MetricValue], per_sample: Mapping[str, np.ndarr
     """
     found = []
     for cut in sorted({value.cut for value in values}):
-        qualities = [value for value in values if value.cut == cut and value.metric in QUALITIES and value.label in per_sample]
+        qualities = [
+            value for value in values if value.cut == cut and value.metric in QUALITIES and value.better != "neither" and value.label in per_sample
+        ]
         columns = {value.name: per_sample[value.label] for value in qualities}
         found.append(RatePoint(label or cut.in_words, {value.name: value for value in qualities}, columns))
     return found

@@ -19,6 +19,7 @@ from visiontok.base.modes import evaluating
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.evaluation.metrics.fidelity import psnr
 from visiontok.evaluation.metrics.rate_distortion import token_complexity
+from visiontok.evaluation.metrics.registry import QUALITIES
 from visiontok.evaluation.metrics.value import Cut, MetricValue
 from visiontok.evaluation.reconstruction.evaluate import run_or_take
 from visiontok.evaluation.reconstruction.falling_curves import RatePoint, curve_warnings, rate_points
@@ -30,9 +31,8 @@ from visiontok.evaluation.results.report.sections import ImageArray
 from visiontok.evaluation.results.result import Result
 from visiontok.evaluation.run_state import ProgressCallback, RunStates
 
-ALWAYS = ("psnr", "ssim", "rate")
-IF_REQUESTED = ("mse", "ms_ssim", "lpips.alex", "lpips.vgg", "lpips.squeeze", "dists", "frechet", "classifier")
-"""The metrics that are plotted against the rate, where a suite has them."""
+DEFAULT_QUALITIES = ("psnr", "ssim")
+"""What is drawn against the rate where a suite names no quality."""
 
 DECIBELS = (20.0, 25.0, 30.0, 35.0)
 """The PSNRs in dB for which the tokens that samples require are counted."""
@@ -217,7 +217,8 @@ class Settings:
 
 def rate_suite(suite: Suite) -> Suite:
     """A suite that computes rates and what is plotted against them."""
-    return suite.replace(metrics=(*ALWAYS, *(metric for metric in suite.metrics if metric in IF_REQUESTED)))
+    qualities = tuple(metric for metric in suite.metrics if metric in QUALITIES) or DEFAULT_QUALITIES
+    return suite.replace(metrics=(*qualities, "rate"))
 
 
 def evaluate_curve(

@@ -12,13 +12,11 @@ from scipy.stats import spearmanr
 from visiontok.evaluation.metrics.rate_distortion import lower_hull, token_use
 from visiontok.evaluation.metrics.value import MetricValue
 from visiontok.evaluation.reconstruction.rate_distortion import Curve, Gallery
+from visiontok.evaluation.results.report.curves import NOT_DRAWN
 from visiontok.evaluation.results.report.page import write_report
 from visiontok.evaluation.results.report.sections import FEW_POINTS, Folded, ImageGrid, ImageRow, LinePlot, Row, Section, Table, Text
 from visiontok.evaluation.results.report.summaries import QualityCurve, curve_summaries
 from visiontok.evaluation.results.report.tables import missing_values, titled
-
-_NOT_DRAWN = ("psnr.pooled",)
-"""Values that are in the JSON file but not plotted, since another value has the same curve."""
 
 
 def write_rate_distortion_report(path: str | Path, curves: Sequence[Curve], galleries: Sequence[Gallery]) -> None:
@@ -51,7 +49,7 @@ def write_rate_distortion_report(path: str | Path, curves: Sequence[Curve], gall
 def qualities(curves: Sequence[Curve]) -> list[str]:
     """Names of what is drawn against the rate."""
     names = dict.fromkeys(name for curve in curves for point in curve.points for name in point.qualities)
-    return [name for name in names if name not in _NOT_DRAWN]
+    return [name for name in names if name not in NOT_DRAWN]
 
 
 def shown(value: MetricValue | None) -> str:

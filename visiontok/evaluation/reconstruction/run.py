@@ -129,7 +129,8 @@ class ReconstructionRun:
         self._protocol = None if suite.protocol is None else PROTOCOLS[suite.protocol]
         self.source = self._selected(source if source is not None else open_source(suite.data), size, suite.num_samples)
         self.loader = SignalLoader(self.source, preprocessing, batch_size=suite.batch_size, num_workers=num_workers)
-        self.extractors = [extractor.to(tokenizer.device) for extractor in all_extractors(suite.all_extractors, extractors)]
+        named = all_extractors(suite.all_extractors, extractors)
+        self.extractors = [extractor.reading(preprocessing.spec).to(tokenizer.device) for extractor in named]
         self._model, self._environment = model_identity(tokenizer, name), environment(tokenizer.device)
         self._texts = (suite.text or texts_of(self.source, name=name)) if tokenizer.text is not None else None
         texts = None if self._texts is None else Texts(self._texts, self.source.class_names)

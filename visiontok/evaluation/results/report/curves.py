@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from visiontok.evaluation.metrics.registry import QUALITIES
 from visiontok.evaluation.metrics.value import Cut, MetricValue
 from visiontok.evaluation.metrics.zipf import rank_frequency, zipf_fit
 from visiontok.evaluation.results.report.sections import FEW_POINTS, BarPlot, LinePlot, Row, Table
 from visiontok.evaluation.results.report.summaries import QualityCurve
 from visiontok.evaluation.results.result import Result
 
-QUALITIES = ("psnr", "ssim", "ms_ssim", "lpips.alex", "lpips.vgg", "lpips.squeeze", "dists", "frechet", "classifier", "linear_probe")
-"""Metrics whose values are plotted against the rate."""
-
-_NOT_DRAWN = ("psnr.pooled",)
+NOT_DRAWN = ("psnr.pooled",)
 """Values that have the curve of another one."""
 
 _RATES = {
@@ -135,8 +133,9 @@ def _number(value: MetricValue | None) -> str:
 def _qualities(results: Sequence[Result]) -> list[MetricValue]:
     """One value of each name, in the order of the metrics."""
     known: dict[str, MetricValue] = {}
-    for value in (value for result in results for value in result.values if value.part is None and value.name not in _NOT_DRAWN):
-        known.setdefault(value.name, value)
+    for value in (value for result in results for value in result.values if value.part is None and value.name not in NOT_DRAWN):
+        if value.better != "neither":
+            known.setdefault(value.name, value)
     return [value for metric in QUALITIES for value in known.values() if value.metric == metric]
 
 
