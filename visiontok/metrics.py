@@ -52,6 +52,7 @@ from visiontok.evaluation.metrics.smoothness import roughness_of_distributions
 from visiontok.evaluation.metrics.sound_distances import mel_distance, si_sdr, stft_distance
 from visiontok.evaluation.metrics.speech_quality import estoi, pesq, stoi, visqol
 from visiontok.evaluation.metrics.ssim import ms_ssim, ssim
+from visiontok.evaluation.metrics.word_errors import word_errors, words
 from visiontok.evaluation.metrics.zipf import (
     LogLogFit,
     ZipfFit,
@@ -147,6 +148,8 @@ __all__ = [
     "token_use",
     "usage",
     "visqol",
+    "word_errors",
+    "words",
     "zhang_entropy",
     "zipf_fit",
 ]

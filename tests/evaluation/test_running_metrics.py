@@ -14,6 +14,8 @@ from visiontok.signals import SignalBatch, SignalSpec
 from visiontok.tokens import Segment, TokenLayout, Tokens
 
 NAMES = ("mse", "psnr", "ssim", "codebook", "entropy", "rate", "frechet", "kernel_distance", "classifier", "density", "tokdense", "token_statistics")
+NAMED = ("classifier", "perturbed_frechet", "wer", "speaker_similarity", "predicted_mos")
+"""Beside those over features, the metrics whose values are named after a network."""
 DEPTH = SignalSpec(modality="image", channels=1, low=0, high=20)
 MONO = SignalSpec(modality="audio", channels=1, low=-1, high=1, rate=100)
 
@@ -37,7 +39,7 @@ def test_every_metric_is_declared_whole() -> None:
         for key, value in metric.values.items():
             assert value.title
             assert value.better in ("higher", "lower", "neither")
-            assert ("[]" in key) == (isinstance(metric, FeatureMetric | DerivedMetric) or name in ("classifier", "perturbed_frechet"))
+            assert ("[]" in key) == (isinstance(metric, FeatureMetric | DerivedMetric) or name in NAMED)
 
 
 def test_a_run_continues_from_its_stored_state() -> None:

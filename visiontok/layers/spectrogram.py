@@ -24,7 +24,7 @@ def magnitudes(signal: Tensor, *, window: int, hop: int, fft_size: int | None = 
     hann = torch.hann_window(window, dtype=signal.dtype, device=signal.device)
     rows = signal.reshape(-1, signal.shape[-1])
     spectrum = torch.stft(rows, fft_size or window, hop, window, hann, center=True, pad_mode="reflect", return_complex=True)
-    return spectrum.abs().unflatten(0, signal.shape[:-1])
+    return spectrum.abs().reshape(*signal.shape[:-1], *spectrum.shape[1:])
 
 
 def mel_filters(*, sample_rate: float, fft_size: int, bands: int, low: float = 0.0, high: float | None = None) -> Tensor:

@@ -18,12 +18,12 @@ from visiontok.evaluation.features.weight_files import LoadedWeights
 from visiontok.signals import SignalSpec
 
 
-class FeatureExtractor(ABC):
-    """Samples -> features (B, D). Unless a subclass says otherwise, samples are RGB images (B, 3, H, W) uint8.
+class NamedNetwork(ABC):
+    """What values are named after, because they do not compare with those of another one.
 
     Attributes:
         name: part of the name of every metric computed with it, such as "FD[digit-classifier]".
-        identity: a fingerprint of what it computes, weights included; equal extractors have equal identities.
+        identity: a fingerprint of what it computes, weights included; equal ones have equal identities.
         protocol: how it reads a sample, in words.
     """
 
@@ -32,15 +32,19 @@ class FeatureExtractor(ABC):
     protocol: str
 
     published_names: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    """What metrics are called over these features and over no others: "FD" is called "FID" over Inception's."""
+    """What metrics are called with it and with no other: "FD" is called "FID" over Inception's features."""
+
+    def title(self, metric: str) -> str:
+        """The name of a metric with it, such as "FD[digit-classifier]" or "FID[inception-v3-compat]"; a suffix follows the brackets."""
+        prefix, _, suffix = metric.partition("[]")
+        return f"{self.published_names.get(prefix, prefix)}[{self.name}]{suffix}"
+
+
+class FeatureExtractor(NamedNetwork):
+    """Samples -> features (B, D). Unless a subclass says otherwise, samples are RGB images (B, 3, H, W) uint8."""
 
     unbiased: ClassVar[bool] = True
     """Whether its Fréchet distance takes covariances over N - 1, as nearly all published values do, or over N."""
-
-    def title(self, metric: str) -> str:
-        """The name of a metric over these features, such as "FD[digit-classifier]" or "FID[inception-v3-compat]"; a suffix follows the brackets."""
-        prefix, _, suffix = metric.partition("[]")
-        return f"{self.published_names.get(prefix, prefix)}[{self.name}]{suffix}"
 
     def takes(self, spec: SignalSpec) -> bool:
         """Whether it reads such signals."""

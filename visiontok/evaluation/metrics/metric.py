@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from visiontok.base.finite import check_finite
 from visiontok.core.tokenizer import Tokenizer
-from visiontok.evaluation.features.base import FeatureExtractor
+from visiontok.evaluation.features.base import FeatureExtractor, NamedNetwork
+from visiontok.evaluation.features.speech_networks import SpeechNetworksConfig
 from visiontok.evaluation.metrics.accumulator import Accumulator
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig, Interval
 from visiontok.evaluation.metrics.feature_side import FeatureSide
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from visiontok.evaluation.features.statistics import ReferenceStatistics
 
 Task: TypeAlias = Literal["reconstruction", "generation"]
+Side: TypeAlias = Literal["reference", "samples"]
+ComputedT = TypeVar("ComputedT")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,6 +53,7 @@ class Subject:
         device: of the metrics' own networks.
         perturbations: settings of `perturbed_frechet`.
         probe: settings of the probes; None without training samples for them.
+        networks: of metrics of speech.
         reference: what the samples are compared with, in words.
         has_reference_samples: whether these are samples, or files of their statistics.
         paired: whether row i of both sides is the same sample, before and after.
@@ -70,6 +74,7 @@ class Subject:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     perturbations: PerturbationGrid = field(default_factory=PerturbationGrid)
     probe: ProbeConfig | None = None
+    networks: SpeechNetworksConfig = field(default_factory=SpeechNetworksConfig)
     reference: str = "the originals of the same samples, cut the same way"
     has_reference_samples: bool = True
     paired: bool = True
@@ -124,7 +129,8 @@ class EvaluatedBatch:
     labels: Tensor | None = None
     objects: Tensor | None = None
     texts: Sequence[str] | None = None
-    _features: dict[tuple[str, str], Tensor] = field(default_factory=dict, repr=False)
+    _of_reference: dict[str, Any] = field(default_factory=dict, repr=False)
+    _of_samples: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def pairs(self) -> tuple[SignalBatch, SignalBatch]:
@@ -159,23 +165,29 @@ class EvaluatedBatch:
             found[rows] = numbers
         return found
 
-    def features(self, extractor: FeatureExtractor, side: Literal["reference", "samples"]) -> Tensor:
+    def features(self, extractor: FeatureExtractor, side: Side) -> Tensor:
         """(B, D) float64; computed once, however many metrics ask."""
-        key = (side, extractor.name)
-        if key not in self._features:
-            batch = self.reference if side == "reference" else self.samples
+        return self.computed(extractor.name, side, lambda batch: _in_order([(rows, extractor(values)) for rows, values in batch.groups()]))
+
+    def computed(self, name: str, side: Side, function: Callable[[SignalBatch], ComputedT]) -> ComputedT:
+        """What a function gives for the originals or the samples; computed once by its name, for all metrics, and for all cuts of one original."""
+        batch, known = (self.reference, self._of_reference) if side == "reference" else (self.samples, self._of_samples)
+        if name not in known:
             assert batch is not None
-            parts = [(rows, extractor(values)) for rows, values in batch.groups()]
-            features = (
-                parts[0][1] if len(parts) == 1 else torch.cat([part for _, part in parts])[torch.argsort(torch.cat([rows for rows, _ in parts]))]
-            )
-            self._features[key] = features
-        return self._features[key]
+            known[name] = function(batch)
+        found: ComputedT = known[name]
+        return found
 
     def reconstructed(self, tokens: Tokens | Latents, samples: SignalBatch | None) -> EvaluatedBatch:
-        """The same originals with other tokens; features of the originals are not computed again."""
-        known = {key: value for key, value in self._features.items() if key[0] == "reference"}
-        return EvaluatedBatch(self.indices, self.reference, samples, tokens, self.labels, self.objects, self.texts, known)
+        """The same originals with other tokens; what is known of the originals, then or later, is not computed again."""
+        return EvaluatedBatch(self.indices, self.reference, samples, tokens, self.labels, self.objects, self.texts, self._of_reference)
+
+
+def _in_order(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Rows (n,) and their values (n, ...) -> (B, ...) by rising row."""
+    if len(parts) == 1:
+        return parts[0][1]
+    return torch.cat([part for _, part in parts])[torch.argsort(torch.cat([rows for rows, _ in parts]))]
 
 
 @dataclass(frozen=True)
@@ -206,7 +218,7 @@ class Aggregate:
         interval: over samples.
         no_interval: why a number has none.
         part: which codebook it is about, where there are several.
-        extractor: over whose features it was computed.
+        extractor: over whose features it was computed, or with which network.
         details: further numbers that belong to it.
         per_sample: (N,) float64 what each sample contributes to a mean, by sample index; not finite where it is ignored.
         resampled: (R,) float64 the same number over resampled samples.
@@ -221,7 +233,7 @@ class Aggregate:
     interval: Interval | None = None
     no_interval: str = ""
     part: str | None = None
-    extractor: FeatureExtractor | None = None
+    extractor: NamedNetwork | None = None
     details: Mapping[str, JsonValue] = field(default_factory=dict)
     per_sample: np.ndarray | None = None
     resampled: np.ndarray | None = None

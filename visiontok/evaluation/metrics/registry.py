@@ -18,6 +18,7 @@ from visiontok.evaluation.metrics.entries import (
     probes,
     rates,
     sound,
+    speech,
 )
 from visiontok.evaluation.metrics.entries.token_statistics import TOKEN_STATISTICS
 from visiontok.evaluation.metrics.metric import FeatureMetric, Metric, Subject, Task
@@ -41,6 +42,9 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             *sound.PESQ,
             sound.VISQOL,
             sound.F0,
+            speech.WER,
+            speech.SPEAKER_SIMILARITY,
+            speech.PREDICTED_MOS,
             frechet.FRECHET,
             feature_sets.KERNEL_DISTANCE,
             feature_sets.CMMD,

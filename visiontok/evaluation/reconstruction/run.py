@@ -151,6 +151,7 @@ class ReconstructionRun:
             device=tokenizer.device,
             perturbations=suite.perturbations,
             probe=suite.probe,
+            networks=suite.networks,
             allow_few_samples=suite.allow_few_samples,
         )
         widths = {extractor.name: feature_width(extractor, preprocessing.blank(size)) for extractor in suitable(self._subject)}
