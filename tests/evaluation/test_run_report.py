@@ -66,7 +66,7 @@ def test_examples_are_the_ends_and_the_middle(two: list[ReportEntry]) -> None:
     values = [example.value for example in examples.samples]
     assert values == [*column[:2], *column[9:11], *column[-2:]]
     for example in examples.samples:
-        gap = np.square(example.original.astype(float) - example.reconstructions[Cut()].astype(float)).mean()
+        gap = float((example.original.double() - example.reconstructions[Cut()].double()).square().mean())
         assert 10 * np.log10(255**2 / float(gap)) == pytest.approx(example.value)
     alone = entry("gray", SUITE.replace(metrics=["codebook"], num_samples=2))
     assert alone.examples.ranking is None

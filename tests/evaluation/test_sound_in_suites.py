@@ -155,6 +155,7 @@ def test_quality_rises_with_the_levels(recordings: Path, tmp_path: Path) -> None
     page = (tmp_path / "page.html").read_text()
     assert "SI-SDR against tokens per sample" in page
     assert "bits per second" in page
+    assert page.count("<audio") == 4 * (1 + 6)
 
 
 def test_a_level_that_does_harm_is_reported(recordings: Path) -> None:
@@ -173,3 +174,4 @@ def test_a_report_of_sound(recordings: Path, tmp_path: Path) -> None:
     page = (tmp_path / "voices.html").read_text()
     assert "SI-SDR ↑ (dB)" in page
     assert "bits per second, nominal" in page
+    assert page.count("<audio") == 3 * (1 + 3)

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from visiontok.base.modes import evaluating
 from visiontok.evaluation.metrics.value import Cut, MetricValue
 from visiontok.evaluation.reconstruction.run import ReconstructionRun
 from visiontok.evaluation.results.per_sample import PerSampleResults
 from visiontok.evaluation.results.report.images import signal_image
-from visiontok.evaluation.results.report.sections import ImageArray
 from visiontok.evaluation.results.result import Result
+from visiontok.signals import SignalSpec
 from visiontok.tokens import Latents, Tokens
 
 _PREFERRED = ("psnr.mean_db", "ssim", "mse")
@@ -27,16 +28,16 @@ class Example:
         group: "worst", "median" or "best".
         key: of the sample in its source.
         value: by which it was chosen; None if no value ranks the samples.
-        original: the sample.
-        reconstructions: of each part of its tokens that the suite decodes; empty where there is none.
+        original: the sample (C, *axes).
+        reconstructions: of each part of its tokens that the suite decodes, likewise; empty where there is none.
         tokens: all of them, a batch of one.
     """
 
     group: str
     key: str
     value: float | None
-    original: ImageArray
-    reconstructions: Mapping[Cut, ImageArray]
+    original: Tensor
+    reconstructions: Mapping[Cut, Tensor]
     tokens: Tokens | Latents
 
 
@@ -46,11 +47,13 @@ class Examples:
 
     Attributes:
         ranking: the value that ranked the samples; None if no value could, and the first ones are shown.
-        samples: worst first; none for signals that cannot be shown as images.
+        samples: worst first; none for signals that can be neither shown nor played.
+        spec: of the samples.
     """
 
     ranking: MetricValue | None
     samples: tuple[Example, ...]
+    spec: SignalSpec
 
 
 def show_examples(run: ReconstructionRun, result: Result, per_sample: PerSampleResults, *, each: int = 2) -> Examples:
@@ -65,6 +68,7 @@ def show_examples(run: ReconstructionRun, result: Result, per_sample: PerSampleR
     else:
         column = per_sample.per_sample[ranking.label]
         worst_first = np.argsort(column if ranking.better == "higher" else -column, kind="stable")
+        worst_first = worst_first[~np.isnan(column[worst_first])]
         known = [None if np.isnan(value) else float(value) for value in column]
         chosen = [(group, int(row), known[row]) for group, row in _ends_and_middle(worst_first, each)]
     samples = []
@@ -73,18 +77,13 @@ def show_examples(run: ReconstructionRun, result: Result, per_sample: PerSampleR
         for group, row, value in chosen:
             loaded = run.loader.read([int(per_sample.indices[row])])
             (signal,) = loaded.signals
-            original = signal_image(signal, spec)
-            if original is None:
+            if spec.modality != "audio" and signal_image(signal, spec) is None:
                 break
             found = run.reconstruct(loaded, (*run.suite.cuts, Cut()))
-            shown: dict[Cut, ImageArray] = {}
-            for cut in run.suite.cuts:
-                reconstructions = found[cut][1]
-                decoded = None if reconstructions is None else signal_image(next(iter(reconstructions)), spec)
-                if decoded is not None:
-                    shown[cut] = decoded
-            samples.append(Example(group, loaded.keys[0], value, original, shown, found[Cut()][0]))
-    return Examples(ranking, tuple(samples))
+            decoded = {cut: batch for cut in run.suite.cuts if (batch := found[cut][1]) is not None}
+            shown = {cut: next(iter(batch)) for cut, batch in decoded.items()}
+            samples.append(Example(group, loaded.keys[0], value, signal, shown, found[Cut()][0]))
+    return Examples(ranking, tuple(samples), spec)
 
 
 def _ranking(result: Result, per_sample: PerSampleResults) -> MetricValue | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -17,6 +17,7 @@ from visiontok.base.errors import EvaluationError
 from visiontok.base.files import replacing
 from visiontok.base.modes import evaluating
 from visiontok.core.tokenizer import Tokenizer
+from visiontok.data import DataBatch
 from visiontok.evaluation.metrics.fidelity import psnr
 from visiontok.evaluation.metrics.rate_distortion import token_complexity
 from visiontok.evaluation.metrics.registry import QUALITIES
@@ -27,9 +28,11 @@ from visiontok.evaluation.reconstruction.run import ReconstructionRun
 from visiontok.evaluation.reconstruction.suite import Suite
 from visiontok.evaluation.results.per_sample import PerSampleResults
 from visiontok.evaluation.results.report.images import signal_image
-from visiontok.evaluation.results.report.sections import ImageArray
+from visiontok.evaluation.results.report.sections import ImageArray, SoundGrid
+from visiontok.evaluation.results.report.side_by_side import seconds_shown, side_by_side
 from visiontok.evaluation.results.result import Result
 from visiontok.evaluation.run_state import ProgressCallback, RunStates
+from visiontok.signals import SignalSpec
 
 DEFAULT_QUALITIES = ("psnr", "ssim")
 """What is drawn against the rate where a suite names no quality."""
@@ -158,10 +161,16 @@ class GalleryRow:
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """Some samples of the suite at every setting of a model; none for signals that cannot be shown as images."""
+    """Some samples of the suite at every setting of a model; none for signals that can be neither shown nor played.
 
-    originals: list[ImageArray]
-    rows: list[GalleryRow]
+    Attributes:
+        originals, rows: of images.
+        sounds: one by one, each with its reconstructions.
+    """
+
+    originals: list[ImageArray] = field(default_factory=list)
+    rows: list[GalleryRow] = field(default_factory=list)
+    sounds: list[SoundGrid] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -307,9 +316,11 @@ def _gallery(runs: Sequence[ReconstructionRun], count: int) -> Gallery:
     spec = first.tokenizer.preprocessing.spec
     indices = np.unique(np.linspace(0, len(first.source) - 1, min(count, len(first.source))).astype(int)).tolist()
     loaded = [first.loader.read([index]) for index in indices]
+    if spec.modality == "audio":
+        return Gallery(sounds=_sounds(runs, loaded, spec))
     originals = [image for item in loaded for signal in item.signals if (image := signal_image(signal, spec)) is not None]
     if not originals:
-        return Gallery([], [])
+        return Gallery()
     peak = 255.0 if spec.is_rgb and spec.modality == "image" else spec.peak
     for run in runs:
         with evaluating(run.tokenizer):
@@ -328,6 +339,24 @@ def _gallery(runs: Sequence[ReconstructionRun], count: int) -> Gallery:
                     decibels.append(float(psnr(original[None], sample[None], data_range=peak)))
             rows.append(GalleryRow(setting_in_words(held[0], cut.levels, run.suite.max_loss), shown, held, decibels if peak is not None else None))
     return Gallery(originals, rows)
+
+
+def _sounds(runs: Sequence[ReconstructionRun], loaded: Sequence[DataBatch], spec: SignalSpec) -> list[SoundGrid]:
+    """Each with what it is reconstructed to at every setting."""
+    seconds = seconds_shown(spec, sounds=len(loaded) * (1 + sum(len(run.suite.cuts) for run in runs)))
+    found = []
+    for item in loaded:
+        (original,), decoded = item.signals, {}
+        for run in runs:
+            with evaluating(run.tokenizer):
+                reconstructed = run.reconstruct(item, run.suite.cuts)
+            for cut, (tokens, samples) in reconstructed.items():
+                assert samples is not None
+                (decoded[setting_in_words(int(tokens.sample_lengths[0]), cut.levels, run.suite.max_loss)],) = samples
+        section = side_by_side(item.keys[0], original, decoded, spec=spec, tokens=tokens, seconds=seconds)
+        assert isinstance(section, SoundGrid)
+        found.append(section)
+    return found
 
 
 def _powers_of_two(supported: Sequence[int]) -> tuple[int, ...]:

@@ -31,6 +31,8 @@ def write_rate_distortion_report(path: str | Path, curves: Sequence[Curve], gall
     results = [result for curve in curves for result in curve.results]
     alarms = [f"{curve.model}: {warning}" for curve in curves for warning in curve.warnings]
     sections: list[Section] = [*titled("Warnings", alarms), *(_images(curve, gallery) for curve, gallery in with_images), *_plots(curves)]
+    for curve, gallery in zip(curves, galleries, strict=True):
+        sections += [Folded(f"Sounds: {curve.model}", gallery.sounds)] if gallery.sounds else []
     summaries = curve_summaries([points for name in qualities(curves) for curve in curves if (points := _quality_curve(curve, name)) is not None])
     if summaries is not None:
         sections.append(summaries)

@@ -12,11 +12,13 @@ from visiontok.evaluation.metrics.value import Cut
 from visiontok.evaluation.reconstruction.examples import Example, Examples
 from visiontok.evaluation.results.per_sample import PerSampleResults
 from visiontok.evaluation.results.report.curves import rate_distortion_plots, usage_histogram, zipf_plot
-from visiontok.evaluation.results.report.images import difference_image, token_map
+from visiontok.evaluation.results.report.images import difference_image, signal_image, token_map
 from visiontok.evaluation.results.report.page import write_report
 from visiontok.evaluation.results.report.sections import BarPlot, Folded, ImageGrid, ImageRow, LinePlot, Section, Text
+from visiontok.evaluation.results.report.side_by_side import seconds_shown, side_by_side
 from visiontok.evaluation.results.report.tables import cut_table, missing_values, result_table, warnings
 from visiontok.evaluation.results.result import Result
+from visiontok.signals import SignalSpec
 
 _HISTOGRAMS = 8
 """The most codebooks of one model that are plotted."""
@@ -45,7 +47,7 @@ def write_run_report(path: Path, entries: Sequence[ReportEntry]) -> None:
         entries: of one suite, at least one.
     """
     sections: list[Section] = [*warnings([entry.result for entry in entries])]
-    sections += [_reconstructions(entry) for entry in entries if entry.examples.samples]
+    sections += [section for entry in entries if entry.examples.samples for section in _reconstructions(entry)]
     for samples in dict.fromkeys(entry.result.data.samples_sha256 for entry in entries):
         sections += _together([entry for entry in entries if entry.result.data.samples_sha256 == samples])
     for entry in entries:
@@ -84,24 +86,41 @@ def _codebooks(entry: ReportEntry) -> list[Section]:
     return [*plots[:1], Folded(f"Further codebooks of {name}", plots[1:])] if len(plots) > 1 else [*plots]
 
 
-def _reconstructions(entry: ReportEntry) -> ImageGrid:
-    """Below each original its reconstructions."""
-    samples = entry.examples.samples
-    originals = [example.original for example in samples]
-    rows = [ImageRow("original", originals, [_caption(entry.examples, example) for example in samples])]
+def _reconstructions(entry: ReportEntry) -> list[Section]:
+    """Images in one grid, below each original its reconstructions; sounds one by one."""
+    samples, spec, ranking = entry.examples.samples, entry.examples.spec, entry.examples.ranking
+    chosen = "The first samples." if ranking is None else f"The worst, the median and the best samples by {ranking.title}."
+    title = f"Reconstructions by {entry.result.title}"
+    if spec.modality != "audio":
+        return [_images(title, samples, [_caption(entry.examples, example) for example in samples], spec, chosen)]
+    seconds = seconds_shown(spec, sounds=sum(1 + len(example.reconstructions) for example in samples))
+    sounds = []
+    for example in samples:
+        decoded = {_label(cut): sound for cut, sound in example.reconstructions.items()}
+        caption = _caption(entry.examples, example)
+        section = side_by_side(caption, example.original, decoded, spec=spec, tokens=example.tokens, seconds=seconds)
+        sounds += [] if section is None else [section]
+    return [Text(title, [chosen]), *sounds]
+
+
+def _images(title: str, samples: Sequence[Example], captions: Sequence[str], spec: SignalSpec, note: str) -> ImageGrid:
+    originals = [image for example in samples if (image := signal_image(example.original, spec)) is not None]
+    rows = [ImageRow("original", originals, captions)]
     for cut in samples[0].reconstructions:
-        decoded = [example.reconstructions[cut] for example in samples]
+        decoded = [image for example in samples if (image := signal_image(example.reconstructions[cut], spec)) is not None]
         gaps = [difference_image(*pair) for pair in zip(originals, decoded, strict=True)]
-        rows.append(ImageRow("reconstruction" if cut == Cut() else cut.in_words, decoded))
+        rows.append(ImageRow(_label(cut), decoded))
         rows.append(ImageRow("difference, 4 times", gaps))
     maps = [token_map(example.tokens, side=originals[0].shape[1]) for example in samples]
     drawn = [drawing for drawing in maps if drawing is not None]
     if len(drawn) == len(maps):
         rows.append(ImageRow("tokens", drawn))
-    ranking = entry.examples.ranking
-    chosen = "The first samples." if ranking is None else f"The worst, the median and the best samples by {ranking.title}."
-    note = f"{chosen} Equal tokens have equal colors." if drawn else chosen
-    return ImageGrid(f"Reconstructions by {entry.result.title}", rows, width=min(max(originals[0].shape[1], 72), 110), note=note)
+    note = f"{note} Equal tokens have equal colors." if drawn else note
+    return ImageGrid(title, rows, width=min(max(originals[0].shape[1], 72), 110), note=note)
+
+
+def _label(cut: Cut) -> str:
+    return "reconstruction" if cut == Cut() else cut.in_words
 
 
 def _caption(examples: Examples, example: Example) -> str:
