@@ -165,7 +165,7 @@ def test_a_level_that_does_harm_is_reported(recordings: Path) -> None:
 
 def test_a_report_of_sound(recordings: Path, tmp_path: Path) -> None:
     evaluate_models(
-        suite(recordings, levels=[2, 4, 6], num_samples=3, metrics=["si_sdr", "mel_distance", "rate", "codebook"]),
+        suite(recordings, levels=[2, 4, 6], metrics=["si_sdr", "mel_distance", "rate", "codebook"]),
         ["bits"],
         load=lambda name: SoundBits(),
         output=tmp_path,
