@@ -40,6 +40,9 @@ COMMANDS = {"ruff", "mypy", "import-linter", "pytest-xdist"}
 IMPLIED = {"markupsafe": "jinja2", "click": "typer", "tomli": "pytest"}
 """Imported packages that come with another one, by definition of its interface."""
 
+COMPILED = {"pesq": "pesq", "visqol": "visqol-python"}
+"""Modules of the extra that `make test` does without, and their distributions."""
+
 
 def normalized(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
@@ -76,7 +79,7 @@ def modules(*folders: str, by_name: bool) -> set[str]:
 
 
 def distributions(module: str) -> set[str]:
-    return {normalized(name) for name in packages().get(module, ())}
+    return {normalized(name) for name in packages().get(module, [COMPILED[module]] if module in COMPILED else ())}
 
 
 @pytest.mark.parametrize("extra", [None, *EXTRAS])
