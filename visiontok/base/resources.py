@@ -1,10 +1,11 @@
-"""Where the data files of the package are: bundled models, recipes and evaluation suites.
+"""Where data files are: bundled models, recipes and evaluation suites of this package, and the folders of other packages that carry some.
 
 A checkout holds them in `models/`, `configs/` and `eval/suites/` next to the package; an installed wheel carries them inside it.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,6 +28,15 @@ def configs_folder() -> Path:
 def suites_folder() -> Path:
     """Evaluation suites."""
     return _find("suites", "eval/suites")
+
+
+def package_folder(name: str) -> Path | None:
+    """Where a package is installed, by the name by which it is imported; nothing of it is imported. None where it is not installed."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError:  # of the package around it
+        return None
+    return None if spec is None or not spec.submodule_search_locations else Path(spec.submodule_search_locations[0])
 
 
 def yaml_files(folder: Path, *, deep: bool = False) -> dict[str, Path]:

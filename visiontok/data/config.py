@@ -20,13 +20,14 @@ from visiontok.data.listing import holds_any
 from visiontok.data.media import SUFFIXES
 from visiontok.data.parquet import ParquetConfig, ParquetSource
 from visiontok.data.photos import PhotosConfig, PhotosSource
+from visiontok.data.recordings import RecordingsConfig, RecordingsSource
 from visiontok.data.shapes import ShapesConfig, ShapesSource
 from visiontok.data.source import Source
 from visiontok.data.token_shards import MANIFEST
 from visiontok.data.webdataset import WebDatasetConfig, WebDatasetSource
 
 DataConfig: TypeAlias = Annotated[
-    DigitsConfig | PhotosConfig | ShapesConfig | FolderConfig | WebDatasetConfig | ParquetConfig | ArraysConfig,
+    DigitsConfig | PhotosConfig | ShapesConfig | RecordingsConfig | FolderConfig | WebDatasetConfig | ParquetConfig | ArraysConfig,
     Field(discriminator="name"),
     BeforeValidator(lambda value: parse_source(value) if isinstance(value, str) else value),
 ]
@@ -36,6 +37,7 @@ _CONFIGS: dict[str, type[Config]] = {
     "digits": DigitsConfig,
     "photos": PhotosConfig,
     "shapes": ShapesConfig,
+    "recordings": RecordingsConfig,
     "folder": FolderConfig,
     "webdataset": WebDatasetConfig,
     "parquet": ParquetConfig,
@@ -45,6 +47,7 @@ _SOURCES: dict[str, Callable[[Any], Source]] = {
     "digits": DigitsSource,
     "photos": PhotosSource,
     "shapes": ShapesSource,
+    "recordings": RecordingsSource,
     "folder": FolderSource,
     "webdataset": WebDatasetSource,
     "parquet": ParquetSource,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 from visiontok.base.config import Config
 from visiontok.base.errors import DataError
 from visiontok.base.modality import Modality
+from visiontok.base.resources import package_folder
 from visiontok.data.skips import Skip
 from visiontok.data.source import Sample, Source, fingerprint
 from visiontok.signals.image_reading import read_image
@@ -66,7 +66,7 @@ class PhotosSource(Source):
         chosen = {"train": _TRAIN, "heldout": _HELDOUT, "all": _TRAIN | _HELDOUT}[config.split]
         if config.textures and config.split != "heldout":
             chosen = chosen | _TEXTURES
-        paths = {name: _package_folder(package) / folder / file for name, (package, folder, file) in sorted(chosen.items())}
+        paths = {name: _folder_of(package) / folder / file for name, (package, folder, file) in sorted(chosen.items())}
         self._paths = {name: path for name, path in paths.items() if path.is_file()}
         self._names = tuple(self._paths)
         self.skipped = tuple(Skip(name, f"the photograph {path} is not installed") for name, path in paths.items() if name not in self._paths)
@@ -88,9 +88,8 @@ class PhotosSource(Source):
         return Sample(name, read_image(self._paths[name]))
 
 
-def _package_folder(package: str) -> Path:
-    """Where a package is installed, without importing it."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
+def _folder_of(package: str) -> Path:
+    folder = package_folder(package)
+    if folder is None:
         raise DataError(f"the built-in photographs come with the package {package}, which is not installed")
-    return Path(spec.submodule_search_locations[0])
+    return folder

