@@ -22,6 +22,7 @@ from visiontok.evaluation.reconstruction.evaluate import evaluate_models
 from visiontok.evaluation.reconstruction.rate_distortion import Settings, evaluate_curve, rate_suite
 from visiontok.evaluation.reconstruction.rate_distortion_report import write_rate_distortion_report
 from visiontok.signals import SignalSpec
+from visiontok.tokenizers.shared.codec import resampled
 
 QUALITIES = ("mse", "stft_distance", "mel_distance", "si_sdr", "stoi", "f0")
 BOOTSTRAP = {"resamples": 100}
@@ -106,6 +107,28 @@ def test_missing_packages_are_refused_before_the_evaluation(recordings: Path, mo
     for metric, extra in (("pesq.wb", "audio-quality"), ("visqol", "audio-quality"), ("stoi", "metrics")):
         with pytest.raises(DependencyError, match=extra):
             evaluated(recordings, metrics=[metric])
+
+
+class Upsampling(SoundBits):
+    """Decodes to one and a half times the rate that it takes."""
+
+    @property
+    def spec(self) -> SignalSpec:
+        return self.preprocessing.spec.replace(rate=24000.0)
+
+    def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
+        sound = super().decode_latents(latents)
+        return resampled(sound, self.output_size((sound.shape[-1],))[0])
+
+
+def test_a_codec_that_gives_another_rate_is_compared_at_the_rate_that_went_in(recordings: Path) -> None:
+    metrics = ["si_sdr", "mel_distance", "rate"]
+    first, second = (evaluated(recordings, tokenizer, metrics=metrics, batch_size=2) for tokenizer in (Upsampling(), SoundBits()))
+    assert first.omitted == {}
+    assert "resampled by soxr from 24000 Hz" in first.value("si_sdr").protocol
+    assert first.value("si_sdr").value == pytest.approx(second.value("si_sdr").value, abs=2)
+    assert first.value("si_sdr").value > 20
+    assert first.value("bits_per_second.nominal").value == second.value("bits_per_second.nominal").value
 
 
 # Distances of features.

@@ -51,6 +51,11 @@ class SignalSpec(Config):
         """high - low, the peak of a peak signal-to-noise ratio; None where the range is not bounded."""
         return None if self.low is None or self.high is None else self.high - self.low
 
+    def is_resampled(self, other: SignalSpec) -> bool:
+        """Whether both are sound that differs in its rate, and in nothing else."""
+        rates = self.rate, other.rate
+        return self.modality == "audio" and None not in rates and rates[0] != rates[1] and self.replace(rate=other.rate) == other
+
     def clamp(self, values: Tensor) -> Tensor:
         """Values brought into the range."""
         return values if self.low is None and self.high is None else values.clamp(self.low, self.high)

@@ -16,6 +16,7 @@ from visiontok.data import DataBatch, Texts
 from visiontok.evaluation.features.protocol import Protocol, to_uint8
 from visiontok.evaluation.metrics.value import Cut
 from visiontok.signals import SignalBatch
+from visiontok.signals.audio_conversion import resampled
 from visiontok.tokens import Latents, TokenLayout, Tokens
 
 Reconstructed: TypeAlias = dict[Cut, tuple[Tokens | Latents, SignalBatch | None]]
@@ -97,9 +98,12 @@ class Reconstructor:
         self, tokens: Tokens | Latents, originals: SignalBatch, texts: Sequence[str] | None, draw: tuple[int, int] | None
     ) -> SignalBatch | None:
         tokenizer = self._tokenizer
-        if not tokenizer.can_decode or tokenizer.spec != tokenizer.preprocessing.spec:
+        given, made = tokenizer.preprocessing.spec, tokenizer.spec
+        if not tokenizer.can_decode or (made != given and not made.is_resampled(given)):
             return None
         decoded = tokenizer.decode(tokens, text=texts, noise=None if draw is None else _noise(*draw, "decode"))
+        if made.is_resampled(given):
+            decoded = self._as_given(decoded, originals)
         if originals.values.dtype != torch.uint8:
             samples = decoded.float().cpu()
         else:
@@ -108,6 +112,18 @@ class Reconstructor:
             sizes = [" x ".join(map(str, side.shape[2:])) for side in (samples, originals.values)]
             raise EvaluationError(f"{self._name} returned samples of {sizes[0]} for originals of {sizes[1]}; set size to what it returns")
         return SignalBatch(samples, originals.sizes)
+
+    def _as_given(self, decoded: Tensor, originals: SignalBatch) -> Tensor:
+        """Sounds of a codec that gives another rate than it takes, at the rate and the lengths of the originals."""
+        given, made = self._tokenizer.preprocessing.spec.rate, self._tokenizer.spec.rate
+        assert given is not None
+        assert made is not None
+        samples = torch.zeros_like(originals.values)
+        for row, size in enumerate(originals.sizes.tolist()):
+            whole = decoded[row, :, : self._tokenizer.output_size(size)[0]].float().cpu().numpy()
+            sound = torch.from_numpy(resampled(whole, round(made), round(given)))[:, : size[0]]
+            samples[row, :, : sound.shape[1]] = sound
+        return samples
 
 
 def _noise(seed: int, index: int, stage: Literal["encode", "decode"]) -> SampleNoise:

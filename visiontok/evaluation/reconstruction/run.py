@@ -349,7 +349,9 @@ class ReconstructionRun:
             steps = f"crop {protocol.crop}, reconstructions to 8 bits by {protocol.cast}"
             return f"images by the protocol {protocol.name} ({protocol.identity[:12]}): {steps}"
         if not self._subject.is_8bit:
-            return "signals by the tokenizer's own preprocessing, reconstructions clamped to their range"
+            given, made = self.tokenizer.preprocessing.spec, self.tokenizer.spec
+            rule = f"resampled by soxr from {made.rate:g} Hz" if made.is_resampled(given) else "clamped to their range"
+            return f"signals by the tokenizer's own preprocessing, reconstructions {rule}"
         cut = {
             "tiles": "images cut into tiles",
             "none": "images at their own sizes",
