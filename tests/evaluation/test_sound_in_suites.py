@@ -177,7 +177,7 @@ def test_quality_rises_with_the_levels(recordings: Path, tmp_path: Path) -> None
     write_rate_distortion_report(tmp_path / "page.html", [curve], [gallery])
     page = (tmp_path / "page.html").read_text()
     assert "SI-SDR against tokens per sample" in page
-    assert "bits per second" in page
+    assert "SI-SDR against bits per second" in page
     assert page.count("<audio") == 4 * (1 + 6)
 
 

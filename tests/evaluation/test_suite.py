@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from visiontok.base.errors import ConfigError, UnknownNameError
+from visiontok.base.errors import ConfigError, DataError, UnknownNameError
 from visiontok.data import open_source
 from visiontok.evaluation import GenerationSuite, Suite, list_suites, load_suite
 from visiontok.evaluation.suites import load_any_suite
@@ -16,7 +16,11 @@ def test_the_shipped_suites_are_valid_and_their_data_opens() -> None:
         suite = load_any_suite(name)
         assert suite.name == name
         assert suite.description
-        assert len(open_source(suite.data if isinstance(suite, Suite) else suite.reference)) > 0
+        try:
+            assert len(open_source(suite.data if isinstance(suite, Suite) else suite.reference)) > 0
+        except DataError as error:
+            assert suite.name == "speech"  # its recordings come with other packages
+            assert "pip install" in str(error)
     with pytest.raises(ConfigError, match="digits-generation"):
         load_suite("digits-generation")
 

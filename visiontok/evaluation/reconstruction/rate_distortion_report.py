@@ -68,14 +68,22 @@ def _quality_curve(curve: Curve, name: str) -> QualityCurve | None:
     known = points[0][1]
     numbers = [float(value.value or 0) for _, value in points]
     tokens, bits = [point.tokens for point, _ in points], [point.bits for point, _ in points]
-    return QualityCurve(curve.model, known.title, known.unit, known.better, tokens, bits, numbers)
+    per_second = [point.bits_per_unit for point, _ in points] if _has_seconds(curve) else []
+    return QualityCurve(curve.model, known.title, known.unit, known.better, tokens, bits, numbers, per_second)
+
+
+def _has_seconds(curve: Curve) -> bool:
+    """Whether its signals have seconds and no pixels."""
+    names = {value.name for value in curve.results[0].values}
+    return "bits_per_second.nominal" in names and "bits_per_pixel.nominal" not in names
 
 
 def _plots(curves: Sequence[Curve]) -> list[LinePlot]:
     plots = []
     for name in qualities(curves):
         drawn = [points for curve in curves if (points := _quality_curve(curve, name)) is not None]
-        for rate, x_label in (("tokens", "tokens per sample"), ("bits", "bits per sample")):
+        bits = ("bits_per_second", "bits per second") if all(points.bits_per_second for points in drawn) else ("bits", "bits per sample")
+        for rate, x_label in (("tokens", "tokens per sample"), bits):
             series = {curve.model: (getattr(curve, rate), curve.values) for curve in drawn}
             if sum(len(points.values) for points in drawn) <= FEW_POINTS:
                 continue  # the tables of the models say it better
@@ -96,7 +104,7 @@ def _hull(curves: Sequence[QualityCurve], rate: str) -> tuple[Sequence[float], S
 
 def _table(curve: Curve) -> Table:
     points = curve.points
-    unit = "bits per second" if any(value.name == "bits_per_second.nominal" for value in curve.results[0].values) else "bits per pixel"
+    unit = "bits per second" if _has_seconds(curve) else "bits per pixel"
     rows = [
         Row(["tokens", *(f"{point.tokens:.4g}" for point in points)]),
         Row(["bits", *(f"{point.bits:.5g}" for point in points)]),

@@ -24,6 +24,7 @@ class QualityCurve:
         better: its better direction.
         tokens, bits: (n,) per sample, rising.
         values: (n,) the quality at each.
+        bits_per_second: (n,) of signals with a rate; empty for others.
     """
 
     model: str
@@ -33,6 +34,7 @@ class QualityCurve:
     tokens: Sequence[float]
     bits: Sequence[float]
     values: Sequence[float]
+    bits_per_second: Sequence[float] = ()
 
 
 def curve_summaries(curves: Sequence[QualityCurve]) -> Table | None:
