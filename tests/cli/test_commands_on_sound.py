@@ -62,7 +62,7 @@ def test_every_codec_from_a_file_to_a_report(models: Path, sounds: Path, tmp_pat
     counts = [*codec.levels_supported][-2:]
     shown = succeed("reconstruct", *files, *common, "--num-quantizers", ",".join(map(str, counts)), "-o", tmp_path / "out")
     header, *rows = shown.stdout.splitlines()[: 1 + 2 * len(counts)]
-    assert re.split(r"  +", header) == ["input", "levels", "PSNR (dB)", "tokens", "bits", "kbit/s"]
+    assert re.split(r"  +", header) == ["input", "levels", "SI-SDR (dB)", "tokens", "bits", "kbit/s"]
     assert [row.split()[1] for row in rows] == [str(count) for count in counts] * 2
     written = {f"{path.stem}-{count}.wav" for path in files for count in counts}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {*written, "report.html"}

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from visiontok.core.tokenizer import Tokenizer
+    from visiontok.evaluation.metrics.one_number import OneNumber
     from visiontok.evaluation.results.report import Section
+    from visiontok.signals import SignalSpec
     from visiontok.tokens import Latents, Tokens
 
 _SHOWN = 8
@@ -41,9 +43,10 @@ def reconstruct(
     """Encode and decode images, sound, or arrays of other signals, and compare them with their reconstructions.
 
     Writes each image side by side with its reconstructions, and the reconstructions of sound as wav files, of other signals as .npy arrays.
-    Prints PSNR and bits; PSNR is computed between the preprocessed (resized, cropped, resampled) input and the reconstruction, with the values
-    that files hold (images at 8 bits, sound at 16). report.html shows the first inputs with their differences and codes, and plays sound; it
-    needs no network. Inputs that cannot be read are skipped and reported, and the exit code is then 1.
+    Prints PSNR, of sound SI-SDR, and bits; both are computed between the preprocessed (resized, cropped, resampled) input and the
+    reconstruction, with the values that files hold (images at 8 bits, sound at 16). report.html shows the first inputs with their
+    differences and codes, and plays sound; it needs no network. Inputs that cannot be read are skipped and reported, and the exit code is
+    then 1.
 
     \b
     Examples:
@@ -52,6 +55,7 @@ def reconstruct(
       visiontok reconstruct speech.wav --model encodec-24khz --num-quantizers 1,2,4,8
     """
     check_files(inputs, lambda path: _reconstructing(path, model))
+    from visiontok.evaluation.metrics.one_number import one_number_of
     from visiontok.evaluation.results.report import write_report
     from visiontok.evaluation.results.report.side_by_side import seconds_shown, side_by_side
     from visiontok.signals.writing import writer_of
@@ -59,6 +63,7 @@ def reconstruct(
     check_writable(output)
     tokenizer = load_tokenizer(model, pick_device(device), text=text)
     spec, writer, counts = tokenizer.spec, writer_of(tokenizer.spec), _counts(num_quantizers, tokenizer)
+    number = one_number_of(spec)
     found = Inputs(inputs, tokenizer)
     names = dict(zip(inputs, file_names([str(path) for path in inputs], writer.suffix), strict=True))
     seconds = seconds_shown(spec, sounds=min(len(inputs), _SHOWN) * (1 + len(counts)))
@@ -71,7 +76,7 @@ def reconstruct(
         for count in counts:
             kept = tokens if count is None else tokens.levels(count)
             signal = tokenizer.decode(kept, text=text)[0].float()
-            facts = _facts(writer.stored(original), writer.stored(signal), kept, tokenizer)
+            facts = _facts(writer.stored(original), writer.stored(signal), kept, spec, number)
             rows.append((str(path), *([] if count is None else [str(count)]), *facts.values()))
             decoded[_label(count, facts)] = signal
             if writer.side_by_side is None:
@@ -103,18 +108,15 @@ def _counts(text: str | None, tokenizer: Tokenizer[Any]) -> Sequence[int | None]
     return sorted({int(word) for word in words})
 
 
-def _facts(original: Tensor, decoded: Tensor, tokens: Tokens | Latents, tokenizer: Tokenizer[Any]) -> dict[str, str]:
+def _facts(original: Tensor, decoded: Tensor, tokens: Tokens | Latents, spec: SignalSpec, number: OneNumber | None) -> dict[str, str]:
     """What the table says of one reconstruction, by column."""
-    from visiontok.evaluation.metrics.fidelity import psnr_from_mse
     from visiontok.tokens import Latents
 
-    decibels, peak = "-", tokenizer.spec.peak
-    if peak is not None and original.shape == decoded.shape:
-        decibels = f"{float(psnr_from_mse((original.double() - decoded.double()).square().mean(), data_range=peak)):.2f}"
     bits = None if isinstance(tokens, Latents) else float(tokens.bits[0])
-    facts = {"PSNR (dB)": decibels, "tokens": str(tokens.layout.length), "bits": "-" if bits is None else f"{bits:g}"}
-    if tokenizer.spec.rate is not None:
-        seconds = decoded.shape[1] / tokenizer.spec.rate
+    facts = {} if number is None else {f"{number.name} (dB)": f"{number.of(original, decoded):.2f}" if original.shape == decoded.shape else "-"}
+    facts |= {"tokens": str(tokens.layout.length), "bits": "-" if bits is None else f"{bits:g}"}
+    if spec.rate is not None:
+        seconds = decoded.shape[1] / spec.rate
         facts["kbit/s"] = "-" if bits is None else f"{bits / seconds / 1000:.3g}"
     return facts
 
@@ -123,8 +125,8 @@ def _label(count: int | None, facts: dict[str, str]) -> str:
     """Of a reconstruction in the report."""
     name = "reconstruction" if count is None else f"{count} level{'s' if count > 1 else ''}"
     rate = f", {facts['kbit/s']} kbit/s" if facts.get("kbit/s", "-") != "-" else ""
-    decibels = "" if facts["PSNR (dB)"] == "-" else f", PSNR {facts['PSNR (dB)']} dB"
-    return f"{name}{rate}{decibels}"
+    decibels = [f", {column.removesuffix(' (dB)')} {value} dB" for column, value in facts.items() if column.endswith(" (dB)") and value != "-"]
+    return "".join([name, rate, *decibels])
 
 
 def _numbered(name: str, count: int | None) -> str:
