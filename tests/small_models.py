@@ -26,6 +26,19 @@ _SEANET = {"num_filters": 2, "hidden_size": 8, "upsampling_ratios": [4, 2], "cod
 _MIMI_NET = {**_SEANET, "num_quantizers": 3, "codebook_dim": 4, "vector_quantization_hidden_dimension": 4, "upsample_groups": 8}
 _LLAMA = {"layout": LAYOUT, "condition": _CLASSES, "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8}
 _CODES = {**LAYOUT, "segments": [{"name": "latents", "shape": [8], "vocab_size": 5, "codebooks": 3}]}
+_HUBERT = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "conv_dim": [8, 8, 8],
+    "conv_stride": [5, 2, 2],
+    "conv_kernel": [10, 3, 2],
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+}
+_MOSS_STAGE = {"type": "transformer", "in_dim": 4, "out_dim": 6, "dim": 12, "depth": 1, "num_heads": 2, "mlp_dim": 16}
+_QWEN_TRANSFORMER = {"dim": 8, "depth": 1, "mlp_dim": 12, "num_heads": 4, "num_kv_heads": 2, "head_dim": 4, "window": 4}
 _SCALES = [{"name": f"scale{number}", "shape": [side, side], "vocab_size": 11} for number, side in enumerate((1, 2))]
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -54,6 +67,17 @@ SMALL: dict[str, dict[str, Any]] = {
         "codebook_dim": 4,
     },
     "diffusers-vq": {**_BLOCKS, "num_vq_embeddings": 32, "image_size": 16},
+    "distill-neucodec": {
+        "input_sampling_rate": 1600,
+        "output_sampling_rate": 2400,
+        "semantic": {**_HUBERT, "feat_proj_layer_norm": False},
+        "acoustic": {"dims": [4, 8], "depths": [1, 1], "strides": [4], "dim": 16, "window": 3},
+        "hidden_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "quantization_dim": 80,
+        "quantization_levels": [4, 4, 4],
+    },
     "elm-bae": {"image_size": 16, "encoder": _BAE_NET, "decoder": _BAE_NET, "quantizer": {"dim": 8, "chunks": [3]}},
     "elm-ar": {**_LLAMA, "layout": _CODES, "pattern": "parallel", "combine": "concat"},
     "elm-mlm": {"layout": LAYOUT, "condition": _CLASSES, "backbone": {"type": "llama", "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8}},
@@ -140,6 +164,19 @@ SMALL: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 2,
         "sliding_window": 8,
     },
+    "moss-audio-tokenizer": {
+        "sample_rate": 1600,
+        "context_seconds": 0.05,
+        "encoder": [{"type": "patch", "size": 4}, _MOSS_STAGE, {"type": "patch", "size": 2}, {**_MOSS_STAGE, "in_dim": 12, "out_dim": 10}],
+        "decoder": [
+            {**_MOSS_STAGE, "in_dim": 10, "out_dim": 12},
+            {"type": "patch", "size": 2},
+            {**_MOSS_STAGE, "in_dim": 6, "out_dim": 4},
+            {"type": "patch", "size": 4},
+        ],
+        "latent_dim": 10,
+        "quantizer": {"type": "factorized_residual", "codebook_sizes": [16, 16, 16], "dim": 8, "codebook_dim": 4},
+    },
     "mqt": {"query_side": 3, "feature_side": 4, "feature_dim": 16, "output_dim": 8, "num_heads": 2},
     "neucodec": {
         "input_sampling_rate": 1600,
@@ -169,6 +206,20 @@ SMALL: dict[str, dict[str, Any]] = {
     "open-magvit2": {"image_size": 16, "net": _BIT_NET, "quantizer": {"dim": 6}},
     "next-scale": {**_LLAMA, "layout": {**LAYOUT, "segments": _SCALES, "order": "by-scale"}},
     "rar": {"layout": LAYOUT, "condition": _CLASSES, **_TRUNK, "mlp_dim": 32},
+    "qwen3-tts-tokenizer": {
+        "encoder": {
+            **_MIMI_NET,
+            "num_quantizers": 4,
+            "sampling_rate": 1600,
+            "num_hidden_layers": 1,
+            "intermediate_size": 16,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "sliding_window": 8,
+        },
+        "num_levels": 3,
+        "decoder": {"code_dim": 8, "latent_dim": 10, "transformer": _QWEN_TRANSFORMER, "upsampling": [2], "width": 8, "strides": [4, 2]},
+    },
     "robusttok": {
         "image_size": 32,
         "encoder": _VIT,

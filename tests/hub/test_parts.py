@@ -93,6 +93,29 @@ def test_a_tensor_without_a_counterpart_is_named_with_the_parts_wrappers(hub: Hu
         assert words in str(error.value)
 
 
+def test_an_index_names_the_files_of_a_part(hub: HubServer, register: Register) -> None:
+    names = ("model.safetensors.index.json", "model.safetensors")
+    register(checkpoint(WeightPart(names=names)))
+    index = {
+        "metadata": {},
+        "weight_map": {"enc.weight": "model-1-of-2.safetensors", "enc.bias": "model-1-of-2.safetensors", "codebook": "model-2-of-2.safetensors"},
+    }
+    encoder = {f"enc.{name}": tensor for name, tensor in ENCODER.items()}
+    files = {"model-1-of-2.safetensors": save(encoder), "model-2-of-2.safetensors": save(CODEBOOK)}
+    hub.repo("authors/encoder", {names[0]: json.dumps(index).encode(), **files})
+    model = visiontok.from_pretrained("tiny-parts")
+    assert torch.equal(model.encoder.weight, ENCODER["weight"])
+    assert torch.equal(model.quantizer.codebook, CODEBOOK["codebook"])
+
+
+@pytest.mark.parametrize("index", [{"weight_map": {}}, {"weight_map": {"codebook": "../model.safetensors"}}])
+def test_an_index_that_names_no_files_beside_it_is_refused(hub: HubServer, register: Register, index: object) -> None:
+    register(checkpoint(WeightPart(names=("model.safetensors.index.json",))))
+    hub.repo("authors/encoder", {"model.safetensors.index.json": json.dumps(index).encode()})
+    with pytest.raises(CheckpointError, match="weight_map"):
+        visiontok.from_pretrained("tiny-parts")
+
+
 def test_parts_that_were_downloaded_by_hand(tmp_path: Path, register: Register) -> None:
     register(checkpoint(*(WeightPart(names=part.names, key=part.key, prefix=part.prefix) for part in PARTS), repo="", page="https://example.org/box"))
     (tmp_path / "encoder.bin").write_bytes(pickled({"ema": ENCODER}))

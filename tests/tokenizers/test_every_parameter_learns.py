@@ -92,6 +92,26 @@ FOCALCODEC = {
     "decompressor": {**FOCAL, "dims": [12, 16], "factors": [1, 2], "post_norm": True, "lookahead": 1},
     "decoder": {"head": "wavenext", "dim": 16, "mlp_dim": 24, "depth": 1, "hop": 15, "causal": True},
 }  # fmt: skip
+DISTILL_NEUCODEC = {
+    "input_sampling_rate": 1600, "output_sampling_rate": 2400, "semantic": {**XCODEC["semantic_model_config"], "feat_proj_layer_norm": False},
+    "acoustic": {"dims": [4, 8], "depths": [1, 1], "strides": [4], "dim": 16, "window": 3}, "hidden_size": 64, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "quantization_dim": 80, "quantization_levels": [4, 4, 4],
+}  # fmt: skip
+STAGE = {"type": "transformer", "in_dim": 4, "out_dim": 6, "dim": 12, "depth": 1, "num_heads": 2, "mlp_dim": 16}
+MOSS = {
+    "sample_rate": 1600, "encoder": [{"type": "patch", "size": 4}, STAGE, {"type": "patch", "size": 2}, {**STAGE, "in_dim": 12, "out_dim": 10}],
+    "decoder": [
+        {**STAGE, "in_dim": 10, "out_dim": 12}, {"type": "patch", "size": 2}, {**STAGE, "in_dim": 6, "out_dim": 4}, {"type": "patch", "size": 4},
+    ],
+    "latent_dim": 10, "quantizer": {"type": "factorized_residual", "codebook_sizes": [16, 16], "dim": 8, "codebook_dim": 4},
+}  # fmt: skip
+QWEN = {
+    "encoder": {**MIMI, "num_quantizers": 4}, "num_levels": 3,
+    "decoder": {
+        "code_dim": 8, "latent_dim": 10, "upsampling": [2], "width": 8, "strides": [4, 2],
+        "transformer": {"dim": 8, "depth": 1, "mlp_dim": 12, "num_heads": 4, "num_kv_heads": 2, "head_dim": 4, "window": 4},
+    },
+}  # fmt: skip
 TEXT = {**TITOK, "text": {"length": 5, "dim": 8, "encoder": {"type": "hashed_words"}}}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bigcodec": ("bigcodec", BIGCODEC),
@@ -105,6 +125,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "conv-grid, k-means start": ("conv-grid", {**GRID, "quantizer": {**VQ, "kmeans": {"after_steps": 1}}}),
     "dac": ("dac", DAC),
     "diffusers-vq": ("diffusers-vq", {**BLOCKS, "num_vq_embeddings": 32, "image_size": 16}),
+    "distill-neucodec": ("distill-neucodec", DISTILL_NEUCODEC),
     "elm-bae": (
         "elm-bae",
         {"image_size": 16, "encoder": {**NET, "last_activation": False}, "decoder": {**NET, "last_activation": False},
@@ -124,8 +145,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llamagen-vq": ("llamagen-vq", {**GRID, "quantizer": VQ}),
     "maskgit-vqgan": ("maskgit-vqgan", {"image_size": 16, "net": NET, "quantizer": {"codebook_size": 32, "dim": 8}}),
     "mimi": ("mimi", MIMI),
+    "moss-audio-tokenizer": ("moss-audio-tokenizer", MOSS),
     "neucodec": ("neucodec", {name: value for name, value in XCODEC2.items() if name != "sampling_rate"}),
     "open-magvit2": ("open-magvit2", {"image_size": 16, "net": {**NET, "latent_channels": 6}, "quantizer": {"dim": 6}}),
+    "qwen3-tts-tokenizer": ("qwen3-tts-tokenizer", QWEN),
     "robusttok": ("robusttok", ROBUSTTOK),
     "robusttok, three scales": ("robusttok", {**ROBUSTTOK, "quantizer": SCALES}),
     "robusttok, one scale": ("robusttok", {**ROBUSTTOK, "quantizer": {**SCALES, "scales": [4]}}),

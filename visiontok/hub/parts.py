@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from torch import Tensor
 
 from visiontok.base.errors import CheckpointError, HubError
+from visiontok.base.json_text import read_json
 from visiontok.hub.download import Repository
 from visiontok.hub.reading import read_weights
 from visiontok.hub.sources import Folder, ModelFiles, first_of
@@ -21,21 +24,21 @@ def read_parts(source: ModelFiles, entry: Checkpoint) -> Weights:
 
     Raises:
         HubError: if a part cannot be fetched.
-        CheckpointError: if a part cannot be read, or if two parts hold a tensor of the same name.
+        CheckpointError: if a part or an index of parts cannot be read, or if two parts hold a tensor of the same name.
     """
     tensors: dict[str, Tensor] = {}
     wrappers: list[str] = []
     for part in entry.files:
-        path = first_of(_source_of(part, source), part.names)
-        weights = read_weights(path, key=part.key)
-        named = {part.prefix + name: tensor for name, tensor in weights.tensors.items()}
-        twice = sorted(set(named) & set(tensors))
-        if twice:
-            raise CheckpointError(
-                f"{path.name} of {entry.name} holds {len(twice)} tensors that an earlier file of it holds too: {', '.join(twice[:20])}"
-            )
-        tensors |= named
-        wrappers += [f"{path.name}: {weights}"] if weights.wrappers else []
+        for path in _paths(_source_of(part, source), part):
+            weights = read_weights(path, key=part.key)
+            named = {part.prefix + name: tensor for name, tensor in weights.tensors.items()}
+            twice = sorted(set(named) & set(tensors))
+            if twice:
+                raise CheckpointError(
+                    f"{path.name} of {entry.name} holds {len(twice)} tensors that an earlier file of it holds too: {', '.join(twice[:20])}"
+                )
+            tensors |= named
+            wrappers += [f"{path.name}: {weights}"] if weights.wrappers else []
     return Weights(tensors, tuple(wrappers))
 
 
@@ -52,6 +55,18 @@ def folder_with_parts(entry: Checkpoint, folder: Folder | None) -> Folder:
             f"that holds it: from_pretrained({entry.name!r}, cache_dir=...)"
         )
     return folder
+
+
+def _paths(source: ModelFiles, part: WeightPart) -> list[Path]:
+    """The part's file, or, where that is an index as transformers writes it, the files that it names."""
+    path = first_of(source, part.names)
+    if not path.name.endswith(".index.json"):
+        return [path]
+    index = read_json(path)
+    names = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) and name == Path(name).name for name in names.values()):
+        raise source.damaged(path, CheckpointError(f"{path} is no index of weight files: it has no weight_map of names of files beside it"))
+    return [source.get(name) for name in sorted(set(names.values()))]
 
 
 def _source_of(part: WeightPart, source: ModelFiles) -> ModelFiles:

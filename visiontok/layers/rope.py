@@ -48,3 +48,13 @@ def apply_rope(x: Tensor, rows: Tensor) -> Tensor:
     first, second = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     cos, sin = rows.unbind(-1)
     return torch.stack([first * cos - second * sin, second * cos + first * sin], dim=-1).flatten(-2).type_as(x)
+
+
+def pairs_of_halves(weight: Tensor, head_dim: int) -> Tensor:
+    """Rows (H * head_dim, D) of queries or keys whose first half of a head turns with its second -> rows whose neighbors turn together."""
+    return weight.unflatten(0, (-1, 2, head_dim // 2)).transpose(1, 2).flatten(0, 2)
+
+
+def halves_of_pairs(weight: Tensor, head_dim: int) -> Tensor:
+    """The inverse of `pairs_of_halves`."""
+    return weight.unflatten(0, (-1, head_dim // 2, 2)).transpose(1, 2).flatten(0, 2)

@@ -84,7 +84,7 @@ class WeightPart:
     """One weight file of a checkpoint; several together make some checkpoints, such as an encoder's and a decoder's.
 
     Attributes:
-        names: the file within its repository; several are alternatives in order of preference.
+        names: the file within its repository, or transformers' index of several; several names are alternatives in order of preference.
         repo: that holds it; None for the checkpoint's own repository.
         revision: None for the checkpoint's in its own repository and "main" in another.
         key: where the file wraps several state dicts ("ema", "model"), the one that the published figures belong to.

@@ -18,6 +18,7 @@ from visiontok.generators.gpt.embedding import StepEmbedding
 from visiontok.generators.gpt.model import GPT
 from visiontok.generators.heads import CategoricalHead
 from visiontok.layers.llama import LlamaBlock, swiglu_dim
+from visiontok.layers.rope import halves_of_pairs
 
 TOKEN_MAP = "visiontok"
 """The key of `config.json` under which the token map lies."""
@@ -114,8 +115,8 @@ def _blocks(backbone: LlamaStack) -> dict[str, Tensor]:
         dim, heads, kv_heads = attention.head_dim, attention.num_heads, attention.num_kv_heads
         query, key, value = attention.wqkv.weight.split([heads * dim, kv_heads * dim, kv_heads * dim])
         own = {
-            "self_attn.q_proj": _halves(query, dim),
-            "self_attn.k_proj": _halves(key, dim),
+            "self_attn.q_proj": halves_of_pairs(query, dim),
+            "self_attn.k_proj": halves_of_pairs(key, dim),
             "self_attn.v_proj": value,
             "self_attn.o_proj": attention.wo.weight,
             "mlp.gate_proj": mlp.w1.weight,
@@ -126,11 +127,6 @@ def _blocks(backbone: LlamaStack) -> dict[str, Tensor]:
         }
         state |= {f"model.layers.{number}.{name}.weight": tensor for name, tensor in own.items()}
     return state
-
-
-def _halves(weight: Tensor, head_dim: int) -> Tensor:
-    """Rows (H * head_dim, D) in pairs (0, 1), (2, 3) ... of every head -> first members, then second members."""
-    return weight.unflatten(0, (-1, head_dim // 2, 2)).transpose(1, 2).flatten(0, 2)
 
 
 def _condition_rows(model: GPT) -> int:

@@ -20,6 +20,7 @@ from visiontok.base.errors import TokenError
 from visiontok.base.noise import NoiseLike
 from visiontok.core.model import ConfigT
 from visiontok.core.tokenizer import SIGNAL_SIZE, DecodeOptions, Tokenizer, TokenizerOutput
+from visiontok.signals import SignalSpec
 from visiontok.tokens import Latents, Segment, TokenLayout, Tokens
 
 USUAL_FRAMES = 16
@@ -85,8 +86,17 @@ def resampled(signal: Tensor, length: int) -> Tensor:
 class Codec(Tokenizer[ConfigT]):
     """Base of codecs. A family sets `layout` with `codec_layout`, or with `multi_rate_layout` where levels have different rates.
 
-    One that decodes to another rate than it takes overrides `spec`.
+    Attributes:
+        output_rate: of what `decode` gives, in Hz; None for that of what goes in.
     """
+
+    output_rate: int | None = None
+
+    @property
+    def spec(self) -> SignalSpec:
+        """See `Tokenizer`."""
+        spec = super().spec
+        return spec if self.output_rate is None else spec.model_copy(update={"rate": float(self.output_rate)})
 
     @property
     def hop(self) -> int:

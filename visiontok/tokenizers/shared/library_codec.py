@@ -32,16 +32,20 @@ class LibraryCodec(LibraryTokenizer[ConfigT], Codec[ConfigT]):
     @classmethod
     def new_network(cls, arguments: Mapping[str, Any]) -> Any:
         """The library's network with random weights, which are plain tensors."""
-        network: nn.Module = super().new_network(arguments)
-        for module in network.modules():
-            if parametrize.is_parametrized(module, "weight"):
-                parametrize.remove_parametrizations(module, "weight")
-        return network
+        return without_weight_norm(super().new_network(arguments))
 
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The library's tensors under our names, with weight normalization in either spelling folded."""
         return super().weights_from_reference(folded(state_dict))
+
+
+def without_weight_norm(network: nn.Module) -> Any:
+    """The same network, whose weights are plain tensors."""
+    for module in network.modules():
+        if parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight")
+    return network
 
 
 class LibraryQuantizer(Quantizer):

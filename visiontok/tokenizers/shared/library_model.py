@@ -90,12 +90,28 @@ class LibraryTokenizer(Tokenizer[ConfigT]):
         return cls.config_class.parse({key: config[key] for key in fields if key in config}, source=source)
 
 
+_OLDER_SETTINGS = frozenset((
+    "add_cross_attention", "bad_words_ids", "begin_suppress_tokens", "bos_token_id", "cross_attention_hidden_size", "decoder_start_token_id",
+    "diversity_penalty", "do_sample", "early_stopping", "encoder_no_repeat_ngram_size", "eos_token_id", "exponential_decay_length_penalty",
+    "finetuning_task", "forced_bos_token_id", "forced_eos_token_id", "is_decoder", "length_penalty", "max_length", "min_length",
+    "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_return_sequences", "output_scores", "pad_token_id", "prefix", "pruned_heads",
+    "remove_invalid_values", "repetition_penalty", "return_dict_in_generate", "sep_token_id", "suppress_tokens", "task_specific_params",
+    "temperature", "tf_legacy_loss", "tie_encoder_decoder", "tie_word_embeddings", "tokenizer_class", "top_k", "top_p", "torchscript", "typical_p",
+    "use_bfloat16",
+))  # fmt: skip
+"""What versions of transformers before 5 wrote into every configuration: settings of language models, and of their generation."""
+
+
+def general_names() -> frozenset[str]:
+    """The keys that every configuration of transformers may have, whichever version wrote it; none affects the tokens."""
+    known = set(import_optional_class("transformers", "PretrainedConfig", extra="zoo")().to_dict())
+    return frozenset(known | _OLDER_SETTINGS | {"initializer_range", "model_type", "torch_dtype"})
+
+
 def general_settings(prefix: str = "") -> dict[str, str]:
-    """The keys that every configuration of transformers may have, with a prefix -> why they are ignored."""
-    general = set(import_optional_class("transformers", "PretrainedConfig", extra="zoo")().to_dict())
-    names = sorted(general | {"initializer_range", "model_type", "torch_dtype"})
+    """`general_names` and what is below them, with a prefix -> why they are ignored."""
     reason = "a setting that transformers gives to every model; it does not affect the tokens"
-    return {f"{prefix}{name}{rest}": reason for name in names for rest in ("", ".{*}")}
+    return {f"{prefix}{name}{rest}": reason for name in sorted(general_names()) for rest in ("", ".{*}")}
 
 
 def read_part(network_class: Any, name: str, within: str, hub: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:

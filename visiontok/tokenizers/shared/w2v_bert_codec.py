@@ -13,9 +13,11 @@ from typing_extensions import Self
 
 from visiontok.base.config import Config, Positive
 from visiontok.core.keymap import KeyMap
+from visiontok.core.model import ConfigT
 from visiontok.layers.kaldi_fbank import kaldi_fbank
+from visiontok.tokenizers.shared.codec import fitted
 from visiontok.tokenizers.shared.library_codec import LibraryCodec, LibraryQuantizer
-from visiontok.tokenizers.shared.library_model import LibraryConfig, general_settings
+from visiontok.tokenizers.shared.library_model import LibraryConfig, general_names
 
 _PARTS = ("semantic_encoder", "semantic_adapter", "acoustic_encoder", "fc_encoder", "acoustic_decoder")
 
@@ -106,10 +108,21 @@ class W2vBertCodecConfig(LibraryConfig):
         return {**super().library_arguments(), "semantic_model_config": self.semantic_model_config.library_arguments()}
 
 
+class ScalarCodec(LibraryCodec[ConfigT]):
+    """Base of codecs with their quantizer and decoder: convolutions, a transformer, and the inverse of a Fourier transform."""
+
+    acoustic_decoder: nn.Module
+    quantizer: ScalarQuantizer
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """(B, frames, D) -> (B, 1, frames * output_hop)."""
+        return fitted(self.acoustic_decoder(latents), latents.shape[1] * self.output_hop)
+
+
 CodecConfigT = TypeVar("CodecConfigT", bound=W2vBertCodecConfig)
 
 
-class W2vBertCodec(LibraryCodec[CodecConfigT]):
+class W2vBertCodec(ScalarCodec[CodecConfigT]):
     """Base of the two. w2v-BERT stays as it is in training. It normalizes over the whole sound: the codes of a beginning depend on what follows."""
 
     reference_keys: ClassVar = KEY_MAP
@@ -119,8 +132,6 @@ class W2vBertCodec(LibraryCodec[CodecConfigT]):
     semantic_adapter: nn.Module
     acoustic_encoder: nn.Module
     fc_encoder: nn.Module
-    acoustic_decoder: nn.Module
-    quantizer: ScalarQuantizer
 
     def __init__(self, config: CodecConfigT) -> None:
         super().__init__(config)
@@ -133,7 +144,7 @@ class W2vBertCodec(LibraryCodec[CodecConfigT]):
     @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Config:
         """From transformers' `config.json`, without what does not affect the tokens in that of w2v-BERT; unknown keys are refused by name."""
-        ignored = _SEMANTIC_IGNORED | {name.removesuffix(".{*}") for name in general_settings()}
+        ignored = _SEMANTIC_IGNORED | general_names()
         semantic = dict(config.get("semantic_model_config") or {})
         kept = {name: value for name, value in semantic.items() if name not in ignored}
         return super().config_from_reference({**config, "semantic_model_config": kept}, state_dict)

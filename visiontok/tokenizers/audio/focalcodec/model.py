@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from visiontok.base.config import Config, Positive
 from visiontok.quantizers import BinaryEntropyConfig, BinaryQuantizerConfig, LogFloor
-from visiontok.signals import AudioPreprocessing, SignalSpec
+from visiontok.signals import AudioPreprocessing
 from visiontok.tokenizers.audio.focalcodec.focal import FocalConfig, FocalDecoder, FocalEncoder
 from visiontok.tokenizers.audio.focalcodec.reference import KEY_MAP, fields_of
 from visiontok.tokenizers.audio.focalcodec.waveform import WaveformConfig
@@ -81,6 +81,7 @@ class FocalCodec(Codec[FocalCodecConfig]):
         self.decompressor = FocalDecoder(config.decompressor, in_dim=config.num_bits, out_dim=config.encoder.dim)
         self.decoder = config.decoder.build(config.encoder.dim)
         self.preprocessing = AudioPreprocessing(sample_rate=config.sample_rate)
+        self.output_rate = config.output_rate
         self.layout: TokenLayout = codec_layout(sample_rate=config.sample_rate, hop=config.hop, vocab_size=2**config.num_bits)
 
     @classmethod
@@ -93,11 +94,6 @@ class FocalCodec(Codec[FocalCodecConfig]):
         """Also from the names of the first release."""
         weights = super().weights_from_reference(state_dict)
         return {name: tensor[None] if name.endswith(".activation.alpha") else tensor for name, tensor in weights.items()}
-
-    @property
-    def spec(self) -> SignalSpec:
-        """See `Tokenizer`."""
-        return self.preprocessing.spec.model_copy(update={"rate": float(self.config.output_rate)})
 
     def train(self, mode: bool = True) -> Self:
         """The encoder stays in evaluation mode."""

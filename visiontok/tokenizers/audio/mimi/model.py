@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.base.config import Config, Positive
+from visiontok.core.model import ConfigT
 from visiontok.quantizers.gradients import straight_through
 from visiontok.signals import AudioPreprocessing
 from visiontok.tokenizers.audio.mimi.reference import IGNORED, KEY_MAP, with_rope_parameters
@@ -81,31 +82,49 @@ class MimiConfig(LibraryConfig):
         return {**super().library_arguments(), "upsampling_ratios": list(self.upsampling_ratios), "rope_parameters": self.rope_parameters.to_dict()}
 
 
-class Mimi(LibraryCodec[MimiConfig]):
+class MimiEncoding(LibraryCodec[ConfigT]):
+    """Base of codecs with Mimi's encoder: convolutions, a transformer that sees 250 frames back, and a convolution of stride 2."""
+
+    network_class: ClassVar = "MimiModel"
+    network_config_class: ClassVar = "MimiConfig"
+
+    encoder: nn.Module
+    encoder_transformer: nn.Module
+    downsample: nn.Module
+
+    def take_encoder(self, network: Any) -> None:
+        """Keep the encoder's parts of the library's network."""
+        before = network.encoder
+        nested = hasattr(before, "encoder_seanet")  # newer versions keep each half in a model of its own
+        self.encoder = before.encoder_seanet if nested else before
+        self.encoder_transformer = (before if nested else network).encoder_transformer
+        self.downsample = (before if nested else network).downsample
+
+    def encode_latents(self, signal: Tensor) -> Tensor:
+        """(B, C, T) -> (B, ceil(T / hop), D)."""
+        hidden = self.encoder_transformer(self.encoder(signal).transpose(1, 2)).last_hidden_state
+        latents: Tensor = self.downsample(hidden.transpose(1, 2))
+        return latents.transpose(1, 2)
+
+
+class Mimi(MimiEncoding[MimiConfig]):
     """The semantic level and the acoustic ones read the same latents; their codes are added up. Both transformers see 250 frames back."""
 
     config_class = MimiConfig
-    network_class: ClassVar = "MimiModel"
-    network_config_class: ClassVar = "MimiConfig"
     reference_keys: ClassVar = KEY_MAP
     ignored_settings: ClassVar = IGNORED
 
-    encoder: nn.Module
     decoder: nn.Module
-    encoder_transformer: nn.Module
     decoder_transformer: nn.Module
-    downsample: nn.Module
     upsample: nn.Module
     quantizer: MimiQuantizer
 
     def __init__(self, config: MimiConfig) -> None:
         super().__init__(config)
         network = self.new_network(config.library_arguments())
-        before, behind = network.encoder, network.decoder
-        nested = hasattr(before, "encoder_seanet")  # newer versions keep each half in a model of its own
-        self.encoder = before.encoder_seanet if nested else before
-        self.encoder_transformer = (before if nested else network).encoder_transformer
-        self.downsample = (before if nested else network).downsample
+        self.take_encoder(network)
+        behind = network.decoder
+        nested = hasattr(behind, "decoder_seanet")
         self.upsample = (behind if nested else network).upsample
         self.decoder_transformer = (behind if nested else network).decoder_transformer
         self.decoder = behind.decoder_seanet if nested else behind
@@ -124,12 +143,6 @@ class Mimi(LibraryCodec[MimiConfig]):
         """From transformers' `config.json`."""
         return super().config_from_reference(with_rope_parameters(config), state_dict)
 
-    def encode_latents(self, signal: Tensor) -> Tensor:
-        """(B, C, T) -> (B, ceil(T / hop), D)."""
-        hidden = self.encoder_transformer(self.encoder(signal).transpose(1, 2)).last_hidden_state
-        latents: Tensor = self.downsample(hidden.transpose(1, 2))
-        return latents.transpose(1, 2)
-
     def decode_latents(self, latents: Tensor) -> Tensor:
         """(B, frames, D) -> (B, C, frames * hop)."""
         hidden = self.decoder_transformer(self.upsample(latents.transpose(1, 2)).transpose(1, 2)).last_hidden_state
@@ -145,17 +158,21 @@ class MimiQuantizer(LibraryQuantizer):
         super().__init__()
         self.rvq = rvq
 
+    @property
+    def branches(self) -> tuple[Any, Any]:
+        """The semantic quantizer and the acoustic one, of the library."""
+        return self.rvq.semantic_residual_vector_quantizer, self.rvq.acoustic_residual_vector_quantizer
+
+    def projected(self, latents: Tensor) -> list[Tensor]:
+        """Latents (B, D, T) -> what each branch quantizes, (B, d, T)."""
+        return [latents if branch.input_proj is None else branch.input_proj(latents) for branch in self.branches]
+
     def quantize_frames(self, latents: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """See `LibraryQuantizer`; gradients pass straight through between the projections, so that these learn too."""
         with torch.no_grad():
             codes = self.search_frames(latents)
-        rvq, semantic = self.rvq, self.rvq.num_semantic_quantizers
-        quantized, distances = torch.zeros_like(latents), []
-        for branch, own in (
-            (rvq.semantic_residual_vector_quantizer, codes[:, :semantic]),
-            (rvq.acoustic_residual_vector_quantizer, codes[:, semantic:]),
-        ):
-            inputs = latents if branch.input_proj is None else branch.input_proj(latents)
+        quantized, distances, semantic = torch.zeros_like(latents), [], self.rvq.num_semantic_quantizers
+        for branch, inputs, own in zip(self.branches, self.projected(latents), (codes[:, :semantic], codes[:, semantic:]), strict=True):
             found = torch.stack([level.decode(indices) for level, indices in zip(branch.layers, own.unbind(dim=1), strict=True)]).sum(dim=0)
             passed = straight_through(inputs, found)
             quantized = quantized + (passed if branch.output_proj is None else branch.output_proj(passed))

@@ -12,9 +12,9 @@ from torch.nn.functional import pad
 
 from visiontok.base.config import Config, Positive
 from visiontok.core.weight_norm import folded
-from visiontok.signals import AudioPreprocessing, SignalSpec
+from visiontok.signals import AudioPreprocessing
 from visiontok.tokenizers.audio.neucodec.reference import is_original, library_fields, library_names
-from visiontok.tokenizers.shared.codec import codec_layout, fitted
+from visiontok.tokenizers.shared.codec import codec_layout
 from visiontok.tokenizers.shared.w2v_bert_codec import W2vBertCodec, W2vBertCodecConfig
 
 
@@ -45,6 +45,7 @@ class NeuCodec(W2vBertCodec[NeuCodecConfig]):
     def __init__(self, config: NeuCodecConfig) -> None:
         super().__init__(config)
         self.preprocessing = AudioPreprocessing(sample_rate=config.input_sampling_rate)
+        self.output_rate = config.output_sampling_rate
         self.layout = codec_layout(sample_rate=config.input_sampling_rate, hop=config.hop, vocab_size=math.prod(config.quantization_levels))
 
     @classmethod
@@ -57,18 +58,9 @@ class NeuCodec(W2vBertCodec[NeuCodecConfig]):
         """From transformers' names or the authors'."""
         return super().weights_from_reference(library_names(folded(state_dict)))
 
-    @property
-    def spec(self) -> SignalSpec:
-        """See `Tokenizer`."""
-        return self.preprocessing.spec.model_copy(update={"rate": float(self.config.output_sampling_rate)})
-
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 1, T) -> (B, T // hop, D), one frame at least."""
         whole = pad(signal, (0, max(self.hop - signal.shape[-1], 0)))
         padded = pad(whole, (0, self.hop - whole.shape[-1] % self.hop))
         features = self.speech_features(padded[:, 0], sample_rate=self.config.input_sampling_rate)
         return self.join(padded, self.hidden_states(features))
-
-    def decode_latents(self, latents: Tensor) -> Tensor:
-        """(B, frames, D) -> (B, 1, frames * output_hop)."""
-        return fitted(self.acoustic_decoder(latents), latents.shape[1] * self.output_hop)

@@ -17,7 +17,8 @@ NUM_SEMANTIC_LAYERS = 16
 
 _FIELDS = ("sample_rate", "hop_length", "hidden_dim", "semantic_dim", "ngf", "up_ratios", "depth", "heads", "levels", "semantic_model_config")
 _KEYS = ReferenceKeys(read=(*_FIELDS, "semantic_model_config.{*}"))
-_INPUT_RATE = 16000
+INPUT_RATE = 16000
+"""Of the authors' models, in Hz."""
 
 _SEMANTIC = {"initial_conv": "conv1", "residual_blocks.1": "conv2", "residual_blocks.3": "conv3", "final_conv": "conv4"}
 _ACTIVATIONS = ("conv_final_block.0", "conv_blocks.{}.block.3", "conv_blocks.{}.block.{}.block.{}")
@@ -58,11 +59,11 @@ def library_fields(config: Mapping[str, Any]) -> dict[str, Any]:
             "semantic_model_config": {**(config.get("semantic_model_config") or {}), "num_hidden_layers": NUM_SEMANTIC_LAYERS},
             "quantization_dim": config["semantic_dim"] + hidden,
             "quantization_levels": config["levels"],
-            "input_sampling_rate": _INPUT_RATE,
+            "input_sampling_rate": INPUT_RATE,
             "output_sampling_rate": config["sample_rate"],
         }
-        if math.prod(ratios) * config["sample_rate"] != config["hop_length"] * _INPUT_RATE:
-            raise ConfigError(f"{source} has the hop_length {config['hop_length']}, which does not fit up_ratios {ratios} at {_INPUT_RATE} Hz")
+        if math.prod(ratios) * config["sample_rate"] != config["hop_length"] * INPUT_RATE:
+            raise ConfigError(f"{source} has the hop_length {config['hop_length']}, which does not fit up_ratios {ratios} at {INPUT_RATE} Hz")
     return fields
 
 
@@ -73,36 +74,49 @@ def library_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         CheckpointError: listing tensors that are not in this network.
     """
     blocks = {name.split(".")[2] for name in state_dict if name.startswith("CodecEnc.conv_blocks.")}
-    if not blocks:
-        return dict(state_dict)
-    renamed = _original_keys(len(blocks) - 1)(state_dict)
+    return with_projections(_original_keys(len(blocks) - 1)(state_dict)) if blocks else dict(state_dict)
+
+
+def with_projections(renamed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that `DECODER` gave names, with queries, keys and values of its attention by themselves."""
+    apart = dict(renamed)
     for name in [name for name in renamed if ".self_attn.qkv." in name]:
-        parts = zip(("q_proj", "k_proj", "v_proj"), renamed.pop(name).chunk(3), strict=True)
-        renamed |= {name.replace(".qkv.", f".{part}."): tensor.contiguous() for part, tensor in parts}
-    return renamed
+        parts = zip(("q_proj", "k_proj", "v_proj"), apart.pop(name).chunk(3), strict=True)
+        apart |= {name.replace(".qkv.", f".{part}."): tensor.contiguous() for part, tensor in parts}
+    return apart
+
+
+_BACKBONE = "generator.backbone"
+ADAPTER: dict[str, str | None] = {f"SemanticEncoder_module.{theirs}.{{*}}": f"semantic_adapter.{ours}.{{*}}" for theirs, ours in _SEMANTIC.items()}
+"""Patterns of a `KeyMap` for the adapter behind the semantic model."""
+
+DECODER: dict[str, str | None] = {
+    "generator.head.istft.window": None,
+    "fc_post_a.{*}": "acoustic_decoder.fc.{*}",
+    "generator.quantizer.{*}": "quantizer.{*}",
+    "generator.head.out.{*}": "acoustic_decoder.head.linear.{*}",
+    f"{_BACKBONE}.final_layer_norm.{{*}}": "acoustic_decoder.norm.{*}",
+    **{f"{_BACKBONE}.{part}.{{*}}": f"acoustic_decoder.{part}.{{*}}" for part in ("embed", "prior_net", "post_net")},
+    **{f"{_BACKBONE}.transformers.{{}}.{theirs}.{{*}}": f"acoustic_decoder.layers.{{}}.{ours}.{{*}}" for theirs, ours in _LAYER.items()},
+}
+"""Patterns for the quantizer and the decoder, with query, key and value still together."""
 
 
 def _original_keys(num_stages: int) -> KeyMap:
     """The authors' names -> transformers', with query, key and value still together."""
-    encoder, backbone, semantic = "CodecEnc", "generator.backbone", "SemanticEncoder_module"
+    encoder = "CodecEnc"
     patterns: dict[str, str | None] = {
         **{f"semantic_model.encoder.layers.{layer}.{{*}}": None for layer in range(NUM_SEMANTIC_LAYERS, 24)},
         **{f"{encoder}.{place}.{name}": None for place in _ACTIVATIONS for name in ("upsample.filter", "downsample.lowpass.filter")},
         "fc_post_s.{*}": None,  # of a semantic decoder, which only training has
         "SemanticDecoder_module.{*}": None,
-        "generator.head.istft.window": None,
         "semantic_model.{*}": "semantic_encoder.{*}",
-        **{f"{semantic}.{theirs}.{{*}}": f"semantic_adapter.{ours}.{{*}}" for theirs, ours in _SEMANTIC.items()},
+        **ADAPTER,
         f"{encoder}.conv_blocks.0.{{*}}": "acoustic_encoder.conv1.{*}",
         f"{encoder}.conv_final_block.0.{{*}}": "acoustic_encoder.snake1.{*}",
         f"{encoder}.conv_final_block.1.{{*}}": "acoustic_encoder.conv2.{*}",
         "fc_prior.{*}": "fc_encoder.{*}",
-        "fc_post_a.{*}": "acoustic_decoder.fc.{*}",
-        "generator.quantizer.{*}": "quantizer.{*}",
-        "generator.head.out.{*}": "acoustic_decoder.head.linear.{*}",
-        f"{backbone}.final_layer_norm.{{*}}": "acoustic_decoder.norm.{*}",
-        **{f"{backbone}.{part}.{{*}}": f"acoustic_decoder.{part}.{{*}}" for part in ("embed", "prior_net", "post_net")},
-        **{f"{backbone}.transformers.{{}}.{theirs}.{{*}}": f"acoustic_decoder.layers.{{}}.{ours}.{{*}}" for theirs, ours in _LAYER.items()},
+        **DECODER,
     }
     for stage in range(num_stages):
         theirs, ours = f"{encoder}.conv_blocks.{stage + 1}.block", f"acoustic_encoder.block.{stage}"

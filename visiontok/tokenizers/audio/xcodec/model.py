@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
@@ -16,6 +16,7 @@ from visiontok.base.config import Config, Positive
 from visiontok.signals import AudioPreprocessing
 from visiontok.tokenizers.audio.xcodec.reference import IGNORED, KEY_MAP, fields_of
 from visiontok.tokenizers.shared.codec import codec_layout, fitted
+from visiontok.tokenizers.shared.hubert import SemanticConfig
 from visiontok.tokenizers.shared.library_codec import LibraryCodec, LibraryQuantizer
 from visiontok.tokenizers.shared.library_model import LibraryConfig
 
@@ -28,35 +29,6 @@ class AcousticConfig(LibraryConfig):
     upsampling_ratios: tuple[Positive, ...] = (8, 5, 4, 2)
     decoder_hidden_size: Positive = 1024
     hidden_size: Positive = 256
-
-
-class SemanticConfig(LibraryConfig):
-    """Fields of `HubertConfig` and `WavLMConfig`, by the library's names; `num_buckets` and `max_bucket_distance` are WavLM's."""
-
-    model_type: Literal["hubert", "wavlm"] = "hubert"
-    hidden_size: Positive = 768
-    num_hidden_layers: Positive = 12
-    num_attention_heads: Positive = 12
-    intermediate_size: Positive = 3072
-    hidden_act: str = "gelu"
-    feat_proj_layer_norm: bool = True
-    layer_norm_eps: float = Field(default=1e-5, gt=0)
-    feat_extract_norm: Literal["group", "layer"] = "group"
-    feat_extract_activation: str = "gelu"
-    conv_dim: tuple[Positive, ...] = (512,) * 7
-    conv_stride: tuple[Positive, ...] = (5, 2, 2, 2, 2, 2, 2)
-    conv_kernel: tuple[Positive, ...] = (10, 3, 3, 3, 3, 2, 2)
-    conv_bias: bool = False
-    num_conv_pos_embeddings: Positive = 128
-    num_conv_pos_embedding_groups: Positive = 16
-    conv_pos_batch_norm: bool = False
-    do_stable_layer_norm: bool = False
-    num_buckets: Positive = 320
-    max_bucket_distance: Positive = 800
-
-    def library_arguments(self) -> dict[str, Any]:
-        """See `LibraryConfig`; nothing is masked, which is a matter of the model's own training."""
-        return {**super().library_arguments(), "mask_time_prob": 0.0, "mask_feature_prob": 0.0, "apply_spec_augment": False, "layerdrop": 0.0}
 
 
 class XcodecConfig(LibraryConfig):

@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 
 from visiontok.base.config import Positive
 from visiontok.signals import AudioPreprocessing
-from visiontok.tokenizers.shared.codec import codec_layout, fitted
+from visiontok.tokenizers.shared.codec import codec_layout
 from visiontok.tokenizers.shared.w2v_bert_codec import W2vBertCodec, W2vBertCodecConfig
 
 
@@ -37,7 +37,3 @@ class Xcodec2(W2vBertCodec[Xcodec2Config]):
         padded, half = pad(signal, (0, self.hop - signal.shape[-1] % self.hop)), self.hop // 2
         features = self.speech_features(pad(padded[:, 0], (half, half)), sample_rate=self.config.sampling_rate)
         return self.join(padded, self.hidden_states(features))
-
-    def decode_latents(self, latents: Tensor) -> Tensor:
-        """(B, frames, D) -> (B, 1, frames * hop)."""
-        return fitted(self.acoustic_decoder(latents), latents.shape[1] * self.hop)
