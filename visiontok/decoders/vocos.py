@@ -6,35 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import fold
 
-from visiontok.layers.activations import gelu
+from visiontok.layers.convnext import ConvNeXtBlock
+from visiontok.layers.frame_conv import Edge
 
 MAX_MAGNITUDE = 100.0
 """Of a spectrum's value."""
-
-
-class ConvNeXtBlock(nn.Module):
-    """A depthwise convolution, a norm and two linear layers, scaled per channel and added to the input (Liu et al. 2022, arXiv 2201.03545).
-
-    Args:
-        dim: C.
-        mlp_dim: between the linear layers.
-        scale: of every channel at first.
-        kernel: of the convolution, odd.
-    """
-
-    def __init__(self, dim: int, mlp_dim: int, *, scale: float, kernel: int = 7) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim)
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
-        self.linear1 = nn.Linear(dim, mlp_dim)
-        self.linear2 = nn.Linear(mlp_dim, dim)
-        self.scale = nn.Parameter(torch.full((dim,), scale))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T) -> (B, C, T)."""
-        hidden = self.linear2(gelu(self.linear1(self.norm(self.conv(x).transpose(1, 2)))))
-        result: Tensor = x + (self.scale * hidden).transpose(1, 2)
-        return result
 
 
 class VocosBackbone(nn.Module):
@@ -44,13 +20,14 @@ class VocosBackbone(nn.Module):
         dim: C.
         mlp_dim: between the linear layers of a block.
         depth: blocks.
-        kernel: of their convolutions, odd.
+        kernel, causal, edge: of their convolutions, see `FrameConv`.
     """
 
-    def __init__(self, dim: int, mlp_dim: int, depth: int, *, kernel: int = 7) -> None:
+    def __init__(self, dim: int, mlp_dim: int, depth: int, *, kernel: int = 7, causal: bool = False, edge: Edge = "constant") -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim, eps=1e-6)
-        self.blocks = nn.Sequential(*(ConvNeXtBlock(dim, mlp_dim, scale=1 / depth, kernel=kernel) for _ in range(depth)))
+        blocks = (ConvNeXtBlock(dim, mlp_dim, scale=1 / depth, kernel=kernel, causal=causal, edge=edge) for _ in range(depth))
+        self.blocks = nn.Sequential(*blocks)
         self.final_norm = nn.LayerNorm(dim, eps=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,7 +58,19 @@ class SpectrumHead(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             magnitude, phase = self.linear(x.to(self.linear.weight.dtype)).float().chunk(2, dim=-1)
             spectrum = torch.polar(magnitude.exp().clamp_max(MAX_MAGNITUDE), phase)
-            return inverse_stft(spectrum, self.window.float(), self.hop).to(x.dtype)
+            return self.sound(spectrum).to(x.dtype)
+
+    def sound(self, spectrum: Tensor) -> Tensor:
+        """(B, T, n_fft / 2 + 1) complex -> (B, 1, T * hop): frames overlap."""
+        return inverse_stft(spectrum, self.window.float(), self.hop)
+
+
+class CausalSpectrumHead(SpectrumHead):
+    """One whose frames do not overlap: each gives the last samples of its own transform."""
+
+    def sound(self, spectrum: Tensor) -> Tensor:
+        """(B, T, n_fft / 2 + 1) complex -> (B, 1, T * hop)."""
+        return torch.fft.irfft(spectrum, n=len(self.window))[..., -self.hop :].flatten(1)[:, None]
 
 
 def inverse_stft(spectrum: Tensor, window: Tensor, hop: int) -> Tensor:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.base.config import Config, Positive
-from visiontok.quantizers.base import PointwiseQuantizer, Quantized, configured_by
+from visiontok.quantizers.base import CodebookQuantizer, PointwiseQuantizer, Quantized, configured_by
 from visiontok.quantizers.float32 import Float32Module
 from visiontok.quantizers.gradients import straight_through
-from visiontok.quantizers.levels import LevelDropoutConfig, LeveledQuantizer, check_min_levels
+from visiontok.quantizers.levels import LevelDropoutConfig, ResidualLevels, check_min_levels
 from visiontok.quantizers.masks import squared_error, valid_rows, without_padding
 from visiontok.quantizers.nearest import nearest_codes, nearest_k_codes
 
@@ -121,7 +121,7 @@ class FactorizedResidualQuantizerConfig(Config):
         return FactorizedResidualQuantizer(**dict(self))
 
 
-class FactorizedResidualQuantizer(LeveledQuantizer):
+class FactorizedResidualQuantizer(ResidualLevels):
     """Latents (B, ..., D) -> the sum of what the levels give, indices (B, ..., S). Gradients pass through every level; losses add up over them.
 
     State:
@@ -148,7 +148,7 @@ class FactorizedResidualQuantizer(LeveledQuantizer):
         cuts = bool((kept < self.num_levels).any())
         residual = without_padding(latents, mask).float()
         total, found = torch.zeros_like(residual), []
-        for index, level in enumerate(self._levels()):
+        for index, level in enumerate(self.quantizers()):
             quantized = level(residual, mask=mask)
             residual = residual - quantized.latents
             keeps = (index < kept).view(-1, *[1] * (latents.ndim - 1)) if cuts else None
@@ -159,21 +159,9 @@ class FactorizedResidualQuantizer(LeveledQuantizer):
         stats = {"quantization_error": squared_error(rest, torch.zeros_like(rest))}
         return Quantized(total.to(latents.dtype), torch.stack([part.indices for part in found], dim=-1), losses, stats)
 
-    def lookup(self, indices: Tensor) -> Tensor:
-        """Indices (..., s) of the first s <= S levels -> the sum of what they give (..., D)."""
-        return torch.stack([level.lookup(indices[..., index]) for index, level in enumerate(self._levels()[: indices.shape[-1]])]).sum(dim=0)
-
-    @torch.no_grad()
-    def neighbors(self, latents: Tensor, k: int) -> Tensor:
-        """Latents (..., D) -> at each level the k codes nearest to what the levels before it left, (..., S, k)."""
-        residual, found = latents.float(), []
-        for level in self._levels():
-            found.append(level.neighbors(residual, k))
-            residual = residual - level.lookup(found[-1][..., 0])
-        return torch.stack(found, dim=-2)
-
-    def _levels(self) -> list[FactorizedVectorQuantizer]:
-        return cast("list[FactorizedVectorQuantizer]", list(self.levels))
+    def quantizers(self) -> list[CodebookQuantizer]:
+        """See `ResidualLevels`."""
+        return cast("list[CodebookQuantizer]", list(self.levels))
 
 
 def _linear(layer: nn.Module, values: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.noise import NoiseLike, as_noise, integers
-from visiontok.quantizers.base import NeighborQuantizer, Quantized
+from visiontok.quantizers.base import CodebookQuantizer, NeighborQuantizer, Quantized
 from visiontok.quantizers.masks import first_samples
 
 
@@ -55,6 +55,28 @@ class LeveledQuantizer(NeighborQuantizer):
             return kept
         drawn = integers(as_noise(noise, latents.device), self.num_levels - self.dropout.min_levels + 1, len(latents))
         return torch.where(first_samples(latents, mask, share=self.dropout.share), self.dropout.min_levels + drawn, kept)
+
+
+class ResidualLevels(LeveledQuantizer):
+    """Base of those whose levels are quantizers with codebooks, each of which reads what the ones before it left."""
+
+    @abstractmethod
+    def quantizers(self) -> list[CodebookQuantizer]:
+        """One for every level."""
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        """Indices (..., s) of the first s <= S levels -> the sum of what they give (..., D)."""
+        levels = self.quantizers()[: indices.shape[-1]]
+        return torch.stack([level.lookup(indices[..., number]) for number, level in enumerate(levels)]).sum(dim=0)
+
+    @torch.no_grad()
+    def neighbors(self, latents: Tensor, k: int) -> Tensor:
+        """Latents (..., D) -> at each level the k codes nearest to what the levels before it left, (..., S, k)."""
+        residual, found = latents.float(), []
+        for level in self.quantizers():
+            found.append(level.neighbors(residual, k))
+            residual = residual - level.lookup(found[-1][..., 0])
+        return torch.stack(found, dim=-2)
 
 
 def check_min_levels(dropout: LevelDropoutConfig | None, num_levels: int) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from visiontok.base.config import Config, Positive
 from visiontok.quantizers.base import CodebookQuantizer, Quantized, configured_by
 from visiontok.quantizers.gradients import GRADIENTS, Gradient
-from visiontok.quantizers.levels import LevelDropoutConfig, LeveledQuantizer, check_min_levels
+from visiontok.quantizers.levels import LevelDropoutConfig, ResidualLevels, check_min_levels
 from visiontok.quantizers.masks import squared_error, valid_rows, without_padding
 from visiontok.quantizers.parts import PointwiseConfig, mean_of
 
@@ -49,7 +49,7 @@ class ResidualQuantizerConfig(Config):
         return ResidualQuantizer(**dict(self))
 
 
-class ResidualQuantizer(LeveledQuantizer):
+class ResidualQuantizer(ResidualLevels):
     """Latents (B, ..., D) -> the sum of one code per level, indices (B, ..., S). Each loss is the mean over the levels.
 
     State:
@@ -68,7 +68,7 @@ class ResidualQuantizer(LeveledQuantizer):
         z = without_padding(latents, mask).float()
         residual, total = z, torch.zeros_like(z)
         found = []
-        for index, level in enumerate(self._levels()):
+        for index, level in enumerate(self.quantizers()):
             quantized = level(residual, mask=mask)
             codes = quantized.latents.detach()
             residual = residual - codes
@@ -82,21 +82,7 @@ class ResidualQuantizer(LeveledQuantizer):
         warming_up = any(part.passed_through for part in found)
         return Quantized(GRADIENTS[self.config.gradient](z, total).to(latents.dtype), indices, losses, stats, passed_through=warming_up)
 
-    def lookup(self, indices: Tensor) -> Tensor:
-        """Indices (..., s) of the first s <= S levels -> the sum of their codes (..., D)."""
-        codes = [level.lookup(indices[..., index]) for index, level in enumerate(self._levels()[: indices.shape[-1]])]
-        return torch.stack(codes).sum(dim=0)
-
-    @torch.no_grad()
-    def neighbors(self, latents: Tensor, k: int) -> Tensor:
-        """Latents (..., D) -> at each level the k codes nearest to what the levels before it left, (..., S, k)."""
-        residual, found = latents.float(), []
-        for level in self._levels():
-            found.append(level.neighbors(residual, k))
-            residual = residual - level.lookup(found[-1][..., 0])
-        return torch.stack(found, dim=-2)
-
-    def _levels(self) -> list[CodebookQuantizer]:
+    def quantizers(self) -> list[CodebookQuantizer]:
         """One quantizer per level, a shared one S times."""
         levels = cast("list[CodebookQuantizer]", list(self.levels))
         return levels * self.num_levels if self.config.shared else levels

@@ -11,10 +11,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+from typing_extensions import Self
 
 from visiontok.base.errors import TokenError
 from visiontok.base.noise import NoiseLike
@@ -87,9 +89,11 @@ class Codec(Tokenizer[ConfigT]):
     """Base of codecs. A family sets `layout` with `codec_layout`, or with `multi_rate_layout` where levels have different rates.
 
     Attributes:
+        frozen: names of parts without gradients, which stay in evaluation mode in training too.
         output_rate: of what `decode` gives, in Hz; None for that of what goes in.
     """
 
+    frozen: ClassVar[tuple[str, ...]] = ()
     output_rate: int | None = None
 
     @property
@@ -97,6 +101,13 @@ class Codec(Tokenizer[ConfigT]):
         """See `Tokenizer`."""
         spec = super().spec
         return spec if self.output_rate is None else spec.model_copy(update={"rate": float(self.output_rate)})
+
+    def train(self, mode: bool = True) -> Self:
+        """All but the frozen parts."""
+        super().train(mode)
+        for name in self.frozen:
+            self.get_submodule(name).eval()
+        return self
 
     @property
     def hop(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -79,3 +80,26 @@ class LibraryQuantizer(Quantizer):
     def lookup(self, indices: Tensor) -> Tensor:
         """The first k levels (B, T, k) -> the latents (B, T, D)."""
         return self.lookup_frames(indices.transpose(1, 2)).transpose(1, 2)
+
+
+class LibraryResidualQuantizer(LibraryQuantizer):
+    """EnCodec's and X-Codec's: residual codebooks that are moving averages; the nearest code in the Euclidean distance."""
+
+    rvq: Any
+
+    def __init__(self, rvq: nn.Module) -> None:
+        super().__init__()
+        self.rvq = rvq
+
+    def search_frames(self, latents: Tensor) -> Tensor:
+        codes: Tensor = self.rvq.encode(latents)
+        return codes.transpose(0, 1)
+
+    def lookup_frames(self, codes: Tensor) -> Tensor:
+        latents: Tensor = self.rvq.decode(codes.transpose(0, 1))
+        return latents
+
+
+def levels_of_bandwidth(kilobits: float, *, sample_rate: int, hop: int, codebook_size: int) -> int:
+    """Codebooks that a bandwidth holds, as the library counts them: with whole frames per second and whole bits."""
+    return int(1000 * kilobits // (math.ceil(sample_rate / hop) * math.ceil(math.log2(codebook_size))))

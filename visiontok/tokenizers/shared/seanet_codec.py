@@ -1,35 +1,56 @@
-"""What codecs with EnCodec's networks and codebooks share when they read the authors' checkpoints: names of tensors, and moving averages."""
+"""What codecs with EnCodec's encoder and codebooks share that are implemented here: WavTokenizer and SpeechTokenizer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
+
+from visiontok.core.model import ConfigT
+from visiontok.core.weight_norm import folded
+from visiontok.encoders.seanet import SeanetEncoder
+from visiontok.tokenizers.shared.codec import Codec
+
+_NETWORK = {
+    "{}.block.{}.conv.conv.{*}": "{}.block.{}.{*}",
+    "{}.block.{}.alpha": "{}.block.{}.alpha",
+    "{}.shortcut.conv.conv.{*}": "{}.shortcut.{*}",
+    "{}.conv.conv.{*}": "{}.{*}",
+    "{}.convtr.convtr.{*}": "{}.{*}",
+    "{}.lstm.{*}": "{}.lstm.{*}",
+    "{}.alpha": "{}.alpha",
+}
+_CODEBOOK = {"embed": "codebook", "cluster_size": "ema.counts", "embed_avg": "ema.sums", "inited": "ema.started"}
 
 
 def network_names(theirs: str, ours: str) -> dict[str, str | None]:
     """Patterns of a `KeyMap` for an encoder or a decoder whose layers are numbered in turn."""
-    return {
-        f"{theirs}.{{}}.block.{{}}.conv.conv.{{*}}": f"{ours}.{{}}.block.{{}}.{{*}}",
-        f"{theirs}.{{}}.block.{{}}.alpha": f"{ours}.{{}}.block.{{}}.alpha",
-        f"{theirs}.{{}}.shortcut.conv.conv.{{*}}": f"{ours}.{{}}.shortcut.{{*}}",
-        f"{theirs}.{{}}.conv.conv.{{*}}": f"{ours}.{{}}.{{*}}",
-        f"{theirs}.{{}}.convtr.convtr.{{*}}": f"{ours}.{{}}.{{*}}",
-        f"{theirs}.{{}}.lstm.{{*}}": f"{ours}.{{}}.lstm.{{*}}",
-        f"{theirs}.{{}}.alpha": f"{ours}.{{}}.alpha",
-    }
+    return {f"{theirs}.{old}": f"{ours}.{new}" for old, new in _NETWORK.items()}
 
 
 def codebook_names(theirs: str, ours: str) -> dict[str, str | None]:
     """Patterns of a `KeyMap` for a codebook and its moving averages."""
-    return {
-        f"{theirs}.embed": f"{ours}.codebook",
-        f"{theirs}.cluster_size": f"{ours}.ema.counts",
-        f"{theirs}.embed_avg": f"{ours}.ema.sums",
-        f"{theirs}.inited": f"{ours}.ema.started",
-    }
+    return {f"{theirs}.{old}": f"{ours}.{new}" for old, new in _CODEBOOK.items()}
 
 
-def with_flags(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with whether averages have started as one flag, which the authors keep as a vector of one float."""
-    return {name: tensor.bool().reshape(()) if name.endswith("ema.started") else tensor for name, tensor in weights.items()}
+class SeanetCodec(Codec[ConfigT]):
+    """Base of the two."""
+
+    encoder: SeanetEncoder
+    decoder: nn.Module
+
+    @classmethod
+    def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """With weight normalization folded; whether averages have started is one flag, which the authors keep as a vector of one float."""
+        weights = super().weights_from_reference(folded(state_dict))
+        return {name: tensor.bool().reshape(()) if name.endswith("ema.started") else tensor for name, tensor in weights.items()}
+
+    def encode_latents(self, signal: Tensor) -> Tensor:
+        """(B, 1, T) -> (B, ceil(T / hop), D)."""
+        latents: Tensor = self.encoder(signal)
+        return latents.transpose(1, 2)
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """(B, frames, D) -> (B, 1, frames * hop)."""
+        sound: Tensor = self.decoder(latents.transpose(1, 2))
+        return sound

@@ -125,6 +125,7 @@ CodecConfigT = TypeVar("CodecConfigT", bound=W2vBertCodecConfig)
 class W2vBertCodec(ScalarCodec[CodecConfigT]):
     """Base of the two. w2v-BERT stays as it is in training. It normalizes over the whole sound: the codes of a beginning depend on what follows."""
 
+    frozen: ClassVar = ("semantic_encoder",)
     reference_keys: ClassVar = KEY_MAP
     ignored_settings: ClassVar = IGNORED
 
@@ -148,12 +149,6 @@ class W2vBertCodec(ScalarCodec[CodecConfigT]):
         semantic = dict(config.get("semantic_model_config") or {})
         kept = {name: value for name, value in semantic.items() if name not in ignored}
         return super().config_from_reference({**config, "semantic_model_config": kept}, state_dict)
-
-    def train(self, mode: bool = True) -> Self:
-        """The semantic model stays in evaluation mode."""
-        super().train(mode)
-        self.semantic_encoder.eval()
-        return self
 
     def speech_features(self, signal: Tensor, *, sample_rate: int) -> Tensor:
         """Sound (B, T) -> what w2v-BERT reads, (B, frames, 2 bins): mel energies of two windows, each bin normalized over time."""

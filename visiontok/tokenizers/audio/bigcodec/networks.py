@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from visiontok.base.config import Config, Positive
+from visiontok.layers.residual import Residual
 from visiontok.layers.snake import AntiAliased, SnakeBeta
 
 
@@ -56,22 +57,6 @@ def decoder(config: NetConfig, latent_dim: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class ResidualUnit(nn.Sequential):
-    """Activation, dilated convolution of 7, activation, convolution of 1, added to the input."""
-
-    def __init__(self, channels: int, dilation: int) -> None:
-        super().__init__(
-            _activation(channels),
-            nn.Conv1d(channels, channels, 7, dilation=dilation, padding=3 * dilation),
-            _activation(channels),
-            nn.Conv1d(channels, channels, 1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T) -> (B, C, T)."""
-        return x + super().forward(x)
-
-
 class ResidualLstm(nn.Module):
     """An LSTM over time, from a state of zeros, added to its input."""
 
@@ -86,8 +71,17 @@ class ResidualLstm(nn.Module):
         return x + read.transpose(1, 2)
 
 
-def _units(channels: int, dilations: Sequence[int]) -> list[ResidualUnit]:
-    return [ResidualUnit(channels, dilation) for dilation in dilations]
+def _units(channels: int, dilations: Sequence[int]) -> list[Residual]:
+    """For each dilation, a convolution of 7 and one of 1, each after an activation, added to the input."""
+    return [
+        Residual(
+            _activation(channels),
+            nn.Conv1d(channels, channels, 7, dilation=dilation, padding=3 * dilation),
+            _activation(channels),
+            nn.Conv1d(channels, channels, 1),
+        )
+        for dilation in dilations
+    ]
 
 
 def _activation(channels: int) -> AntiAliased:

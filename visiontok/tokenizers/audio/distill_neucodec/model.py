@@ -10,7 +10,6 @@ import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from typing_extensions import Self
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.optional import import_optional_class
@@ -91,6 +90,7 @@ class DistillNeuCodec(ScalarCodec[DistillNeuCodecConfig]):
     """
 
     config_class = DistillNeuCodecConfig
+    frozen: ClassVar = ("semantic_model",)
     network_class: ClassVar = "NeuCodecModel"
     network_config_class: ClassVar = "NeuCodecConfig"
 
@@ -119,12 +119,6 @@ class DistillNeuCodec(ScalarCodec[DistillNeuCodecConfig]):
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """From the authors' names."""
         return own_names(state_dict)
-
-    def train(self, mode: bool = True) -> Self:
-        """The semantic model stays in evaluation mode."""
-        super().train(mode)
-        self.semantic_model.eval()
-        return self
 
     def semantic_features(self, signal: Tensor) -> Tensor:
         """(B, 1, T), T a multiple of the hop -> (B, T / hop, D)."""

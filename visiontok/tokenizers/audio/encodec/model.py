@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -19,7 +19,7 @@ from visiontok.signals import AudioPreprocessing
 from visiontok.tokenizers.audio.encodec.chunks import Chunks
 from visiontok.tokenizers.audio.encodec.reference import IGNORED, KEY_MAP
 from visiontok.tokenizers.shared.codec import codec_layout, fitted
-from visiontok.tokenizers.shared.library_codec import LibraryCodec, LibraryQuantizer
+from visiontok.tokenizers.shared.library_codec import LibraryCodec, LibraryResidualQuantizer, levels_of_bandwidth
 from visiontok.tokenizers.shared.library_model import LibraryConfig
 from visiontok.tokens import Latents, Tokens
 
@@ -70,8 +70,7 @@ class EncodecConfig(LibraryConfig):
     @property
     def num_levels(self) -> int:
         """Codebooks that the largest bandwidth holds."""
-        bits = math.ceil(self.sampling_rate / self.hop) * math.ceil(math.log2(self.codebook_size))
-        return int(1000 * self.target_bandwidths[-1] // bits)
+        return levels_of_bandwidth(self.target_bandwidths[-1], sample_rate=self.sampling_rate, hop=self.hop, codebook_size=self.codebook_size)
 
     @property
     def chunks(self) -> Chunks | None:
@@ -93,13 +92,13 @@ class Encodec(LibraryCodec[EncodecConfig]):
 
     encoder: nn.Module
     decoder: nn.Module
-    quantizer: EncodecQuantizer
+    quantizer: LibraryResidualQuantizer
 
     def __init__(self, config: EncodecConfig) -> None:
         super().__init__(config)
         network = self.new_network(config.library_arguments())
         self.encoder, self.decoder = network.encoder, network.decoder
-        self.quantizer = EncodecQuantizer(network.quantizer)
+        self.quantizer = LibraryResidualQuantizer(network.quantizer)
         self.chunks = config.chunks
         self.preprocessing = AudioPreprocessing(sample_rate=config.sampling_rate, channels=config.audio_channels)
         self.layout = codec_layout(sample_rate=config.sampling_rate, hop=config.hop, vocab_size=config.codebook_size, num_levels=config.num_levels)
@@ -160,21 +159,3 @@ class Encodec(LibraryCodec[EncodecConfig]):
     def _tokens(self, quantized: Quantized, scales: Tensor | None) -> Tokens | Latents:
         tokens = self.wrap(quantized.latents, quantized.indices)
         return tokens if scales is None else tokens.with_data(tokens.data, extras={SCALE: scales.detach()})
-
-
-class EncodecQuantizer(LibraryQuantizer):
-    """Residual codebooks that are moving averages; the nearest code in the Euclidean distance."""
-
-    rvq: Any
-
-    def __init__(self, rvq: nn.Module) -> None:
-        super().__init__()
-        self.rvq = rvq
-
-    def search_frames(self, latents: Tensor) -> Tensor:
-        codes: Tensor = self.rvq.encode(latents)
-        return codes.transpose(0, 1)
-
-    def lookup_frames(self, codes: Tensor) -> Tensor:
-        latents: Tensor = self.rvq.decode(codes.transpose(0, 1))
-        return latents

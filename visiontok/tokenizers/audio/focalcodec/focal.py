@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.base.config import Config, Positive
+from visiontok.layers.frame_conv import FrameConv
 from visiontok.layers.snake import Snake
-from visiontok.tokenizers.audio.focalcodec.frames import DynamicTanh, FeedForward, FrameConv
+from visiontok.layers.transformer import Mlp
 
 
 class FocalConfig(Config):
@@ -50,6 +51,18 @@ class FocalConfig(Config):
     def norm(self, dim: int) -> nn.Module:
         """Of a block."""
         return DynamicTanh() if self.causal else nn.LayerNorm(dim)
+
+
+class DynamicTanh(nn.Module):
+    """tanh(alpha x) with one learned number, in place of a norm (Zhu et al. 2025, arXiv 2503.10622)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.full((1,), 0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return (self.alpha * x).tanh()
 
 
 class FocalEncoder(nn.Module):
@@ -122,7 +135,7 @@ class FocalBlock(nn.Module):
         self.post_norm = config.post_norm
         self.modulation_norm, self.feed_forward_norm = config.norm(dim), config.norm(dim)
         self.modulation = FocalModulation(config, dim, window=window)
-        self.feed_forward = FeedForward(dim, 4 * dim)
+        self.feed_forward = Mlp(dim, 4 * dim)
         self.modulation_gamma = nn.Parameter(torch.full((dim,), 1e-4)) if config.layer_scale else None
         self.feed_forward_gamma = nn.Parameter(torch.full((dim,), 1e-4)) if config.layer_scale else None
 

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from pydantic import model_validator
 from torch import Tensor
 from torch.nn.functional import pad
-from typing_extensions import Self
 
 from visiontok.base.config import Config, Positive
 from visiontok.quantizers import BinaryEntropyConfig, BinaryQuantizerConfig, LogFloor
@@ -64,6 +63,7 @@ class FocalCodec(Codec[FocalCodecConfig]):
     """Mono. WavLM stays as it is in training. The last sample is repeated where the frames cover less than went in, as published."""
 
     config_class = FocalCodecConfig
+    frozen: ClassVar = ("encoder",)
     reference_keys: ClassVar = KEY_MAP
 
     def __init__(self, config: FocalCodecConfig) -> None:
@@ -95,12 +95,6 @@ class FocalCodec(Codec[FocalCodecConfig]):
         weights = super().weights_from_reference(state_dict)
         return {name: tensor[None] if name.endswith(".activation.alpha") else tensor for name, tensor in weights.items()}
 
-    def train(self, mode: bool = True) -> Self:
-        """The encoder stays in evaluation mode."""
-        super().train(mode)
-        self.encoder.eval()
-        return self
-
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 1, T) -> (B, frames, num_bits)."""
         latents: Tensor = self.compressor(self.encoder(signal[:, 0]))
@@ -109,7 +103,7 @@ class FocalCodec(Codec[FocalCodecConfig]):
     def decode_latents(self, latents: Tensor) -> Tensor:
         """(B, frames, num_bits) -> (B, 1, frames * output_hop)."""
         sound: Tensor = self.decoder(self.decompressor(latents))
-        return sound[:, None]
+        return sound
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Codes (B, frames, 1) of one level -> (B, frames, num_bits)."""

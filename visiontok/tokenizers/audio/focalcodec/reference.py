@@ -10,16 +10,35 @@ from visiontok.core.keymap import KeyMap
 from visiontok.core.reference_keys import ReferenceKeys
 
 _ATTENTION = "encoder.encoder.layers.{}.attention"
+_LAYERS = {"compressor": ("downscale", "focal_block"), "decompressor": ("focal_block", "upscale")}
+_MLP = {"in_proj": "fc1", "out_proj": "fc2"}
+_BLOCK = {"dwconv": "conv", "norm": "norm", "pwconv1": "linear1", "pwconv2": "linear2"}
+
+
+def _layers(part: str) -> dict[str, str | None]:
+    """Of a compressor or a decompressor, whose layers have two parts with names, or numbers."""
+    patterns: dict[str, str | None] = {}
+    for number, name in enumerate(_LAYERS[part]):
+        for theirs in (f"{part}.layers.{{}}.{name}", f"{part}.layers.{{}}.{number}"):
+            ours = f"{part}.layers.{{}}.{name}"
+            patterns |= {f"{theirs}.feed_forward.{old}.{{*}}": f"{ours}.feed_forward.{new}.{{*}}" for old, new in _MLP.items()}
+            patterns[f"{theirs}.{{*}}"] = f"{ours}.{{*}}"
+    return patterns
+
+
+_FEED_FORWARD = "encoder.encoder.layers.{}.feed_forward"
 KEY_MAP = KeyMap(
     {
-        **{
-            f"compressor.layers.{{}}.{place}.{{*}}": f"compressor.layers.{{}}.{name}.{{*}}" for place, name in enumerate(("downscale", "focal_block"))
-        },
-        **{
-            f"decompressor.layers.{{}}.{place}.{{*}}": f"decompressor.layers.{{}}.{name}.{{*}}"
-            for place, name in enumerate(("focal_block", "upscale"))
-        },
-        **{f"{part}.{{*}}": f"{part}.{{*}}" for part in ("encoder", "compressor", "decompressor", "decoder")},
+        **_layers("compressor"),
+        **_layers("decompressor"),
+        **{f"{_FEED_FORWARD}.{old}.{{*}}": f"{_FEED_FORWARD}.{new}.{{*}}" for old, new in _MLP.items()},
+        "decoder.backbone.embedding.{*}": "decoder.embed.{*}",
+        "decoder.backbone.input_norm.{*}": "decoder.backbone.norm.{*}",
+        "decoder.backbone.output_norm.{*}": "decoder.backbone.final_norm.{*}",
+        "decoder.backbone.layers.{}.gamma": "decoder.backbone.blocks.{}.scale",
+        **{f"decoder.backbone.layers.{{}}.{old}.{{*}}": f"decoder.backbone.blocks.{{}}.{new}.{{*}}" for old, new in _BLOCK.items()},
+        "decoder.head.proj.{*}": "decoder.head.linear.{*}",
+        **{f"{part}.{{*}}": f"{part}.{{*}}" for part in ("encoder", "compressor", "decompressor")},
     },
     joined={f"{_ATTENTION}.qkv_proj.{{*}}": tuple(f"{_ATTENTION}.{part}_proj.{{*}}" for part in "qkv")},
 )

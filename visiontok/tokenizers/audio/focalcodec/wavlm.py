@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.base.config import Config, Positive
-from visiontok.tokenizers.audio.focalcodec.frames import FeedForward
+from visiontok.layers.transformer import Mlp
 
 
 class WavLmConfig(Config):
@@ -160,7 +160,7 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.attention_norm, self.feed_forward_norm = nn.LayerNorm(config.dim), nn.LayerNorm(config.dim)
         self.attention = GatedAttention(config.dim, config.num_heads)
-        self.feed_forward = FeedForward(config.dim, config.mlp_dim)
+        self.feed_forward = Mlp(config.dim, config.mlp_dim)
 
     def forward(self, x: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
         """(B, L, D), bias (H, L, L), mask (L, L) -> (B, L, D)."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from visiontok.base.noise import Noise
 from visiontok.layers.llama import LlamaAttention
+from visiontok.layers.residual import Residual
 from visiontok.layers.rope import grid_positions, rope_table
 from visiontok.layers.snake import Snake
 
@@ -18,23 +19,15 @@ DILATIONS = (1, 3, 9)
 """Of a stage's residual units."""
 
 
-class ResidualUnit(nn.Module):
-    """A dilated and a pointwise convolution, each after a Snake, added to the input."""
-
-    def __init__(self, channels: int, *, dilation: int, depthwise: bool) -> None:
-        super().__init__()
-        groups = channels if depthwise else 1
-        self.layers = nn.Sequential(
-            Snake(channels),
-            nn.Conv1d(channels, channels, 7, dilation=dilation, padding=3 * dilation, groups=groups),
-            Snake(channels),
-            nn.Conv1d(channels, channels, 1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T) -> (B, C, T)."""
-        result: Tensor = x + self.layers(x)
-        return result
+def residual_unit(channels: int, *, dilation: int, depthwise: bool) -> Residual:
+    """A dilated and a pointwise convolution, each after a Snake, added to the input; (B, C, T) -> (B, C, T)."""
+    groups = channels if depthwise else 1
+    return Residual(
+        Snake(channels),
+        nn.Conv1d(channels, channels, 7, dilation=dilation, padding=3 * dilation, groups=groups),
+        Snake(channels),
+        nn.Conv1d(channels, channels, 1),
+    )
 
 
 class WindowAttention(nn.Module):
@@ -86,7 +79,7 @@ class DecoderStage(nn.Sequential):
             Snake(channels),
             nn.ConvTranspose1d(channels, half, 2 * stride, stride=stride, padding=-(-stride // 2), output_padding=stride % 2),
             *([NoiseBlock(half)] if noise else []),
-            *(ResidualUnit(half, dilation=dilation, depthwise=depthwise) for dilation in DILATIONS),
+            *(residual_unit(half, dilation=dilation, depthwise=depthwise) for dilation in DILATIONS),
         )
 
     def forward(self, x: Tensor, noise: Noise | None = None) -> Tensor:
@@ -153,7 +146,7 @@ class SnacDecoder(nn.Sequential):
 def _encoder_stage(channels: int, stride: int, *, depthwise: bool) -> nn.Sequential:
     """Residual units, and a convolution to twice the channels at 1 / stride of the rate."""
     return nn.Sequential(
-        *(ResidualUnit(channels, dilation=dilation, depthwise=depthwise) for dilation in DILATIONS),
+        *(residual_unit(channels, dilation=dilation, depthwise=depthwise) for dilation in DILATIONS),
         Snake(channels),
         nn.Conv1d(channels, 2 * channels, 2 * stride, stride=stride, padding=-(-stride // 2)),
     )

@@ -16,7 +16,7 @@ def _network(theirs: str, ours: str) -> dict[str, str | None]:
         f"{theirs}.{{}}.rel_pos.inv_freq": None,
         f"{theirs}.{{}}.to_qkv.{{*}}": f"{ours}.{{}}.attention.wqkv.{{*}}",
         f"{theirs}.{{}}.to_out.{{*}}": f"{ours}.{{}}.attention.wo.{{*}}",
-        f"{theirs}.{{}}.block.{{}}.block.{{}}.{{*}}": f"{ours}.{{}}.{{}}.layers.{{}}.{{*}}",
+        f"{theirs}.{{}}.block.{{}}.block.{{}}.{{*}}": f"{ours}.{{}}.{{}}.{{}}.{{*}}",
         f"{theirs}.{{}}.block.{{}}.{{*}}": f"{ours}.{{}}.{{}}.{{*}}",
         f"{theirs}.{{}}.{{*}}": f"{ours}.{{}}.{{*}}",
     }

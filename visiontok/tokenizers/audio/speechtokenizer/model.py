@@ -9,15 +9,14 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from visiontok.base.config import Config, Positive
-from visiontok.core.weight_norm import folded
 from visiontok.encoders.seanet import SeanetEncoder
 from visiontok.layers.seanet import SeanetConfig
 from visiontok.quantizers import EmaConfig, ResidualQuantizer, VectorQuantizerConfig
 from visiontok.signals import AudioPreprocessing
 from visiontok.tokenizers.audio.speechtokenizer.decoder import SeanetDecoder
 from visiontok.tokenizers.audio.speechtokenizer.reference import KEY_MAP, fields_of
-from visiontok.tokenizers.shared.codec import Codec, codec_layout
-from visiontok.tokenizers.shared.seanet_codec import with_flags
+from visiontok.tokenizers.shared.codec import codec_layout
+from visiontok.tokenizers.shared.seanet_codec import SeanetCodec
 
 
 class SpeechTokenizerConfig(Config):
@@ -44,7 +43,7 @@ class SpeechTokenizerConfig(Config):
         return self
 
 
-class SpeechTokenizer(Codec[SpeechTokenizerConfig]):
+class SpeechTokenizer(SeanetCodec[SpeechTokenizerConfig]):
     """Mono. T samples become ceil(T / hop) frames. Level 0 holds the content of speech, the others mostly its timbre.
 
     The projection to the teacher's features is read and kept, and stays as it is in training: the authors' distillation is not repeated here.
@@ -72,21 +71,6 @@ class SpeechTokenizer(Codec[SpeechTokenizerConfig]):
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Config:
         """From the authors' `config.json`."""
         return cls.config_class.parse(fields_of(config), source="SpeechTokenizer's configuration")
-
-    @classmethod
-    def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """With weight normalization folded."""
-        return with_flags(super().weights_from_reference(folded(state_dict)))
-
-    def encode_latents(self, signal: Tensor) -> Tensor:
-        """(B, 1, T) -> (B, ceil(T / hop), D)."""
-        latents: Tensor = self.encoder(signal)
-        return latents.transpose(1, 2)
-
-    def decode_latents(self, latents: Tensor) -> Tensor:
-        """(B, frames, D) -> (B, 1, frames * hop)."""
-        sound: Tensor = self.decoder(latents.transpose(1, 2))
-        return sound
 
     def semantic_features(self, codes: Tensor) -> Tensor:
         """Codes (B, T, K), of which the first level is read -> what it says of the teacher's features, (B, T, semantic_dim)."""

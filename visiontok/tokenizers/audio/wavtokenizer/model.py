@@ -10,15 +10,14 @@ from torch import Tensor
 from typing_extensions import Self
 
 from visiontok.base.config import Config, Positive
-from visiontok.core.weight_norm import folded
 from visiontok.encoders.seanet import SeanetEncoder
 from visiontok.layers.seanet import SeanetConfig
 from visiontok.quantizers import EmaConfig, ResidualQuantizer, VectorQuantizerConfig
 from visiontok.signals import AudioPreprocessing
 from visiontok.tokenizers.audio.wavtokenizer.networks import NORM_GROUPS, DecoderConfig, WavTokenizerDecoder
 from visiontok.tokenizers.audio.wavtokenizer.reference import KEY_MAP, fields_of, of_bandwidth
-from visiontok.tokenizers.shared.codec import Codec, codec_layout
-from visiontok.tokenizers.shared.seanet_codec import with_flags
+from visiontok.tokenizers.shared.codec import codec_layout
+from visiontok.tokenizers.shared.seanet_codec import SeanetCodec
 
 
 class WavTokenizerConfig(Config):
@@ -40,7 +39,7 @@ class WavTokenizerConfig(Config):
         return self
 
 
-class WavTokenizer(Codec[WavTokenizerConfig]):
+class WavTokenizer(SeanetCodec[WavTokenizerConfig]):
     """Mono. T samples become ceil(T / hop) frames. The decoder attends to the whole sound, and normalizes over it."""
 
     config_class = WavTokenizerConfig
@@ -67,16 +66,6 @@ class WavTokenizer(Codec[WavTokenizerConfig]):
 
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weight normalization is folded, and the pointwise convolutions of the attention become matrices."""
-        weights = with_flags(super().weights_from_reference(folded(state_dict)))
+        """See `SeanetCodec`; the pointwise convolutions of the attention become matrices."""
+        weights = super().weights_from_reference(state_dict)
         return {name: tensor.flatten(1) if ".attn." in name and tensor.ndim == 3 else tensor for name, tensor in weights.items()}
-
-    def encode_latents(self, signal: Tensor) -> Tensor:
-        """(B, 1, T) -> (B, ceil(T / hop), D)."""
-        latents: Tensor = self.encoder(signal)
-        return latents.transpose(1, 2)
-
-    def decode_latents(self, latents: Tensor) -> Tensor:
-        """(B, frames, D) -> (B, 1, frames * hop)."""
-        sound: Tensor = self.decoder(latents.transpose(1, 2))
-        return sound

@@ -10,14 +10,13 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from typing_extensions import Self
 
 from visiontok.base.config import Config, Positive
 from visiontok.signals import AudioPreprocessing
 from visiontok.tokenizers.audio.xcodec.reference import IGNORED, KEY_MAP, fields_of
 from visiontok.tokenizers.shared.codec import codec_layout, fitted
 from visiontok.tokenizers.shared.hubert import SemanticConfig
-from visiontok.tokenizers.shared.library_codec import LibraryCodec, LibraryQuantizer
+from visiontok.tokenizers.shared.library_codec import LibraryCodec, LibraryResidualQuantizer, levels_of_bandwidth
 from visiontok.tokenizers.shared.library_model import LibraryConfig
 
 
@@ -59,7 +58,7 @@ class XcodecConfig(LibraryConfig):
     @property
     def num_levels(self) -> int:
         """Codebooks that the largest bandwidth holds."""
-        return int(1000 * self.target_bandwidths[-1] // (math.ceil(self.sample_rate / self.hop) * math.ceil(math.log2(self.codebook_size))))
+        return levels_of_bandwidth(self.target_bandwidths[-1], sample_rate=self.sample_rate, hop=self.hop, codebook_size=self.codebook_size)
 
     def library_arguments(self) -> dict[str, Any]:
         """See `LibraryConfig`."""
@@ -74,6 +73,7 @@ class Xcodec(LibraryCodec[XcodecConfig]):
     """Mono. Sound is padded with silence to whole frames. The semantic model stays as it is in training; the library's loss for it is not used."""
 
     config_class = XcodecConfig
+    frozen: ClassVar = ("semantic_model",)
     network_class: ClassVar = "XcodecModel"
     network_config_class: ClassVar = "XcodecConfig"
     reference_keys: ClassVar = KEY_MAP
@@ -85,7 +85,7 @@ class Xcodec(LibraryCodec[XcodecConfig]):
     semantic_model: nn.Module
     fc: nn.Module
     fc2: nn.Module
-    quantizer: XcodecQuantizer
+    quantizer: LibraryResidualQuantizer
 
     def __init__(self, config: XcodecConfig) -> None:
         super().__init__(config)
@@ -93,7 +93,7 @@ class Xcodec(LibraryCodec[XcodecConfig]):
         self.acoustic_encoder, self.acoustic_decoder = network.acoustic_encoder, network.acoustic_decoder
         self.encoder_semantic, self.semantic_model = network.encoder_semantic, network.semantic_model.requires_grad_(False).eval()
         self.fc, self.fc2 = network.fc, network.fc2
-        self.quantizer = XcodecQuantizer(network.quantizer)
+        self.quantizer = LibraryResidualQuantizer(network.quantizer)
         self.preprocessing = AudioPreprocessing(sample_rate=config.sample_rate, multiple_of=config.hop)
         self.layout = codec_layout(sample_rate=config.sample_rate, hop=config.hop, vocab_size=config.codebook_size, num_levels=config.num_levels)
 
@@ -101,12 +101,6 @@ class Xcodec(LibraryCodec[XcodecConfig]):
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Config:
         """From transformers' `config.json`."""
         return super().config_from_reference(fields_of(config), state_dict)
-
-    def train(self, mode: bool = True) -> Self:
-        """The semantic model stays in evaluation mode."""
-        super().train(mode)
-        self.semantic_model.eval()
-        return self
 
     def semantic_features(self, signal: Tensor) -> Tensor:
         """(B, 1, T) -> (B, frames, D): the mean of the hidden states of all layers."""
@@ -126,21 +120,3 @@ class Xcodec(LibraryCodec[XcodecConfig]):
     def decode_latents(self, latents: Tensor) -> Tensor:
         """(B, frames, D) -> (B, 1, frames * hop)."""
         return fitted(self.acoustic_decoder(self.fc2(latents).transpose(1, 2)), latents.shape[1] * self.hop)
-
-
-class XcodecQuantizer(LibraryQuantizer):
-    """Residual codebooks that are moving averages; the nearest code in the Euclidean distance."""
-
-    rvq: Any
-
-    def __init__(self, rvq: nn.Module) -> None:
-        super().__init__()
-        self.rvq = rvq
-
-    def search_frames(self, latents: Tensor) -> Tensor:
-        codes: Tensor = self.rvq.encode(latents)
-        return codes.transpose(0, 1)
-
-    def lookup_frames(self, codes: Tensor) -> Tensor:
-        latents: Tensor = self.rvq.decode(codes.transpose(0, 1))
-        return latents
