@@ -13,7 +13,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 import visiontok
 from visiontok.base.errors import ConfigError
-from visiontok.quantizers import FactorizedVectorQuantizer
 from visiontok.tokenizers.audio.moss_audio_tokenizer.model import MossAudioTokenizer
 
 STREAMED = "their stream forgets more of the past than the window, within every chunk but its last frame"
@@ -32,7 +31,7 @@ def whole_frames(sound: Tensor, hop: int) -> Tensor:
 def masked(model: MossAudioTokenizer, codes: Tensor, valid: Tensor) -> Tensor:
     """Codes (B, T, K) with those of a residual of zeros, at every level, where the authors mask."""
     zeros = torch.zeros(1, model.quantizer.input_dim or 0)
-    empty = torch.stack([level.search(zeros)[0] for level in model.quantizer.levels if isinstance(level, FactorizedVectorQuantizer)])
+    empty = torch.stack([level.search(zeros)[0] for level in model.quantizer.quantizers()])
     return torch.where(valid[..., None], codes, empty)
 
 
