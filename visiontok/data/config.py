@@ -22,12 +22,13 @@ from visiontok.data.parquet import ParquetConfig, ParquetSource
 from visiontok.data.photos import PhotosConfig, PhotosSource
 from visiontok.data.recordings import RecordingsConfig, RecordingsSource
 from visiontok.data.shapes import ShapesConfig, ShapesSource
+from visiontok.data.sounds import SOUNDS, SoundsConfig, SoundsSource
 from visiontok.data.source import Source
 from visiontok.data.token_shards import MANIFEST
 from visiontok.data.webdataset import WebDatasetConfig, WebDatasetSource
 
 DataConfig: TypeAlias = Annotated[
-    DigitsConfig | PhotosConfig | ShapesConfig | RecordingsConfig | FolderConfig | WebDatasetConfig | ParquetConfig | ArraysConfig,
+    DigitsConfig | PhotosConfig | ShapesConfig | SoundsConfig | RecordingsConfig | FolderConfig | WebDatasetConfig | ParquetConfig | ArraysConfig,
     Field(discriminator="name"),
     BeforeValidator(lambda value: parse_source(value) if isinstance(value, str) else value),
 ]
@@ -37,6 +38,7 @@ _CONFIGS: dict[str, type[Config]] = {
     "digits": DigitsConfig,
     "photos": PhotosConfig,
     "shapes": ShapesConfig,
+    **dict.fromkeys(SOUNDS, SoundsConfig),
     "recordings": RecordingsConfig,
     "folder": FolderConfig,
     "webdataset": WebDatasetConfig,
@@ -47,6 +49,7 @@ _SOURCES: dict[str, Callable[[Any], Source]] = {
     "digits": DigitsSource,
     "photos": PhotosSource,
     "shapes": ShapesSource,
+    **dict.fromkeys(SOUNDS, SoundsSource),
     "recordings": RecordingsSource,
     "folder": FolderSource,
     "webdataset": WebDatasetSource,
@@ -69,7 +72,7 @@ def open_source(source: DataConfig | str) -> Source:
 
 
 def parse_source(text: str) -> DataConfig:
-    """Read the short form: `digits:test`, `shapes`, `folder:/path`, `webdataset:/path/{00..03}.tar`, `parquet:/path/*.parquet`,
+    """Read the short form: `digits:test`, `shapes`, `sounds`, `folder:/path`, `webdataset:/path/{00..03}.tar`, `parquet:/path/*.parquet`,
     `arrays:audio:/path/clips.npz`; `folder:audio:/path` where a folder or shards hold images and sound.
 
     What names no source is taken for a path: of a tar shard or Parquet file, or of a folder that exists, which holds images or sound, or

@@ -41,7 +41,7 @@ class LoaderConfig(Config):
         seed: of the order and of the augmentation.
         shuffle: a new order every epoch.
         num_workers: processes that prepare batches; 0 prepares them in the training process.
-        cache_bytes: memory for signals that stay decoded (and resized, where the crop allows it) between epochs, over all workers.
+        cache_bytes: memory for signals that stay decoded (and resized, where the crop allows it, or resampled) between epochs, over all workers.
     """
 
     batch_size: Positive
@@ -135,7 +135,10 @@ class TrainLoader:
         raise DataError(f"none of {tries} samples in a row can be used; the last: {skipped[-1].reason}")
 
     def _prepare(self, signal: SignalLike) -> SignalLike:
-        """What is the same in every epoch."""
+        """What is the same in every epoch: of an image its resize, of a sound its rate and channels."""
+        if self._source.modality == "audio":
+            (values,) = self._preprocessing([signal])
+            return values
         if not isinstance(signal, Image.Image) or self._side is None:
             return signal
         return self._config.crop.prepare(signal, self._side, self._resizing)
