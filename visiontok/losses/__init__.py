@@ -4,6 +4,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
+from visiontok.losses.codec import CodecConfig, CodecGanConfig, CodecObjective
 from visiontok.losses.objectives import (
     ModelLossesConfig,
     ModelLossesObjective,
@@ -13,11 +14,14 @@ from visiontok.losses.objectives import (
 )
 from visiontok.losses.reconstruction import AdaptiveWeightConfig, GanConfig, ReconstructionConfig, ReconstructionObjective
 
-ObjectiveConfig: TypeAlias = Annotated[ReconstructionConfig | TeacherCodesConfig | ModelLossesConfig, Field(discriminator="name")]
+ObjectiveConfig: TypeAlias = Annotated[ReconstructionConfig | CodecConfig | TeacherCodesConfig | ModelLossesConfig, Field(discriminator="name")]
 """What a recipe may name as its objective."""
 
 __all__ = [
     "AdaptiveWeightConfig",
+    "CodecConfig",
+    "CodecGanConfig",
+    "CodecObjective",
     "GanConfig",
     "ModelLossesConfig",
     "ModelLossesObjective",

@@ -1,9 +1,11 @@
-"""GAN losses, their adaptive weight (Esser et al. 2021) and the LeCam regularization (Tseng et al. 2021). All means are taken in float32."""
+"""GAN losses, their adaptive weight (Esser et al. 2021), the LeCam regularization (Tseng et al. 2021), and the matching of features that codecs of
+sound add. All means are taken in float32."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +25,24 @@ def generator_non_saturating(fake_logits: Tensor) -> Tensor:
     return F.softplus(-fake_logits.float().flatten(1).mean(dim=1)).mean()
 
 
+def generator_clipped_hinge(fake_logits: Tensor) -> Tensor:
+    """mean relu(1 - D(fake)), the generator's hinge loss of SoundStream and EnCodec; scalar."""
+    return F.relu(1 - fake_logits.float()).mean()
+
+
+def generator_least_squares(fake_logits: Tensor) -> Tensor:
+    """mean (D(fake) - 1)^2 (Mao et al. 2017, without their factor 1/2, as HiFi-GAN and DAC have it); scalar."""
+    return (fake_logits.float() - 1).square().mean()
+
+
 def discriminator_hinge(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """(mean relu(1 - D(real)) + mean relu(1 + D(fake))) / 2; scalar."""
     return 0.5 * (F.relu(1 - real_logits.float()).mean() + F.relu(1 + fake_logits.float()).mean())
+
+
+def discriminator_least_squares(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """(mean (D(real) - 1)^2 + mean D(fake)^2) / 2; scalar."""
+    return 0.5 * ((real_logits.float() - 1).square().mean() + fake_logits.float().square().mean())
 
 
 def discriminator_logistic(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -35,6 +52,41 @@ def discriminator_logistic(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 GENERATOR_LOSSES: Mapping[str, Callable[[Tensor], Tensor]] = {"hinge": generator_hinge, "non_saturating": generator_non_saturating}
 DISCRIMINATOR_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"hinge": discriminator_hinge, "logistic": discriminator_logistic}
+
+
+def matched_features(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
+    """The sum over all feature maps of several discriminators of mean |fake - real| (MelGAN, HiFi-GAN, DAC); scalar, no gradient for `real`."""
+    return torch.stack([(a.float() - b.detach().float()).abs().mean() for a, b in _pairs(fake, real)]).sum()
+
+
+def matched_features_relative(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
+    """The mean over all feature maps of mean |fake - real| / mean |real| (EnCodec, arXiv 2210.13438, equation 2); scalar, no gradient for `real`."""
+    ratios = [(a.float() - b.detach().float()).abs().mean() / b.detach().float().abs().mean().clamp_min(1e-8) for a, b in _pairs(fake, real)]
+    return torch.stack(ratios).mean()
+
+
+FEATURE_MATCHING: Mapping[str, Callable[[Sequence[Sequence[Tensor]], Sequence[Sequence[Tensor]]], Tensor]] = {
+    "absolute": matched_features,
+    "relative": matched_features_relative,
+}
+
+
+def _pairs(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    """All feature maps but the logits, which come last."""
+    return [pair for fakes, reals in zip(fake, real, strict=True) for pair in zip(fakes[:-1], reals[:-1], strict=True)]
+
+
+@contextmanager
+def constant(module: nn.Module) -> Iterator[None]:
+    """Without gradients of the module's parameters; those that are frozen stay so afterwards."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def gradient_ratio(reconstruction: Tensor, generator: Tensor, last_layer: nn.Parameter, *, eps: float, maximum: float, scale: float = 1.0) -> Tensor:
@@ -61,7 +113,7 @@ def gradient_ratio(reconstruction: Tensor, generator: Tensor, last_layer: nn.Par
         (gradient,) = torch.autograd.grad(scale * loss, last_layer, retain_graph=True, allow_unused=True)
         if gradient is None:
             raise ConfigError(f"the {name} does not depend on the parameter of gan.adaptive.last_layer; name the weight of the decoder's last layer")
-        norms.append(_mean_of_ranks(gradient.float()).norm() / scale)
+        norms.append(mean_of_ranks(gradient.float()).norm() / scale)
     ratio = (norms[0] / (norms[1] + eps)).clamp(max=maximum).detach()
     return torch.where(torch.stack(norms).isfinite().all(), ratio, 0.0)
 
@@ -122,10 +174,10 @@ def _mean_over_ranks(logits: Tensor) -> Tensor:
     Its gradient is that of this process's mean; averaged over the processes, as gradients are, this gives the gradient of the whole.
     """
     mean = logits.float().mean()
-    return mean + (_mean_of_ranks(mean.detach()) - mean.detach())
+    return mean + (mean_of_ranks(mean.detach()) - mean.detach())
 
 
-def _mean_of_ranks(tensor: Tensor) -> Tensor:
+def mean_of_ranks(tensor: Tensor) -> Tensor:
     """The mean of every process's tensor, without gradient."""
     if not (dist.is_available() and dist.is_initialized()):
         return tensor.detach()

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError
 from visiontok.base.noise import NoiseLike
-from visiontok.losses.discriminator import Discriminator
 from visiontok.losses.pixels import RGB
 from visiontok.signals.spec import SignalSpec
 
@@ -28,7 +27,7 @@ class Objective(nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self.discriminator: Discriminator | None = None
+        self.discriminator: nn.Module | None = None
         self.stats: dict[str, Tensor] = {}
         self.loss_scale = 1.0
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -17,7 +15,7 @@ from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError
 from visiontok.base.names import close_names
 from visiontok.base.noise import NoiseLike
-from visiontok.losses.adversarial import DISCRIMINATOR_LOSSES, GENERATOR_LOSSES, LECAMS, gradient_ratio
+from visiontok.losses.adversarial import DISCRIMINATOR_LOSSES, GENERATOR_LOSSES, LECAMS, constant, gradient_ratio
 from visiontok.losses.augmentation import DiffAugmentConfig, diff_augment
 from visiontok.losses.blur_pool_discriminator import BlurPoolDiscriminatorConfig
 from visiontok.losses.dino_discriminator import DinoDiscriminatorConfig
@@ -201,7 +199,7 @@ class ReconstructionObjective(Objective):
         config, discriminator = self.config.gan, self.discriminator
         assert config is not None
         assert discriminator is not None
-        with _constant(discriminator):
+        with constant(discriminator):
             loss = GENERATOR_LOSSES[config.generator_loss](self._logits(prediction, noise))
         if config.adaptive is None:
             return config.weight * loss
@@ -227,19 +225,6 @@ class ReconstructionObjective(Objective):
         if augmentation is not None:
             images = from_signed(diff_augment(to_signed(images, self.signal), augmentation, noise), self.signal)
         return self.discriminator(images, noise)
-
-
-@contextmanager
-def _constant(module: nn.Module) -> Iterator[None]:
-    """Without gradients of the module's parameters; those that are frozen stay so afterwards."""
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
 
 
 def _named(name: str, parts: dict[str, Any], setting: str) -> Any:
