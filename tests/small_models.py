@@ -56,6 +56,11 @@ SMALL: dict[str, dict[str, Any]] = {
         "quantizer": _SIGNS,
     },
     "chameleon-vq": {**_LIBRARY, "latent_channels": 8, "num_embeddings": 20, "resolution": 16},
+    "conv-codec": {
+        "sample_rate": 1600,
+        "networks": {"channels": 4, "strides": [2, 5], "dim": 6, "lstm_depth": 1},
+        "quantizer": {"type": "residual", "num_levels": 3, "quantizer": {"type": "vq", "codebook_size": 16, "dim": 6}},
+    },
     "conv-grid": {**_GRID, "quantizer": {"type": "fsq", "levels": [4, 4, 3]}},
     "dac": {
         "sampling_rate": 1600,
@@ -155,6 +160,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "mar": {"layout": _LATENTS, "condition": _CLASSES, "backbone": _MAE, "head": {"dim": 16, "depth": 1}},
     "maskgit": {"layout": LAYOUT, "condition": _CLASSES, "backbone": {"type": "bert", "dim": 24, "depth": 2, "num_heads": 2, "mlp_dim": 32}},
     "maskgit-vqgan": {"image_size": 16, "net": _NET, "quantizer": {"codebook_size": 32, "dim": 8}},
+    "mel-frames": {"sample_rate": 1600, "n_fft": 64, "hop": 16, "num_bins": 6, "group": 2, "iterations": 4},
     "mimi": {
         **_MIMI_NET,
         "sampling_rate": 1600,

@@ -1,4 +1,5 @@
-"""What codecs with EnCodec's encoder and codebooks share that are implemented here: WavTokenizer and SpeechTokenizer."""
+"""What codecs with EnCodec's encoder and codebooks share that are implemented here: WavTokenizer, SpeechTokenizer and the
+convolutional codec."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ def codebook_names(theirs: str, ours: str) -> dict[str, str | None]:
 
 
 class SeanetCodec(Codec[ConfigT]):
-    """Base of the two."""
+    """Base of the three."""
 
     encoder: SeanetEncoder
     decoder: nn.Module

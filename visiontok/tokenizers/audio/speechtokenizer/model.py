@@ -9,11 +9,11 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from visiontok.base.config import Config, Positive
+from visiontok.decoders.seanet import SeanetDecoder
 from visiontok.encoders.seanet import SeanetEncoder
 from visiontok.layers.seanet import SeanetConfig
 from visiontok.quantizers import EmaConfig, ResidualQuantizer, VectorQuantizerConfig
 from visiontok.signals import AudioPreprocessing
-from visiontok.tokenizers.audio.speechtokenizer.decoder import SeanetDecoder
 from visiontok.tokenizers.audio.speechtokenizer.reference import KEY_MAP, fields_of
 from visiontok.tokenizers.shared.codec import codec_layout
 from visiontok.tokenizers.shared.seanet_codec import SeanetCodec
