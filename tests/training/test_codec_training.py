@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import pytest
+import torch
 import training_children as children
 from test_processes import assert_same_weights, curve
 from test_resume import assert_equal, final_state
 
-from visiontok.training import parse_recipe, train
+import visiontok
+from visiontok.core.identity import identify
+from visiontok.data import open_source
+from visiontok.data.sounds import SoundsConfig
+from visiontok.data.tokenizing import tokenize_source
+from visiontok.training import load_recipe, parse_recipe, train
 
 CODEC = {
     "sample_rate": 4000,
@@ -88,3 +94,22 @@ def test_sounds_of_different_lengths_share_a_batch(codec_recipe, tmp_path):
     sounds = {"name": "sounds", "sample_rate": 4000, "min_seconds": 0.1, "seconds": 0.2, "num_samples": 40}
     result = train(parse_recipe(codec_recipe(output=str(tmp_path / "run"), data={"source": sounds}, steps=3)), cpu=True)
     assert result.step == 3
+
+
+@pytest.mark.parametrize(("pattern", "steps"), [("delay", 7), ("flatten", 15)])
+def test_a_gpt_writes_its_codes_by_label(pattern, steps, tmp_path):
+    torch.manual_seed(0)
+    codec = visiontok.create("conv-codec", **CODEC).eval()
+    visiontok.save_pretrained(codec, tmp_path / "codec")
+    tones = open_source(SoundsConfig(name="tones", sample_rate=4000, min_seconds=0.1, seconds=0.2, num_samples=24))
+    tokenize_source(tones, codec, tmp_path / "tokens", identity=identify(codec, str(tmp_path / "codec")))
+    data = [f"data.tokens={tmp_path / 'tokens'}", f"tokenizer={tmp_path / 'codec'}", f"output={tmp_path / 'run'}", "validation=null"]
+    less = ["steps=2", "batch_size=8", "model.config.dim=16", "model.config.depth=1", f"model.config.pattern={pattern}"]
+    train(load_recipe("small/gpt-codec", [*data, *less]), cpu=True)
+    generator = visiontok.from_pretrained(tmp_path / "run")
+    layout = codec.layout.at([5])
+    assert len(generator.plan(layout).held) == steps
+    assert generator.config.condition.names == tones.class_names
+    tokens = generator.generate(torch.tensor([0, 11]), layout=layout, noise=torch.Generator().manual_seed(0))
+    assert tokens.view().shape == (2, 5, 3)
+    assert codec.decode(tokens).shape == (2, 1, 5 * codec.hop)
