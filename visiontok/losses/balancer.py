@@ -48,7 +48,7 @@ class LossBalancer(nn.Module):
         self.register_buffer("counts", torch.zeros(len(weights), dtype=torch.float32))
 
     def forward(self, losses: Mapping[str, Tensor], output: Tensor, *, scale: float = 1.0) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The balanced losses, and the averages of the norms; the averages move first.
+        """The balanced losses; and to be logged, the averages of the norms, which move first, and the losses as they came.
 
         Args:
             losses: some or all of the named ones, scalars; their graphs are kept.
@@ -66,7 +66,8 @@ class LossBalancer(nn.Module):
         counts = finite & (averages > _LEAST_NORM)
         factors = torch.where(counts, self.config.total_norm * shares / shares.sum() / averages.clamp_min(_LEAST_NORM), 0.0)
         balanced = {name: factor * loss for (name, loss), factor in zip(losses.items(), factors, strict=True)}
-        return balanced, {f"gradient_norm_{name}": average for name, average in zip(losses, averages, strict=True)}
+        stats = {f"gradient_norm_{name}": average for name, average in zip(losses, averages, strict=True)}
+        return balanced, stats | {f"unbalanced_{name}": loss.detach() for name, loss in losses.items()}
 
     def _norm(self, loss: Tensor, output: Tensor, scale: float) -> Tensor:
         """The mean over the samples of all processes; scalar."""
