@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,8 +25,8 @@ class SoundExtractor(FeatureExtractor):
         shortest: samples at that rate; silence is added to shorter sounds.
     """
 
-    rate: ClassVar[int] = 16000
-    shortest: ClassVar[int] = 1025
+    rate: int = 16000
+    shortest: int = 1025
 
     _given: int | None = None
 

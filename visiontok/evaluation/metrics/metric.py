@@ -15,7 +15,7 @@ from torch import Tensor
 from visiontok.base.finite import check_finite
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.evaluation.features.base import FeatureExtractor, NamedNetwork
-from visiontok.evaluation.features.speech_networks import SpeechNetworksConfig
+from visiontok.evaluation.features.sound_networks import SoundNetworksConfig
 from visiontok.evaluation.metrics.accumulator import Accumulator
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig, Interval
 from visiontok.evaluation.metrics.feature_side import FeatureSide
@@ -53,7 +53,7 @@ class Subject:
         device: of the metrics' own networks.
         perturbations: settings of `perturbed_frechet`.
         probe: settings of the probes; None without training samples for them.
-        networks: of metrics of speech.
+        networks: paths of networks of sound.
         reference: what the samples are compared with, in words.
         has_reference_samples: whether these are samples, or files of their statistics.
         paired: whether row i of both sides is the same sample, before and after.
@@ -74,7 +74,7 @@ class Subject:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     perturbations: PerturbationGrid = field(default_factory=PerturbationGrid)
     probe: ProbeConfig | None = None
-    networks: SpeechNetworksConfig = field(default_factory=SpeechNetworksConfig)
+    networks: SoundNetworksConfig = field(default_factory=SoundNetworksConfig)
     reference: str = "the originals of the same samples, cut the same way"
     has_reference_samples: bool = True
     paired: bool = True

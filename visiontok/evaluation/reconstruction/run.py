@@ -13,6 +13,7 @@ from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import DataBatch, Source, Texts, open_source, texts_of
 from visiontok.evaluation.features import FeatureExtractor, all_extractors, feature_width
 from visiontok.evaluation.features.protocol import PROTOCOLS
+from visiontok.evaluation.features.sound_networks import SoundEncoder
 from visiontok.evaluation.loading import SignalLoader
 from visiontok.evaluation.metrics.accumulator import Accumulator, merge_across_processes
 from visiontok.evaluation.metrics.entries.frechet import check_enough_samples
@@ -129,7 +130,9 @@ class ReconstructionRun:
         self._protocol = None if suite.protocol is None else PROTOCOLS[suite.protocol]
         self.source = self._selected(source if source is not None else open_source(suite.data), size, suite.num_samples)
         self.loader = SignalLoader(self.source, preprocessing, batch_size=suite.batch_size, num_workers=num_workers)
-        named = all_extractors(suite.all_extractors, extractors)
+        encoder = suite.networks.encoder
+        own = [*extractors, *([] if encoder is None else [SoundEncoder(encoder, tokenizer.device)])]
+        named = all_extractors(suite.all_extractors, own)
         self.extractors = [extractor.reading(preprocessing.spec).to(tokenizer.device) for extractor in named]
         self._model, self._environment = model_identity(tokenizer, name), environment(tokenizer.device)
         self._texts = (suite.text or texts_of(self.source, name=name)) if tokenizer.text is not None else None

@@ -12,7 +12,7 @@ from visiontok.base.names import unknown
 from visiontok.data import DataConfig, TextsConfig
 from visiontok.evaluation.features import EXTRACTORS, Classifier
 from visiontok.evaluation.features.protocol import PROTOCOLS
-from visiontok.evaluation.features.speech_networks import SpeechNetworksConfig
+from visiontok.evaluation.features.sound_networks import SoundNetworksConfig
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig
 from visiontok.evaluation.metrics.perturbation_grid import PerturbationGrid
 from visiontok.evaluation.metrics.probes import ProbeConfig
@@ -42,7 +42,7 @@ class Suite(Config):
         extractors: whose features the distances are computed over, and which classify.
         perturbations: that the metric `perturbed_frechet` averages over.
         probe: training samples and settings of the metrics `linear_probe` and `nearest_neighbors`.
-        networks: paths of networks of speech, for the metrics `wer`, `speaker_similarity` and `predicted_mos`.
+        networks: paths of networks of sound, for the metrics `wer`, `speaker_similarity` and `predicted_mos`, and for distances of features.
         lengths: evaluate the reconstructions from that many tokens of each sample, for tokenizers of flexible length; empty for all tokens.
         levels: instead, from that many first codebook levels, for tokenizers whose levels can be cut (residual quantizers, scales).
         max_loss: instead, of tokenizers of flexible length, as few tokens of each sample as reach this mean absolute error.
@@ -69,7 +69,7 @@ class Suite(Config):
     extractors: tuple[str, ...] = ()
     perturbations: PerturbationGrid = PerturbationGrid()
     probe: ProbeConfig | None = None
-    networks: SpeechNetworksConfig = SpeechNetworksConfig()
+    networks: SoundNetworksConfig = SoundNetworksConfig()
     lengths: tuple[Positive, ...] = ()
     levels: tuple[Positive, ...] = ()
     max_loss: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
@@ -93,7 +93,7 @@ class Suite(Config):
             if name not in EXTRACTORS:
                 raise ValueError(str(unknown("feature extractor", name, EXTRACTORS)))
         for metric in self.metrics:
-            if needs_extractors(metric) and not self.all_extractors:
+            if needs_extractors(metric) and not self.all_extractors and self.networks.encoder is None:
                 raise ValueError(f"the metric {metric!r} needs at least one of the extractors {', '.join(EXTRACTORS)}")
         split = getattr(self.data, "split", None)
         if self.has_frechet and split in ("train", "all") and not self.allow_training_split:

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from visiontok.evaluation.features.speech_networks import RatingPredictor, SpeakerEmbedding, SpeechNetwork, Transcriber, find_network
+from visiontok.evaluation.features.sound_networks import RatingPredictor, SoundNetwork, SpeakerEmbedding, Transcriber, find_network
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig, bootstrap_mean
 from visiontok.evaluation.metrics.metric import Aggregate, EvaluatedBatch, SampleMetric, Side, Subject, Table, Value
 from visiontok.evaluation.metrics.word_errors import word_errors, words
 
-NetworkT = TypeVar("NetworkT", bound=SpeechNetwork)
-Load = Callable[[Subject], SpeechNetwork]
+NetworkT = TypeVar("NetworkT", bound=SoundNetwork)
+Load = Callable[[Subject], SoundNetwork]
 
 
 def _loader(kind: type[NetworkT], field: str) -> tuple[Callable[[Subject], NetworkT], Callable[[Subject], str | None]]:
@@ -30,14 +30,14 @@ def _loader(kind: type[NetworkT], field: str) -> tuple[Callable[[Subject], Netwo
     return load, why_unavailable
 
 
-def _each(batch: EvaluatedBatch, side: Side, network: SpeechNetwork, subject: Subject) -> list:
+def _each(batch: EvaluatedBatch, side: Side, network: SoundNetwork, subject: Subject) -> list:
     """What a network gives for every recording."""
     assert subject.spec.rate is not None
     rate = round(subject.spec.rate)
     return batch.computed(network.identity, side, lambda signals: [network(sound, rate) for sound in signals])
 
 
-def _mean(key: str, column: np.ndarray, network: SpeechNetwork, how: str, bootstrap: BootstrapConfig) -> Aggregate:
+def _mean(key: str, column: np.ndarray, network: SoundNetwork, how: str, bootstrap: BootstrapConfig) -> Aggregate:
     return Aggregate(
         key=key,
         extractor=network,

@@ -15,7 +15,7 @@ from voices import voice
 
 from visiontok.base.errors import CheckpointError, EvaluationError
 from visiontok.evaluation import Result, Suite, evaluate_suite
-from visiontok.evaluation.features.speech_networks import RatingPredictor, SpeakerEmbedding, Transcriber, find_network
+from visiontok.evaluation.features.sound_networks import RatingPredictor, SpeakerEmbedding, Transcriber, find_network
 from visiontok.metrics import word_errors, words
 
 CPU = torch.device("cpu")
@@ -46,11 +46,16 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     letters = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, "A": 5, "B": 6, "C": 7}
     (root / "tiny-ctc" / "vocab.json").write_text(json.dumps(letters))
     transformers.Wav2Vec2CTCTokenizer(str(root / "tiny-ctc" / "vocab.json")).save_pretrained(root / "tiny-ctc")
-    for model, name in ((speaker, "tiny-xvector"), (recognizer, "tiny-ctc")):
+    for model, name in (
+        (speaker, "tiny-xvector"),
+        (recognizer, "tiny-ctc"),
+        (transformers.HubertModel(transformers.HubertConfig(**SIZES)), "tiny-hubert"),
+    ):
         model.eval().save_pretrained(root / name)
         prepare.save_pretrained(root / name)
     torch.jit.script(Loudness()).save(str(root / "loudness.pt"))
-    return {"transcriber": str(root / "tiny-ctc"), "speaker": str(root / "tiny-xvector"), "rating": str(root / "loudness.pt")}
+    names = {"transcriber": "tiny-ctc", "speaker": "tiny-xvector", "rating": "loudness.pt", "encoder": "tiny-hubert"}
+    return {kind: str(root / name) for kind, name in names.items()}
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +98,17 @@ def test_originals_are_read_once_for_all_levels(networks, recordings, monkeypatc
     assert len(seen) == 3 * (1 + 3)
 
 
+def test_a_frechet_distance_is_named_by_the_encoder(networks, recordings) -> None:
+    with pytest.raises(EvaluationError, match="16 features of tiny-hubert"):
+        evaluated(recordings, networks, ["frechet"])
+    result = evaluated(recordings, networks, ["frechet"], allow_few_samples=True)
+    (value,) = result.values
+    assert value.name == "FD[tiny-hubert]"
+    assert set(result.extractors) == {"tiny-hubert"}
+    single = evaluated(recordings, networks, ["frechet"], allow_few_samples=True, batch_size=1)
+    assert single.values[0].value == pytest.approx(value.value, rel=1e-3, abs=1e-9)
+
+
 def test_another_network_has_another_identity(networks, tmp_path) -> None:
     torch.jit.script(nn.Sequential(nn.Flatten(0))).save(str(tmp_path / "loudness.pt"))
     first, second = (find_network(RatingPredictor, path, CPU) for path in (networks["rating"], str(tmp_path / "loudness.pt")))
@@ -110,14 +126,25 @@ def test_silence_and_single_samples_have_a_rating(networks) -> None:
 def test_missing_networks_are_refused_before_the_evaluation(networks, recordings, tmp_path) -> None:
     with pytest.raises(EvaluationError, match="transcriber"):
         evaluated(recordings, {}, ["wer"])
-    for name, metric in (("transcriber", "wer"), ("speaker", "speaker_similarity"), ("rating", "predicted_mos")):
+    for name, metric in (("transcriber", "wer"), ("speaker", "speaker_similarity"), ("rating", "predicted_mos"), ("encoder", "frechet")):
         with pytest.raises(CheckpointError, match="nowhere"):
             evaluated(recordings, {name: str(tmp_path / "nowhere")}, [metric])
     (tmp_path / "broken.pt").write_bytes(b"no network")
     (tmp_path / "config.json").write_text("{}")
-    for name, metric, path in (("rating", "predicted_mos", tmp_path / "broken.pt"), ("speaker", "speaker_similarity", tmp_path)):
+    for name, metric, path in (
+        ("rating", "predicted_mos", tmp_path / "broken.pt"),
+        ("speaker", "speaker_similarity", tmp_path),
+        ("encoder", "frechet", tmp_path),
+    ):
         with pytest.raises(CheckpointError, match=path.name):
             evaluated(recordings, {name: str(path)}, [metric])
+
+
+def test_networks_without_their_heads_are_refused(networks, recordings) -> None:
+    """transformers would draw the weights that the files lack."""
+    for name, metric in (("transcriber", "wer"), ("speaker", "speaker_similarity")):
+        with pytest.raises(CheckpointError, match="lack"):
+            evaluated(recordings, {name: networks["encoder"]}, [metric])
 
 
 @pytest.mark.parametrize(
