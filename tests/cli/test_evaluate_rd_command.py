@@ -39,7 +39,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
 def test_a_curve_and_a_point(models: dict[str, str], tmp_path: Path):
     arguments = ["digits", "-m", models["ordered"], "--fixed", models["plain"], "--lengths", "4,1,2", "--examples", "2", "-o", str(tmp_path)]
     code, out, err = run(
-        *arguments, "--set", "num_samples=20", "--set", "metrics=[psnr]", "--set", "extractors=[]", "--set", "bootstrap.resamples=100"
+        *arguments, "--set", "num_samples=20", "--set", "metrics=[psnr,ssim]", "--set", "extractors=[]", "--set", "bootstrap.resamples=100"
     )
     assert code == 0, err
     lines = [line.split() for line in out.splitlines()]
@@ -55,7 +55,7 @@ def test_a_curve_and_a_point(models: dict[str, str], tmp_path: Path):
     assert "<svg" in (tmp_path / "digits-rd.html").read_text()
 
 
-FEW = ("--set", "num_samples=20", "--set", "metrics=[psnr]", "--set", "extractors=[]", "--set", "bootstrap.resamples=100", "--examples", "2")
+FEW = ("--set", "num_samples=20", "--set", "metrics=[psnr,ssim]", "--set", "extractors=[]", "--set", "bootstrap.resamples=100", "--examples", "2")
 
 
 def test_failures_and_warnings_are_on_the_page_and_on_the_terminal(models: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
