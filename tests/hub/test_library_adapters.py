@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import diffusers
 import huggingface_hub
 import pytest
 import torch
+import transformers
 from hub_server import HubServer
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -15,9 +17,6 @@ from torch import Tensor, nn
 import visiontok
 from visiontok import registry
 from visiontok.base.errors import CheckpointError, HubError
-
-diffusers = pytest.importorskip("diffusers")
-transformers = pytest.importorskip("transformers")
 
 CONV = {"base_channels": 32, "channel_multiplier": (1, 2), "num_res_blocks": 1, "latent_channels": 8, "embed_dim": 4}
 BLOCKS = {"down_block_types": ("DownEncoderBlock2D",), "up_block_types": ("UpDecoderBlock2D",), "block_out_channels": (32,), "layers_per_block": 1}

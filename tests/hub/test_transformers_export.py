@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
 from visiontok.base.errors import ConfigError
 from visiontok.generators.condition import Condition
@@ -29,7 +30,6 @@ def gpt(layout: TokenLayout = LINE, **changes) -> GPT:
 
 @pytest.mark.parametrize("condition", [CLASSES, {"type": "none"}], ids=["classes", "none"])
 def test_logits_equal_ours(condition, tmp_path: Path):
-    transformers = pytest.importorskip("transformers")
     model = gpt(condition=condition)
     llama = transformers.LlamaForCausalLM.from_pretrained(export_to_transformers(model, tmp_path / "llama"))
     tokens = torch.randint(0, 11, (4, 6), generator=torch.Generator().manual_seed(1))

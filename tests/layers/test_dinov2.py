@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from timm.layers import resample_abs_pos_embed, resample_patch_embed
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from visiontok.base.errors import CheckpointError
@@ -13,9 +15,8 @@ CONFIG = ViTConfig(dim=16, depth=2, num_heads=2, patch_size=8)
 
 def published(*, patch_size: int = 8, image_size: int = 32, layer_scale: float | None = 0.5) -> tuple[object, dict[str, Tensor]]:
     """timm's network with random weights, whose names are Meta's."""
-    timm = pytest.importorskip("timm.models.vision_transformer")
     torch.manual_seed(0)
-    network = timm.VisionTransformer(
+    network = VisionTransformer(
         img_size=image_size, patch_size=patch_size, embed_dim=16, depth=2, num_heads=2, num_classes=0, init_values=layer_scale
     )
     for parameter in network.parameters():
@@ -33,12 +34,11 @@ def test_the_encoder_is_timms(layer_scale):
 
 
 def test_positions_and_kernels_are_resampled_as_timm_does():
-    layers = pytest.importorskip("timm.layers")
     _, weights = published(patch_size=7, image_size=28)
     ours = dino_weights(weights, patch_size=8, grid_side=6)
-    positions = layers.resample_abs_pos_embed(weights["pos_embed"], [6, 6], num_prefix_tokens=1)
+    positions = resample_abs_pos_embed(weights["pos_embed"], [6, 6], num_prefix_tokens=1)
     torch.testing.assert_close(ours["trunk.positions"], positions[0])
-    kernels = layers.resample_patch_embed(weights["patch_embed.proj.weight"], [8, 8])
+    kernels = resample_patch_embed(weights["patch_embed.proj.weight"], [8, 8])
     torch.testing.assert_close(ours["patch_embed.weight"], kernels, rtol=1e-4, atol=1e-5)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+import transformers
 
 from visiontok.layers.kaldi_fbank import kaldi_fbank
-
-transformers = pytest.importorskip("transformers")
 
 
 @pytest.mark.parametrize("length", [400, 1000, 4321])

@@ -63,7 +63,6 @@ def logged(folder: Path) -> tuple[dict, dict[int, dict[str, float]]]:
 
 @pytest.fixture
 def offline(monkeypatch, tmp_path):
-    pytest.importorskip("wandb")
     for name, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_CONFIG_DIR": str(tmp_path), "WANDB_CACHE_DIR": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
 

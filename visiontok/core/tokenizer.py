@@ -24,9 +24,7 @@ from visiontok.quantizers.perturbation import LatentPerturbation
 from visiontok.signals import Preprocessing, SignalBatch, SignalLike, SignalSpec
 from visiontok.signals.batch import cropped
 from visiontok.tokens import Latents, TokenLayout, Tokens, as_tokens
-
-SIGNAL_SIZE = "signal_size"
-"""The name among a batch's extras of the exact size (B, A) of every signal."""
+from visiontok.tokens.batch import SIGNAL_SIZE
 
 
 @registered()
@@ -347,7 +345,9 @@ class Tokenizer(Model[ConfigT]):
         return parts[0] if len(parts) == 1 else type(parts[0]).from_groups(rows, parts)  # type: ignore[arg-type]
 
     @torch.no_grad()
-    def decode(self, tokens: Tokens | Latents | Tensor, *, text: TextLike | None = None, noise: NoiseLike = None) -> Tensor:
+    def decode(
+        self, tokens: Tokens | Latents | Tensor, *, num_levels: int | None = None, text: TextLike | None = None, noise: NoiseLike = None
+    ) -> Tensor:
         """Tokens -> signal (B, C, *axes) in the range of `spec`, of the exact size that went into `encode`.
 
         Samples of different lengths and extents may share a batch; the result is then as large as the largest, with zeros beyond each sample's
@@ -356,6 +356,7 @@ class Tokenizer(Model[ConfigT]):
         Args:
             tokens: what `encode` gave, perhaps shortened; or a tensor of them in the shape of `tokens.view()`: int64 (B, *positions) or
                 (B, *positions, codebooks), floats (B, *positions, D) where they are continuous; see `Tokens.from_view`.
+            num_levels: decode the first codebook levels only; None for all that there are.
             text: as for `encode`, for decoders that read one.
             noise: for decoders that draw; without it they decode reproducibly.
 
@@ -365,6 +366,7 @@ class Tokenizer(Model[ConfigT]):
             NonFiniteError: if a weight or a decoded value is NaN or infinite.
         """
         tokens = as_tokens(tokens, self.layout)
+        tokens = tokens if num_levels is None else tokens.levels(num_levels)
         return self.decode_with(tokens, DecodeOptions(text=self._text_for(text, samples=len(tokens), needed=True), noise=noise))
 
     @torch.no_grad()

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import fold
 
+from visiontok.layers.carry import Carry, Edge
 from visiontok.layers.convnext import ConvNeXtBlock
-from visiontok.layers.frame_conv import Edge
 
 MAX_MAGNITUDE = 100.0
 """Of a spectrum's value."""
@@ -27,12 +27,15 @@ class VocosBackbone(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         blocks = (ConvNeXtBlock(dim, mlp_dim, scale=1 / depth, kernel=kernel, causal=causal, edge=edge) for _ in range(depth))
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = nn.ModuleList(blocks)
         self.final_norm = nn.LayerNorm(dim, eps=1e-6)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
         """(B, C, T) -> (B, T, C)."""
-        result: Tensor = self.final_norm(self.blocks(self.norm(x.transpose(1, 2)).transpose(1, 2)).transpose(1, 2))
+        x = self.norm(x.transpose(1, 2)).transpose(1, 2)
+        for block in self.blocks:
+            x = block(x, carry)
+        result: Tensor = self.final_norm(x.transpose(1, 2))
         return result
 
 

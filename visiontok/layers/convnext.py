@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from visiontok.layers.activations import gelu
-from visiontok.layers.frame_conv import Edge, FrameConv
+from visiontok.layers.carry import Carry, Edge
+from visiontok.layers.frame_conv import FrameConv
 
 
 class ConvNeXtBlock(nn.Module):
@@ -29,8 +30,8 @@ class ConvNeXtBlock(nn.Module):
         self.linear2 = nn.Linear(mlp_dim, dim)
         self.scale = nn.Parameter(torch.full((dim,), scale))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
         """(B, C, T) -> (B, C, T)."""
-        hidden = self.linear2(gelu(self.linear1(self.norm(self.conv(x).transpose(1, 2)))))
+        hidden = self.linear2(gelu(self.linear1(self.norm(self.conv(x, carry).transpose(1, 2)))))
         result: Tensor = x + (self.scale * hidden).transpose(1, 2)
         return result

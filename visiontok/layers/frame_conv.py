@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-Edge = Literal["constant", "replicate"]
-"""What stands before the first frame of a causal network: zeros, or the first frame."""
+from visiontok.layers.carry import Carry, Edge, preceded
 
 
 class FrameConv(nn.Conv1d):
@@ -32,13 +29,13 @@ class FrameConv(nn.Conv1d):
         groups: int = 1,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel, dilation=dilation, groups=groups)
-        reach = (kernel - 1) * dilation
-        self.sides = (reach, 0) if causal else (reach // 2, reach - reach // 2)
-        self.edge: Edge = edge if causal else "constant"
+        self.reach, self.causal, self.edge = (kernel - 1) * dilation, causal, edge
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
         """(B, C, T) -> (B, C', T)."""
-        return super().forward(pad(x, self.sides, mode=self.edge))
+        if self.causal:
+            return super().forward(preceded(x, self.reach, self.edge, layer=self, carry=carry))
+        return super().forward(pad(x, (self.reach // 2, self.reach - self.reach // 2)))
 
 
 class CausalConvTranspose1d(nn.ConvTranspose1d):

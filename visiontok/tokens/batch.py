@@ -21,6 +21,8 @@ from visiontok.tokens.layout import Segment, TokenLayout
 PAD = -1
 """The value of `indices` and `positions` beyond a sample's length: never a valid code, so that it cannot be decoded by mistake."""
 
+SIGNAL_SIZE = "signal_size"
+"""The name among a batch's extras of the exact size (B, A) of every signal."""
 
 _EXTRAS = "extras."
 

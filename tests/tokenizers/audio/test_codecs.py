@@ -8,46 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from small_models import SMALL
-from torch import Tensor
+from small_codecs import CODECS, build, sound
 from torch.nn import functional as F
 
-import visiontok
-from visiontok import registry
 from visiontok.base.errors import TokenError
 from visiontok.base.noise import SampleNoise
 from visiontok.tokenizers.shared.codec import Codec, resampled
 
-CHUNKED = {
-    **SMALL["encodec"], "num_filters": 4, "audio_channels": 2, "normalize": True, "norm_type": "time_group_norm", "use_causal_conv": False,
-    "chunk_length_s": 0.1, "overlap": 0.2,
-}  # fmt: skip
-CODECS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{
-        name: (name, SMALL[name])
-        for name, family in registry.families().items()
-        if family.kind == "tokenizer" and "audio" in family.modalities and issubclass(family.model_class(), Codec)
-    },
-    "encodec, stereo in chunks": ("encodec", CHUNKED),
-}
 every_codec = pytest.mark.parametrize("name", CODECS)
-
-
-def build(name: str) -> Codec[Any]:
-    """With random weights and codes that differ."""
-    family, config = CODECS[name]
-    torch.manual_seed(0)
-    model = visiontok.create(family, **config).eval()
-    assert isinstance(model, Codec)
-    for key, buffer in model.named_buffers():
-        if key.endswith(("codebook.embed", "codebook.embed_sum")):
-            buffer.normal_(generator=torch.Generator().manual_seed(len(key)))
-    return model
-
-
-def sound(model: Codec[Any], length: int, seed: int = 0) -> Tensor:
-    """(C, T) of noise."""
-    return torch.rand(model.spec.channels, length, generator=torch.Generator().manual_seed(seed)) * 1.6 - 0.8
 
 
 def lengths(model: Codec[Any]) -> list[int]:
@@ -124,6 +92,22 @@ def test_levels_within_a_bitrate(name: str) -> None:
             assert model.levels_within(kilobits) == count
     with pytest.raises(TokenError, match=r"0\.001"):
         model.levels_within(0.001)
+
+
+@every_codec
+def test_a_bandwidth_is_a_number_of_levels(name: str) -> None:
+    model = build(name)
+    signal = sound(model, 3 * model.hop)[None]
+    whole = model.encode(signal)
+    for count, kilobits in enumerate(model.kilobits, 1):
+        if not model.layout.allows_levels(count):
+            continue
+        tokens = model.encode(signal, bandwidth=kilobits)
+        assert torch.equal(tokens.indices, model.encode(signal, num_levels=model.levels_within(kilobits)).indices)
+        assert torch.equal(model.decode(whole, bandwidth=kilobits), model.decode(tokens, bandwidth=kilobits))
+        assert torch.equal(model.decode(whole, num_levels=count), model.decode(whole.levels(count)))
+    with pytest.raises(TokenError, match="bandwidth 9000"):
+        model.encode(signal, num_levels=model.layout.num_levels, bandwidth=9000)
 
 
 def test_a_decoder_that_reads_noise_is_reproducible_without_it() -> None:

@@ -20,13 +20,23 @@ from typing_extensions import Self
 
 from visiontok.base.errors import TokenError
 from visiontok.base.noise import NoiseLike
+from visiontok.core.chunks import Chunked, Chunking
 from visiontok.core.model import ConfigT
-from visiontok.core.tokenizer import SIGNAL_SIZE, DecodeOptions, Tokenizer, TokenizerOutput
-from visiontok.signals import SignalSpec
-from visiontok.tokens import Latents, Segment, TokenLayout, Tokens
+from visiontok.core.quality import QualityTarget
+from visiontok.core.tokenizer import DecodeOptions, EncodeOptions, TokenizerOutput
+from visiontok.encoders.text import TextLike
+from visiontok.signals import SignalBatch, SignalLike, SignalSpec
+from visiontok.tokens import Latents, Segment, TokenLayout, Tokens, as_tokens, join_chunks, split_chunks
+from visiontok.tokens.batch import SIGNAL_SIZE
 
 USUAL_FRAMES = 16
 """Frames of the extent that a codec's layout is given with."""
+
+LONG_SECONDS = 30
+"""Of sounds that `encode` and `decode` take in chunks, where these give what the whole gives: memory then hardly grows with the length."""
+
+CHUNK_SECONDS = 10
+"""Of such chunks."""
 
 
 def codec_layout(
@@ -85,8 +95,10 @@ def resampled(signal: Tensor, length: int) -> Tensor:
     return torch.fft.irfft(torch.fft.rfft(signal.float()), n=length) * (length / signal.shape[-1])
 
 
-class Codec(Tokenizer[ConfigT]):
+class Codec(Chunked[ConfigT]):
     """Base of codecs. A family sets `layout` with `codec_layout`, or with `multi_rate_layout` where levels have different rates.
+
+    One whose chunks equal the whole overrides `chunking`.
 
     Attributes:
         frozen: names of parts without gradients, which stay in evaluation mode in training too.
@@ -138,6 +150,12 @@ class Codec(Tokenizer[ConfigT]):
         return fitted(sound, length)
 
     @property
+    def chunking(self) -> Chunking:
+        """See `Chunked`: with a second of sound on both sides of a chunk, unless a family knows more."""
+        unit = math.lcm(self.hop, *self.preprocessing.multiples)
+        return Chunking(unit=unit, positions=unit // self.hop, overlap=math.ceil((self.layout.rate or 0) / unit))
+
+    @property
     def frames_per_second(self) -> float:
         """Of a long sound; families whose chunks overlap override this."""
         return self._nominal_frames_per_second
@@ -148,8 +166,54 @@ class Codec(Tokenizer[ConfigT]):
         overlap = self.frames_per_second / self._nominal_frames_per_second
         return tuple(overlap * rate for rate in self._nominal_kilobits())
 
+    def encode(
+        self,
+        signal: SignalLike | Sequence[SignalLike] | SignalBatch,
+        *,
+        num_tokens: int | Tensor | None = None,
+        num_levels: int | None = None,
+        bandwidth: float | None = None,
+        target: QualityTarget | None = None,
+        text: TextLike | None = None,
+        noise: NoiseLike = None,
+    ) -> Tokens | Latents:
+        """See `Tokenizer`.
+
+        Args:
+            bandwidth: kilobits per second, instead of `num_levels`: as many levels as fit into it, see `levels_within`.
+        """
+        num_levels = self._levels(num_levels, bandwidth)
+        return super().encode(signal, num_tokens=num_tokens, num_levels=num_levels, target=target, text=text, noise=noise)
+
+    def decode(
+        self,
+        tokens: Tokens | Latents | Tensor,
+        *,
+        num_levels: int | None = None,
+        bandwidth: float | None = None,
+        text: TextLike | None = None,
+        noise: NoiseLike = None,
+    ) -> Tensor:
+        """See `Tokenizer`.
+
+        Args:
+            bandwidth: kilobits per second, instead of `num_levels`: as many of the levels as there are and fit into it.
+        """
+        tokens = as_tokens(tokens, self.layout)
+        count = self._levels(num_levels, bandwidth)
+        if bandwidth is not None and count is not None:
+            count = min(count, self.layout.levels_of(tokens.layout) or count)
+        return super().decode(tokens, num_levels=count, text=text, noise=noise)
+
+    def _levels(self, num_levels: int | None, bandwidth: float | None) -> int | None:
+        if bandwidth is None:
+            return num_levels
+        if num_levels is not None:
+            raise TokenError(f"num_levels {num_levels} and bandwidth {bandwidth:g} both say how many levels: give one")
+        return self.levels_within(bandwidth)
+
     def levels_within(self, kilobits: float) -> int:
-        """The most levels that a bitrate allows, for `encode(num_levels=)`.
+        """The most levels that a bitrate allows, those of `encode(bandwidth=)`.
 
         Args:
             kilobits: per second, as papers count them: `hop` samples per frame, without the overlap of chunks.
@@ -177,11 +241,28 @@ class Codec(Tokenizer[ConfigT]):
         indices = tokens.view()
         return indices if indices.ndim == 3 else indices[..., None]
 
+    def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
+        """See `Tokenizer`; long sounds come in chunks, where these give what the whole gives."""
+        length = self._chunk_samples(signal.shape[-1])
+        if length is None:
+            return super().encode_prepared(signal, options)
+        tokens = join_chunks(list(self.encode_chunks(signal.split(length, dim=-1))))
+        return tokens.with_data(tokens.data, extras={})
+
     def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
-        """See `Tokenizer`; at least as long as the longest of the sounds that went in, where that is known."""
-        sound, sizes = super().decode_tokens(tokens, options), tokens.extras.get(SIGNAL_SIZE)
+        """See `Tokenizer`; at least as long as the longest of the sounds that went in, where that is known. Long ones come in chunks likewise."""
+        sizes, length = tokens.extras.get(SIGNAL_SIZE), self._chunk_samples(tokens.layout.signal_shape[0])
+        if length is None or not isinstance(tokens, Tokens):
+            sound = super().decode_tokens(tokens, options)
+        else:
+            sound = torch.cat(list(self.decode_chunks(split_chunks(tokens.with_data(tokens.data, extras={}), length))), dim=-1)
         longest = 0 if sizes is None else self.output_size((int(sizes.max()),))[0]
         return sound if longest <= sound.shape[-1] else self.fit(sound, longest)
+
+    def _chunk_samples(self, samples: int) -> int | None:
+        """Of the chunks in which sounds of that length come; None where they come whole."""
+        rate = round(self.layout.rate or 0)
+        return CHUNK_SECONDS * rate if samples > LONG_SECONDS * rate and self.chunking.is_exact else None
 
     def forward_padded(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
         """See `Tokenizer`; the reconstruction has the length of the signal, which is resampled as the target where the codec gives another rate."""

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from visiontok.base.config import Config, Positive
+from visiontok.core.chunks import Chunking
+from visiontok.layers.receptive_field import reach
 from visiontok.signals import AudioPreprocessing
 from visiontok.tokenizers.audio.dac.reference import IGNORED, KEY_MAP, is_original, library_fields, library_names
 from visiontok.tokenizers.shared.codec import codec_layout, fitted
@@ -79,6 +81,12 @@ class Dac(LibraryCodec[DacConfig]):
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """From transformers' names or Descript's."""
         return super().weights_from_reference(library_names(state_dict))
+
+    @property
+    def chunking(self) -> Chunking:
+        """See `Chunked`; convolutions read so far and no further."""
+        overlap = max(-(-reach(self.encoder) // self.hop), reach(self.decoder))
+        return Chunking(unit=self.hop, overlap=overlap, is_exact=True)
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 1, T) -> (B, frames, D)."""

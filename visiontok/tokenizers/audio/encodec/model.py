@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from visiontok.base.config import Positive
 from visiontok.base.errors import TokenError
 from visiontok.base.noise import NoiseLike
+from visiontok.core.chunks import Chunking
 from visiontok.core.tokenizer import DecodeOptions, EncodeOptions, TokenizerOutput
+from visiontok.layers.carry import Carry
 from visiontok.quantizers.base import Quantized
 from visiontok.signals import AudioPreprocessing
 from visiontok.tokenizers.audio.encodec.chunks import Chunks
@@ -21,6 +23,7 @@ from visiontok.tokenizers.audio.encodec.reference import IGNORED, KEY_MAP
 from visiontok.tokenizers.shared.codec import codec_layout, fitted
 from visiontok.tokenizers.shared.library_codec import LibraryCodec, LibraryResidualQuantizer, levels_of_bandwidth
 from visiontok.tokenizers.shared.library_model import LibraryConfig
+from visiontok.tokenizers.shared.library_seanet import carried
 from visiontok.tokens import Latents, Tokens
 
 SCALE = "scale"
@@ -90,8 +93,8 @@ class Encodec(LibraryCodec[EncodecConfig]):
     reference_keys: ClassVar = KEY_MAP
     ignored_settings: ClassVar = IGNORED
 
-    encoder: nn.Module
-    decoder: nn.Module
+    encoder: Any
+    decoder: Any
     quantizer: LibraryResidualQuantizer
 
     def __init__(self, config: EncodecConfig) -> None:
@@ -112,6 +115,28 @@ class Encodec(LibraryCodec[EncodecConfig]):
             return super().frames_per_second
         return self.chunks.frames * self.config.sampling_rate / self.chunks.stride
 
+    @property
+    def chunking(self) -> Chunking:
+        """See `Chunked`; a state is carried where the networks are causal.
+
+        Raises:
+            TokenError: for models that take the loudness of sounds out, or cut them into chunks of their own.
+        """
+        config = self.config
+        if self.chunks is not None or config.normalize:
+            raise TokenError("this EnCodec takes loudness out, or cuts chunks of its own: give the whole sound to encode, and all tokens to decode")
+        if not config.use_causal_conv or config.norm_type != "weight_norm" or config.trim_right_ratio != 1.0:
+            return super().chunking
+        reach = (config.residual_kernel_size - 1) * config.dilation_growth_rate ** (config.num_residual_layers - 1) + 1
+        first = max(config.kernel_size, config.last_kernel_size, reach)  # frames that the first ones are mirrored at
+        return Chunking(unit=config.hop, is_carried=True, is_exact=True, first=first)
+
+    def encode_next(self, signal: Tensor, carry: Carry) -> Tensor:
+        return carried(self.encoder.layers, signal, carry).transpose(1, 2)
+
+    def decode_next(self, latents: Tensor, carry: Carry) -> Tensor:
+        return carried(self.decoder.layers, latents.transpose(1, 2), carry)
+
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, C, T) -> (B, ceil(T / hop), D)."""
         latents: Tensor = self.encoder(signal)
@@ -122,10 +147,14 @@ class Encodec(LibraryCodec[EncodecConfig]):
         return fitted(self.decoder(latents.transpose(1, 2)), latents.shape[1] * self.hop)
 
     def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
+        if self.chunks is None and not self.config.normalize:
+            return super().encode_prepared(signal, options)
         latents, scales = self._encode_chunks(signal)
         return self._tokens(self.quantizer(latents), scales)
 
     def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
+        if self.chunks is None and not self.config.normalize:
+            return super().decode_tokens(tokens, options)
         assert isinstance(tokens, Tokens)
         return self._decode_chunks(self.lookup(self.unwrap(tokens)), tokens.extras.get(SCALE))
 

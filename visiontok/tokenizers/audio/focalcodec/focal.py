@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
+
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.base.config import Config, Positive
+from visiontok.layers.carry import Carry, preceded
 from visiontok.layers.frame_conv import FrameConv
 from visiontok.layers.snake import Snake
 from visiontok.layers.transformer import Mlp
@@ -75,9 +79,9 @@ class FocalEncoder(nn.Module):
         self.layers = nn.ModuleList(EncoderStage(config, *size) for size in sizes)
         self.out_proj = nn.Linear(config.dims[-1], out_dim)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, carry)
         latents: Tensor = self.out_proj(x)
         return latents
 
@@ -90,8 +94,8 @@ class EncoderStage(nn.Module):
         self.downscale = DownScale(in_dim, dim, factor, causal=config.causal)
         self.focal_block = FocalBlock(config, dim, window=config.window)
 
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.focal_block(self.downscale(x))
+    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
+        result: Tensor = self.focal_block(self.downscale(x, carry), carry)
         return result
 
 
@@ -106,10 +110,10 @@ class FocalDecoder(nn.Module):
         self.layers = nn.ModuleList(DecoderStage(config, *size) for size in zip(config.dims, outs, config.factors, windows, strict=True))
         self.refiner = Refiner(out_dim, 1 + config.lookahead) if config.causal and config.lookahead else nn.Identity()
 
-    def forward(self, codes: Tensor) -> Tensor:
+    def forward(self, codes: Tensor, carry: Carry | None = None) -> Tensor:
         x = self.in_proj(codes)
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, carry)
         features: Tensor = self.refiner(x)
         return features
 
@@ -122,8 +126,8 @@ class DecoderStage(nn.Module):
         self.focal_block = FocalBlock(config, dim, window=window)
         self.upscale = UpScale(dim, out_dim, factor, causal=config.causal)
 
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.upscale(self.focal_block(x))
+    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
+        result: Tensor = self.upscale(self.focal_block(x, carry))
         return result
 
 
@@ -139,11 +143,11 @@ class FocalBlock(nn.Module):
         self.modulation_gamma = nn.Parameter(torch.full((dim,), 1e-4)) if config.layer_scale else None
         self.feed_forward_gamma = nn.Parameter(torch.full((dim,), 1e-4)) if config.layer_scale else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self._part(x, self.modulation_norm, self.modulation, self.modulation_gamma)
+    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
+        x = x + self._part(x, self.modulation_norm, partial(self.modulation, carry=carry), self.modulation_gamma)
         return x + self._part(x, self.feed_forward_norm, self.feed_forward, self.feed_forward_gamma)
 
-    def _part(self, x: Tensor, norm: nn.Module, part: nn.Module, gamma: Tensor | None) -> Tensor:
+    def _part(self, x: Tensor, norm: nn.Module, part: Callable[[Tensor], Tensor], gamma: Tensor | None) -> Tensor:
         found: Tensor = norm(part(x)) if self.post_norm else part(norm(x))
         return found if gamma is None else gamma * found
 
@@ -160,12 +164,12 @@ class FocalModulation(nn.Module):
         self.context_proj = nn.Conv1d(dim, dim, 1)
         self.norm = config.norm(dim) if config.post_norm else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
         query, context, gates = self.in_proj(x).split([self.dim, self.dim, self.config.focal_level + 1], dim=-1)
         context, weights = context.transpose(1, 2), gates.transpose(1, 2).split(1, dim=1)
         total = torch.zeros_like(context)
-        for layer, weight in zip(self.layers, weights, strict=False):
-            context = layer(context)
+        for (conv, activation), weight in zip(self._layers(), weights, strict=False):
+            context = activation(conv(context, carry))
             total = total + context * weight
         if not self.config.causal:
             total = total + F.gelu(context.mean(dim=-1, keepdim=True)) * weights[-1]
@@ -173,6 +177,10 @@ class FocalModulation(nn.Module):
             total = total / len(weights)
         modulated: Tensor = self.out_proj(self.norm(query * self.context_proj(total).transpose(1, 2)))
         return modulated
+
+    def _layers(self) -> Iterator[tuple[nn.Module, nn.Module]]:
+        """The convolution and the activation of every context."""
+        return ((layer[0], layer[1]) for layer in self.layers if isinstance(layer, nn.Sequential))
 
 
 class DownScale(nn.Module):
@@ -184,9 +192,10 @@ class DownScale(nn.Module):
         self.downscale = nn.Conv1d(in_dim, dim, factor, stride=factor)
         self.activation = Snake(dim)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
         x = x.transpose(1, 2)
-        x = F.pad(x, (self.factor - 1, 0), mode="replicate") if self.causal else F.pad(x, (0, -x.shape[-1] % self.factor))
+        right = (0, -x.shape[-1] % self.factor)
+        x = preceded(x, self.factor - 1, "replicate", layer=self, carry=carry) if self.causal else F.pad(x, right)
         result: Tensor = self.activation(self.downscale(x)).transpose(1, 2)
         return result
 

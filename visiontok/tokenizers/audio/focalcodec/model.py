@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from visiontok.base.config import Config, Positive
+from visiontok.core.chunks import Chunking
+from visiontok.layers.carry import Carry
 from visiontok.quantizers import BinaryEntropyConfig, BinaryQuantizerConfig, LogFloor
 from visiontok.signals import AudioPreprocessing
 from visiontok.tokenizers.audio.focalcodec.focal import FocalConfig, FocalDecoder, FocalEncoder
@@ -94,6 +96,24 @@ class FocalCodec(Codec[FocalCodecConfig]):
         """Also from the names of the first release."""
         weights = super().weights_from_reference(state_dict)
         return {name: tensor[None] if name.endswith(".activation.alpha") else tensor for name, tensor in weights.items()}
+
+    @property
+    def chunking(self) -> Chunking:
+        """See `Chunked`; a state is carried where all networks are causal, over whole chunks of what they look ahead."""
+        config = self.config
+        if not (config.encoder.causal and config.compressor.causal and config.decompressor.causal and config.decoder.causal):
+            return super().chunking
+        factor = math.prod(config.compressor.factors)
+        frames = math.lcm(factor, 1 + config.encoder.lookahead, 1 + config.decompressor.lookahead)
+        return Chunking(unit=config.encoder.hop * frames, positions=frames // factor, is_carried=True, is_exact=True)
+
+    def encode_next(self, signal: Tensor, carry: Carry) -> Tensor:
+        latents: Tensor = self.compressor(self.encoder(signal[:, 0], carry), carry)
+        return latents
+
+    def decode_next(self, latents: Tensor, carry: Carry) -> Tensor:
+        sound: Tensor = self.decoder(self.decompressor(latents, carry), carry)
+        return sound
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 1, T) -> (B, frames, num_bits)."""

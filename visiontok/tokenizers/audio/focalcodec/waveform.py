@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from visiontok.base.config import Config, Positive
 from visiontok.decoders.vocos import CausalSpectrumHead, SpectrumHead, VocosBackbone
-from visiontok.layers.frame_conv import Edge, FrameConv
+from visiontok.layers.carry import Carry, Edge
+from visiontok.layers.frame_conv import FrameConv
 
 
 class WaveformConfig(Config):
@@ -54,8 +55,8 @@ class WaveformDecoder(nn.Module):
         self.backbone = VocosBackbone(dim, config.mlp_dim, config.depth, kernel=kernel, causal=causal, edge=edge)
         self.head = _head(config)
 
-    def forward(self, features: Tensor) -> Tensor:
-        sound: Tensor = self.head(self.backbone(self.embed(features.transpose(1, 2))))
+    def forward(self, features: Tensor, carry: Carry | None = None) -> Tensor:
+        sound: Tensor = self.head(self.backbone(self.embed(features.transpose(1, 2), carry), carry))
         return sound
 
 

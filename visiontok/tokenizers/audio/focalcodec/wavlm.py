@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.base.config import Config, Positive
+from visiontok.layers.carry import Carry, preceded
 from visiontok.layers.transformer import Mlp
 
 
@@ -66,8 +67,8 @@ class WavLm(nn.Module):
         self.feature_proj = nn.Linear(config.conv_dims[-1], config.dim)
         self.encoder = TransformerEncoder(config)
 
-    def forward(self, signal: Tensor) -> Tensor:
-        features: Tensor = self.encoder(self.feature_proj(self.norm(self.feature_extractor(signal))))
+    def forward(self, signal: Tensor, carry: Carry | None = None) -> Tensor:
+        features: Tensor = self.encoder(self.feature_proj(self.norm(self.feature_extractor(signal, carry))), carry)
         return features
 
 
@@ -80,10 +81,10 @@ class FeatureExtractor(nn.Module):
         sizes = zip(ins, config.conv_dims, config.conv_kernels, config.conv_strides, strict=True)
         self.layers = nn.ModuleList(StridedConv(*size, causal=config.causal) for size in sizes)
 
-    def forward(self, signal: Tensor) -> Tensor:
+    def forward(self, signal: Tensor, carry: Carry | None = None) -> Tensor:
         x = signal[:, None]
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, carry)
         return x.transpose(1, 2)
 
 
@@ -96,8 +97,9 @@ class StridedConv(nn.Module):
         self.norm = nn.LayerNorm(out_channels)
         self.kernel, self.causal = kernel, causal
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.pad(x, (self.kernel - 1, 0), mode="replicate") if self.causal else F.pad(x, (0, max(self.kernel - x.shape[-1], 0)))
+    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
+        right = (0, max(self.kernel - x.shape[-1], 0))
+        x = preceded(x, self.kernel - 1, "replicate", layer=self, carry=carry) if self.causal else F.pad(x, right)
         return F.gelu(self.norm(self.conv(x).transpose(1, 2))).transpose(1, 2)
 
 
@@ -111,13 +113,17 @@ class TransformerEncoder(nn.Module):
         self.relative_embedding = nn.Embedding(config.num_buckets, config.num_heads)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.depth))
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.positional_embedding(x)
-        places = torch.arange(x.shape[1], device=x.device)
-        bias = self.relative_embedding(self.buckets(places - places[:, None])).permute(2, 0, 1)
-        mask = self.visible(x.shape[1], x.device)
+    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
+        x = x + self.positional_embedding(x, carry)
+        frames, kept = x.shape[1], 0 if carry is None else carry.get(self) or 0
+        places = torch.arange(-kept, frames, device=x.device)
+        bias = self.relative_embedding(self.buckets(places - places[kept:, None])).permute(2, 0, 1)
+        mask = self.visible(frames, kept, x.device)
+        keep = min(kept + frames, self.config.window - 1)  # so many are seen by the first frame of an incomplete last chunk
         for layer in self.layers:
-            x = layer(x, bias, mask)
+            x = layer(x, bias, mask, carry, keep)
+        if carry is not None:
+            carry.keep(self, keep)
         return x
 
     def buckets(self, distance: Tensor) -> Tensor:
@@ -128,13 +134,13 @@ class TransformerEncoder(nn.Module):
         far = exact + (near.clamp_min(1).float() / exact).log() / math.log(self.config.max_distance / exact) * (half - exact)
         return half * (distance > 0) + torch.where(near < exact, near, far.long().clamp_max(half - 1))
 
-    def visible(self, frames: int, device: torch.device) -> Tensor | None:
-        """(L, L) bool, which keys a query sees; None for all."""
+    def visible(self, frames: int, kept: int, device: torch.device) -> Tensor | None:
+        """(L, kept + L) bool, which keys, also of `kept` frames before, a query sees; None for all."""
         chunk = 1 + self.config.lookahead
-        if not self.config.causal or frames <= chunk:
+        if not self.config.causal or kept + frames <= chunk:
             return None
-        places = torch.arange(frames, device=device)
-        end = ((places // chunk + 1) * chunk).clamp_max(frames)[:, None]
+        places = torch.arange(-kept, frames, device=device)
+        end = ((places[kept:] // chunk + 1) * chunk).clamp_max(frames)[:, None]
         return (places < end) & (places >= end - self.config.window)
 
 
@@ -145,11 +151,15 @@ class PositionalConv(nn.Module):
         super().__init__()
         kernel = config.position_kernel
         self.conv = nn.Conv1d(config.dim, config.dim, kernel, groups=config.position_groups)
-        self.causal, self.sides = config.causal, (kernel - 1, 0) if config.causal else (kernel // 2, (kernel - 1) // 2)
+        self.causal, self.kernel = config.causal, kernel
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
         """(B, L, D) -> (B, L, D)."""
-        padded = F.pad(x.transpose(1, 2), self.sides, mode="replicate" if self.causal else "constant")
+        rows = x.transpose(1, 2)
+        if self.causal:
+            padded = preceded(rows, self.kernel - 1, "replicate", layer=self, carry=carry)
+        else:
+            padded = F.pad(rows, (self.kernel // 2, (self.kernel - 1) // 2))
         return F.gelu(self.conv(padded)).transpose(1, 2)
 
 
@@ -162,9 +172,9 @@ class EncoderLayer(nn.Module):
         self.attention = GatedAttention(config.dim, config.num_heads)
         self.feed_forward = Mlp(config.dim, config.mlp_dim)
 
-    def forward(self, x: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, L, D), bias (H, L, L), mask (L, L) -> (B, L, D)."""
-        x = x + self.attention(self.attention_norm(x), bias, mask)
+    def forward(self, x: Tensor, bias: Tensor, mask: Tensor | None, carry: Carry | None, keep: int) -> Tensor:
+        """(B, L, D), bias (H, L, L'), mask (L, L') -> (B, L, D); see `GatedAttention`."""
+        x = x + self.attention(self.attention_norm(x), bias, mask, carry, keep)
         result: Tensor = x + self.feed_forward(self.feed_forward_norm(x))
         return result
 
@@ -179,9 +189,12 @@ class GatedAttention(nn.Module):
         self.gru_rel_pos_linear = nn.Linear(dim // num_heads, 8)
         self.gru_rel_pos_const = nn.Parameter(torch.ones(1, num_heads, 1, 1))
 
-    def forward(self, x: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, L, D), bias (H, L, L), mask (L, L) -> (B, L, D)."""
+    def forward(self, x: Tensor, bias: Tensor, mask: Tensor | None, carry: Carry | None, keep: int) -> Tensor:
+        """(B, L, D), bias (H, L, L'), mask (L, L') -> (B, L, D), where L' counts the frames before that were kept; `keep` are for the next chunk."""
         q, k, v = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in self.qkv_proj(x).chunk(3, dim=-1))
+        if carry is not None:
+            k, v = (torch.cat(pair, dim=2) for pair in zip(carry.get(self) or (k[:, :, :0], v[:, :, :0]), (k, v), strict=True))
+            carry.keep(self, tuple(part[:, :, part.shape[2] - keep :] for part in (k, v)))
         heads = x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
         update, reset = self.gru_rel_pos_linear(heads).unflatten(-1, (2, 4)).sum(dim=-1).sigmoid().chunk(2, dim=-1)
         scores = (update * (reset * self.gru_rel_pos_const - 1) + 2) * bias

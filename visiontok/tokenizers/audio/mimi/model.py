@@ -12,13 +12,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.base.config import Config, Positive
+from visiontok.core.chunks import Chunking
 from visiontok.core.model import ConfigT
+from visiontok.layers.carry import Carry
 from visiontok.quantizers.gradients import straight_through
 from visiontok.signals import AudioPreprocessing
 from visiontok.tokenizers.audio.mimi.reference import IGNORED, KEY_MAP, with_rope_parameters
 from visiontok.tokenizers.shared.codec import codec_layout, fitted
 from visiontok.tokenizers.shared.library_codec import COMMITMENT_WEIGHT, LibraryCodec, LibraryQuantizer
 from visiontok.tokenizers.shared.library_model import LibraryConfig
+from visiontok.tokenizers.shared.library_seanet import carried
 
 
 class RopeParameters(LibraryConfig):
@@ -88,7 +91,7 @@ class MimiEncoding(LibraryCodec[ConfigT]):
     network_class: ClassVar = "MimiModel"
     network_config_class: ClassVar = "MimiConfig"
 
-    encoder: nn.Module
+    encoder: Any
     encoder_transformer: nn.Module
     downsample: nn.Module
 
@@ -106,6 +109,10 @@ class MimiEncoding(LibraryCodec[ConfigT]):
         latents: Tensor = self.downsample(hidden.transpose(1, 2))
         return latents.transpose(1, 2)
 
+    def encode_next(self, signal: Tensor, carry: Carry) -> Tensor:
+        hidden = _attended(self.encoder_transformer, carried(self.encoder.layers, signal, carry), carry)
+        return carried([self.downsample], hidden, carry).transpose(1, 2)
+
 
 class Mimi(MimiEncoding[MimiConfig]):
     """The semantic level and the acoustic ones read the same latents; their codes are added up. Both transformers see 250 frames back."""
@@ -114,7 +121,7 @@ class Mimi(MimiEncoding[MimiConfig]):
     reference_keys: ClassVar = KEY_MAP
     ignored_settings: ClassVar = IGNORED
 
-    decoder: nn.Module
+    decoder: Any
     decoder_transformer: nn.Module
     upsample: nn.Module
     quantizer: MimiQuantizer
@@ -143,10 +150,31 @@ class Mimi(MimiEncoding[MimiConfig]):
         """From transformers' `config.json`."""
         return super().config_from_reference(with_rope_parameters(config), state_dict)
 
+    @property
+    def chunking(self) -> Chunking:
+        """See `Chunked`; a state is carried where the networks are causal."""
+        config = self.config
+        if not config.use_causal_conv or config.trim_right_ratio != 1.0:
+            return super().chunking
+        reach = (config.residual_kernel_size - 1) * config.dilation_growth_rate ** (config.num_residual_layers - 1) + 1
+        return Chunking(unit=config.hop, is_carried=True, is_exact=True, first=max(config.kernel_size, config.last_kernel_size, reach))
+
+    def decode_next(self, latents: Tensor, carry: Carry) -> Tensor:
+        hidden = _attended(self.decoder_transformer, carried([self.upsample], latents.transpose(1, 2), carry), carry)
+        return carried(self.decoder.layers, hidden, carry)
+
     def decode_latents(self, latents: Tensor) -> Tensor:
         """(B, frames, D) -> (B, C, frames * hop)."""
         hidden = self.decoder_transformer(self.upsample(latents.transpose(1, 2)).transpose(1, 2)).last_hidden_state
         return fitted(self.decoder(hidden.transpose(1, 2)), latents.shape[1] * self.hop)
+
+
+def _attended(transformer: nn.Module, hidden: Tensor, carry: Carry) -> Tensor:
+    """(B, D, T) -> (B, D, T): the next frames through one of the transformers, whose keys and values the library keeps."""
+    output = transformer(hidden.transpose(1, 2), use_cache=True, **(carry.get(transformer) or {}))
+    carry.keep(transformer, {name: value for name, value in output.items() if name in ("cache", "past_key_values")})
+    result: Tensor = output.last_hidden_state.transpose(1, 2)
+    return result
 
 
 class MimiQuantizer(LibraryQuantizer):

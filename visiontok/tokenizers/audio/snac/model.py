@@ -13,8 +13,10 @@ from torch import Tensor
 from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError
 from visiontok.base.noise import NoiseLike, as_noise
+from visiontok.core.chunks import Chunking
 from visiontok.core.tokenizer import DecodeOptions, TokenizerOutput
 from visiontok.core.weight_norm import folded
+from visiontok.layers.receptive_field import reach
 from visiontok.signals import AudioPreprocessing
 from visiontok.tokenizers.audio.snac.networks import HEAD_DIM, SnacDecoder, SnacEncoder
 from visiontok.tokenizers.audio.snac.quantizer import MultiRateQuantizer
@@ -137,6 +139,13 @@ class Snac(Codec[SnacConfig]):
     def is_stochastic(self) -> bool:
         return self.config.noise
 
+    @property
+    def chunking(self) -> Chunking:
+        """See `Chunked`; convolutions read so far and no further, and attention to the end of its window, of which a unit holds whole ones."""
+        frames = self.config.frames_multiple_of
+        overlap = max(-(-reach(self.encoder) // (self.hop * frames)), -(-reach(self.decoder) // frames))
+        return Chunking(unit=self.hop * frames, positions=frames, overlap=overlap + 1, is_exact=True)
+
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 1, T) -> (B, frames, D) at the finest rate."""
         latents: Tensor = self.encoder(signal)
@@ -153,6 +162,8 @@ class Snac(Codec[SnacConfig]):
         return decoded
 
     def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
+        if options.noise is None:
+            return super().decode_tokens(tokens, options)
         assert isinstance(tokens, Tokens)
         return self.decode_with_noise(self.lookup(self.unwrap(tokens)), options.noise)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from visiontok.base.config import Config, Positive
 from visiontok.base.errors import SignalError, TokenError
 from visiontok.base.noise import NoiseLike, as_noise
-from visiontok.core.tokenizer import SIGNAL_SIZE, DecodeOptions, Tokenizer, TokenizerOutput
+from visiontok.core.tokenizer import DecodeOptions, Tokenizer, TokenizerOutput
 from visiontok.layers.vit import ViTConfig
 from visiontok.quantizers.base import CodebookQuantizer
 from visiontok.quantizers.stochastic_vector import StochasticVectorQuantizerConfig
@@ -23,6 +23,7 @@ from visiontok.tokenizers.video.larp.networks import ClipDecoder, ClipEncoder
 from visiontok.tokenizers.video.larp.prior import ContinuousPrior, PriorConfig
 from visiontok.tokenizers.video.larp.reference import KEY_MAP, convert_weights, read_config
 from visiontok.tokens import Latents, Tokens
+from visiontok.tokens.batch import SIGNAL_SIZE
 from visiontok.tokens.grid import latents_layout
 
 TokenType = Literal["patches", "latent_queries", "latents", "patch_queries"]

@@ -1,0 +1,238 @@
+"""Long signals in chunks along their first axis, time: chunks in, tokens out, and back, in memory that does not depend on the signal's length.
+
+Causal networks carry a state from chunk to chunk, and the chunks give what the whole gives. Others read some of the signal on both sides of every
+chunk besides, and what they give there is dropped: exact where they read no further, near the whole otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from visiontok.base.errors import SignalError, TokenError
+from visiontok.base.finite import check_finite
+from visiontok.core.model import ConfigT
+from visiontok.core.tokenizer import Tokenizer
+from visiontok.layers.bfloat16 import products_for
+from visiontok.layers.carry import Carry
+from visiontok.signals.batch import cropped
+from visiontok.tokens import Latents, Tokens
+from visiontok.tokens.batch import SIGNAL_SIZE
+
+
+@dataclass(frozen=True)
+class Chunking:
+    """How a tokenizer takes a long signal.
+
+    Attributes:
+        unit: samples or frames of the signal between the places where it may be cut.
+        positions: latents along the first axis per unit.
+        lead: samples or frames before the first unit, which are one latent: 1 where the first frame of a clip stands by itself, in causal models.
+        is_carried: whether a state is carried from chunk to chunk.
+        overlap: units that are read besides on both sides of a chunk, unless the caller chooses; 0 where a state is carried.
+        is_exact: whether chunks then give what the whole gives, up to rounding.
+        first: units that the first chunk has at least.
+    """
+
+    unit: int
+    positions: int = 1
+    lead: int = 0
+    is_carried: bool = False
+    overlap: int = 0
+    is_exact: bool = False
+    first: int = 1
+
+
+class Chunked(Tokenizer[ConfigT]):
+    """Base of tokenizers whose signals may come in chunks. A family defines `chunking`, and where a state is carried both `..._next` methods."""
+
+    @property
+    def chunking(self) -> Chunking:
+        """How signals are cut."""
+        raise NotImplementedError
+
+    def encode_next(self, signal: Tensor, carry: Carry) -> Tensor:
+        """`encode_latents` of the next chunk: (B, C, T, ...) -> (B, T', ..., D). Only the last is no multiple of the unit."""
+        raise NotImplementedError
+
+    def decode_next(self, latents: Tensor, carry: Carry) -> Tensor:
+        """`decode_latents` of the next chunk: (B, T', ..., D) -> (B, C, T, ...)."""
+        raise NotImplementedError
+
+    def fit(self, signal: Tensor, length: int) -> Tensor:
+        """The end of a decoded signal (B, C, T, ...) at its exact length."""
+        return signal[:, :, :length]
+
+    @torch.no_grad()
+    def encode_chunks(self, chunks: Iterable[Tensor], *, num_levels: int | None = None, overlap: int | None = None) -> Iterator[Tokens | Latents]:
+        """Tokens of one batch of long signals that come in chunks; `tokens.join_chunks` makes one batch of them.
+
+        Chunks of any length are gathered to whole units, so that the first tokens may need several, and the last ones come at the end.
+
+        Args:
+            chunks: (B, C, T, ...) in the range of `preprocessing.spec`, of any T, in turn.
+            num_levels: codebook levels; None for all.
+            overlap: units of `chunking`, where no state is carried; None for its own.
+
+        Raises:
+            SignalError: if a chunk has another shape or range than the model takes, or there is none.
+            TokenError: for levels or an overlap that it does not have.
+            NonFiniteError: if a weight or a latent is NaN or infinite.
+        """
+        self.check_weights()
+        if num_levels is not None:
+            self.layout.with_levels(num_levels)
+        plan, carry = self.chunking, Carry()
+        sides: tuple[int, ...] = ()
+
+        def prepared() -> Iterator[Tensor]:
+            nonlocal sides
+            for number, chunk in enumerate(chunks):
+                batch = self.prepare(chunk)
+                if not batch.is_even:
+                    raise SignalError(f"the signals of chunk {number} have different lengths {batch.sizes[:, 0].tolist()}: give one for each")
+                sides = tuple(batch.values.shape[3:])
+                yield self._with_padded_sides(batch.values)
+
+        for piece in windows(prepared(), dim=2, unit=plan.unit, lead=plan.lead, overlap=self._overlap(overlap), first=plan.first):
+            with products_for(self._anchor):
+                if plan.is_carried and not piece.is_whole:
+                    latents = self.encode_next(piece.values, carry)
+                else:
+                    latents = self.encode_latents(self.preprocessing.pad(piece.values))
+                first = piece.before * plan.positions
+                last = latents.shape[1] if piece.is_last else first + bool(piece.lead) + piece.count * plan.positions
+                quantized = self.quantizer(latents[:, first:last])
+            length = piece.values.shape[2] - piece.before * plan.unit if piece.is_last else piece.lead + piece.count * plan.unit
+            size = (length, *sides)
+            tokens = self.wrap(quantized.latents, quantized.indices)
+            if isinstance(tokens, Latents):
+                check_finite(tokens.values, stage="the latents of encode_chunks")
+            yield self._with_size(tokens if num_levels is None else tokens.levels(num_levels), torch.tensor(size).expand(len(latents), -1))
+
+    @torch.no_grad()
+    def decode_chunks(self, chunks: Iterable[Tokens | Latents], *, overlap: int | None = None) -> Iterator[Tensor]:
+        """The signal of tokens that come in chunks, as `encode_chunks` gives them or `tokens.split_chunks` makes them; together as long as it was.
+
+        Args:
+            chunks: of one batch, in turn; full, and of one extent.
+            overlap: units of `chunking`, where no state is carried; None for its own.
+
+        Returns:
+            (B, C, T, ...), one after the other, in the range of `spec`.
+
+        Raises:
+            TokenError: if tokens are of another tokenizer, or sounds of the batch differ in length, or the overlap is none that it has.
+            NonFiniteError: if a weight or a decoded value is NaN or infinite.
+        """
+        if not self.can_decode:
+            raise TokenError(f"{type(self).__name__} only encodes: it has no decoder")
+        self.check_weights()
+        plan, carry = self.chunking, Carry()
+        size, given = list(self.preprocessing.usual_size), 0
+
+        def looked_up() -> Iterator[Tensor]:
+            nonlocal given
+            for chunk in chunks:
+                tokens = self.checked(chunk)
+                latents = tokens.view().to(self.dtype) if isinstance(tokens, Latents) else self.lookup(self.unwrap(tokens))
+                known = tokens.extras.get(SIGNAL_SIZE)
+                if known is not None and not bool((known == known[:1]).all()):
+                    raise TokenError(f"the signals of one batch of chunks have different sizes {known.tolist()}: decode them one by one")
+                lead_latents = bool(plan.lead and not given)
+                covered = plan.lead * lead_latents + (latents.shape[1] - lead_latents) * plan.unit // plan.positions
+                own = [covered, *size[1:]] if known is None else known[0].tolist()
+                given, size[1:] = given + own[0], own[1:]
+                yield latents
+
+        made = 0
+        lead = int(plan.lead > 0)
+        for piece in windows(looked_up(), dim=1, unit=plan.positions, lead=lead, overlap=self._overlap(overlap), first=plan.first):
+            per_unit = self.output_size((plan.unit, *size[1:]))[0]
+            with products_for(self._anchor):
+                carried = plan.is_carried and not piece.is_whole
+                decoded = self.decode_next(piece.values, carry) if carried else self.decode_latents(piece.values)
+            check_finite(decoded, stage="the decoded signal")
+            part = self.spec.clamp(decoded)[:, :, piece.before * per_unit :]
+            total = self.output_size((given, *size[1:]))
+            left = max(total[0] - made, 0)
+            own_length = self.output_size((plan.lead * piece.lead, *size[1:]))[0] + piece.count * per_unit
+            part = self.fit(part, left) if piece.is_last else part[:, :, : min(own_length, left)]
+            made += part.shape[2]
+            yield cropped(part, (part.shape[2], *total[1:]))
+
+    def _with_padded_sides(self, values: Tensor) -> Tensor:
+        """A chunk (B, C, T, ...) whose axes behind the first have sizes that the network takes."""
+        sides = self.preprocessing.padded_size(values.shape[2:])[1:]
+        if tuple(values.shape[3:]) == sides:
+            return values
+        amounts = [(0, padded - own) for padded, own in zip(sides, values.shape[3:], strict=True)]
+        return pad(values, [amount for pair in reversed([(0, 0), *amounts]) for amount in pair], mode="replicate")
+
+    def _overlap(self, overlap: int | None) -> int:
+        plan = self.chunking
+        if overlap is None:
+            return plan.overlap
+        if plan.is_carried or overlap < 1:
+            why = "it carries a state from chunk to chunk" if plan.is_carried else "at least 1 unit is read on both sides of a chunk"
+            raise TokenError(f"{type(self).__name__} does not take chunks with an overlap of {overlap} units: {why}")
+        return overlap
+
+
+@dataclass(frozen=True)
+class Window:
+    """A chunk with what is read around it.
+
+    Attributes:
+        values: `before` units, the chunk, and units behind it.
+        before: units that precede the chunk.
+        count: units of the chunk; of the last one, those that are whole.
+        lead: of the first chunk, what it has before its units.
+        is_last: whether the chunk reaches to the end, whole units or not.
+        is_whole: whether it is all there is.
+    """
+
+    values: Tensor
+    before: int
+    count: int
+    lead: int = 0
+    is_last: bool = False
+    is_whole: bool = False
+
+
+def windows(chunks: Iterable[Tensor], *, dim: int, unit: int, lead: int, overlap: int, first: int) -> Iterator[Window]:
+    """Tensors in turn along an axis, gathered to whole units.
+
+    Args:
+        chunks: equal but for their size along the axis.
+        dim: the axis.
+        unit: its size.
+        lead: what comes before the first unit; 0 where there is an overlap.
+        overlap: units before and behind every chunk, as far as there are any.
+        first: units that the first chunk has at least.
+
+    Raises:
+        SignalError: if nothing came.
+    """
+    held, before, started = None, 0, False
+    for chunk in chunks:
+        held = chunk if held is None else torch.cat([held, chunk], dim=dim)
+        count = (held.shape[dim] - lead) // unit - before - overlap
+        if count < (1 if started else first):
+            continue
+        yield Window(held.narrow(dim, 0, lead + (before + count + overlap) * unit), before, count, lead)
+        passed = lead + max(0, before + count - overlap) * unit
+        before, started, lead = min(overlap, before + count), True, 0
+        held = held.narrow(dim, passed, held.shape[dim] - passed).clone()
+    if held is None or not prod(held.shape):
+        if not started:
+            raise SignalError("no chunk was given")
+        return
+    rest = held.shape[dim] - before * unit
+    if rest:
+        yield Window(held, before, rest // unit, lead, is_last=True, is_whole=not started)

@@ -1,0 +1,54 @@
+"""What causal layers remember between chunks of one long sequence, so that chunks in turn give what the whole gives."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+Edge = Literal["constant", "replicate", "reflect"]
+"""What stands before the first frame of a causal network: zeros, copies of the first frame, or the first frames mirrored."""
+
+
+class Carry:
+    """The state of a network over one sequence, by layer. A new one stands at the sequence's beginning; every chunk changes it."""
+
+    def __init__(self) -> None:
+        self._kept: dict[nn.Module, Any] = {}
+
+    def get(self, layer: nn.Module) -> Any:
+        """What the layer kept of earlier chunks; None at the beginning."""
+        return self._kept.get(layer)
+
+    def keep(self, layer: nn.Module, state: Any) -> None:
+        """Keep it for the next chunk."""
+        self._kept[layer] = state
+
+
+def preceded(x: Tensor, count: int, edge: Edge, *, layer: nn.Module, carry: Carry | None) -> Tensor:
+    """(B, C, T) -> (B, C, count + T): behind the frames that the carry kept for the layer, or behind padding where a sequence begins.
+
+    Args:
+        x: the next frames.
+        count: frames that a causal convolution reads before each of its own.
+        edge: of the padding.
+        layer: whose frames these are.
+        carry: None for a sequence that comes whole.
+    """
+    kept = None if carry is None else carry.get(layer)
+    joined = pad(x, (count, 0), mode=edge) if kept is None else torch.cat([kept, x], dim=-1)
+    if carry is not None:
+        carry.keep(layer, joined[..., joined.shape[-1] - count :])
+    return joined
+
+
+def upsampled(conv: nn.ConvTranspose1d, x: Tensor, carry: Carry) -> Tensor:
+    """(B, C, T) -> (B, C', T * stride): a transposed convolution whose outputs beyond those of the last frame are cut, chunk by chunk."""
+    stride, kept = conv.stride[0], carry.get(conv)
+    joined = x if kept is None else torch.cat([kept, x], dim=-1)
+    before, reached = joined.shape[-1] - x.shape[-1], -(-conv.kernel_size[0] // stride) - 1
+    carry.keep(conv, joined[..., max(0, joined.shape[-1] - reached) :])
+    result: Tensor = conv(joined)[..., before * stride : joined.shape[-1] * stride]
+    return result
