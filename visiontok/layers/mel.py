@@ -37,7 +37,7 @@ class MelSpectrogram(nn.Module):
         super().__init__()
         self.n_fft, self.hop, self.frames = n_fft, hop, frames
         self.register_buffer("window", torch.hann_window(n_fft, dtype=torch.float32), persistent=False)
-        self.register_buffer("filters", mel_filters(sample_rate=sample_rate, n_fft=n_fft, num_bins=num_bins, scale=scale), persistent=False)
+        self.register_buffer("filters", mel_filters(sample_rate=sample_rate, n_fft=n_fft, num_bins=num_bins, scale=scale).float(), persistent=False)
 
     def forward(self, sound: Tensor) -> Tensor:
         """(B, C, T) -> (B, C, frames, num_bins), not negative."""
@@ -58,8 +58,8 @@ def framed(sound: Tensor, n_fft: int, hop: int) -> Tensor:
     return reflected(sound, left, n_fft - hop - left + covered - length).unfold(-1, n_fft, hop)
 
 
-def mel_filters(*, sample_rate: int, n_fft: int, num_bins: int, scale: MelScale) -> Tensor:
-    """(n_fft / 2 + 1, num_bins) float32: what a magnitude counts in every bin."""
+def mel_filters(*, sample_rate: float, n_fft: int, num_bins: int, scale: MelScale) -> Tensor:
+    """(n_fft / 2 + 1, num_bins) float64: what a magnitude counts in every bin."""
     top = _slaney(sample_rate / 2) if scale == "slaney" else 2595 * math.log10(1 + sample_rate / 1400)
     mels = torch.linspace(0, top, num_bins + 2, dtype=torch.float64)
     edges = _from_slaney(mels) if scale == "slaney" else 700 * (10 ** (mels / 2595) - 1)
@@ -68,7 +68,7 @@ def mel_filters(*, sample_rate: int, n_fft: int, num_bins: int, scale: MelScale)
     triangles = torch.minimum(rising, falling).clamp_min(0)
     if scale == "slaney":
         triangles = triangles * 2 / (edges[2:] - edges[:-2])
-    return triangles.float()
+    return triangles
 
 
 _BREAK, _PER_MEL, _LOG_STEP = 1000.0, 200 / 3, 6.4 ** (1 / 27)

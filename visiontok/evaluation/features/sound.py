@@ -12,7 +12,8 @@ from typing_extensions import Self
 
 from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.features.base import FeatureExtractor, described
-from visiontok.layers.spectrogram import magnitudes, mel_filters
+from visiontok.layers.mel import mel_filters
+from visiontok.layers.spectrogram import magnitudes
 from visiontok.signals import SignalSpec
 from visiontok.signals.audio_conversion import resampled
 
@@ -62,6 +63,6 @@ class LogMelStatistics(SoundExtractor):
     protocol = "means and standard deviations over time of 24 log mel bands at 16 kHz"
 
     def embed(self, sounds: Tensor) -> Tensor:
-        bands = mel_filters(sample_rate=self.rate, fft_size=1024, bands=24) @ magnitudes(sounds.double(), window=1024, hop=256)
+        bands = mel_filters(sample_rate=self.rate, n_fft=1024, num_bins=24, scale="slaney").T @ magnitudes(sounds.double(), window=1024, hop=256)
         levels = bands.clamp_min(1e-5).log()
         return torch.cat([levels.mean(dim=2), levels.std(dim=2)], dim=1)

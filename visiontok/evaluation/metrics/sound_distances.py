@@ -10,7 +10,8 @@ from torch import Tensor
 
 from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.metrics.fidelity import as_pair
-from visiontok.layers.spectrogram import magnitudes, mel_filters
+from visiontok.layers.mel import mel_filters
+from visiontok.layers.spectrogram import magnitudes
 
 Resolution: TypeAlias = tuple[int, int, int]
 """Samples of the Fourier transform, of the hop and of the window."""
@@ -96,7 +97,7 @@ def mel_distance(reference: Tensor, reconstruction: Tensor, *, rate: float, scal
     first, second = _sounds(reference, reconstruction, longest=max(window for window, _ in scales))
     total = torch.zeros(len(first), dtype=torch.float64, device=first.device)
     for window, bands in scales:
-        filters = mel_filters(sample_rate=rate, fft_size=window, bands=bands).to(first.device)
+        filters = mel_filters(sample_rate=rate, n_fft=window, num_bins=bands, scale="slaney").T.to(first.device)
         original, other = ((filters @ magnitudes(side, window=window, hop=window // 4)).clamp_min(MEL_FLOOR).log10() for side in (first, second))
         total += (original - other).abs().mean(dim=(1, 2, 3))
     return total
