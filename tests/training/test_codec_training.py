@@ -70,15 +70,15 @@ def test_it_trains_on_sounds_and_resumes_bit_for_bit(codec_recipe, tmp_path):
 
 
 def test_two_processes_train_it_as_one_does(codec_recipe, tmp_path):
-    """But for rounding, which Adam's first steps and the gradients of logarithms make larger."""
+    """But for rounding, which is all that a nearly constant sound has in most bins of its spectrum: there the mel distance takes its logarithm."""
     objective = {**OBJECTIVE, "balancer": None, "mel_weight": 1.0}
     options = {"objective": objective, "optimizer": {"lr": 1e-4}, "discriminator_optimizer": {"lr": 1e-4}, "steps": 6}
     children.run(codec_recipe(output=str(tmp_path / "one"), **options))
     assert_same_weights(children.run_ranks(codec_recipe(output=str(tmp_path / "two"), **options), tmp_path / "ranks"))
     for one, two in zip(curve(tmp_path / "one"), curve(tmp_path / "two"), strict=True):
         assert one.keys() == two.keys()
-        for name in {"waveform", "mel", "commitment", "usage/frames.2", "gan", "feature_matching", "discriminator"} & one.keys():
-            assert two[name] == pytest.approx(one[name], rel=1e-2, abs=1e-4), (one["step"], name)
+        for name in {"waveform", "mel", "usage/frames.2", "gan", "feature_matching", "discriminator"} & one.keys():
+            assert two[name] == pytest.approx(one[name], rel=1e-2 if name == "mel" else 1e-4, abs=1e-6), (one["step"], name)
 
 
 def test_two_processes_balance_gradients_as_one_does(codec_recipe, tmp_path):
