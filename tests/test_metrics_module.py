@@ -20,7 +20,7 @@ from visiontok.evaluation.features.weight_files import WeightFile
 from visiontok.evaluation.metrics import perceptual
 from visiontok.losses.perceptual import LpipsDistance
 
-INTERIOR = {"accumulator", "bootstrap", "frechet_bootstrap", "metric", "needs", "registry", "running", "value"}
+INTERIOR = {"accumulator", "bootstrap", "frechet_bootstrap", "metric", "needs", "one_number", "registry", "running", "value"}
 """Modules of suites, which hold no metric."""
 PARTS = {
     "as_pair",

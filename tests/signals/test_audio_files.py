@@ -221,6 +221,15 @@ def test_loud_units_are_refused_and_slight_overs_are_clipped(tmp_path: Path) -> 
     assert float(preprocessing({"array": np.full(50, 1.2), "sampling_rate": RATE}).values.max()) == 1.0
 
 
+@pytest.mark.parametrize(("bits", "suffix"), [(16, ".wav"), (16, ".flac"), (24, ".wav")])
+def test_what_was_read_is_written_as_it_was(tmp_path: Path, bits: int, suffix: str) -> None:
+    full = 2 ** (bits - 1)
+    values = torch.tensor([[-full, -full + 1, -1, 0, 1, 12345, full - 1]], dtype=torch.float64) / full
+    save_audio(values, tmp_path / f"a{suffix}", rate=RATE, bits=bits)
+    read = read_audio(tmp_path / f"a{suffix}").samples
+    assert torch.equal(torch.as_tensor(read, dtype=torch.float64), values)
+
+
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])
 def test_clipping_is_counted_on_writing(tmp_path: Path, suffix: str) -> None:
     sound = torch.from_numpy(tones(frequencies=(440.0, 660.0)))

@@ -36,12 +36,12 @@ def save_audio(sound: Tensor, path: str | Path, *, rate: int, bits: Literal[16, 
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise SignalError(f"{path} has the suffix {path.suffix!r}; sound is written as {' or '.join(FORMATS)}")
-    samples = sound.detach().float().cpu().numpy()
+    samples = sound.detach().double().cpu().numpy()
     if samples.ndim != 2 or not np.isfinite(samples).all():
         raise SignalError(f"expected finite samples (C, T) to write to {path}, got shape {tuple(samples.shape)}")
     soundfile = import_optional("soundfile", extra="audio")
     with replacing(path) as temporary:
-        soundfile.write(temporary, np.clip(samples, -1.0, 1.0).T, rate, subtype=f"PCM_{bits}")
+        soundfile.write(temporary, _integers(samples, bits), rate, subtype=f"PCM_{bits}")
     return int((np.abs(samples) >= 1.0).sum())
 
 
@@ -52,6 +52,14 @@ def encode_audio(sound: Tensor, *, rate: int) -> bytes:
         DependencyError: without the extra `audio`.
     """
     buffer = BytesIO()
-    samples = sound.detach().float().cpu().clamp(-1, 1).numpy()
-    import_optional("soundfile", extra="audio").write(buffer, samples.T, rate, format="FLAC", subtype="PCM_16")
+    samples = sound.detach().double().cpu().numpy()
+    import_optional("soundfile", extra="audio").write(buffer, _integers(samples, 16), rate, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()
+
+
+def _integers(samples: np.ndarray, bits: int) -> np.ndarray:
+    """(C, T) as (T, C) of 16 bits, or of 32 of which the upper ones are used. Full scale is 2^(bits - 1), as for readers, so that what was read is
+    written as it was; libsndfile itself scales by one less."""
+    full = 2 ** (bits - 1)
+    rounded = np.clip(np.rint(samples * full), -full, full - 1)
+    return rounded.astype(np.int16).T if bits == 16 else (rounded.astype(np.int32) << (32 - bits)).T

@@ -40,14 +40,18 @@ class SignalWriter:
 def writer_of(spec: SignalSpec) -> SignalWriter:
     """The writer of such signals: RGB images as PNG of 8 bits, sound as wav of 16 bits, anything else as .npy."""
     if spec.modality == "image" and spec.is_rgb:
-        return SignalWriter("image", ".png", partial(_rounded, scale=255), _save_image, partial(torch.cat, dim=2))
+        return SignalWriter("image", ".png", _stored_image, _save_image, partial(torch.cat, dim=2))
     if spec.modality == "audio" and spec.rate is not None:
-        return SignalWriter("sound", ".wav", partial(_rounded, scale=2**15), partial(save_audio, rate=round(spec.rate)))
+        return SignalWriter("sound", ".wav", _stored_sound, partial(save_audio, rate=round(spec.rate)))
     return SignalWriter("array", ".npy", lambda signal: signal, _save_array)
 
 
-def _rounded(signal: Tensor, *, scale: int) -> Tensor:
-    return (signal * scale).round() / scale
+def _stored_image(image: Tensor) -> Tensor:
+    return (image * 255).round() / 255
+
+
+def _stored_sound(sound: Tensor) -> Tensor:
+    return (sound * 2**15).round().clamp(-(2**15), 2**15 - 1) / 2**15
 
 
 def _save_image(image: Tensor, path: Path) -> int:
