@@ -23,18 +23,14 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """Of a file, in hexadecimal digits."""
 
 
-if TYPE_CHECKING:
-    from pydantic._internal._model_construction import ModelMetaclass
+if TYPE_CHECKING:  # type checkers read the fields of each configuration, but not through a metaclass of ours
+    from pydantic._internal._model_construction import ModelMetaclass as _Explained
 else:
-    ModelMetaclass = type(BaseModel)  # it has no public name
 
+    class _Explained(type(BaseModel)):  # pydantic's metaclass has no public name
+        """Errors of a constructor are those of `parse`."""
 
-class _Explained(ModelMetaclass):
-    """Errors of a constructor are those of `parse`."""
-
-    if not TYPE_CHECKING:  # type checkers read the fields of each configuration
-
-        def __call__(cls, *args: Any, **values: Any) -> Any:  # noqa: N805  (of a metaclass)
+        def __call__(cls, *args: Any, **values: Any) -> Any:
             try:
                 return super().__call__(*args, **values)
             except ValidationError as error:
