@@ -36,5 +36,5 @@ def _positive(costs: ArrayLike) -> np.ndarray:
     """Raises an EvaluationError where there is no cost, or one is not above 0: quality without a cost has no density."""
     values = np.asarray(costs, dtype=np.float64)
     if not values.size or not (values > 0).all():
-        raise EvaluationError(f"costs must be above 0, got {values.min(initial=np.inf):g}")
+        raise EvaluationError(f"costs must be above 0, got {np.min(values, initial=np.inf):g}")
     return values

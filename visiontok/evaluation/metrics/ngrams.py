@@ -26,7 +26,7 @@ def ngram_counts(sequences: Sequences, length: int) -> np.ndarray:
     codes, rows, _ = flattened(sequences)
     within = rows[: len(rows) - length + 1] == rows[length - 1 :] if 1 <= length <= len(codes) else np.zeros(0, dtype=bool)
     if not within.any():
-        raise EvaluationError(f"sequences of at most {np.bincount(rows).max(initial=0)} tokens have no runs of {length}")
+        raise EvaluationError(f"sequences of at most {np.max(np.bincount(rows), initial=0)} tokens have no runs of {length}")
     runs = np.lib.stride_tricks.sliding_window_view(codes, length)[within]
     return np.unique(runs, axis=0, return_counts=True)[1]
 

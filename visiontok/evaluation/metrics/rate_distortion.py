@@ -114,7 +114,7 @@ def token_use(tokens: ArrayLike) -> TokenUse:
     counts = np.asarray(tokens, dtype=np.float64)
     at_least(1, samples=counts.size)
     first, median, third = np.quantile(counts, [0.25, 0.5, 0.75]).tolist()
-    return TokenUse(float(counts.mean()), float(counts.min()), (first, median, third), float(counts.max()))
+    return TokenUse(float(counts.mean()), float(np.min(counts)), (first, median, third), float(np.max(counts)))
 
 
 def _curve(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -146,7 +146,7 @@ def _ranked(counts: ArrayLike, support: int | None, *, fewest: int) -> tuple[np.
 def _log_likelihood(frequency: np.ndarray, ranks: np.ndarray, exponent: float, shift: float) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):  # the search may try a shift of -1, whose likelihood is 0
         log_weights = -exponent * np.log(ranks + shift)
-        log_weights = log_weights - log_weights.max()
+        log_weights = log_weights - np.max(log_weights)
     return float(frequency @ log_weights[: len(frequency)] - frequency.sum() * np.log(np.exp(log_weights).sum()))
 
 

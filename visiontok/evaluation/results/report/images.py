@@ -52,8 +52,8 @@ def token_image(tokens: ArrayLike, vocab_size: int, *, cell: int = 12) -> ImageA
         padded = np.full(-(-len(grid) // columns) * columns, -1)
         padded[: len(grid)] = grid
         grid = padded.reshape(-1, columns)
-    if grid.ndim != 2 or grid.max(initial=0) >= vocab_size:
-        raise EvaluationError(f"tokens of shape {grid.shape} up to {grid.max(initial=0)} cannot be drawn for a vocabulary of {vocab_size}")
+    if grid.ndim != 2 or np.max(grid, initial=0) >= vocab_size:
+        raise EvaluationError(f"tokens of shape {grid.shape} up to {np.max(grid, initial=0)} cannot be drawn for a vocabulary of {vocab_size}")
     colors = {int(index): _color(int(index)) for index in np.unique(grid)}
     image = np.asarray([[colors[int(index)] for index in row] for row in grid], dtype=np.uint8)
     return image.repeat(cell, axis=0).repeat(cell, axis=1)
