@@ -138,7 +138,7 @@ class SpectrumDiscriminator(nn.Module):
     def __init__(self, config: SpectraConfig, n_fft: int, *, channels: int) -> None:
         super().__init__()
         self.n_fft, self.edges = n_fft, config.edges(n_fft)
-        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        self.register_buffer("window", torch.hann_window(n_fft, dtype=torch.float32), persistent=False)
         width = config.channels
         self.bands = nn.ModuleList(
             nn.ModuleList(

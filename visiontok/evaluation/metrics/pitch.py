@@ -63,7 +63,7 @@ def pitch(sound: Tensor, *, rate: float) -> Tensor:
     frames = mono.unfold(1, needed, hop)
     dips = _normalized_difference(frames, window=window, longest=longest + 1)
     middle, left, right = dips[..., 1:-1], dips[..., :-2], dips[..., 2:]
-    lags = torch.arange(1, dips.shape[-1] - 1, device=mono.device)
+    lags = torch.arange(1, dips.shape[-1] - 1, dtype=torch.int64, device=mono.device)
     found = (middle <= left) & (middle < right) & (middle < THRESHOLD) & (lags >= shortest)
     first = found.to(torch.uint8).argmax(dim=-1, keepdim=True)
     before, at, after = (side.gather(-1, first) for side in (left, middle, right))

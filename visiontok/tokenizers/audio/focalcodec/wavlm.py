@@ -116,7 +116,7 @@ class TransformerEncoder(nn.Module):
     def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
         x = x + self.positional_embedding(x, carry)
         frames, kept = x.shape[1], 0 if carry is None else carry.get(self) or 0
-        places = torch.arange(-kept, frames, device=x.device)
+        places = torch.arange(-kept, frames, dtype=torch.int64, device=x.device)
         bias = self.relative_embedding(self.buckets(places - places[kept:, None])).permute(2, 0, 1)
         mask = self.visible(frames, kept, x.device)
         keep = min(kept + frames, self.config.window - 1)  # so many are seen by the first frame of an incomplete last chunk
@@ -139,7 +139,7 @@ class TransformerEncoder(nn.Module):
         chunk = 1 + self.config.lookahead
         if not self.config.causal or kept + frames <= chunk:
             return None
-        places = torch.arange(-kept, frames, device=device)
+        places = torch.arange(-kept, frames, dtype=torch.int64, device=device)
         end = ((places[kept:] // chunk + 1) * chunk).clamp_max(frames)[:, None]
         return (places < end) & (places >= end - self.config.window)
 
