@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -10,8 +9,9 @@ from visiontok.base.config import Config
 from visiontok.base.errors import DataError
 from visiontok.base.modality import Modality
 from visiontok.base.resources import package_folder
+from visiontok.data.named_files import NamedFiles
 from visiontok.data.skips import Skip
-from visiontok.data.source import Sample, Source, fingerprint
+from visiontok.data.source import Sample
 from visiontok.signals.image_reading import read_image
 
 _SKIMAGE, _SKLEARN = ("skimage", "data"), ("sklearn", "datasets/images")
@@ -57,7 +57,7 @@ class PhotosConfig(Config):
     textures: bool = False
 
 
-class PhotosSource(Source):
+class PhotosSource(NamedFiles):
     """Whole photographs, gray ones included; the loaders crop them. A photograph that the installed wheels lack is reported as skipped."""
 
     modality: Modality = "image"
@@ -67,24 +67,13 @@ class PhotosSource(Source):
         if config.textures and config.split != "heldout":
             chosen = chosen | _TEXTURES
         paths = {name: _folder_of(package) / folder / file for name, (package, folder, file) in sorted(chosen.items())}
-        self._paths = {name: path for name, path in paths.items() if path.is_file()}
-        self._names = tuple(self._paths)
+        super().__init__("photos", {name: path for name, path in paths.items() if path.is_file()})
         self.skipped = tuple(Skip(name, f"the photograph {path} is not installed") for name, path in paths.items() if name not in self._paths)
-        if not self._names:
+        if not len(self):
             raise DataError("the installed scikit-image and scikit-learn carry none of the built-in photographs; install their wheels")
 
-    @cached_property
-    def identity(self) -> str:
-        return fingerprint("photos", len(self), [part for name, path in self._paths.items() for part in (name, path.read_bytes())])
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def key(self, index: int) -> str:
-        return self._names[index]
-
     def read(self, index: int) -> Sample:
-        name = self._names[index]
+        name = self.key(index)
         return Sample(name, read_image(self._paths[name]))
 
 

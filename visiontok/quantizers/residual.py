@@ -44,6 +44,11 @@ class ResidualQuantizerConfig(Config):
         """D of the latents."""
         return self.quantizer.dim
 
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """K of each level."""
+        return (self.quantizer.codebook_size,) * self.num_levels
+
     def build(self) -> ResidualQuantizer:
         """The quantizer with random codebooks."""
         return ResidualQuantizer(**dict(self))

@@ -56,6 +56,10 @@ class SignalSpec(Config):
         rates = self.rate, other.rate
         return self.modality == "audio" and None not in rates and rates[0] != rates[1] and self.replace(rate=other.rate) == other
 
+    def is_comparable(self, other: SignalSpec) -> bool:
+        """Whether signals of both can be compared, perhaps after resampling."""
+        return self == other or self.is_resampled(other)
+
     def clamp(self, values: Tensor) -> Tensor:
         """Values brought into the range."""
         return values if self.low is None and self.high is None else values.clamp(self.low, self.high)

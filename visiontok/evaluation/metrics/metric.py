@@ -278,7 +278,7 @@ class Metric:
     smallest_side: int = 1
     version: int = 1
     unavailable: Callable[[Subject], str | None] = no_reason
-    prepare: Callable[[Subject], None] = nothing
+    prepare: Callable[[Subject], object] = nothing
     absent: str = "no sample has the data that it is computed from"
 
     @property

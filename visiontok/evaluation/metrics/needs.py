@@ -15,7 +15,7 @@ def _decoder(subject: Subject) -> str | None:
         return None
     if not tokenizer.can_decode:
         return "the tokenizer has no decoder"
-    if tokenizer.spec != tokenizer.preprocessing.spec and not tokenizer.spec.is_resampled(tokenizer.preprocessing.spec):
+    if not tokenizer.spec.is_comparable(tokenizer.preprocessing.spec):
         return f"its output differs in kind from its input: {tokenizer.spec} and {tokenizer.preprocessing.spec}"
     return None
 

@@ -99,7 +99,7 @@ class Reconstructor:
     ) -> SignalBatch | None:
         tokenizer = self._tokenizer
         given, made = tokenizer.preprocessing.spec, tokenizer.spec
-        if not tokenizer.can_decode or (made != given and not made.is_resampled(given)):
+        if not tokenizer.can_decode or not made.is_comparable(given):
             return None
         decoded = tokenizer.decode(tokens, text=texts, noise=None if draw is None else _noise(*draw, "decode"))
         if made.is_resampled(given):

@@ -18,6 +18,16 @@ def carried(layers: Iterable[nn.Module], x: Tensor, carry: Carry) -> Tensor:
     return x
 
 
+def mirrored_frames(config: Any) -> int:
+    """The frames that the first chunk has at least: those that convolutions read mirrored before it.
+
+    Args:
+        config: of EnCodec or Mimi, by the library's names.
+    """
+    reach = (config.residual_kernel_size - 1) * config.dilation_growth_rate ** (config.num_residual_layers - 1) + 1
+    return int(max(config.kernel_size, config.last_kernel_size, reach))
+
+
 def _step(layer: Any, x: Tensor, carry: Carry) -> Tensor:
     if hasattr(layer, "block"):  # a residual block
         return _step(layer.shortcut, x, carry) + carried(layer.block, x, carry)

@@ -15,7 +15,6 @@ from visiontok.evaluation.metrics.metric import Aggregate, EvaluatedBatch, Sampl
 from visiontok.evaluation.metrics.word_errors import word_errors, words
 
 NetworkT = TypeVar("NetworkT", bound=SoundNetwork)
-Load = Callable[[Subject], SoundNetwork]
 
 
 def _loader(kind: type[NetworkT], field: str) -> tuple[Callable[[Subject], NetworkT], Callable[[Subject], str | None]]:
@@ -102,7 +101,7 @@ WER = SampleMetric(
     },
     needs=("decoder", "sound"),
     unavailable=_why_no_transcriber,
-    prepare=lambda subject: _ready(_transcriber, subject),
+    prepare=_transcriber,
     compute=_transcribe,
     aggregate=_word_error_rates,
 )
@@ -123,7 +122,7 @@ SPEAKER_SIMILARITY = SampleMetric(
     values={"speaker_similarity[]": Value("Speaker similarity", better="higher")},
     needs=("decoder", "sound"),
     unavailable=_why_no_speaker,
-    prepare=lambda subject: _ready(_speaker, subject),
+    prepare=_speaker,
     compute=_compare_speakers,
     aggregate=lambda table, subject, bootstrap: [
         _mean("speaker_similarity[]", table["value"], _speaker(subject), "cosine of the embeddings", bootstrap)
@@ -149,14 +148,9 @@ PREDICTED_MOS = SampleMetric(
     },
     needs=("decoder", "sound"),
     unavailable=_why_no_rating,
-    prepare=lambda subject: _ready(_rating, subject),
+    prepare=_rating,
     compute=_rate_both,
     aggregate=lambda table, subject, bootstrap: [
         _mean(f"predicted_mos[].{name}", table[name], _rating(subject), "ratings predicted", bootstrap) for name in ("reconstructions", "originals")
     ],
 )
-
-
-def _ready(load: Load, subject: Subject) -> None:
-    """Missing networks are refused before anything is computed."""
-    load(subject)

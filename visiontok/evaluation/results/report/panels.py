@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
 
-from visiontok.evaluation.results.report.plots import INK, RULE, SERIES, themed
+from visiontok.evaluation.results.report.plots import INK, SERIES, as_svg
 from visiontok.evaluation.results.report.sections import Spectrogram, Waveform
 
 _SIZE = (3.3, 1.75)
@@ -38,12 +37,7 @@ def draw_panel(panel: Waveform | Spectrogram, *, salt: str) -> str:
         axes.set_xlabel(unit, color=INK, labelpad=1)
         axes.tick_params(colors=INK, which="both", length=2, pad=2)
         axes.locator_params(nbins=5)
-        for side, spine in axes.spines.items():
-            spine.set_visible(side in ("left", "bottom"))
-            spine.set_color(RULE)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return themed(buffer.getvalue())
+        return as_svg(figure)
 
 
 def _waveform(axes: Any, panel: Waveform, duration: float) -> None:

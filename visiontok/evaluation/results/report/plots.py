@@ -12,7 +12,7 @@ import numpy as np
 from visiontok.evaluation.results.report.sections import BarPlot, LinePlot, PointPlot
 
 INK, RULE = "#010203", "#040506"
-"""Of text and of lines in drawings. These and the next are placeholders for the colors of the page, see `themed`; they only need to be unique."""
+"""Of text and of lines in drawings. These and the next are placeholders for the colors of the page, see `as_svg`; they only need to be unique."""
 
 SERIES = ("#a10001", "#a10002", "#a10003", "#a10004", "#a10005", "#a10006")
 """Of data in drawings."""
@@ -52,12 +52,7 @@ def draw(plot: LinePlot | PointPlot | BarPlot, *, salt: str) -> str:
         axes.tick_params(colors=INK, which="both", length=3)
         axes.grid(axis="y", color=RULE, linewidth=0.6)
         axes.set_axisbelow(True)
-        for side, spine in axes.spines.items():
-            spine.set_visible(side in ("left", "bottom"))
-            spine.set_color(RULE)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return themed(buffer.getvalue())
+        return as_svg(figure)
 
 
 def legend(plot: LinePlot | PointPlot | BarPlot) -> list[tuple[str, str, str]]:
@@ -127,8 +122,15 @@ def _literal(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def themed(svg: str) -> str:
-    """The `<svg>` element of a drawing by matplotlib, in the colors of the page."""
+def as_svg(figure: Any) -> str:
+    """The `<svg>` element of a drawing by matplotlib, in the colors of the page; its axes keep their left and lower lines."""
+    for axes in figure.axes:
+        for side, spine in axes.spines.items():
+            spine.set_visible(side in ("left", "bottom"))
+            spine.set_color(RULE)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     for painted, shown in _COLORS.items():

@@ -46,10 +46,8 @@ class ConvCodecConfig(Config):
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
         """Codes of every level."""
-        if isinstance(self.quantizer, FactorizedResidualQuantizerConfig):
+        if isinstance(self.quantizer, ResidualQuantizerConfig | FactorizedResidualQuantizerConfig):
             return self.quantizer.codebook_sizes
-        if isinstance(self.quantizer, ResidualQuantizerConfig):
-            return (self.quantizer.quantizer.codebook_size,) * self.quantizer.num_levels
         return (self.quantizer.codebook_size,)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.base.config import Config, Positive
-from visiontok.layers.local_attention import attend_in_blocks
+from visiontok.layers.local_attention import attend_in_blocks, distances
 from visiontok.layers.snake import Snake
 
 POOLS = (1, 5, 11, 21, 45)
@@ -148,7 +148,7 @@ class LocalTransformer(nn.Module):
     def biases(self, x: Tensor) -> Tensor:
         """(heads, window, 2 window) by distance, -infinity for what a query does not see."""
         by_distance = self.bias(torch.arange(2 * self.window, device=x.device, dtype=x.dtype)[:, None])
-        distance = torch.arange(self.window, device=x.device)[:, None] + self.window - torch.arange(2 * self.window, device=x.device)
+        distance = distances(self.window, x.device)
         bias = by_distance[distance.clamp_min(0)].permute(2, 0, 1)
         return bias.masked_fill(distance < 0, -torch.inf)
 

@@ -23,7 +23,7 @@ from visiontok.tokenizers.audio.encodec.reference import IGNORED, KEY_MAP
 from visiontok.tokenizers.shared.codec import codec_layout, fitted
 from visiontok.tokenizers.shared.library_codec import LibraryCodec, LibraryResidualQuantizer, levels_of_bandwidth
 from visiontok.tokenizers.shared.library_model import LibraryConfig
-from visiontok.tokenizers.shared.library_seanet import carried
+from visiontok.tokenizers.shared.library_seanet import carried, mirrored_frames
 from visiontok.tokens import Latents, Tokens
 
 SCALE = "scale"
@@ -109,6 +109,11 @@ class Encodec(LibraryCodec[EncodecConfig]):
         self.decoder_extras = (SCALE,) if config.normalize else ()
 
     @property
+    def _is_whole(self) -> bool:
+        """Whether it takes sounds as they are: neither cut into chunks of its own nor without their loudness."""
+        return self.chunks is None and not self.config.normalize
+
+    @property
     def frames_per_second(self) -> float:
         """Of a long sound; frames in the overlap of two chunks are there twice."""
         if self.chunks is None:
@@ -123,13 +128,11 @@ class Encodec(LibraryCodec[EncodecConfig]):
             TokenError: for models that take the loudness of sounds out, or cut them into chunks of their own.
         """
         config = self.config
-        if self.chunks is not None or config.normalize:
+        if not self._is_whole:
             raise TokenError("this EnCodec takes loudness out, or cuts chunks of its own: give the whole sound to encode, and all tokens to decode")
         if not config.use_causal_conv or config.norm_type != "weight_norm" or config.trim_right_ratio != 1.0:
             return super().chunking
-        reach = (config.residual_kernel_size - 1) * config.dilation_growth_rate ** (config.num_residual_layers - 1) + 1
-        first = max(config.kernel_size, config.last_kernel_size, reach)  # frames that the first ones are mirrored at
-        return Chunking(unit=config.hop, is_carried=True, is_exact=True, first=first)
+        return Chunking(unit=config.hop, is_carried=True, is_exact=True, first=mirrored_frames(config))
 
     def encode_next(self, signal: Tensor, carry: Carry) -> Tensor:
         return carried(self.encoder.layers, signal, carry).transpose(1, 2)
@@ -147,13 +150,13 @@ class Encodec(LibraryCodec[EncodecConfig]):
         return fitted(self.decoder(latents.transpose(1, 2)), latents.shape[1] * self.hop)
 
     def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
-        if self.chunks is None and not self.config.normalize:
+        if self._is_whole:
             return super().encode_prepared(signal, options)
         latents, scales = self._encode_chunks(signal)
         return self._tokens(self.quantizer(latents), scales)
 
     def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
-        if self.chunks is None and not self.config.normalize:
+        if self._is_whole:
             return super().decode_tokens(tokens, options)
         assert isinstance(tokens, Tokens)
         return self._decode_chunks(self.lookup(self.unwrap(tokens)), tokens.extras.get(SCALE))

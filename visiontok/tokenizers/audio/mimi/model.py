@@ -21,7 +21,7 @@ from visiontok.tokenizers.audio.mimi.reference import IGNORED, KEY_MAP, with_rop
 from visiontok.tokenizers.shared.codec import codec_layout, fitted
 from visiontok.tokenizers.shared.library_codec import COMMITMENT_WEIGHT, LibraryCodec, LibraryQuantizer
 from visiontok.tokenizers.shared.library_model import LibraryConfig
-from visiontok.tokenizers.shared.library_seanet import carried
+from visiontok.tokenizers.shared.library_seanet import carried, mirrored_frames
 
 
 class RopeParameters(LibraryConfig):
@@ -156,8 +156,7 @@ class Mimi(MimiEncoding[MimiConfig]):
         config = self.config
         if not config.use_causal_conv or config.trim_right_ratio != 1.0:
             return super().chunking
-        reach = (config.residual_kernel_size - 1) * config.dilation_growth_rate ** (config.num_residual_layers - 1) + 1
-        return Chunking(unit=config.hop, is_carried=True, is_exact=True, first=max(config.kernel_size, config.last_kernel_size, reach))
+        return Chunking(unit=config.hop, is_carried=True, is_exact=True, first=mirrored_frames(config))
 
     def decode_next(self, latents: Tensor, carry: Carry) -> Tensor:
         hidden = _attended(self.decoder_transformer, carried([self.upsample], latents.transpose(1, 2), carry), carry)

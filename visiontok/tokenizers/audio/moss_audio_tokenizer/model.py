@@ -62,13 +62,6 @@ class MossAudioTokenizerConfig(Config):
         """Samples per frame."""
         return _patches(self.encoder)
 
-    @property
-    def codebook_sizes(self) -> tuple[int, ...]:
-        """Of each level."""
-        if isinstance(self.quantizer, FactorizedResidualQuantizerConfig):
-            return self.quantizer.codebook_sizes
-        return (self.quantizer.quantizer.codebook_size,) * self.quantizer.num_levels
-
 
 class MossAudioTokenizer(Codec[MossAudioTokenizerConfig]):
     """Mono; any prefix of the levels decodes. Sound is padded with silence to whole frames, of which all are kept: the published encoder marks
@@ -86,7 +79,7 @@ class MossAudioTokenizer(Codec[MossAudioTokenizerConfig]):
         self.project_out = nn.Identity() if config.latent_dim == levels.dim else nn.Linear(levels.dim, config.latent_dim)
         self.decoder = nn.Sequential(*_stages(config.decoder, config, encodes=False))
         self.preprocessing = AudioPreprocessing(sample_rate=config.sample_rate, multiple_of=config.hop)
-        sizes = config.codebook_sizes
+        sizes = levels.codebook_sizes
         self.layout = codec_layout(sample_rate=config.sample_rate, hop=config.hop, vocab_size=sizes, num_levels=len(sizes))
 
     @classmethod

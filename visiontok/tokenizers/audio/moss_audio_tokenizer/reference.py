@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,10 +64,7 @@ def fields_of(config: Mapping[str, Any]) -> dict[str, Any]:
         }
         hop = config["downsample_rate"]
     patches = [stage["size"] for stage in fields["encoder"] if stage["type"] == "patch"]
-    product = 1
-    for size in patches:
-        product *= size
-    if product != hop:
+    if math.prod(patches) != hop:
         raise ConfigError(f"{_SOURCE} has the downsample_rate {hop}, but patches of {patches}")
     return fields
 
