@@ -23,7 +23,19 @@ _CLASSES = {"type": "classes", "num_classes": 3}
 _MAE = {"encoder": _TRUNK, "decoder": _TRUNK, "buffer_size": 2}
 _LATENTS = {**LAYOUT, "segments": [{"name": "latents", "shape": [8], "channels": 3}]}
 _SEANET = {"num_filters": 2, "hidden_size": 8, "upsampling_ratios": [4, 2], "codebook_size": 16}
-_MIMI_NET = {**_SEANET, "num_quantizers": 3, "codebook_dim": 4, "vector_quantization_hidden_dimension": 4, "upsample_groups": 8}
+_MIMI = {
+    **_SEANET,
+    "num_quantizers": 3,
+    "codebook_dim": 4,
+    "vector_quantization_hidden_dimension": 4,
+    "upsample_groups": 8,
+    "sampling_rate": 1600,
+    "num_hidden_layers": 1,
+    "intermediate_size": 16,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "sliding_window": 8,
+}
 _LLAMA = {"layout": LAYOUT, "condition": _CLASSES, "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8}
 _CODES = {**LAYOUT, "segments": [{"name": "latents", "shape": [8], "vocab_size": 5, "codebooks": 3}]}
 _HUBERT = {
@@ -161,15 +173,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "maskgit": {"layout": LAYOUT, "condition": _CLASSES, "backbone": {"type": "bert", "dim": 24, "depth": 2, "num_heads": 2, "mlp_dim": 32}},
     "maskgit-vqgan": {"image_size": 16, "net": _NET, "quantizer": {"codebook_size": 32, "dim": 8}},
     "mel-frames": {"sample_rate": 1600, "n_fft": 64, "hop": 16, "num_bins": 6, "group": 2, "iterations": 4},
-    "mimi": {
-        **_MIMI_NET,
-        "sampling_rate": 1600,
-        "num_hidden_layers": 1,
-        "intermediate_size": 16,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "sliding_window": 8,
-    },
+    "mimi": _MIMI,
     "moss-audio-tokenizer": {
         "sample_rate": 1600,
         "context_seconds": 0.05,
@@ -213,16 +217,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "next-scale": {**_LLAMA, "layout": {**LAYOUT, "segments": _SCALES, "order": "by-scale"}},
     "rar": {"layout": LAYOUT, "condition": _CLASSES, **_TRUNK, "mlp_dim": 32},
     "qwen3-tts-tokenizer": {
-        "encoder": {
-            **_MIMI_NET,
-            "num_quantizers": 4,
-            "sampling_rate": 1600,
-            "num_hidden_layers": 1,
-            "intermediate_size": 16,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 2,
-            "sliding_window": 8,
-        },
+        "encoder": {**_MIMI, "num_quantizers": 4},
         "num_levels": 3,
         "decoder": {"code_dim": 8, "latent_dim": 10, "transformer": _QWEN_TRANSFORMER, "upsampling": [2], "width": 8, "strides": [4, 2]},
     },

@@ -77,7 +77,7 @@ def test_two_processes_train_it_as_one_does(codec_recipe, tmp_path):
     assert_same_weights(children.run_ranks(codec_recipe(output=str(tmp_path / "two"), **options), tmp_path / "ranks"))
     for one, two in zip(curve(tmp_path / "one"), curve(tmp_path / "two"), strict=True):
         assert one.keys() == two.keys()
-        for name in {"waveform", "mel", "usage/frames.2", "gan", "feature_matching", "discriminator"} & one.keys():
+        for name in {"waveform", "mel", "commitment", "usage/frames.2", "gan", "feature_matching", "discriminator"} & one.keys():
             assert two[name] == pytest.approx(one[name], rel=1e-2 if name == "mel" else 1e-4, abs=1e-6), (one["step"], name)
 
 
