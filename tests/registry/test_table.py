@@ -12,7 +12,7 @@ import pytest
 import visiontok
 from visiontok import registry
 from visiontok.base.errors import ConfigError
-from visiontok.registry.table import PAGES, markers, taxonomy_table, updated, zoo_table
+from visiontok.registry.table import PAGES, clips_table, markers, taxonomy_table, updated, zoo_table
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,6 +27,11 @@ def test_the_page_holds_the_table_of_today(table: str) -> None:
 def test_the_taxonomy_names_every_audio_checkpoint_once() -> None:
     named = re.findall(r"`([^`]+)`", taxonomy_table())
     assert sorted(named) == [name for name in visiontok.list_tokenizers(modality="audio") if name in registry.checkpoints()]
+
+
+def test_the_clips_name_every_video_checkpoint_once() -> None:
+    rows = [line.split(" | ") for line in clips_table().splitlines()[2:]]
+    assert sorted(row[1].strip("`") for row in rows) == [name for name in visiontok.list_tokenizers(modality="video") if name in registry.checkpoints()]
 
 
 def test_the_table_names_every_family_and_model() -> None:
