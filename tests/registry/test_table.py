@@ -30,8 +30,8 @@ def test_the_taxonomy_names_every_audio_checkpoint_once() -> None:
 
 
 def test_the_clips_name_every_video_checkpoint_once() -> None:
-    rows = [line.split(" | ") for line in clips_table().splitlines()[2:]]
-    assert sorted(row[1].strip("`") for row in rows) == [name for name in visiontok.list_tokenizers(modality="video") if name in registry.checkpoints()]
+    named = sorted(line.split(" | ")[1].strip("`") for line in clips_table().splitlines()[2:])
+    assert named == [name for name in visiontok.list_tokenizers(modality="video") if name in registry.checkpoints()]
 
 
 def test_the_table_names_every_family_and_model() -> None:
