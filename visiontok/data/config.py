@@ -18,6 +18,8 @@ from visiontok.data.digits import DigitsConfig, DigitsSource
 from visiontok.data.folder import FolderConfig, FolderSource
 from visiontok.data.listing import holds_any
 from visiontok.data.media import SUFFIXES
+from visiontok.data.moving_digits import MovingDigitsConfig, MovingDigitsSource
+from visiontok.data.moving_shapes import MovingShapesConfig, MovingShapesSource
 from visiontok.data.parquet import ParquetConfig, ParquetSource
 from visiontok.data.photos import PhotosConfig, PhotosSource
 from visiontok.data.recordings import RecordingsConfig, RecordingsSource
@@ -28,7 +30,17 @@ from visiontok.data.token_shards import MANIFEST
 from visiontok.data.webdataset import WebDatasetConfig, WebDatasetSource
 
 DataConfig: TypeAlias = Annotated[
-    DigitsConfig | PhotosConfig | ShapesConfig | SoundsConfig | RecordingsConfig | FolderConfig | WebDatasetConfig | ParquetConfig | ArraysConfig,
+    DigitsConfig
+    | PhotosConfig
+    | ShapesConfig
+    | MovingDigitsConfig
+    | MovingShapesConfig
+    | SoundsConfig
+    | RecordingsConfig
+    | FolderConfig
+    | WebDatasetConfig
+    | ParquetConfig
+    | ArraysConfig,
     Field(discriminator="name"),
     BeforeValidator(lambda value: parse_source(value) if isinstance(value, str) else value),
 ]
@@ -38,6 +50,8 @@ _CONFIGS: dict[str, type[Config]] = {
     "digits": DigitsConfig,
     "photos": PhotosConfig,
     "shapes": ShapesConfig,
+    "moving-digits": MovingDigitsConfig,
+    "moving-shapes": MovingShapesConfig,
     **dict.fromkeys(SOUNDS, SoundsConfig),
     "recordings": RecordingsConfig,
     "folder": FolderConfig,
@@ -49,6 +63,8 @@ _SOURCES: dict[str, Callable[[Any], Source]] = {
     "digits": DigitsSource,
     "photos": PhotosSource,
     "shapes": ShapesSource,
+    "moving-digits": MovingDigitsSource,
+    "moving-shapes": MovingShapesSource,
     **dict.fromkeys(SOUNDS, SoundsSource),
     "recordings": RecordingsSource,
     "folder": FolderSource,
@@ -72,8 +88,8 @@ def open_source(source: DataConfig | str) -> Source:
 
 
 def parse_source(text: str) -> DataConfig:
-    """Read the short form: `digits:test`, `shapes`, `sounds`, `folder:/path`, `webdataset:/path/{00..03}.tar`, `parquet:/path/*.parquet`,
-    `arrays:audio:/path/clips.npz`; `folder:audio:/path` where a folder or shards hold images and sound.
+    """Read the short form: `digits:test`, `shapes`, `moving-digits`, `sounds`, `folder:/path`, `webdataset:/path/{00..03}.tar`,
+    `parquet:/path/*.parquet`, `arrays:audio:/path/clips.npz`; `folder:audio:/path` where a folder or shards hold images and sound.
 
     What names no source is taken for a path: of a tar shard or Parquet file, or of a folder that exists, which holds images or sound, or
     directly in it tar shards or Parquet files.

@@ -33,6 +33,8 @@ KINDS: dict[str, Callable[[np.ndarray, np.ndarray, float], np.ndarray]] = {
     "ring": lambda x, y, r: np.abs(np.hypot(x, y) - 0.75 * r) - 0.25 * r,
 }
 
+SHAPE_CLASSES = tuple(f"{color} {kind}" for kind in KINDS for color in COLORS)
+
 _VERSION = 1  # of the drawing; part of the identity, since results on other images cannot be compared
 _PLACING_ATTEMPTS = 50
 _SMALLEST_CELL = 4  # pixels; smaller objects show neither kind nor angle
@@ -95,7 +97,7 @@ class ShapesSource(Source):
     """One class per color and kind ("red circle"): that of the largest object. The caption names every object."""
 
     modality: Modality = "image"
-    class_names = tuple(f"{color} {kind}" for kind in KINDS for color in COLORS)
+    class_names = SHAPE_CLASSES
 
     def __init__(self, config: ShapesConfig) -> None:
         self.config = config
@@ -133,7 +135,7 @@ def _anywhere(rng: np.random.Generator, count: int, size: int) -> list[Shape]:
     for _ in range(count):
         largest = 0.6 * shapes[0].radius if shapes else 0.32 * size
         radius = rng.uniform(0.6, 1.0) * largest
-        kind, color, angle = _looks(rng)
+        kind, color, angle = looks(rng)
         for x, y in rng.uniform(radius + 1, size - radius - 1, size=(_PLACING_ATTEMPTS, 2)):
             if all(np.hypot(x - other.x, y - other.y) > radius + other.radius + 2 for other in shapes):
                 shapes.append(Shape(kind, color, float(x), float(y), float(radius), angle))
@@ -147,14 +149,14 @@ def _in_cells(rng: np.random.Generator, count: int, size: int, cells: int) -> li
     largest = side / 2 - 0.5  # an outline is smooth over a pixel
     shapes = []
     for cell in rng.permutation(cells**2)[:count]:
-        kind, color, angle = _looks(rng)
+        kind, color, angle = looks(rng)
         x, y = (cell % cells + 0.5) * side, (cell // cells + 0.5) * side
         shapes.append(Shape(kind, color, float(x), float(y), float(rng.uniform(0.8, 1.0) * largest), angle))
     return sorted(shapes, key=lambda shape: -shape.radius)
 
 
-def _looks(rng: np.random.Generator) -> tuple[str, str, float]:
-    """Kind, color and angle."""
+def looks(rng: np.random.Generator) -> tuple[str, str, float]:
+    """A kind, a color and an angle, evenly drawn."""
     kind, color = (names[rng.integers(len(names))] for names in (list(KINDS), list(COLORS)))
     return kind, color, float(rng.uniform(0, 2 * np.pi))
 
