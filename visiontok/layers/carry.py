@@ -27,21 +27,32 @@ class Carry:
         self._kept[layer] = state
 
 
-def preceded(x: Tensor, count: int, edge: Edge, *, layer: nn.Module, carry: Carry | None) -> Tensor:
-    """(B, C, T) -> (B, C, count + T): behind the frames that the carry kept for the layer, or behind padding where a sequence begins.
+def preceded(x: Tensor, count: int, edge: Edge, *, layer: nn.Module, carry: Carry | None, kept: int | None = None) -> Tensor:
+    """(B, C, T, ...) -> (B, C, more, ...): behind the frames that the carry kept for the layer, or behind padding where a sequence begins.
 
     Args:
         x: the next frames.
-        count: frames that a causal convolution reads before each of its own.
+        count: frames of padding: those that a causal convolution reads before its first one.
         edge: of the padding.
         layer: whose frames these are.
         carry: None for a sequence that comes whole.
+        kept: frames of every chunk that the next one follows; None for `count`. A kernel k that moves by s frames has k - 1 before the first frame,
+            which stands by itself, and k - s before every later chunk.
     """
-    kept = None if carry is None else carry.get(layer)
-    joined = pad(x, (count, 0), mode=edge) if kept is None else torch.cat([kept, x], dim=-1)
+    before = None if carry is None else carry.get(layer)
+    joined = pad(x, (0, 0) * (x.ndim - 3) + (count, 0), mode=edge) if before is None else torch.cat([before, x], dim=2)
     if carry is not None:
-        carry.keep(layer, joined[..., joined.shape[-1] - count :])
+        start = joined.shape[2] - (count if kept is None else kept)
+        carry.keep(layer, joined[:, :, start:].clone())  # a view would keep the whole chunk
     return joined
+
+
+def trimmed(x: Tensor, count: int, *, layer: nn.Module, carry: Carry | None) -> Tensor:
+    """(B, C, T, ...) without its first `count` frames where a sequence begins; what follows stays as it is."""
+    begins = carry is None or carry.get(layer) is None
+    if carry is not None:
+        carry.keep(layer, True)
+    return x[:, :, count:] if begins else x
 
 
 def upsampled(conv: nn.ConvTranspose1d, x: Tensor, carry: Carry) -> Tensor:

@@ -1,4 +1,4 @@
-"""Between a grid of features and a sequence of its patches, and where the patches lie."""
+"""Between a grid of features and a sequence of its patches, or a smaller grid of them, and where the patches lie."""
 
 from __future__ import annotations
 
@@ -15,6 +15,24 @@ def patchify(grid: Tensor, size: int) -> Tensor:
 def unpatchify(patches: Tensor, size: int) -> Tensor:
     """The inverse of `patchify`, of patches on their grid: (B, h, w, size * size * C) -> (B, h * size, w * size, C)."""
     return patches.unflatten(3, (size, size, -1)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
+def space_to_depth(x: Tensor, size: int) -> Tensor:
+    """(B, C, *axes) -> (B, C * size ** A, *axes / size) along all A axes: channels (c, first axis, second axis, ...), as `torch.pixel_unshuffle`."""
+    axes = x.ndim - 2
+    for axis in range(axes):
+        x = x.unflatten(2 + 2 * axis, (-1, size))
+    return x.permute(0, 1, *range(3, 3 + 2 * axes, 2), *range(2, 2 + 2 * axes, 2)).flatten(1, 1 + axes)
+
+
+def depth_to_space(x: Tensor, size: int) -> Tensor:
+    """The inverse of `space_to_depth`, as `torch.pixel_shuffle`."""
+    axes = x.ndim - 2
+    x = x.unflatten(1, (-1, *(size,) * axes))
+    x = x.permute(0, 1, *(part for axis in range(axes) for part in (2 + axes + axis, 2 + axis)))
+    for axis in range(axes):
+        x = x.flatten(2 + axis, 3 + axis)
+    return x
 
 
 def sincos_positions(height: int, width: int, dim: int, *, period: float = 10_000.0) -> Tensor:
