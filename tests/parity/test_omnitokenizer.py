@@ -10,10 +10,6 @@ import visiontok
 from visiontok.quantizers.continuous import GaussianBottleneck
 from visiontok.tokenizers.video.omnitokenizer.model import OmniTokenizer
 
-CONTINUOUS = {
-    "(image|video).(token_indices|quantized|commitment_loss|reconstruction_from_indices)": "the authors' continuous models do not call the codebook"
-}
-
 
 @pytest.mark.parametrize("case", cases("omnitokenizer"))
 @torch.no_grad()

@@ -113,6 +113,10 @@ QWEN = {
     },
 }  # fmt: skip
 TEXT = {**TITOK, "text": {"length": 5, "dim": 8, "encoder": {"type": "hashed_words"}}}
+OMNI = {
+    "image_size": 16, "num_frames": 5, "patch_size": 4, "frames_per_token": 2, "dim": 24, "num_heads": 2, "head_dim": 8,
+    "encoder_layers": ["attention", "window"], "decoder_layers": ["attention"], "temporal_depth": 1, "window_size": 2,
+}  # fmt: skip
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bigcodec": ("bigcodec", BIGCODEC),
     "bsq-vit": ("bsq-vit", {"image_size": 16, "encoder": VIT, "decoder": VIT, "quantizer": {"dim": 6, "normalize": True, "codes": "sphere"}}),
@@ -152,6 +156,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "mimi": ("mimi", MIMI),
     "moss-audio-tokenizer": ("moss-audio-tokenizer", MOSS),
     "neucodec": ("neucodec", {name: value for name, value in XCODEC2.items() if name != "sampling_rate"}),
+    "omnitokenizer": ("omnitokenizer", {**OMNI, "quantizer": {**VQ, "normalize_latents": True, "ema": {}}}),
+    "omnitokenizer, biases": (
+        "omnitokenizer", {**OMNI, "spatial_positions": "bias", "alibi": True, "quantizer": {"type": "gaussian", "dim": 4}}
+    ),
     "open-magvit2": ("open-magvit2", {"image_size": 16, "net": {**NET, "latent_channels": 6}, "quantizer": {"dim": 6}}),
     "qwen3-tts-tokenizer": ("qwen3-tts-tokenizer", QWEN),
     "robusttok": ("robusttok", ROBUSTTOK),

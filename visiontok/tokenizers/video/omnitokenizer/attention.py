@@ -43,8 +43,7 @@ class ContinuousPositionBias(nn.Module):
 
     def forward(self, grid: Grid) -> Tensor:
         """(H, N, N) for the N positions of a grid (h, w)."""
-        weight = self.mlp[0].weight
-        positions = grid_positions(grid).to(weight)
+        positions = grid_positions(grid).to(next(self.parameters()))
         offsets = positions[:, None] - positions
         scores: Tensor = self.mlp(offsets.sign() * (offsets.abs() + 1).log())
         return scores.permute(2, 0, 1)
@@ -76,7 +75,7 @@ def alibi_slopes(num_heads: int) -> Tensor:
 
 
 class GridAttention(nn.Module):
-    """`softmax(8 q k^T) v` with unit queries and keys, each scaled per channel. Queries read the normalized sequence, keys and values read it as it is.
+    """`softmax(8 q k^T) v` with unit queries and keys, scaled per channel. Queries read the normalized sequence, keys and values the sequence itself.
 
     Args:
         dim: model dimension D.
@@ -88,9 +87,7 @@ class GridAttention(nn.Module):
         dropout: of the probabilities, in training.
     """
 
-    def __init__(
-        self, dim: int, num_heads: int, *, head_dim: int, is_rotary: bool, bias: nn.Module | None, is_causal: bool, dropout: float
-    ) -> None:
+    def __init__(self, dim: int, num_heads: int, *, head_dim: int, is_rotary: bool, bias: nn.Module | None, is_causal: bool, dropout: float) -> None:
         super().__init__()
         self.head_dim, self.is_rotary, self.is_causal, self.dropout = head_dim, is_rotary, is_causal, dropout
         self.norm = ScaledNorm(dim)

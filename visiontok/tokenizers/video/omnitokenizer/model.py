@@ -1,4 +1,4 @@
-"""OmniTokenizer (Wang et al. 2024, arXiv 2406.09399): one transformer tokenizer for images and clips, which are images followed by groups of frames."""
+"""OmniTokenizer (Wang et al. 2024, arXiv 2406.09399): one transformer for images and for clips, which are images and more frames."""
 
 from __future__ import annotations
 
@@ -120,9 +120,12 @@ class OmniTokenizer(Tokenizer[OmniTokenizerConfig]):
             "pool": config.pool,
         }
         quantizer = config.quantizer
-        is_discrete = isinstance(quantizer, VectorQuantizerConfig)
+        if isinstance(quantizer, VectorQuantizerConfig):
+            width, kind = quantizer.dim, {"vocab_size": quantizer.codebook_size}
+        else:
+            width, kind = 2 * quantizer.dim, {"channels": quantizer.dim}
         self.encoder = Encoder(**patches, spatial=_over_frames(config, config.encoder_layers), temporal=_over_time(config))
-        self.to_latents = nn.Linear(config.dim, quantizer.dim if is_discrete else 2 * quantizer.dim)
+        self.to_latents = nn.Linear(config.dim, width)
         self.quantizer = quantizer.build()
         self.from_latents = nn.Linear(quantizer.dim, config.dim)
         self.decoder = Decoder(**patches, temporal=_over_time(config), spatial=_over_frames(config, config.decoder_layers))
@@ -133,12 +136,12 @@ class OmniTokenizer(Tokenizer[OmniTokenizerConfig]):
             first_frame_alone=True,
         )
         side = config.image_size // config.patch_size
-        self.layout = grid_layout(
+        grid = grid_layout(
             (1 + (config.num_frames - 1) // config.frames_per_token, side, side),
             stride=(config.frames_per_token, config.patch_size, config.patch_size),
-            vocab_size=quantizer.codebook_size if is_discrete else None,
-            channels=None if is_discrete else quantizer.dim,
+            **kind,
         )
+        self.layout = grid.replace(signal_shape=(config.num_frames, config.image_size, config.image_size))
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, 1 + T, H, H) in [0, 1] -> (B, 1 + t, h, h, D), or with a Gaussian posterior its parameters (B, 1 + t, h, h, 2 D).
@@ -200,9 +203,7 @@ def _over_frames(config: OmniTokenizerConfig, kinds: Sequence[LayerKind]) -> Tra
 def _over_time(config: OmniTokenizerConfig) -> Transformer:
     """The transformer over the times of a position."""
     bias = AlibiBias(config.num_heads) if config.alibi else None
-    layers = [
-        _layer(config, _attention(config, is_rotary=False, bias=bias, is_causal=config.causal_attention)) for _ in range(config.temporal_depth)
-    ]
+    layers = [_layer(config, _attention(config, is_rotary=False, bias=bias, is_causal=config.causal_attention)) for _ in range(config.temporal_depth)]
     return Transformer(config.dim, layers)
 
 

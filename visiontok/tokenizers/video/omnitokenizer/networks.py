@@ -201,5 +201,5 @@ def both_parts(x: Tensor, first: Callable[[Tensor], Tensor], rest: Callable[[Ten
 
 def averaged(x: Tensor, size: tuple[int, int, int]) -> Tensor:
     """Means of blocks of (B, T, H, W, D)."""
-    return F.avg_pool3d(x.movedim(-1, 1), size).movedim(1, -1)
-
+    time, height, width = size
+    return x.unflatten(3, (-1, width)).unflatten(2, (-1, height)).unflatten(1, (-1, time)).mean(dim=(2, 4, 6))
