@@ -68,6 +68,12 @@ SMALL: dict[str, dict[str, Any]] = {
         "quantizer": _SIGNS,
     },
     "chameleon-vq": {**_LIBRARY, "latent_channels": 8, "num_embeddings": 20, "resolution": 16},
+    "conv-clip": {
+        "image_size": 16,
+        "num_frames": 5,
+        "networks": {"channels": [8, 12, 16], "downsampling": [[2, 2], [2, 1]]},
+        "quantizer": {"type": "fsq", "levels": [4, 4, 3]},
+    },
     "conv-codec": {
         "sample_rate": 1600,
         "networks": {"channels": 4, "strides": [2, 5], "dim": 6, "lstm_depth": 1},

@@ -112,6 +112,9 @@ QWEN = {
         "transformer": {"dim": 8, "depth": 1, "mlp_dim": 12, "num_heads": 4, "num_kv_heads": 2, "head_dim": 4, "window": 4},
     },
 }  # fmt: skip
+CONV_CLIP = {
+    "image_size": 16, "num_frames": 5, "networks": {"channels": [8, 16], "downsampling": [[2, 2]]}, "quantizer": {"type": "fsq", "levels": [4, 4, 3]},
+}  # fmt: skip
 TEXT = {**TITOK, "text": {"length": 5, "dim": 8, "encoder": {"type": "hashed_words"}}}
 OMNI = {
     "image_size": 16, "num_frames": 5, "patch_size": 4, "frames_per_token": 2, "dim": 24, "num_heads": 2, "head_dim": 8,
@@ -121,6 +124,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bigcodec": ("bigcodec", BIGCODEC),
     "bsq-vit": ("bsq-vit", {"image_size": 16, "encoder": VIT, "decoder": VIT, "quantizer": {"dim": 6, "normalize": True, "codes": "sphere"}}),
     "chameleon-vq": ("chameleon-vq", {**LIBRARY, "num_embeddings": 32, "resolution": 16}),
+    "conv-clip": ("conv-clip", CONV_CLIP),
+    "conv-clip, centered": ("conv-clip", {**CONV_CLIP, "num_frames": 4, "networks": {**CONV_CLIP["networks"], "causal": False}}),
     "conv-codec": ("conv-codec", {"networks": {"channels": 2, "strides": [2, 4], "dim": 4}, "quantizer": {**VQ, "dim": 4}}),
     "conv-codec, factorized levels": (
         "conv-codec",

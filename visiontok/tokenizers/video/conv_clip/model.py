@@ -1,0 +1,111 @@
+"""A small convolutional tokenizer of clips with any quantizer: for training, and for comparing causal and centered networks at equal sizes."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Annotated
+
+from pydantic import Field, model_validator
+from torch import Tensor
+from torch.nn.functional import pad
+
+from visiontok.base.config import Config, Positive
+from visiontok.core.chunks import Chunked, Chunking
+from visiontok.layers.carry import Carry
+from visiontok.quantizers.binary import BinaryQuantizerConfig
+from visiontok.quantizers.parts import PointwiseConfig
+from visiontok.signals import ImagePreprocessing, VideoPreprocessing
+from visiontok.tokenizers.video.conv_clip.networks import ClipDecoder, ClipEncoder, ClipNetConfig
+from visiontok.tokens.grid import grid_layout
+
+
+class ConvClipConfig(Config):
+    """Sizes.
+
+    Attributes:
+        image_size: side of the square that frames from files are resized and cropped to; tensors keep their size.
+        num_frames: of the clips that it is trained on; it takes any number.
+        frame_rate: of these clips, per second; None where that is not known.
+        networks: of the encoder, and of the decoder that mirrors it.
+        quantizer: of the latents.
+    """
+
+    image_size: Positive = 64
+    num_frames: Positive = 17
+    frame_rate: Annotated[float, Field(gt=0)] | None = None
+    networks: ClipNetConfig = ClipNetConfig()
+    quantizer: PointwiseConfig
+
+    @model_validator(mode="after")
+    def _check(self) -> ConvClipConfig:
+        nets, (time, side, _) = self.networks, self.stride
+        if len(nets.downsampling) != len(nets.channels) - 1:
+            raise ValueError(f"downsampling {nets.downsampling} does not lie between the levels of channels {nets.channels}: give one pair fewer")
+        if self.image_size % side:
+            raise ValueError(f"frames of {self.image_size} pixels are no multiple of the stride {side}")
+        if (self.num_frames - nets.causal) % time:
+            takes = f"1 + a multiple of {time}" if nets.causal else f"a multiple of {time}"
+            raise ValueError(f"num_frames {self.num_frames} must be {takes}")
+        return self
+
+    @property
+    def stride(self) -> tuple[int, int, int]:
+        """Frames, rows and columns of pixels per position."""
+        side = self.networks.patch_size * prod(space for _, space in self.networks.downsampling)
+        return prod(time for time, _ in self.networks.downsampling), side, side
+
+    @property
+    def vocab_size(self) -> int | tuple[int, ...]:
+        """Number of codes; a tuple where a position may have several token indices."""
+        return self.quantizer.vocab_size if isinstance(self.quantizer, BinaryQuantizerConfig) else self.quantizer.codebook_size
+
+
+class ConvClip(Chunked[ConvClipConfig]):
+    """Encoder, quantizer, decoder. Causal networks take 1 + k * stride frames to 1 + k, centered ones k * stride frames to k. There are no released
+    weights."""
+
+    config_class = ConvClipConfig
+
+    def __init__(self, config: ConvClipConfig) -> None:
+        super().__init__(config)
+        self.encoder = ClipEncoder(config.networks, dim=config.quantizer.dim)
+        self.quantizer = config.quantizer.build()
+        self.decoder = ClipDecoder(config.networks, dim=config.quantizer.dim)
+        time, side, _ = config.stride
+        self.preprocessing = VideoPreprocessing(
+            frames=ImagePreprocessing(size=config.image_size, tensors_keep_size=True, multiple_of=side),
+            num_frames=config.num_frames,
+            frames_multiple_of=time,
+            first_frame_alone=config.networks.causal,
+            rate=config.frame_rate,
+        )
+        self.layout = grid_layout(
+            (-(-config.num_frames // time), config.image_size // side, config.image_size // side),
+            stride=config.stride,
+            vocab_size=config.vocab_size,
+            signal_shape=(config.num_frames, config.image_size, config.image_size),
+            rate=config.frame_rate,
+        )
+
+    @property
+    def chunking(self) -> Chunking:
+        """See `Chunked`: exact where the networks are causal, otherwise with two units more on both sides of a chunk."""
+        time = self.config.stride[0]
+        return Chunking(unit=time, lead=1, is_carried=True, is_exact=True) if self.config.networks.causal else Chunking(unit=time, overlap=2)
+
+    def encode_latents(self, signal: Tensor) -> Tensor:
+        """(B, 3, T, H, W) in [0, 1] -> (B, t, h, w, D)."""
+        return self.encoder(signal * 2 - 1).movedim(1, -1)
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """(B, t, h, w, D) -> (B, 3, T, H, W)."""
+        return (self.decoder(latents.movedim(-1, 1)) + 1) / 2
+
+    def encode_next(self, signal: Tensor, carry: Carry) -> Tensor:
+        alone = int(carry.get(self) is None)
+        carry.keep(self, True)
+        missing = -(signal.shape[2] - alone) % self.config.stride[0]  # of the last chunk
+        return self.encoder(pad(signal, (0, 0, 0, 0, 0, missing), mode="replicate") * 2 - 1, carry).movedim(1, -1)
+
+    def decode_next(self, latents: Tensor, carry: Carry) -> Tensor:
+        return (self.decoder(latents.movedim(-1, 1), carry) + 1) / 2
