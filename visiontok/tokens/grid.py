@@ -6,13 +6,7 @@ from visiontok.tokens.layout import Segment, TokenLayout
 
 
 def grid_layout(
-    shape: tuple[int, ...],
-    *,
-    stride: int | tuple[int, ...],
-    vocab_size: int | tuple[int, ...] | None = None,
-    channels: int | None = None,
-    signal_shape: tuple[int, ...] | None = None,
-    rate: float | None = None,
+    shape: tuple[int, ...], *, stride: int | tuple[int, ...], vocab_size: int | tuple[int, ...] | None = None, channels: int | None = None
 ) -> TokenLayout:
     """A grid of any shape, given at one: (h, w) for images, (t, h, w) for clips.
 
@@ -21,8 +15,6 @@ def grid_layout(
         stride: units of the signal per position, one number for all axes or one for each.
         vocab_size: of the codes; with several sizes, a position has one token of each.
         channels: of continuous latents, instead.
-        signal_shape: what that many positions cover, where the first ones cover less than a stride; None for the stride times the positions.
-        rate: frames of clips per second; None for images, and where it is not known.
     """
     strides = (stride,) * len(shape) if isinstance(stride, int) else stride
     grid = Segment(
@@ -34,8 +26,8 @@ def grid_layout(
         stride=strides,
         free_axes=tuple(range(len(shape))),
     )
-    covered = tuple(positions * step for positions, step in zip(shape, strides, strict=True)) if signal_shape is None else signal_shape
-    return TokenLayout(modality="image" if len(shape) == 2 else "video", segments=(grid,), signal_shape=covered, rate=rate)
+    signal_shape = tuple(positions * step for positions, step in zip(shape, strides, strict=True))
+    return TokenLayout(modality="image" if len(shape) == 2 else "video", segments=(grid,), signal_shape=signal_shape)
 
 
 def latents_layout(length: int, *, vocab_size: int, signal_shape: tuple[int, ...]) -> TokenLayout:

@@ -79,13 +79,10 @@ class ConvClip(Chunked[ConvClipConfig]):
             first_frame_alone=config.networks.causal,
             rate=config.frame_rate,
         )
-        self.layout = grid_layout(
-            (-(-config.num_frames // time), config.image_size // side, config.image_size // side),
-            stride=config.stride,
-            vocab_size=config.vocab_size,
-            signal_shape=(config.num_frames, config.image_size, config.image_size),
-            rate=config.frame_rate,
-        )
+        positions = (-(-config.num_frames // time), config.image_size // side, config.image_size // side)
+        covered = (config.num_frames, config.image_size, config.image_size)
+        grid = grid_layout(positions, stride=config.stride, vocab_size=config.vocab_size)
+        self.layout = grid.replace(signal_shape=covered, rate=config.frame_rate)
 
     @property
     def chunking(self) -> Chunking:
