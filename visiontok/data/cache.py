@@ -12,6 +12,7 @@ from torch import Tensor
 from visiontok.data.source import MappedSource, Sample, Source
 from visiontok.signals import SignalLike
 from visiontok.signals.audio_reading import Sound
+from visiontok.signals.video_reading import Clip
 
 
 class CachedSource(MappedSource):
@@ -49,6 +50,8 @@ def _num_bytes(signal: SignalLike) -> int | None:
         return signal.nbytes
     if isinstance(signal, Sound):
         return signal.samples.nbytes
+    if isinstance(signal, Clip):
+        return signal.frames.nbytes
     if isinstance(signal, Mapping):
         return sum(_num_bytes(part) or 0 for part in signal.values())
     return None

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from visiontok.base.errors import DependencyError, SignalError
-from visiontok.base.files import check_regular
+from visiontok.base.errors import SignalError
 from visiontok.base.optional import import_optional
+from visiontok.signals.opening import opened
 
 MAX_BYTES = 2**30
 """The largest file that is read at all."""
@@ -72,19 +72,8 @@ def read_audio(source: str | Path | bytes, *, name: str | None = None) -> Sound:
 
 
 def _bytes_of(path: str, name: str) -> bytes:
-    try:
-        if "://" in path:
-            with import_optional("fsspec", extra="audio").open(path, "rb") as file:
-                data: bytes = file.read(MAX_BYTES + 1)
-        else:
-            with open(check_regular(path), "rb") as file:
-                data = file.read(MAX_BYTES + 1)
-    except FileNotFoundError as error:
-        raise SignalError(f"there is no file {name}") from error
-    except DependencyError:
-        raise
-    except Exception as error:  # file systems and servers raise anything
-        raise SignalError(f"{name} cannot be read: {error}") from error
+    with opened(path, name=name) as file:
+        data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise SignalError(f"{name} is larger than {MAX_BYTES / 2**30:.0f} GiB, which is the most that is read: cut it first")
     return data

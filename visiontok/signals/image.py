@@ -20,6 +20,7 @@ from visiontok.signals.batch import SignalBatch
 from visiontok.signals.image_reading import MAX_PIXELS, read_image
 from visiontok.signals.preprocessing import Preprocessing, SignalLike, as_items, checked_values, tensor_of
 from visiontok.signals.spec import SignalSpec
+from visiontok.signals.video_reading import Clip
 
 
 class ImagePreprocessing(Preprocessing):
@@ -97,7 +98,7 @@ class ImagePreprocessing(Preprocessing):
             pixels, size = tensor_of(item if item.ndim == 3 else item[None], name), self._tensor_size
         elif not self.spec.is_rgb:
             raise SignalError(f"{name} is a {type(item).__name__}; this model takes tensors or float arrays {self.spec.shape}")
-        elif isinstance(item, Mapping | Sound):
+        elif isinstance(item, Mapping | Sound | Clip):
             raise SignalError(f"{name} is a {type(item).__name__}; expected an image")
         else:
             name = str(item) if isinstance(item, str | Path) else name

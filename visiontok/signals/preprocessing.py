@@ -18,9 +18,10 @@ from visiontok.base.errors import SignalError
 from visiontok.signals.audio_reading import Sound
 from visiontok.signals.batch import SignalBatch
 from visiontok.signals.spec import SignalSpec
+from visiontok.signals.video_reading import Clip
 
-SignalLike: TypeAlias = Tensor | np.ndarray | Image.Image | Sound | str | Path | bytes | Mapping[str, Any]
-"""One signal: a tensor, an array, a PIL image, a decoded sound, a path, the bytes of a file, or a mapping as `datasets` gives for audio."""
+SignalLike: TypeAlias = Tensor | np.ndarray | Image.Image | Sound | Clip | str | Path | bytes | Mapping[str, Any]
+"""One signal: a tensor, an array, a PIL image, a decoded sound or clip, a path, the bytes of a file, or a mapping as `datasets` gives for audio."""
 
 
 class Preprocessing(Config, ABC):

@@ -1,12 +1,15 @@
-"""Clips: from tensors and images to the batch that a video model takes."""
+"""Clips: from files, arrays, tensors and images to the batch that a video model takes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import torch
+from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
@@ -14,17 +17,25 @@ from visiontok.base.config import Positive
 from visiontok.base.errors import SignalError
 from visiontok.signals.batch import SignalBatch
 from visiontok.signals.image import ImagePreprocessing
+from visiontok.signals.image_reading import read_image
 from visiontok.signals.preprocessing import Preprocessing, SignalLike, as_items, checked_values, tensor_of
 from visiontok.signals.spec import SignalSpec
+from visiontok.signals.video_reading import Clip, VideoFile
+
+MAX_VALUES = 2**30
+"""The most values of one clip as a tensor, 4 GiB of floats: three minutes of 256 x 256 pixels at 30 frames per second."""
+
+_AT_ONCE = 16  # frames that are resized together
 
 
 class VideoPreprocessing(Preprocessing):
-    """What `ImagePreprocessing` does to images, done to every frame of clips.
+    """What `ImagePreprocessing` does to images, done to every frame of clips. Where tensors keep their size, files do, too.
 
     Attributes:
         frames: what happens to each frame.
         num_frames: of a clip for probing; with `fixed_length`, of every clip.
         fixed_length: whether the network takes clips of `num_frames` only.
+        max_frames: the most that the network takes; None for any number. Longer clips can be prepared, to be cut in training, but not encoded.
         frames_multiple_of: clips are padded to a multiple of so many frames by repeating the last one, and cropped again after the decoder.
         first_frame_alone: the first frame stands by itself, as in causal models: 1 + a multiple of `frames_multiple_of`.
         rate: frames per second that the model was made for; None for any.
@@ -33,6 +44,7 @@ class VideoPreprocessing(Preprocessing):
     frames: ImagePreprocessing
     num_frames: Positive = 8
     fixed_length: bool = False
+    max_frames: Positive | None = None
     frames_multiple_of: Positive = 1
     first_frame_alone: bool = False
     rate: Annotated[float, Field(gt=0)] | None = None
@@ -48,7 +60,8 @@ class VideoPreprocessing(Preprocessing):
 
     @property
     def in_words(self) -> str:
-        return self.frames.in_words
+        size = self.frames.fixed_size
+        return "" if size is None else f"Frames become {size[1]} x {size[0]} pixels: the shorter side is resized, the center is cropped."
 
     @property
     def usual_size(self) -> tuple[int, ...]:
@@ -63,28 +76,90 @@ class VideoPreprocessing(Preprocessing):
         count, *sides = super().padded_size((max(size[0] - alone, 0), *size[1:]))
         return (count + alone, *sides)
 
-    def __call__(self, signal: SignalLike | Sequence[SignalLike]) -> SignalBatch:
-        """A batch (B, C, T, H, W) from such a batch, a clip (C, T, H, W), images (clips of one frame), or a list of clips and images.
+    def pad(self, values: Tensor) -> Tensor:
+        self.checked_count(values.shape[2], "the clip")
+        return super().pad(values)
 
-        Arrays of bytes are clips (T, H, W, C), as readers of video files give them.
+    def __call__(self, signal: SignalLike | Sequence[SignalLike]) -> SignalBatch:
+        """A batch (B, C, T, H, W).
+
+        From such a batch; a tensor or an array of floats (C, T, H, W); a path, an address or the bytes of a video file, see `VideoFile`; a decoded
+        `Clip`, or its frames as an array of bytes (T, H, W, 3); an image of any kind, which is a clip of one frame; or a list of them.
 
         Raises:
-            SignalError: naming what was found and what is expected.
+            SignalError: naming the file or the item, what was found and what is expected.
+            DependencyError: for files, without the extra `audio`.
         """
         if isinstance(signal, Tensor) and signal.ndim == 5:
             return SignalBatch.stack([self._clip(clip, f"clip {number}") for number, clip in enumerate(signal)])
         return SignalBatch.stack([self._clip(item, f"item {number}") for number, item in enumerate(as_items(signal))])
 
+    def chunks(self, frames: Iterable[np.ndarray], length: int, *, name: str = "the clip") -> Iterator[Tensor]:
+        """Frames (H, W, 3) uint8 in turn -> clips (C, T, H, W) of `length` frames, of which the last may have fewer.
+
+        Raises:
+            SignalError: if the model takes no RGB frames.
+        """
+        if not self.spec.is_rgb:
+            raise SignalError(f"{name} holds RGB frames; this model takes tensors or float arrays {self.spec.shape}")
+        prepare = self.frames.replace(size=None) if self.frames.tensors_keep_size else self.frames
+        rest = iter(frames)
+        while images := [Image.fromarray(frame) for frame in islice(rest, length)]:
+            yield prepare(images).values.transpose(0, 1)
+
+    def checked_count(self, count: int, name: str) -> int:
+        """A number of frames that the network takes, if need be after padding.
+
+        Raises:
+            SignalError: if it takes others only, with the nearest.
+        """
+        most = self.num_frames if self.fixed_length else self.max_frames
+        if most is not None and (count > most or (self.fixed_length and count < most)):
+            kind = f"{most} frames" if self.fixed_length else f"at most {most} frames"
+            cut = f"take the first {most} (frames), or cut it into clips of {most} (clip length)" if count > most else "repeat frames first"
+            raise SignalError(f"{name} has {count} frames; this model takes clips of {kind}: {cut}")
+        return count
+
     def _clip(self, item: SignalLike, name: str) -> Tensor:
         """(C, T, H, W)."""
-        if isinstance(item, np.ndarray) and item.ndim == 4:
-            channels_first = item.transpose(3, 0, 1, 2) if item.dtype == np.uint8 else item
-            item = tensor_of(channels_first, name)
-        if isinstance(item, Tensor) and item.ndim == 4:
-            checked = checked_values(item[None], self.spec, name)[0]
-            clip = self.frames(checked.transpose(0, 1)).values.transpose(0, 1)
+        if isinstance(item, str | Path | bytes):
+            with VideoFile(item, name=name if isinstance(item, bytes) else None) as video:
+                clip = self._joined((frame.pixels for frame in video.frames()), video.name)
+        elif isinstance(item, Clip):
+            clip = self._joined(item.frames, name)
+        elif isinstance(item, Image.Image) or (isinstance(item, np.ndarray) and item.dtype == np.uint8 and item.ndim < 4):
+            clip = self._joined([np.asarray(read_image(item, name=name))], name)
+        elif isinstance(item, np.ndarray) and item.dtype == np.uint8 and item.ndim == 4 and self.spec.is_rgb:
+            clip = self._joined(_rgb_frames(item, name), name)
         else:
-            clip = next(iter(self.frames([item])))[:, None]
-        if self.fixed_length and clip.shape[1] != self.num_frames:
-            raise SignalError(f"{name} has {clip.shape[1]} frames; this model takes clips of {self.num_frames}: cut or repeat frames first")
+            clip = self._values(item, name)
+        if self.fixed_length:
+            self.checked_count(clip.shape[1], name)
         return clip.to(torch.float32)
+
+    def _joined(self, frames: Iterable[np.ndarray], name: str) -> Tensor:
+        parts, values = [], 0
+        for part in self.chunks(frames, _AT_ONCE, name=name):
+            parts.append(part)
+            values += part.numel()
+            if values > MAX_VALUES:
+                raise SignalError(
+                    f"{name} has more than the {MAX_VALUES} values of a clip that are kept: take fewer frames (fps, frames, clip length)"
+                )
+        return torch.cat(parts, dim=1)
+
+    def _values(self, item: SignalLike, name: str) -> Tensor:
+        """(C, T, H, W) of a tensor or an array."""
+        if isinstance(item, np.ndarray):
+            item = tensor_of(item.transpose(3, 0, 1, 2) if item.dtype == np.uint8 else item, name)
+        if not isinstance(item, Tensor) or item.ndim not in (3, 4):
+            found = f"of shape {tuple(item.shape)}" if isinstance(item, Tensor) else f"a {type(item).__name__}"
+            raise SignalError(f"{name} is {found}; expected a clip (C, T, H, W), an image, or a batch {self.spec.shape}")
+        checked = checked_values((item if item.ndim == 4 else item[:, None])[None], self.spec, name)[0]
+        return self.frames(checked.transpose(0, 1)).values.transpose(0, 1)
+
+
+def _rgb_frames(frames: np.ndarray, name: str) -> np.ndarray:
+    if frames.shape[3] != 3 or 0 in frames.shape:
+        raise SignalError(f"{name} has shape {frames.shape}; expected frames (T, H, W, 3) as bytes")
+    return np.ascontiguousarray(frames)

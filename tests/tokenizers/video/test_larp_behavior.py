@@ -83,7 +83,7 @@ def test_other_sizes_are_refused_in_training(shape: tuple[int, ...]):
 
 
 def test_longer_clips_are_refused_and_larger_frames_are_resized():
-    with pytest.raises(SignalError, match="10"):
+    with pytest.raises(SignalError, match=r"9 frames.* at most 8"):
         model().encode(clips(frames=9))
     assert len(model().encode(torch.rand(1, 3, 8, 20, 32))) == 1
 

@@ -109,7 +109,10 @@ class LarpTokenizer(Tokenizer[LarpConfig]):
         )
         self.prior = None if config.prior is None else ContinuousPrior(config.prior, latent_dim=config.quantizer.dim)
         self.preprocessing = VideoPreprocessing(
-            frames=ImagePreprocessing(size=config.image_size), num_frames=config.num_frames, frames_multiple_of=config.frames_per_patch
+            frames=ImagePreprocessing(size=config.image_size),
+            num_frames=config.num_frames,
+            max_frames=config.num_frames,
+            frames_multiple_of=config.frames_per_patch,
         )
         self.layout = latents_layout(config.num_latent_tokens, vocab_size=config.quantizer.codebook_size, signal_shape=config.clip)
 
