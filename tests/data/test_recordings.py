@@ -12,7 +12,7 @@ import soundfile
 
 from visiontok.base.errors import DataError, UnknownNameError
 from visiontok.base.resources import package_folder
-from visiontok.data import open_source
+from visiontok.data import open_source, packaged_files
 from visiontok.data import recordings as recordings_module
 from visiontok.signals.audio_reading import Sound
 
@@ -20,8 +20,8 @@ from visiontok.signals.audio_reading import Sound
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of importable packages, with nothing else under the names of those that carry recordings."""
-    for name in recordings_module.PACKAGES:
-        monkeypatch.setattr(recordings_module, "package_folder", lambda name: package_folder(f"made_{name}"))
+    for name in packaged_files.PACKAGES:
+        monkeypatch.setattr(packaged_files, "package_folder", lambda name: package_folder(f"made_{name}"))
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 
@@ -78,9 +78,9 @@ def test_every_recording_that_is_installed(name: str, sha256: str, rate: int, ch
     package, folder, file = {**recordings_module._SPEECH, **recordings_module._MUSIC}[name]
     found = package_folder(package)
     if found is None or not (found / folder / file).is_file():
-        pytest.skip(f"{recordings_module.PACKAGES[package]} is not installed, or without {file}")
+        pytest.skip(f"{packaged_files.PACKAGES[package]} is not installed, or without {file}")
     if not hashlib.sha256((found / folder / file).read_bytes()).hexdigest().startswith(sha256):
-        pytest.skip(f"{file} of the installed {recordings_module.PACKAGES[package]} is another one")
+        pytest.skip(f"{file} of the installed {packaged_files.PACKAGES[package]} is another one")
     source = open_source("recordings")
     index = [source.key(number) for number in range(len(source))].index(name)
     sound = source.read(index).signal

@@ -14,6 +14,7 @@ from visiontok.base.modality import AXES
 from visiontok.base.names import unknown
 from visiontok.base.printable import printable
 from visiontok.data.arrays import ArraysConfig, ArraysSource
+from visiontok.data.clips import ClipsConfig, ClipsSource
 from visiontok.data.digits import DigitsConfig, DigitsSource
 from visiontok.data.folder import FolderConfig, FolderSource
 from visiontok.data.listing import holds_any
@@ -37,6 +38,7 @@ DataConfig: TypeAlias = Annotated[
     | MovingShapesConfig
     | SoundsConfig
     | RecordingsConfig
+    | ClipsConfig
     | FolderConfig
     | WebDatasetConfig
     | ParquetConfig
@@ -54,6 +56,7 @@ _CONFIGS: dict[str, type[Config]] = {
     "moving-shapes": MovingShapesConfig,
     **dict.fromkeys(SOUNDS, SoundsConfig),
     "recordings": RecordingsConfig,
+    "clips": ClipsConfig,
     "folder": FolderConfig,
     "webdataset": WebDatasetConfig,
     "parquet": ParquetConfig,
@@ -67,6 +70,7 @@ _SOURCES: dict[str, Callable[[Any], Source]] = {
     "moving-shapes": MovingShapesSource,
     **dict.fromkeys(SOUNDS, SoundsSource),
     "recordings": RecordingsSource,
+    "clips": ClipsSource,
     "folder": FolderSource,
     "webdataset": WebDatasetSource,
     "parquet": ParquetSource,
@@ -91,7 +95,7 @@ def parse_source(text: str) -> DataConfig:
     """Read the short form: `digits:test`, `shapes`, `moving-digits`, `sounds`, `folder:/path`, `webdataset:/path/{00..03}.tar`,
     `parquet:/path/*.parquet`, `arrays:audio:/path/clips.npz`; `folder:audio:/path` where a folder or shards hold images and sound.
 
-    What names no source is taken for a path: of a tar shard or Parquet file, or of a folder that exists, which holds images or sound, or
+    What names no source is taken for a path: of a tar shard or Parquet file, or of a folder that exists, which holds images, clips or sound, or
     directly in it tar shards or Parquet files.
 
     Raises:
@@ -161,7 +165,7 @@ def _kind_of_path(text: str) -> str:
 
 
 def _kind_of_folder(path: Path) -> str:
-    """Of images or sound, or of the shards that lie directly in it.
+    """Of images, clips or sound, or of the shards that lie directly in it.
 
     Raises:
         ConfigError: if it holds both, or is a token set.

@@ -1,4 +1,4 @@
-"""Image or sound files in a folder, flat or one folder per class."""
+"""Image, video or sound files in a folder, flat or one folder per class."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ from visiontok.base.config import Config
 from visiontok.base.errors import DataError
 from visiontok.base.modality import Modality
 from visiontok.data.listing import class_folders, file_size, find_files, label_of, sources_in
-from visiontok.data.media import MEDIA, SUFFIXES, FileModality, the_medium
+from visiontok.data.media import MEDIA, SUFFIXES, FileModality, reader_of, sampled, the_medium
 from visiontok.data.source import Sample, Source, fingerprint
+from visiontok.signals.video_frames import FrameSampling
 
 
 class FolderConfig(Config):
-    """Image or sound files below a folder.
+    """Image, video or sound files below a folder.
 
     Attributes:
         path: the folder. Files are found at any depth, by suffix; names that start with a dot are ignored, and other files are listed in
             `skipped`. Where every file lies in a sub-folder, the first-level folders are the classes, numbered in sorted order; otherwise there
             are no labels.
         modality: of the files that are meant; None where the folder holds only one kind.
+        sampling: of clips, which of their frames are taken.
     """
 
     name: Literal["folder"] = "folder"
     modality: FileModality | None = None
     path: str
+    sampling: FrameSampling = FrameSampling()
 
 
 class FolderSource(Source):
@@ -45,12 +48,12 @@ class FolderSource(Source):
             hint = f". For what it holds, write {' or '.join(others)}" if others else ""
             raise DataError(f"the folder {self._root} holds no {' and no '.join(nouns)}{skipped}; looked for {', '.join(sorted(wanted))}{hint}")
         self.modality: Modality = medium.modality
-        self._medium = medium
+        self._read, self._sampling = reader_of(medium, config.sampling), config.sampling
         self.class_names = class_folders(self._keys)
 
     @cached_property
     def identity(self) -> str:
-        return fingerprint("folder", len(self), (f"{key}\t{file_size(self._root / key)}" for key in self._keys))
+        return sampled(fingerprint("folder", len(self), (f"{key}\t{file_size(self._root / key)}" for key in self._keys)), self._sampling)
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -60,4 +63,4 @@ class FolderSource(Source):
 
     def read(self, index: int) -> Sample:
         key = self._keys[index]
-        return Sample(key, self._medium.read(self._root / key), label=label_of(key, self.class_names))
+        return Sample(key, self._read(self._root / key), label=label_of(key, self.class_names))

@@ -1,19 +1,23 @@
-"""The kinds of signal files that sources know by their suffixes: images and sound."""
+"""The kinds of signal files that sources know by their suffixes: images, clips and sound."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 from visiontok.base.errors import DataError
+from visiontok.data.source import fingerprint
 from visiontok.signals import SignalLike
 from visiontok.signals.audio_reading import read_audio
 from visiontok.signals.image_reading import read_image
+from visiontok.signals.video_frames import FrameSampling
+from visiontok.signals.video_reading import ALL, read_clip
 
-FileModality: TypeAlias = Literal["image", "audio"]
+FileModality: TypeAlias = Literal["image", "video", "audio"]
 """Modalities of which one file holds one signal."""
 
 
@@ -47,11 +51,35 @@ MEDIA: dict[FileModality, Medium] = {
         frozenset((".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")),
         read_image,
     ),
+    "video": Medium(
+        "video",
+        "clip",
+        frozenset((".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv")),
+        read_clip,
+    ),
     "audio": Medium("audio", "sound", frozenset((".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav")), read_audio),
 }
 
 SUFFIXES = frozenset(suffix for medium in MEDIA.values() for suffix in medium.suffixes)
 """Of all of them."""
+
+
+def reader_of(medium: Medium, sampling: FrameSampling) -> ReadFile:
+    """How files of a source are read whose configuration says which frames are taken.
+
+    Raises:
+        DataError: if it says so of anything but clips.
+    """
+    if sampling == ALL:
+        return medium.read
+    if medium.modality != "video":
+        raise DataError(f"fps and frames are for clips; these are {medium.noun}s: remove sampling")
+    return partial(read_clip, sampling=sampling)
+
+
+def sampled(identity: str, sampling: FrameSampling) -> str:
+    """The identity of a source whose configuration says which frames are taken."""
+    return identity if sampling == ALL else fingerprint(identity, 1, [sampling.model_dump_json()])
 
 
 def the_medium(names: Iterable[str], *, where: str, source: str) -> Medium | None:

@@ -1,4 +1,4 @@
-"""Parquet files with encoded images or sound in a column, as the `datasets` library writes them."""
+"""Parquet files with encoded images, clips or sound in a column, as the `datasets` library writes them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from visiontok.base.errors import DataError, damage_as
 from visiontok.base.modality import Modality
 from visiontok.base.names import unknown
 from visiontok.base.printable import printable
-from visiontok.data.media import MEDIA, FileModality
+from visiontok.data.media import MEDIA, FileModality, reader_of, sampled
 from visiontok.data.shard_names import expand_shards, shard_labels
 from visiontok.data.source import Sample, Source, checked_label, fingerprint
+from visiontok.signals.video_frames import FrameSampling
 
 _CACHED_BYTES = 2**28
 
@@ -32,18 +33,21 @@ class ParquetConfig(Config):
 
     Attributes:
         path: a file, a folder of files, a shell pattern, or a name with a range such as `train-{000..015}.parquet`.
-        image, audio: column with the encoded images or the encoded sound: binary, or a struct with a binary field "bytes". Where none is named, the
-            column "image" or "audio", if there is one of them.
+        image, video, audio: column with the encoded images, clips or sounds: binary, or a struct with a binary field "bytes". Where none is named,
+            the column of one of these names, if there is one of them.
         label: column of whole numbers (negative: no label); None takes "label" where there is such a column.
         caption: column of strings; None takes "caption" or "text" where there is one.
+        sampling: of clips, which of their frames are taken.
     """
 
     name: Literal["parquet"] = "parquet"
     path: str
     image: str | None = None
+    video: str | None = None
     audio: str | None = None
     label: str | None = None
     caption: str | None = None
+    sampling: FrameSampling = FrameSampling()
 
 
 class ParquetSource(Source):
@@ -62,7 +66,7 @@ class ParquetSource(Source):
                 raise DataError(f"{path} has other columns than {self._paths[0]}: all files of one set must share a schema")
         self.modality: Modality
         self.modality, self._signal = _signal_column(schema, config)
-        self._read = MEDIA[self.modality].read
+        self._read, self._sampling = reader_of(MEDIA[self.modality], config.sampling), config.sampling
         self._label = _column(schema, config.label) if config.label else _first(schema, "label")
         self._caption = _column(schema, config.caption) if config.caption else _first(schema, "caption", "text")
         _check_types(schema, self._signal, self._label, self._caption)
@@ -86,7 +90,7 @@ class ParquetSource(Source):
     @cached_property
     def identity(self) -> str:
         listing = (f"{path.name}\t{path.stat().st_size}\t{metadata.num_rows}" for path, metadata in zip(self._paths, self._metadata, strict=True))
-        return fingerprint("parquet", len(self), (*listing, f"{self._signal}\t{self._label}\t{self._caption}"))
+        return sampled(fingerprint("parquet", len(self), (*listing, f"{self._signal}\t{self._label}\t{self._caption}")), self._sampling)
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -133,15 +137,14 @@ def _metadata(path: Path) -> pq.FileMetaData:
 
 def _signal_column(schema: pa.Schema, config: ParquetConfig) -> tuple[FileModality, str]:
     """The column of the signals, and what it holds."""
-    if config.image is not None and config.audio is not None:
-        raise DataError(f"the columns {config.image!r} (image) and {config.audio!r} (audio) are named; name the one that is meant")
-    if config.audio is not None:
-        return "audio", _column(schema, config.audio)
-    if config.image is None and "audio" in schema.names:
-        if "image" in schema.names:
-            raise DataError("there are columns image and audio: name the one that is meant, image: image or audio: audio")
-        return "audio", _column(schema, "audio")
-    return "image", _column(schema, config.image or "image")
+    named: dict[FileModality, str | None] = {"image": config.image, "video": config.video, "audio": config.audio}
+    found = {modality: column for modality, column in named.items() if column is not None}
+    found = found or {modality: modality for modality in named if modality in schema.names} or {"image": "image"}
+    if len(found) > 1:
+        columns = " and ".join(f"{column!r} ({modality})" for modality, column in found.items())
+        raise DataError(f"the columns {columns} are {'there' if found.keys() == set(found.values()) else 'named'}: name the one that is meant")
+    ((modality, column),) = found.items()
+    return modality, _column(schema, column)
 
 
 def _first(schema: pa.Schema, *names: str) -> str | None:

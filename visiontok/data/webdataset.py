@@ -16,10 +16,11 @@ from visiontok.base.config import Config
 from visiontok.base.errors import DataError, damage_as
 from visiontok.base.modality import Modality
 from visiontok.base.printable import printable
-from visiontok.data.media import MEDIA, SUFFIXES, FileModality, Medium, the_medium
+from visiontok.data.media import MEDIA, SUFFIXES, FileModality, Medium, reader_of, sampled, the_medium
 from visiontok.data.shard_names import expand_shards, shard_labels
 from visiontok.data.skips import Skip
 from visiontok.data.source import Sample, Source, checked_label, fingerprint
+from visiontok.signals.video_frames import FrameSampling
 
 MAX_BYTES = 2**30
 """The largest member that is read."""
@@ -32,7 +33,7 @@ _LARGEST_OFFSET = 2**63 - 1  # of the table of byte ranges, and of files
 class WebDatasetConfig(Config):
     """Uncompressed tar shards.
 
-    Members of a shard that share a name up to its first dot form a sample, wherever they lie in it: one image or sound, and where there are
+    Members of a shard that share a name up to its first dot form a sample, wherever they lie in it: one image, clip or sound, and where there are
     any, .cls (the label), .txt (the caption) and .json (an object, of which "label" or "cls", and "caption" or "text", if it is a text, are read;
     .cls and .txt go before it). Labels are whole numbers; those below 0, and null, stand for no label. Hard links are read as the
     member that they lead to. Of two members of one name the first is used; the second, and whatever belongs to no sample, is listed in `skipped`.
@@ -40,11 +41,13 @@ class WebDatasetConfig(Config):
     Attributes:
         modality: of the files that are meant; None for that of the first sample, if it holds only one kind.
         path: a shard, a folder of shards, a shell pattern, or a name with a range such as `train-{000..015}.tar`.
+        sampling: of clips, which of their frames are taken.
     """
 
     name: Literal["webdataset"] = "webdataset"
     modality: FileModality | None = None
     path: str
+    sampling: FrameSampling = FrameSampling()
 
 
 class WebDatasetSource(Source):
@@ -78,12 +81,12 @@ class WebDatasetSource(Source):
                 f"{config.path!r} holds no sample with {_noun(medium)}{reasons}; expected members such as 000001.jpg or 000001.wav, and 000001.cls"
             )
         self.modality: Modality = medium.modality
-        self._read = medium.read
+        self._read, self._sampling = reader_of(medium, config.sampling), config.sampling
 
     @cached_property
     def identity(self) -> str:
         keys = (f"{self.key(index)}.{self._suffixes[index]}" for index in range(len(self)))
-        return fingerprint("webdataset", len(self), (*keys, np.asarray(self._spans).astype("<i8").tobytes()))
+        return sampled(fingerprint("webdataset", len(self), (*keys, np.asarray(self._spans).astype("<i8").tobytes())), self._sampling)
 
     def __len__(self) -> int:
         return len(self._stems)
