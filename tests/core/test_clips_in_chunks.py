@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
@@ -26,6 +28,12 @@ class Sums(Chunked[Config]):
         self.preprocessing = VideoPreprocessing(frames=ImagePreprocessing(multiple_of=2), num_frames=5, frames_multiple_of=4, first_frame_alone=True)
         segment = Segment(name="grid", shape=(2, 4, 4), vocab_size=729, stride=(4, 2, 2), free_axes=(0, 1, 2))
         self.layout = TokenLayout(modality="video", segments=(segment,), signal_shape=(5, 8, 8))
+
+    chunk = 10**9
+    """Frames of the chunks in which longer clips come."""
+
+    def chunk_length(self, size: Sequence[int]) -> int | None:
+        return self.chunk if size[0] > self.chunk else None
 
     @property
     def chunking(self) -> Chunking:
@@ -67,3 +75,21 @@ def test_clips_in_chunks_give_what_the_whole_gives(frames: int, length: int) -> 
     assert expected.shape == clip.shape
     for chunks in (parts, split_chunks(whole, length)):
         assert torch.equal(torch.cat(list(model.decode_chunks(chunks)), dim=2), expected)
+
+
+def test_encode_and_decode_take_long_clips_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Sums().eval()
+    clips = [torch.rand(3, frames, 7, 10, generator=torch.Generator().manual_seed(frames)) for frames in (30, 33, 9)]
+    tokens = model.encode(clips)
+    expected, without_sizes = model.decode(tokens), model.decode(model.encode(clips[1][None]).view())
+    taken: list[int] = []
+    encode_next, decode_next = model.encode_next, model.decode_next
+    monkeypatch.setattr(model, "chunk", 12)
+    monkeypatch.setattr(model, "encode_next", lambda signal, carry: taken.append(signal.shape[2]) or encode_next(signal, carry))
+    monkeypatch.setattr(model, "decode_next", lambda latents, carry: taken.append(4 * latents.shape[1]) or decode_next(latents, carry))
+    assert torch.equal(model.encode(clips).indices, tokens.indices)
+    assert torch.equal(model.decode(tokens), expected)
+    assert torch.equal(model.decode(model.encode(clips[1][None]).view()), without_sizes)
+    assert max(taken) <= 12
+    model.encode(clips, noise=torch.Generator())  # whole: draws do not depend on chunks
+    assert max(taken) == 33

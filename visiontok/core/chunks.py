@@ -6,7 +6,7 @@ chunk besides, and what they give there is dropped: exact where they read no fur
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -17,11 +17,11 @@ from torch.nn.functional import pad
 from visiontok.base.errors import SignalError, TokenError
 from visiontok.base.finite import check_finite
 from visiontok.core.model import ConfigT
-from visiontok.core.tokenizer import Tokenizer
+from visiontok.core.tokenizer import DecodeOptions, EncodeOptions, Tokenizer
 from visiontok.layers.bfloat16 import products_for
 from visiontok.layers.carry import Carry
 from visiontok.signals.batch import cropped
-from visiontok.tokens import Latents, Tokens
+from visiontok.tokens import Latents, Tokens, join_chunks, split_chunks
 from visiontok.tokens.batch import SIGNAL_SIZE
 
 
@@ -63,6 +63,28 @@ class Chunked(Tokenizer[ConfigT]):
     def decode_next(self, latents: Tensor, carry: Carry) -> Tensor:
         """`decode_latents` of the next chunk: (B, T', ..., D) -> (B, C, T, ...)."""
         raise NotImplementedError
+
+    def chunk_length(self, size: Sequence[int]) -> int | None:
+        """Samples or frames of the chunks in which `encode` and `decode` take a signal of that size, so that memory hardly grows with its length.
+
+        None where they take it whole, as here; a family whose chunks are exact overrides this.
+        """
+        return None
+
+    def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
+        """See `Tokenizer`; long signals come in chunks, unless noise is drawn."""
+        length = self.chunk_length(signal.shape[2:])
+        if length is None or options.noise is not None:
+            return super().encode_prepared(signal, options)
+        tokens: Tokens | Latents = join_chunks(list(self.encode_chunks(signal.split(length, dim=2))))
+        return tokens.with_data(tokens.data, extras={})
+
+    def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
+        """See `Tokenizer`; long signals come in chunks, unless noise is drawn."""
+        length = self.chunk_length(tokens.layout.signal_shape)
+        if length is None or options.noise is not None:
+            return super().decode_tokens(tokens, options)
+        return torch.cat(list(self.decode_chunks(split_chunks(tokens.with_data(tokens.data, extras={}), length))), dim=2)
 
     def fit(self, signal: Tensor, length: int) -> Tensor:
         """The end of a decoded signal (B, C, T, ...) at its exact length."""
@@ -146,7 +168,7 @@ class Chunked(Tokenizer[ConfigT]):
                     raise TokenError(f"the signals of one batch of chunks have different sizes {known.tolist()}: decode them one by one")
                 lead_latents = bool(plan.lead and not given)
                 covered = plan.lead * lead_latents + (latents.shape[1] - lead_latents) * plan.unit // plan.positions
-                own = [covered, *size[1:]] if known is None else known[0].tolist()
+                own = [covered, *tokens.layout.signal_shape[1:]] if known is None else known[0].tolist()
                 given, size[1:] = given + own[0], own[1:]
                 yield latents
 

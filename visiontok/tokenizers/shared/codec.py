@@ -23,10 +23,10 @@ from visiontok.base.noise import NoiseLike
 from visiontok.core.chunks import Chunked, Chunking
 from visiontok.core.model import ConfigT
 from visiontok.core.quality import QualityTarget
-from visiontok.core.tokenizer import DecodeOptions, EncodeOptions, TokenizerOutput
+from visiontok.core.tokenizer import DecodeOptions, TokenizerOutput
 from visiontok.encoders.text import TextLike
 from visiontok.signals import SignalBatch, SignalLike, SignalSpec
-from visiontok.tokens import Latents, Segment, TokenLayout, Tokens, as_tokens, join_chunks, split_chunks
+from visiontok.tokens import Latents, Segment, TokenLayout, Tokens, as_tokens
 from visiontok.tokens.batch import SIGNAL_SIZE
 
 USUAL_FRAMES = 16
@@ -241,28 +241,16 @@ class Codec(Chunked[ConfigT]):
         indices = tokens.view()
         return indices if indices.ndim == 3 else indices[..., None]
 
-    def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
-        """See `Tokenizer`; long sounds come in chunks, where these give what the whole gives."""
-        length = self._chunk_samples(signal.shape[-1])
-        if length is None:
-            return super().encode_prepared(signal, options)
-        tokens = join_chunks(list(self.encode_chunks(signal.split(length, dim=-1))))
-        return tokens.with_data(tokens.data, extras={})
-
     def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
-        """See `Tokenizer`; at least as long as the longest of the sounds that went in, where that is known. Long ones come in chunks likewise."""
-        sizes, length = tokens.extras.get(SIGNAL_SIZE), self._chunk_samples(tokens.layout.signal_shape[0])
-        if length is None or not isinstance(tokens, Tokens):
-            sound = super().decode_tokens(tokens, options)
-        else:
-            sound = torch.cat(list(self.decode_chunks(split_chunks(tokens.with_data(tokens.data, extras={}), length))), dim=-1)
+        """See `Chunked`; at least as long as the longest of the sounds that went in, where that is known."""
+        sound, sizes = super().decode_tokens(tokens, options), tokens.extras.get(SIGNAL_SIZE)
         longest = 0 if sizes is None else self.output_size((int(sizes.max()),))[0]
         return sound if longest <= sound.shape[-1] else self.fit(sound, longest)
 
-    def _chunk_samples(self, samples: int) -> int | None:
-        """Of the chunks in which sounds of that length come; None where they come whole."""
+    def chunk_length(self, size: Sequence[int]) -> int | None:
+        """See `Chunked`: of long sounds, where chunks give what the whole gives."""
         rate = round(self.layout.rate or 0)
-        return CHUNK_SECONDS * rate if samples > LONG_SECONDS * rate and self.chunking.is_exact else None
+        return CHUNK_SECONDS * rate if size[0] > LONG_SECONDS * rate and self.chunking.is_exact else None
 
     def forward_padded(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
         """See `Tokenizer`; the reconstruction has the length of the signal, which is resampled as the target where the codec gives another rate."""
