@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from gray_patches import GrayPatches
 
+from visiontok.cli.ranks import leaving_process_group
 from visiontok.evaluation import GenerationSuite, Suite
 from visiontok.evaluation.generation.evaluate import evaluate_generated
 from visiontok.evaluation.reconstruction.evaluate import evaluate_models
@@ -31,10 +32,8 @@ context.set_forkserver_preload(
 def evaluate_as_one_of_two(suite: dict, output: Path, meeting: str, rank: int, reports) -> None:
     """One model over two processes, likewise."""
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=timedelta(seconds=60))
-    try:
+    with leaving_process_group():
         evaluate(suite, output, reports, names=("a",))
-    finally:
-        dist.destroy_process_group()
 
 
 def evaluate(suite: dict, output: Path, reports, *, names: Sequence[str] = ("a", "b")) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
+from visiontok.cli.ranks import leaving_process_group
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.evaluation import Result, Suite, evaluate_suite
 
@@ -19,10 +20,11 @@ import sys
 sys.path.insert(0, {folder!r})
 import torch.distributed as dist
 from {module} import {kind}
+from visiontok.cli.ranks import leaving_process_group
 from visiontok.evaluation import Suite, evaluate_suite
 dist.init_process_group("gloo", init_method={meeting!r}, rank=1, world_size=2)
-evaluate_suite(Suite.parse({suite!r}), {kind}(), name={name!r})
-dist.destroy_process_group()
+with leaving_process_group():
+    evaluate_suite(Suite.parse({suite!r}), {kind}(), name={name!r})
 """
 
 
@@ -35,9 +37,7 @@ def sharded_by_two(suite: Suite, kind: type[Tokenizer[Any]], *, name: str, tmp_p
     )
     second = subprocess.Popen([sys.executable, "-c", script])
     dist.init_process_group("gloo", init_method=meeting, rank=0, world_size=2, timeout=timedelta(seconds=200))
-    try:
+    with leaving_process_group():
         result = evaluate_suite(suite, kind(), name=name)
-    finally:
-        dist.destroy_process_group()
     assert second.wait(timeout=60) == 0
     return result

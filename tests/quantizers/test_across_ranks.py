@@ -10,6 +10,7 @@ import torch.multiprocessing as mp
 from torch import distributed as dist
 
 from visiontok.base.noise import SampleNoise
+from visiontok.cli.ranks import leaving_process_group
 from visiontok.quantizers import (
     BernoulliQuantizerConfig,
     BinaryQuantizerConfig,
@@ -69,13 +70,13 @@ def gradients(name: str, first: int, last: int) -> dict[str, torch.Tensor]:
 
 def worker(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    half = SAMPLES // 2
-    for name in CONFIGS:
-        for masked in (False, True):
-            torch.save(train(name, half * rank, half * (rank + 1), masked=masked), folder / f"{name}-{masked}-{rank}.pt")
-    for name in LOSSES:
-        torch.save(gradients(name, half * rank, half * (rank + 1)), folder / f"losses-{name}-{rank}.pt")
-    dist.destroy_process_group()
+    with leaving_process_group():
+        half = SAMPLES // 2
+        for name in CONFIGS:
+            for masked in (False, True):
+                torch.save(train(name, half * rank, half * (rank + 1), masked=masked), folder / f"{name}-{masked}-{rank}.pt")
+        for name in LOSSES:
+            torch.save(gradients(name, half * rank, half * (rank + 1)), folder / f"losses-{name}-{rank}.pt")
 
 
 def test_two_processes_learn_the_codebook_of_one(tmp_path, monkeypatch):

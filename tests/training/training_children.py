@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from small_generators import GENERATORS, small_generator, training_step
 
+from visiontok.cli.ranks import leaving_process_group
 from visiontok.data import token_dataset
 from visiontok.layers.block import recompute_activations
 from visiontok.training import parse_recipe, train
@@ -67,41 +68,41 @@ def join(rank, world_size, port):
 def run_rank(recipe, rank, world_size, port, folder, poison_step):
     """One of several processes; leaves its weights, what it holds of them, and the error if there was one, in `folder`."""
     join(rank, world_size, port)
-    tasks = []
+    with leaving_process_group():
+        tasks = []
 
-    def build(recipe, accelerator):
-        tasks.append(build_task(recipe, accelerator))
-        if poison_step is not None and rank == 1:
-            poison(tasks[0], poison_step)
-        return tasks[0]
+        def build(recipe, accelerator):
+            tasks.append(build_task(recipe, accelerator))
+            if poison_step is not None and rank == 1:
+                poison(tasks[0], poison_step)
+            return tasks[0]
 
-    with contextlib.redirect_stderr(io.StringIO()):
-        try:
-            train(parse_recipe(recipe), build=build, cpu=True)
-        except Exception as error:
-            (folder / f"error-{rank}.txt").write_text(f"{type(error).__name__}: {error}")
-    torch.save({name: own_part(tensor).detach() for name, tensor in tasks[0].updater.module.named_parameters()}, folder / f"{rank}-own.pt")
-    torch.save(tasks[0].state()["model"], folder / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
+        with contextlib.redirect_stderr(io.StringIO()):
+            try:
+                train(parse_recipe(recipe), build=build, cpu=True)
+            except Exception as error:
+                (folder / f"error-{rank}.txt").write_text(f"{type(error).__name__}: {error}")
+        torch.save({name: own_part(tensor).detach() for name, tensor in tasks[0].updater.module.named_parameters()}, folder / f"{rank}-own.pt")
+        torch.save(tasks[0].state()["model"], folder / f"{rank}.pt")
 
 
 def shard_every_generator(precision, rank, world_size, port, folder):
     """Sharded generators that compute their blocks again, against whole ones, on the same batch; leaves the largest differences in `folder`."""
     join(rank, world_size, port)
-    accelerator = Accelerator(mixed_precision=precision, cpu=True)
-    dtype = {"no": torch.float32, "bf16": torch.bfloat16}[precision]
-    differences = {}
-    for name in GENERATORS:
-        plain, batch = small_generator(name)
-        sharded = copy.deepcopy(plain)
-        recompute_activations(sharded)
-        shard(sharded, accelerator)
-        loss, same_loss = (training_step(model, batch, dtype) for model in (plain, sharded))
-        pairs = zip(plain.parameters(), sharded.parameters(), strict=True)
-        errors = [(whole(part.grad) - full.grad).norm() / (1e-3 + full.grad.norm()) for full, part in pairs]
-        differences[name] = float((loss - same_loss).abs()), float(max(errors))
-    torch.save(differences, folder / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
+    with leaving_process_group():
+        accelerator = Accelerator(mixed_precision=precision, cpu=True)
+        dtype = {"no": torch.float32, "bf16": torch.bfloat16}[precision]
+        differences = {}
+        for name in GENERATORS:
+            plain, batch = small_generator(name)
+            sharded = copy.deepcopy(plain)
+            recompute_activations(sharded)
+            shard(sharded, accelerator)
+            loss, same_loss = (training_step(model, batch, dtype) for model in (plain, sharded))
+            pairs = zip(plain.parameters(), sharded.parameters(), strict=True)
+            errors = [(whole(part.grad) - full.grad).norm() / (1e-3 + full.grad.norm()) for full, part in pairs]
+            differences[name] = float((loss - same_loss).abs()), float(max(errors))
+        torch.save(differences, folder / f"{rank}.pt")
 
 
 def write_checkpoints(root, step):

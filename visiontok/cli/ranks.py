@@ -25,10 +25,29 @@ def processes() -> Iterator[bool]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     dist.init_process_group("gloo")  # it carries statistics only, whatever the device of the models
-    try:
+    with leaving_process_group():
         yield dist.get_rank() == 0
+
+
+@contextmanager
+def leaving_process_group() -> Iterator[None]:
+    """Destroy the process group, if there is one then, at the end.
+
+    Before torch 2.8, destroying a gloo group holds the interpreter's lock, and never ends if a thread of the group needs that to free a tensor. While
+    the processes wait for one another, nobody holds it, and such threads come to their end.
+    """
+    import torch.distributed as dist
+
+    def has_group() -> bool:
+        return dist.is_available() and dist.is_initialized()
+
+    try:
+        yield
+        if has_group():
+            dist.barrier()
     finally:
-        dist.destroy_process_group()
+        if has_group():
+            dist.destroy_process_group()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from visiontok.base.errors import ConfigError
 from visiontok.base.resources import configs_folder, yaml_files
 from visiontok.cli.completion import complete_recipes
 from visiontok.cli.output import print_facts, print_table
+from visiontok.cli.ranks import leaving_process_group
 
 
 def train(
@@ -52,8 +53,6 @@ def train(
     if overwrite and resume != "none":
         raise ConfigError("--overwrite requires --resume none")
 
-    import torch
-
     from visiontok.training import dry_run as cost
     from visiontok.training import load_recipe
     from visiontok.training import train as run_training
@@ -61,11 +60,8 @@ def train(
     if dry_run:
         print_facts(cost(load_recipe(recipe, overrides or []), cpu=cpu).facts())
         return
-    try:
+    with leaving_process_group():
         result = run_training(load_recipe(recipe, overrides or []), resume=resume, overwrite=overwrite, cpu=cpu)
-    finally:
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
     if result.signal is not None:
         typer.echo(f"Stopped after step {result.step}; saved {result.checkpoint}. Repeat the command to resume.", err=True)
         raise typer.Exit(128 + result.signal)
