@@ -10,6 +10,7 @@ _NET = {"channels": 8, "channel_mult": [1, 2], "num_res_blocks": 1, "latent_chan
 _BIT_NET = {**_NET, "latent_channels": 6}
 _BAE_NET = {**_NET, "last_activation": False}
 _GRID = {"image_size": 16, "encoder": _NET, "decoder": _NET}
+_CLIP_NET = {"channels": 8, "channel_mult": [1, 2], "num_res_blocks": 1, "latent_channels": 6, "resampling": ["space-time"]}
 _VQ = {"type": "vq", "codebook_size": 32, "dim": 4}
 _EMA = {**_VQ, "ema": {"decay": 0.9}, "dead_code_reset": {}}
 _VAE = {"image_size": 16, "channels": [8, 16], "num_res_blocks": 1, "norm_groups": 4, "bottleneck": {"dim": 3}}
@@ -80,6 +81,15 @@ SMALL: dict[str, dict[str, Any]] = {
         "quantizer": {"type": "residual", "num_levels": 3, "quantizer": {"type": "vq", "codebook_size": 16, "dim": 6}},
     },
     "conv-grid": {**_GRID, "quantizer": {"type": "fsq", "levels": [4, 4, 3]}},
+    "cosmos": {
+        "image_size": 16,
+        "num_frames": 5,
+        "patches": {"size": 2},
+        "encoder": _CLIP_NET,
+        "decoder": _CLIP_NET,
+        "quantizer": {"type": "fsq", "levels": [4, 4, 3]},
+    },
+    "cosmos-image": {**_GRID, "patches": {"size": 2}, "quantizer": {"type": "fsq", "levels": [4, 4, 3]}},
     "dac": {
         "sampling_rate": 1600,
         "encoder_hidden_size": 4,

@@ -55,3 +55,13 @@ def test_the_published_larp_recipe_builds_the_released_size():
     released = family.model_class().config_from_reference(checkpoint.reference_config, {})
     ours = family.model_class().config_class.parse(config)
     assert ours.replace(prior={"sampling_ramp_steps": released.prior.sampling_ramp_steps}) == released
+
+
+@pytest.mark.parametrize(("recipe", "name"), [("video/cosmos-dv8x16x16", "cosmos-0.1-dv8x16x16"), ("cosmos-di16x16", "cosmos-0.1-di16x16")])
+def test_the_cosmos_recipes_build_the_released_sizes(recipe: str, name: str):
+    from visiontok.registry import checkpoints
+
+    config = load_recipe(configs_folder() / "tokenizers" / f"{recipe}.yaml").model.config
+    family, checkpoint = checkpoints()[name]
+    released = family.model_class().config_from_reference(checkpoint.reference_config, {})
+    assert family.model_class().config_class.parse(config) == released

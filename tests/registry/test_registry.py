@@ -97,9 +97,16 @@ def test_a_table_of_audio_checkpoints(tmp_path: Path) -> None:
     family: dict[str, object] = {"name": "codec", "kind": "tokenizer", "modalities": ["audio"], "class_name": "Codec", "title": "Codec"}
     family |= {"summary": "a codec", "verified": "not yet", "paper": "", "code": "", "systems": ["codec"]}
     files = [{"names": ["encoder.jit"], "prefix": "encoder."}, {"names": ["decoder.jit"], "repo": "others/decoder", "key": "ema"}]
-    defaults = {"files": files, "reference_config": {}, "weights_license": "mit", "code_license": "mit", "vocab_size": 1024}
+    defaults = {"files": files, "reference_config": {"width": 8, "depth": 2}, "weights_license": "mit", "code_license": "mit", "vocab_size": 1024}
     defaults |= {"signal": {"modality": "audio", "channels": 1}, "taxonomy": {"quantizer": "RVQ", "encoder": "CNN"}}
-    entry = {"name": "codec-24khz", "repo": "authors/codec", "codebooks": 8, "frame_rate": 75.0, "streamable": True}
+    entry: dict[str, object] = {
+        "name": "codec-24khz",
+        "repo": "authors/codec",
+        "reference_config": {"depth": 3},
+        "codebooks": 8,
+        "frame_rate": 75.0,
+        "streamable": True,
+    }
     entry |= {"signal": {"sample_rate": 24000}, "taxonomy": {"encoder": "CNN+RNN"}}
     table.write_text(json.dumps({**family, "checkpoint_defaults": defaults, "checkpoints": [entry]}))
     (codec,) = lookup.read_families(tmp_path)
@@ -108,6 +115,7 @@ def test_a_table_of_audio_checkpoints(tmp_path: Path) -> None:
     assert checkpoint.signal == registry.SignalFacts(modality="audio", sample_rate=24000, channels=1)
     assert str(checkpoint.signal) == "24000 Hz, 1 channel"
     assert checkpoint.taxonomy == {"quantizer": ("RVQ",), "encoder": ("CNN+RNN",)}
+    assert checkpoint.reference_config == {"width": 8, "depth": 3}
     assert checkpoint.files[1] == registry.WeightPart(names=("decoder.jit",), repo="others/decoder", key="ema")
 
 

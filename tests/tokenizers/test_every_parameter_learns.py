@@ -115,6 +115,14 @@ QWEN = {
 CONV_CLIP = {
     "image_size": 16, "num_frames": 5, "networks": {"channels": [8, 16], "downsampling": [[2, 2]]}, "quantizer": {"type": "fsq", "levels": [4, 4, 3]},
 }  # fmt: skip
+CLIP_NET = {
+    "channels": 8, "channel_mult": [1, 2, 2], "num_res_blocks": 1, "latent_channels": 6, "attention_levels": [1],
+    "resampling": ["space-time", "space"],
+}  # fmt: skip
+COSMOS = {
+    "image_size": 16, "num_frames": 5, "patches": {"size": 2}, "encoder": CLIP_NET, "decoder": CLIP_NET,
+    "quantizer": {"type": "fsq", "levels": [4, 4]},
+}  # fmt: skip
 TEXT = {**TITOK, "text": {"length": 5, "dim": 8, "encoder": {"type": "hashed_words"}}}
 OMNI = {
     "image_size": 16, "num_frames": 5, "patch_size": 4, "frames_per_token": 2, "dim": 24, "num_heads": 2, "head_dim": 8,
@@ -137,6 +145,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "conv-grid, no codebook loss": ("conv-grid", {**GRID, "quantizer": {**VQ, "codebook_weight": 0.0}}),
     "conv-grid, clustering": ("conv-grid", {**GRID, "quantizer": {**VQ, "clustering": {}}}),
     "conv-grid, k-means start": ("conv-grid", {**GRID, "quantizer": {**VQ, "kmeans": {"after_steps": 1}}}),
+    "cosmos": ("cosmos", COSMOS),
+    "cosmos-image": ("cosmos-image", {**GRID, "patches": {"size": 2}, "quantizer": {"type": "fsq", "levels": [4, 4]}}),
     "dac": ("dac", DAC),
     "diffusers-vq": ("diffusers-vq", {**BLOCKS, "num_vq_embeddings": 32, "image_size": 16}),
     "distill-neucodec": ("distill-neucodec", DISTILL_NEUCODEC),

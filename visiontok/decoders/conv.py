@@ -43,14 +43,15 @@ class AdaptiveGroupNorm(nn.Module):
 
 
 class DecoderLevel(ResLevel):
-    """Residual blocks at one resolution, then doubling, but for level 0, the last to run."""
+    """Residual blocks at one resolution, then doubling, but for the first levels, the last to run."""
 
     def __init__(self, in_channels: int, out_channels: int, config: ConvNetConfig, *, level: int) -> None:
         super().__init__(in_channels, out_channels, config, level=level)
-        self.upsample = nn.Identity() if level == 0 else UPSAMPLE[config.upsample](out_channels)
+        doubles = level >= len(config.channel_mult) - config.halvings
+        self.upsample = UPSAMPLE[config.upsample](out_channels) if doubles else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, H, W) -> (B, C_out, 2H, 2W), or (B, C_out, H, W) at level 0."""
+        """(B, C_in, H, W) -> (B, C_out, 2H, 2W), or (B, C_out, H, W) without doubling."""
         return self.upsample(super().forward(x))
 
 
@@ -58,9 +59,13 @@ class ConvDecoder(nn.Module):
     """A convolution, a middle, residual levels with doubling between them, a norm and a convolution.
 
     `levels[0]` and `adaptive_norms[0]` belong to the full resolution and run last.
+
+    Args:
+        config: sizes.
+        image_channels: of what it writes; three of images, more of their patches.
     """
 
-    def __init__(self, config: ConvNetConfig) -> None:
+    def __init__(self, config: ConvNetConfig, *, image_channels: int = 3) -> None:
         super().__init__()
         widths, latent_channels, groups = config.widths, config.latent_channels, config.norm_groups
         entering = (*widths[1:], widths[-1])
@@ -75,14 +80,14 @@ class ConvDecoder(nn.Module):
         )
         self.norm_out = group_norm(widths[0], groups)
         self.last_activation = config.last_activation
-        self.conv_out = nn.Conv2d(widths[0], 3, 3, padding=1)
+        self.conv_out = nn.Conv2d(widths[0], image_channels, 3, padding=1)
         # Convolutions on the CPU run faster with channels innermost, but GroupNorm then takes variances as differences of squares, and loses
         # them where an adaptive norm has shifted a channel far from zero.
         self.memory_format = contiguous_format if config.adaptive_norm else channels_last
         self.to(memory_format=self.memory_format)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """(B, latent_channels, h, w) -> (B, 3, h * stride, w * stride), not clamped."""
+        """(B, latent_channels, h, w) -> (B, image_channels, h * stride, w * stride), not clamped."""
         latents = latents.contiguous(memory_format=self.memory_format)
         x = self.mid(self.conv_in(self.norm_in(latents)))
         for number in reversed(range(len(self.levels))):

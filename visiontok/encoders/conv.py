@@ -10,25 +10,29 @@ from visiontok.layers.resampling import DOWNSAMPLE
 
 
 class EncoderLevel(ResLevel):
-    """Residual blocks at one resolution, then halving, but for the last level."""
+    """Residual blocks at one resolution, then halving, but for the last levels."""
 
     def __init__(self, in_channels: int, out_channels: int, config: ConvNetConfig, *, level: int) -> None:
         super().__init__(in_channels, out_channels, config, level=level)
-        is_last = level == len(config.channel_mult) - 1
-        self.downsample = nn.Identity() if is_last else DOWNSAMPLE[config.downsample](out_channels)
+        self.downsample = DOWNSAMPLE[config.downsample](out_channels) if level < config.halvings else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, H, W) -> (B, C_out, H / 2, W / 2), or (B, C_out, H, W) at the last level."""
+        """(B, C_in, H, W) -> (B, C_out, H / 2, W / 2), or (B, C_out, H, W) without halving."""
         return self.downsample(super().forward(x))
 
 
 class ConvEncoder(nn.Module):
-    """A convolution, residual levels with halving between them, a middle, a norm and a convolution."""
+    """A convolution, residual levels with halving between them, a middle, a norm and a convolution.
 
-    def __init__(self, config: ConvNetConfig) -> None:
+    Args:
+        config: sizes.
+        image_channels: of what it reads; three of images, more of their patches.
+    """
+
+    def __init__(self, config: ConvNetConfig, *, image_channels: int = 3) -> None:
         super().__init__()
         widths, kernel = config.widths, config.latent_kernel
-        self.conv_in = nn.Conv2d(3, config.channels, 3, padding=1, bias=config.bias)
+        self.conv_in = nn.Conv2d(image_channels, config.channels, 3, padding=1, bias=config.bias)
         self.levels = nn.ModuleList(
             EncoderLevel(before, width, config, level=level)
             for level, (before, width) in enumerate(zip((config.channels, *widths[:-1]), widths, strict=True))
@@ -40,7 +44,7 @@ class ConvEncoder(nn.Module):
         self.to(memory_format=channels_last)  # convolutions on the CPU run faster with channels innermost
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, latent_channels, H / stride, W / stride)."""
+        """(B, image_channels, H, W) -> (B, latent_channels, H / stride, W / stride)."""
         x = self.conv_in(images.contiguous(memory_format=channels_last))
         for level in self.levels:
             x = level(x)

@@ -28,17 +28,17 @@ def read_parts(source: ModelFiles, entry: Checkpoint) -> Weights:
     """
     tensors: dict[str, Tensor] = {}
     wrappers: list[str] = []
-    for part in entry.files:
-        for path in _paths(_source_of(part, source), part):
-            weights = read_weights(path, key=part.key)
-            named = {part.prefix + name: tensor for name, tensor in weights.tensors.items()}
-            twice = sorted(set(named) & set(tensors))
-            if twice:
-                raise CheckpointError(
-                    f"{path.name} of {entry.name} holds {len(twice)} tensors that an earlier file of it holds too: {', '.join(twice[:20])}"
-                )
-            tensors |= named
-            wrappers += [f"{path.name}: {weights}"] if weights.wrappers else []
+    parts = dict.fromkeys((path, part.key, part.prefix) for part in entry.files for path in _paths(_source_of(part, source), part))
+    for path, key, prefix in parts:
+        weights = read_weights(path, key=key)
+        named = {prefix + name: tensor for name, tensor in weights.tensors.items()}
+        twice = sorted(set(named) & set(tensors))
+        if twice:
+            raise CheckpointError(
+                f"{path.name} of {entry.name} holds {len(twice)} tensors that an earlier file of it holds too: {', '.join(twice[:20])}"
+            )
+        tensors |= named
+        wrappers += [f"{path.name}: {weights}"] if weights.wrappers else []
     return Weights(tensors, tuple(wrappers))
 
 

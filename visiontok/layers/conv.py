@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -22,9 +22,10 @@ class ConvNetConfig(Config):
 
     Attributes:
         channels: at full resolution.
-        channel_mult: channels of each level as a multiple of `channels`, full resolution first; the stride is 2 ** (levels - 1).
+        channel_mult: channels of each level as a multiple of `channels`, full resolution first.
         num_res_blocks: residual blocks per level.
         latent_channels: channels at the narrow end.
+        num_halvings: halvings behind the first levels, and doublings behind the last ones, which a decoder runs first; None for one between any two.
         shortcut: see `ResBlock`.
         norm_groups: of every GroupNorm; each group loses its mean and scale, so narrow nets need few of them to keep brightness and contrast.
         bias: whether the residual blocks' and the encoder's first convolution have one; all others always do.
@@ -43,6 +44,7 @@ class ConvNetConfig(Config):
     channel_mult: tuple[int, ...] = Field(default=(1, 1, 2, 2, 4), min_length=1)
     num_res_blocks: Positive = 2
     latent_channels: Positive = 256
+    num_halvings: Annotated[int, Field(ge=0)] | None = None
     shortcut: Shortcut = "output"
     norm_groups: Positive = 32
     bias: bool = False
@@ -66,6 +68,8 @@ class ConvNetConfig(Config):
         for level in self.attention_levels:
             if not 0 <= level < levels:
                 raise ValueError(f"attention_levels names level {level}; channel_mult {self.channel_mult} makes levels 0 to {levels - 1}")
+        if self.halvings > levels:
+            raise ValueError(f"num_halvings {self.num_halvings} are more than the {levels} levels of channel_mult {self.channel_mult}")
         return self
 
     @property
@@ -73,8 +77,12 @@ class ConvNetConfig(Config):
         return tuple(self.channels * mult for mult in self.channel_mult)
 
     @property
+    def halvings(self) -> int:
+        return len(self.channel_mult) - 1 if self.num_halvings is None else self.num_halvings
+
+    @property
     def stride(self) -> int:
-        return 2 ** (len(self.channel_mult) - 1)
+        return int(2**self.halvings)
 
 
 class TamingNetConfig(ConvNetConfig):

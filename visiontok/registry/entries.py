@@ -84,7 +84,8 @@ class WeightPart:
     """One weight file of a checkpoint; several together make some checkpoints, such as an encoder's and a decoder's.
 
     Attributes:
-        names: the file within its repository, or transformers' index of several; several names are alternatives in order of preference.
+        names: the file within its repository, or transformers' index of several; several names are alternatives in order of preference. One file may
+            be several parts.
         repo: that holds it; None for the checkpoint's own repository.
         revision: None for the checkpoint's in its own repository and "main" in another.
         key: where the file wraps several state dicts ("ema", "model"), the one that the published figures belong to.
@@ -244,7 +245,7 @@ def read_family(table: Path, package: Path) -> Family:
 def _checkpoint(entry: Mapping[str, Any], defaults: Mapping[str, Any]) -> Checkpoint:
     """One checkpoint; its mappings go over those of the defaults field by field, all else replaces them."""
     merged = {**defaults, **entry}
-    for name in ("signal", "taxonomy"):
+    for name in ("reference_config", "signal", "taxonomy"):
         if name in merged:
             merged[name] = {**defaults.get(name, {}), **entry.get(name, {})}
     merged["files"] = tuple(WeightPart(**{**part, "names": tuple(part["names"])}) for part in merged["files"])
