@@ -25,6 +25,7 @@ GENERATORS = {
     "gpt, inner head": ("gpt", PAIRS, {**GPT, "pattern": "parallel", "inner_head": {"depth": 2}}),
     "gpt, flow": ("gpt", LATENTS, {**GPT, "flow_head": {"dim": 16, "depth": 2}}),
     "gpt, diffusion": ("gpt", LATENTS, {**GPT, "diffusion_head": {"dim": 16, "depth": 2}}),
+    "gpt, mixture": ("gpt", LATENTS, {**GPT, "mixture_head": {"num_components": 2}}),
     "maskgit, bert": ("maskgit", CODES, {"backbone": {"type": "bert", **SIZES, **MLP}}),
     "maskgit, uvit": ("maskgit", CODES, {"backbone": {"type": "uvit", **SIZES, "mlp_dim": 64}}),
     "maskgit, llama": ("maskgit", CODES, {"backbone": {"type": "llama", **GPT}}),

@@ -39,6 +39,28 @@ _MIMI = {
 }
 _LLAMA = {"layout": LAYOUT, "condition": _CLASSES, "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8}
 _CODES = {**LAYOUT, "segments": [{"name": "latents", "shape": [8], "vocab_size": 5, "codebooks": 3}]}
+_CLIP = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28}
+_DIVOT_ENCODER = {
+    "num_frames": 3,
+    "dim": 16,
+    "temporal_dim": 12,
+    "temporal_depth": 1,
+    "temporal_heads": 2,
+    "pool_size": 2,
+    "depth": 1,
+    "num_heads": 2,
+    "resampler": {"dim": 16, "depth": 1, "num_heads": 2, "head_dim": 4, "num_latents": 6, "output_dim": 8},
+}
+_DIVOT_DECODER = {
+    "channels": [16, 16],
+    "layers_per_level": 1,
+    "attention_levels": [0],
+    "head_dim": 8,
+    "norm_groups": 4,
+    "first_tokens": 3,
+    "context": {"dim": 16, "depth": 1, "num_heads": 2, "head_dim": 4, "num_latents": 5, "output_dim": 12},
+    "sampling": {"steps": 3},
+}
 _HUBERT = {
     "hidden_size": 16,
     "num_hidden_layers": 1,
@@ -114,6 +136,15 @@ SMALL: dict[str, dict[str, Any]] = {
     "elm-bae": {"image_size": 16, "encoder": _BAE_NET, "decoder": _BAE_NET, "quantizer": {"dim": 8, "chunks": [3]}},
     "elm-ar": {**_LLAMA, "layout": _CODES, "pattern": "parallel", "combine": "concat"},
     "elm-mlm": {"layout": LAYOUT, "condition": _CLASSES, "backbone": {"type": "llama", "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8}},
+    "divot": {
+        "image_size": 16,
+        "num_frames": 4,
+        "frame_stride": 2,
+        "clip": _CLIP,
+        "encoder": _DIVOT_ENCODER,
+        "detokenizer": _DIVOT_DECODER,
+        "vae": _VAE,
+    },
     "eagle": {"layout": LAYOUT, "dim": 16, "hidden_dim": 32, "num_heads": 2},
     "emu3-vq": {**_LIBRARY, "codebook_size": 32, "attn_resolutions": [], "hidden_size": 64, "image_size": 16},
     "emu3-vq-video": {**_LIBRARY, "codebook_size": 32, "attn_resolutions": [], "hidden_size": 64, "image_size": 16},

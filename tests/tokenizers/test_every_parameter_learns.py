@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_models import SMALL as SMALL_MODELS
 
 import visiontok
 from visiontok import registry
@@ -150,6 +151,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "dac": ("dac", DAC),
     "diffusers-vq": ("diffusers-vq", {**BLOCKS, "num_vq_embeddings": 32, "image_size": 16}),
     "distill-neucodec": ("distill-neucodec", DISTILL_NEUCODEC),
+    "divot": ("divot", SMALL_MODELS["divot"]),
     "elm-bae": (
         "elm-bae",
         {"image_size": 16, "encoder": {**NET, "last_activation": False}, "decoder": {**NET, "last_activation": False},

@@ -61,6 +61,23 @@ class ReferenceKeys:
             raise ConfigError(f"{source} lacks the key {error}") from error
 
 
+def check_values(config: Mapping[str, Any], known: Mapping[str, tuple[Any, ...]], *, source: str, prefix: str = "") -> None:
+    """Values that are given must be among those that are known here.
+
+    Args:
+        config: the authors' configuration, or a part of it.
+        known: keys of the part -> their values; other keys are not looked at.
+        source: what the configuration is called in the error.
+        prefix: of the part's keys within the whole, with its dot.
+
+    Raises:
+        ConfigError: naming the key and its value.
+    """
+    for name, values in known.items():
+        if name in config and config[name] not in values:
+            raise ConfigError(f"{prefix}{name} of {source} is {config[name]!r}; known here: {', '.join(map(repr, values))}")
+
+
 def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """Dotted keys of all values that are no mappings with entries."""
     for name, value in config.items():

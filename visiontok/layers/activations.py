@@ -24,3 +24,8 @@ def gelu(x: Tensor) -> Tensor:
 def gelu_tanh(x: Tensor) -> Tensor:
     """The approximation of `gelu` by a hyperbolic tangent, any shape."""
     return F.gelu(x, approximate="tanh") if torch.is_grad_enabled() else torch.ops.aten.gelu_(x, approximate="tanh")
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """x * sigmoid(1.702 x), any shape: the approximation of `gelu` in OpenAI's CLIP."""
+    return x * torch.sigmoid(1.702 * x)

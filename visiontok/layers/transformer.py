@@ -43,6 +43,7 @@ class TransformerBlock(Block):
         num_heads: attention heads.
         mlp_dim: hidden dim of the feed-forward part.
         eps: of both layer norms.
+        activation: of the feed-forward part; may overwrite its argument.
         qkv_bias: bias of the packed attention projection.
         layer_scale: initial factor of a learned scale per channel on both branches, as in DINOv2; None for no such scales.
         drop_path: share of samples that skip a branch in training; the others' branches are enlarged accordingly.
@@ -57,6 +58,7 @@ class TransformerBlock(Block):
         *,
         mlp_dim: int,
         eps: float = 1e-5,
+        activation: Callable[[Tensor], Tensor] = gelu,
         qkv_bias: bool = True,
         layer_scale: float | None = None,
         drop_path: float = 0.0,
@@ -67,7 +69,7 @@ class TransformerBlock(Block):
         self.norm1 = nn.LayerNorm(dim, eps=eps)
         self.attn = SelfAttention(dim, num_heads, qkv_bias=qkv_bias, dropout=attention_dropout)
         self.norm2 = nn.LayerNorm(dim, eps=eps)
-        self.mlp = Mlp(dim, mlp_dim, dropout=dropout)
+        self.mlp = Mlp(dim, mlp_dim, activation=activation, dropout=dropout)
         self.scale1 = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
         self.scale2 = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
         self.drop_path, self.dropout = drop_path, dropout

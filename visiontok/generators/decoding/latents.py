@@ -18,8 +18,8 @@ class LatentSampler:
 
     Attributes:
         guidance: scale of classifier-free guidance at every step.
-        steps: of the flow or the diffusion.
-        temperature: of its noise: of what the flow starts from, or of every step of the diffusion.
+        steps: of the flow or the diffusion; a mixture has none.
+        temperature: of the noise: of what the flow starts from, of every step of the diffusion, or of what is added to a component's mean.
     """
 
     guidance: Guidance
@@ -36,8 +36,8 @@ class LatentSampling(SamplingConfig):
 
     Attributes:
         guidance: constant scale s of `u + s * (c - u)`; 1 is off.
-        steps: of the flow or the diffusion.
-        temperature: of its noise: of what the flow starts from, or of every step of the diffusion.
+        steps: of the flow or the diffusion; a mixture has none.
+        temperature: of the noise: of what the flow starts from, of every step of the diffusion, or of what is added to a component's mean.
     """
 
     type: Literal["latents"] = "latents"

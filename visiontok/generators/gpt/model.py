@@ -40,6 +40,8 @@ from visiontok.generators.heads import (
     InnerHead,
     InnerHeadConfig,
     LatentHead,
+    MixtureHead,
+    MixtureHeadConfig,
     TokenHead,
 )
 from visiontok.generators.heads.diffusion_schedule import kept_steps
@@ -72,6 +74,7 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
             to be predicted stays.
         flow_head: for continuous layouts, the head that samples latents.
         diffusion_head: a diffusion model, as in MAR, instead of that head.
+        mixture_head: a mixture of Gaussians, as in GIVT and Divot, instead of either.
     """
 
     positions: Literal["rope", "rope-1d", "learned"] = "rope"
@@ -86,6 +89,7 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
     token_perturbation: Probability = 0.0
     flow_head: FlowHeadConfig = FlowHeadConfig()
     diffusion_head: DiffusionHeadConfig | None = None
+    mixture_head: MixtureHeadConfig | None = None
     sampling: Annotated[NextTokenSampling | LatentSampling, Field(discriminator="type")] = NextTokenSampling()
 
     @model_validator(mode="before")
@@ -107,6 +111,8 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
             raise ValueError(
                 f"sampling of type {self.sampling.type!r} does not fit a {'continuous' if self.layout.is_continuous else 'discrete'} layout"
             )
+        if self.diffusion_head is not None and self.mixture_head is not None:
+            raise ValueError("latents are sampled by one head: give diffusion_head or mixture_head")
         if self.diffusion_head is not None and isinstance(self.sampling, LatentSampling):
             kept_steps(self.diffusion_head.num_timesteps, str(self.sampling.steps))  # refuses more steps than there are
         if self.positions == "rope":
@@ -149,10 +155,12 @@ class GPT(Generator[GPTConfig]):
         if layout.is_continuous:
             channels = layout.segments[0].channels or 0
             self.embedding = nn.Linear(channels, dim)
-            if config.diffusion_head is None:
-                self.head = FlowHead(config.flow_head, dim=dim, channels=channels)
-            else:
+            if config.mixture_head is not None:
+                self.head = MixtureHead(config.mixture_head, dim=dim, channels=channels)
+            elif config.diffusion_head is not None:
                 self.head = DiffusionHead(config.diffusion_head, dim=dim, channels=channels)
+            else:
+                self.head = FlowHead(config.flow_head, dim=dim, channels=channels)
         else:
             tokens_per_step = 1 if config.pattern == "flatten" else layout.segments[0].codebooks
             num_codes = layout.num_codes + config.has_end

@@ -7,6 +7,7 @@ from visiontok.generators.heads.diffusion import DiffusionHead, DiffusionHeadCon
 from visiontok.generators.heads.flow import FlowHead, FlowHeadConfig
 from visiontok.generators.heads.fourier import FourierHead, FourierHeadConfig, FourierTable
 from visiontok.generators.heads.inner import InnerHead, InnerHeadConfig
+from visiontok.generators.heads.mixture import GaussianMixture, MixtureHead, MixtureHeadConfig
 
 __all__ = [
     "CategoricalHead",
@@ -23,9 +24,12 @@ __all__ = [
     "FourierHead",
     "FourierHeadConfig",
     "FourierTable",
+    "GaussianMixture",
     "IndependentHead",
     "InnerHead",
     "InnerHeadConfig",
     "LatentHead",
+    "MixtureHead",
+    "MixtureHeadConfig",
     "TokenHead",
 ]

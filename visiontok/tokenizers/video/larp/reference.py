@@ -9,7 +9,7 @@ from torch import Tensor
 
 from visiontok.base.errors import ConfigError
 from visiontok.core.keymap import KeyMap
-from visiontok.core.reference_keys import ReferenceKeys
+from visiontok.core.reference_keys import ReferenceKeys, check_values
 
 SOURCE = "the LARP reference configuration"
 
@@ -119,10 +119,10 @@ def read_config(config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> 
             "learned_encoder_latent_query_embed": (True,),
             "latent_pe_scale_factor": (10_000,),
         }
-        _check(config, fixed)
+        check_values(config, fixed, source=SOURCE)
         bottleneck = config["bottleneck"]
-        _check(bottleneck, {"name": ("bottleneck",)}, "bottleneck.")
-        _check(bottleneck["args"], {"norm": ("none",)}, "bottleneck.args.")
+        check_values(bottleneck, {"name": ("bottleneck",)}, source=SOURCE, prefix="bottleneck.")
+        check_values(bottleneck["args"], {"norm": ("none",)}, source=SOURCE, prefix="bottleneck.args.")
         types = {
             "patches": config.get("use_encoder_patch_token_type_embed", False),
             "latent_queries": config.get("use_encoder_latent_query_token_type_embed", False),
@@ -156,8 +156,8 @@ def _quantizer(bottleneck: Mapping[str, Any]) -> dict[str, Any]:
     """From `bottleneck.args`."""
     regularizer = bottleneck["regularizer"]
     values = regularizer["args"]
-    _check(regularizer, {"name": ("vq",)}, f"{_VQ}.")
-    _check(values, {"entropy_loss_weight": (0,)}, f"{_VQ}.args.")
+    check_values(regularizer, {"name": ("vq",)}, source=SOURCE, prefix=f"{_VQ}.")
+    check_values(values, {"entropy_loss_weight": (0,)}, source=SOURCE, prefix=f"{_VQ}.args.")
     shared = {
         "codebook_size": values["codebook_size"],
         "dim": bottleneck["bottleneck_dim"],
@@ -178,8 +178,10 @@ def _quantizer(bottleneck: Mapping[str, Any]) -> dict[str, Any]:
 
 def _prior(values: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
     """From `prior_model`; the length of its table of positions from the weights, where they are given."""
-    _check(values, {"name": tuple(PRIORS), "avg_loss_over_rounds": (True,), "no_grad_before_last_round": (False,)}, "prior_model.")
-    _check(values.get("args", {}), {"l2_normalized": (True,)}, "prior_model.args.")
+    check_values(
+        values, {"name": tuple(PRIORS), "avg_loss_over_rounds": (True,), "no_grad_before_last_round": (False,)}, source=SOURCE, prefix="prior_model."
+    )
+    check_values(values.get("args", {}), {"l2_normalized": (True,)}, source=SOURCE, prefix="prior_model.args.")
     sizes = dict(PRIORS[values["name"]])
     if "prior_model.pos_emb" in state_dict:
         sizes["max_length"] = state_dict["prior_model.pos_emb"].shape[1]
@@ -190,10 +192,3 @@ def _prior(values: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> dict[
         "sampling_ratio": values.get("mix_ss_max_ratio", 0.5),
         "attention_dropout": 0.0 if values.get("no_dropout", False) else 0.1,
     }
-
-
-def _check(config: Mapping[str, Any], allowed: Mapping[str, tuple[Any, ...]], prefix: str = "") -> None:
-    """Values that are given must be among those that are known here."""
-    for name, values in allowed.items():
-        if name in config and config[name] not in values:
-            raise ConfigError(f"{prefix}{name} of {SOURCE} is {config[name]!r}; known here: {', '.join(map(repr, values))}")

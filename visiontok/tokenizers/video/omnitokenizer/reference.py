@@ -10,7 +10,7 @@ from torch import Tensor
 
 from visiontok.base.errors import ConfigError
 from visiontok.core.keymap import KeyMap, matches
-from visiontok.core.reference_keys import ReferenceKeys
+from visiontok.core.reference_keys import ReferenceKeys, check_values
 
 SOURCE = "the OmniTokenizer reference configuration"
 
@@ -119,10 +119,8 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: if a key is unknown or missing, or has a value of which there is no release.
     """
     with CONFIG_KEYS.reading(config, source=SOURCE):
-        _only(config, "patch_embed", ("linear",))
-        _only(config, "image_channels", (3,))
-        _only(config, "use_external_codebook", (False,))
-        _only(config, "gen_upscale", (None,))
+        released = {"patch_embed": ("linear",), "image_channels": (3,), "use_external_codebook": (False,), "gen_upscale": (None,)}
+        check_values(config, {**released, "spatial_pos": ("rel", "rope")}, source=SOURCE)
         depth = config.get("spatial_depth", 4)
         encoder = config.get("enc_block", "t" * depth)
         if len(encoder) != depth:
@@ -196,8 +194,3 @@ def _layers(letters: str, key: str) -> tuple[str, ...]:
             f"{key} {letters!r} of {SOURCE} has layers {', '.join(unknown)}; known here are t (attention) and w (windows), those of the releases"
         )
     return tuple(_LETTERS[letter] for letter in letters)
-
-
-def _only(config: Mapping[str, Any], key: str, known: tuple[Any, ...]) -> None:
-    if key in config and config[key] not in known:
-        raise ConfigError(f"{key} of {SOURCE} is {config[key]!r}; known here, and in every release: {', '.join(map(repr, known))}")
