@@ -12,7 +12,8 @@ from visiontok.tokens import Latents
 from visiontok.tokens.grid import grid_layout
 
 LAYOUT = grid_layout((2, 2), stride=8, channels=3)
-SIZES = {"dim": 32, "depth": 1, "num_heads": 2, "multiple_of": 8, "token_dropout": 0.0, "condition": {"type": "classes", "num_classes": 3, "dropout": 0.0}}
+CLASSES = {"type": "classes", "num_classes": 3, "dropout": 0.0}
+SIZES = {"dim": 32, "depth": 1, "num_heads": 2, "multiple_of": 8, "token_dropout": 0.0, "condition": CLASSES}
 
 
 def mixture(*shape: int, components: int = 4, channels: int = 3) -> GaussianMixture:

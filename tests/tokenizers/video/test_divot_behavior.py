@@ -14,10 +14,11 @@ from torch.nn import functional as F
 import visiontok
 from visiontok.base.errors import CheckpointError, ConfigError, SignalError, TokenError
 from visiontok.base.noise import SampleNoise
+from visiontok.core.keymap import KeyMap
 from visiontok.registry import checkpoints
 from visiontok.tokenizers.video.divot.detokenizer import DetokenizerConfig, new_scheduler, rescaled
 from visiontok.tokenizers.video.divot.model import Divot, DivotConfig
-from visiontok.tokenizers.video.divot.reference import convert_unet
+from visiontok.tokenizers.video.divot.reference import ENCODER_KEYS, RESAMPLER_KEYS, convert_unet, unet_keys
 
 RECORDED = Path(__file__).parent / "divot_unet.json"
 ENCODER_ALONE = {"detokenizer": None, "vae": None}
@@ -123,6 +124,47 @@ def test_the_unet_is_that_of_the_authors() -> None:
 def drawn(name: str, shape: Any) -> Tensor:
     values = torch.randn(tuple(shape), generator=torch.Generator().manual_seed(zlib.crc32(name.encode())), dtype=torch.float32) * 0.05
     return values + 1 if len(shape) == 1 and name.endswith("weight") else values
+
+
+def test_the_authors_files_become_one_model() -> None:
+    """Encoder, context, U-Net and autoencoder in the names of the de-tokenizer's file, CLIP in those of its own, and what both hold besides."""
+    config = json.loads(json.dumps(checkpoints()["divot-stage1"][1].reference_config))
+    config["clip"] = SMALL["divot"]["clip"]
+    config["visual_encoder"] |= {"input_dim": 16, "hidden_size": 32, "width": 12, "temporal_depth": 1, "transformer_depth": 1, "resampler_depth": 1}
+    config["visual_encoder"] |= {"down_num_tokens": 6, "resampler_dim": 8}
+    decoder = config["video_detokenizer"]
+    decoder["diffusion_model"] |= {"model_channels": 32, "channel_mult": [1, 2], "attention_resolutions": [1], "num_res_blocks": 1, "context_dim": 24}
+    decoder["diffusion_model"]["num_head_channels"] = 16
+    decoder["first_stage_model"]["ddconfig"] |= {"ch": 32, "ch_mult": [1, 1], "num_res_blocks": 1}
+    decoder["image_proj_model"] |= {"dim": 16, "depth": 1, "heads": 2, "dim_head": 8, "embedding_dim": 8, "output_dim": 24}
+    ours = Divot(Divot.config_from_reference(config, {}))
+    assert ours.config.detokenizer is not None
+    state = in_their_names(ours.encoder, ENCODER_KEYS, "video_tokenizer.")
+    state |= in_their_names(ours.detokenizer.context, RESAMPLER_KEYS, "image_proj_model.")
+    state |= in_their_names(ours.detokenizer.unet, unet_keys(ours.config.detokenizer), "diffusion_model.")
+    state |= {f"first_stage_model.{name}": tensor for name, tensor in ours.vae.state_dict().items()}
+    state |= {f"clip.vision_model.{name}": tensor for name, tensor in ours.clip.network.state_dict().items()}
+    shift = torch.randn(128)
+    state |= {f"diffusion_model.fps_embedding.{number}.weight": torch.zeros(128, width) for number, width in ((0, 32), (2, 128))}
+    state |= {"diffusion_model.fps_embedding.0.bias": torch.zeros(128), "diffusion_model.fps_embedding.2.bias": shift}
+    state |= {"clip.logit_scale": torch.zeros(()), "clip.text_model.final_layer_norm.bias": torch.zeros(2), "betas": torch.zeros(1000)}
+    state |= {"diffusion_model.alphas_cumprod": torch.zeros(1000), "video_tokenizer.vit_model.model.logit_scale": torch.zeros(())}
+    loaded = visiontok.from_reference("divot", config, state)
+    bias = "detokenizer.unet.time_embedding.linear_2.bias"
+    for name, tensor in ours.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], tensor + shift if name == bias else tensor, rtol=0, atol=0)
+    with pytest.raises(CheckpointError, match="agent"):
+        visiontok.from_reference("divot", config, {**state, "agent.proj.weight": torch.zeros(1)})
+
+
+def in_their_names(module: torch.nn.Module, keys: KeyMap, prefix: str) -> dict[str, Tensor]:
+    back = KeyMap({ours: theirs for theirs, ours in keys.patterns.items() if ours is not None})(module.state_dict())
+    for name, tensor in back.items():
+        if name.rpartition(".")[2] == "latents":
+            back[name] = tensor[None]
+        elif name in ("init_attn.0.proj_in.weight", "init_attn.0.proj_out.weight"):
+            back[name] = tensor[..., None]
+    return {prefix + name: tensor for name, tensor in back.items()}
 
 
 def test_the_diffusion_ends_without_signal_and_takes_the_published_steps() -> None:

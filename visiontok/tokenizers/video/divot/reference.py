@@ -231,8 +231,7 @@ def convert_weights(state_dict: Mapping[str, Tensor], detokenizer: DetokenizerCo
         if name not in _SCHEDULE:
             part, _, rest = name.partition(".")
             parts.setdefault(part, {})[rest] = tensor
-    known = {"clip": _CLIP_KEYS, "video_tokenizer": ENCODER_KEYS}
-    weights = {f"clip.network.{name}": tensor for name, tensor in known["clip"](parts.pop("clip", {})).items()}
+    weights = {f"clip.network.{name}": tensor for name, tensor in _CLIP_KEYS(parts.pop("clip", {})).items()}
     weights |= {f"encoder.{name}": tensor for name, tensor in without_batch(ENCODER_KEYS(parts.pop("video_tokenizer", {}))).items()}
     if detokenizer is not None:
         context = without_batch(RESAMPLER_KEYS(parts.pop("image_proj_model", {})))
@@ -257,7 +256,7 @@ def convert_unet(state_dict: Mapping[str, Tensor], config: DetokenizerConfig, *,
         CheckpointError: listing tensors that it does not have.
     """
     embedding = {name: tensor for name, tensor in state_dict.items() if name.startswith("fps_embedding.")}
-    weights = _unet_keys(config)({name: tensor for name, tensor in state_dict.items() if name not in embedding})
+    weights = unet_keys(config)({name: tensor for name, tensor in state_dict.items() if name not in embedding})
     for name in ("proj_in", "proj_out"):  # convolutions of width 1 in the authors' model
         key = f"transformer_in.{name}.weight"
         if key in weights:
@@ -286,7 +285,7 @@ _RES_BLOCK = {
 _CROSS = "transformer_blocks.{}.attn2"
 
 
-def _unet_keys(config: DetokenizerConfig) -> KeyMap:
+def unet_keys(config: DetokenizerConfig) -> KeyMap:
     """Their blocks are numbered through all levels, down and up; one holds a residual block, attention over space and over time, a resampling."""
     patterns: dict[str, str | None] = {
         "time_embed.0.{}": "time_embedding.linear_1.{}",
