@@ -29,7 +29,7 @@ class OmniTokenizerConfig(Config):
     """Sizes; the defaults are those of the releases for images and clips.
 
     Attributes:
-        image_size: side that files are resized and cropped to; tensors of any square size are taken.
+        image_size: side of the frames for probing, and of what image files are resized and cropped to; square frames of any size are taken.
         num_frames: of a clip for probing, 1 + a multiple of `frames_per_token`.
         patch_size: pixels per token along a side.
         frames_per_token: frames per token along time, behind the first frame, which has tokens of its own.
