@@ -34,7 +34,7 @@ class DivotConfig(Config):
     Attributes:
         image_size: side of the square frames.
         num_frames: of a clip.
-        frame_stride: the encoder looks at every so-manieth frame, and at the last one.
+        frame_stride: of the frames that the encoder looks at, beside the last one.
         fps: frames per second of the clips that it was made for.
         clip: the frozen CLIP whose features it reads.
         encoder: of the features.
@@ -53,8 +53,12 @@ class DivotConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> DivotConfig:
-        if len(self.frames_read) != self.encoder.num_frames:
-            raise ValueError(f"of {self.num_frames} frames, those {self.frames_read} are read, but the encoder takes {self.encoder.num_frames}")
+        count = len(range(0, self.num_frames, self.frame_stride)) + 1
+        if count != self.encoder.num_frames:
+            raise ValueError(
+                f"of {self.num_frames} frames, every {self.frame_stride}th and the last are read: {count}, but the encoder takes "
+                f"{self.encoder.num_frames}"
+            )
         if (self.detokenizer is None) != (self.vae is None):
             raise ValueError("a de-tokenizer makes latents of a vae: give both or neither")
         if self.vae is not None and self.image_size % self.vae.stride:

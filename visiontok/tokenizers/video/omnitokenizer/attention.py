@@ -69,9 +69,9 @@ class AlibiBias(nn.Module):
 def alibi_slopes(num_heads: int) -> Tensor:
     """(H,) float32: 2^(-8 k / H) for powers of two; others take those of the power below, and every second one of the power above."""
     below = 2 ** math.floor(math.log2(num_heads))
-    slopes = [2 ** (-8 * number / below) for number in range(1, below + 1)]
-    between = [2 ** (-4 * number / below) for number in range(1, 2 * below + 1, 2)]
-    return torch.tensor((slopes + between)[:num_heads], dtype=torch.float32)
+    numbers = torch.arange(1, 2 * below + 1, dtype=torch.float64)
+    slopes = torch.cat([-8 * numbers[:below], -4 * numbers[::2]])[:num_heads] / below
+    return torch.exp2(slopes).to(torch.float32)
 
 
 class GridAttention(nn.Module):
