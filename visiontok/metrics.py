@@ -7,7 +7,7 @@ and its traps are in `docs/metrics-*.md`. Suites evaluate the same functions ove
 
 from visiontok.evaluation.metrics.code_counts import CodeCounts, CodeUse
 from visiontok.evaluation.metrics.codebook import divergence_from_uniform, gini, perplexity, usage
-from visiontok.evaluation.metrics.density import quality_density, tokdense, token_ratio
+from visiontok.evaluation.metrics.density import Operations, quality_density, tokdense, token_operations, token_ratio
 from visiontok.evaluation.metrics.entropy import (
     chao_shen_entropy,
     chao_wang_jost_entropy,

@@ -415,6 +415,14 @@ class Tokenizer(Model[ConfigT]):
         assert isinstance(self.quantizer, Quantizer)
         return self.quantizer.lookup(indices).to(self.dtype)
 
+    def embeddings(self, tokens: Tokens) -> Tensor:
+        """(B, L, D): the codes of full tokens of one extent, one for every position; several codebooks of a position give one code."""
+        return self.lookup(self.unwrap(tokens)).flatten(1, -2)
+
+    def tokens_read(self, tokens: Tokens | Latents) -> Tensor:
+        """(B,) int64: visual tokens that a language model reads for each sample; overridden where they are not those that are stored."""
+        return tokens.sample_lengths
+
     def prepare(self, signal: SignalLike | Sequence[SignalLike] | SignalBatch) -> SignalBatch:
         """The signals at their exact sizes, on the model's device and in its dtype; a batch that is prepared already is only moved."""
         batch = signal if isinstance(signal, SignalBatch) else self.preprocessing(signal)

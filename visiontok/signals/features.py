@@ -22,11 +22,13 @@ class FeaturePreprocessing(Preprocessing):
     Attributes:
         channels: of a feature vector.
         length: vectors of a sequence, where the network takes that many only; None for any number.
+        multiple_of: sequences have a multiple of so many vectors, such as those of a frame.
         rate: vectors per second; None where they have no time.
     """
 
     channels: Positive
     length: Positive | None = None
+    multiple_of: Positive = 1
     rate: Annotated[float, Field(gt=0)] | None = None
 
     @property
@@ -39,7 +41,7 @@ class FeaturePreprocessing(Preprocessing):
 
     @property
     def usual_size(self) -> tuple[int, ...]:
-        return (self.length or 16,)
+        return (self.length or -(-16 // self.multiple_of) * self.multiple_of,)
 
     def __call__(self, signal: SignalLike | Sequence[SignalLike]) -> SignalBatch:
         """A batch (B, C, T) from such a batch, sequences (C, T), or a list of them.
@@ -54,6 +56,8 @@ class FeaturePreprocessing(Preprocessing):
     def _fit(self, batch: SignalBatch) -> SignalBatch:
         if self.length is not None and bool((batch.sizes != self.length).any()):
             raise SignalError(f"sequences of {sorted(set(batch.sizes.flatten().tolist()))} vectors; this model takes {self.length}")
+        if bool((batch.sizes % self.multiple_of).any()):
+            raise SignalError(f"sequences of {sorted(set(batch.sizes.flatten().tolist()))} vectors; this model takes multiples of {self.multiple_of}")
         return batch
 
     def _sequence(self, item: SignalLike, name: str) -> Tensor:

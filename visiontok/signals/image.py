@@ -24,10 +24,11 @@ from visiontok.signals.video_reading import Clip
 
 
 class ImagePreprocessing(Preprocessing):
-    """Resize the shorter side and crop the center, or keep the size; scale to the range of the values.
+    """Resize the shorter side and crop the center, resize both sides, or keep the size; scale to the range of the values.
 
     Attributes:
         size: the square that files and images become; None keeps their size.
+        fit: how they become it: the shorter side is resized and the center cropped, or both sides are resized.
         interpolation: of the resize, always with antialiasing; tensors have no lanczos and are resized bicubically instead.
         tensors_keep_size: tensors are not resized to `size`, for models that take any multiple of `multiple_of`.
         multiple_of: sides that are kept are padded to a multiple of this before the encoder, and cropped again after the decoder.
@@ -35,6 +36,7 @@ class ImagePreprocessing(Preprocessing):
     """
 
     size: Positive | None = None
+    fit: Literal["crop", "stretch"] = "crop"
     interpolation: Literal["bicubic", "bilinear", "lanczos"] = "bicubic"
     tensors_keep_size: bool = False
     multiple_of: Positive = 1
@@ -54,7 +56,8 @@ class ImagePreprocessing(Preprocessing):
     def in_words(self) -> str:
         if self.size is None:
             return ""
-        return f"Image files become {self.size} x {self.size} pixels: the shorter side is resized, the center is cropped."
+        how = "the shorter side is resized, the center is cropped" if self.fit == "crop" else "both sides are resized"
+        return f"Image files become {self.size} x {self.size} pixels: {how}."
 
     @property
     def usual_size(self) -> tuple[int, ...]:
@@ -76,18 +79,18 @@ class ImagePreprocessing(Preprocessing):
         return SignalBatch.stack([self._one(item, f"item {number}") for number, item in enumerate(as_items(signal))])
 
     def resize(self, image: Image.Image, *, name: str = "the image") -> Image.Image:
-        """Resize the shorter side to `size` on 8-bit values with PIL, as the published pipelines do for files; unchanged where `size` is None.
+        """Resize the shorter side, or both, to `size` on 8-bit values with PIL, as the published pipelines do for files; unchanged where it is None.
 
         Raises:
             SignalError: if the image is so long and thin that it would become too large.
         """
-        if self.size is None or min(image.size) == self.size:
+        if self.size is None or self._has_size(image.height, image.width):
             return image
         self._check_length(image.height, image.width, name)
         from torchvision.transforms import InterpolationMode
         from torchvision.transforms.v2 import functional as F
 
-        return F.resize(image, [self.size], interpolation=InterpolationMode(self.interpolation), antialias=True)
+        return F.resize(image, self._resized_to(self.size), interpolation=InterpolationMode(self.interpolation), antialias=True)
 
     def _one(self, item: SignalLike, name: str) -> Tensor:
         pixels: Tensor
@@ -120,13 +123,21 @@ class ImagePreprocessing(Preprocessing):
         from torchvision.transforms import InterpolationMode
         from torchvision.transforms.v2 import functional as F
 
-        if min(height, width) != size:
+        if not self._has_size(height, width):
             self._check_length(height, width, name)
             mode = InterpolationMode.BICUBIC if self.interpolation == "lanczos" else InterpolationMode(self.interpolation)
-            batch = self.spec.clamp(F.resize(batch, [size], interpolation=mode, antialias=True))
+            batch = self.spec.clamp(F.resize(batch, self._resized_to(size), interpolation=mode, antialias=True))
         return F.center_crop(batch, [size, size])
+
+    def _has_size(self, height: int, width: int) -> bool:
+        """Whether nothing is left to resize."""
+        return min(height, width) == self.size and (self.fit == "crop" or height == width)
+
+    def _resized_to(self, size: int) -> list[int]:
+        """What torchvision's `resize` takes: the shorter side, or both."""
+        return [size] if self.fit == "crop" else [size, size]
 
     def _check_length(self, height: int, width: int, name: str) -> None:
         """An image of 1 x 80,000,000 pixels passes every bound until its shorter side is enlarged."""
-        if self.size is not None and self.size**2 * max(height, width) > MAX_PIXELS * min(height, width):
+        if self.fit == "crop" and self.size is not None and self.size**2 * max(height, width) > MAX_PIXELS * min(height, width):
             raise SignalError(f"{name} has {height} x {width} pixels: too elongated to resize the shorter side to {self.size}; crop it first")

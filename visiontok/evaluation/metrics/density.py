@@ -5,10 +5,17 @@ Both depend on the task and grow without bound as the number of tokens approache
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from visiontok.base.errors import EvaluationError
+from visiontok.evaluation.metrics.checks import at_least
+
+Reduction: TypeAlias = Literal["none", "pruning", "interpolation", "codebook"]
+"""How the visual tokens of a language model become fewer."""
 
 
 def tokdense(accuracy_percent: ArrayLike, tokens: ArrayLike) -> np.ndarray:
@@ -30,6 +37,40 @@ def quality_density(quality: ArrayLike, tokens: ArrayLike) -> float:
 def token_ratio(tokens: ArrayLike, full_tokens: float) -> np.ndarray:
     """Tokens kept, in percent of the full number."""
     return 100 * np.asarray(tokens, dtype=np.float64) / _positive(full_tokens)
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Leading terms of the operations on one sample, up to the same constant.
+
+    Attributes:
+        reducing: of what reduces its tokens.
+        language_model: of the attention of a language model that reads them.
+    """
+
+    reducing: int
+    language_model: int
+
+
+def token_operations(reduction: Reduction, *, full_tokens: int, tokens: int, dim: int, depth: int) -> Operations:
+    """The complexity columns of the paper's Table 1: what it costs to reduce a sample's tokens, and to read those that remain.
+
+    Args:
+        reduction: "none"; "pruning", which includes merging (ToMe, VidToMe), and compares all pairs of tokens; "interpolation", which passes once
+            over them; "codebook" (VQToken), which passes once and mixes what remains.
+        full_tokens: n of a sample.
+        tokens: m that remain; n for "none".
+        dim: d of a token.
+        depth: L layers of the language model.
+
+    Raises:
+        EvaluationError: if more remain than there were, another number than all for "none", or a size is below 1.
+    """
+    at_least(1, full_tokens=full_tokens, tokens=tokens, dim=dim, depth=depth)
+    if tokens > full_tokens or (reduction == "none" and tokens != full_tokens):
+        raise EvaluationError(f"{reduction}: {tokens} tokens cannot remain of {full_tokens}")
+    reducing = {"none": 0, "pruning": full_tokens**2, "interpolation": full_tokens, "codebook": full_tokens + tokens**2}[reduction]
+    return Operations(reducing * dim, tokens**2 * dim * depth)
 
 
 def _positive(costs: ArrayLike) -> np.ndarray:

@@ -64,7 +64,7 @@ def _density(
 
 
 def _tokdense(metric: DerivedMetric, computed: Computed, subject: Subject, bootstrap: BootstrapConfig) -> list[MetricValue]:
-    tokens, found = computed.by_name.get("tokens_per_sample"), []
+    tokens, found = computed.by_name.get("tokens_read_per_sample", computed.by_name.get("tokens_per_sample")), []
     if tokens is None or not tokens.value or subject.layout is None:
         return []
     for accuracy in computed.values:
@@ -72,7 +72,7 @@ def _tokdense(metric: DerivedMetric, computed: Computed, subject: Subject, boots
         if matched is None or accuracy.value is None:
             continue
         task = matched[1] or matched[2]
-        percent, details = 100 * accuracy.value, {}
+        percent = 100 * accuracy.value
         details = {
             "accuracy_percent": percent,
             "tokens": tokens.value,
@@ -89,7 +89,7 @@ def _tokdense(metric: DerivedMetric, computed: Computed, subject: Subject, boots
                 better="higher",
                 count=accuracy.count,
                 no_interval="a ratio of two means",
-                protocol=f"mean accuracy in percent over mean tokens, the accuracy of {task}; {accuracy.protocol}",
+                protocol=f"mean accuracy in percent over the mean of {tokens.name}, the accuracy of {task}; {accuracy.protocol}",
                 details=details,
             )
         )

@@ -34,12 +34,12 @@ def probe_columns(batch: EvaluatedBatch, subject: Subject) -> Mapping[str, Tenso
 
 
 def _embeddings(tokens: Tokens | Latents, tokenizer: Tokenizer[Any]) -> tuple[Tensor, Tensor]:
-    """(B, L, D) of every position, and which of them (B, L) a sample holds. Several codebooks of one position give one code."""
+    """(B, L, D) of every position, and which of them (B, L) a sample holds."""
     if isinstance(tokens, Latents):
         return tokens.values, tokens.mask
     if not tokens.is_full:
         return tokenizer.codes_of(tokens), tokens.mask
-    codes = tokenizer.lookup(tokenizer.unwrap(tokens)).flatten(1, -2)
+    codes = tokenizer.embeddings(tokens)
     return codes, torch.ones(codes.shape[:2], dtype=torch.bool)
 
 

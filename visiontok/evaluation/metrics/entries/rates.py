@@ -84,12 +84,16 @@ def _size_of(batch: EvaluatedBatch) -> dict[str, Tensor]:
 
 
 def _compute_rate(batch: EvaluatedBatch, subject: Subject) -> Mapping[str, Tensor]:
-    return {**_size_of(batch), "bits": batch.token_indices.bits}
+    tokens = batch.token_indices
+    read = tokens.sample_lengths if subject.tokenizer is None else subject.tokenizer.tokens_read(tokens)
+    return {**_size_of(batch), "bits": tokens.bits, "read": read}
 
 
 def _aggregate_rate(table: Table, subject: Subject, bootstrap: BootstrapConfig) -> list[Aggregate]:
     tokens = _mean("tokens_per_sample", table["tokens"].astype(np.float64), bootstrap, "tokens that a sample is stored as, mean over samples")
     found = [tokens, *_costs("nominal", table["bits"], table, subject, bootstrap, "sum of log2 K over a sample's tokens")]
+    if (table["read"] != table["tokens"]).any():
+        found.append(_mean("tokens_read_per_sample", table["read"].astype(np.float64), bootstrap, "tokens that a language model reads, mean over samples"))
     if subject.is_8bit:
         bits = table["bits"].mean()
         found.append(
@@ -109,6 +113,7 @@ RATE = SampleMetric(
     name="rate",
     values={
         "tokens_per_sample": Value("Tokens per sample", better="lower"),
+        "tokens_read_per_sample": Value("Tokens per sample that a language model reads", better="lower"),
         **_values("nominal", "nominal"),
         "compression_ratio": Value("Compression ratio to 24-bit RGB", better="higher"),
     },
