@@ -74,6 +74,7 @@ _HUBERT = {
 }
 _MOSS_STAGE = {"type": "transformer", "in_dim": 4, "out_dim": 6, "dim": 12, "depth": 1, "num_heads": 2, "mlp_dim": 16}
 _QWEN_TRANSFORMER = {"dim": 8, "depth": 1, "mlp_dim": 12, "num_heads": 4, "num_kv_heads": 2, "head_dim": 4, "window": 4}
+_SIGLIP = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 18, "patch_size": 4}
 _SCALES = [{"name": f"scale{number}", "shape": [side, side], "vocab_size": 11} for number, side in enumerate((1, 2))]
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -331,6 +332,15 @@ SMALL: dict[str, dict[str, Any]] = {
         "encoder": {"channels": 2, "strides": [2, 4], "dim": 8, "lstm_depth": 1},
         "quantizer": {"codebook_size": 16, "dim": 8, "ema": {}},
         "decoder": {"dim": 64, "mlp_dim": 16, "depth": 1, "n_fft": 32},
+    },
+    "vqtoken": {
+        "vision": _SIGLIP,
+        "grid": [4, 4],
+        "num_frames": 3,
+        "dim": 8,
+        "clusters": {"type": "elbow", "fewest": 2, "most": 6},
+        "attention": {"num_heads": 2, "mlp_dim": 16},
+        "newline": True,
     },
     "xar": {
         "layout": _LATENTS,

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 from gray_patches import GrayPatches, GrayPatchesConfig
+from small_models import SMALL
 from torch import nn
 
+import visiontok
 from visiontok.base.errors import IdentityError
 from visiontok.core.identity import identify
 from visiontok.evaluation import Result, evaluate_suite, load_suite
+from visiontok.evaluation.metrics.probes import ProbeConfig
 from visiontok.evaluation.reconstruction.run import NamedGenerator
 from visiontok.generators.gpt.model import GPT, GPTConfig
 from visiontok.tokens import Segment, TokenLayout
@@ -109,3 +112,21 @@ def test_lengths_are_compared_by_what_they_cost() -> None:
         assert result.value("tokens_per_sample", length=length).value == length
         psnr = result.value("psnr.mean_db", length=length).value
         assert result.value("psnr.mean_db.per_token", length=length).value == pytest.approx(psnr / length)
+
+
+def test_a_tokenizer_of_clips_without_a_decoder_gets_what_applies() -> None:
+    torch.manual_seed(0)
+    model = visiontok.create("vqtoken", **SMALL["vqtoken"]).eval()
+    probe = ProbeConfig.parse({"data": {"name": "digits", "split": "train"}, "num_samples": 60})
+    suite = SUITE.replace(num_samples=40, metrics=(*SUITE.metrics, "linear_probe"), probe=probe)
+    result = evaluate_suite(suite, model, name="vqtoken")
+    assert {"psnr", "ssim", "frechet", "classifier", "ar_bits"} <= result.omitted.keys()
+    assert "decoder" in result.omitted["psnr"]
+    assert number(result, "tokens_per_sample") == 16
+    read = number(result, "tokens_read_per_sample")
+    assert 2 <= read <= 6  # codes of a clip, not the 16 labels of its map
+    accuracy = result.value("linear_probe").value
+    density = result.value("tokdense[linear_probe]")
+    assert accuracy is not None
+    assert density.value == pytest.approx(100 * accuracy / read)
+    assert density.details["token_ratio_percent"] == pytest.approx(100 * read / 16)

@@ -80,9 +80,7 @@ class ReferenceCase:
             relative = tolerance if "rtol = atol" in self.meta.get("notes", "") else 0.0
         if "loss" in name and "loss_rel" in self.meta["tolerance"]:
             tolerance, relative = 0.0, self.meta["tolerance"]["loss_rel"]
-        torch.testing.assert_close(
-            ours.detach().to(expected.dtype), expected, rtol=relative, atol=tolerance, msg=lambda text: f"{name}: {text}"
-        )
+        torch.testing.assert_close(ours.detach().to(expected.dtype), expected, rtol=relative, atol=tolerance, msg=lambda text: f"{name}: {text}")
 
     def compare(self, ours: Mapping[str, Tensor], *, without_counterpart: Mapping[str, str] | None = None) -> None:
         """Every output must equal ours, as `check` says.

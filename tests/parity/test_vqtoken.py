@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import visiontok
 from visiontok.base.noise import RecordedNoise
-from visiontok.metrics import token_operations, token_ratio, tokdense
+from visiontok.metrics import tokdense, token_operations, token_ratio
 from visiontok.tokenizers.video.vqtoken.clustering import kmeans
 from visiontok.tokenizers.video.vqtoken.model import VqToken
 

@@ -202,7 +202,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "xcodec2": ("xcodec2", XCODEC2),
     "tokenbridge": ("tokenbridge", {"base": {"family": "kl-vae", "config": VAE}, "quantizer": {"levels": 16}}),
 }  # fmt: skip
-ONLY_PUBLISHED = {"glm-image-vq", "emu3-vq-video", "mqt"}
+ONLY_PUBLISHED = {"glm-image-vq", "emu3-vq-video", "mqt", "vqtoken"}
 """They have no decoder, or need more than a second: their networks are those of transformers."""
 WITHOUT_PARAMETERS = {"mel-frames"}
 

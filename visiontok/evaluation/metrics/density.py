@@ -1,4 +1,5 @@
-"""Quality per token and per bit; TokDense (arXiv 2503.16980) is the accuracy per visual token given to a language model.
+"""Quality per token and per bit, and the cost of reducing tokens; TokDense (arXiv 2503.16980) is the accuracy per visual token that a
+language model reads.
 
 Both depend on the task and grow without bound as the number of tokens approaches zero: always report the quality and the tokens beside them.
 """

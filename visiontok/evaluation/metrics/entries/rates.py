@@ -93,7 +93,9 @@ def _aggregate_rate(table: Table, subject: Subject, bootstrap: BootstrapConfig) 
     tokens = _mean("tokens_per_sample", table["tokens"].astype(np.float64), bootstrap, "tokens that a sample is stored as, mean over samples")
     found = [tokens, *_costs("nominal", table["bits"], table, subject, bootstrap, "sum of log2 K over a sample's tokens")]
     if (table["read"] != table["tokens"]).any():
-        found.append(_mean("tokens_read_per_sample", table["read"].astype(np.float64), bootstrap, "tokens that a language model reads, mean over samples"))
+        found.append(
+            _mean("tokens_read_per_sample", table["read"].astype(np.float64), bootstrap, "tokens that a language model reads, mean over samples")
+        )
     if subject.is_8bit:
         bits = table["bits"].mean()
         found.append(

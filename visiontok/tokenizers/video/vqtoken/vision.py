@@ -13,7 +13,7 @@ from visiontok.tokenizers.shared.library_model import LibraryConfig
 
 
 class SiglipConfig(LibraryConfig):
-    """Fields of transformers' `SiglipVisionConfig`, by its names; the defaults are those of `google/siglip-so400m-patch14-384` without its last layer."""
+    """Fields of transformers' `SiglipVisionConfig`, by its names; the defaults are those of siglip-so400m-patch14-384 without its last layer."""
 
     hidden_size: Positive = 1152
     intermediate_size: Positive = 4304
