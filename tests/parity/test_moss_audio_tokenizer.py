@@ -13,7 +13,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 import visiontok
 from visiontok.base.errors import ConfigError
+from visiontok.layers.carry import Carry
 from visiontok.tokenizers.audio.moss_audio_tokenizer.model import MossAudioTokenizer
+from visiontok.tokens import Tokens, join_chunks
 
 STREAMED = "their stream forgets more of the past than the window, within every chunk but its last frame"
 
@@ -51,6 +53,10 @@ def test_every_stage(case: ReferenceCase) -> None:
     def decoded(codes: Tensor) -> Tensor:
         return model.decode_latents(model.lookup(codes))
 
+    def streamed(codes: tuple[Tensor, ...]) -> Tensor:
+        carry = Carry()
+        return torch.cat([model.decode_next(model.lookup(part), carry) for part in codes], dim=-1)
+
     def alone(number: int) -> Tensor:
         own = int(lengths[number])
         whole = model.unwrap(model.encode(whole_frames(audio[number : number + 1, None, :own], hop)))
@@ -82,12 +88,15 @@ def test_every_stage(case: ReferenceCase) -> None:
     }
     absent = {}
     if lengths[0] / case.config["sampling_rate"] <= case.config["causal_transformer_context_duration"]:
-        whole = audio[:1, None, : int(floors[0]) * hop]
+        size, carry = case.config["_chunk_frames"], Carry()
+        chunks = audio[:1, None, : int(floors[0]) * hop].split(size * hop, dim=-1)
+        tokens = join_chunks(list(model.encode_chunks(chunks)))
+        assert isinstance(tokens, Tokens)
         ours |= {
-            "hidden_0_streamed": model.encoder(whole.transpose(1, 2)).transpose(1, 2),
-            "codes_0_streamed": model.unwrap(model.encode(whole)).movedim(-1, 0),
+            "hidden_0_streamed": torch.cat([model.encoder(chunk.transpose(1, 2), carry) for chunk in chunks], dim=1).transpose(1, 2),
+            "codes_0_streamed": model.unwrap(tokens).movedim(-1, 0),
             "codes_lengths_0_streamed": floors[:1],
-            "audio_0_streamed": decoded(alone(0)),
+            "audio_0_streamed": streamed(alone(0).split(size, dim=1)),
         }
     else:
         absent = {".*_streamed": STREAMED}

@@ -27,6 +27,19 @@ class Carry:
         self._kept[layer] = state
 
 
+class CarryingLayer(nn.Module):
+    """Base of layers with `forward(x, carry=None)`, which keep in a carry what they need of a chunk for the next one."""
+
+
+class CarryingSequence(nn.Sequential, CarryingLayer):
+    """Layers in turn, of which some may keep a state."""
+
+    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
+        for layer in self:
+            x = layer(x, carry) if isinstance(layer, CarryingLayer) else layer(x)
+        return x
+
+
 def preceded(x: Tensor, count: int, edge: Edge, *, layer: nn.Module, carry: Carry | None, kept: int | None = None) -> Tensor:
     """(B, C, T, ...) -> (B, C, more, ...): behind the frames that the carry kept for the layer, or behind padding where a sequence begins.
 

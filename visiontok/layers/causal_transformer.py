@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from visiontok.layers.block import Block
+from visiontok.layers.carry import Carry, CarryingLayer
 from visiontok.layers.local_attention import attend_in_blocks, recent
-from visiontok.layers.rope import apply_rope, grid_positions, rope_table
+from visiontok.layers.rope import apply_rope, rope_table
 
 
 class WindowAttention(nn.Module):
@@ -29,14 +31,20 @@ class WindowAttention(nn.Module):
         self.qkv = nn.Linear(dim, (num_heads + 2 * num_kv_heads) * head_dim, bias=False)
         self.proj = nn.Linear(num_heads * head_dim, dim, bias=False)
 
-    def forward(self, x: Tensor, rope: Tensor | None) -> Tensor:
-        """(B, L, D) -> (B, L, D); `rope` as of `apply_rope`, None for no rotation."""
+    def forward(self, x: Tensor, rope: Tensor | None, carry: Carry | None = None) -> Tensor:
+        """(B, L, D) -> (B, L, D); `rope` as of `apply_rope`, None for no rotation. The carry keeps the keys and values of the window."""
         packed = self.qkv(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
         query, key, value = packed.split([self.num_heads, self.num_kv_heads, self.num_kv_heads], dim=1)
         if rope is not None:
             query, key = apply_rope(query, rope), apply_rope(key, rope)
-        attended: Tensor = self.proj(attend_in_blocks(query, key, value, recent(self.window, x.device)).transpose(1, 2).flatten(2))
-        return attended
+        if carry is not None:
+            key, value = (torch.cat(parts, dim=2) for parts in zip(carry.get(self) or (key[:, :, :0], value[:, :, :0]), (key, value), strict=True))
+            seen = min(key.shape[2], self.window - 1)
+            carry.keep(self, tuple(part[:, :, part.shape[2] - seen :].clone() for part in (key, value)))
+        before = key.shape[2] - x.shape[1]
+        attended = attend_in_blocks(pad(query, (0, 0, before, 0)), key, value, recent(self.window, x.device))[:, :, before:]
+        result: Tensor = self.proj(attended.transpose(1, 2).flatten(2))
+        return result
 
 
 class ScaledBlock(Block):
@@ -57,16 +65,16 @@ class ScaledBlock(Block):
         scales = [None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale)) for _ in norms]
         self.scale1, self.scale2 = scales
 
-    def forward(self, x: Tensor, rope: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, rope: Tensor | None, carry: Carry | None = None) -> Tensor:
         """(B, L, D) -> (B, L, D)."""
-        attended = self.attn(self.norm1(x), rope)
+        attended = self.attn(self.norm1(x), rope, carry)
         x = x + (attended if self.scale1 is None else self.scale1 * attended)
         hidden = self.mlp(self.norm2(x))
         result: Tensor = x + (hidden if self.scale2 is None else self.scale2 * hidden)
         return result
 
 
-class CausalTransformer(nn.Module):
+class CausalTransformer(CarryingLayer):
     """Blocks over frames (B, L, D) -> (B, L, D), without a norm behind them.
 
     Args:
@@ -78,10 +86,18 @@ class CausalTransformer(nn.Module):
         super().__init__()
         self.blocks, self.rope_base, self.head_dim = nn.ModuleList(blocks), rope_base, blocks[0].attn.head_dim
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
         rope = None
         if self.rope_base is not None:
-            rope = rope_table(grid_positions((x.shape[1],)).to(x.device), self.head_dim, base=self.rope_base)
+            rope = rope_table(positions(x.shape[1], layer=self, carry=carry).to(x.device)[:, None], self.head_dim, base=self.rope_base)
         for block in self.blocks:
-            x = block(x, rope)
+            x = block(x, rope, carry)
         return x
+
+
+def positions(count: int, *, layer: nn.Module, carry: Carry | None) -> Tensor:
+    """(count,) int64: those of the next frames of a sequence, which the carry counts for the layer."""
+    first = 0 if carry is None else carry.get(layer) or 0
+    if carry is not None:
+        carry.keep(layer, first + count)
+    return torch.arange(first, first + count)

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from visiontok.layers.activations import gelu
-from visiontok.layers.carry import Carry, Edge
+from visiontok.layers.carry import Carry, CarryingLayer, Edge
 from visiontok.layers.frame_conv import FrameConv
 
 
-class ConvNeXtBlock(nn.Module):
+class ConvNeXtBlock(CarryingLayer):
     """A depthwise convolution, a norm and two linear layers, scaled per channel and added to the input.
 
     Args:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from visiontok.layers.carry import Carry, Edge, preceded
+from visiontok.layers.carry import Carry, CarryingLayer, Edge, preceded, upsampled
 
 
-class FrameConv(nn.Conv1d):
+class FrameConv(nn.Conv1d, CarryingLayer):
     """A convolution that keeps the number of frames: centered between zeros (an even kernel reads one frame more on the right), or causal.
 
     Args:
@@ -38,12 +38,12 @@ class FrameConv(nn.Conv1d):
         return super().forward(pad(x, (self.reach // 2, self.reach - self.reach // 2)))
 
 
-class CausalConvTranspose1d(nn.ConvTranspose1d):
+class CausalConvTranspose1d(nn.ConvTranspose1d, CarryingLayer):
     """A transposed convolution of every frame to `stride` samples, of which none reads a later frame: what it gives beyond is cut."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, *, stride: int) -> None:
         super().__init__(in_channels, out_channels, kernel, stride=stride)
 
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:  # type: ignore[override]
         """(B, C, T) -> (B, C', T * stride)."""
-        return super().forward(input, output_size)[..., : input.shape[-1] * self.stride[0]]
+        return super().forward(x)[..., : x.shape[-1] * self.stride[0]] if carry is None else upsampled(self, x, carry)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
+
+from visiontok.layers.carry import Carry, CarryingSequence
 
 
-class Residual(nn.Sequential):
+class Residual(CarryingSequence):
     """x + layers(x)."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
         """Any shape that the layers keep."""
-        return x + super().forward(x)
+        return x + super().forward(x, carry)

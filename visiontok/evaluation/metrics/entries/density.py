@@ -64,9 +64,11 @@ def _density(
 
 
 def _tokdense(metric: DerivedMetric, computed: Computed, subject: Subject, bootstrap: BootstrapConfig) -> list[MetricValue]:
-    tokens, found = computed.by_name.get("tokens_read_per_sample", computed.by_name.get("tokens_per_sample")), []
-    if tokens is None or not tokens.value or subject.layout is None:
+    stored, read = computed.by_name.get("tokens_per_sample"), computed.by_name.get("tokens_read_per_sample")
+    tokens, found = read or stored, []
+    if stored is None or tokens is None or not tokens.value or subject.layout is None:
         return []
+    full = subject.layout.length if read is None else stored.value
     for accuracy in computed.values:
         matched = _ACCURACIES.fullmatch(accuracy.name)
         if matched is None or accuracy.value is None:
@@ -76,7 +78,7 @@ def _tokdense(metric: DerivedMetric, computed: Computed, subject: Subject, boots
         details = {
             "accuracy_percent": percent,
             "tokens": tokens.value,
-            "token_ratio_percent": float(token_ratio(tokens.value, subject.layout.length)),
+            "token_ratio_percent": float(token_ratio(tokens.value, full)),
         }
         found.append(
             MetricValue(

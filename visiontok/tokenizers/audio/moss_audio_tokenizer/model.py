@@ -10,7 +10,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from visiontok.base.config import Config, Positive
+from visiontok.core.chunks import Chunking
 from visiontok.core.weight_norm import folded
+from visiontok.layers.carry import Carry, CarryingSequence
 from visiontok.quantizers import FactorizedResidualQuantizerConfig, ResidualQuantizerConfig
 from visiontok.signals import AudioPreprocessing
 from visiontok.tokenizers.audio.moss_audio_tokenizer.reference import KEY_MAP, fields_of
@@ -73,11 +75,11 @@ class MossAudioTokenizer(Codec[MossAudioTokenizerConfig]):
     def __init__(self, config: MossAudioTokenizerConfig) -> None:
         super().__init__(config)
         levels = config.quantizer
-        self.encoder = nn.Sequential(*_stages(config.encoder, config, encodes=True))
+        self.encoder = CarryingSequence(*_stages(config.encoder, config, encodes=True))
         self.project_in = nn.Identity() if config.latent_dim == levels.dim else nn.Linear(config.latent_dim, levels.dim)
         self.quantizer = levels.build()
         self.project_out = nn.Identity() if config.latent_dim == levels.dim else nn.Linear(levels.dim, config.latent_dim)
-        self.decoder = nn.Sequential(*_stages(config.decoder, config, encodes=False))
+        self.decoder = CarryingSequence(*_stages(config.decoder, config, encodes=False))
         self.preprocessing = AudioPreprocessing(sample_rate=config.sample_rate, multiple_of=config.hop)
         sizes = levels.codebook_sizes
         self.layout = codec_layout(sample_rate=config.sample_rate, hop=config.hop, vocab_size=sizes, num_levels=len(sizes))
@@ -95,14 +97,31 @@ class MossAudioTokenizer(Codec[MossAudioTokenizerConfig]):
         scales = {name for name in weights if ".norm" in name}
         return {name: tensor.flatten(1) if name in pointwise else tensor.flatten() if name in scales else tensor for name, tensor in weights.items()}
 
+    @property
+    def chunking(self) -> Chunking:
+        """See `Chunked`; keys and values of the windows are carried."""
+        return Chunking(unit=self.hop, is_carried=True, is_exact=True)
+
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 1, T), T a multiple of the hop -> (B, T / hop, D)."""
-        latents: Tensor = self.project_in(self.encoder(signal.transpose(1, 2)))
-        return latents
+        return self._encoded(signal, None)
+
+    def encode_next(self, signal: Tensor, carry: Carry) -> Tensor:
+        return self._encoded(self.preprocessing.pad(signal), carry)
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """(B, frames, D) -> (B, 1, frames * hop)."""
-        sound: Tensor = self.decoder(self.project_out(latents))
+        return self._decoded(latents, None)
+
+    def decode_next(self, latents: Tensor, carry: Carry) -> Tensor:
+        return self._decoded(latents, carry)
+
+    def _encoded(self, signal: Tensor, carry: Carry | None) -> Tensor:
+        latents: Tensor = self.project_in(self.encoder(signal.transpose(1, 2), carry))
+        return latents
+
+    def _decoded(self, latents: Tensor, carry: Carry | None) -> Tensor:
+        sound: Tensor = self.decoder(self.project_out(latents), carry)
         return sound.transpose(1, 2)
 
 

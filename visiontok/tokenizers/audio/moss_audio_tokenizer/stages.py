@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.base.config import Config, Positive
-from visiontok.layers.causal_transformer import CausalTransformer, ScaledBlock, WindowAttention
+from visiontok.layers.carry import Carry, CarryingLayer, CarryingSequence
+from visiontok.layers.causal_transformer import CausalTransformer, ScaledBlock, WindowAttention, positions
 from visiontok.layers.norms import RMSNorm
 
 Norm = Literal["layer_norm", "rms_norm", "rms_norm_f32"]
@@ -94,17 +95,17 @@ class Unpatches(nn.Module):
         return x.unflatten(2, (-1, self.size)).transpose(2, 3).flatten(1, 2)
 
 
-class Sinusoids(nn.Module):
+class Sinusoids(CarryingLayer):
     """Adds cosines, then sines, of positions (Vaswani et al. 2017, arXiv 1706.03762); (B, L, D) -> (B, L, D)."""
 
     def __init__(self, base: float) -> None:
         super().__init__()
         self.base = base
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
         half = x.shape[-1] // 2
         exponents = torch.arange(half, dtype=torch.float32, device=x.device) / max(half - 1, 1)
-        angles = torch.arange(x.shape[1], dtype=torch.float32, device=x.device)[:, None] / self.base**exponents
+        angles = positions(x.shape[1], layer=self, carry=carry).to(x.device, torch.float32)[:, None] / self.base**exponents
         return x + torch.cat([angles.cos(), angles.sin()], dim=-1).to(x.dtype)
 
 
@@ -123,9 +124,9 @@ class GatedUnits(nn.Module):
         return gated
 
 
-def transformer(config: TransformerConfig, *, window: int) -> nn.Sequential:
+def transformer(config: TransformerConfig, *, window: int) -> CarryingSequence:
     """(B, L, in_dim) -> (B, L, out_dim); a frame sees `window` frames, its own included. The parts are named, since some may be absent."""
-    dim, layers = config.dim, nn.Sequential()
+    dim, layers = config.dim, CarryingSequence()
     if config.in_dim != dim:
         layers.add_module("input_proj", nn.Linear(config.in_dim, dim, bias=False))
     if config.positions != "rope":

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from visiontok.base.config import Config, Positive
+from visiontok.layers.carry import Carry, CarryingSequence
 from visiontok.layers.causal_transformer import CausalTransformer, ScaledBlock, WindowAttention
 from visiontok.layers.convnext import ConvNeXtBlock
 from visiontok.layers.frame_conv import CausalConvTranspose1d, FrameConv
@@ -89,9 +90,9 @@ class Qwen3TtsDecoder(nn.Module):
         latent, width = config.latent_dim, config.width
         self.embed = FrameConv(config.code_dim, latent, 3, causal=True, edge="constant")
         self.transformer = _transformer(config.transformer, latent)
-        self.upsample = nn.Sequential(
+        self.upsample = CarryingSequence(
             *(
-                nn.Sequential(
+                CarryingSequence(
                     nn.ConvTranspose1d(latent, latent, stride, stride=stride),
                     ConvNeXtBlock(latent, 4 * latent, scale=1e-6, causal=True),
                 )
@@ -99,20 +100,20 @@ class Qwen3TtsDecoder(nn.Module):
             )
         )
         last = width // 2 ** len(config.strides)
-        self.waveform = nn.Sequential(
+        self.waveform = CarryingSequence(
             FrameConv(latent, width, 7, causal=True, edge="constant"),
             *(_stage(width // 2**number, stride) for number, stride in enumerate(config.strides)),
             SnakeBeta(last),
             FrameConv(last, 1, 7, causal=True, edge="constant"),
         )
 
-    def forward(self, codes: Tensor) -> Tensor:
-        hidden = self.transformer(self.embed(codes).transpose(1, 2)).transpose(1, 2)
-        sound: Tensor = self.waveform(self.upsample(hidden))
+    def forward(self, codes: Tensor, carry: Carry | None = None) -> Tensor:
+        hidden = self.transformer(self.embed(codes, carry).transpose(1, 2), carry).transpose(1, 2)
+        sound: Tensor = self.waveform(self.upsample(hidden, carry), carry)
         return sound
 
 
-def _transformer(config: TransformerConfig, latent_dim: int) -> nn.Sequential:
+def _transformer(config: TransformerConfig, latent_dim: int) -> CarryingSequence:
     """(B, L, latent_dim) -> (B, L, latent_dim)."""
     blocks = [
         ScaledBlock(
@@ -124,7 +125,7 @@ def _transformer(config: TransformerConfig, latent_dim: int) -> nn.Sequential:
         )
         for _ in range(config.depth)
     ]
-    return nn.Sequential(
+    return CarryingSequence(
         nn.Linear(latent_dim, config.dim),
         CausalTransformer(blocks, rope_base=config.rope_base),
         RMSNorm(config.dim, eps=config.norm_eps),
@@ -132,7 +133,7 @@ def _transformer(config: TransformerConfig, latent_dim: int) -> nn.Sequential:
     )
 
 
-def _stage(channels: int, stride: int) -> nn.Sequential:
+def _stage(channels: int, stride: int) -> CarryingSequence:
     """(B, C, T) -> (B, C / 2, T * stride)."""
     half = channels // 2
     units = (
@@ -144,4 +145,4 @@ def _stage(channels: int, stride: int) -> nn.Sequential:
         )
         for dilation in DILATIONS
     )
-    return nn.Sequential(SnakeBeta(channels), CausalConvTranspose1d(channels, half, 2 * stride, stride=stride), *units)
+    return CarryingSequence(SnakeBeta(channels), CausalConvTranspose1d(channels, half, 2 * stride, stride=stride), *units)

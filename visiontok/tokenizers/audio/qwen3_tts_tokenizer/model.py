@@ -10,12 +10,15 @@ from torch import Tensor
 from typing_extensions import Self
 
 from visiontok.base.config import Config
+from visiontok.core.chunks import Chunking
+from visiontok.layers.carry import Carry
 from visiontok.signals import AudioPreprocessing
 from visiontok.tokenizers.audio.mimi.model import MimiConfig, MimiEncoding, MimiQuantizer
 from visiontok.tokenizers.audio.qwen3_tts_tokenizer.decoder import DecoderConfig, Qwen3TtsDecoder
 from visiontok.tokenizers.audio.qwen3_tts_tokenizer.quantizer import TwoSidedQuantizer
 from visiontok.tokenizers.audio.qwen3_tts_tokenizer.reference import KEY_MAP, converted, fields_of
 from visiontok.tokenizers.shared.codec import codec_layout
+from visiontok.tokenizers.shared.library_seanet import mirrored_frames
 
 
 class Qwen3TtsTokenizerConfig(Config):
@@ -87,6 +90,18 @@ class Qwen3TtsTokenizer(MimiEncoding[Qwen3TtsTokenizerConfig]):
     def from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Self:
         """See `Model`."""
         return super().from_reference(config, converted(state_dict, head_dim=fields_of(config)["decoder"]["transformer"]["head_dim"]))
+
+    @property
+    def chunking(self) -> Chunking:
+        """See `Chunked`; a state is carried where Mimi's encoder is causal, as in the release."""
+        encoder = self.config.encoder
+        if not encoder.use_causal_conv:
+            return super().chunking
+        return Chunking(unit=encoder.hop, is_carried=True, is_exact=True, first=mirrored_frames(encoder))
+
+    def decode_next(self, latents: Tensor, carry: Carry) -> Tensor:
+        sound: Tensor = self.decoder(latents.transpose(1, 2), carry)
+        return sound
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """(B, frames, D) -> (B, 1, frames * hop)."""
