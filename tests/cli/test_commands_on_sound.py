@@ -97,6 +97,37 @@ def test_levels_are_cut_by_every_command(models: Path, sounds: Path, tmp_path: P
     assert TokenDataset(tmp_path / "set").layout.is_same_kind(codec.layout.with_levels(1))
 
 
+def test_bitrates_stand_for_levels(models: Path, sounds: Path, tmp_path: Path) -> None:
+    common = ("--model", models / "dac", "--device", "cpu")
+    codec = visiontok.from_pretrained(models / "dac")
+    assert isinstance(codec, Codec)
+    least, rate = codec.kilobits[0], f"{codec.kilobits[1] * 1.2:g}"
+    succeed("encode", sounds / "mono.wav", *common, "-o", tmp_path / "all.npz")
+    succeed("encode", sounds / "mono.wav", *common, "--bandwidth", rate, "-o", tmp_path / "two.npz")
+    whole, two = (TokenFile.read(tmp_path / name).tokens for name in ("all.npz", "two.npz"))
+    assert torch.equal(two.indices, whole.levels(2).indices)
+    for file, options in (("all.npz", ("--bandwidth", rate)), ("two.npz", ("--bandwidth", "99"))):
+        succeed("decode", tmp_path / file, *options, "-o", tmp_path / file.removesuffix(".npz"), "--device", "cpu")
+    assert (tmp_path / "all" / "mono.wav").read_bytes() == (tmp_path / "two" / "mono.wav").read_bytes()
+    succeed("tokenize", f"folder:{sounds}", *common, "--bandwidth", rate, "--num-workers", "0", "-o", tmp_path / "set")
+    assert TokenDataset(tmp_path / "set").layout.is_same_kind(codec.layout.with_levels(2))
+    shown = succeed("reconstruct", sounds / "mono.wav", *common, "--bandwidth", f"99,{least},{rate},{rate}", "-o", tmp_path / "out", "--no-report")
+    assert [row.split()[1] for row in shown.stdout.splitlines()[1:4]] == ["1", "2", "3"]
+
+
+def test_bitrates_that_cannot_be_are_refused(models: Path, sounds: Path, tmp_path: Path) -> None:
+    common = (sounds / "mono.wav", "--model", models / "dac", "-o", tmp_path / "out", "--device", "cpu", "--bandwidth")
+    for command in ("encode", "reconstruct"):
+        assert isinstance(refused(command, *common, "1e-6"), TokenError)
+        assert isinstance(refused(command, *common, "3", "--num-quantizers", "1"), ConfigError)
+    assert isinstance(refused("reconstruct", *common, "3,fast"), ConfigError)
+    grid = visiontok.save_pretrained(visiontok.create("conv-grid", **SMALL["conv-grid"]), tmp_path / "grid")
+    np.save(tmp_path / "image.npy", np.zeros((3, 16, 16), dtype=np.float32))
+    arguments = (tmp_path / "image.npy", "--model", grid, "-o", tmp_path / "out", "--device", "cpu", "--bandwidth", "3")
+    assert isinstance(refused("encode", *arguments), ConfigError)
+    assert not (tmp_path / "out").exists()
+
+
 def test_unknown_numbers_of_levels_are_refused(models: Path, sounds: Path, tmp_path: Path) -> None:
     common = (sounds / "mono.wav", "--model", models / "dac", "-o", tmp_path / "out", "--device", "cpu", "--num-quantizers")
     for text in ("1,99", "one", "0", "1,,2"):

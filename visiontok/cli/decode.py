@@ -11,7 +11,7 @@ from visiontok.base.errors import TokenError
 from visiontok.base.files import check_writable
 from visiontok.cli.completion import complete_tokenizers
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import AllowOtherOption, LevelsOption, TextOption, load_tokenizer, registered_spelling
+from visiontok.cli.model import AllowOtherOption, BandwidthOption, LevelsOption, TextOption, kept_levels, load_tokenizer, registered_spelling
 from visiontok.cli.output import file_names, save_signal
 
 
@@ -29,6 +29,7 @@ def decode(
         ),
     ] = None,
     num_quantizers: LevelsOption = None,
+    bandwidth: BandwidthOption = None,
     text: TextOption = None,
     device: DeviceOption = "auto",
     allow_other_tokenizer: AllowOtherOption = False,
@@ -43,6 +44,7 @@ def decode(
       visiontok decode tokens.npz -o images
       visiontok decode tokens.npz --model titok-l32 -o images
       visiontok decode speech.npz --model encodec-24khz --num-quantizers 2 -o sounds
+      visiontok decode speech.npz --model encodec-24khz --bandwidth 3 -o sounds
     """
     from visiontok.core.identity import check_same_tokenizer, identify
     from visiontok.data.token_file import TokenFile
@@ -58,7 +60,10 @@ def decode(
     name = model or found.tokenizer.name
     tokenizer = load_tokenizer(name, pick_device(device), text=text)
     check_same_tokenizer(found.tokenizer, identify(tokenizer, name), what=str(tokens), allow_other=allow_other_tokenizer)
-    kept = found.tokens if num_quantizers is None else found.tokens.levels(num_quantizers)
+    levels = kept_levels(num_quantizers, bandwidth, tokenizer)
+    if levels is not None and bandwidth is not None:
+        levels = min(levels, tokenizer.layout.levels_of(found.tokens.layout) or levels)
+    kept = found.tokens if levels is None else found.tokens.levels(levels)
     writer = writer_of(tokenizer.spec)
     for row, file_name in enumerate(file_names(found.keys, writer.suffix)):
         save_signal(tokenizer.decode(kept[row : row + 1], text=text)[0].float(), output / file_name, writer)

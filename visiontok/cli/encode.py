@@ -10,7 +10,17 @@ import typer
 
 from visiontok.base.files import check_writable
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import Inputs, InputsArgument, LevelsOption, ModelOption, TextOption, check_files, load_tokenizer
+from visiontok.cli.model import (
+    BandwidthOption,
+    Inputs,
+    InputsArgument,
+    LevelsOption,
+    ModelOption,
+    TextOption,
+    check_files,
+    kept_levels,
+    load_tokenizer,
+)
 
 if TYPE_CHECKING:
     from visiontok.tokens import Latents, Tokens
@@ -21,6 +31,7 @@ def encode(
     model: ModelOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="Output file (.npz).")] = Path("tokens.npz"),
     num_quantizers: LevelsOption = None,
+    bandwidth: BandwidthOption = None,
     text: TextOption = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -34,6 +45,7 @@ def encode(
       visiontok encode photo.jpg --model titok-l32 -o photo.npz
       visiontok encode *.png -m runs/digits/final
       visiontok encode speech.wav --model encodec-24khz --num-quantizers 8 -o speech.npz
+      visiontok encode speech.wav --model encodec-24khz --bandwidth 6 -o speech.npz
     """
     check_files(inputs, lambda path: _tokenizing(path, model))
     from visiontok.core.identity import identify
@@ -41,12 +53,13 @@ def encode(
 
     check_writable(output, file=True)
     tokenizer = load_tokenizer(model, pick_device(device), text=text)
+    num_levels = kept_levels(num_quantizers, bandwidth, tokenizer)
     found = Inputs(inputs, tokenizer)
     keys: list[str] = []
     batches: list[Any] = []
     for path, batch in found:
         keys.append(str(path))
-        batches.append(tokenizer.encode(batch, num_levels=num_quantizers, text=text))
+        batches.append(tokenizer.encode(batch, num_levels=num_levels, text=text))
     if batches:
         tokens = type(batches[0]).cat(batches)
         TokenFile(tokens, tuple(keys), identify(tokenizer, model)).write(output)

@@ -53,6 +53,12 @@ InputsArgument = Annotated[
 LevelsOption = Annotated[
     int | None, typer.Option("--num-quantizers", "--levels", min=1, help="Keep this many first codebook levels; by default all.", metavar="N")
 ]
+BandwidthOption = Annotated[
+    float | None,
+    typer.Option(
+        "--bandwidth", help="Of audio codecs, in place of --num-quantizers: keep the levels that fit into these kilobits per second.", metavar="KBPS"
+    ),
+]
 
 
 def load_tokenizer(name: str, device: torch.device, *, text: str | None = None) -> Tokenizer[Any]:
@@ -78,6 +84,33 @@ def load_tokenizer(name: str, device: torch.device, *, text: str | None = None) 
     if model.text is None:
         raise ConfigError(f"{name} takes no text; remove --text")
     return model.attach_text_encoder()
+
+
+def levels_within(kilobits: float, tokenizer: Tokenizer[Any]) -> int:
+    """The codebook levels of a codec that fit into a bitrate.
+
+    Raises:
+        ConfigError: if the tokenizer is no codec.
+        TokenError: if not even the fewest levels that decode fit.
+    """
+    from visiontok.tokenizers.shared.codec import Codec
+
+    if not isinstance(tokenizer, Codec):
+        raise ConfigError(f"--bandwidth {kilobits:g}: a {type(tokenizer).__name__} is no audio codec; use --num-quantizers")
+    return tokenizer.levels_within(kilobits)
+
+
+def kept_levels(num_quantizers: int | None, bandwidth: float | None, tokenizer: Tokenizer[Any]) -> int | None:
+    """The codebook levels that a command was asked to keep; None for all.
+
+    Raises:
+        ConfigError: if both options are given; see `levels_within` too.
+    """
+    if bandwidth is None:
+        return num_quantizers
+    if num_quantizers is not None:
+        raise ConfigError(f"--num-quantizers {num_quantizers} and --bandwidth {bandwidth:g} both say how many levels: give one")
+    return levels_within(bandwidth, tokenizer)
 
 
 def load_for_data(name: str, device: torch.device) -> Tokenizer[Any]:

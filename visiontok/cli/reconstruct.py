@@ -13,7 +13,7 @@ import typer
 from visiontok.base.errors import ConfigError
 from visiontok.base.files import check_writable
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import Inputs, InputsArgument, ModelOption, TextOption, check_files, load_tokenizer
+from visiontok.cli.model import Inputs, InputsArgument, ModelOption, TextOption, check_files, levels_within, load_tokenizer
 from visiontok.cli.output import file_names, print_table, save_signal
 
 if TYPE_CHECKING:
@@ -36,6 +36,14 @@ def reconstruct(
     num_quantizers: Annotated[
         str | None, typer.Option("--num-quantizers", "--levels", metavar="1,2,4", help="Reconstruct from these numbers of first codebook levels.")
     ] = None,
+    bandwidth: Annotated[
+        str | None,
+        typer.Option(
+            "--bandwidth",
+            metavar="1.5,3,6",
+            help="Of audio codecs, in place of --num-quantizers: reconstruct from the levels that fit into these kilobits per second.",
+        ),
+    ] = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html into the folder.")] = True,
     text: TextOption = None,
     device: DeviceOption = "auto",
@@ -53,6 +61,7 @@ def reconstruct(
       visiontok reconstruct photo.jpg --model titok-b64
       visiontok reconstruct *.jpg -m runs/digits/final -o compared
       visiontok reconstruct speech.wav --model encodec-24khz --num-quantizers 1,2,4,8
+      visiontok reconstruct speech.wav --model encodec-24khz --bandwidth 1.5,3,6
     """
     check_files(inputs, lambda path: _reconstructing(path, model))
     from visiontok.evaluation.metrics.one_number import one_number_of
@@ -62,7 +71,7 @@ def reconstruct(
 
     check_writable(output)
     tokenizer = load_tokenizer(model, pick_device(device), text=text)
-    spec, writer, counts = tokenizer.spec, writer_of(tokenizer.spec), _counts(num_quantizers, tokenizer)
+    spec, writer, counts = tokenizer.spec, writer_of(tokenizer.spec), _counts(num_quantizers, bandwidth, tokenizer)
     number = one_number_of(spec)
     found = Inputs(inputs, tokenizer)
     names = dict(zip(inputs, file_names([str(path) for path in inputs], writer.suffix), strict=True))
@@ -96,8 +105,16 @@ def reconstruct(
     found.finish()
 
 
-def _counts(text: str | None, tokenizer: Tokenizer[Any]) -> Sequence[int | None]:
+def _counts(text: str | None, bandwidths: str | None, tokenizer: Tokenizer[Any]) -> Sequence[int | None]:
     """The numbers of codebook levels; None for all of them."""
+    if bandwidths is not None:
+        if text is not None:
+            raise ConfigError(f"--num-quantizers {text} and --bandwidth {bandwidths} both say how many levels: give one")
+        try:
+            rates = [float(word) for word in bandwidths.split(",")]
+        except ValueError as error:
+            raise ConfigError(f"--bandwidth {bandwidths}: expected kilobits per second, such as 1.5,3,6") from error
+        return sorted({levels_within(rate, tokenizer) for rate in rates})
     if text is None:
         return [None]
     supported = [*tokenizer.levels_supported]

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from visiontok.base.files import check_writable
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import LevelsOption, ModelOption, load_tokenizer
+from visiontok.cli.model import BandwidthOption, LevelsOption, ModelOption, kept_levels, load_tokenizer
 
 _PLAIN_SECONDS = 10  # between lines of progress without a terminal
 
@@ -30,6 +30,7 @@ def tokenize(
     num_workers: Annotated[int | None, typer.Option("--num-workers", min=0, help="Processes that read the data; by default up to 8.")] = None,
     device: DeviceOption = "auto",
     num_quantizers: LevelsOption = None,
+    bandwidth: BandwidthOption = None,
     flip: Annotated[bool, typer.Option("--flip", help="Also encode every image or clip flipped horizontally.")] = False,
     text: Annotated[
         str | None,
@@ -53,6 +54,7 @@ def tokenize(
       visiontok tokenize 'webdataset:cc/{000..003}.tar' -o tokens/cc --model titok-b64 --batch-size 256
       visiontok tokenize arrays:image:images.npz -o tokens/arrays --model titok-b64
       visiontok tokenize folder:sounds -o tokens/sounds --model encodec-24khz --num-quantizers 8
+      visiontok tokenize folder:sounds -o tokens/sounds --model encodec-24khz --bandwidth 6
       visiontok tokenize 'webdataset:speech/{000..003}.tar' -o tokens/speech --model encodec-24khz
     """
     from visiontok import registry
@@ -85,7 +87,7 @@ def tokenize(
             batch_size=batch_size,
             shard_size=shard_size,
             num_workers=min(8, max(1, (os.cpu_count() or 1) - 1)) if num_workers is None else num_workers,
-            num_levels=num_quantizers,
+            num_levels=kept_levels(num_quantizers, bandwidth, tokenizer),
             flip=flip,
             text=texts,
             progress=meter.update,
