@@ -56,8 +56,12 @@ class ImagePreprocessing(Preprocessing):
     def in_words(self) -> str:
         if self.size is None:
             return ""
-        how = "the shorter side is resized, the center is cropped" if self.fit == "crop" else "both sides are resized"
-        return f"Image files become {self.size} x {self.size} pixels: {how}."
+        return f"Image files become {self.size} x {self.size} pixels: {self.fit_in_words}."
+
+    @property
+    def fit_in_words(self) -> str:
+        """How files become a square."""
+        return "the shorter side is resized, the center is cropped" if self.fit == "crop" else "both sides are resized"
 
     @property
     def usual_size(self) -> tuple[int, ...]:

@@ -61,7 +61,7 @@ class VideoPreprocessing(Preprocessing):
     @property
     def in_words(self) -> str:
         size = self.frames.fixed_size
-        return "" if size is None else f"Frames become {size[1]} x {size[0]} pixels: the shorter side is resized, the center is cropped."
+        return "" if size is None else f"Frames become {size[1]} x {size[0]} pixels: {self.frames.fit_in_words}."
 
     @property
     def usual_size(self) -> tuple[int, ...]:

@@ -65,8 +65,8 @@ def _density(
 
 def _tokdense(metric: DerivedMetric, computed: Computed, subject: Subject, bootstrap: BootstrapConfig) -> list[MetricValue]:
     stored, read = computed.by_name.get("tokens_per_sample"), computed.by_name.get("tokens_read_per_sample")
-    tokens, found = read or stored, []
-    if stored is None or tokens is None or not tokens.value or subject.layout is None:
+    tokens, found = read or stored, list[MetricValue]()
+    if stored is None or tokens is None or not stored.value or not tokens.value or subject.layout is None:
         return []
     full = subject.layout.length if read is None else stored.value
     for accuracy in computed.values:
