@@ -41,6 +41,17 @@ def test_the_shorter_side_is_resized_and_the_center_cropped() -> None:
     assert (nearly - tensor(expected)).abs().max() < 0.02, "floats are resized like 8-bit values, up to rounding"
 
 
+def test_both_sides_are_resized() -> None:
+    stretch = ImagePreprocessing(size=12, fit="stretch")
+    for image in (example(30, 50), example(12, 40), example(5, 3)):
+        expected = tensor(image.resize((12, 12), Image.Resampling.BICUBIC))
+        assert torch.equal(stretch(image).values[0], expected)
+        assert (stretch(tensor(image)).values[0] - expected).abs().max() < 0.02
+    assert torch.equal(stretch(example(12, 12)).values[0], tensor(example(12, 12)))
+    assert stretch(Image.new("RGB", (200_000, 2))).values.shape == (1, 3, 12, 12)
+    assert "both sides" in stretch.in_words
+
+
 def test_enlarging_stays_in_range() -> None:
     checks = torch.eye(4).expand(3, 4, 4).contiguous()
     for signal in (checks, (checks * 255).byte()):

@@ -108,6 +108,11 @@ def test_features_have_any_values_and_perhaps_one_length() -> None:
     assert fixed.fits((6,))
     with pytest.raises(SignalError, match="2"):
         fixed([sequence, sequence[:, :2]])
+    frames = FeaturePreprocessing(channels=3, multiple_of=6)
+    assert frames.usual_size == (18,)
+    assert torch.equal(frames(sequence).values[0], sequence)
+    with pytest.raises(SignalError, match=r"\[2, 6\].* 6"):
+        frames([sequence, sequence[:, :2]])
     with pytest.raises(SignalError, match=r"\(4, 6\)|\(1, 4, 6\)"):
         FEATURES(noise(4, 6))
 

@@ -54,7 +54,7 @@ def tokenize(
       visiontok tokenize 'webdataset:cc/{000..003}.tar' -o tokens/cc --model titok-b64 --batch-size 256
       visiontok tokenize arrays:image:images.npz -o tokens/arrays --model titok-b64
       visiontok tokenize folder:sounds -o tokens/sounds --model encodec-24khz --num-quantizers 8
-      visiontok tokenize folder:sounds -o tokens/sounds --model encodec-24khz --bandwidth 6
+      visiontok tokenize folder:sounds -o tokens/sounds-6kbps --model encodec-24khz --bandwidth 6
       visiontok tokenize 'webdataset:speech/{000..003}.tar' -o tokens/speech --model encodec-24khz
     """
     from visiontok import registry

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 import visiontok
 from visiontok.base.errors import ConfigError
+from visiontok.layers.carry import Carry
 from visiontok.tokenizers.audio.moss_audio_tokenizer.reference import KEY_MAP, fields_of
 from visiontok.tokenizers.audio.moss_audio_tokenizer.stages import GatedUnits, Sinusoids, TransformerConfig, transformer
 
@@ -23,6 +24,22 @@ def test_frames_do_not_read_later_ones(norm: str, gating: str, positions: str) -
     stage = transformer(TransformerConfig.parse({**STAGE, "norm": norm, "gating": gating, "positions": positions, "layer_scale": None}), window=4)
     x = torch.randn(1, 9, 6)
     torch.testing.assert_close(stage(x)[:, :5], stage(x[:, :5]), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("window", [1, 2, 4, 40])
+@pytest.mark.parametrize("positions", ["rope", "sin", "sin_rope"])
+def test_chunks_in_turn_give_what_the_whole_gives(positions: str, window: int) -> None:
+    torch.manual_seed(0)
+    stage = transformer(TransformerConfig.parse({**STAGE, "positions": positions, "layer_scale": None}), window=window).eval()
+    x = torch.randn(2, 23, 6)
+    with torch.no_grad():
+        whole = stage(x)
+        for sizes in ([5, 1, 1, 3, 13], [1] * 23, [22, 1]):
+            carry = Carry()
+            parts = [stage(part, carry) for part in x.split(sizes, dim=1)]
+            torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=1e-5, atol=1e-5)
+        if window > 1:
+            assert not torch.allclose(stage(x[:, 5:]), whole[:, 5:], atol=1e-3)  # the state matters
 
 
 def test_positions_are_cosines_then_sines() -> None:
