@@ -73,6 +73,6 @@ def upsampled(conv: nn.ConvTranspose1d, x: Tensor, carry: Carry) -> Tensor:
     stride, kept = conv.stride[0], carry.get(conv)
     joined = x if kept is None else torch.cat([kept, x], dim=-1)
     before, reached = joined.shape[-1] - x.shape[-1], -(-conv.kernel_size[0] // stride) - 1
-    carry.keep(conv, joined[..., max(0, joined.shape[-1] - reached) :])
+    carry.keep(conv, joined[..., max(0, joined.shape[-1] - reached) :].clone())
     result: Tensor = conv(joined)[..., before * stride : joined.shape[-1] * stride]
     return result
