@@ -72,7 +72,7 @@ _HUBERT = {
     "num_conv_pos_embeddings": 8,
     "num_conv_pos_embedding_groups": 2,
 }
-_MOSS_STAGE = {"type": "transformer", "in_dim": 4, "out_dim": 6, "dim": 12, "depth": 1, "num_heads": 2, "mlp_dim": 16}
+_MOSS_STAGE = {"type": "transformer", "in_dim": 4, "out_dim": 6, "dim": 12, "depth": 1, "num_heads": 2, "mlp_dim": 16, "layer_scale": 1.0}
 _QWEN_TRANSFORMER = {"dim": 8, "depth": 1, "mlp_dim": 12, "num_heads": 4, "num_kv_heads": 2, "head_dim": 4, "window": 4}
 _SIGLIP = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 18, "patch_size": 4}
 _SCALES = [{"name": f"scale{number}", "shape": [side, side], "vocab_size": 11} for number, side in enumerate((1, 2))]
