@@ -16,8 +16,8 @@ from visiontok.base.errors import CheckpointError, ConfigError, SignalError, Tok
 from visiontok.base.noise import SampleNoise
 from visiontok.core.keymap import KeyMap
 from visiontok.registry import checkpoints
-from visiontok.tokenizers.video.divot.detokenizer import DetokenizerConfig, new_scheduler, rescaled
-from visiontok.tokenizers.video.divot.model import Divot, DivotConfig
+from visiontok.tokenizers.video.divot.detokenizer import DetokenizerConfig, DiffusionSampling, new_scheduler, rescaled
+from visiontok.tokenizers.video.divot.model import DiffusionOptions, Divot, DivotConfig
 from visiontok.tokenizers.video.divot.reference import ENCODER_KEYS, RESAMPLER_KEYS, convert_unet, unet_keys
 
 RECORDED = Path(__file__).parent / "divot_unet.json"
@@ -55,6 +55,15 @@ def test_what_is_drawn_does_not_depend_on_the_batch() -> None:
     assert not torch.allclose(drawn, tokenizer.decode(latents))
     torch.testing.assert_close(tokenizer.decode(latents[1:2], noise=SampleNoise(0, [1])), drawn[1:2], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(tokenizer.decode(latents[1:2]), tokenizer.decode(latents)[1:2], atol=1e-4, rtol=1e-4)
+
+
+def test_steps_and_guidance_can_be_chosen() -> None:
+    tokenizer = model()
+    latents = tokenizer.encode(clips())
+    usual = tokenizer.decode(latents)
+    chosen = DiffusionOptions(sampling=DiffusionSampling(steps=2, guidance=1.0))
+    assert not torch.allclose(tokenizer.decode_with(latents, chosen), usual)
+    assert torch.equal(tokenizer.decode_with(latents, DiffusionOptions(sampling=DiffusionSampling(steps=3))), usual)
 
 
 def test_an_encoder_alone_encodes_as_the_whole_does_and_decodes_nothing() -> None:

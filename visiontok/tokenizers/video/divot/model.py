@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from visiontok.quantizers.continuous import IdentityBottleneckConfig
 from visiontok.signals import ImagePreprocessing, VideoPreprocessing
 from visiontok.tokenizers.image.kl_vae.model import KlVae, KlVaeConfig
 from visiontok.tokenizers.video.divot.clip import ClipConfig, ClipFeatures
-from visiontok.tokenizers.video.divot.detokenizer import Detokenizer, DetokenizerConfig
+from visiontok.tokenizers.video.divot.detokenizer import Detokenizer, DetokenizerConfig, DiffusionSampling
 from visiontok.tokenizers.video.divot.encoder import EncoderConfig, FeatureEncoder
 from visiontok.tokenizers.video.divot.reference import SOURCE, convert_weights, read_config
 from visiontok.tokens import Latents, Segment, TokenLayout, Tokens
@@ -71,6 +72,17 @@ class DivotConfig(Config):
         return (*range(0, self.num_frames, self.frame_stride), self.num_frames - 1)
 
 
+@dataclass(frozen=True)
+class DiffusionOptions(DecodeOptions):
+    """Options of the diffusion, for `Tokenizer.decode_with`.
+
+    Attributes:
+        sampling: steps and guidance; None for those of the configuration.
+    """
+
+    sampling: DiffusionSampling | None = None
+
+
 class Divot(Tokenizer[DivotConfig]):
     """CLIP, transformers over time and space, a perceiver resampler; and a diffusion model as decoder, where the configuration has one.
 
@@ -120,7 +132,8 @@ class Divot(Tokenizer[DivotConfig]):
     def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
         """Latents -> clips (B, 3, T, H, W), not clamped. See `Detokenizer.sample` for the draws."""
         assert isinstance(tokens, Latents)
-        return self._sample(tokens.values.to(self.dtype), options.noise)
+        sampling = options.sampling if isinstance(options, DiffusionOptions) else None
+        return self._sample(tokens.values.to(self.dtype), options.noise, sampling)
 
     def forward_padded(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
         """Training pass: the loss `denoising` of the de-tokenizer, through which the encoder is trained too; in evaluation mode, the decoded clip.
@@ -140,14 +153,15 @@ class Divot(Tokenizer[DivotConfig]):
         output = self.output(None, quantized)
         return TokenizerOutput(None, output.tokens, output.latents, {"denoising": loss})
 
-    def _sample(self, tokens: Tensor, noise: NoiseLike) -> Tensor:
+    def _sample(self, tokens: Tensor, noise: NoiseLike, sampling: DiffusionSampling | None = None) -> Tensor:
         """(B, N, D) -> (B, 3, T, H, W)."""
         assert self.detokenizer is not None
         assert self.vae is not None
         assert self.config.detokenizer is not None
         source = SampleNoise(0, [0] * len(tokens)) if noise is None else as_noise(noise, tokens.device)
         gray = tokens.new_full((1, 3, *self.layout.signal_shape), GRAY)
-        latents = self.detokenizer.sample(tokens, self.encode_latents(gray), self.latent_shape, self.config.detokenizer.sampling, source)
+        sampling = sampling or self.config.detokenizer.sampling
+        latents = self.detokenizer.sample(tokens, self.encode_latents(gray), self.latent_shape, sampling, source)
         frames = self.vae.decode_latents(latents.permute(0, 2, 3, 4, 1).flatten(0, 1))
         return frames.unflatten(0, (len(tokens), -1)).transpose(1, 2)
 

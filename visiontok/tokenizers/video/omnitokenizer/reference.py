@@ -15,10 +15,6 @@ from visiontok.core.reference_keys import ReferenceKeys, check_values
 SOURCE = "the OmniTokenizer reference configuration"
 
 _LETTERS = {"t": "attention", "w": "window"}
-_DISCRIMINATOR = "of the discriminators, which are not read"
-_LOSS = "of the training objective: set it in the recipe"
-_OPTIMIZER = "of the optimization: set it in the recipe"
-_DATA = "of the data: set it in the recipe"
 
 CONFIG_KEYS = ReferenceKeys(
     read=(
@@ -29,22 +25,38 @@ CONFIG_KEYS = ReferenceKeys(
     ),
     ignored={
         "commitment_weight": "the authors' codebook multiplies its loss by 0.25 whatever it says, as here",
-        "no_random_restart": "of the codebook's training: set quantizer.dead_code_reset in the recipe",
-        "restart_thres": "of the codebook's training: set quantizer.dead_code_reset in the recipe",
-        "codebook_type": "of the external codebook, which no release has",
         "fp32_quant": "the search runs in float32 here",
-        "initialize_vit": "of new weights",
-        "norm_type": "of the discriminators and of convolutional patches, which no release has",
-        "disc_channels": _DISCRIMINATOR, "disc_layers": _DISCRIMINATOR, "disc_loss_type": _DISCRIMINATOR, "apply_noise": _DISCRIMINATOR,
-        "apply_blur": _DISCRIMINATOR, "apply_diffaug": _DISCRIMINATOR, "sigmoid_in_disc": _DISCRIMINATOR, "activation_in_disc": _DISCRIMINATOR,
-        "discriminator_iter_start": _DISCRIMINATOR, "no_init_idis": _DISCRIMINATOR, "init_vgen": _DISCRIMINATOR, "init_vdis": _DISCRIMINATOR,
-        "image_gan_weight": _LOSS, "video_gan_weight": _LOSS, "gan_feat_weight": _LOSS, "perceptual_weight": _LOSS,
-        "video_perceptual_weight": _LOSS, "recon_loss_type": _LOSS, "l1_weight": _LOSS, "logitslaplace_weight": _LOSS, "apply_allframes": _LOSS,
-        "disloss_check_thres": _LOSS, "perloss_check_thres": _LOSS, "recloss_check_thres": _LOSS, "resolution_scale": _DATA,
-        "lr": _OPTIMIZER, "lr_min": _OPTIMIZER, "warmup_steps": _OPTIMIZER, "warmup_lr_init": _OPTIMIZER, "max_steps": _OPTIMIZER,
-        "grad_accumulates": _OPTIMIZER, "grad_clip_val": _OPTIMIZER, "grad_clip_val_disc": _OPTIMIZER, "dis_warmup_steps": _OPTIMIZER,
-        "dis_lr_multiplier": _OPTIMIZER, "dis_minlr_multiplier": _OPTIMIZER, "batch_size": _DATA, "num_workers": _DATA, "sample_ratio": _DATA,
-        "force_alternation": _DATA, "loader_type": _DATA, "fps": _DATA, "sample_every_n_frames": _DATA, "tokenizer": "the name of the class",
+        "tokenizer": "the name of the class",
+        **dict.fromkeys(("no_random_restart", "restart_thres"), "of the codebook's training: set quantizer.dead_code_reset in the recipe"),
+        **dict.fromkeys(
+            ("codebook_type", "norm_type", "padding_type", "n_hiddens", "downsample", "i3d_feat", "inflation_pe"),
+            "of discriminators and of parts that no release has",
+        ),
+        **dict.fromkeys(
+            (
+                "disc_channels", "disc_layers", "disc_loss_type", "apply_noise", "apply_blur", "apply_diffaug", "sigmoid_in_disc",
+                "activation_in_disc", "discriminator_iter_start", "no_init_idis", "init_vgen", "init_vdis", "initialize_vit", "pretrained",
+                "freeze_trans",
+            ),
+            "of new weights, and of the discriminators, which are not read",
+        ),
+        **dict.fromkeys(
+            (
+                "image_gan_weight", "video_gan_weight", "gan_feat_weight", "perceptual_weight", "video_perceptual_weight", "recon_loss_type",
+                "l1_weight", "logitslaplace_weight", "apply_allframes", "disloss_check_thres", "perloss_check_thres", "recloss_check_thres", "lr",
+                "lr_min", "warmup_steps", "warmup_lr_init", "max_steps", "grad_accumulates", "grad_clip_val", "grad_clip_val_disc",
+                "dis_warmup_steps", "dis_lr_multiplier", "dis_minlr_multiplier", "bf16", "fp16",
+            ),
+            "of the training: set it in the recipe",
+        ),
+        **dict.fromkeys(
+            (
+                "resolution_scale", "batch_size", "num_workers", "sample_ratio", "force_alternation", "loader_type", "fps", "sample_every_n_frames",
+                "data_path", "train_datalist", "val_datalist", "resizecrop", "smap_cond", "smap_only", "text_cond", "vtokens", "vtokens_pos",
+                "spatial_length", "image_folder", "stft_data",
+            ),
+            "of the data: set it in the recipe",
+        ),
     },
 )  # fmt: skip
 """Of `hyper_parameters["args"]`. `sdpa` is a key of ours: false for weights that were trained before torch had `scaled_dot_product_attention`, with
