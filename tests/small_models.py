@@ -276,6 +276,7 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "open-magvit2-ar": {**_LLAMA, "layout": _CODES, "pattern": "parallel", "inner_head": {"depth": 1}},
     "open-magvit2": {"image_size": 16, "net": _BIT_NET, "quantizer": {"dim": 6}},
+    "open-magvit2-video": {"image_size": 16, "num_frames": 5, "net": {**_BIT_NET, "halves_time": [True]}, "quantizer": {"dim": 6}},
     "next-scale": {**_LLAMA, "layout": {**LAYOUT, "segments": _SCALES, "order": "by-scale"}},
     "rar": {"layout": LAYOUT, "condition": _CLASSES, **_TRUNK, "mlp_dim": 32},
     "qwen3-tts-tokenizer": {

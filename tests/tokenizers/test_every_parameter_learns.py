@@ -178,6 +178,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "omnitokenizer", {**OMNI, "spatial_positions": "bias", "alibi": True, "quantizer": {"type": "gaussian", "dim": 4}}
     ),
     "open-magvit2": ("open-magvit2", {"image_size": 16, "net": {**NET, "latent_channels": 6}, "quantizer": {"dim": 6}}),
+    "open-magvit2-video": (
+        "open-magvit2-video",
+        {"image_size": 16, "num_frames": 3, "net": {**NET, "latent_channels": 6, "halves_time": [True]}, "quantizer": {"dim": 6}},
+    ),
     "qwen3-tts-tokenizer": ("qwen3-tts-tokenizer", QWEN),
     "robusttok": ("robusttok", ROBUSTTOK),
     "robusttok, three scales": ("robusttok", {**ROBUSTTOK, "quantizer": SCALES}),

@@ -29,7 +29,7 @@ class AdaptiveGroupNorm(nn.Module):
         self.shift = nn.Linear(latent_channels, channels)
 
     def forward(self, x: Tensor, latents: Tensor) -> Tensor:
-        """(B, C, H, W) and latents (B, D, h, w) -> (B, C, H, W).
+        """(B, C, *axes) and latents (B, D, *axes) -> (B, C, *axes), of images or clips.
 
         Raises:
             SignalError: for latents with a single position, which have no (unbiased) variance.
@@ -39,7 +39,8 @@ class AdaptiveGroupNorm(nn.Module):
             raise SignalError("one latent position has no variance, which this decoder's norms read; use images of more than one stride")
         scale = self.scale((positions.var(dim=2) + 1e-6).sqrt())
         shift = self.shift(positions.mean(dim=2))
-        return scale[:, :, None, None] * F.group_norm(x, self.norm_groups, eps=1e-6) + shift[:, :, None, None]
+        every = (..., *[None] * (x.ndim - 2))
+        return scale[every] * F.group_norm(x, self.norm_groups, eps=1e-6) + shift[every]
 
 
 class DecoderLevel(ResLevel):

@@ -36,7 +36,7 @@ IGNORED_KEYS: Mapping[str, str] = {
     "lossconfig.target": "names a class of the authors' code, which is never imported",
     f"{_PARAMS}.pixelloss_weight": "the authors' loss does not read it",
     **dict.fromkeys(("image_key", "monitor", "stage", "use_shared_epoch", "colorize_nlabels"), "names and stages of the authors' training"),
-    **dict.fromkeys(("ckpt_path", "ignore_keys"), "files of the authors' runs"),
+    **dict.fromkeys(("ckpt_path", "ignore_keys", "image_pretrain_path"), "files of the authors' runs"),
     **dict.fromkeys(
         (
             "learning_rate", "resume_lr", "warmup_epochs", "scheduler_type", "min_learning_rate", "lr_drop_epoch", "lr_drop_rate", "lr_drop_iter",

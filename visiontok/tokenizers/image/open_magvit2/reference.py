@@ -29,17 +29,17 @@ CONFIG_KEYS = ReferenceKeys(
 
 KEY_MAP = KeyMap(
     {
-        "encoder.down.{}.downsample.{*}": "encoder.levels.{}.downsample.conv.{*}",
-        "decoder.up.{}.upsample.conv1.{*}": "decoder.levels.{}.upsample.conv.{*}",
-        "decoder.adaptive.{}.gamma.{*}": "decoder.adaptive_norms.{}.scale.{*}",
-        "decoder.adaptive.{}.beta.{*}": "decoder.adaptive_norms.{}.shift.{*}",
+        "encoder.down.{}.downsample.{}": "encoder.levels.{}.downsample.conv.{}",
+        "decoder.up.{}.upsample.conv1.{}": "decoder.levels.{}.upsample.conv.{}",
+        "decoder.adaptive.{}.gamma.{}": "decoder.adaptive_norms.{}.scale.{}",
+        "decoder.adaptive.{}.beta.{}": "decoder.adaptive_norms.{}.shift.{}",
         **{f"{net}.{theirs}": f"{net}.{ours}" for net, levels in (("encoder", "down"), ("decoder", "up")) for theirs, ours in (
-            (f"{levels}.{{}}.block.{{}}.nin_shortcut.{{*}}", "levels.{}.blocks.{}.shortcut.{*}"),
-            (f"{levels}.{{}}.block.{{}}.{{*}}", "levels.{}.blocks.{}.{*}"),
-            ("mid_block.{*}", "mid.{*}"),
-            ("conv_in.{*}", "conv_in.{*}"),
-            ("norm_out.{*}", "norm_out.{*}"),
-            ("conv_out.{*}", "conv_out.{*}"),
+            (f"{levels}.{{}}.block.{{}}.nin_shortcut.{{}}", "levels.{}.blocks.{}.shortcut.{}"),
+            (f"{levels}.{{}}.block.{{}}.{{}}.{{}}", "levels.{}.blocks.{}.{}.{}"),
+            ("mid_block.{}.{}.{}", "mid.{}.{}.{}"),
+            ("conv_in.{}", "conv_in.{}"),
+            ("norm_out.{}", "norm_out.{}"),
+            ("conv_out.{}", "conv_out.{}"),
         )},
     }
 )  # fmt: skip
