@@ -29,7 +29,7 @@ _AT_ONCE = 16  # frames that are resized together
 
 
 class VideoPreprocessing(Preprocessing):
-    """What `ImagePreprocessing` does to images, done to every frame of clips. Where tensors keep their size, files do, too.
+    """What `ImagePreprocessing` does to images, done to every frame of clips. Where tensors keep their size, files do, too, but for square frames.
 
     Attributes:
         frames: what happens to each frame.
@@ -38,6 +38,7 @@ class VideoPreprocessing(Preprocessing):
         max_frames: the most that the network takes; None for any number. Longer clips can be prepared, to be cut in training, but not encoded.
         frames_multiple_of: clips are padded to a multiple of so many frames by repeating the last one, and cropped again after the decoder.
         first_frame_alone: the first frame stands by itself, as in causal models: 1 + a multiple of `frames_multiple_of`.
+        square: whether the network takes square frames only: files are resized and cropped to them, and tensors whose sides differ are refused.
         rate: frames per second that the model was made for; None for any.
     """
 
@@ -47,6 +48,7 @@ class VideoPreprocessing(Preprocessing):
     max_frames: Positive | None = None
     frames_multiple_of: Positive = 1
     first_frame_alone: bool = False
+    square: bool = False
     rate: Annotated[float, Field(gt=0)] | None = None
 
     @property
@@ -60,8 +62,8 @@ class VideoPreprocessing(Preprocessing):
 
     @property
     def in_words(self) -> str:
-        size = self.frames.fixed_size
-        return "" if size is None else f"Frames become {size[1]} x {size[0]} pixels: {self.frames.fit_in_words}."
+        size = None if self._keep_size else self.frames.size
+        return "" if size is None else f"Frames become {size} x {size} pixels: {self.frames.fit_in_words}."
 
     @property
     def usual_size(self) -> tuple[int, ...]:
@@ -75,10 +77,6 @@ class VideoPreprocessing(Preprocessing):
         alone = int(self.first_frame_alone)
         count, *sides = super().padded_size((max(size[0] - alone, 0), *size[1:]))
         return (count + alone, *sides)
-
-    def pad(self, values: Tensor) -> Tensor:
-        self.checked_count(values.shape[2], "the clip")
-        return super().pad(values)
 
     def __call__(self, signal: SignalLike | Sequence[SignalLike]) -> SignalBatch:
         """A batch (B, C, T, H, W).
@@ -102,10 +100,31 @@ class VideoPreprocessing(Preprocessing):
         """
         if not self.spec.is_rgb:
             raise SignalError(f"{name} holds RGB frames; this model takes tensors or float arrays {self.spec.shape}")
-        prepare = self.frames.replace(size=None) if self.frames.tensors_keep_size else self.frames
+        prepare = self.frames.replace(size=None) if self._keep_size else self.frames
         rest = iter(frames)
         while images := [Image.fromarray(frame) for frame in islice(rest, length)]:
             yield prepare(images).values.transpose(0, 1)
+
+    @property
+    def _keep_size(self) -> bool:
+        """Whether frames of files do."""
+        return self.frames.tensors_keep_size and not self.square
+
+    def pad(self, values: Tensor) -> Tensor:
+        """See `Preprocessing`.
+
+        Raises:
+            SignalError: also if the network takes other numbers of frames, or square frames only, naming the nearest.
+        """
+        self.checked_count(values.shape[2], "the clip")
+        _, height, width = self.padded_size(values.shape[2:])
+        if self.square and height != width:
+            own, near = tuple(values.shape[3:]), (min(height, width), max(height, width))
+            raise SignalError(
+                f"the frames have {own[0]} x {own[1]} pixels; this network takes square ones: crop or resize them, for example to "
+                f"{near[0]} x {near[0]} or {near[1]} x {near[1]}"
+            )
+        return super().pad(values)
 
     def checked_count(self, count: int, name: str) -> int:
         """A number of frames that the network takes, if need be after padding.

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from small_models import SMALL
 from torch import Tensor
 from torch.nn import functional as F
@@ -67,10 +68,20 @@ def test_an_image_is_a_clip_of_one_frame_and_shares_a_call_with_clips() -> None:
 def test_frames_that_are_not_square_are_refused_with_sizes_that_would_do() -> None:
     with pytest.raises(SignalError, match=r"24 x 16 pixels.*16 x 16 or 24 x 24"):
         model().encode(clips(1, 5, 24, 16))
-    with pytest.raises(SignalError, match="24 x 16"):
+    with pytest.raises(SignalError, match=r"17 x 16 pixels.*16 x 16 or 24 x 24"):
         model()(clips(1, 5, 17, 16))
     with pytest.raises(TokenError, match="2 x 4"):
         model().decode(torch.zeros(1, 3, 2, 4, dtype=torch.int64))
+
+
+def test_files_become_square(tmp_path: Path) -> None:
+    tokenizer = model()
+    frames = torch.randint(0, 256, (3, 20, 36, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).numpy()
+    Image.fromarray(frames[0]).save(tmp_path / "image.png")
+    assert tokenizer.encode(tmp_path / "image.png").layout.extents == (1, 4, 4)
+    assert tokenizer.encode(frames).layout.extents == (2, 4, 4)
+    assert tokenizer.decode(tokenizer.encode(frames)).shape == (1, 3, 3, 16, 16)
+    assert "16 x 16" in tokenizer.preprocessing.in_words
 
 
 def test_tokens_of_a_sample_do_not_depend_on_its_batch() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from visiontok.base.config import Config, Positive
-from visiontok.base.errors import SignalError, TokenError
+from visiontok.base.errors import TokenError
 from visiontok.core.building import build_with_weights
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.quantizers.continuous import GaussianBottleneckConfig
@@ -29,7 +29,7 @@ class OmniTokenizerConfig(Config):
     """Sizes; the defaults are those of the releases for images and clips.
 
     Attributes:
-        image_size: side of the frames for probing, and of what image files are resized and cropped to; square frames of any size are taken.
+        image_size: side that files are resized and cropped to; tensors of any square size are taken.
         num_frames: of a clip for probing, 1 + a multiple of `frames_per_token`.
         patch_size: pixels per token along a side.
         frames_per_token: frames per token along time, behind the first frame, which has tokens of its own.
@@ -134,6 +134,7 @@ class OmniTokenizer(Tokenizer[OmniTokenizerConfig]):
             num_frames=config.num_frames,
             frames_multiple_of=config.frames_per_token,
             first_frame_alone=True,
+            square=True,
         )
         side = config.image_size // config.patch_size
         grid = grid_layout(
@@ -144,17 +145,7 @@ class OmniTokenizer(Tokenizer[OmniTokenizerConfig]):
         self.layout = grid.replace(signal_shape=(config.num_frames, config.image_size, config.image_size))
 
     def encode_latents(self, signal: Tensor) -> Tensor:
-        """(B, 3, 1 + T, H, H) in [0, 1] -> (B, 1 + t, h, h, D), or with a Gaussian posterior its parameters (B, 1 + t, h, h, 2 D).
-
-        Raises:
-            SignalError: if the frames are not square.
-        """
-        height, width = signal.shape[3:]
-        if height != width:
-            raise SignalError(
-                f"this model takes square frames, whose sides are multiples of {self.config.side_multiple}; these have {height} x {width} pixels: "
-                f"crop or resize them, for example to {min(height, width)} x {min(height, width)} or {max(height, width)} x {max(height, width)}"
-            )
+        """(B, 3, 1 + T, H, H) in [0, 1] -> (B, 1 + t, h, h, D), or with a Gaussian posterior its parameters (B, 1 + t, h, h, 2 D)."""
         latents: Tensor = self.to_latents(self.encoder(signal - 0.5))
         return latents
 
