@@ -65,7 +65,7 @@ def test_list_selects_codecs_by_what_they_are() -> None:
     semantic = names("--where", "auxiliary=semantic distillation", "--where", "encoder=cnn+transformer")
     assert "mimi-24khz" in semantic
     assert semantic == set(visiontok.list_tokenizers(taxonomy={"auxiliary": "semantic distillation", "encoder": "CNN+Transformer"}))
-    assert names("--streamable") == set(visiontok.list_tokenizers(streamable=True))
+    assert names("--streamable") == set(visiontok.list_tokenizers(modality="audio", streamable=True))
     for axis in ("quantizer=RVW", "quantiser=RVQ"):
         assert isinstance(refused("list", "--where", axis), UnknownNameError)
     for conditions in (["quantizer"], ["quantizer=RVQ", "quantizer=FSQ"]):
