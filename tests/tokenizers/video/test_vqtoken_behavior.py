@@ -158,6 +158,8 @@ def test_frames_of_any_size_are_stretched() -> None:
     wide = F.interpolate(clip, size=(18, 36), mode="nearest")
     torch.testing.assert_close(model.prepare([wide]).values, model.prepare([clip]).values, rtol=0, atol=0.15)
     assert model.encode([torch.rand(3, 2, 11, 47)]).view().shape == (1, 2, 4, 4)
+    with pytest.raises(SignalError, match=r"\(11, 47\).*\(18, 18\)"):
+        model.train()(torch.rand(1, 3, 2, 11, 47))
 
 
 def test_features_instead_of_frames() -> None:

@@ -149,9 +149,13 @@ class VqToken(Tokenizer[VqTokenConfig]):
         """Clips of one size, or features (B, D, T * N) where there is no vision network -> (B, T, N, D).
 
         Raises:
-            SignalError: if features are not those of whole frames.
+            SignalError: if frames have another size than the vision network takes, or features are not those of whole frames.
         """
-        if self.encoder is not None:
+        vision = self.config.vision
+        if self.encoder is not None and vision is not None:
+            size = (vision.image_size, vision.image_size)
+            if signal.shape[3:] != size:
+                raise SignalError(f"frames of {tuple(signal.shape[3:])} pixels; this network takes {size}: resize them with tokenizer.prepare(...)")
             projected: Tensor = self.encoder(signal.transpose(1, 2).flatten(0, 1))
             return projected.unflatten(0, (len(signal), -1))
         count = self.config.num_positions
