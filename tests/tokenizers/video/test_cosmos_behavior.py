@@ -29,6 +29,7 @@ SMALL: dict[str, Any] = {
     "decoder": NET,
     "quantizer": {"type": "fsq", "levels": [7, 5, 5]},
 }
+IMAGE_NET: dict[str, Any] = {"channels": 8, "channel_mult": [1, 2], "num_res_blocks": 1, "latent_channels": 8, "norm_groups": 4}
 CONTINUOUS = {**SMALL, "quantizer": {"type": "continuous", "dim": 3}}
 GAUSSIAN = {**SMALL, "quantizer": {"type": "gaussian", "dim": 3}}
 RELEASED = sorted(name for name in checkpoints() if name.startswith("cosmos-"))
@@ -151,6 +152,19 @@ def test_training_tells_colors_apart() -> None:
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.6 * float((batch - batch.mean(dim=0)).square().mean()) < losses[0]
+
+
+@pytest.mark.parametrize("family", ["cosmos", "cosmos-image"])
+def test_bfloat16_encodes_and_decodes(family: str) -> None:
+    torch.manual_seed(0)
+    images = {"encoder": IMAGE_NET, "decoder": IMAGE_NET, "patches": {"size": 2}, "quantizer": {"type": "fsq", "levels": [7, 5, 5]}}
+    model = visiontok.create(family, **(SMALL if family == "cosmos" else images)).eval()
+    signal = clips(5) if family == "cosmos" else clips(1)[:, :, 0]
+    tokens = model.encode(signal)
+    decoded = model.decode(tokens)
+    half = model.to(torch.bfloat16)
+    assert half.encode(signal).data.shape == tokens.data.shape
+    assert (half.decode(tokens).float() - decoded).abs().max() < 0.1
 
 
 def test_configuration_and_weights_make_round_trips(tmp_path: Path) -> None:

@@ -146,6 +146,15 @@ def test_configuration_and_weights_make_round_trips(tmp_path: Any) -> None:
     assert torch.equal(loaded.decode(loaded.encode(clip)), model.decode(model.encode(clip)))
 
 
+def test_bfloat16_encodes_and_decodes() -> None:
+    model, clip = build(), clips(5)
+    tokens = model.encode(clip)
+    decoded = model.decode(tokens)
+    half = model.to(torch.bfloat16)
+    assert half.encode(clip).data.shape == tokens.data.shape
+    assert (half.decode(tokens).float() - decoded).abs().max() < 0.1
+
+
 def published(model: OpenMagvit2Video) -> dict[str, Tensor]:
     """The weights under the authors' names."""
     names = {

@@ -158,10 +158,10 @@ class Downsample(Resample):
     def forward(self, x: Tensor, carry: Carry) -> Tensor:
         """(B, C, T, H, W) -> (B, C, T', H', W'); frames 1 + 2 n become 1 + n."""
         if self.space is not None:
-            x = self.space(F.pad(x, (0, 1, 0, 1))) + F.avg_pool3d(x, (1, 2, 2))
+            x = self.space(F.pad(x, (0, 1, 0, 1))) + as_clips(F.avg_pool2d(as_frames(x), 2), len(x))
         if self.time is not None:
             pairs = preceded(x, 1, "replicate", layer=self, carry=carry, kept=0)
-            x = self.time(x, carry) + F.avg_pool3d(pairs, (2, 1, 1))
+            x = self.time(x, carry) + pairs.unflatten(2, (-1, 2)).mean(dim=3)
         return self.mix(x)
 
 
