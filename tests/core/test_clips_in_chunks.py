@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 import torch
 from torch import Tensor
@@ -28,12 +26,6 @@ class Sums(Chunked[Config]):
         self.preprocessing = VideoPreprocessing(frames=ImagePreprocessing(multiple_of=2), num_frames=5, frames_multiple_of=4, first_frame_alone=True)
         segment = Segment(name="grid", shape=(2, 4, 4), vocab_size=729, stride=(4, 2, 2), free_axes=(0, 1, 2))
         self.layout = TokenLayout(modality="video", segments=(segment,), signal_shape=(5, 8, 8))
-
-    chunk = 10**9
-    """Frames of the chunks in which longer clips come."""
-
-    def chunk_length(self, size: Sequence[int]) -> int | None:
-        return self.chunk if size[0] > self.chunk else None
 
     @property
     def chunking(self) -> Chunking:
@@ -84,7 +76,7 @@ def test_encode_and_decode_take_long_clips_in_chunks(monkeypatch: pytest.MonkeyP
     expected, without_sizes = model.decode(tokens), model.decode(model.encode(clips[1][None]).view())
     taken: list[int] = []
     encode_next, decode_next = model.encode_next, model.decode_next
-    monkeypatch.setattr(model, "chunk", 12)
+    monkeypatch.setattr(Sums, "chunk_values", 12 * 8 * 10)
     monkeypatch.setattr(model, "encode_next", lambda signal, carry: taken.append(signal.shape[2]) or encode_next(signal, carry))
     monkeypatch.setattr(model, "decode_next", lambda latents, carry: taken.append(4 * latents.shape[1]) or decode_next(latents, carry))
     assert torch.equal(model.encode(clips).indices, tokens.indices)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -49,7 +50,13 @@ class Chunking:
 
 
 class Chunked(Tokenizer[ConfigT]):
-    """Base of tokenizers whose signals may come in chunks. A family defines `chunking`, and where a state is carried both `..._next` methods."""
+    """Base of tokenizers whose signals may come in chunks. A family defines `chunking`, and where a state is carried both `..._next` methods.
+
+    Attributes:
+        chunk_values: samples or pixels of the chunks in which `encode` and `decode` take signals that have more.
+    """
+
+    chunk_values: ClassVar[int] = 2**20
 
     @property
     def chunking(self) -> Chunking:
@@ -67,9 +74,11 @@ class Chunked(Tokenizer[ConfigT]):
     def chunk_length(self, size: Sequence[int]) -> int | None:
         """Samples or frames of the chunks in which `encode` and `decode` take a signal of that size, so that memory hardly grows with its length.
 
-        None where they take it whole, as here; a family whose chunks are exact overrides this.
+        Where chunks give what the whole gives, whole units of about `chunk_values`; None where they take it whole.
         """
-        return None
+        plan = self.chunking
+        length = max(self.chunk_values // prod(size[1:]) // plan.unit, 1) * plan.unit
+        return length if plan.is_exact and size[0] > plan.lead + length else None
 
     def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
         """See `Tokenizer`; long signals come in chunks, unless noise is drawn."""

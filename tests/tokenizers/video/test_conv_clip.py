@@ -50,6 +50,12 @@ def test_the_layout_covers_the_clips_that_it_is_trained_on() -> None:
     assert build({**CONFIG, "frame_rate": 8}).layout.bits_per_second == pytest.approx(build().layout.bits * 8 / 9)
 
 
+def test_long_clips_come_in_chunks_where_these_are_exact() -> None:
+    assert build().chunk_length((900, 256, 256)) == 16
+    assert build().chunk_length((17, 256, 256)) is None
+    assert build(CENTERED).chunk_length((900, 256, 256)) is None
+
+
 def test_what_a_causal_model_makes_of_the_first_frames_does_not_depend_on_the_others() -> None:
     model, clip = build(), clips(17)
     whole = model.encode(clip)

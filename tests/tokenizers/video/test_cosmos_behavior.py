@@ -117,7 +117,7 @@ def test_long_clips_come_in_chunks_by_themselves(monkeypatch: pytest.MonkeyPatch
     encode, decode = model.encode_causal, model.decode_causal
     monkeypatch.setattr(model, "encode_causal", lambda signal, carry: taken.append(signal.shape[2]) or encode(signal, carry))
     monkeypatch.setattr(model, "decode_causal", lambda latents, carry: taken.append(4 * latents.shape[1]) or decode(latents, carry))
-    monkeypatch.setattr(Cosmos, "chunk_pixels", 8 * 16 * 24)
+    monkeypatch.setattr(Cosmos, "chunk_values", 8 * 16 * 24)
     assert torch.equal(model.encode(clip).data, tokens.data)
     torch.testing.assert_close(model.decode(tokens), decoded, rtol=0, atol=1e-5)
     assert max(taken) <= 8

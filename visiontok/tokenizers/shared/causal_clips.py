@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 from torch.nn.functional import pad
@@ -45,13 +44,7 @@ def clip_layout(stride: Stride, preprocessing: VideoPreprocessing, **kind: Any) 
 
 
 class CausalClips(Chunked[ConfigT]):
-    """Base of causal tokenizers of clips. A family sets `layout` with `clip_layout`, and defines `encode_causal` and `decode_causal`.
-
-    Attributes:
-        chunk_pixels: of all frames of the chunks in which `encode` and `decode` take clips that have more.
-    """
-
-    chunk_pixels: ClassVar[int] = 2**20
+    """Base of causal tokenizers of clips. A family sets `layout` with `clip_layout`, and defines `encode_causal` and `decode_causal`."""
 
     def encode_causal(self, signal: Tensor, carry: Carry) -> Tensor:
         """The next frames (B, 3, T, H, W) in [0, 1] -> (B, t, h, w, D); at the beginning 1 + n * stride of them, then n * stride."""
@@ -67,13 +60,6 @@ class CausalClips(Chunked[ConfigT]):
         (grid,) = self.layout.segments
         assert grid.stride is not None
         return Chunking(unit=grid.stride[0], lead=1, is_carried=True, is_exact=True)
-
-    def chunk_length(self, size: Sequence[int]) -> int | None:
-        """See `Chunked`: whole units, as many as have `chunk_pixels` pixels, but at least one."""
-        frames, height, width = size
-        unit = self.chunking.unit
-        length = max(self.chunk_pixels // (height * width) // unit, 1) * unit
-        return length if frames > length + 1 else None
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, 1 + n * stride, H, W) in [0, 1] -> (B, 1 + n, h, w, D)."""
