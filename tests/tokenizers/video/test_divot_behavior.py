@@ -5,6 +5,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small_models import SMALL
@@ -19,6 +20,7 @@ from visiontok.registry import checkpoints
 from visiontok.tokenizers.video.divot.detokenizer import DetokenizerConfig, DiffusionSampling, new_scheduler, rescaled
 from visiontok.tokenizers.video.divot.model import DiffusionOptions, Divot, DivotConfig
 from visiontok.tokenizers.video.divot.reference import ENCODER_KEYS, RESAMPLER_KEYS, convert_unet, unet_keys
+from visiontok.training import parse_recipe, train
 
 RECORDED = Path(__file__).parent / "divot_unet.json"
 ENCODER_ALONE = {"detokenizer": None, "vae": None}
@@ -207,6 +209,30 @@ def test_training_lowers_the_error_of_the_denoiser() -> None:
         losses.append(output.losses["denoising"].item())
     assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
     assert tokenizer.encoder.temporal.proj_in.weight.grad.abs().sum() > 0
+
+
+def test_a_recipe_trains_it_and_its_latents_train_a_mixture(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    for number, clip in enumerate(clips(8)):
+        np.save(tmp_path / "clips" / f"{number}.npy", clip.numpy())
+    signals = {"source": {"name": "arrays", "path": str(tmp_path / "clips"), "modality": "video"}, "size": [4, 16, 16]}
+    run = {
+        "steps": 2,
+        "batch_size": 4,
+        "data": signals,
+        "model": {"family": "divot", "config": SMALL["divot"]},
+        "objective": {"name": "model_losses"},
+    }
+    train(parse_recipe({**run, "kind": "tokenizer", "output": str(tmp_path / "run")}))
+    trained = visiontok.from_pretrained(tmp_path / "run")
+    small = {"dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8, "mixture_head": {"num_components": 2}}
+    recipe = {
+        "steps": 2, "batch_size": 4, "kind": "generator", "output": str(tmp_path / "gpt"), "tokenizer": str(tmp_path / "run"),
+        "data": {"signals": signals}, "model": {"family": "gpt", "config": small},
+    }  # fmt: skip
+    train(parse_recipe(recipe))
+    written = visiontok.from_pretrained(tmp_path / "gpt").generate(num_samples=2)
+    assert trained.decode(written).shape == (2, 3, 4, 16, 16)
 
 
 def test_files_and_configuration_come_back(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -21,6 +22,7 @@ from visiontok.hub.reading import read_weights
 from visiontok.registry import checkpoints
 from visiontok.tokenizers.video.omnitokenizer.attention import AlibiBias, ContinuousPositionBias, alibi_slopes
 from visiontok.tokenizers.video.omnitokenizer.model import OmniTokenizer, OmniTokenizerConfig
+from visiontok.training import parse_recipe, train
 from visiontok.training.recipe import load_recipe
 
 REFERENCE = Path(__file__).parents[2] / "reference" / "omnitokenizer" / "vae_rel_linear"
@@ -213,6 +215,25 @@ def test_training_lowers_the_error(quantizer: object) -> None:
         optimizer.step()
         errors.append(error.item())
     assert min(errors[-6:]) < errors[0] / 2
+
+
+def test_a_recipe_trains_it_and_its_tokens_train_a_generator(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    for number, clip in enumerate(torch.rand(8, 3, 7, 18, 16, generator=torch.Generator().manual_seed(3))):
+        np.save(tmp_path / "clips" / f"{number}.npy", clip.numpy())
+    signals = {"source": {"name": "arrays", "path": str(tmp_path / "clips"), "modality": "video"}, "size": [5, 16, 16]}
+    run = {"steps": 2, "batch_size": 4, "data": signals, "model": {"family": "omnitokenizer", "config": SMALL["omnitokenizer"]}}
+    train(parse_recipe({**run, "kind": "tokenizer", "output": str(tmp_path / "run"), "sample_images": {"every": 2, "count": 2}}))
+    trained = visiontok.from_pretrained(tmp_path / "run")
+    assert bool(trained.quantizer.ema.started)
+    small = {"positions": "learned", "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8}
+    recipe = {
+        "steps": 2, "batch_size": 4, "kind": "generator", "output": str(tmp_path / "gpt"), "tokenizer": str(tmp_path / "run"),
+        "data": {"signals": signals}, "model": {"family": "gpt", "config": small},
+    }  # fmt: skip
+    train(parse_recipe(recipe))
+    written = visiontok.from_pretrained(tmp_path / "gpt").generate(num_samples=2)
+    assert trained.decode(written).shape == (2, 3, 5, 16, 16)
 
 
 def test_files_and_configuration_come_back(tmp_path: Path) -> None:
