@@ -24,11 +24,11 @@ def objective(tmp_path):
 
 
 def test_every_head_gives_a_logit_per_patch(objective):
-    assert objective.discriminator(images(0)).shape == (3, 3 * 16)
+    assert objective.adversaries["gan"].discriminator(images(0)).shape == (3, 3 * 16)
 
 
 def test_the_backbone_stays_frozen_while_the_heads_learn(objective):
-    discriminator = objective.discriminator.train()
+    discriminator = objective.adversaries["gan"].discriminator.train()
     before = {name: parameter.detach().clone() for name, parameter in discriminator.named_parameters()}
     trained = [parameter for parameter in discriminator.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=1e-2)
@@ -51,7 +51,7 @@ def test_gradients_reach_the_images_through_the_backbone(objective):
     fake = images(1).requires_grad_(True)
     objective.generator_terms(fake, images(0), {}, step=0)["gan"].backward()
     assert fake.grad.abs().sum() > 0
-    assert all(parameter.grad is None for parameter in objective.discriminator.parameters())
+    assert all(parameter.grad is None for parameter in objective.adversaries["gan"].discriminator.parameters())
 
 
 def test_larger_images_are_cropped_or_resized_smaller_ones_only_resized(tmp_path):

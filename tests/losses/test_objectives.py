@@ -46,7 +46,7 @@ def test_lecam_of_logits_compares_each_of_them_with_averages_that_moved_before()
 
 def test_lecam_follows_its_weight_and_decay():
     objective = ReconstructionConfig.parse({"gan": {**GAN, "lecam_decay": 0.5}}).build()
-    assert objective.lecam.decay == 0.5
+    assert objective.adversaries["gan"].lecam.decay == 0.5
     without = ReconstructionConfig.parse({"gan": {**GAN, "lecam_weight": 0}}).build()
     assert set(without.discriminator_terms(images(0), images(1), step=3)) == {"discriminator"}
 
@@ -64,7 +64,7 @@ def test_the_generator_term_leaves_the_discriminator_without_gradients():
     prediction = images(0).requires_grad_(True)
     objective.generator_terms(prediction, images(1), {}, step=5)["gan"].backward()
     assert prediction.grad.abs().sum() > 0
-    assert all(parameter.grad is None and parameter.requires_grad for parameter in objective.discriminator.parameters())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in objective.adversaries["gan"].discriminator.parameters())
 
 
 class Decoder(torch.nn.Module):
@@ -92,7 +92,7 @@ def test_the_adaptive_weight_is_the_ratio_of_the_gradient_norms_at_the_last_laye
     terms = objective.generator_terms(decoder(), images(1), {"commitment": torch.tensor(7.0)}, step=0)
 
     reconstruction = 2.0 * torch.nn.functional.mse_loss(decoder(), images(1)) + 0.1 * Difference()(images(1), decoder())
-    generator = generator_hinge(objective.discriminator(decoder()))
+    generator = generator_hinge(objective.adversaries["gan"].discriminator(decoder()))
     norms = [torch.autograd.grad(loss, decoder.last.weight)[0].norm() for loss in (reconstruction, generator)]
     ratio = norms[0] / (norms[1] + 1e-4)
     torch.testing.assert_close(objective.stats["gan_adaptive_weight"], ratio)
@@ -137,10 +137,10 @@ def test_discriminators_take_any_number_of_channels_any_range_and_videos(discrim
     meters = SignalSpec(modality="image", channels=1, low=0.0, high=5.0)
     objective = config.build(meters)
     assert objective.generator_terms(depth, depth, {}, step=0)["gan"].isfinite()
-    in_meters, in_unit = (config.build(signal).discriminator.eval() for signal in (meters, meters.replace(high=1.0)))
+    in_meters, in_unit = (config.build(signal).adversaries["gan"].discriminator.eval() for signal in (meters, meters.replace(high=1.0)))
     in_unit.load_state_dict(in_meters.state_dict())
     torch.testing.assert_close(in_meters(depth), in_unit(images(0)[:, :1]))
-    unbounded = config.build(meters.replace(high=None)).discriminator
+    unbounded = config.build(meters.replace(high=None)).adversaries["gan"].discriminator
     assert unbounded(depth).isfinite().all()
 
     video = torch.rand(2, 3, 4, 24, 24, generator=torch.Generator().manual_seed(3))
@@ -168,7 +168,7 @@ def test_perceptual_distances_need_rgb_in_a_known_range(tmp_path):
 def test_the_discriminators_loss_is_the_one_of_the_configuration():
     gan = {**GAN, "start_step": 0, "lecam_weight": 0, "discriminator_loss": "logistic", "discriminator_weight": 3.0}
     objective = ReconstructionConfig.parse({"gan": gan}).build().eval()
-    real, fake = objective.discriminator(images(1)), objective.discriminator(images(0))
+    real, fake = objective.adversaries["gan"].discriminator(images(1)), objective.adversaries["gan"].discriminator(images(0))
     expected = -(real.sigmoid().log().mean() + (-fake).sigmoid().log().mean()) / 2
     torch.testing.assert_close(objective.discriminator_terms(images(0), images(1), step=0)["discriminator"], 3 * expected)
 
@@ -176,7 +176,7 @@ def test_the_discriminators_loss_is_the_one_of_the_configuration():
 def test_the_discriminator_learns_to_tell_real_from_fake():
     torch.manual_seed(0)
     objective = ReconstructionConfig.parse({"gan": GAN}).build()
-    optimizer = torch.optim.Adam(objective.discriminator.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(objective.adversaries["gan"].discriminator.parameters(), lr=1e-3)
     real, fake = images(0), images(1) * 0.3
     losses = []
     for _ in range(30):
@@ -202,7 +202,7 @@ def test_the_non_saturating_loss_reads_the_mean_logit_of_an_image():
     gan = {"weight": 2.0, "generator_loss": "non_saturating", "discriminator": {"type": "patchgan", "channels": 4, "num_layers": 2}}
     objective = ReconstructionConfig.parse({"gan": gan}).build().eval()
     term = objective.generator_terms(images(0), images(1), {}, step=0)["gan"]
-    torch.testing.assert_close(term, 2 * generator_non_saturating(objective.discriminator(images(0))))
+    torch.testing.assert_close(term, 2 * generator_non_saturating(objective.adversaries["gan"].discriminator(images(0))))
 
 
 def test_teacher_codes_are_learned_by_cross_entropy():

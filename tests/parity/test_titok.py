@@ -211,10 +211,10 @@ def objective_of(case: ReferenceCase):
     objective = config.build()
     objective.perceptual = Stub(case.inputs["perceptual_value"].mean())
     weights = {name.removeprefix("discriminator."): value for name, value in case.weights.items() if name.startswith("discriminator.")}
-    objective.discriminator.load_state_dict(weights)
-    if objective.lecam is not None:
-        objective.lecam.real_mean.copy_(case.weights["ema_real_logits_mean"])
-        objective.lecam.fake_mean.copy_(case.weights["ema_fake_logits_mean"])
+    objective.adversaries["gan"].discriminator.load_state_dict(weights)
+    if objective.adversaries["gan"].lecam is not None:
+        objective.adversaries["gan"].lecam.real_mean.copy_(case.weights["ema_real_logits_mean"])
+        objective.adversaries["gan"].lecam.fake_mean.copy_(case.weights["ema_fake_logits_mean"])
     return objective
 
 
@@ -251,7 +251,7 @@ def test_losses(case: ReferenceCase):
             "reconstruction_loss": terms["reconstruction"],
             "perceptual_loss": terms["perceptual"],
             "weighted_gan_loss": terms.get("gan", torch.zeros(())),
-            "gan_loss": generator_hinge(objective.discriminator(reconstruction)) if "gan" in terms else torch.zeros(()),
+            "gan_loss": generator_hinge(objective.adversaries["gan"].discriminator(reconstruction)) if "gan" in terms else torch.zeros(()),
             "grad_reconstruction": reconstruction.grad,
         }
         if "kl" in terms:
@@ -261,25 +261,25 @@ def test_losses(case: ReferenceCase):
         ours |= {f"generator.{name}.{entry}": value for entry, value in entries.items()}
         assert objective.discriminator_terms(reconstruction, image, step=start - 1) == {}
     for step in (0, 1):
-        objective.discriminator.zero_grad()
+        objective.adversaries["gan"].discriminator.zero_grad()
         terms = objective.discriminator_terms(case.inputs["reconstruction"], image, step=start + step)
         total = sum(terms.values())
         total.backward()
         ours |= {
             f"discriminator.step{step}.loss": total,
             f"discriminator.step{step}.lecam_loss": terms.get("lecam", torch.zeros(())),
-            f"discriminator.step{step}.logits_real": objective.discriminator(image).mean(),
-            f"discriminator.step{step}.logits_fake": objective.discriminator(case.inputs["reconstruction"]).mean(),
-            f"discriminator.step{step}.grad_to_logits.2.weight": objective.discriminator.to_logits[2].weight.grad.clone(),
+            f"discriminator.step{step}.logits_real": objective.adversaries["gan"].discriminator(image).mean(),
+            f"discriminator.step{step}.logits_fake": objective.adversaries["gan"].discriminator(case.inputs["reconstruction"]).mean(),
+            f"discriminator.step{step}.grad_to_logits.2.weight": objective.adversaries["gan"].discriminator.to_logits[2].weight.grad.clone(),
         }
-        if objective.lecam is not None:
-            ours[f"discriminator.step{step}.ema_real_logits_mean_after"] = objective.lecam.real_mean.clone()
-            ours[f"discriminator.step{step}.ema_fake_logits_mean_after"] = objective.lecam.fake_mean.clone()
-    blocks = {f"tap.discriminator.blocks.{i}(image)": f"blocks.{i}" for i in range(len(objective.discriminator.blocks))}
-    taps = Taps(objective.discriminator, {**blocks, "tap.discriminator.pool(image)": "pool"})
-    ours |= {"discriminator.logits_real": objective.discriminator(image)}
+        if objective.adversaries["gan"].lecam is not None:
+            ours[f"discriminator.step{step}.ema_real_logits_mean_after"] = objective.adversaries["gan"].lecam.real_mean.clone()
+            ours[f"discriminator.step{step}.ema_fake_logits_mean_after"] = objective.adversaries["gan"].lecam.fake_mean.clone()
+    blocks = {f"tap.discriminator.blocks.{i}(image)": f"blocks.{i}" for i in range(len(objective.adversaries["gan"].discriminator.blocks))}
+    taps = Taps(objective.adversaries["gan"].discriminator, {**blocks, "tap.discriminator.pool(image)": "pool"})
+    ours |= {"discriminator.logits_real": objective.adversaries["gan"].discriminator(image)}
     ours |= {name: value[:1, :8] for name, value in taps.seen.items()}
-    ours |= {"discriminator.logits_fake": objective.discriminator(case.inputs["reconstruction"])}
+    ours |= {"discriminator.logits_fake": objective.adversaries["gan"].discriminator(case.inputs["reconstruction"])}
     case.compare(ours)
 
 

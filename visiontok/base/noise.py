@@ -175,6 +175,11 @@ def selected(source: NoiseLike, rows: Tensor) -> NoiseLike:
     return source.select(rows.tolist()) if isinstance(source, SampleNoise) else source
 
 
+def for_parts(source: NoiseLike, parts: int) -> NoiseLike:
+    """The source for the parts of every sample, such as the frames of clips: (B * parts, ...) draws, those of a sample from its own stream."""
+    return source if source is None or isinstance(source, torch.Generator) or parts == 1 else _PartsNoise(source, parts)
+
+
 def integers(noise: Noise, high: int, *shape: int) -> Tensor:
     """Integers (*shape) int64 from 0 to high - 1, equally likely: floor(u * high) for uniform draws u.
 
@@ -204,6 +209,29 @@ class _MovedNoise:
 
     def permutation(self, samples: int, length: int) -> Tensor:
         return self.source.permutation(samples, length).to(self.device)
+
+
+class _PartsNoise:
+    """Draws of `source` for `parts` parts of every sample."""
+
+    def __init__(self, source: Noise, parts: int) -> None:
+        self.source, self.parts = source, parts
+
+    def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return self.source.uniform(*self._parted(shape), dtype=dtype).flatten(0, 1)
+
+    def exponential(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return self.source.exponential(*self._parted(shape), dtype=dtype).flatten(0, 1)
+
+    def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return self.source.normal(*self._parted(shape), dtype=dtype).flatten(0, 1)
+
+    def permutation(self, samples: int, length: int) -> Tensor:
+        drawn = [self.source.permutation(samples // self.parts, length) for _ in range(self.parts)]
+        return torch.stack(drawn, dim=1).flatten(0, 1)
+
+    def _parted(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (shape[0] // self.parts, self.parts, *shape[1:])
 
 
 def _positive(draws: Tensor) -> Tensor:

@@ -47,3 +47,20 @@ def sincos_positions(height: int, width: int, dim: int, *, period: float = 10_00
     rows, columns = (torch.arange(count, dtype=torch.float32)[:, None] * frequencies for count in (height, width))
     of_row, of_column = (torch.cat([angles.sin(), angles.cos()], dim=1) for angles in (rows, columns))
     return torch.cat([of_row.repeat_interleave(width, dim=0), of_column.repeat(height, 1)], dim=1)
+
+
+def sincos(count: int, dim: int, *, period: float = 10_000.0) -> Tensor:
+    """(count, dim) float64: sines of the position at dim / 2 frequencies, then cosines."""
+    frequencies = period ** -(torch.arange(dim // 2, dtype=torch.float64) / (dim // 2))
+    angles = torch.arange(count, dtype=torch.float64)[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def clip_positions(grid: tuple[int, int, int], dim: int) -> Tensor:
+    """Fixed positions (t * h * w, dim) float32 of the patches of clips, t, h and w in turn: sines and cosines of the column in the first half of the
+    channels, of the row in the second, plus those of the time over all channels. `dim` is a multiple of 4."""
+    time, height, width = grid
+    of_row, of_column = sincos(height, dim // 2), sincos(width, dim // 2)
+    in_frame = torch.cat([of_column.repeat(height, 1), of_row.repeat_interleave(width, dim=0)], dim=1)
+    table = in_frame.repeat(time, 1) + sincos(time, dim).repeat_interleave(height * width, dim=0)
+    return table.to(torch.float32)

@@ -4,6 +4,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
+from visiontok.losses.adversary import AdaptiveWeightConfig, ClipGanConfig, GanConfig
 from visiontok.losses.codec import CodecConfig, CodecGanConfig, CodecObjective
 from visiontok.losses.objectives import (
     ModelLossesConfig,
@@ -12,13 +13,14 @@ from visiontok.losses.objectives import (
     TeacherCodesConfig,
     TeacherCodesObjective,
 )
-from visiontok.losses.reconstruction import AdaptiveWeightConfig, GanConfig, ReconstructionConfig, ReconstructionObjective
+from visiontok.losses.reconstruction import ReconstructionConfig, ReconstructionObjective
 
 ObjectiveConfig: TypeAlias = Annotated[ReconstructionConfig | CodecConfig | TeacherCodesConfig | ModelLossesConfig, Field(discriminator="name")]
 """What a recipe may name as its objective."""
 
 __all__ = [
     "AdaptiveWeightConfig",
+    "ClipGanConfig",
     "CodecConfig",
     "CodecGanConfig",
     "CodecObjective",

@@ -13,6 +13,7 @@ from torch import distributed as dist
 from torch.nn import functional as F
 
 from visiontok.base.errors import ConfigError
+from visiontok.base.noise import NoiseLike, as_noise
 
 
 def generator_hinge(fake_logits: Tensor) -> Tensor:
@@ -35,7 +36,7 @@ def generator_least_squares(fake_logits: Tensor) -> Tensor:
     return (fake_logits.float() - 1).square().mean()
 
 
-def discriminator_hinge(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+def discriminator_hinge(real_logits: Tensor, fake_logits: Tensor, noise: NoiseLike = None) -> Tensor:
     """(mean relu(1 - D(real)) + mean relu(1 + D(fake))) / 2; scalar."""
     return 0.5 * (F.relu(1 - real_logits.float()).mean() + F.relu(1 + fake_logits.float()).mean())
 
@@ -45,13 +46,28 @@ def discriminator_least_squares(real_logits: Tensor, fake_logits: Tensor) -> Ten
     return 0.5 * ((real_logits.float() - 1).square().mean() + fake_logits.float().square().mean())
 
 
-def discriminator_logistic(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+def discriminator_logistic(real_logits: Tensor, fake_logits: Tensor, noise: NoiseLike = None) -> Tensor:
     """(mean -log sigmoid D(real) + mean -log sigmoid -D(fake)) / 2, the "vanilla" loss of VQGANs; scalar."""
     return 0.5 * (F.softplus(-real_logits.float()).mean() + F.softplus(fake_logits.float()).mean())
 
 
+def discriminator_smoothed(real_logits: Tensor, fake_logits: Tensor, noise: NoiseLike = None) -> Tensor:
+    """The same with targets 1 - |0.15 n| of at least 0.7 and |0.15 n| of at most 0.3 instead of 1 and 0, n from N(0, 1) for every logit, real ones
+    first (LARP, arXiv 2410.21264); scalar."""
+    source = as_noise(noise, real_logits.device)
+    losses = []
+    for logits, sign in ((real_logits.float(), -1), (fake_logits.float(), 1)):
+        smoothing = (0.15 * source.normal(*logits.shape)).abs().clamp_max(0.3)
+        losses.append(((1 - smoothing) * F.softplus(sign * logits) + smoothing * F.softplus(-sign * logits)).mean())
+    return 0.5 * torch.stack(losses).sum()
+
+
 GENERATOR_LOSSES: Mapping[str, Callable[[Tensor], Tensor]] = {"hinge": generator_hinge, "non_saturating": generator_non_saturating}
-DISCRIMINATOR_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"hinge": discriminator_hinge, "logistic": discriminator_logistic}
+DISCRIMINATOR_LOSSES: Mapping[str, Callable[[Tensor, Tensor, NoiseLike], Tensor]] = {
+    "hinge": discriminator_hinge,
+    "logistic": discriminator_logistic,
+    "smoothed": discriminator_smoothed,
+}
 
 
 def matched_features(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:

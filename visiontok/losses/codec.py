@@ -111,15 +111,16 @@ class CodecObjective(Objective):
         sample_rate: in Hz.
     """
 
-    discriminator: SoundDiscriminators | None
-
     def __init__(self, config: CodecConfig, *, channels: int, sample_rate: int) -> None:
         super().__init__()
         self.config = config
         self.mel = MelDistance(config.mel, sample_rate=sample_rate) if config.mel_weight else None
-        if config.gan is not None:
-            self.discriminator = SoundDiscriminators(config.gan.discriminators, channels=channels)
+        self.discriminator = None if config.gan is None else SoundDiscriminators(config.gan.discriminators, channels=channels)
         self.balancer = None if config.balancer is None else LossBalancer(config.balancer, config.weights)
+
+    @property
+    def is_adversarial(self) -> bool:
+        return self.discriminator is not None
 
     def generator_terms(
         self,

@@ -20,16 +20,19 @@ class Objective(nn.Module, ABC):
     """Weighted loss terms of a tokenizer.
 
     Attributes:
-        discriminator: trained against the tokenizer, where there is one.
         stats: values to log, of the latest `generator_terms`.
         loss_scale: what a gradient scaler multiplies the loss with, for terms that read gradients; whoever trains sets it.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.discriminator: nn.Module | None = None
         self.stats: dict[str, Tensor] = {}
         self.loss_scale = 1.0
+
+    @property
+    def is_adversarial(self) -> bool:
+        """Whether its own parameters, those of discriminators, are trained against the tokenizer."""
+        return False
 
     def attach(self, model: nn.Module) -> None:
         """Keep references to the parameters and modules of the tokenizer in training that the terms read.

@@ -45,6 +45,16 @@ def check_images(signal: SignalSpec, *, name: str) -> None:
         raise ConfigError(f"{name} compares images or videos; this tokenizer's signal is {signal.modality}: remove it from the objective")
 
 
+def check_clips(signal: SignalSpec, *, name: str) -> None:
+    """Make sure that a network for clips can be used.
+
+    Raises:
+        ConfigError: naming the modality.
+    """
+    if signal.modality != "video":
+        raise ConfigError(f"{name} compares clips; this tokenizer's signal is {signal.modality}: remove it from the objective")
+
+
 def check_rgb(signal: SignalSpec, *, name: str) -> None:
     """Make sure that a frozen network for RGB images can be used.
 

@@ -35,11 +35,12 @@ from visiontok.training.variation import COMPARED_WITH, Variation
 
 @dataclass(frozen=True, eq=False)
 class _Inputs:
-    """A micro-batch: signals (B, C, *axes), text embeddings (B, T, E) or None, and one stream of draws per sample."""
+    """A micro-batch: signals (B, C, *axes), text embeddings (B, T, E) or None, and one stream of draws per sample for each of the two updates."""
 
     signals: Tensor
     text: Tensor | None
     noise: SampleNoise
+    discriminator_noise: SampleNoise
 
 
 class TokenizerTask(Task[DataBatch]):
@@ -88,7 +89,7 @@ class TokenizerTask(Task[DataBatch]):
         run = {"schedule": recipe.schedule, "steps": recipe.steps, "accelerator": accelerator}
         self.updater = Updater(self.tokenizer, optimizer=recipe.optimizer, **run)
         self.discriminator_updater = None
-        if objective.discriminator is not None:
+        if objective.is_adversarial:
             wrapped = _DiscriminatorLoss(self.objective)
             self.discriminator_updater = Updater(wrapped, name="discriminator_", optimizer=recipe.discriminator_optimizer, **run)
         self.variation = Variation()
@@ -114,13 +115,12 @@ class TokenizerTask(Task[DataBatch]):
             predictions.append(prediction.detach())
             target = self.target.of(inputs.signals) if output.target is None else output.target
             self.variation.update(output.latents, prediction, target)
-            terms = self.objective.generator_terms(prediction, target, output.losses, step=step, latents=output.latents)
+            terms = self.objective.generator_terms(prediction, target, output.losses, step=step, latents=output.latents, noise=inputs.noise)
             return Terms(terms, {**output.stats, **self.objective.stats})
 
         report = self.updater.update(micro_batches, tokenizer_terms, step=step)
         if self.discriminator_updater is not None:
-            signals = [inputs.signals for inputs in micro_batches]
-            report |= self._update_discriminator(self.discriminator_updater, signals, predictions, step)
+            report |= self._update_discriminator(self.discriminator_updater, micro_batches, predictions, step)
         if self.average is not None and self.recipe.ema is not None:
             update_average(self.average, self.tokenizer, decay=self.recipe.ema.decay, step=step)
         return report
@@ -203,24 +203,23 @@ class TokenizerTask(Task[DataBatch]):
         signals = self.tokenizer.preprocessing.pad(batch.signals.values.to(self.accelerator.device))
         texts = None if self.texts is None else self.texts.of(batch)
         first, count = self.accelerator.process_index * len(batch), len(batch) // (parts or self.recipe.accumulate)
-        return [
-            _Inputs(
-                signals[start : start + count],
-                None if texts is None else texts[start : start + count],
-                SampleNoise((self.recipe.seed, step), range(first + start, first + start + count)),
-            )
-            for start in range(0, len(batch), count)
-        ]
+        inputs = []
+        for start in range(0, len(batch), count):
+            rows = range(first + start, first + start + count)
+            noises = (SampleNoise((self.recipe.seed, step, *update), rows) for update in ((), (1,)))
+            inputs.append(_Inputs(signals[start : start + count], None if texts is None else texts[start : start + count], *noises))
+        return inputs
 
     def _final(self) -> Tokenizer[Any]:
         """The model that is shown and exported."""
         return self.tokenizer if self.average is None else self.average
 
-    def _update_discriminator(self, updater: Updater, signals: list[Tensor], predictions: list[Tensor], step: int) -> dict[str, float]:
-        def discriminator_terms(pair: tuple[Tensor, Tensor]) -> Terms:
-            return Terms(updater.module(*pair, step=step))
+    def _update_discriminator(self, updater: Updater, inputs: list[_Inputs], predictions: list[Tensor], step: int) -> dict[str, float]:
+        def discriminator_terms(pair: tuple[Tensor, _Inputs]) -> Terms:
+            prediction, own = pair
+            return Terms(updater.module(prediction, own.signals, step=step, noise=own.discriminator_noise))
 
-        return updater.update(list(zip(predictions, signals, strict=True)), discriminator_terms, step=step)
+        return updater.update(list(zip(predictions, inputs, strict=True)), discriminator_terms, step=step)
 
 
 class _DiscriminatorLoss(nn.Module):
@@ -230,8 +229,8 @@ class _DiscriminatorLoss(nn.Module):
         super().__init__()
         self.objective = objective
 
-    def forward(self, prediction: Tensor, target: Tensor, *, step: int) -> dict[str, Tensor]:
-        return self.objective.discriminator_terms(prediction, target, step=step)
+    def forward(self, prediction: Tensor, target: Tensor, *, step: int, noise: SampleNoise) -> dict[str, Tensor]:
+        return self.objective.discriminator_terms(prediction, target, step=step, noise=noise)
 
 
 def _trained_state(module: nn.Module) -> dict[str, Tensor]:

@@ -6,21 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from visiontok.layers.attention import ALL
+from visiontok.layers.patches import clip_positions, sincos
 from visiontok.layers.transformer import TransformerBlock
 from visiontok.layers.vit import ViTConfig, init_vit_weights
 
-PERIOD = 10_000.0
-"""Of the fixed positions of latents and patches."""
-
 Grid = tuple[int, int, int]
 """Patches along time, height and width of a whole clip."""
-
-
-def sincos(count: int, dim: int) -> Tensor:
-    """(count, dim) float64: sines of the position at dim / 2 frequencies, then cosines."""
-    frequencies = PERIOD ** -(torch.arange(dim // 2, dtype=torch.float64) / (dim // 2))
-    angles = torch.arange(count, dtype=torch.float64)[:, None] * frequencies
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 class FixedPositions(nn.Module):
@@ -30,11 +21,8 @@ class FixedPositions(nn.Module):
 
     def __init__(self, grid: Grid, dim: int) -> None:
         super().__init__()
-        time, height, width = grid
-        of_row, of_column = sincos(height, dim // 2), sincos(width, dim // 2)
-        in_frame = torch.cat([of_column.repeat(height, 1), of_row.repeat_interleave(width, dim=0)], dim=1)
-        table = in_frame.repeat(time, 1) + sincos(time, dim).repeat_interleave(height * width, dim=0)
-        self.register_buffer("table", table.to(torch.float32))
+        self.register_buffer("table", clip_positions(grid, dim))
+        _, height, width = grid
         self.per_step = height * width
 
     def forward(self, steps: int) -> Tensor:
