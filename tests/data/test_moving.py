@@ -42,10 +42,11 @@ def test_clips_follow_from_their_index(name: str) -> None:
     for index in (0, 7):
         one, other = first.read(index), second.read(index)
         assert one.key == other.key == first.key(index) == f"{name}-test-{index:06d}"
-        assert np.array_equal(one.signal, other.signal)
-        assert one.signal.shape == (17, 64, 64, 3)
+        assert np.array_equal(one.signal.frames, other.signal.frames)
+        assert one.signal.frames.shape == (17, 64, 64, 3)
         assert (one.label, one.caption, one.objects) == (other.label, other.caption, other.objects)
-        assert not np.array_equal(one.signal, open_source(name).read(index).signal)
+        assert not np.array_equal(one.signal.frames, open_source(name).read(index).signal.frames)
+        assert one.signal.rate == 8
     assert first.identity == second.identity
     assert first.modality == "video"
 
@@ -61,10 +62,10 @@ def test_rate_size_and_length_show_the_same_clip(kind: type[MovingDigitsConfig |
     usual, faster = open_source(kind(frames=9, fps=8)), open_source(kind(frames=17, fps=16))
     larger, longer = open_source(kind(size=128, frames=9)), open_source(kind(frames=30))
     for index in range(3):
-        clip = usual.read(index).signal
-        assert np.array_equal(clip, faster.read(index).signal[::2])
-        assert np.array_equal(clip, longer.read(index).signal[:9])
-        halved = larger.read(index).signal.astype(float).reshape(9, 64, 2, 64, 2, 3).mean(axis=(2, 4))
+        clip = usual.read(index).signal.frames
+        assert np.array_equal(clip, faster.read(index).signal.frames[::2])
+        assert np.array_equal(clip, longer.read(index).signal.frames[:9])
+        halved = larger.read(index).signal.frames.astype(float).reshape(9, 64, 2, 64, 2, 3).mean(axis=(2, 4))
         assert np.abs(halved - clip).mean() < 3
 
 
@@ -73,7 +74,7 @@ def test_a_long_clip_comes_in_parts() -> None:
     assert isinstance(source, MovingDigitsSource)
     parts = list(source.stream(4, chunk=16))
     assert [len(part) for part in parts] == [16, 16, 16, 2]
-    assert np.array_equal(np.concatenate(parts), source.read(4).signal)
+    assert np.array_equal(np.concatenate(parts), source.read(4).signal.frames)
     endless = open_source(MovingShapesConfig(frames=10**9, size=32))
     assert isinstance(endless, MovingShapesSource)
     assert len(next(endless.stream(0, chunk=4))) == 4
@@ -100,7 +101,7 @@ def test_digits_are_where_their_motions_say() -> None:
         assert sample.caption == f"a {digit.digit} moving {digit.motion.direction}"
         assert sample.objects == 1
         assert 0.3 <= hypot(digit.motion.vx, digit.motion.vy) <= 0.6
-        offsets = [np.subtract(center(frame, 0), digit.motion.at(number / 10)) for number, frame in enumerate(np.asarray(sample.signal))]
+        offsets = [np.subtract(center(frame, 0), digit.motion.at(number / 10)) for number, frame in enumerate(sample.signal.frames)]
         assert np.std(offsets, axis=0).max() < 0.003, "the scan keeps its place in the moving square"
         assert np.abs(offsets).max() < 0.1
     assert {source.scene(index)[0].digit for index in range(200)} == set(range(10))
@@ -133,7 +134,7 @@ def test_shapes_are_where_their_motions_say_in_their_colors() -> None:
         assert source.class_names[sample.label or 0] == f"{main.color} {main.kind}"
         assert sample.caption == " and ".join(f"a {each.color} {each.kind} moving {each.motion.direction}" for each in scene.shapes)
         front = scene.shapes[-1]
-        for number, frame in enumerate(np.asarray(sample.signal)):
+        for number, frame in enumerate(sample.signal.frames):
             now = front.at(number / 8, size=64)
             assert now.radius <= now.x <= 64 - now.radius
             if front.kind != "ring":

@@ -18,6 +18,7 @@ from typing_extensions import Self
 from visiontok.base.config import Config, Positive
 from visiontok.base.modality import Modality
 from visiontok.data.source import Sample, Source, fingerprint
+from visiontok.signals.video_reading import Clip
 
 _VERSION = 1  # of motions and drawing; part of the identity, since results on other clips cannot be compared
 _DIRECTIONS = ("right", "down and right", "down", "down and left", "left", "up and left", "up", "up and right")
@@ -113,7 +114,7 @@ class Contents:
 
 
 class MovingSource(Source, Generic[SceneT]):
-    """Clips (T, size, size, 3) of bytes. A set defines its scenes, and how they are drawn.
+    """Square clips. A set defines its scenes, and how they are drawn.
 
     Args:
         config: of the set.
@@ -149,8 +150,8 @@ class MovingSource(Source, Generic[SceneT]):
 
     def read(self, index: int) -> Sample:
         known = self.contents(self.scene(index))
-        (clip,) = self.stream(index, chunk=self.config.frames)
-        return Sample(self.key(index), clip, label=known.label, caption=known.caption, objects=known.objects)
+        (frames,) = self.stream(index, chunk=self.config.frames)
+        return Sample(self.key(index), Clip(frames, self.config.fps), label=known.label, caption=known.caption, objects=known.objects)
 
     def stream(self, index: int, *, chunk: int) -> Iterator[np.ndarray]:
         """A clip in parts (t, size, size, 3) of at most `chunk` frames, drawn as they are read: for clips that are too long for memory."""

@@ -54,6 +54,11 @@ class SkipReport:
                 if len(self.kept) < self._keep:
                     self.kept.append(skip)
 
+    def add(self, other: SkipReport) -> None:
+        """Add all of another report."""
+        self.update(other.kept)
+        self._keys |= other._keys
+
     def __str__(self) -> str:
         if not self._keys:
             return "no sample was skipped"

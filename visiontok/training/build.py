@@ -15,6 +15,7 @@ from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import DataBatch, EvalLoader, LoaderConfig, Source, Texts, TextsConfig, TrainLoader, open_source
 from visiontok.data.center_cut import CenterCut
 from visiontok.data.config import describe_source
+from visiontok.data.joint_loader import JointLoader
 from visiontok.data.token_dataset import TokenDataset
 from visiontok.encoders.text import TextConfig
 from visiontok.generators.base import Generator
@@ -23,7 +24,7 @@ from visiontok.generators.eagle.model import EagleDrafter
 from visiontok.generators.gpt.model import GPT
 from visiontok.hub import from_pretrained
 from visiontok.losses import TeacherCodesConfig
-from visiontok.signals import ImagePreprocessing
+from visiontok.signals import ImagePreprocessing, Preprocessing, VideoPreprocessing
 from visiontok.tokens import TokenLayout
 from visiontok.training.drafter_task import DrafterTask
 from visiontok.training.generator_task import GeneratorTask
@@ -79,7 +80,7 @@ def _tokenizer_task(recipe: TokenizerRecipe, accelerator: Accelerator) -> Tokeni
         tokenizer=tokenizer,
         objective=objective,
         target=target,
-        loader=TrainLoader(source, config, preprocessing=tokenizer.preprocessing, **_share(accelerator)),
+        loader=_loader(recipe, source, config, tokenizer.preprocessing, accelerator),
         texts=texts,
         examples=_examples(shown, tokenizer, config, count=recipe.sample_images.count) if recipe.sample_images.every else None,
         validator=validator,
@@ -88,6 +89,23 @@ def _tokenizer_task(recipe: TokenizerRecipe, accelerator: Accelerator) -> Tokeni
     count = 0 if held_out is None else len(held_out)
     task.data = f"{describe_source(recipe.data.source, whole)}; {in_words(recipe.validation, count)}"
     return task
+
+
+def _loader(
+    recipe: TokenizerRecipe, source: Source, config: LoaderConfig, preprocessing: Preprocessing, accelerator: Accelerator
+) -> TrainLoader | JointLoader:
+    loader = TrainLoader(source, config, preprocessing=preprocessing, **_share(accelerator))
+    if recipe.images is None:
+        return loader
+    images = open_source(recipe.images.data.source)
+    if not isinstance(preprocessing, VideoPreprocessing) or preprocessing.fixed_length or images.modality != "image":
+        raise ConfigError(
+            f"`images` are trained on in turn with clips of any length, and the tokenizer takes {preprocessing.spec.modality}: remove them"
+            if images.modality == "image"
+            else f"`images` names a source of {images.modality}: name one of images"
+        )
+    own = recipe.images.data.loader(preprocessing.frames, batch_size=recipe.images.batch_size or recipe.batch_size, seed=recipe.seed)
+    return JointLoader(loader, TrainLoader(images, own, preprocessing=preprocessing.frames, **_share(accelerator)), every=recipe.images.every)
 
 
 def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> GeneratorTask:
@@ -242,7 +260,7 @@ def _frozen_tokenizer(name: str, accelerator: Accelerator) -> Tokenizer[Any]:
 def _examples(source: Source, tokenizer: Tokenizer[Any], config: LoaderConfig, *, count: int) -> DataBatch | None:
     """Samples from all over the source, cut at their centers to the size of training; None if none of them can be read."""
     if config.size is not None and not isinstance(tokenizer.preprocessing, ImagePreprocessing):
-        source = CenterCut(source, config.size, preprocessing=tokenizer.preprocessing)
+        source = CenterCut(source, config, preprocessing=tokenizer.preprocessing)
     spread = range(0, len(source), max(1, len(source) // count))[:count]
     for batch in EvalLoader(source, preprocessing=centered(tokenizer.preprocessing, config), batch_size=count).batches(spread):
         return batch

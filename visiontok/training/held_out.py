@@ -82,7 +82,7 @@ def tokenizer_validator(
     assert validation is not None
     is_rgb_image, size = spec.modality == "image" and spec.is_rgb, config.size
     if size is not None and not is_rgb_image:
-        source = CenterCut(source, size, preprocessing=tokenizer.preprocessing)
+        source = CenterCut(source, config, preprocessing=tokenizer.preprocessing)
     suite = Suite(
         name=f"{(validation.source or recipe.data.source).name}-{'held-out' if validation.source is None else 'validation'}",
         description=_samples_in_words(validation.source is None, len(source), source_in_words(validation.source or recipe.data.source)),
@@ -131,7 +131,7 @@ def encoding_validator(
     assert signals is not None
     own, size = loader.tokenizer.preprocessing, _batch_size(recipe)
     if config.size is not None and not isinstance(own, ImagePreprocessing):
-        source = CenterCut(source, config.size, preprocessing=own)
+        source = CenterCut(source, config, preprocessing=own)
     reader = EvalLoader(source, preprocessing=centered(own, config), batch_size=size)
 
     def batches() -> Iterator[tuple[int, ConditionedTokens]]:

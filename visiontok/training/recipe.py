@@ -17,6 +17,7 @@ from visiontok.base.resources import configs_folder, find_yaml, yaml_files
 from visiontok.base.yaml_files import read_yaml
 from visiontok.data import CenterCrop, DataConfig, LoaderConfig, TextsConfig
 from visiontok.data.crops import Crop
+from visiontok.data.train_loader import FrameStride
 from visiontok.hub import ModelCard
 from visiontok.losses import ObjectiveConfig, ReconstructionConfig
 from visiontok.quantizers import LatentPerturbationConfig
@@ -91,6 +92,7 @@ class SignalsConfig(Config):
         size: what is cut out of every signal: one number for the side of the square of images and frames, or the samples of sound; or one number per
             axis. None for the tokenizer's own size, or, where it takes any, for whole signals.
         crop: `center`, `random` or `random_scale`, or one of them with options.
+        frame_stride: of clips, take every n-th frame; of two numbers, n is drawn between them for every sample.
         flip: mirror half of the samples (images and video).
         permute_colors: exchange red, green and blue in an order drawn for every sample.
         interpolation: of every resize, always with antialiasing.
@@ -101,6 +103,7 @@ class SignalsConfig(Config):
     source: DataConfig
     size: Positive | tuple[Positive, ...] | None = None
     crop: Crop = CenterCrop()
+    frame_stride: FrameStride = 1
     flip: bool = False
     permute_colors: bool = False
     interpolation: Literal["bicubic", "bilinear", "lanczos"] = "bicubic"
@@ -125,6 +128,20 @@ class SignalsConfig(Config):
                 raise ConfigError("this tokenizer takes images of any size: name the one to train at, for example data.size=256")
         options = self.model_dump(exclude={"source", "size"})
         return LoaderConfig.parse({**options, "size": size, "batch_size": batch_size, "seed": seed})
+
+
+class JointImagesConfig(Config):
+    """Images that a tokenizer of clips is trained on in turn with these, as clips of one frame.
+
+    Attributes:
+        every: of so many steps, the last one is of images, the others of clips: 2 takes them in turn.
+        batch_size: images of such a step, over all processes and micro-batches; None for as many as clips.
+        data: the images, and how they are cut.
+    """
+
+    every: Annotated[int, Field(ge=2)] = 2
+    batch_size: Positive | None = None
+    data: SignalsConfig
 
 
 class TokensConfig(Config):
@@ -232,6 +249,7 @@ class TokenizerRecipe(Recipe):
 
     Attributes:
         data: signals.
+        images: to train on in turn with clips; None for none.
         objective: what the tokenizer is trained for; see `visiontok.losses`.
         discriminator_optimizer: of the objective's discriminator, where it has one.
         perturbation: of the codes that the decoder reads in training, for any tokenizer with a codebook; None for none.
@@ -240,6 +258,7 @@ class TokenizerRecipe(Recipe):
 
     kind: Literal["tokenizer"]
     data: SignalsConfig
+    images: JointImagesConfig | None = None
     objective: ObjectiveConfig = ReconstructionConfig()
     discriminator_optimizer: OptimizerConfig = OptimizerConfig()
     perturbation: LatentPerturbationConfig | None = None
@@ -251,9 +270,15 @@ class TokenizerRecipe(Recipe):
             raise ValueError("parallel=fsdp shards generators only: quantizers and discriminators update whole tensors; set parallel=ddp")
         return self
 
+    def check_division(self, processes: int) -> None:
+        super().check_division(processes)
+        if self.images is not None and self.images.batch_size is not None:
+            self.model_copy(update={"batch_size": self.images.batch_size, "images": None}).check_division(processes)
+
     def in_words(self) -> str:
         """What the model was trained on, for its card."""
-        return f"{self._length()} samples of {source_in_words(self.data.source)}."
+        images = "" if self.images is None else f", and at every {self.images.every}th step of {source_in_words(self.images.data.source)}"
+        return f"{self._length()} samples of {source_in_words(self.data.source)}{images}."
 
 
 class GeneratorRecipe(Recipe):

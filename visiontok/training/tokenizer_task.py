@@ -15,6 +15,7 @@ from visiontok.base.modes import evaluating
 from visiontok.base.noise import SampleNoise
 from visiontok.core.tokenizer import Tokenizer, TokenizerOutput
 from visiontok.data import DataBatch, SkipReport, TrainLoader
+from visiontok.data.joint_loader import JointLoader
 from visiontok.hub import CardResult, save_pretrained
 from visiontok.layers.block import recompute_activations
 from visiontok.losses import Objective
@@ -67,7 +68,7 @@ class TokenizerTask(Task[DataBatch]):
         tokenizer: Tokenizer[Any],
         objective: Objective,
         target: Target,
-        loader: TrainLoader,
+        loader: TrainLoader | JointLoader,
         texts: EmbeddedTexts | None,
         examples: DataBatch | None,
         validator: TokenizerValidator | None,
