@@ -1,4 +1,4 @@
-"""`visiontok generate`: sample tokens from a generator and decode them to images."""
+"""`visiontok generate`: sample tokens from a generator and decode them to images, clips or sound."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from visiontok.base.errors import ConfigError
 from visiontok.base.files import check_writable, clear_stale
 from visiontok.base.locks import exclusive
 from visiontok.cli.completion import complete_drafters, complete_generators, complete_tokenizers
+from visiontok.cli.continuation import known_clips
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import AllowOtherOption, load_drafter, load_generator, load_tokenizer, registered_spelling
 from visiontok.cli.output import save_signal
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from visiontok.generators.gpt.model import GPT
     from visiontok.tokens import Tokens
 
+_OVERVIEWS = {".png": "an image", ".mp4": "a clip"}
+"""Suffixes of files that show all samples together."""
 _GRID = 64
 """Maximum number of images in the grid of a folder."""
 _STRIPS = 8
@@ -46,7 +49,9 @@ def generate(
             autocompletion=complete_generators,
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A .png file for one grid of all images, else a folder, created if missing.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A .png file for one grid of all images, .mp4 of all clips; else a folder, created if missing.")
+    ],
     tokenizer: Annotated[
         str | None,
         typer.Option(
@@ -62,6 +67,18 @@ def generate(
         typer.Option("--class", "-c", help="Class, by index or name; may be given several times, used in turn. By default every class."),
     ] = None,
     text: Annotated[list[str] | None, typer.Option(help="Caption, for generators that read one; may be given several times, used in turn.")] = None,
+    continued: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--continue", help="Clip that samples begin with, for generators of clips; may be given several times, used in turn.", metavar="CLIP"
+        ),
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            "--frames", min=1, help="Begin with the first N frames of such a clip, as far as they are whole tokens; by default all.", metavar="N"
+        ),
+    ] = None,
     num: Annotated[int, typer.Option("--n", "-n", min=1, help="Number of images.")] = 16,
     guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance scale.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Sampling temperature.")] = None,
@@ -98,9 +115,9 @@ def generate(
 ) -> None:
     """Sample images or other signals: a generator draws tokens, and a tokenizer decodes them.
 
-    A .png file gets one grid of all images. A folder gets one PNG per image, grid.png with the first 64 of them, and tokens.npz, which
-    `visiontok decode` reads; sound becomes wav files there, and other signals .npy arrays. Sampling parameters default to the generator's
-    configuration.
+    A .png file gets one grid of all images, a .mp4 file one of all clips. A folder gets one PNG per image, grid.png with the first 64 of them, and
+    tokens.npz, which `visiontok decode` reads; clips become mp4 files there, with grid.mp4, sound becomes wav files, and other signals .npy arrays.
+    Sampling parameters default to the generator's configuration. Samples that continue clips have no class unless --class is given.
 
     \b
     Examples:
@@ -108,6 +125,7 @@ def generate(
       visiontok generate -m runs/digits-gpt/final -t runs/digits/final --class 3 --class 7 --guidance 2 --top-k 100 -o digits
       visiontok generate -m runs/captions-gpt/final -t runs/flextok/final --text "a red circle" --n 4 -o circles.png
       visiontok generate -m runs/flextok-gpt/final -t runs/flextok/final --n 4 --steps-strip -o strip.png
+      visiontok generate -m runs/clip-gpt/final -t runs/clip/final --continue clip.mp4 --frames 5 --n 4 -o continued.mp4
     """
     from visiontok.core.identity import check_same_tokenizer, identify
     from visiontok.layers.int8_linear import round_weights
@@ -124,19 +142,25 @@ def generate(
         raise ConfigError(f"{model} generates tokens of another layout than {tokenizer} decodes: {generator.layout} instead of {decoder.layout}")
     own = identify(decoder, tokenizer)
     check_same_tokenizer(generator.config.tokenizer, own, what=f"the generator {model}", allow_other=allow_other_tokenizer)
-    labels = _labels(generator, classes, num)
+    if frames is not None and not continued:
+        raise ConfigError(f"--frames {frames} is of the clips that are continued: give one with --continue")
+    labels = None if continued and not classes else _labels(generator, classes, num)
     options = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p, "num_steps": steps}
     sampler = _sampler(generator, {name: value for name, value in options.items() if value is not None}, model)
     if drafter is not None:
         sampler = _drafted(sampler, load_drafter(drafter, chosen_device), draft_tree, draft_length, model)
-    generator.check_sampler(sampler, unconditional=labels is None)
+    known = None
+    if continued:
+        known = known_clips(continued, frames=frames, generator=generator, tokenizer=decoder, name=model)
+    generator.check_sampler(sampler, unconditional=labels is None and (known is None or "condition" not in known([0])))
     condition = _condition(generator, labels, text)
     if steps_strip and decoder.layout.prefixes == "none":
         raise ConfigError(f"--steps-strip decodes prefixes, and {tokenizer} decodes all {generator.layout.length} tokens of a sample or none")
-    batches = _batches(generator, decoder, condition, sampler, num=num, batch_size=batch_size, seed=seed)
-    if output.suffix.lower() == ".png":
-        if writer_of(decoder.spec).suffix != ".png":
-            raise ConfigError(f"{output} is an image, and {tokenizer} decodes to {decoder.spec.modality}: give --output a folder")
+    batches = _batches(generator, decoder, condition, known, sampler, num=num, batch_size=batch_size, seed=seed)
+    if output.suffix.lower() in _OVERVIEWS:
+        if writer_of(decoder.spec).suffix != output.suffix.lower():
+            kind = _OVERVIEWS[output.suffix.lower()]
+            raise ConfigError(f"{output} is {kind}, and {tokenizer} decodes to {decoder.spec.modality}: give --output a folder")
         written = _write_file(batches, decoder, output, steps_strip=steps_strip)
     else:
         written = _write_folder(batches, decoder, own, labels, output, num=num, steps_strip=steps_strip)
@@ -149,6 +173,7 @@ def _batches(
     generator: Generator[Any],
     decoder: Tokenizer[Any],
     condition: Callable[[Sequence[int]], Any],
+    known: Callable[[Sequence[int]], dict[str, Any]] | None,
     sampler: Any,
     *,
     num: int,
@@ -164,19 +189,24 @@ def _batches(
     console = Console(stderr=True)
     for start in track(range(0, num, batch_size), "Sampling", console=console, disable=not console.is_terminal):
         rows = range(start, min(start + batch_size, num))
-        given = condition(rows)
-        count = len(rows) if given is None else None
-        tokens = generator.generate(given, num_samples=count, noise=SampleNoise(seed, rows), sampler=sampler)
+        given = {"condition": condition(rows), **({} if known is None else known(rows))}
+        count = len(rows) if given["condition"] is None else None
+        tokens = generator.generate(**given, num_samples=count, noise=SampleNoise(seed, rows), sampler=sampler)
         yield rows, tokens, decoder.decode(tokens).float().cpu()
 
 
 def _write_file(batches: Iterator[tuple[range, Any, Tensor]], decoder: Tokenizer[Any], path: Path, *, steps_strip: bool) -> str:
     """One image of all samples; returns what was written, in words."""
     from visiontok.signals.image_writing import save_image
+    from visiontok.signals.writing import writer_of
 
-    found = [(tokens, images) for _, tokens, images in batches]
-    save_image(_steps_strip(decoder, _joined([tokens for tokens, _ in found])) if steps_strip else _grid([images for _, images in found]), path)
-    return f"{sum(len(images) for _, images in found)} images in {path}"
+    writer = writer_of(decoder.spec)
+    found = [(tokens, signals) for _, tokens, signals in batches]
+    if steps_strip:
+        save_image(_steps_strip(decoder, _joined([tokens for tokens, _ in found])), path)
+    else:
+        save_signal(_grid([signals for _, signals in found]), path, writer)
+    return f"{sum(len(signals) for _, signals in found)} {writer.noun}s in {path}"
 
 
 def _write_folder(
@@ -203,14 +233,14 @@ def _write_folder(
             shown.append(signals[: max(0, _GRID - rows.start)])
             for row, signal in zip(rows, signals, strict=True):
                 save_signal(signal, folder / f"{names[row]}{writer.suffix}", writer)
-        if writer.suffix == ".png":
-            save_image(_grid(shown), folder / "grid.png")
+        if writer.suffix in _OVERVIEWS:
+            save_signal(_grid(shown), folder / f"grid{writer.suffix}", writer)
         whole = _joined(parts)
         if steps_strip:
             save_image(_steps_strip(decoder, whole[:_STRIPS]), folder / "steps.png")
         TokenFile(whole, tuple(names), identity, None if labels is None else tuple(labels)).write(folder / "tokens.npz")
     written = f"{num} {writer.noun}s"
-    written += ", grid.png" if writer.suffix == ".png" else ""
+    written += f", grid{writer.suffix}" if writer.suffix in _OVERVIEWS else ""
     written += ", steps.png" if steps_strip else ""
     return f"{written} and tokens.npz in {folder}"
 
@@ -219,14 +249,17 @@ def _joined(parts: list[Any]) -> Any:
     return type(parts[0]).cat(parts)
 
 
-def _grid(images: list[Tensor]) -> Tensor:
-    """A square of images, (3, height, width)."""
+def _grid(signals: list[Tensor]) -> Tensor:
+    """A square of images, (3, height, width), or of clips, (3, T, height, width)."""
     import torch
 
     from visiontok.signals.image_writing import image_grid
 
-    joined = torch.cat(images)
-    return image_grid(joined, columns=math.isqrt(len(joined) - 1) + 1)
+    joined = torch.cat(signals)
+    columns = math.isqrt(len(joined) - 1) + 1
+    if joined.ndim == 4:
+        return image_grid(joined, columns=columns)
+    return torch.stack([image_grid(frames, columns=columns) for frames in joined.unbind(2)], dim=1)
 
 
 def _tokenizer_of(generator: Generator[Any], name: str) -> str:

@@ -337,6 +337,7 @@ class GPT(Generator[GPTConfig]):
         sampler: NextTokenSampler | LatentSampler | DraftedSampler | None = None,
         num_tokens: int | None = None,
         layout: TokenLayout | None = None,
+        start: Tokens | Latents | None = None,
     ) -> Tokens | Latents:
         """Sample step by step: one sample per entry of the condition, or `num_samples` without one.
 
@@ -349,12 +350,14 @@ class GPT(Generator[GPTConfig]):
             num_tokens: stop after so many, where such prefixes of the layout decode; None for all.
             layout: of the samples, where the generator's is variable: `generator.layout.at(extents)`; None for the generator's own. With `has_end`
                 that of the longest possible sample.
+            start: what every sample begins with, such as the tokens of the first frames of clips, and what is sampled then follows: full samples of a
+                layout of the same kind, whose tokens are those that come first in the generation order.
 
         Returns:
             one sample each, as long as the layout or `num_tokens`; with `has_end` as long as the model made it.
 
         Raises:
-            ConditionError, ConfigError, TokenError: see `session`; if the layout has no such prefix.
+            ConditionError, ConfigError, TokenError: see `session`; if the layout has no such prefix, or does not begin with `start`.
         """
         sampler = self.sampler() if sampler is None else sampler
         own = self._own_layout(layout)
@@ -362,18 +365,24 @@ class GPT(Generator[GPTConfig]):
         plan = self.plan(own)
         total = len(plan.held)
         steps = int((plan.positions < length).any(dim=-1).nonzero().max()) + 1
+        given = None if start is None else self._given(start, own, most=steps - 1)
+        num_samples = len(given) if given is not None and condition is None and num_samples is None else num_samples
         is_guided = [sampler.is_guided(step, total) for step in range(steps)]
         source = as_noise(noise, self.device)
         if isinstance(sampler, DraftedSampler):
+            if given is not None:
+                raise ConfigError("speculative decoding writes samples from their first token on; continue samples without a drafter")
             if self.config.has_end:
                 raise ConfigError("speculative decoding writes samples of a known length; this generator ends them by a code of their own (has_end)")
             drawn = sampler.draw(self, condition, num_samples=num_samples, layout=own, guided=any(is_guided), noise=source, steps=steps)
         else:
             session = self.session(condition, num_samples=num_samples, layout=own, guided=any(is_guided))
+            if given is not None and len(given) != session.samples:
+                raise TokenError(f"{len(given)} samples to begin with for {session.samples} samples: give as many")
             if isinstance(sampler, LatentSampler):
-                drawn = self._draw_latents(session, sampler, plan, source, is_guided)
+                drawn = self._draw_latents(session, sampler, plan, source, is_guided, given)
             else:
-                drawn = self._draw_tokens(session, sampler, plan, source, is_guided)
+                drawn = self._draw_tokens(session, sampler, plan, source, is_guided, given)
         held = plan.held[: drawn.shape[1]].to(self.device)
         data = drawn.new_zeros(len(drawn), own.length, *drawn.shape[3:])
         data[:, plan.positions[: drawn.shape[1]].to(self.device)[held]] = drawn[:, held]
@@ -383,18 +392,41 @@ class GPT(Generator[GPTConfig]):
             return ended_samples(data, counts, own, self.layout, self.config.pattern)
         return Latents(data[:, :length].float(), own) if own.is_continuous else Tokens(data[:, :length], own)
 
-    def _draw_tokens(self, session: GPTSession, sampler: NextTokenSampler, plan: GenerationSteps, noise: Noise, is_guided: list[bool]) -> Tensor:
-        """(B, T, K) int64 in generation order; T is smaller where every sample has ended. Only a step that may end samples waits for the
-        device."""
+    def _given(self, start: Tokens | Latents, layout: TokenLayout, *, most: int) -> Tensor:
+        """(B, n, K) tokens or (B, n, C) latents of the first steps, in generation order; `most` steps at most.
+
+        Raises:
+            TokenError: if they are not the first ones of samples of the layout.
+        """
+        if not self.layout.accepts(start.layout) or not start.is_full or len(list(start.groups())) > 1:
+            raise TokenError(f"samples begin with full ones of one extent of the generator's layout {self.layout}, not with {start.layout}")
+        start = start.validate().to(self.device)
+        begun, whole = (generation_steps(each, self.layout, self.config.pattern) for each in (start.layout, layout))
+        count = len(begun.held)
+        same = (torch.equal(getattr(begun, name), getattr(whole, name)[:count]) for name in ("first", "coordinates", "held"))
+        if count > most or not all(same):
+            raise TokenError(
+                f"a sample of the extents {layout.extents} does not begin with one of the extents {start.layout.extents}, in the order in which this "
+                f"generator writes it (pattern {self.config.pattern!r}), or ends there"
+            )
+        return _in_order(start.data, batch_generation_steps(start, self.layout, self.config.pattern))
+
+    def _draw_tokens(
+        self, session: GPTSession, sampler: NextTokenSampler, plan: GenerationSteps, noise: Noise, is_guided: list[bool], given: Tensor | None
+    ) -> Tensor:
+        """(B, T, K) int64 in generation order, behind the given ones; T is smaller where every sample has ended. Only a step that may end samples
+        waits for the device."""
         assert isinstance(self.head, TokenHead)
         finite, total = FiniteSteps(), len(plan.held)
         ended = torch.zeros(session.samples, dtype=torch.bool, device=self.device)
         ending = may_end(plan, session.layout).tolist() if self.config.has_end else [False] * total
-        drawn: list[Tensor] = []
-        hidden = session.prefill()
-        for step, at_step in enumerate(plan.steps(len(is_guided))):
-            if step:
+        drawn: list[Tensor] = [] if given is None else list(given.unbind(dim=1))
+        begun = len(drawn)
+        hidden = session.prefill(given)
+        for step in range(begun, len(is_guided)):
+            if step > begun:
                 hidden = session.step(drawn[-1])
+            at_step = plan.step(step)
             choose = partial(_choose, sampler, noise, finite, step, total)
             drawn.append(self.head.sample(hidden[0], hidden[1] if is_guided[step] else None, at_step, self.embed_rows, choose))
             if ending[step]:
@@ -404,14 +436,18 @@ class GPT(Generator[GPTConfig]):
         finite.check("the logits")
         return torch.stack(drawn, dim=1)
 
-    def _draw_latents(self, session: GPTSession, sampler: LatentSampler, plan: GenerationSteps, noise: Noise, is_guided: list[bool]) -> Tensor:
-        """(B, T, 1, C) in generation order."""
+    def _draw_latents(
+        self, session: GPTSession, sampler: LatentSampler, plan: GenerationSteps, noise: Noise, is_guided: list[bool], given: Tensor | None
+    ) -> Tensor:
+        """(B, T, 1, C) in generation order, behind the given ones."""
         assert isinstance(self.head, LatentHead)
         finite, total = FiniteSteps(), len(plan.held)
-        drawn: list[Tensor] = []
-        hidden = session.prefill()
-        for step, guided in enumerate(is_guided):
-            if step:
+        drawn: list[Tensor] = [] if given is None else list(given.unbind(dim=1))
+        begun = len(drawn)
+        hidden = session.prefill(given)
+        for step in range(begun, len(is_guided)):
+            guided = is_guided[step]
+            if step > begun:
                 hidden = session.step(drawn[-1])
             conditional, unconditional = hidden[0][:, None], hidden[1] if guided else None
             found = self.head.sample(
