@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from visiontok.core.tokenizer import Tokenizer
     from visiontok.generators.base import Generator
     from visiontok.signals import VideoPreprocessing
+    from visiontok.signals.video_reading import Clip
     from visiontok.tokens import Latents, Tokens
 
 
@@ -41,7 +42,7 @@ def known_clips(
     if not isinstance(preprocessing, VideoPreprocessing) or not isinstance(generator, GPT):
         raise ConfigError(f"--continue needs a generator that writes the tokens of clips one after the other, such as a gpt; {name} does not")
     is_condition = isinstance(generator.config.condition, TokenCondition)
-    known = [_tokens(path, frames, tokenizer, preprocessing, repeat=is_condition) for path in files]
+    known = [_tokens(_shown(path, frames, generator, preprocessing), path, tokenizer, preprocessing, repeat=is_condition) for path in files]
 
     def given(rows: Sequence[int]) -> dict[str, Any]:
         chosen: Any = type(known[0]).cat([known[row % len(known)] for row in rows])  # type: ignore[misc]
@@ -50,14 +51,23 @@ def known_clips(
     return given
 
 
-def _tokens(path: Path, frames: int | None, tokenizer: Tokenizer[Any], preprocessing: VideoPreprocessing, *, repeat: bool) -> Tokens | Latents:
-    """Of the first frames of a file, at the rate that the tokenizer was made for; with `repeat` of as many as its clips have, by their last one."""
-    import numpy as np
-
+def _shown(path: Path, frames: int | None, generator: Generator[Any], preprocessing: VideoPreprocessing) -> Clip:
+    """The first frames of a file at the rate that the tokenizer was made for, resized and cropped to the size that the generator writes."""
+    from visiontok.data.crops import CenterCrop
+    from visiontok.data.train_loader import resized_clip
+    from visiontok.signals import ImagePreprocessing
     from visiontok.signals.video_frames import FrameSampling
     from visiontok.signals.video_reading import read_clip
 
     clip = read_clip(path, sampling=FrameSampling(fps=preprocessing.spec.rate, frames=frames))
+    height, width = generator.layout.signal_shape[1:]
+    return resized_clip(clip, CenterCrop(), height, ImagePreprocessing(size=height)) if height == width else clip
+
+
+def _tokens(clip: Clip, path: Path, tokenizer: Tokenizer[Any], preprocessing: VideoPreprocessing, *, repeat: bool) -> Tokens | Latents:
+    """Of a clip, as far as it is whole tokens; with `repeat` of as many frames as the tokenizer's clips have, the last one repeated."""
+    import numpy as np
+
     found = len(clip.frames)
     if repeat:
         rows = np.minimum(np.arange(preprocessing.num_frames), found - 1)

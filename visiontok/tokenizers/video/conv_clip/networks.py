@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,8 @@ from visiontok.layers.activations import silu
 from visiontok.layers.carry import Carry, trimmed
 from visiontok.layers.causal_conv3d import CausalConv3d
 
-Kernel = tuple[int, int, int]
+Factor: TypeAlias = Literal[1, 2]
+Kernel: TypeAlias = tuple[int, int, int]
 WITHIN_FRAMES, ALONG_TIME, EVERYWHERE, POINTWISE = (1, 3, 3), (3, 1, 1), (3, 3, 3), (1, 1, 1)
 
 
@@ -22,14 +24,14 @@ class ClipNetConfig(Config):
 
     Attributes:
         channels: in every level.
-        downsampling: by which factors frames and sides are divided between two levels, (time, space) for each.
+        downsampling: what frames and sides are divided by between two levels, (time, space) for each: 1 or 2.
         num_res_blocks: in every level.
         patch_size: side of the patches of every frame that become channels at first.
         causal: whether no layer reads later frames; the first frame then stands by itself. Otherwise kernels along time are centered.
     """
 
     channels: tuple[Positive, ...] = (32, 64, 128)
-    downsampling: tuple[tuple[Positive, Positive], ...] = ((2, 2), (2, 2))
+    downsampling: tuple[tuple[Factor, Factor], ...] = ((2, 2), (2, 2))
     num_res_blocks: Positive = 1
     patch_size: Positive = 2
     causal: bool = True
