@@ -198,16 +198,16 @@ def test_rescaled_guidance_has_the_deviation_of_the_prediction_with_tokens() -> 
 
 def test_training_lowers_the_error_of_the_denoiser() -> None:
     tokenizer = model().train()
-    signals = clips(4)
-    optimizer = torch.optim.Adam([parameter for parameter in tokenizer.parameters() if parameter.requires_grad], lr=3e-3)
+    signals = clips(2)
+    optimizer = torch.optim.Adam([parameter for parameter in tokenizer.parameters() if parameter.requires_grad], lr=5e-3)
     losses = []
-    for step in range(40):
-        output = tokenizer(signals, step=step, noise=SampleNoise((0, step % 4), range(4)))
+    for step in range(16):
+        output = tokenizer(signals, step=step, noise=SampleNoise((0, step % 2), range(2)))
         optimizer.zero_grad()
         output.losses["denoising"].backward()
         optimizer.step()
         losses.append(output.losses["denoising"].item())
-    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
+    assert sum(losses[-2:]) < 0.8 * sum(losses[:2])
     assert tokenizer.encoder.temporal.proj_in.weight.grad.abs().sum() > 0
 
 
