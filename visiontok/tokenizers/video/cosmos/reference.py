@@ -74,19 +74,19 @@ KEY_MAP = KeyMap(
 )
 
 
+_LINEAR = re.compile(r"\.(qkv|proj)\.weight$")
+"""Of attention: 1x1x1 convolutions there, linear layers here."""
+
+_RESAMPLE = re.compile(r"(encoder|decoder)\.levels\.(\d+)\.resample\.(space|time|mix)\..*")
+
+
 def convert_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' tensors under our names, 1x1x1 convolutions of attention as the linear layers that they are here.
+    """The authors' tensors under our names.
 
     Raises:
         CheckpointError: listing tensors that no pattern matches.
     """
     return {name: tensor.flatten(1) if _LINEAR.search(name) else tensor for name, tensor in KEY_MAP(state_dict).items()}
-
-
-_LINEAR = re.compile(r"\.(qkv|proj)\.weight$")
-
-
-_RESAMPLE = re.compile(r"(encoder|decoder)\.levels\.(\d+)\.resample\.(space|time|mix)\..*")
 
 
 def is_unused(name: str, *, encoder: Sequence[str], decoder: Sequence[str]) -> bool:
