@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from visiontok.base.noise import GeneratorNoise, Noise, RecordedNoise, SampleNoise, as_noise, integers, selected
+from visiontok.base.noise import GeneratorNoise, Noise, RecordedNoise, SampleNoise, as_noise, for_parts, integers, selected
 
 CPU = torch.device("cpu")
 SAMPLES = 500
@@ -189,3 +189,16 @@ def streams_after(seed: int, drawn: torch.Size) -> SampleNoise:
     noise = SampleNoise(seed, range(drawn[0]))
     noise.uniform(*drawn)
     return noise
+
+
+def test_the_parts_of_a_sample_draw_from_its_stream():
+    draws = {"uniform": (3,), "normal": (3,), "exponential": (3,)}
+    for name, rest in draws.items():
+        both = getattr(for_parts(SampleNoise(0, [4, 7]), 5), name)(10, *rest)
+        alone = getattr(for_parts(SampleNoise(0, [7]), 5), name)(5, *rest)
+        assert torch.equal(both[5:], alone)
+        assert torch.equal(both.unflatten(0, (2, 5)), getattr(SampleNoise(0, [4, 7]), name)(2, 5, *rest))
+    orders = for_parts(SampleNoise(0, [4, 7]), 5).permutation(10, 6)
+    assert torch.equal(orders[5:], for_parts(SampleNoise(0, [7]), 5).permutation(5, 6))
+    assert len({tuple(order) for order in orders.tolist()}) > 5
+    assert for_parts(None, 5) is None

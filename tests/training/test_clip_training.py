@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import training_children as children
+from PIL import Image
 from test_processes import assert_same_curve, assert_same_weights, curve
 from test_resume import assert_equal, final_state
 
@@ -147,3 +149,17 @@ def test_images_and_clips_come_in_turn_from_wherever_a_run_is_taken_up() -> None
     for start in range(1, 5):
         assert taken(start, 4) == whole[start : start + 4]
     assert len({key for _, keys, shape in whole if shape[0] == 5 for key in keys}) == 10, "every clip came"
+
+
+def test_what_either_loader_could_not_use_is_reported(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.png").write_bytes(b"no image")
+    Image.new("RGB", (16, 16)).save(tmp_path / "c.png")
+    clips = TrainLoader(open_source(MovingDigitsConfig(size=16, frames=3, num_samples=4)), LoaderConfig(batch_size=2), preprocessing=PREPROCESSING)
+    images = TrainLoader(open_source(f"folder:{tmp_path}"), LoaderConfig(batch_size=3, size=16), preprocessing=PREPROCESSING.frames)
+    loader = JointLoader(clips, images, every=2)
+    batches = loader.batches()
+    next(batches)
+    assert len(loader.report) == 0
+    next(batches)
+    assert {skip.key for skip in loader.report.kept} == {"a.png", "b.png"}
