@@ -18,6 +18,7 @@ from visiontok.evaluation.metrics.entropy import (
     zhang_entropy,
 )
 from visiontok.evaluation.metrics.fidelity import mse, psnr, psnr_from_mse
+from visiontok.evaluation.metrics.flicker import Flicker, flicker
 from visiontok.evaluation.metrics.frechet import frechet_distance, frechet_distance_of_features
 from visiontok.evaluation.metrics.huffman import fixed_bits_per_token, huffman_bits_per_token, huffman_saving, huffman_total_bits
 from visiontok.evaluation.metrics.inception_score import inception_score, inception_score_of_blocks
@@ -34,7 +35,7 @@ from visiontok.evaluation.metrics.ngrams import (
     ngram_counts,
 )
 from visiontok.evaluation.metrics.perceptual import dists, lpips
-from visiontok.evaluation.metrics.pitch import PitchAgreement, pitch, pitch_agreement
+from visiontok.evaluation.metrics.pitch import PitchAgreement, pitch_agreement
 from visiontok.evaluation.metrics.prior import PriorInformation, prior_information, token_nats
 from visiontok.evaluation.metrics.probes import LabeledFeatures, labeled, linear_probe, nearest_neighbors, pooled
 from visiontok.evaluation.metrics.rate_distortion import (
@@ -47,7 +48,7 @@ from visiontok.evaluation.metrics.rate_distortion import (
     token_complexity,
     token_use,
 )
-from visiontok.evaluation.metrics.rates import bits_per_pixel, bits_per_second, compression_ratio, entropy_bits
+from visiontok.evaluation.metrics.rates import compression_ratio, entropy_bits, per_pixel, per_second
 from visiontok.evaluation.metrics.smoothness import roughness_of_distributions
 from visiontok.evaluation.metrics.sound_distances import mel_distance, si_sdr, stft_distance
 from visiontok.evaluation.metrics.speech_quality import estoi, pesq, stoi, visqol
@@ -63,10 +64,12 @@ from visiontok.evaluation.metrics.zipf import (
     rank_frequency,
     zipf_fit,
 )
+from visiontok.layers.pitch import pitch
 
 __all__ = [
     "CodeCounts",
     "CodeUse",
+    "Flicker",
     "LabeledFeatures",
     "LogLogFit",
     "ManifoldScores",
@@ -84,8 +87,6 @@ __all__ = [
     "bigram_conditional_entropy",
     "bigram_joint_entropy",
     "bigram_mutual_information",
-    "bits_per_pixel",
-    "bits_per_second",
     "chao_shen_entropy",
     "chao_wang_jost_entropy",
     "cmmd",
@@ -97,6 +98,7 @@ __all__ = [
     "estoi",
     "first_digit_counts",
     "fixed_bits_per_token",
+    "flicker",
     "frechet_distance",
     "frechet_distance_of_features",
     "gini",
@@ -123,6 +125,8 @@ __all__ = [
     "mse",
     "nearest_neighbors",
     "ngram_counts",
+    "per_pixel",
+    "per_second",
     "perplexity",
     "pesq",
     "pitch",

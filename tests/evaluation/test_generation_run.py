@@ -58,7 +58,7 @@ def test_refusals() -> None:
     assert "64 features of digit-classifier" in evaluate_samples(SUITE, [(images[:30], classes[:30])]).failed["frechet"]
     with pytest.raises(EvaluationError, match="only some samples have a requested class"):
         evaluate_samples(SUITE, [(images[:100], classes[:100]), (images[100:200], None)])
-    with pytest.raises(EvaluationError, match=r"\(90, 3, 8, 8\).*\(B, 3, 16, 16\)"):
+    with pytest.raises(EvaluationError, match=r"\(90, 3, 8, 8\).*16 x 16 pixels"):
         evaluate_samples(SUITE, [(torch.zeros(90, 3, 8, 8), None)])
     with pytest.raises(EvaluationError, match="no samples"):
         evaluate_samples(SUITE, [])

@@ -26,7 +26,7 @@ def no_files(tmp_path, monkeypatch):
     find_extractor.cache_clear()
 
 
-@pytest.mark.parametrize("name", [name for name in EXTRACTORS if not name.startswith(("digit", "downsampled", "log-mel"))])
+@pytest.mark.parametrize("name", [name for name in EXTRACTORS if not name.startswith(("digit", "downsampled", "log-mel", "note"))])
 def test_missing_weights_say_what_they_are_and_how_to_get_them(name, no_files):
     with pytest.raises(CheckpointError) as caught:
         find_extractor(name)

@@ -5,12 +5,12 @@ from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.metrics.density import quality_density, tokdense
 from visiontok.evaluation.metrics.information_capacity import information_capacity_style
 from visiontok.evaluation.metrics.rate_distortion import token_use
-from visiontok.evaluation.metrics.rates import bits_per_second
+from visiontok.evaluation.metrics.rates import per_second
 
 
-def test_bits_per_second():
+def test_amounts_per_second():
     # 8 codebooks of 1024 codes at 75 positions a second, in ten seconds at 24 kHz
-    assert bits_per_second(8 * 10 * 750, units=240_000, rate=24_000) == 6000
+    assert per_second(8 * 10 * 750, units=240_000, rate=24_000) == 6000
 
 
 def test_densities_divide_means_not_samples():

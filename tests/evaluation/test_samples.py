@@ -40,7 +40,7 @@ def plan_of(models, **changes):
 
 
 def pixels(path: Path) -> torch.Tensor:
-    return torch.cat([images for images, _ in open_samples(path).batches(3)])
+    return torch.cat([images.values for images, _ in open_samples(path).batches(3)])
 
 
 def test_orders_of_classes() -> None:

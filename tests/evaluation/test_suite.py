@@ -5,7 +5,7 @@ import pytest
 from visiontok.base.errors import ConfigError, DataError, UnknownNameError
 from visiontok.base.resources import package_folder
 from visiontok.data import open_source
-from visiontok.data.recordings import PACKAGES
+from visiontok.data.packaged_files import PACKAGES
 from visiontok.evaluation import GenerationSuite, Suite, list_suites, load_suite
 from visiontok.evaluation.suites import load_any_suite
 

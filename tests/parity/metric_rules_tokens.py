@@ -73,7 +73,7 @@ CODEBOOK_STATS: dict[str, Rule] = {
     r"bigram\.mutual_information_nats": Equal(lambda case: ngrams.bigram_mutual_information(case.inputs["indices"]), rel=1e-9),
     r"density\.bits_per_image_nominal": Equal(nominal),
     r"density\.bits_per_image_entropy": Equal(lambda case: rates.entropy_bits([counts(case)], [case.inputs["indices"].shape[1]]), rel=1e-12),
-    r"density\.bpp_nominal_(\d+)": Equal(lambda case, side: rates.bits_per_pixel(nominal(case), (int(side), int(side)))),
+    r"density\.bpp_nominal_(\d+)": Equal(lambda case, side: rates.per_pixel(nominal(case), (int(side), int(side)))),
     r"density\.compression_ratio_vs_24bit": Equal(lambda case: rates.compression_ratio(nominal(case), (256, 256))),
 }
 
@@ -126,11 +126,9 @@ AR_INFORMATION: dict[str, Rule] = {
     r"bits_per_token\.all": Equal(lambda case: prior(case, masked=False).bits_per_token, rel=1e-9),
     r"bits_per_token\.masked": Equal(lambda case: prior(case, masked=True).bits_per_token, rel=1e-9),
     r"nats_per_token\.all": Equal(lambda case: prior(case, masked=False).nats_per_token, rel=1e-9),
-    r"bpp\.(\d+)x(\d+)\.masked_mean": Equal(
-        lambda case, h, w: rates.bits_per_pixel(prior(case, masked=True).bits_per_sample, (int(h), int(w))), rel=1e-9
-    ),
+    r"bpp\.(\d+)x(\d+)\.masked_mean": Equal(lambda case, h, w: rates.per_pixel(prior(case, masked=True).bits_per_sample, (int(h), int(w))), rel=1e-9),
     r"bits_per_subpixel\.(\d+)x(\d+)x3\.masked_mean": Equal(
-        lambda case, h, w: rates.bits_per_pixel(prior(case, masked=True).bits_per_sample, (int(h), int(w))) / 3, rel=1e-9
+        lambda case, h, w: rates.per_pixel(prior(case, masked=True).bits_per_sample, (int(h), int(w))) / 3, rel=1e-9
     ),
     "nominal_bits_per_image": Equal(lambda case: token_layout(case.config["length"], case.config["vocab"]).bits, rel=1e-12),
     "prior_saving_fraction": Equal(lambda case: prior(case, masked=False).saving(np.log2(case.config["vocab"])), rel=1e-9),

@@ -191,11 +191,12 @@ def _generated(
     if names and tokenizer is None:
         raise ConfigError(f"sampling from {names[0]} needs --tokenizer")
     path = result_path(output, suite.name, names[0] if names else str(samples))
-    where = samples or path.with_suffix("")
     with processes() as is_first:
         maker = None
         if names and tokenizer is not None:
             maker = SampleMaker(load_generator(names[0], device), load_tokenizer(tokenizer, device), names[0], tokenizer, allow_other_tokenizer)
+        are_clips = maker is not None and maker.tokenizer.spec.modality == "video"
+        where = samples or path.with_suffix(".npz" if are_clips else "")
         result = evaluate_generated(
             suite, where, path, maker=maker, device=device, progress=lambda label: progress_bar(label, shown=is_first), report=report
         )

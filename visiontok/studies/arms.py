@@ -30,17 +30,14 @@ from visiontok.generators.decoding import SampleNoise
 from visiontok.hub import from_pretrained
 from visiontok.quantizers import DimensionWiseQuantizerConfig
 from visiontok.signals import ImagePreprocessing
-from visiontok.signals.image_writing import image_grid, save_image
 from visiontok.studies.definition import GENERATED, PARAMETERS, ArmParts, Generated, QuantizedArm, Study, Trained
 from visiontok.studies.result import RunValues
+from visiontok.studies.samples import save_samples
 from visiontok.tokenizers.image.tokenbridge.model import TokenBridge
 from visiontok.training import TokenizerRecipe, load_recipe, train
 from visiontok.training.recipe import Recipe
 
 RESULT = "run.json"
-
-SAMPLES, SHOWN, COLUMNS = "samples.png", 40, 10
-"""File of the first samples of a generator, their number, and how many are side by side."""
 
 _TRAINING = ("validation=null",)
 """Arms train on all of their data and are evaluated by their study."""
@@ -65,7 +62,7 @@ class StudyRun:
 
     @property
     def folder(self) -> Path:
-        """Holds `run.json` and what the arm makes itself: `tokenizer/`, `tokens/`, `generator/`, `samples.png`."""
+        """Holds `run.json` and what the arm makes itself: `tokenizer/`, `tokens/`, `generator/`, and samples."""
         return self.root / self.data / self.arm / f"seed-{self.seed}"
 
     def finished(self) -> RunValues | None:
@@ -180,12 +177,12 @@ class StudyRun:
         def samples() -> Iterator[tuple[Tensor, Tensor]]:
             for rows in torch.arange(len(classes), dtype=torch.int64).split(suite.batch_size):
                 tokens = generator.generate(classes[rows], noise=SampleNoise(self.seed, rows.tolist()), sampler=sampler)
-                images = tokenizer.decode(tokens)
+                signals = tokenizer.decode(tokens)
                 if rows[0] == 0:
-                    save_image(image_grid(images[:SHOWN], columns=COLUMNS), self.folder / SAMPLES)
-                yield images, classes[rows]
+                    save_samples(signals, tokenizer.spec, self.folder)
+                yield signals, classes[rows]
 
-        return evaluate_samples(suite, samples())
+        return evaluate_samples(suite, samples(), spec=tokenizer.spec)
 
     def _tokenizer_recipe(self) -> TokenizerRecipe:
         """For a quantized tokenizer, that of the arm that it quantizes, with that arm's folder."""

@@ -16,8 +16,9 @@ from visiontok.evaluation.features.clip import ClipVitL14At336
 from visiontok.evaluation.features.digit_classifier import DigitClassifier
 from visiontok.evaluation.features.dinov2 import DinoV2VitL14
 from visiontok.evaluation.features.downsampled_pixels import DownsampledClips, DownsampledPixels
-from visiontok.evaluation.features.i3d import I3D, I3DLarp, I3DOmniTokenizer, I3DStyleGANV
+from visiontok.evaluation.features.i3d import I3DLarp, I3DOmniTokenizer, I3DStyleGANV, I3DVideoGPT
 from visiontok.evaluation.features.inception import InceptionV3Clean, InceptionV3Compat, InceptionV3CompatFloat64, InceptionV3PytorchFid
+from visiontok.evaluation.features.note_classifier import NoteClassifier
 from visiontok.evaluation.features.sound import LogMelStatistics
 
 EXTRACTORS: Mapping[str, type[FeatureExtractor]] = MappingProxyType(
@@ -33,11 +34,12 @@ EXTRACTORS: Mapping[str, type[FeatureExtractor]] = MappingProxyType(
             DinoV2VitL14,
             ClipVitL14At336,
             DownsampledClips,
-            I3D,
+            I3DVideoGPT,
             I3DStyleGANV,
             I3DLarp,
             I3DOmniTokenizer,
             LogMelStatistics,
+            NoteClassifier,
         )
     }
 )
@@ -59,7 +61,9 @@ def find_extractor(name: str) -> FeatureExtractor:
 
 
 def feature_width(extractor: FeatureExtractor, blank: Tensor) -> int:
-    """The number of features D, found with one blank signal (1, C, *axes) in the range of its spec."""
+    """The number of features D, found with one blank signal (1, C, *axes) in the range of its spec; a clip of as many frames as it needs."""
+    if blank.ndim == 5:
+        blank = blank[:, :, :1].repeat(1, 1, max(blank.shape[2], extractor.shortest_clip), 1, 1)
     is_8bit = blank.ndim == 4 and blank.shape[1] == 3
     return extractor(torch.zeros(blank.shape, dtype=torch.uint8) if is_8bit else blank).shape[1]
 

@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ class NamedNetwork(ABC):
     identity: str
     protocol: str
 
-    published_names: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    published_names: Mapping[str, str] = MappingProxyType({})
     """What metrics are called with it and with no other: "FD" is called "FID" over Inception's features."""
 
     def title(self, metric: str) -> str:
@@ -43,8 +43,11 @@ class NamedNetwork(ABC):
 class FeatureExtractor(NamedNetwork):
     """Samples -> features (B, D). Unless a subclass says otherwise, samples are RGB images (B, 3, H, W) uint8."""
 
-    unbiased: ClassVar[bool] = True
+    unbiased: bool = True
     """Whether its Fréchet distance takes covariances over N - 1, as nearly all published values do, or over N."""
+
+    shortest_clip: int = 1
+    """Frames that a clip must have."""
 
     def takes(self, spec: SignalSpec) -> bool:
         """Whether it reads such signals."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ class WeightFile:
             recorded with every value but cannot be checked.
         source: who publishes it and where to get it.
         license: of the weights.
+        git_sha1: of the file as git stores it, where a repository is all that publishes a digest.
     """
 
     name: str
@@ -36,6 +38,7 @@ class WeightFile:
     sha256: str
     source: str
     license: str
+    git_sha1: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +81,18 @@ def find_weights(file: WeightFile, path: str | Path | None = None) -> tuple[Path
             f"{found} is not {file.name}: its SHA-256 is {digest}, expected {file.sha256}{'' if len(file.sha256) == 64 else '...'}. "
             f"Get it again from {file.source}"
         )
+    if file.git_sha1 and (blob := _git_sha1(found)) != file.git_sha1:
+        raise CheckpointError(f"{found} is not {file.name}: its SHA-1 in git is {blob}, expected {file.git_sha1}. Get it again from {file.source}")
     return found, digest
+
+
+def _git_sha1(path: Path) -> str:
+    """Of a file as a git object: behind a header with its size."""
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while part := file.read(2**20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def _find(file: WeightFile, path: str | Path | None) -> Path:

@@ -126,10 +126,12 @@ def _evaluate_set(
 ) -> tuple[Result, PerSampleResults] | None:
     """The samples of one seed; None in all processes but the first."""
     if maker is None:
-        run = GenerationRun(suite, count=len(open_samples(path)), device=device)
+        given = open_samples(path)
+        run = GenerationRun(suite, spec=given.spec, count=len(given), device=device)
     else:
         plan = maker.plan(suite, seed)
-        run = GenerationRun(suite, model=plan.generator, plan=plan, device=device)  # before sampling, so that its errors come first
+        spec = maker.tokenizer.spec
+        run = GenerationRun(suite, spec=spec, model=plan.generator, plan=plan, device=device)  # before sampling, so that its errors come first
         with progress(f"Sampling from {maker.generator_name}") as step:
             write_samples(plan, maker.generator, maker.tokenizer, path, batch_size=suite.batch_size, progress=step)
         if dist.is_initialized():

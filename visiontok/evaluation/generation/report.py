@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from visiontok.evaluation.generation.samples import Samples
+from visiontok.evaluation.results.report.clips import clip_gallery
 from visiontok.evaluation.results.report.images import to_image_array
 from visiontok.evaluation.results.report.page import write_report
 from visiontok.evaluation.results.report.sections import Folded, ImageArray, ImageGrid, ImageRow, Row, Section, Table, Text
+from visiontok.evaluation.results.report.sounds import sound_gallery
 from visiontok.evaluation.results.report.tables import missing_values, result_table, warnings
 from visiontok.evaluation.results.result import Result
 
@@ -25,7 +27,8 @@ def write_generation_report(path: Path, result: Result, samples: Samples) -> Non
         samples: that were evaluated.
     """
     name = result.model.name if result.model else "given samples"
-    sections: list[Section] = [*warnings([result]), _images(samples), result_table([result], title="Numbers"), *_seeds(result), *_by_class(result)]
+    shown = _images(samples) if samples.spec.modality == "image" else _clips_or_sounds(samples)
+    sections: list[Section] = [*warnings([result]), *shown, result_table([result], title="Numbers"), *_seeds(result), *_by_class(result)]
     if result.generated_skipped:
         sections.append(Text("Samples that could not be read", list(result.generated_skipped)))
     sections += missing_values([result])
@@ -39,16 +42,21 @@ def write_generation_report(path: Path, result: Result, samples: Samples) -> Non
     write_report(path, f"{result.suite['name']}: {name}", sections, summary=str(result.suite.get("description", "")), facts=facts)
 
 
-def _images(samples: Samples) -> ImageGrid:
-    """The first samples of every class, or of all."""
-    classes = samples.classes
-    if classes is None:
-        groups = {"": list(range(min(len(samples), _CLASSES * _EACH)))}
-    else:
-        of_class: dict[int, list[int]] = {}
-        for row, label in enumerate(classes):
-            of_class.setdefault(label, []).append(row)
-        groups = {f"class {label}": of_class[label][:_EACH] for label in sorted(of_class)[:_CLASSES]}
+def _groups(samples: Samples, *, classes: int, each: int) -> tuple[dict[str, list[int]], str]:
+    """The first samples of every class, or of all; and a note that says which these are."""
+    if samples.classes is None:
+        return {"": list(range(min(len(samples), classes * each)))}, "The first samples, not selected."
+    of_class: dict[int, list[int]] = {}
+    for row, label in enumerate(samples.classes):
+        of_class.setdefault(label, []).append(row)
+    further = len(of_class) - classes
+    more = f" {further} further classes are not shown." if further > 0 else ""
+    chosen = {f"class {label}": of_class[label][:each] for label in sorted(of_class)[:classes]}
+    return chosen, f"The first samples of each class, not selected.{more}"
+
+
+def _images(samples: Samples) -> list[Section]:
+    groups, note = _groups(samples, classes=_CLASSES, each=_EACH)
     read: dict[int, ImageArray] = {row: to_image_array(image) for row, image in samples.read(sorted(row for rows in groups.values() for row in rows))}
     lines = [
         ImageRow(label, [read[row] for row in rows[start : start + _EACH] if row in read])
@@ -56,9 +64,22 @@ def _images(samples: Samples) -> ImageGrid:
         for start in range(0, len(rows), _EACH)
     ]
     width = min(110, max(next(iter(read.values())).shape[1], 48)) if read else 72
-    note = "The first samples, not selected." if classes is None else "The first samples of each class, not selected."
-    more = f" {len(set(classes)) - _CLASSES} further classes are not shown." if classes is not None and len(set(classes)) > _CLASSES else ""
-    return ImageGrid("Samples", lines, width=width, note=note + more)
+    return [ImageGrid("Samples", lines, width=width, note=note)]
+
+
+def _clips_or_sounds(samples: Samples) -> list[Section]:
+    """Clips side by side, class by class; sounds below each other, folded since they take much room."""
+    spec, are_clips = samples.spec, samples.spec.modality == "video"
+    groups, note = _groups(samples, classes=_CLASSES // 2, each=4 if are_clips else 1)
+    if list(groups) == [""]:
+        groups = {"": groups[""][: 4 if are_clips else 10]}
+    read = dict(samples.read(sorted(row for rows in groups.values() for row in rows)))
+    if are_clips:
+        grids = [clip_gallery(label, [read[row] for row in rows if row in read], spec=spec) for label, rows in groups.items()]
+        return [Text("Samples", [note]), *(grid for grid in grids if grid is not None)]
+    labeled = {" ".join(filter(None, [label, f"sample {row + 1}"])): read[row] for label, rows in groups.items() for row in rows if row in read}
+    grid = sound_gallery("", labeled, rate=round(spec.rate or 0))
+    return [Folded("Samples", [Text("", [note]), grid])]
 
 
 def _seeds(result: Result) -> list[Section]:

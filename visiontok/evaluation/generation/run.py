@@ -12,14 +12,16 @@ from torch import Tensor
 from visiontok.base.errors import EvaluationError
 from visiontok.data import SkipReport, open_source
 from visiontok.evaluation.features import FeatureExtractor, all_extractors, feature_width
+from visiontok.evaluation.features.i3d import I3D
 from visiontok.evaluation.features.protocol import to_uint8
 from visiontok.evaluation.features.statistics import read_statistics
-from visiontok.evaluation.generation.samples import Samples
+from visiontok.evaluation.generation.samples import RGB_IMAGES, Samples
 from visiontok.evaluation.generation.sampling import SamplePlan
 from visiontok.evaluation.generation.suite import GenerationSuite
 from visiontok.evaluation.loading import SignalLoader
 from visiontok.evaluation.metrics.entries.frechet import check_enough_samples, check_equal_counts, check_same_features
 from visiontok.evaluation.metrics.metric import EvaluatedBatch, Subject
+from visiontok.evaluation.metrics.needs import suitable
 from visiontok.evaluation.metrics.registry import reasons, select
 from visiontok.evaluation.metrics.running import RunningMetrics
 from visiontok.evaluation.results.environment import environment
@@ -28,13 +30,14 @@ from visiontok.evaluation.results.per_sample import PerSampleResults
 from visiontok.evaluation.results.result import DataIdentity, ModelIdentity, Result
 from visiontok.evaluation.run_state import ProgressCallback, RunState, no_progress, resumed
 from visiontok.evaluation.selection import choose
-from visiontok.signals import ImagePreprocessing, SignalBatch
+from visiontok.signals import AudioPreprocessing, ImagePreprocessing, Preprocessing, SignalBatch, SignalSpec, VideoPreprocessing
 
 
 def evaluate_samples(
     suite: GenerationSuite,
-    samples: Iterable[tuple[Tensor, Tensor | None]],
+    samples: Iterable[tuple[Tensor | SignalBatch, Tensor | None]],
     *,
+    spec: SignalSpec = RGB_IMAGES,
     model: ModelIdentity | None = None,
     plan: SamplePlan | None = None,
     skips: SkipReport | None = None,
@@ -45,7 +48,8 @@ def evaluate_samples(
 
     Args:
         suite: what to evaluate.
-        samples: batches of (images (B, 3, size, size), uint8 or floats in [0, 1]; the requested classes (B,) int64, or None throughout).
+        samples: batches of (samples (B, C, *axes) as `GenerationRun.update` takes them; the requested classes (B,) int64, or None throughout).
+        spec: of the samples.
         model: what made them, see `model_identity`.
         plan: how they were sampled, where that is known.
         skips: where whoever reads the samples reports those that cannot be read.
@@ -55,9 +59,9 @@ def evaluate_samples(
     Raises:
         EvaluationError, DataError: see `GenerationRun`.
     """
-    run = GenerationRun(suite, model=model, plan=plan, extractors=extractors, device=device)
-    for images, classes in samples:
-        run.update(images, classes)
+    run = GenerationRun(suite, spec=spec, model=model, plan=plan, extractors=extractors, device=device)
+    for signals, classes in samples:
+        run.update(signals, classes)
     return run.finish(skips or SkipReport())[0]
 
 
@@ -72,6 +76,7 @@ class GenerationRun:
         self,
         suite: GenerationSuite,
         *,
+        spec: SignalSpec = RGB_IMAGES,
         count: int | None = None,
         model: ModelIdentity | None = None,
         plan: SamplePlan | None = None,
@@ -82,35 +87,34 @@ class GenerationRun:
 
         Args:
             suite: what to evaluate.
+            spec: of the samples, as the tokenizer that decodes them gives it.
             count: how many samples there will be, if the suite does not determine it.
             model, plan: what made them and how, where that is known.
             extractors: your own, beside those that the suite names.
             device: of the extractors' networks.
 
         Raises:
-            EvaluationError: if no metric of the suite applies to these samples, or a distance would not mean what its name says: fewer real than
-                generated samples, no more samples than features, statistics of another extractor.
+            EvaluationError: if the suite's size does not go with such samples, no metric of the suite applies to them, or a distance would not mean
+                what its name says: fewer real than generated samples, no more samples than features, statistics of another extractor.
             CheckpointError: if an extractor's weights are missing.
             DataError: if the reference cannot be opened.
         """
         self._clock = Clock()
         self.suite, self._model, self._plan, self._device = suite, model, plan, torch.device(device)
         self._count = suite.num_samples or count
-        self._extractors = [extractor.to(device) for extractor in all_extractors(suite.extractors, extractors)]
+        self._preprocessing = _preprocessing(suite, spec)
+        own = [*extractors, *([] if suite.fvd is None else [I3D(suite.fvd)])]
+        self._extractors = [extractor.reading(spec).to(device) for extractor in all_extractors(suite.extractors, own)]
         self._source = None if suite.reference is None else open_source(suite.reference)
         self._statistics = {file.extractor: read_statistics(file.path, split=file.split, count=file.count) for file in suite.statistics}
-        self._preprocessing = ImagePreprocessing(size=suite.size)
-        widths = {extractor.name: feature_width(extractor, self._preprocessing.blank()) for extractor in self._extractors}
-        if "frechet" in suite.metrics:
-            self._refuse_early(widths)
         reference = "" if suite.reference is None else suite.reference.name
         subject = Subject(
             task="generation",
-            spec=self._preprocessing.spec,
+            spec=spec,
             extractors=self._extractors,
             count=self._count,
             reference_count=None if self._source is None or self._count is None else min(self._count, len(self._source)),
-            size=(suite.size, suite.size),
+            size=self._size,
             device=self._device,
             reference=f"samples of {reference}, drawn with seed {suite.seed} where there are more",
             has_reference_samples=self._source is not None,
@@ -118,6 +122,9 @@ class GenerationRun:
             allow_unequal_counts=suite.allow_unequal_counts,
             allow_few_samples=suite.allow_few_samples,
         )
+        widths = {extractor.name: feature_width(extractor, self._preprocessing.blank()) for extractor in suitable(subject)}
+        if "frechet" in suite.metrics:
+            self._refuse_early(suitable(subject), widths)
         metrics, self._omitted = select(suite.metrics, subject)
         if not metrics:
             raise EvaluationError(f"no metric of the suite {suite.name} applies to these samples: {reasons(self._omitted)}")
@@ -137,23 +144,40 @@ class GenerationRun:
             "environment": environment(self._device).to_dict(),
         }
 
-    def update(self, images: Tensor, classes: Tensor | None) -> None:
-        """Add samples (B, 3, size, size), uint8 or floats in [0, 1], and the requested classes (B,).
+    @property
+    def _size(self) -> tuple[int, ...] | None:
+        """Of every sample; None where samples keep their own."""
+        side = self.suite.size
+        return (side, side) if side is not None and self._preprocessing.spec.modality == "image" else None
+
+    def update(self, signals: Tensor | SignalBatch, classes: Tensor | None) -> None:
+        """Add samples (B, C, *axes) in the range of their spec, images and clips also as uint8, and the requested classes (B,).
 
         Raises:
-            EvaluationError: if they are of another size than the reference, or only some samples have a class.
+            EvaluationError: if they are of another shape than the reference, or only some samples have a class.
         """
-        pixels = images.cpu() if images.dtype == torch.uint8 else to_uint8(images.float()).cpu()
-        if pixels.shape[1:] != (3, self.suite.size, self.suite.size):
-            expected = f"(B, 3, {self.suite.size}, {self.suite.size})"
-            raise EvaluationError(f"samples have shape {tuple(pixels.shape)}; the reference is resized to {expected}")
+        samples = self._as_compared(signals if isinstance(signals, SignalBatch) else SignalBatch.of(signals))
+        spec, side, shape = self._preprocessing.spec, self.suite.size, samples.values.shape
+        fits = len(shape) == 2 + len(spec.axes) and shape[1] == spec.channels
+        if not fits or (side is not None and shape[-2:] != (side, side)):
+            expected = f"{spec.shape}{'' if side is None else f' of {side} x {side} pixels'}"
+            raise EvaluationError(f"samples have shape {tuple(shape)}; the reference is {expected}")
         if self._have_classes is not None and self._have_classes != (classes is not None):
             raise EvaluationError("only some samples have a requested class; give one for all or for none")
         self._have_classes = classes is not None
-        samples = SignalBatch.of(pixels)
-        indices = torch.arange(self._generated.count, self._generated.count + len(pixels))
+        indices = torch.arange(self._generated.count, self._generated.count + len(samples))
         self._generated.update(indices, samples)
         self._running.update(EvaluatedBatch(indices, samples=samples, labels=classes))
+
+    def _as_compared(self, signals: SignalBatch) -> SignalBatch:
+        """RGB images in 8 bits, other signals as floats, on the CPU."""
+        spec, values = self._preprocessing.spec, signals.values
+        is_8bit = values.dtype == torch.uint8
+        if spec.modality == "image" and spec.is_rgb:
+            values = values if is_8bit else to_uint8(values.float())
+        else:
+            values = values.float() / 255 if is_8bit else spec.clamp(values.float())
+        return SignalBatch(values.cpu(), signals.sizes, signals.fills)
 
     def run(self, samples: Samples, *, progress: ProgressCallback = no_progress, state: RunState | None = None) -> tuple[Result, PerSampleResults]:
         """Evaluate samples on disk.
@@ -169,9 +193,9 @@ class GenerationRun:
         """
         total = len(samples) + (0 if self._source is None else min(len(samples), len(self._source)))
 
-        def read(start: int) -> Iterator[tuple[int, tuple[Tensor, Tensor | None]]]:
-            for images, classes in samples.batches(self.suite.batch_size, start=start):
-                yield samples.position, (images, classes)
+        def read(start: int) -> Iterator[tuple[int, tuple[SignalBatch, Tensor | None]]]:
+            for signals, classes in samples.batches(self.suite.batch_size, start=start):
+                yield samples.position, (signals, classes)
 
         parts = {**self._running.sample_accumulators, "samples": self._generated.table}
         for position, batch in resumed(read, name="samples", start=0, parts=parts, skips=samples.report, state=state):
@@ -220,9 +244,9 @@ class GenerationRun:
         )
         return result, per_sample
 
-    def _refuse_early(self, widths: dict[str, int]) -> None:
+    def _refuse_early(self, extractors: Sequence[FeatureExtractor], widths: dict[str, int]) -> None:
         suite = self.suite
-        for extractor in self._extractors:
+        for extractor in extractors:
             width, count = widths[extractor.name], self._count
             if extractor.name in self._statistics:
                 check_same_features(self._statistics[extractor.name], extractor, width)
@@ -240,8 +264,8 @@ class GenerationRun:
         suite = self.suite
         if suite.reference is None or self._source is None:
             config: dict[str, JsonValue] = {"statistics": [file.to_dict() for file in suite.statistics]}
-            sha256, size = self._statistics_sha256(), (suite.size, suite.size)
-            return DataIdentity(config=config, identity=f"statistics-{sha256[:16]}", samples=count, size=size, samples_sha256=sha256)
+            sha256 = self._statistics_sha256()
+            return DataIdentity(config=config, identity=f"statistics-{sha256[:16]}", samples=count, size=self._size, samples_sha256=sha256)
         source = choose(self._source, min(count, len(self._source)), seed=suite.seed)
         loader = SignalLoader(source, self._preprocessing, batch_size=suite.batch_size)
         parts = {**self._running.reference_accumulators, "reference": self._real.table}
@@ -257,3 +281,23 @@ class GenerationRun:
 
     def _statistics_sha256(self) -> str:
         return hashlib.sha256("".join(file.sha256 for file in self._statistics.values()).encode()).hexdigest()
+
+
+def _preprocessing(suite: GenerationSuite, spec: SignalSpec) -> Preprocessing:
+    """What brings real samples to the form of the generated ones.
+
+    Raises:
+        EvaluationError: if the suite's size does not go with such samples.
+    """
+    if spec.modality == "image" and suite.size is None:
+        raise EvaluationError(f"the suite {suite.name} does not say to which size real images are resized: set size, for example size=256")
+    frames = ImagePreprocessing(size=suite.size, channels=spec.channels, low=spec.low, high=spec.high)
+    if spec.modality == "image":
+        return frames
+    if spec.modality == "video":
+        return VideoPreprocessing(frames=frames, rate=spec.rate)
+    if suite.size is not None:
+        raise EvaluationError(f"the suite {suite.name} has the size of images, {suite.size} pixels, but these samples are {spec.modality}: omit size")
+    if spec.modality == "audio" and spec.rate is not None:
+        return AudioPreprocessing(sample_rate=round(spec.rate), channels=spec.channels)
+    raise EvaluationError(f"generated samples of {spec.channels}-channel {spec.modality} cannot be evaluated: images, clips and sound can")

@@ -1,4 +1,5 @@
-"""Generated images on disk: folders of images, and the sample files (.npz) that ADM's script scores. Read in batches, never whole."""
+"""Generated samples on disk: folders of images or sounds, and the sample files (.npz) that ADM's script scores, of images or clips. Read in batches,
+never whole."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ import sys
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,16 +25,22 @@ from visiontok.data.folder import FolderConfig, FolderSource
 from visiontok.data.media import MEDIA
 from visiontok.data.skips import UNUSABLE, Skip
 from visiontok.data.source import LARGEST_LABEL, checked_label
+from visiontok.signals import AudioPreprocessing, ImagePreprocessing, SignalBatch, SignalSpec, VideoPreprocessing
+from visiontok.signals.audio_reading import Sound
+
+RGB_IMAGES, RGB_CLIPS = ImagePreprocessing().spec, VideoPreprocessing(frames=ImagePreprocessing()).spec
 
 CLASS_OF_FILE = re.compile(r"-class-([0-9]+)$")
 """End of the file names of single images that contain the requested class."""
+
+_ARRAYS = "uint8 (N, H, W, 3), or (N, T, H, W, 3) for clips"
 
 GRID = "grid.png"
 """What `visiontok generate` writes beside its images."""
 
 
 class Samples(ABC):
-    """Generated images, in the order of their files.
+    """Generated images, clips or sounds, in the order of their files.
 
     Attributes:
         report: what could not be read so far.
@@ -46,6 +54,11 @@ class Samples(ABC):
 
     @property
     @abstractmethod
+    def spec(self) -> SignalSpec:
+        """Of the samples."""
+
+    @property
+    @abstractmethod
     def identity(self) -> str:
         """A fingerprint of these samples, as far as one is possible without reading all of them."""
 
@@ -53,48 +66,63 @@ class Samples(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def batches(self, size: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Images (B, 3, H, W) uint8, and the classes requested (B,) int64 or None.
+    def batches(self, size: int, *, start: int = 0) -> Iterator[tuple[SignalBatch, Tensor | None]]:
+        """Images (B, 3, H, W) or clips (B, 3, T, H, W) uint8, or sounds (B, C, T), and the classes requested (B,) int64 or None.
 
         Args:
             size: of a batch.
             start: the first sample, for the rest of an interrupted run.
 
         Raises:
-            EvaluationError: if images differ in size, or the file is damaged.
+            EvaluationError: if images differ in size, or sounds in rate or channels, or the file is damaged.
         """
 
     @abstractmethod
     def read(self, rows: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
-        """Single samples (3, H, W) uint8 with their indices, which must rise; unreadable ones are skipped."""
+        """Single samples (C, *axes) with their indices, which must rise; unreadable ones are skipped."""
 
 
 def open_samples(path: str | Path) -> Samples:
-    """A folder of images or an .npz file.
+    """A folder of images or sounds, or an .npz file.
 
     Raises:
         EvaluationError: if it is neither.
-        DataError: if the folder holds no image.
+        DataError: if the folder holds neither, or both.
     """
     path = Path(path)
     if path.is_dir():
         return SampleFolder(path)
     if path.suffix == ".npz" and path.is_file():
         return SampleFile(path)
-    raise EvaluationError(f"there are no samples in {path}; expected a folder of images, or an .npz file with arr_0 uint8 (N, H, W, 3)")
+    raise EvaluationError(f"there are no samples in {path}; expected a folder of images or sounds, or an .npz file with arr_0 {_ARRAYS}")
 
 
 class SampleFolder(Samples):
-    """ImageArray files; one that is broken is reported and skipped."""
+    """A file per sample; one that is broken is reported and skipped."""
 
     def __init__(self, folder: Path) -> None:
-        self._source = FolderSource(FolderConfig(path=str(folder), modality="image"))
+        self._source = FolderSource(FolderConfig(path=str(folder)))
+        medium = next(medium for medium in MEDIA.values() if medium.modality == self._source.modality)
+        if medium.modality not in ("image", "audio"):
+            raise EvaluationError(f"{folder} holds {medium.noun}s; generated clips are read from an .npz file with arr_0 {_ARRAYS}")
         self._rows = [index for index in range(len(self._source)) if self._source.key(index) != GRID]
         found = [CLASS_OF_FILE.search(Path(self._source.key(index)).stem) for index in self._rows]
         classes = [checked_label(match[1].encode(), f"the name {match.string!r:.80}") for match in found if match]
         self.classes = [label for label in classes if label is not None] if all(found) else None
-        damaged_names = [skip for skip in self._source.skipped if Path(skip.key).suffix.lower() in MEDIA["image"].suffixes]
+        damaged_names = [skip for skip in self._source.skipped if Path(skip.key).suffix.lower() in medium.suffixes]
         self.report = SkipReport(damaged_names, keep=sys.maxsize)
+
+    @cached_property
+    def spec(self) -> SignalSpec:
+        """Of sounds by the first that can be read."""
+        if self._source.modality == "image":
+            return RGB_IMAGES
+        for index in self._rows:
+            with suppress(*UNUSABLE):
+                sound = self._source.read(index).signal
+                assert isinstance(sound, Sound)
+                return AudioPreprocessing(sample_rate=sound.rate, channels=len(sound.samples)).spec
+        raise EvaluationError(f"none of the {len(self)} sounds can be read; the first is {self._source.key(self._rows[0])}")
 
     @property
     def identity(self) -> str:
@@ -103,44 +131,57 @@ class SampleFolder(Samples):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def batches(self, size: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor | None]]:
+    def batches(self, size: int, *, start: int = 0) -> Iterator[tuple[SignalBatch, Tensor | None]]:
         for first in range(start, len(self), size):
-            images, classes = [], []
+            signals, classes = [], []
             self.position = min(first + size, len(self))
             for row in range(first, self.position):
                 try:
-                    images.append(np.asarray(self._source.read(self._rows[row]).image))
+                    signals.append(self._signal(row))
                 except UNUSABLE as error:
                     self.report.update([Skip(self._source.key(self._rows[row]), str(error))])
                     continue
                 classes.append(self.classes[row] if self.classes else 0)
-            sizes = {image.shape for image in images}
-            if len(sizes) > 1:
-                raise EvaluationError(f"one folder holds samples of different sizes {sorted(sizes)}")
-            if images:
-                yield _channels_first(np.stack(images)), torch.tensor(classes) if self.classes else None
+            sizes = {tuple(signal.shape) for signal in signals}
+            if len(sizes) > 1 and self.spec.modality == "image":
+                raise EvaluationError(f"one folder holds samples of different sizes {sorted((*shape[1:], shape[0]) for shape in sizes)}")
+            if signals:
+                yield SignalBatch.stack(signals), torch.tensor(classes) if self.classes else None
 
     def read(self, rows: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
         for row in rows:
-            try:
-                image = np.asarray(self._source.read(self._rows[row]).image)
-            except UNUSABLE:
-                continue
-            yield row, _channels_first(image[None])[0]
+            with suppress(*UNUSABLE):
+                yield row, self._signal(row)
+
+    def _signal(self, row: int) -> Tensor:
+        """(3, H, W) uint8 of an image, (C, T) of a sound."""
+        sample = self._source.read(self._rows[row])
+        if not isinstance(sample.signal, Sound):
+            return torch.from_numpy(np.array(sample.image)).movedim(-1, 0)
+        sound = sample.signal
+        if (float(sound.rate), len(sound.samples)) != (self.spec.rate, self.spec.channels):
+            expected = f"{self.spec.rate:g} Hz and {self.spec.channels} channels, as the first has"
+            raise EvaluationError(f"{sample.key} has {sound.rate} Hz and {len(sound.samples)} channels; expected {expected}")
+        return torch.from_numpy(sound.samples).clamp(-1, 1)
 
 
 class SampleFile(Samples):
-    """`arr_0` uint8 (N, H, W, 3), and the classes in `arr_1` (N,) where there is one, as the published samplers write them."""
+    """`arr_0` uint8 (N, H, W, 3), of clips (N, T, H, W, 3), and the classes in `arr_1` (N,) where there is one, as the published samplers write
+    them."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         with _member(self._path, "arr_0") as (_, shape, dtype):
             self._shape = shape
-        if dtype != np.uint8 or len(self._shape) != 4 or self._shape[3] != 3 or min(self._shape) < 1:
-            raise EvaluationError(f"arr_0 of {path} is {dtype} {self._shape}; expected uint8 (N, H, W, 3)")
+        if dtype != np.uint8 or len(self._shape) not in (4, 5) or self._shape[-1] != 3 or min(self._shape) < 1:
+            raise EvaluationError(f"arr_0 of {path} is {dtype} {self._shape}; expected {_ARRAYS}")
         stored = self._read_classes()
         self.classes = None if stored is None else stored.tolist()
         self.report = SkipReport()
+
+    @property
+    def spec(self) -> SignalSpec:
+        return RGB_IMAGES if len(self._shape) == 4 else RGB_CLIPS
 
     @property
     def identity(self) -> str:
@@ -150,7 +191,7 @@ class SampleFile(Samples):
     def __len__(self) -> int:
         return int(self._shape[0])
 
-    def batches(self, size: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor | None]]:
+    def batches(self, size: int, *, start: int = 0) -> Iterator[tuple[SignalBatch, Tensor | None]]:
         row_bytes = math.prod(self._shape[1:])
         with _member(self._path, "arr_0") as (file, _, _):
             if start:
@@ -162,7 +203,7 @@ class SampleFile(Samples):
                 if len(data) != count * row_bytes:
                     raise EvaluationError(f"{self._path} ends after {first} of {len(self)} samples")
                 images = np.frombuffer(data, dtype=np.uint8).reshape(count, *self._shape[1:])
-                yield _channels_first(images), None if self.classes is None else torch.tensor(self.classes[first : first + count])
+                yield SignalBatch.of(_channels_first(images)), None if self.classes is None else torch.tensor(self.classes[first : first + count])
 
     def read(self, rows: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
         row_bytes, behind = math.prod(self._shape[1:]), 0
@@ -207,4 +248,4 @@ def _member(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...],
 
 
 def _channels_first(images: np.ndarray) -> Tensor:
-    return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+    return torch.from_numpy(np.moveaxis(images, -1, 1).copy())

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from pydantic import Field, JsonValue
 from torch import Tensor
 
@@ -27,12 +26,14 @@ from visiontok.evaluation.features.protocol import to_uint8
 from visiontok.evaluation.results.identity import rank_and_world_size
 from visiontok.evaluation.results.result import ModelIdentity
 from visiontok.generators.base import Generator
+from visiontok.signals import SignalSpec
+from visiontok.signals.writing import writer_of
 
 ClassOrder = Literal["cycle", "by-class", "shuffled", "uniform"]
 
 
 class SamplePlan(Config):
-    """What is to be sampled. Equal plans give equal images, whatever the batch size and however often the run was interrupted.
+    """What is to be sampled. Equal plans give equal samples, whatever the batch size and however often the run was interrupted.
 
     Attributes:
         num_samples: N.
@@ -85,12 +86,13 @@ def write_samples(
     Args:
         plan: of the samples; a folder or file that was started with another plan is refused.
         generator, tokenizer: those of the plan.
-        output: a folder, which gets one PNG per sample, or an .npz file with `arr_0` uint8 (N, H, W, 3) and the classes in `arr_1`.
+        output: a folder, which gets one PNG or wav file per sample, or an .npz file with `arr_0` uint8 (N, H, W, 3), of clips (N, T, H, W, 3), and
+            the classes in `arr_1`.
         batch_size: samples at a time.
         progress: called with the samples done and their number.
 
     Raises:
-        EvaluationError: if the output was started with another plan, or several processes are to write one file.
+        EvaluationError: if the output was started with another plan, several processes are to write one file, or such samples have no place there.
         ConfigError: if the classes cannot be shared as the plan says, or the generator was not trained for such sampling.
         FolderInUseError: if another command writes there.
     """
@@ -117,7 +119,7 @@ def _write_missing(
     rank, world_size = rank_and_world_size()
     sampler = generator.sampler(**plan.sampling)
     generator.check_sampler(sampler, unconditional=classes is None)
-    store = _ArrayStore(output, plan, classes) if output.suffix == ".npz" else _FolderStore(output, plan, classes)
+    store = (_ArrayStore if output.suffix == ".npz" else _FolderStore)(output, plan, classes, tokenizer.spec)
     if world_size > 1 and isinstance(store, _ArrayStore):
         raise EvaluationError("several processes cannot write one .npz file; let them write a folder")
     share = range(plan.num_samples * rank // world_size, plan.num_samples * (rank + 1) // world_size)
@@ -128,7 +130,7 @@ def _write_missing(
         condition = None if classes is None else torch.tensor([classes[row] for row in rows])
         count = len(rows) if classes is None else None
         tokens = generator.generate(condition, num_samples=count, noise=SampleNoise(plan.seed, rows), sampler=sampler)
-        store.write(rows, to_uint8(tokenizer.decode(tokens).float()).cpu())
+        store.write(rows, tokenizer.decode(tokens).float().cpu())
     progress(len(share), len(share))
     store.finish()
 
@@ -157,8 +159,8 @@ class _Store(ABC):
         """Indices of the samples that are not written yet."""
 
     @abstractmethod
-    def write(self, rows: Sequence[int], images: Tensor) -> None:
-        """Store images (B, 3, H, W) uint8."""
+    def write(self, rows: Sequence[int], signals: Tensor) -> None:
+        """Store samples (B, C, *axes) in the range of their spec."""
 
     @abstractmethod
     def finish(self) -> None:
@@ -166,21 +168,23 @@ class _Store(ABC):
 
 
 class _FolderStore(_Store):
-    """One PNG per sample, each whole or absent."""
+    """One file per sample, each whole or absent."""
 
-    def __init__(self, folder: Path, plan: SamplePlan, classes: Sequence[int] | None) -> None:
+    def __init__(self, folder: Path, plan: SamplePlan, classes: Sequence[int] | None, spec: SignalSpec) -> None:
+        if not (spec.is_rgb and spec.modality == "image") and spec.modality != "audio":
+            raise EvaluationError(f"a folder takes samples of images and sound; these are {spec.modality}: name an .npz file")
         super().__init__(folder / "plan.json", plan)
+        self._save = writer_of(spec).save
         digits = max(5, len(str(plan.num_samples - 1)))
         suffixes = [""] * plan.num_samples if classes is None else [f"-class-{label:04d}" for label in classes]
-        self._paths = [folder / f"{row:0{digits}d}{suffix}.png" for row, suffix in enumerate(suffixes)]
+        self._paths = [folder / f"{row:0{digits}d}{suffix}{writer_of(spec).suffix}" for row, suffix in enumerate(suffixes)]
 
     def missing(self, share: range) -> list[int]:
         return [row for row in share if not self._paths[row].is_file()]
 
-    def write(self, rows: Sequence[int], images: Tensor) -> None:
-        for row, image in zip(rows, images, strict=True):
-            with replacing(self._paths[row]) as temporary:
-                Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(temporary, format="PNG")
+    def write(self, rows: Sequence[int], signals: Tensor) -> None:
+        for row, signal in zip(rows, signals, strict=True):
+            self._save(signal, self._paths[row])
 
     def finish(self) -> None:
         """Nothing is left to do: every sample is a file of its own."""
@@ -189,7 +193,11 @@ class _FolderStore(_Store):
 class _ArrayStore(_Store):
     """An array on disk that becomes the .npz file when all samples are written."""
 
-    def __init__(self, path: Path, plan: SamplePlan, classes: Sequence[int] | None) -> None:
+    def __init__(self, path: Path, plan: SamplePlan, classes: Sequence[int] | None, spec: SignalSpec) -> None:
+        if not spec.is_rgb:
+            raise EvaluationError(
+                f"an .npz file takes samples of RGB images and clips; these are {spec.channels}-channel {spec.modality}: name a folder"
+            )
         self._path, self._classes, self._count = path, classes, plan.num_samples
         self._array_path = path.with_name(f".{path.stem}.run-state.npy")
         self._position_path = path.with_name(f".{path.stem}.run-state.txt")
@@ -203,11 +211,12 @@ class _ArrayStore(_Store):
         written = self._position_path.read_text(encoding="utf-8")
         return list(range(int(written), share.stop)) if written.isdecimal() else list(share)
 
-    def write(self, rows: Sequence[int], images: Tensor) -> None:
+    def write(self, rows: Sequence[int], signals: Tensor) -> None:
+        images = to_uint8(signals)
         mode: Any = "r+" if self._array_path.is_file() and rows[0] else "w+"
         shape = (self._count, *images.shape[2:], 3)
         array = np.lib.format.open_memmap(self._array_path, mode=mode, dtype=np.uint8, shape=None if mode == "r+" else shape)
-        array[rows[0] : rows[-1] + 1] = images.permute(0, 2, 3, 1).numpy()
+        array[rows[0] : rows[-1] + 1] = images.movedim(1, -1).numpy()
         array.flush()
         with replacing(self._position_path) as temporary:
             temporary.write_text(str(rows[-1] + 1), encoding="utf-8")

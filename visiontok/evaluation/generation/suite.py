@@ -11,6 +11,7 @@ from visiontok.base.file_names import Name
 from visiontok.base.names import unknown
 from visiontok.data import DataConfig
 from visiontok.evaluation.features import EXTRACTORS
+from visiontok.evaluation.features.i3d import I3DPipeline
 from visiontok.evaluation.features.statistics import Split
 from visiontok.evaluation.generation.sampling import ClassOrder
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig
@@ -41,13 +42,15 @@ class GenerationSuite(Config):
         description: one sentence.
         reference: the source of the real samples.
         statistics: instead of it, files with statistics of real samples.
-        size: side of the squares in pixels to which real images are resized; generated images must have it.
+        size: side of the squares in pixels to which real images and the frames of real clips are resized; generated ones must have it. Required for
+            images; None for clips of their own size, and for sound.
         num_samples: how many to sample; of given samples, the number that is expected. None for any number of given samples.
         class_order: see `SamplePlan`.
         sampling: settings of the sampler, such as guidance.
         metrics: `frechet`, `kernel_distance`, `cmmd`, `manifold` (precision, recall, density, coverage) over every extractor,
             `inception_score` over Inception's; `classifier`: do classifiers predict the class that was requested?
         extractors: whose features the distances are computed over.
+        fvd: a further extractor, for distances of clips: every choice of its pipeline by itself, where none of the named extractors makes them.
         seed: of the samples, and of the choice of real samples, where there are more of them than generated ones.
         seeds: of the samples instead: as many sets are sampled and evaluated, and the numbers are means over them; empty for one set.
         batch_size: samples at a time.
@@ -61,12 +64,13 @@ class GenerationSuite(Config):
     description: str = ""
     reference: DataConfig | None = None
     statistics: tuple[StatisticsFile, ...] = ()
-    size: Positive
+    size: Positive | None = None
     num_samples: Positive | None = None
     class_order: ClassOrder = "cycle"
     sampling: dict[str, float | int | str | bool | None] = Field(default_factory=dict)
     metrics: tuple[str, ...] = Field(default=("frechet", "classifier"), min_length=1)
-    extractors: tuple[str, ...] = Field(min_length=1)
+    extractors: tuple[str, ...] = ()
+    fvd: I3DPipeline | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = ()
     batch_size: Positive = 64
@@ -80,6 +84,8 @@ class GenerationSuite(Config):
         for name in self.extractors:
             if name not in EXTRACTORS:
                 raise ValueError(str(unknown("feature extractor", name, EXTRACTORS)))
+        if not self.extractors and self.fvd is None:
+            raise ValueError(f"extractors names none; expected some of {', '.join(EXTRACTORS)}, or fvd")
         if (self.reference is None) == (not self.statistics):
             raise ValueError("give a reference, the source of real samples, or statistics, files made from them; one of the two")
         made = [file.extractor for file in self.statistics]

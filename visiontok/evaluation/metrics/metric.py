@@ -179,8 +179,12 @@ class EvaluatedBatch:
         return found
 
     def reconstructed(self, tokens: Tokens | Latents, samples: SignalBatch | None) -> EvaluatedBatch:
-        """The same originals with other tokens; what is known of the originals, then or later, is not computed again."""
-        return EvaluatedBatch(self.indices, self.reference, samples, tokens, self.labels, self.objects, self.texts, self._of_reference)
+        """The same originals with other tokens; what is known of the originals, then or later, is not computed again. Of clips that have lost frames
+        the originals are cut to those that are left."""
+        reference, known = self.reference, self._of_reference
+        if samples is not None and reference is not None and not torch.equal(samples.sizes, reference.sizes):
+            reference, known = SignalBatch(cropped(reference.values, samples.values.shape[2:]), samples.sizes), {}
+        return EvaluatedBatch(self.indices, reference, samples, tokens, self.labels, self.objects, self.texts, known)
 
 
 def _in_order(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

@@ -28,6 +28,10 @@ def _frames(subject: Subject) -> str | None:
     return None if subject.spec.modality in ("image", "video") else f"it is defined for images and frames, not for {subject.spec.modality}"
 
 
+def _clips(subject: Subject) -> str | None:
+    return None if subject.spec.modality == "video" else f"it is defined for clips, not for {subject.spec.modality}"
+
+
 def _sound(subject: Subject) -> str | None:
     return None if subject.spec.modality == "audio" else f"it is defined for sound, not for {subject.spec.modality}"
 
@@ -81,6 +85,7 @@ NEEDS: Mapping[str, Callable[[Subject], str | None]] = MappingProxyType(
         "decoder": _decoder,
         "bounded values": _bounded,
         "frames": _frames,
+        "clips": _clips,
         "RGB": _rgb,
         "sound": _sound,
         "tokens": _tokens,

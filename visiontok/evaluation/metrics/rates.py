@@ -20,22 +20,22 @@ def entropy_bits(counts: Sequence[ArrayLike], tokens_per_sample: Sequence[float]
     return sum(plugin_entropy(count) * tokens for count, tokens in zip(counts, tokens_per_sample, strict=True))
 
 
-def bits_per_pixel(bits: ArrayLike, size: ArrayLike) -> np.ndarray:
-    """Bits of samples (...) over the pixels of their sizes (..., A): (H, W) of images, (T, H, W) of clips."""
-    return np.asarray(bits, dtype=np.float64) / np.prod(np.asarray(size, dtype=np.float64), axis=-1)
+def per_pixel(amount: ArrayLike, size: ArrayLike) -> np.ndarray:
+    """Bits or tokens of samples (...) over the pixels of their sizes (..., A): (H, W) of images, (T, H, W) of clips."""
+    return np.asarray(amount, dtype=np.float64) / np.prod(np.asarray(size, dtype=np.float64), axis=-1)
 
 
-def bits_per_second(bits: ArrayLike, *, units: ArrayLike, rate: float) -> np.ndarray:
-    """Bits of recordings or clips (...) over their seconds.
+def per_second(amount: ArrayLike, *, units: ArrayLike, rate: float) -> np.ndarray:
+    """Bits or tokens of recordings or clips (...) over their seconds.
 
     Args:
-        bits: of the samples.
+        amount: of the samples.
         units: their audio samples or video frames.
         rate: of those per second.
     """
-    return np.asarray(bits, dtype=np.float64) * rate / np.asarray(units, dtype=np.float64)
+    return np.asarray(amount, dtype=np.float64) * rate / np.asarray(units, dtype=np.float64)
 
 
 def compression_ratio(bits: ArrayLike, size: ArrayLike) -> np.ndarray:
     """How many times smaller than plain RGB at 24 bits per pixel."""
-    return 24 / bits_per_pixel(bits, size)
+    return 24 / per_pixel(bits, size)

@@ -246,7 +246,8 @@ def _features_of(extractor: FeatureExtractor) -> str:
 
 
 def metric_value(metric: Metric, aggregate: Aggregate, task: Task) -> MetricValue:
-    """An aggregate with what the metric's declaration says of it. An FID of reconstructions is titled rFID, one of generated samples gFID."""
+    """An aggregate with what the metric's declaration says of it. An FID of reconstructions is titled
+    rFID, one of generated samples gFID; likewise rFVD and gFVD."""
     declared = metric.values[aggregate.key]
     name, title = aggregate.key, declared.title
     if aggregate.extractor is not None:
@@ -254,7 +255,7 @@ def metric_value(metric: Metric, aggregate: Aggregate, task: Task) -> MetricValu
         title = f"{declared.title}, {aggregate.extractor.name}"
         published = aggregate.extractor.published_names.get(aggregate.key.partition("[]")[0])
         if published is not None:
-            title = f"{task[0]}FID ({title})" if published == "FID" else f"{published} ({title})"
+            title = f"{task[0]}{published} ({title})" if published in ("FID", "FVD") else f"{published} ({title})"
     if not np.isfinite(aggregate.value if aggregate.value is not None else 0.0):
         raise EvaluationError(f"{name} is {aggregate.value}: the samples or their features hold numbers that are too large, or not finite")
     return MetricValue(

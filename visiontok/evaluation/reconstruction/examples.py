@@ -72,7 +72,7 @@ def show_examples(run: ReconstructionRun, result: Result, per_sample: PerSampleR
         known = [None if np.isnan(value) else float(value) for value in column]
         chosen = [(group, int(row), known[row]) for group, row in _ends_and_middle(worst_first, each)]
     samples = []
-    spec = run.tokenizer.preprocessing.spec
+    spec = run.spec
     with evaluating(run.tokenizer):
         for group, row, value in chosen:
             loaded = run.loader.read([int(per_sample.indices[row])])

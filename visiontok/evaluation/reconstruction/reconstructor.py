@@ -50,7 +50,8 @@ class Reconstructor:
         """Reconstruct a batch. The model is given RGB originals as files store them: in 8 bits.
 
         Raises:
-            EvaluationError: if the model returns samples of another size.
+            EvaluationError: if the model returns samples of another size; clips may have another number of frames, of which the first are then
+                compared, as many as both have.
             DataError: if a sample has no text.
         """
         texts = None if self._texts is None else self._texts.of(loaded)
@@ -108,6 +109,8 @@ class Reconstructor:
             samples = decoded.float().cpu()
         else:
             samples = (to_uint8(decoded.float()) if self._protocol is None else self._protocol.pixels(decoded)).cpu()
+        if given.modality == "video" and samples.shape[3:] == originals.values.shape[3:] and samples.shape[2] != originals.values.shape[2]:
+            return _common_frames(samples, originals)
         if samples.shape != originals.values.shape:
             sizes = [" x ".join(map(str, side.shape[2:])) for side in (samples, originals.values)]
             raise EvaluationError(f"{self._name} returned samples of {sizes[0]} for originals of {sizes[1]}; set size to what it returns")
@@ -124,6 +127,13 @@ class Reconstructor:
             sound = torch.from_numpy(resampled(whole, round(made), round(given)))[:, : size[0]]
             samples[row, :, : sound.shape[1]] = sound
         return samples
+
+
+def _common_frames(samples: Tensor, originals: SignalBatch) -> SignalBatch:
+    """Clips (B, C, T', H, W) of another number of frames than their originals, cut to the frames that both have."""
+    sizes = originals.sizes.clone()
+    sizes[:, 0] = sizes[:, 0].clamp_max(samples.shape[2])
+    return SignalBatch(samples[:, :, : int(sizes[:, 0].max())], sizes)
 
 
 def _noise(seed: int, index: int, stage: Literal["encode", "decode"]) -> SampleNoise:

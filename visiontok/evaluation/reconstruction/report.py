@@ -14,7 +14,7 @@ from visiontok.evaluation.results.per_sample import PerSampleResults
 from visiontok.evaluation.results.report.curves import rate_distortion_plots, usage_histogram, zipf_plot
 from visiontok.evaluation.results.report.images import difference_image, signal_image, token_map
 from visiontok.evaluation.results.report.page import write_report
-from visiontok.evaluation.results.report.sections import BarPlot, Folded, ImageGrid, ImageRow, LinePlot, Section, SoundGrid, Text
+from visiontok.evaluation.results.report.sections import BarPlot, ClipGrid, Folded, ImageGrid, ImageRow, LinePlot, Section, SoundGrid, Text
 from visiontok.evaluation.results.report.side_by_side import seconds_shown, side_by_side
 from visiontok.evaluation.results.report.tables import cut_table, missing_values, result_table, warnings
 from visiontok.evaluation.results.result import Result
@@ -47,7 +47,7 @@ def write_run_report(path: Path, entries: Sequence[ReportEntry]) -> None:
         entries: of one suite, at least one.
     """
     sections: list[Section] = [*warnings([entry.result for entry in entries])]
-    sections += [_reconstructions(entry) for entry in entries if entry.examples.samples]
+    sections += [section for entry in entries if entry.examples.samples for section in _reconstructions(entry)]
     for samples in dict.fromkeys(entry.result.data.samples_sha256 for entry in entries):
         sections += _together([entry for entry in entries if entry.result.data.samples_sha256 == samples])
     for entry in entries:
@@ -86,21 +86,24 @@ def _codebooks(entry: ReportEntry) -> list[Section]:
     return [*plots[:1], Folded(f"Further codebooks of {name}", plots[1:])] if len(plots) > 1 else [*plots]
 
 
-def _reconstructions(entry: ReportEntry) -> Section:
-    """Images in one grid, below each original its reconstructions; sounds one by one, folded since each of them is as high as a grid."""
+def _reconstructions(entry: ReportEntry) -> list[Section]:
+    """Images in one grid, below each original its reconstructions; clips and sounds one by one, sounds folded since each of them is as high as a
+    grid."""
     samples, spec, ranking = entry.examples.samples, entry.examples.spec, entry.examples.ranking
     chosen = "The first samples." if ranking is None else f"The worst, the median and the best samples by {ranking.title}."
     title = f"Reconstructions by {entry.result.title}"
-    if spec.modality != "audio":
-        return _images(title, samples, [_caption(entry.examples, example) for example in samples], spec, chosen)
+    if spec.modality not in ("audio", "video"):
+        return [_images(title, samples, [_caption(entry.examples, example) for example in samples], spec, chosen)]
     seconds = seconds_shown(spec, sounds=sum(1 + len(example.reconstructions) for example in samples))
-    sounds: list[Text | ImageGrid | SoundGrid] = [Text("", [chosen])]
+    single: list[Text | ImageGrid | ClipGrid | SoundGrid] = []
     for example in samples:
-        decoded = {_label(cut): sound for cut, sound in example.reconstructions.items()}
+        decoded = {_label(cut): signal for cut, signal in example.reconstructions.items()}
         caption = _caption(entry.examples, example)
         section = side_by_side(caption, example.original, decoded, spec=spec, tokens=example.tokens, seconds=seconds)
-        sounds += [] if section is None else [section]
-    return Folded(title, sounds)
+        single += [] if section is None else [section]
+    if spec.modality == "video":
+        return [Text(title, [chosen]), *single]
+    return [Folded(title, [Text("", [chosen]), *single])]
 
 
 def _images(title: str, samples: Sequence[Example], captions: Sequence[str], spec: SignalSpec, note: str) -> ImageGrid:

@@ -12,6 +12,7 @@ from visiontok.core.identity import check_same_tokenizer, identify
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.data import DataBatch, Source, Texts, open_source, texts_of
 from visiontok.evaluation.features import FeatureExtractor, all_extractors, feature_width
+from visiontok.evaluation.features.i3d import I3D
 from visiontok.evaluation.features.protocol import PROTOCOLS
 from visiontok.evaluation.features.sound_networks import SoundEncoder
 from visiontok.evaluation.loading import SignalLoader
@@ -35,7 +36,7 @@ from visiontok.evaluation.results.seeds import mean_outcome
 from visiontok.evaluation.run_state import ProgressCallback, RunState, no_progress, resumed
 from visiontok.evaluation.selection import Cropped, Tiles, choose
 from visiontok.generators.base import Generator as TokenGenerator
-from visiontok.signals import ImagePreprocessing, Preprocessing
+from visiontok.signals import ImagePreprocessing, Preprocessing, SignalSpec
 
 Setting: TypeAlias = tuple[int | None, Cut]
 """Seed of what is drawn, None for the reproducible form; part of the tokens that is decoded."""
@@ -131,9 +132,14 @@ class ReconstructionRun:
         self.source = self._selected(source if source is not None else open_source(suite.data), size, suite.num_samples)
         self.loader = SignalLoader(self.source, preprocessing, batch_size=suite.batch_size, num_workers=num_workers)
         encoder = suite.networks.encoder
-        own = [*extractors, *([] if encoder is None else [SoundEncoder(encoder, tokenizer.device)])]
+        own = [*extractors]
+        own += [] if encoder is None else [SoundEncoder(encoder, tokenizer.device)]
+        own += [] if suite.fvd is None else [I3D(suite.fvd)]
         named = all_extractors(suite.all_extractors, own)
-        self.extractors = [extractor.reading(preprocessing.spec).to(tokenizer.device) for extractor in named]
+        spec = preprocessing.spec
+        if spec.modality == "video" and spec.rate is None:
+            spec = spec.replace(rate=suite.frame_rate)
+        self.extractors = [extractor.reading(spec).to(tokenizer.device) for extractor in named]
         self._model, self._environment = model_identity(tokenizer, name), environment(tokenizer.device)
         self._texts = (suite.text or texts_of(self.source, name=name)) if tokenizer.text is not None else None
         texts = None if self._texts is None else Texts(self._texts, self.source.class_names)
@@ -142,7 +148,7 @@ class ReconstructionRun:
             layout = self._reconstructor.layout(size)
         self._subject = Subject(
             task="reconstruction",
-            spec=preprocessing.spec,
+            spec=spec,
             extractors=self.extractors,
             count=len(self.source),
             size=size,
@@ -171,6 +177,11 @@ class ReconstructionRun:
         self._running = {(seed, cut): RunningMetrics(metrics, self._subject, widths=widths) for seed in self._seeds for cut in suite.cuts}
         self._training = self._training_loader(size, preprocessing)
         self._fingerprint, self._collapse = Fingerprint(), CollapseCheck()
+
+    @property
+    def spec(self) -> SignalSpec:
+        """Of the samples, with the frame rate that the suite gives clips."""
+        return self._subject.spec
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -295,24 +306,24 @@ class ReconstructionRun:
         parts.update({f"collapse/{name}": part for name, part in self._collapse.accumulators.items()})
         whole = self._seeds[0], max(self.suite.cuts)
 
-        def read(position: int) -> Iterator[tuple[int, Mapping[Setting, EvaluatedBatch]]]:
+        def read(position: int) -> Iterator[tuple[int, tuple[EvaluatedBatch, Mapping[Setting, EvaluatedBatch]]]]:
             return prefetched(self._reconstructed(prefetched(self.loader.batches(position, stop))))
 
-        for _, batches in resumed(read, name="samples", start=start, parts=parts, skips=self.loader.report, state=state):
-            if batches is not None:
-                first = next(iter(batches.values()))
-                assert first.reference is not None
-                self._fingerprint.update(first.indices, first.reference)
+        for _, found in resumed(read, name="samples", start=start, parts=parts, skips=self.loader.report, state=state):
+            if found is not None:
+                original, batches = found
+                assert original.reference is not None
+                self._fingerprint.update(original.indices, original.reference)
                 for setting, running in self._running.items():
                     running.update(batches[setting])
                 self._collapse.update(batches[whole])
-            if batches is not None or self._fingerprint.count:
+            if found is not None or self._fingerprint.count:
                 progress(self._fingerprint.count, stop - start)
 
     def _reconstructed(
         self, loaded: Generator[tuple[int, DataBatch], None, None]
-    ) -> Generator[tuple[int, Mapping[Setting, EvaluatedBatch]], None, None]:
-        """The position after a batch, and its reconstructions at every setting."""
+    ) -> Generator[tuple[int, tuple[EvaluatedBatch, Mapping[Setting, EvaluatedBatch]]], None, None]:
+        """The position after a batch, the batch, and its reconstructions at every setting."""
         try:
             for position, item in loaded:
                 batches: dict[Setting, EvaluatedBatch] = {}
@@ -320,7 +331,7 @@ class ReconstructionRun:
                 for seed in self._seeds:
                     for cut, (tokens, samples) in self._reconstructor(item, self.suite.cuts, seed=seed).items():
                         batches[seed, cut] = original.reconstructed(tokens, samples)
-                yield position, batches
+                yield position, (original, batches)
         finally:
             loaded.close()
 
@@ -354,7 +365,8 @@ class ReconstructionRun:
         if not self._subject.is_8bit:
             given, made = self.tokenizer.preprocessing.spec, self.tokenizer.spec
             rule = f"resampled by soxr from {made.rate:g} Hz" if made.is_resampled(given) else "clamped to their range"
-            return f"signals by the tokenizer's own preprocessing, reconstructions {rule}"
+            compared = ", compared over the frames that both have" if given.modality == "video" else ""
+            return f"signals by the tokenizer's own preprocessing, reconstructions {rule}{compared}"
         cut = {
             "tiles": "images cut into tiles",
             "none": "images at their own sizes",

@@ -11,6 +11,7 @@ from visiontok.base.file_names import Name
 from visiontok.base.names import unknown
 from visiontok.data import DataConfig, TextsConfig
 from visiontok.evaluation.features import EXTRACTORS, Classifier
+from visiontok.evaluation.features.i3d import I3DPipeline
 from visiontok.evaluation.features.protocol import PROTOCOLS
 from visiontok.evaluation.features.sound_networks import SoundNetworksConfig
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig
@@ -40,6 +41,8 @@ class Suite(Config):
         num_samples: that many samples, drawn with the seed; None for all.
         metrics: names in `evaluation.metrics.registry.METRICS`. Those that do not apply to a model are omitted from its result, with the reason.
         extractors: whose features the distances are computed over, and which classify.
+        fvd: a further extractor, for distances of clips: every choice of its pipeline by itself, where none of the named extractors makes them.
+        frame_rate: frames per second of the clips, for metrics per second of models that take any rate.
         perturbations: that the metric `perturbed_frechet` averages over.
         probe: training samples and settings of the metrics `linear_probe` and `nearest_neighbors`.
         networks: paths of networks of sound, for the metrics `wer`, `speaker_similarity` and `predicted_mos`, and for distances of features.
@@ -67,6 +70,8 @@ class Suite(Config):
     num_samples: Positive | None = None
     metrics: tuple[str, ...] = Field(min_length=1)
     extractors: tuple[str, ...] = ()
+    fvd: I3DPipeline | None = None
+    frame_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     perturbations: PerturbationGrid = PerturbationGrid()
     probe: ProbeConfig | None = None
     networks: SoundNetworksConfig = SoundNetworksConfig()
@@ -93,8 +98,8 @@ class Suite(Config):
             if name not in EXTRACTORS:
                 raise ValueError(str(unknown("feature extractor", name, EXTRACTORS)))
         for metric in self.metrics:
-            if needs_extractors(metric) and not self.all_extractors and self.networks.encoder is None:
-                raise ValueError(f"the metric {metric!r} needs at least one of the extractors {', '.join(EXTRACTORS)}")
+            if needs_extractors(metric) and not self.all_extractors and self.networks.encoder is None and self.fvd is None:
+                raise ValueError(f"the metric {metric!r} needs at least one of the extractors {', '.join(EXTRACTORS)}, or fvd")
         split = getattr(self.data, "split", None)
         if self.has_frechet and split in ("train", "all") and not self.allow_training_split:
             raise ValueError(

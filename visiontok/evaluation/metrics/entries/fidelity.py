@@ -57,6 +57,24 @@ def _errors(batch: EvaluatedBatch, subject: Subject) -> Mapping[str, Tensor]:
     return {"value": batch.each(mse)}
 
 
+def _errors_of_frames(batch: EvaluatedBatch, subject: Subject) -> Mapping[str, Tensor]:
+    """For PSNR: of clips also the sum of the dB of frames that differ from the original's, and how many do."""
+    if subject.spec.modality != "video":
+        return _errors(batch, subject)
+
+    def of_frames(reference: Tensor, samples: Tensor) -> Tensor:
+        return mse(*(clips.transpose(1, 2).flatten(0, 1) for clips in (reference, samples))).unflatten(0, (len(reference), -1))
+
+    def decibels(reference: Tensor, samples: Tensor) -> Tensor:
+        errors = of_frames(reference, samples)
+        return torch.where(errors > 0, psnr_from_mse(errors, data_range=subject.peak), 0.0).sum(dim=1)
+
+    def differing(reference: Tensor, samples: Tensor) -> Tensor:
+        return (of_frames(reference, samples) > 0).sum(dim=1)
+
+    return {**_errors(batch, subject), "decibels": batch.each(decibels), "differing_frames": batch.each(differing)}
+
+
 def _mse(table: Table, subject: Subject, bootstrap: BootstrapConfig) -> list[Aggregate]:
     if subject.is_8bit:
         return sample_mean("mse", {"value": table["value"] / 255**2}, "mean over images, values in [0, 1]; 8-bit RGB", bootstrap)
@@ -68,7 +86,7 @@ def _decibels(errors: np.ndarray, subject: Subject) -> np.ndarray:
 
 
 def _psnr(table: Table, subject: Subject, bootstrap: BootstrapConfig) -> list[Aggregate]:
-    """PSNR in both its meanings: the mean of the samples' dB, and the dB of the mean squared error over all samples."""
+    """PSNR in all its meanings: means of the dB of samples, and of frames of clips, and the dB of the mean squared error over all samples."""
     errors = table["value"]
     different = errors[errors > 0]
     decibels, pooled = _decibels(different, subject), errors.mean()
@@ -100,7 +118,24 @@ def _psnr(table: Table, subject: Subject, bootstrap: BootstrapConfig) -> list[Ag
             protocol=f"10 log10({subject.peak:g}^2 / MSE over all {words}); {subject.scale}",
             details={f"identical_{words}": identical},
         ),
+        *([_psnr_of_frames(table, subject, bootstrap)] if "decibels" in table else []),
     ]
+
+
+def _psnr_of_frames(table: Table, subject: Subject, bootstrap: BootstrapConfig) -> Aggregate:
+    counts = table["differing_frames"]
+    column = np.divide(table["decibels"], counts, out=np.full(len(counts), np.nan), where=counts > 0)
+    known = column[counts > 0]
+    return Aggregate(
+        key="psnr.frames",
+        value=float(known.mean()) if len(known) else None,
+        no_value="" if len(known) else "all clips are identical with their originals",
+        count=len(column),
+        interval=bootstrap_mean(known, bootstrap),
+        protocol=f"mean over the frames of a clip, then over clips, of 10 log10({subject.peak:g}^2 / MSE), without identical frames; {subject.scale}",
+        details={"identical_clips": len(column) - len(known)},
+        per_sample=column,
+    )
 
 
 def _similarity(function: Callable[..., Tensor], smallest_side: int) -> Callable[[EvaluatedBatch, Subject], Mapping[str, Tensor]]:
@@ -124,9 +159,10 @@ PSNR = SampleMetric(
     values={
         "psnr.mean_db": Value("PSNR", unit="dB", better="higher"),
         "psnr.pooled": Value("PSNR of the pooled error", unit="dB", better="higher"),
+        "psnr.frames": Value("PSNR, mean over frames", unit="dB", better="higher"),
     },
     needs=("decoder", "bounded values"),
-    compute=_errors,
+    compute=_errors_of_frames,
     aggregate=_psnr,
 )
 SSIM = SampleMetric(

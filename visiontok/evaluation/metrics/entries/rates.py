@@ -27,7 +27,7 @@ from visiontok.evaluation.metrics.information_capacity import information_capaci
 from visiontok.evaluation.metrics.metric import Aggregate, EvaluatedBatch, SampleMetric, StreamMetric, Subject, Table, Value
 from visiontok.evaluation.metrics.per_sample import PerSample
 from visiontok.evaluation.metrics.prior import prior_information
-from visiontok.evaluation.metrics.rates import bits_per_pixel, bits_per_second, compression_ratio, entropy_bits
+from visiontok.evaluation.metrics.rates import compression_ratio, entropy_bits, per_pixel, per_second
 from visiontok.generators.condition import ClassCondition, ConditionLike, NoCondition
 from visiontok.tokens import Tokens
 
@@ -48,10 +48,10 @@ def _costs(variant: str, bits: np.ndarray, table: Table, subject: Subject, boots
     )
     found.append(ratio)
     if subject.spec.modality in ("image", "video"):
-        column = bits_per_pixel(bits, table["size"])
+        column = per_pixel(bits, table["size"])
         found.append(_mean(f"bits_per_pixel.{variant}", column, bootstrap, f"{protocol}, over its pixels, mean over samples"))
     if subject.spec.rate is not None:
-        column = bits_per_second(bits, units=table["size"][:, 0], rate=subject.spec.rate)
+        column = per_second(bits, units=table["size"][:, 0], rate=subject.spec.rate)
         found.append(_mean(f"bits_per_second.{variant}", column, bootstrap, f"{protocol}, over its seconds, mean over samples"))
     return found
 
@@ -91,7 +91,8 @@ def _compute_rate(batch: EvaluatedBatch, subject: Subject) -> Mapping[str, Tenso
 
 def _aggregate_rate(table: Table, subject: Subject, bootstrap: BootstrapConfig) -> list[Aggregate]:
     tokens = _mean("tokens_per_sample", table["tokens"].astype(np.float64), bootstrap, "tokens that a sample is stored as, mean over samples")
-    found = [tokens, *_costs("nominal", table["bits"], table, subject, bootstrap, "sum of log2 K over a sample's tokens")]
+    found = [tokens, *_token_rates(table, subject, bootstrap)]
+    found += _costs("nominal", table["bits"], table, subject, bootstrap, "sum of log2 K over a sample's tokens")
     if (table["read"] != table["tokens"]).any():
         found.append(
             _mean("tokens_read_per_sample", table["read"].astype(np.float64), bootstrap, "tokens that a language model reads, mean over samples")
@@ -111,11 +112,25 @@ def _aggregate_rate(table: Table, subject: Subject, bootstrap: BootstrapConfig) 
     return found
 
 
+def _token_rates(table: Table, subject: Subject, bootstrap: BootstrapConfig) -> list[Aggregate]:
+    """Tokens per second of sound and clips, and per pixel of clips, where defined."""
+    found = []
+    if subject.spec.rate is not None:
+        column = per_second(table["tokens"], units=table["size"][:, 0], rate=subject.spec.rate)
+        found.append(_mean("tokens_per_second", column, bootstrap, "tokens of a sample over its seconds, mean over samples"))
+    if subject.spec.modality == "video":
+        column = per_pixel(table["tokens"], table["size"])
+        found.append(_mean("tokens_per_pixel", column, bootstrap, "tokens of a clip over the pixels of all its frames, mean over clips"))
+    return found
+
+
 RATE = SampleMetric(
     name="rate",
     values={
         "tokens_per_sample": Value("Tokens per sample", better="lower"),
         "tokens_read_per_sample": Value("Tokens per sample that a language model reads", better="lower"),
+        "tokens_per_second": Value("Tokens per second", better="lower"),
+        "tokens_per_pixel": Value("Tokens per pixel", better="lower"),
         **_values("nominal", "nominal"),
         "compression_ratio": Value("Compression ratio to 24-bit RGB", better="higher"),
     },

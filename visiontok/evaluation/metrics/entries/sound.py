@@ -12,9 +12,10 @@ from torch import Tensor
 from visiontok.base.optional import import_optional
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig, bootstrap_mean
 from visiontok.evaluation.metrics.metric import Aggregate, EvaluatedBatch, SampleMetric, Subject, Table, Value, no_reason
-from visiontok.evaluation.metrics.pitch import HIGHEST, LOWEST, pitch_agreement
+from visiontok.evaluation.metrics.pitch import pitch_agreement
 from visiontok.evaluation.metrics.sound_distances import SHORTEST, mel_distance, si_sdr, stft_distance
 from visiontok.evaluation.metrics.speech_quality import PESQ_RATES, PesqBand, estoi, pesq, stoi, visqol
+from visiontok.layers.pitch import HIGHEST, LOWEST
 from visiontok.signals.batch import cropped
 
 Pairwise = Callable[[Tensor, Tensor, int], Mapping[str, Tensor]]

@@ -2,11 +2,25 @@
 
 from visiontok.evaluation.results.report.images import difference_image, to_image_array, to_image_arrays, token_image
 from visiontok.evaluation.results.report.page import write_report
-from visiontok.evaluation.results.report.sections import BarPlot, Folded, ImageGrid, ImageRow, LinePlot, PointPlot, Row, Section, Table, Text
+from visiontok.evaluation.results.report.sections import (
+    BarPlot,
+    ClipGrid,
+    Folded,
+    ImageGrid,
+    ImageRow,
+    LinePlot,
+    PointPlot,
+    Row,
+    Section,
+    SoundGrid,
+    Table,
+    Text,
+)
 from visiontok.evaluation.results.report.tables import result_table
 
 __all__ = [
     "BarPlot",
+    "ClipGrid",
     "Folded",
     "ImageGrid",
     "ImageRow",
@@ -14,6 +28,7 @@ __all__ = [
     "PointPlot",
     "Row",
     "Section",
+    "SoundGrid",
     "Table",
     "Text",
     "difference_image",

@@ -36,6 +36,11 @@ def sound_uri(file: bytes) -> str:
     return f"data:audio/flac;base64,{base64.b64encode(file).decode()}"
 
 
+def animation_uri(file: bytes) -> str:
+    """An animated WebP file as a data URI."""
+    return f"data:image/webp;base64,{base64.b64encode(file).decode()}"
+
+
 def render(title: str, sections: Sequence[Section], *, summary: str = "", facts: Mapping[str, str] | None = None) -> str:
     """The page of `write_report` as text. Everything that comes from outside is escaped."""
     drawn = 0
@@ -52,5 +57,5 @@ def render(title: str, sections: Sequence[Section], *, summary: str = "", facts:
     loader = PackageLoader("visiontok.evaluation.results.report", ".")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.get_template("page.html.jinja")
-    parts = {"plot": plot, "legible": legible, "legend": legend, "data_uri": data_uri, "sound_uri": sound_uri}
-    return template.render(title=title, summary=summary, sections=sections, facts=facts or {}, **parts)
+    uris = {"data_uri": data_uri, "sound_uri": sound_uri, "animation_uri": animation_uri}
+    return template.render(title=title, summary=summary, sections=sections, facts=facts or {}, plot=plot, legible=legible, legend=legend, **uris)

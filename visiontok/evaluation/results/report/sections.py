@@ -104,6 +104,34 @@ class ImageGrid:
 
 
 @dataclass(frozen=True)
+class ClipGrid:
+    """Clips that belong together: all at once as one animation, and frame by frame.
+
+    Attributes:
+        title: heading.
+        animation: the clips side by side, the bytes of an animated WebP file.
+        labels: of the clips in the animation, from left to right.
+        rows: contact sheets, from top to bottom.
+        animation_width: on the page, in CSS pixels, where there is room.
+        width: of each frame of the contact sheets.
+        note: a sentence below.
+    """
+
+    kind: ClassVar[str] = "clips"
+    title: str
+    animation: bytes
+    labels: Sequence[str]
+    rows: Sequence[ImageRow]
+    animation_width: int
+    width: int = 72
+    note: str = ""
+
+    @property
+    def columns(self) -> int:
+        return max((len(row.images) for row in self.rows), default=0)
+
+
+@dataclass(frozen=True)
 class Waveform:
     """A sound over time, as the range of its samples in every column.
 
@@ -264,7 +292,7 @@ class Folded:
 
     kind: ClassVar[str] = "folded"
     title: str
-    sections: Sequence[Text | Table | ImageGrid | SoundGrid | LinePlot | PointPlot | BarPlot] = field(default_factory=tuple)
+    sections: Sequence[Text | Table | ImageGrid | ClipGrid | SoundGrid | LinePlot | PointPlot | BarPlot] = field(default_factory=tuple)
 
 
 def _as_table(plot: LinePlot | PointPlot) -> Table | None:
@@ -277,4 +305,4 @@ def _as_table(plot: LinePlot | PointPlot) -> Table | None:
     return Table(plot.title, [*([""] if named else []), plot.x_label, plot.y_label], rows, note=plot.note)
 
 
-Section: TypeAlias = Text | Table | ImageGrid | SoundGrid | LinePlot | PointPlot | BarPlot | Folded
+Section: TypeAlias = Text | Table | ImageGrid | ClipGrid | SoundGrid | LinePlot | PointPlot | BarPlot | Folded

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from visiontok.evaluation.results.report.clips import clip_grid
 from visiontok.evaluation.results.report.images import difference_image, signal_image, token_map
-from visiontok.evaluation.results.report.sections import ImageGrid, ImageRow, SoundGrid
+from visiontok.evaluation.results.report.sections import ClipGrid, ImageGrid, ImageRow, SoundGrid
 from visiontok.evaluation.results.report.sounds import MOST_SAMPLES, SECONDS, sound_grid
 from visiontok.signals import SignalSpec
 from visiontok.tokens import Latents, Tokens
@@ -24,7 +25,7 @@ def side_by_side(
     spec: SignalSpec,
     tokens: Tokens | Latents,
     seconds: float = SECONDS,
-) -> ImageGrid | SoundGrid | None:
+) -> ImageGrid | ClipGrid | SoundGrid | None:
     """The section for one signal; None for signals that can be neither shown nor played.
 
     Args:
@@ -37,6 +38,8 @@ def side_by_side(
     """
     if spec.modality == "audio" and spec.rate is not None:
         return sound_grid(title, original, reconstructions, rate=round(spec.rate), tokens=tokens, seconds=seconds)
+    if spec.modality == "video":
+        return clip_grid(title, original, reconstructions, spec=spec, tokens=tokens)
     shown = signal_image(original, spec)
     decoded = {label: image for label, signal in reconstructions.items() if (image := signal_image(signal, spec)) is not None}
     if shown is None:

@@ -67,6 +67,18 @@ def sound_grid(
     return SoundGrid(title, rows, codes, note=_note(count / rate, whole / rate, with_codes=codes is not None))
 
 
+def sound_gallery(title: str, sounds: Mapping[str, Tensor], *, rate: int) -> SoundGrid:
+    """Sounds (C, T) in [-1, 1] by label, each with a player, its waveform and its spectrogram."""
+    limit = max(max(float(sound.abs().max()) for sound in sounds.values()), 1e-3)
+    rows = []
+    for label, sound in sounds.items():
+        power = _power(sound, rate)
+        levels = _decibels(power, float(power.max()) or 1.0)
+        panels: list[Waveform | Spectrogram] = [_waveform(sound, rate, limit=limit), _spectrogram(levels, sound.shape[-1], rate)]
+        rows.append(SoundRow(label, encode_audio(sound, rate=rate), panels))
+    return SoundGrid(title, rows, note=f"Spectrograms are bright at the loudest part of the sound and dark {DYNAMIC_RANGE:.0f} dB below it.")
+
+
 def _waveform(sound: Tensor, rate: int, *, limit: float) -> Waveform:
     """The range of the samples of all channels (C, T) in every column."""
     (count,) = sound.shape[1:]
