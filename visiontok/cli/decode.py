@@ -1,4 +1,4 @@
-"""`visiontok decode`: tokens to images, sound and other signals."""
+"""`visiontok decode`: tokens to images, clips, sound and other signals."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from visiontok.base.errors import TokenError
 from visiontok.base.files import check_writable
+from visiontok.cli.clips import rate_of, save_clip
 from visiontok.cli.completion import complete_tokenizers
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import AllowOtherOption, BandwidthOption, LevelsOption, TextOption, kept_levels, load_tokenizer, registered_spelling
@@ -30,19 +31,23 @@ def decode(
     ] = None,
     num_quantizers: LevelsOption = None,
     bandwidth: BandwidthOption = None,
+    fps: Annotated[
+        float | None, typer.Option("--fps", min=0.001, max=1000, help="Frames per second of clips; by default as encoded.", metavar="RATE")
+    ] = None,
     text: TextOption = None,
     device: DeviceOption = "auto",
     allow_other_tokenizer: AllowOtherOption = False,
 ) -> None:
     """Decode a token file.
 
-    Writes one file per sample, named after the sample: a PNG for images, a wav file for sound, an .npy array (channels, ...) for other signals.
-    Tokens that another tokenizer made are refused.
+    Writes one file per sample, named after the sample: a PNG for images, an mp4 for clips, a wav file for sound, an .npy array (channels, ...) for
+    other signals. Clips have the frames and the rate of those that were encoded. Tokens that another tokenizer made are refused.
 
     \b
     Examples:
       visiontok decode tokens.npz -o images
       visiontok decode tokens.npz --model titok-l32 -o images
+      visiontok decode clip.npz --fps 8 -o clips
       visiontok decode speech.npz --model encodec-24khz --num-quantizers 2 -o sounds
       visiontok decode speech.npz --model encodec-24khz --bandwidth 3 -o sounds
     """
@@ -66,5 +71,9 @@ def decode(
     kept = found.tokens if levels is None else found.tokens.levels(levels)
     writer = writer_of(tokenizer.spec)
     for row, file_name in enumerate(file_names(found.keys, writer.suffix)):
-        save_signal(tokenizer.decode(kept[row : row + 1], text=text)[0].float(), output / file_name, writer)
+        sample = kept[row : row + 1]
+        if writer.suffix == ".mp4":
+            save_clip(sample, output / file_name, tokenizer, rate=fps or rate_of(sample, tokenizer))
+        else:
+            save_signal(tokenizer.decode(sample, text=text)[0].float(), output / file_name, writer)
     typer.echo(f"{len(found.keys)} {writer.noun}{'s' if len(found.keys) != 1 else ''} in {output}")

@@ -1,4 +1,4 @@
-"""`visiontok encode`: images, sound and other signals to tokens."""
+"""`visiontok encode`: images, clips, sound and other signals to tokens."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visiontok.base.files import check_writable
+from visiontok.cli.clips import ClipLengthOption, ClipOptions, FpsOption, FramesOption, is_clip, opened_clip
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import (
     BandwidthOption,
@@ -32,13 +33,19 @@ def encode(
     output: Annotated[Path, typer.Option("--output", "-o", help="Output file (.npz).")] = Path("tokens.npz"),
     num_quantizers: LevelsOption = None,
     bandwidth: BandwidthOption = None,
+    fps: FpsOption = None,
+    frames: FramesOption = None,
+    clip_length: ClipLengthOption = None,
     text: TextOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Encode images, sound, or arrays of other signals into one token file.
+    """Encode images, clips, sound, or arrays of other signals into one token file.
 
     The file holds the tokens (or continuous latents), their layout, the names of the inputs and the identity of the tokenizer. Inputs that
     cannot be read are skipped and reported, and the exit code is then 1. For whole data sets, see `visiontok tokenize`.
+
+    Clips keep their size where the network takes any, and their frames however far apart these are, unless --fps says otherwise. Long ones go
+    through tokenizers that take chunks in chunks. What --clip-length cuts is encoded clip by clip, "clip.mp4#0", "clip.mp4#1", ...
 
     \b
     Examples:
@@ -46,6 +53,7 @@ def encode(
       visiontok encode *.png -m runs/digits/final
       visiontok encode speech.wav --model encodec-24khz --num-quantizers 8 -o speech.npz
       visiontok encode speech.wav --model encodec-24khz --bandwidth 6 -o speech.npz
+      visiontok encode clip.mp4 --model emu3-vision-tokenizer --fps 8 --frames 64 -o clip.npz
     """
     check_files(inputs, lambda path: _tokenizing(path, model))
     from visiontok.core.identity import identify
@@ -54,12 +62,20 @@ def encode(
     check_writable(output, file=True)
     tokenizer = load_tokenizer(model, pick_device(device), text=text)
     num_levels = kept_levels(num_quantizers, bandwidth, tokenizer)
+    clips = ClipOptions(fps, frames, clip_length)
+    clips.check(tokenizer.preprocessing.spec.modality, model)
     found = Inputs(inputs, tokenizer)
     keys: list[str] = []
     batches: list[Any] = []
-    for path, batch in found:
-        keys.append(str(path))
-        batches.append(tokenizer.encode(batch, num_levels=num_levels, text=text))
+    for path in found:
+        with found.skipping():
+            if is_clip(path, tokenizer):
+                with opened_clip(path, tokenizer, clips) as clip:
+                    encoded = list(clip.encoded(num_levels=num_levels))
+            else:
+                encoded = [(str(path), tokenizer.encode(found.prepared(path), num_levels=num_levels, text=text))]
+            keys += [key for key, _ in encoded]
+            batches += [tokens for _, tokens in encoded]
     if batches:
         tokens = type(batches[0]).cat(batches)
         TokenFile(tokens, tuple(keys), identify(tokenizer, model)).write(output)

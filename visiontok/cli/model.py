@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,7 +49,8 @@ AllowOtherOption = Annotated[
     bool, typer.Option("--allow-other-tokenizer", help="Accept tokens of another tokenizer with the same layout; they may decode to nonsense.")
 ]
 InputsArgument = Annotated[
-    list[Path], typer.Argument(metavar="INPUT", help="Image or sound files, as the tokenizer takes them, or .npy files with arrays (channels, ...).")
+    list[Path],
+    typer.Argument(metavar="INPUT", help="Image, video or sound files, as the tokenizer takes them, or .npy files with arrays (channels, ...)."),
 ]
 LevelsOption = Annotated[
     int | None, typer.Option("--num-quantizers", "--levels", min=1, help="Keep this many first codebook levels; by default all.", metavar="N")
@@ -195,21 +197,31 @@ class Inputs:
         if tokenizer.preprocessing.in_words and any(path.suffix != ".npy" for path in paths):
             typer.echo(tokenizer.preprocessing.in_words, err=True)
 
-    def __iter__(self) -> Iterator[tuple[Path, SignalBatch]]:
-        """Every readable file, and its content as a batch of one, preprocessed for the tokenizer."""
+    def __iter__(self) -> Iterator[Path]:
+        """Every file."""
         from rich.console import Console
         from rich.progress import track
 
+        console = Console(stderr=True)
+        yield from track(self._paths, "Files", console=console, transient=True, disable=not console.is_terminal)
+
+    def prepared(self, path: Path) -> SignalBatch:
+        """The content of a file as a batch of one, preprocessed for the tokenizer.
+
+        Raises:
+            SignalError: if it cannot be read.
+        """
         from visiontok.data.arrays import read_array
 
-        console = Console(stderr=True)
-        for path in track(self._paths, "Files", console=console, transient=True, disable=not console.is_terminal):
-            try:
-                batch = self._tokenizer.prepare(read_array(path) if path.suffix == ".npy" else path)
-            except SignalError as error:
-                self.skip(str(error))
-            else:
-                yield path, batch
+        return self._tokenizer.prepare(read_array(path) if path.suffix == ".npy" else path)
+
+    @contextmanager
+    def skipping(self) -> Iterator[None]:
+        """A block that reads a file, which is skipped where it cannot be used."""
+        try:
+            yield
+        except SignalError as error:
+            self.skip(str(error))
 
     def skip(self, reason: str) -> None:
         """Report a file that cannot be used."""

@@ -1,4 +1,4 @@
-"""`visiontok reconstruct`: images, sound and other signals beside their reconstructions."""
+"""`visiontok reconstruct`: images, clips, sound and other signals beside their reconstructions."""
 
 from __future__ import annotations
 
@@ -12,18 +12,15 @@ import typer
 
 from visiontok.base.errors import ConfigError
 from visiontok.base.files import check_writable
+from visiontok.cli.clips import ClipLengthOption, ClipOptions, FpsOption, FramesOption, is_clip, opened_clip
+from visiontok.cli.comparison import compare, compare_clip, save_comparison
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import Inputs, InputsArgument, ModelOption, TextOption, check_files, levels_within, load_tokenizer
-from visiontok.cli.output import file_names, print_table, save_signal
+from visiontok.cli.output import file_names, print_table
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from visiontok.core.tokenizer import Tokenizer
-    from visiontok.evaluation.metrics.one_number import OneNumber
     from visiontok.evaluation.results.report import Section
-    from visiontok.signals import SignalSpec
-    from visiontok.tokens import Latents, Tokens
 
 _SHOWN = 8
 """The most inputs in the report."""
@@ -45,12 +42,16 @@ def reconstruct(
         ),
     ] = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html into the folder.")] = True,
+    fps: FpsOption = None,
+    frames: FramesOption = None,
+    clip_length: ClipLengthOption = None,
     text: TextOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Encode and decode images, sound, or arrays of other signals, and compare them with their reconstructions.
+    """Encode and decode images, clips, sound, or arrays of other signals, and compare them with their reconstructions.
 
-    Writes each image side by side with its reconstructions, and the reconstructions of sound as wav files, of other signals as .npy arrays.
+    Writes each image and clip side by side with its reconstructions (clips as mp4, with the sound of the file), and the reconstructions of sound
+    as wav files, of other signals as .npy arrays.
     Prints PSNR, of sound SI-SDR, and bits; both are computed between the preprocessed (resized, cropped, resampled) input and the
     reconstruction, with the values that files hold (images at 8 bits, sound at 16). report.html shows the first inputs with their
     differences and codes, and plays sound; it needs no network. Inputs that cannot be read are skipped and reported, and the exit code is
@@ -62,9 +63,9 @@ def reconstruct(
       visiontok reconstruct *.jpg -m runs/digits/final -o compared
       visiontok reconstruct speech.wav --model encodec-24khz --num-quantizers 1,2,4,8
       visiontok reconstruct speech.wav --model encodec-24khz --bandwidth 1.5,3,6
+      visiontok reconstruct clip.mp4 --model emu3-vision-tokenizer --fps 8 --clip-length 16
     """
     check_files(inputs, lambda path: _reconstructing(path, model))
-    from visiontok.evaluation.metrics.one_number import one_number_of
     from visiontok.evaluation.results.report import write_report
     from visiontok.evaluation.results.report.side_by_side import seconds_shown, side_by_side
     from visiontok.signals.writing import writer_of
@@ -72,29 +73,27 @@ def reconstruct(
     check_writable(output)
     tokenizer = load_tokenizer(model, pick_device(device), text=text)
     spec, writer, counts = tokenizer.spec, writer_of(tokenizer.spec), _counts(num_quantizers, bandwidth, tokenizer)
-    number = one_number_of(spec)
+    clips = ClipOptions(fps, frames, clip_length)
+    clips.check(tokenizer.preprocessing.spec.modality, model)
     found = Inputs(inputs, tokenizer)
     names = dict(zip(inputs, file_names([str(path) for path in inputs], writer.suffix), strict=True))
     seconds = seconds_shown(spec, sounds=min(len(inputs), _SHOWN) * (1 + len(counts)))
     rows: list[tuple[str, ...]] = []
     sections: list[Section] = []
-    for path, prepared in found:
-        tokens = tokenizer.encode(prepared, text=text)
-        original = tokenizer.target_of(prepared.values)[0].float()
-        decoded: dict[str, Tensor] = {}
-        for count in counts:
-            kept = tokens if count is None else tokens.levels(count)
-            signal = tokenizer.decode(kept, text=text)[0].float()
-            facts = _facts(writer.stored(original), writer.stored(signal), kept, spec, number)
-            rows.append((str(path), *([] if count is None else [str(count)]), *facts.values()))
-            decoded[_label(count, facts)] = signal
-            if writer.side_by_side is None:
-                save_signal(signal, output / _numbered(names[path], count), writer)
-        if writer.side_by_side is not None:
-            save_signal(writer.side_by_side([original, *decoded.values()]), output / names[path], writer)
-        if report and len(sections) < _SHOWN:
-            section = side_by_side(str(path), original, decoded, spec=spec, tokens=tokens, seconds=seconds)
-            sections += [] if section is None else [section]
+    for path in found:
+        with found.skipping():
+            if is_clip(path, tokenizer):
+                with opened_clip(path, tokenizer, clips) as clip:
+                    comparison = compare_clip(clip, path, output / names[path], tokenizer, counts, writer)
+            else:
+                comparison = compare(found.prepared(path), tokenizer, counts, writer, text=text)
+                save_comparison(comparison, output / names[path], counts, writer)
+            for count, facts in zip(counts, comparison.facts, strict=True):
+                rows.append((str(path), *([] if count is None else [str(count)]), *facts.values()))
+            if report and len(sections) < _SHOWN:
+                decoded = {_label(count, facts): signal for count, facts, signal in zip(counts, comparison.facts, comparison.decoded, strict=True)}
+                section = side_by_side(str(path), comparison.original, decoded, spec=spec, tokens=comparison.tokens, seconds=seconds)
+                sections += [] if section is None else [section]
     if rows:
         print_table(("input", *([] if counts == [None] else ["levels"]), *facts), rows)
         typer.echo(f"{'Originals and reconstructions side by side' if writer.side_by_side else 'Reconstructions'} in {output}")
@@ -125,31 +124,12 @@ def _counts(text: str | None, bandwidths: str | None, tokenizer: Tokenizer[Any])
     return sorted({int(word) for word in words})
 
 
-def _facts(original: Tensor, decoded: Tensor, tokens: Tokens | Latents, spec: SignalSpec, number: OneNumber | None) -> dict[str, str]:
-    """What the table says of one reconstruction, by column."""
-    from visiontok.tokens import Latents
-
-    bits = None if isinstance(tokens, Latents) else float(tokens.bits[0])
-    facts = {} if number is None else {f"{number.name} (dB)": f"{number.of(original, decoded):.2f}" if original.shape == decoded.shape else "-"}
-    facts |= {"tokens": str(tokens.layout.length), "bits": "-" if bits is None else f"{bits:g}"}
-    if spec.rate is not None:
-        seconds = decoded.shape[1] / spec.rate
-        facts["kbit/s"] = "-" if bits is None else f"{bits / seconds / 1000:.3g}"
-    return facts
-
-
 def _label(count: int | None, facts: dict[str, str]) -> str:
     """Of a reconstruction in the report."""
     name = "reconstruction" if count is None else f"{count} level{'s' if count > 1 else ''}"
     rate = f", {facts['kbit/s']} kbit/s" if facts.get("kbit/s", "-") != "-" else ""
     decibels = [f", {column.removesuffix(' (dB)')} {value} dB" for column, value in facts.items() if column.endswith(" (dB)") and value != "-"]
     return "".join([name, rate, *decibels])
-
-
-def _numbered(name: str, count: int | None) -> str:
-    """`speech.wav`, or `speech-4.wav` from four levels."""
-    path = Path(name)
-    return name if count is None else f"{path.stem}-{count}{path.suffix}"
 
 
 def _reconstructing(path: Path, model: str) -> str:

@@ -12,7 +12,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from visiontok.base.errors import ConfigError
 from visiontok.base.files import check_writable
+from visiontok.cli.clips import ClipLengthOption, ClipOptions, FpsOption, FramesOption
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import BandwidthOption, LevelsOption, ModelOption, kept_levels, load_tokenizer
 
@@ -31,6 +33,9 @@ def tokenize(
     device: DeviceOption = "auto",
     num_quantizers: LevelsOption = None,
     bandwidth: BandwidthOption = None,
+    fps: FpsOption = None,
+    frames: FramesOption = None,
+    clip_length: ClipLengthOption = None,
     flip: Annotated[bool, typer.Option("--flip", help="Also encode every image or clip flipped horizontally.")] = False,
     text: Annotated[
         str | None,
@@ -44,7 +49,8 @@ def tokenize(
 ) -> None:
     """Encode a data set into a token set of Parquet files.
 
-    A stopped run resumes when the command is repeated. Samples that cannot be read are skipped and listed in _skipped.json.
+    A stopped run resumes when the command is repeated. Samples that cannot be read are skipped and listed in _skipped.json. What --clip-length
+    cuts is stored clip by clip, "clip.mp4#0", "clip.mp4#1", ...
 
     \b
     Examples:
@@ -56,6 +62,7 @@ def tokenize(
       visiontok tokenize folder:sounds -o tokens/sounds --model encodec-24khz --num-quantizers 8
       visiontok tokenize folder:sounds -o tokens/sounds-6kbps --model encodec-24khz --bandwidth 6
       visiontok tokenize 'webdataset:speech/{000..003}.tar' -o tokens/speech --model encodec-24khz
+      visiontok tokenize folder:clips -o tokens/clips --model emu3-vision-tokenizer --fps 8 --clip-length 16
     """
     from visiontok import registry
     from visiontok.core.identity import identify
@@ -63,10 +70,17 @@ def tokenize(
     from visiontok.data.config import describe_source, open_source, parse_source
     from visiontok.data.skips import SkipReport
     from visiontok.data.tokenizing import SKIPPED, tokenize_source
+    from visiontok.signals.video_frames import FrameSampling
 
     check_writable(output)
     config = parse_source(dataset)
+    clips = ClipOptions(fps, frames, clip_length)
+    if (fps, frames) != (None, None):
+        if "sampling" not in type(config).model_fields:
+            raise ConfigError(f"--fps and --frames choose frames of files; {dataset} holds none: omit them")
+        config = config.replace(sampling=FrameSampling(fps=fps, frames=frames))
     source = open_source(config)
+    clips.check(source.modality, dataset)
     typer.echo(describe_source(config, source), err=True)
     options = {"source": "captions"} if text == "captions" else {"source": "class_names", "prompt": text}
     texts = None if text is None else TextsConfig.parse(options, source="--text")
@@ -89,6 +103,7 @@ def tokenize(
             num_workers=min(8, max(1, (os.cpu_count() or 1) - 1)) if num_workers is None else num_workers,
             num_levels=kept_levels(num_quantizers, bandwidth, tokenizer),
             flip=flip,
+            clip_length=clip_length,
             text=texts,
             progress=meter.update,
         )

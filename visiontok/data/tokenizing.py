@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from visiontok.base.errors import ConfigError, DataError
+from visiontok.base.errors import ConfigError, DataError, SignalError
 from visiontok.base.files import remove_temporaries, replacing
 from visiontok.base.locks import exclusive
 from visiontok.core.identity import TokenizerIdentity
@@ -26,6 +26,7 @@ from visiontok.data.source import Source
 from visiontok.data.texts import Texts, TextsConfig, texts_of
 from visiontok.data.token_shards import Manifest, Shard, TokenSetHeader, TokenShardWriter, check_alike
 from visiontok.signals import Preprocessing, SignalBatch, SignalLike
+from visiontok.signals.video_reading import Clip
 from visiontok.tokens import Latents, Tokens
 
 SKIPPED = "_skipped.json"
@@ -55,6 +56,7 @@ def tokenize_source(
     num_workers: int = 0,
     num_levels: int | None = None,
     flip: bool = False,
+    clip_length: int | None = None,
     text: TextsConfig | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> TokenizedSet:
@@ -74,33 +76,39 @@ def tokenize_source(
         num_workers: processes that read signals while the tokenizer encodes; 0 reads in between.
         num_levels: codebook levels that are kept; None for all.
         flip: store the mirror image of each image or clip behind it, with "#flipped" behind its key.
+        clip_length: cut clips into clips of so many frames, with "#0", "#1", ... behind their keys; the last one has the rest. None for one clip.
         text: where a tokenizer whose encoder reads a text gets it; None takes the captions that the source has, else its class names.
         progress: called with the number of samples done so far and in all: first with those of earlier runs, then after every batch.
 
     Raises:
         ConfigError: if its encoder reads no text and one is given, or signals without a width are to be mirrored.
-        DataError: if the folder belongs to another tokenizer, source, shard size, number of levels, flip or text; if no signal could be read; if the
-            tokenizer needs texts and the source has none.
+        DataError: if the folder belongs to another tokenizer, source, shard size, number of levels, flip, clip length or text; if no signal could be
+            read; if the tokenizer needs texts and the source has none.
         TextError: if the tokenizer needs texts and has no text encoder.
         TokenError: if it cannot write so many codebook levels.
         FolderInUseError: if another process writes the folder.
         OSError: if the folder cannot be written.
     """
+    if clip_length is not None and (clip_length < 1 or source.modality != "video"):
+        raise ConfigError(f"clips are cut into clips of 1 frame or more; got {clip_length} for {source.modality}")
     if min(batch_size, shard_size) < 1 or num_workers < 0:
         raise ConfigError(f"batch size {batch_size} and shard size {shard_size} must be at least 1, and {num_workers} workers at least 0")
     if flip and "width" not in tokenizer.preprocessing.spec.axes:
         raise ConfigError(f"only images and clips have mirror images; {identity.name} takes {tokenizer.preprocessing.spec.modality}")
     texts = _texts_config(tokenizer, source, text, name=identity.name)
     about_texts = {"text": texts.to_dict()} if texts else {}
+    about_clips = {} if clip_length is None else {"clip_length": clip_length}
     header = TokenSetHeader(
         layout=tokenizer.layout if num_levels is None else tokenizer.layout.with_levels(num_levels),
         tokenizer=identity,
-        source={"identity": source.identity, "samples": len(source), "shard_size": shard_size, "flip": flip, **about_texts},
+        source={"identity": source.identity, "samples": len(source), "shard_size": shard_size, "flip": flip, **about_clips, **about_texts},
         class_names=source.class_names or (),
     )
     with exclusive(Path(folder)):
         remove_temporaries(Path(folder))  # of a run that was killed
-        return _tokenize(source, tokenizer, TokenShardWriter(folder, header), batch_size, shard_size, num_workers, num_levels, flip, texts, progress)
+        return _tokenize(
+            source, tokenizer, TokenShardWriter(folder, header), batch_size, shard_size, num_workers, num_levels, flip, clip_length, texts, progress
+        )
 
 
 def _tokenize(
@@ -112,6 +120,7 @@ def _tokenize(
     num_workers: int,
     num_levels: int | None,
     flip: bool,
+    clip_length: int | None,
     texts: TextsConfig | None,
     progress: Callable[[int, int], None],
 ) -> TokenizedSet:
@@ -123,9 +132,9 @@ def _tokenize(
     progress(done, len(source))
 
     plan = [samples[start : start + batch_size] for samples in missing.values() for start in range(0, len(samples), batch_size)]
-    reader = _Reader(source, tokenizer.preprocessing, plan, flip, None if texts is None else Texts(texts, source.class_names))
+    reader = _Reader(source, tokenizer.preprocessing, plan, flip, clip_length, None if texts is None else Texts(texts, source.class_names))
     batch_class: Any = Latents if tokenizer.layout.is_continuous else Tokens
-    encoded = _encode(tokenizer, prefetch(reader.read, range(len(plan)), num_workers=num_workers), num_levels)
+    encoded = _encode(tokenizer, prefetch(reader.read, range(len(plan)), num_workers=num_workers), num_levels, batch_size)
     for number, samples in missing.items():
         batches, parts = [], []
         for read, tokens in islice(encoded, math.ceil(len(samples) / batch_size)):
@@ -167,12 +176,31 @@ class _Read:
     skipped: list[Skip]
     done: int
 
+    def rows(self, start: int, stop: int) -> _Read:
+        """Some of the signals; nothing skipped, nothing done."""
+        kept = slice(start, stop)
+        return _Read(self.signals[kept], self.keys[kept], self.labels[kept], self.captions[kept], self.texts[kept], [], done=0)
+
+    def without_signals(self, skip: Skip) -> _Read:
+        """Nothing but what is skipped."""
+        return _Read([], [], [], [], [], [skip], done=0)
+
+    def joined(self, parts: Sequence[_Read]) -> _Read:
+        """The same batch, of which these parts are left."""
+        signals, keys, labels, captions, texts, skipped = (
+            [value for part in parts for value in getattr(part, field)] for field in ("signals", "keys", "labels", "captions", "texts", "skipped")
+        )
+        return _Read(signals, keys, labels, captions, texts, [*self.skipped, *skipped], self.done)
+
 
 class _Reader:
     """Reads and preprocesses batches of a plan, by index."""
 
-    def __init__(self, source: Source, preprocessing: Preprocessing, plan: Sequence[range], flip: bool, texts: Texts | None) -> None:
-        self._source, self._preprocessing, self._plan, self._flip, self._texts = source, preprocessing, plan, flip, texts
+    def __init__(
+        self, source: Source, preprocessing: Preprocessing, plan: Sequence[range], flip: bool, clip_length: int | None, texts: Texts | None
+    ) -> None:
+        self._source, self._preprocessing, self._plan, self._texts = source, preprocessing, plan, texts
+        self._flip, self._clip_length = flip, clip_length
 
     def read(self, number: int) -> _Read:
         read = _Read([], [], [], [], [], [], done=len(self._plan[number]))
@@ -184,7 +212,7 @@ class _Reader:
             except UNUSABLE as error:
                 read.skipped.append(Skip(self._source.key(index), str(error)))
                 continue
-            for suffix, stored in [("", values), ("#flipped", values[..., ::-1])][: 1 + self._flip]:
+            for suffix, stored in self._stored(values):
                 read.signals.append(stored)
                 read.keys.append(sample.key + suffix)
                 read.labels.append(sample.label)
@@ -193,24 +221,52 @@ class _Reader:
                     read.texts.append(text)
         return read
 
+    def _stored(self, values: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """What is encoded of a signal (C, *axes), and what that is called behind the key of the signal."""
+        length = self._clip_length
+        parts = [("", values)]
+        if length is not None:
+            parts = [(f"#{number}", values[:, start : start + length]) for number, start in enumerate(range(0, values.shape[1], length))]
+        for suffix, part in parts:
+            yield suffix, part
+            if self._flip:
+                yield f"{suffix}#flipped", part[..., ::-1]
+
     def _values(self, signal: SignalLike) -> np.ndarray:
-        """(C, *axes): uint8 for images from files, which have 8 bits per channel and keep them when they are resized; float32 for other signals."""
+        """(C, *axes): uint8 for images and clips from files, which have 8 bits per channel and keep them when they are resized; else float32."""
         (values,) = self._preprocessing([signal])
-        if isinstance(signal, Image.Image) and self._preprocessing.spec.is_rgb:
+        if isinstance(signal, Image.Image | Clip) and self._preprocessing.spec.is_rgb:
             return (values * 255).round().byte().numpy()
         return values.numpy()
 
 
-def _encode(tokenizer: Tokenizer[Any], batches: Iterator[_Read], num_levels: int | None) -> Iterator[tuple[_Read, Tokens | Latents | None]]:
+def _encode(
+    tokenizer: Tokenizer[Any], batches: Iterator[_Read], num_levels: int | None, batch_size: int
+) -> Iterator[tuple[_Read, Tokens | Latents | None]]:
     """Encode with one batch of prefetch: on a GPU the tokens are fetched only when the next batch is under way. None for a batch without a signal."""
     pending: tuple[_Read, Tokens | Latents | None] | None = None
     for read in batches:
-        launched = read, _tokens(tokenizer, read, num_levels) if read.signals else None
+        launched = _encoded(tokenizer, read, num_levels, batch_size)
         if pending is not None:
             yield _fetched(*pending)
         pending = launched
     if pending is not None:
         yield _fetched(*pending)
+
+
+def _encoded(tokenizer: Tokenizer[Any], read: _Read, num_levels: int | None, batch_size: int) -> tuple[_Read, Tokens | Latents | None]:
+    """The tokens of what was read, at most `batch_size` signals at a time, and what was read without signals that the network does not take."""
+    if not read.signals:
+        return read, None
+    try:
+        parts = [_tokens(tokenizer, read.rows(start, start + batch_size), num_levels) for start in range(0, len(read.signals), batch_size)]
+    except SignalError as error:
+        if len(read.signals) == 1:
+            return read.without_signals(Skip(read.keys[0], str(error))), None
+        each = [_encoded(tokenizer, read.rows(row, row + 1), num_levels, 1) for row in range(len(read.signals))]
+        parts = [tokens for _, tokens in each if tokens is not None]
+        read = read.joined([own for own, _ in each])
+    return read, type(parts[0]).cat(parts) if parts else None
 
 
 def _fetched(read: _Read, tokens: Tokens | Latents | None) -> tuple[_Read, Tokens | Latents | None]:

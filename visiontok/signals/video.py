@@ -125,6 +125,21 @@ class VideoPreprocessing(Preprocessing):
                 f"{near[0]} x {near[0]} or {near[1]} x {near[1]}"
             )
         return super().pad(values)
+    def joined(self, clips: Iterable[Tensor], *, name: str = "the clip") -> Tensor:
+        """Clips (..., T, H, W) in turn as one.
+
+        Raises:
+            SignalError: if they have more than `MAX_VALUES`.
+        """
+        parts, values = [], 0
+        for clip in clips:
+            parts.append(clip)
+            values += clip.numel()
+            if values > MAX_VALUES:
+                raise SignalError(
+                    f"{name} has more than the {MAX_VALUES} values of a clip that are kept: take fewer frames (fps, frames, clip length)"
+                )
+        return torch.cat(parts, dim=-3)
 
     def checked_count(self, count: int, name: str) -> int:
         """A number of frames that the network takes, if need be after padding.
@@ -143,29 +158,21 @@ class VideoPreprocessing(Preprocessing):
         """(C, T, H, W)."""
         if isinstance(item, str | Path | bytes):
             with VideoFile(item, name=name if isinstance(item, bytes) else None) as video:
-                clip = self._joined((frame.pixels for frame in video.frames()), video.name)
+                clip = self._whole((frame.pixels for frame in video.frames()), video.name)
         elif isinstance(item, Clip):
-            clip = self._joined(item.frames, name)
+            clip = self._whole(item.frames, name)
         elif isinstance(item, Image.Image) or (isinstance(item, np.ndarray) and item.dtype == np.uint8 and item.ndim < 4):
-            clip = self._joined([np.asarray(read_image(item, name=name))], name)
+            clip = self._whole([np.asarray(read_image(item, name=name))], name)
         elif isinstance(item, np.ndarray) and item.dtype == np.uint8 and item.ndim == 4 and self.spec.is_rgb:
-            clip = self._joined(_rgb_frames(item, name), name)
+            clip = self._whole(_rgb_frames(item, name), name)
         else:
             clip = self._values(item, name)
         if self.fixed_length:
             self.checked_count(clip.shape[1], name)
         return clip.to(torch.float32)
 
-    def _joined(self, frames: Iterable[np.ndarray], name: str) -> Tensor:
-        parts, values = [], 0
-        for part in self.chunks(frames, _AT_ONCE, name=name):
-            parts.append(part)
-            values += part.numel()
-            if values > MAX_VALUES:
-                raise SignalError(
-                    f"{name} has more than the {MAX_VALUES} values of a clip that are kept: take fewer frames (fps, frames, clip length)"
-                )
-        return torch.cat(parts, dim=1)
+    def _whole(self, frames: Iterable[np.ndarray], name: str) -> Tensor:
+        return self.joined(self.chunks(frames, _AT_ONCE, name=name), name=name)
 
     def _values(self, item: SignalLike, name: str) -> Tensor:
         """(C, T, H, W) of a tensor or an array."""

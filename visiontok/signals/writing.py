@@ -1,4 +1,4 @@
-"""Signals as files that people open: images as PNG, sound as wav, anything else as NumPy arrays."""
+"""Signals as files that people open: images as PNG, clips as mp4, sound as wav, anything else as NumPy arrays."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from visiontok.base.files import replacing
 from visiontok.signals.audio_writing import save_audio
 from visiontok.signals.image_writing import save_image
 from visiontok.signals.spec import SignalSpec
+from visiontok.signals.video_writing import save_video
+
+USUAL_RATE = 25.0
+"""Frames per second at which clips are written of which nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,11 @@ class SignalWriter:
 
 
 def writer_of(spec: SignalSpec) -> SignalWriter:
-    """The writer of such signals: RGB images as PNG of 8 bits, sound as wav of 16 bits, anything else as .npy."""
+    """The writer of such signals: RGB images as PNG of 8 bits, RGB clips as mp4, sound as wav of 16 bits, anything else as .npy."""
     if spec.modality == "image" and spec.is_rgb:
         return SignalWriter("image", ".png", _stored_image, _save_image, partial(torch.cat, dim=2))
+    if spec.modality == "video" and spec.is_rgb:
+        return SignalWriter("clip", ".mp4", _stored_image, partial(_save_clip, rate=spec.rate or USUAL_RATE), partial(torch.cat, dim=3))
     if spec.modality == "audio" and spec.rate is not None:
         return SignalWriter("sound", ".wav", _stored_sound, partial(save_audio, rate=round(spec.rate)))
     return SignalWriter("array", ".npy", lambda signal: signal, _save_array)
@@ -56,6 +62,11 @@ def _stored_sound(sound: Tensor) -> Tensor:
 
 def _save_image(image: Tensor, path: Path) -> int:
     save_image(image, path)
+    return 0
+
+
+def _save_clip(clip: Tensor, path: Path, *, rate: float) -> int:
+    save_video(clip, path, rate=rate)
     return 0
 
 
