@@ -34,7 +34,7 @@ slow: $(VENV)/.dev
 SECONDS ?= 3600
 SEED ?= 1
 fuzz: $(VENV)/.dev
-	PYTHONPATH=tests/fuzz $(BIN)/python -m fuzzing --seconds $(SECONDS) --seed $(SEED) $(if $(ENTRY),--entry $(ENTRY)) $(if $(CASE),--case $(CASE))
+	PYTHONPATH=tests/fuzz:tests $(BIN)/python -m fuzzing --seconds $(SECONDS) --seed $(SEED) $(if $(ENTRY),--entry $(ENTRY)) $(if $(CASE),--case $(CASE))
 
 leaderboard: $(VENV)/.demo
 	$(BIN)/visiontok leaderboard

@@ -53,7 +53,7 @@ def encode(
       visiontok encode *.png -m runs/digits/final
       visiontok encode speech.wav --model encodec-24khz --num-quantizers 8 -o speech.npz
       visiontok encode speech.wav --model encodec-24khz --bandwidth 6 -o speech.npz
-      visiontok encode clip.mp4 --model emu3-vision-tokenizer --fps 8 --frames 64 -o clip.npz
+      visiontok encode clip.mp4 --model emu3-chat-vq-video --fps 8 --frames 64 -o clip.npz
     """
     check_files(inputs, lambda path: _tokenizing(path, model))
     from visiontok.core.identity import identify

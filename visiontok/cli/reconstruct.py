@@ -63,7 +63,7 @@ def reconstruct(
       visiontok reconstruct *.jpg -m runs/digits/final -o compared
       visiontok reconstruct speech.wav --model encodec-24khz --num-quantizers 1,2,4,8
       visiontok reconstruct speech.wav --model encodec-24khz --bandwidth 1.5,3,6
-      visiontok reconstruct clip.mp4 --model emu3-vision-tokenizer --fps 8 --clip-length 16
+      visiontok reconstruct clip.mp4 --model emu3-chat-vq-video --fps 8 --clip-length 16
     """
     check_files(inputs, lambda path: _reconstructing(path, model))
     from visiontok.evaluation.results.report import write_report

@@ -62,7 +62,7 @@ def tokenize(
       visiontok tokenize folder:sounds -o tokens/sounds --model encodec-24khz --num-quantizers 8
       visiontok tokenize folder:sounds -o tokens/sounds-6kbps --model encodec-24khz --bandwidth 6
       visiontok tokenize 'webdataset:speech/{000..003}.tar' -o tokens/speech --model encodec-24khz
-      visiontok tokenize folder:clips -o tokens/clips --model emu3-vision-tokenizer --fps 8 --clip-length 16
+      visiontok tokenize folder:clips -o tokens/clips --model emu3-chat-vq-video --fps 8 --clip-length 16
     """
     from visiontok import registry
     from visiontok.core.identity import identify

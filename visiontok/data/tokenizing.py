@@ -266,7 +266,7 @@ def _encoded(tokenizer: Tokenizer[Any], read: _Read, num_levels: int | None, bat
         each = [_encoded(tokenizer, read.rows(row, row + 1), num_levels, 1) for row in range(len(read.signals))]
         parts = [tokens for _, tokens in each if tokens is not None]
         read = read.joined([own for own, _ in each])
-    return read, type(parts[0]).cat(parts) if parts else None
+    return read, type(parts[0]).cat(parts) if parts else None  # type: ignore[arg-type]
 
 
 def _fetched(read: _Read, tokens: Tokens | Latents | None) -> tuple[_Read, Tokens | Latents | None]:

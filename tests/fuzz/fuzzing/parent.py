@@ -104,7 +104,7 @@ class Reader:
 
     def _ask(self, request: dict[str, object]) -> None:
         if self._process is None:
-            path = os.pathsep.join([str(_ROOT / "tests" / "fuzz"), str(_ROOT), os.environ.get("PYTHONPATH", "")])
+            path = os.pathsep.join([str(_ROOT / "tests" / "fuzz"), str(_ROOT / "tests"), str(_ROOT), os.environ.get("PYTHONPATH", "")])
             environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
             environment |= {name: str(self._scratch / "cache") for name in ("HF_HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR", "TORCH_HOME")}
             command = [sys.executable, "-m", "fuzzing.child", str(self._scratch), self._entries]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import tarfile
+import warnings
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -13,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
 from PIL import Image, features
+from video_files import frames, turned, video
 
 from fuzzing.entry import Entry, Files
 from visiontok.base.errors import DataError
@@ -22,9 +25,11 @@ from visiontok.data.arrays import ArraysConfig
 from visiontok.data.folder import FolderConfig
 from visiontok.data.parquet import ParquetConfig
 from visiontok.data.webdataset import WebDatasetConfig
-from visiontok.signals import AudioPreprocessing, ImagePreprocessing, Preprocessing
+from visiontok.signals import AudioPreprocessing, ImagePreprocessing, Preprocessing, VideoPreprocessing
 from visiontok.signals.audio_reading import read_audio
 from visiontok.signals.image_reading import read_image
+from visiontok.signals.video_frames import FrameSampling
+from visiontok.signals.video_reading import read_clip
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -130,6 +135,50 @@ def _read_sound(folder: Path) -> None:
     assert values.shape[:2] == (1, 1), values.shape
     assert values.shape[2] > 0, values.shape
     assert -1 <= float(values.min()) <= float(values.max()) <= 1
+
+
+# --- single clips --------------------------------------------------------------------------------------------------------------------------------
+
+
+def _clips() -> list[Files]:
+    clip = frames(4, height=16, width=24)
+    found = [
+        video(clip),
+        turned(video(clip), 0, 1, -1, 0),
+        video(clip, muxer={"movflags": "frag_keyframe+empty_moov"}),
+        video(clip, aspect=Fraction(4, 3), times=[0, 0.1, 0.5, 0.6]),
+        video(clip, pixels="yuv420p10le", options={"x264-params": "interlaced=1:tff=1"}),
+        video(clip, "matroska", sound=np.zeros((1, 800), dtype=np.float32)),
+        video(clip, "mpegts", "mpeg2video", rate=25),
+        video(clip, "avi", "mjpeg", pixels="yuvj420p"),
+        video(np.concatenate([clip, clip[..., :1]], axis=3), "matroska", "ffv1", pixels="yuva444p"),
+        video(clip, "gif", "gif", pixels="rgb8"),
+        video(clip, "apng", "apng", pixels="rgb24"),
+        encoded(),
+    ]
+    if features.check("webp"):
+        animated = io.BytesIO()
+        first, *rest = [Image.fromarray(frame) for frame in clip]
+        first.save(animated, "WEBP", save_all=True, append_images=rest, duration=100)
+        found.append(animated.getvalue())
+    return [{"x.video": data} for data in found]
+
+
+def _read_clip(folder: Path) -> None:
+    path = folder / "x.video"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is used without what cannot be read of it
+        clip = read_clip(path)
+        even = read_clip(path, sampling=FrameSampling(fps=10, frames=50))
+        values = VideoPreprocessing(frames=ImagePreprocessing(size=8))([path]).values
+    assert clip.frames.dtype == np.uint8
+    assert clip.frames.ndim == 4
+    assert clip.frames.shape[3] == 3
+    assert min(clip.frames.shape) > 0, clip.frames.shape
+    assert 0 < clip.rate < float("inf"), clip.rate
+    assert 1 <= len(even.frames) <= 50
+    assert values.shape == (1, 3, len(clip.frames), 8, 8), values.shape
+    assert 0 <= float(values.min()) <= float(values.max()) <= 1
 
 
 # --- sources -------------------------------------------------------------------------------------------------------------------------------------
@@ -292,6 +341,7 @@ def _read_array_folder(folder: Path) -> None:
 ENTRIES = (
     Entry("image", _images, _read_image, cases=150),
     Entry("sound", _sounds, _read_sound, cases=150),
+    Entry("video", _clips, _read_clip, cases=150),
     Entry("image-folder", _folders, _read_folder, cases=100),
     Entry("tar-shards", _shards, _read_shards, cases=200),
     Entry("image-parquet", _parquets, _read_parquet, cases=200),
