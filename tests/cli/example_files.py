@@ -15,6 +15,8 @@ from command import succeed
 from diffusers import AutoencoderKL
 from omegaconf import OmegaConf
 from PIL import Image
+from small_models import SMALL
+from video_files import frames, tone, video
 
 import visiontok
 from visiontok.base.resources import suites_folder
@@ -98,6 +100,7 @@ def encodec() -> Any:
 
 
 RELEASED: dict[str, Callable[[Path], Any]] = {
+    "emu3-chat-vq-video": lambda _: visiontok.create("emu3-vq-video", **SMALL["emu3-vq-video"]),
     "encodec-24khz": lambda _: encodec(),
     "flextok-d18-d28-in1k": lambda _: titok(tokens=256, nested_dropout={"schedule": "uniform"}),
     "kl16-256": vae,
@@ -187,6 +190,21 @@ def sound_tokens(path: Path) -> None:
     succeed("encode", path.parent / "encoded.wav", "--model", "encodec-24khz", "-o", path)
 
 
+def clip_file(path: Path) -> None:
+    path.write_bytes(video(frames(20), sound=tone(2.0)))
+
+
+def clip_folder(path: Path) -> None:
+    path.mkdir(parents=True)
+    for number in range(2):
+        clip_file(path / f"{number}.mp4")
+
+
+def clip_tokens(path: Path) -> None:
+    clip_file(path.parent / "encoded.mp4")
+    succeed("encode", path.parent / "encoded.mp4", "--model", "emu3-chat-vq-video", "-o", path)
+
+
 def tokens(path: Path) -> None:
     photo(path.parent / "encoded.png")
     succeed("encode", path.parent / "encoded.png", "--model", "titok-l32", "-o", path)
@@ -244,6 +262,9 @@ FILES: dict[str, Callable[[Path], None]] = {
     "*.jpg": lambda path: photo(path.with_name("photo.jpg")),
     "*.png": lambda path: photo(path.with_name("photo.png")),
     "cc/{000..003}.tar": four_shards,
+    "clip.mp4": clip_file,
+    "clip.npz": clip_tokens,
+    "clips": clip_folder,
     "eval/results": results,
     "images.npz": arrays,
     "imagenet/train": class_folders,

@@ -15,7 +15,7 @@ from video_files import frames, tone, video
 
 import visiontok
 from visiontok import registry
-from visiontok.base.errors import ConfigError, DataError
+from visiontok.base.errors import ConfigError, DataError, SignalError
 from visiontok.core.chunks import Chunked
 from visiontok.data.token_dataset import TokenDataset
 from visiontok.data.token_file import TokenFile
@@ -116,6 +116,22 @@ def test_frames_and_rates_are_chosen(models: Path, clips: Path, tmp_path: Path) 
         assert (len(found.frames), found.rate) == (8, pytest.approx(rate))
     succeed("reconstruct", *common, "--fps", "20", "-o", tmp_path / "out", "--no-report")
     assert len(read_clip(tmp_path / "out" / "odd.mp4").frames) == 36
+
+
+def test_frames_are_resized_on_demand(models: Path, clips: Path, tmp_path: Path) -> None:
+    common = ("--model", models / CAUSAL, "--device", "cpu")
+    succeed("reconstruct", clips / "odd.mp4", *common, "--size", "24", "-o", tmp_path / "out", "--no-report")
+    assert read_clip(tmp_path / "out" / "odd.mp4").frames.shape == (18, 24, 48, 3)
+    succeed("encode", clips / "odd.mp4", *common, "--size", "24", "-o", tmp_path / "t.npz")
+    expected = TokenFile.read(tmp_path / "t.npz").tokens
+    succeed("tokenize", f"folder:{clips}", *common, "--size", "24", "-o", tmp_path / "set", "--num-workers", "0")
+    stored = TokenDataset(tmp_path / "set")
+    row = stored[0 : len(stored)].keys.index("odd.mp4")
+    assert torch.equal(stored[row : row + 1].tokens.data, expected.data)
+    error = refused("encode", clips / "odd.mp4", "--model", models / AT_MOST, "--device", "cpu", "--size", "24", "-o", tmp_path / "t.npz")
+    assert isinstance(error, SignalError)
+    with pytest.raises(DataError, match="frames"):
+        raise refused("tokenize", f"folder:{clips}", *common, "-o", tmp_path / "set", "--num-workers", "0")
 
 
 def test_a_clip_is_cut_into_clips_with_tokens_of_their_own(models: Path, clips: Path, tmp_path: Path) -> None:

@@ -40,6 +40,12 @@ ClipLengthOption = Annotated[
 ]
 
 
+SizeOption = Annotated[
+    int | None,
+    typer.Option("--size", min=1, help="Resize and crop frames of clips to squares of N pixels; by default as the network takes them.", metavar="N"),
+]
+
+
 @dataclass(frozen=True)
 class ClipOptions:
     """What the options say.
@@ -47,20 +53,30 @@ class ClipOptions:
     Attributes:
         fps, frames: see `FrameSampling`.
         length: frames of the clips that a clip is cut into; None for one clip.
+        size: of the squares that frames are resized and cropped to; None for what the tokenizer does by itself.
     """
 
     fps: float | None = None
     frames: int | None = None
     length: int | None = None
+    size: int | None = None
 
-    def check(self, modality: str, name: str) -> None:
-        """Refuse them for anything but clips.
+    def apply(self, tokenizer: Tokenizer[Any], name: str) -> None:
+        """Have a tokenizer prepare frames in this size.
 
         Raises:
-            ConfigError: naming what takes or holds other signals.
+            ConfigError: if it takes no clips.
+            SignalError: if it takes frames of another size only.
         """
-        if modality != "video" and self != ClipOptions():
-            raise ConfigError(f"--fps, --frames and --clip-length are for clips; {name} is for {modality}: omit them")
+        from visiontok.signals.video import VideoPreprocessing
+
+        if self == ClipOptions():
+            return
+        if not isinstance(tokenizer.preprocessing, VideoPreprocessing):
+            kind = tokenizer.preprocessing.spec.modality
+            raise ConfigError(f"--fps, --frames, --clip-length and --size are for clips; {name} is for {kind}: omit them")
+        if self.size is not None:
+            tokenizer.preprocessing = tokenizer.preprocessing.resized(self.size)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def decode(
     Examples:
       visiontok decode tokens.npz -o images
       visiontok decode tokens.npz --model titok-l32 -o images
-      visiontok decode clip.npz --fps 8 -o clips
+      visiontok decode clip.npz --model emu3-chat-vq-video --fps 8 -o decoded
       visiontok decode speech.npz --model encodec-24khz --num-quantizers 2 -o sounds
       visiontok decode speech.npz --model encodec-24khz --bandwidth 3 -o sounds
     """

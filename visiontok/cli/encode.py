@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visiontok.base.files import check_writable
-from visiontok.cli.clips import ClipLengthOption, ClipOptions, FpsOption, FramesOption, is_clip, opened_clip
+from visiontok.cli.clips import ClipLengthOption, ClipOptions, FpsOption, FramesOption, SizeOption, is_clip, opened_clip
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import (
     BandwidthOption,
@@ -36,6 +36,7 @@ def encode(
     fps: FpsOption = None,
     frames: FramesOption = None,
     clip_length: ClipLengthOption = None,
+    size: SizeOption = None,
     text: TextOption = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -62,8 +63,8 @@ def encode(
     check_writable(output, file=True)
     tokenizer = load_tokenizer(model, pick_device(device), text=text)
     num_levels = kept_levels(num_quantizers, bandwidth, tokenizer)
-    clips = ClipOptions(fps, frames, clip_length)
-    clips.check(tokenizer.preprocessing.spec.modality, model)
+    clips = ClipOptions(fps, frames, clip_length, size)
+    clips.apply(tokenizer, model)
     found = Inputs(inputs, tokenizer)
     keys: list[str] = []
     batches: list[Any] = []

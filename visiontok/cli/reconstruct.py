@@ -12,7 +12,7 @@ import typer
 
 from visiontok.base.errors import ConfigError
 from visiontok.base.files import check_writable
-from visiontok.cli.clips import ClipLengthOption, ClipOptions, FpsOption, FramesOption, is_clip, opened_clip
+from visiontok.cli.clips import ClipLengthOption, ClipOptions, FpsOption, FramesOption, SizeOption, is_clip, opened_clip
 from visiontok.cli.comparison import compare, compare_clip, save_comparison
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import Inputs, InputsArgument, ModelOption, TextOption, check_files, levels_within, load_tokenizer
@@ -45,6 +45,7 @@ def reconstruct(
     fps: FpsOption = None,
     frames: FramesOption = None,
     clip_length: ClipLengthOption = None,
+    size: SizeOption = None,
     text: TextOption = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -73,8 +74,8 @@ def reconstruct(
     check_writable(output)
     tokenizer = load_tokenizer(model, pick_device(device), text=text)
     spec, writer, counts = tokenizer.spec, writer_of(tokenizer.spec), _counts(num_quantizers, bandwidth, tokenizer)
-    clips = ClipOptions(fps, frames, clip_length)
-    clips.check(tokenizer.preprocessing.spec.modality, model)
+    clips = ClipOptions(fps, frames, clip_length, size)
+    clips.apply(tokenizer, model)
     found = Inputs(inputs, tokenizer)
     names = dict(zip(inputs, file_names([str(path) for path in inputs], writer.suffix), strict=True))
     seconds = seconds_shown(spec, sounds=min(len(inputs), _SHOWN) * (1 + len(counts)))

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from visiontok.base.errors import ConfigError
 from visiontok.base.files import check_writable
-from visiontok.cli.clips import ClipLengthOption, ClipOptions, FpsOption, FramesOption
+from visiontok.cli.clips import ClipLengthOption, ClipOptions, FpsOption, FramesOption, SizeOption
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import BandwidthOption, LevelsOption, ModelOption, kept_levels, load_tokenizer
 
@@ -36,6 +36,7 @@ def tokenize(
     fps: FpsOption = None,
     frames: FramesOption = None,
     clip_length: ClipLengthOption = None,
+    size: SizeOption = None,
     flip: Annotated[bool, typer.Option("--flip", help="Also encode every image or clip flipped horizontally.")] = False,
     text: Annotated[
         str | None,
@@ -74,17 +75,16 @@ def tokenize(
 
     check_writable(output)
     config = parse_source(dataset)
-    clips = ClipOptions(fps, frames, clip_length)
     if (fps, frames) != (None, None):
         if "sampling" not in type(config).model_fields:
             raise ConfigError(f"--fps and --frames choose frames of files; {dataset} holds none: omit them")
         config = config.replace(sampling=FrameSampling(fps=fps, frames=frames))
     source = open_source(config)
-    clips.check(source.modality, dataset)
     typer.echo(describe_source(config, source), err=True)
     options = {"source": "captions"} if text == "captions" else {"source": "class_names", "prompt": text}
     texts = None if text is None else TextsConfig.parse(options, source="--text")
     tokenizer = load_tokenizer(model, pick_device(device))
+    ClipOptions(fps, frames, clip_length, size).apply(tokenizer, model)
     if tokenizer.encoder_reads_text:
         tokenizer.attach_text_encoder()
     if config.name != "arrays" and tokenizer.preprocessing.in_words:

@@ -25,7 +25,7 @@ from visiontok.data.skips import UNUSABLE, Skip
 from visiontok.data.source import Source
 from visiontok.data.texts import Texts, TextsConfig, texts_of
 from visiontok.data.token_shards import Manifest, Shard, TokenSetHeader, TokenShardWriter, check_alike
-from visiontok.signals import Preprocessing, SignalBatch, SignalLike
+from visiontok.signals import Preprocessing, SignalBatch, SignalLike, VideoPreprocessing
 from visiontok.signals.video_reading import Clip
 from visiontok.tokens import Latents, Tokens
 
@@ -97,7 +97,8 @@ def tokenize_source(
         raise ConfigError(f"only images and clips have mirror images; {identity.name} takes {tokenizer.preprocessing.spec.modality}")
     texts = _texts_config(tokenizer, source, text, name=identity.name)
     about_texts = {"text": texts.to_dict()} if texts else {}
-    about_clips = {} if clip_length is None else {"clip_length": clip_length}
+    prepared = tokenizer.preprocessing
+    about_clips = {"clip_length": clip_length, "frames": prepared.frames.to_dict()} if isinstance(prepared, VideoPreprocessing) else {}
     header = TokenSetHeader(
         layout=tokenizer.layout if num_levels is None else tokenizer.layout.with_levels(num_levels),
         tokenizer=identity,

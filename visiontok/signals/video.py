@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from pydantic import Field
 from torch import Tensor
+from typing_extensions import Self
 
 from visiontok.base.config import Positive
 from visiontok.base.errors import SignalError
@@ -91,6 +92,17 @@ class VideoPreprocessing(Preprocessing):
         if isinstance(signal, Tensor) and signal.ndim == 5:
             return SignalBatch.stack([self._clip(clip, f"clip {number}") for number, clip in enumerate(signal)])
         return SignalBatch.stack([self._clip(item, f"item {number}") for number, item in enumerate(as_items(signal))])
+
+    def resized(self, side: int) -> Self:
+        """The same, but frames are resized and cropped to the square of that side, those of tensors too.
+
+        Raises:
+            SignalError: if the network takes frames of another size only.
+        """
+        frames = self.frames
+        if frames.fixed_size not in (None, (side, side)):
+            raise SignalError(f"this model takes frames of {frames.fixed_size} only, not of {(side, side)}")
+        return self.replace(frames=frames.replace(size=side, tensors_keep_size=False))
 
     def chunks(self, frames: Iterable[np.ndarray], length: int, *, name: str = "the clip") -> Iterator[Tensor]:
         """Frames (H, W, 3) uint8 in turn -> clips (C, T, H, W) of `length` frames, of which the last may have fewer.

@@ -23,7 +23,7 @@ class ConvClipConfig(Config):
     """Sizes.
 
     Attributes:
-        image_size: side of the square that frames from files are resized and cropped to; tensors keep their size.
+        image_size: side of the square frames that it is trained on; it takes any size.
         num_frames: of the clips that it is trained on; it takes any number.
         frame_rate: of these clips, per second; None where that is not known.
         networks: of the encoder, and of the decoder that mirrors it.
