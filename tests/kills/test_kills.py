@@ -14,17 +14,21 @@ import kill_harness
 import numpy as np
 import pytest
 import torch
+from small_models import SMALL
+from video_files import frames, video
 
 import visiontok
 from visiontok.cli.quantize import quantize
 from visiontok.cli.study import study
 from visiontok.core.identity import identify
+from visiontok.data.folder import FolderConfig, FolderSource
 from visiontok.data.shapes import ShapesConfig, ShapesSource
 from visiontok.data.tokenizing import tokenize_source
 from visiontok.evaluation import Suite, model_identity
 from visiontok.evaluation.generation.sampling import SamplePlan, write_samples
 from visiontok.evaluation.reconstruction.evaluate import evaluate_models
 from visiontok.evaluation.run_state import RunState
+from visiontok.signals.video_frames import FrameSampling
 from visiontok.training import parse_recipe, train
 
 VIT = {"dim": 8, "depth": 1, "num_heads": 2, "patch_size": 8}
@@ -74,6 +78,18 @@ def tokenizing(folder: Path) -> None:
     model = tiny()
     source = ShapesSource(ShapesConfig(size=16, num_samples=5, max_objects=1))
     tokenize_source(source, model, folder / "tokens", identity=identify(model, "tiny"), batch_size=2, shard_size=2)
+
+
+def tokenizing_clips(folder: Path) -> None:
+    clips = folder.with_name("clips")
+    if not clips.exists():
+        clips.mkdir()
+        for number, count in enumerate((6, 9, 3)):
+            (clips / f"{number}.mp4").write_bytes(video(frames(count, height=16, width=16)))
+    torch.manual_seed(0)
+    model = visiontok.create("conv-clip", **SMALL["conv-clip"]).eval()
+    source = FolderSource(FolderConfig(path=str(clips), sampling=FrameSampling(fps=5)))
+    tokenize_source(source, model, folder / "tokens", identity=identify(model, "tiny"), batch_size=2, shard_size=1, clip_length=2)
 
 
 def evaluating(folder: Path) -> None:
@@ -147,6 +163,7 @@ def comparable(folder: Path) -> dict[str, bytes]:
 COMMANDS = {
     "train": training,
     "tokenize": tokenizing,
+    "tokenize clips": tokenizing_clips,
     "evaluate": evaluating,
     "sample": sampling,
     "quantize": quantizing,
@@ -167,7 +184,9 @@ def check(command: Callable[[Path], None], tmp_path: Path, choose: Callable[[lis
         assert [name for name in expected if found[name] != expected[name]] == [], log[number]
 
 
-@pytest.mark.parametrize(("command", "every"), [("train", 1), ("tokenize", 1), ("evaluate", 2), ("sample", 2), ("quantize", 2), ("study", 8)])
+@pytest.mark.parametrize(
+    ("command", "every"), [("train", 1), ("tokenize", 1), ("tokenize clips", 2), ("evaluate", 2), ("sample", 2), ("quantize", 2), ("study", 8)]
+)
 def test_killed_at_an_operation_of_every_kind(command, every, tmp_path):
     check(COMMANDS[command], tmp_path, lambda log: kill_harness.one_of_each_kind(log)[every // 2 :: every])
 

@@ -137,6 +137,7 @@ class VideoPreprocessing(Preprocessing):
                 f"{near[0]} x {near[0]} or {near[1]} x {near[1]}"
             )
         return super().pad(values)
+
     def joined(self, clips: Iterable[Tensor], *, name: str = "the clip") -> Tensor:
         """Clips (..., T, H, W) in turn as one.
 
