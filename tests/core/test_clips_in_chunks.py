@@ -8,11 +8,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from visiontok.base.config import Config
+from visiontok.base.errors import TokenError
 from visiontok.core.chunks import Chunked, Chunking
 from visiontok.layers.carry import Carry
 from visiontok.quantizers import FiniteScalarQuantizerConfig
 from visiontok.signals import ImagePreprocessing, VideoPreprocessing
-from visiontok.tokens import Segment, TokenLayout, Tokens, join_chunks, split_chunks
+from visiontok.tokens import Segment, TokenLayout, Tokens, join_chunks, join_clips, split_chunks, split_clips
 
 
 class Sums(Chunked[Config]):
@@ -85,3 +86,36 @@ def test_encode_and_decode_take_long_clips_in_chunks(monkeypatch: pytest.MonkeyP
     assert max(taken) <= 12
     model.encode(clips, noise=torch.Generator())  # whole: draws do not depend on chunks
     assert max(taken) == 33
+
+
+@pytest.mark.parametrize("counts", [(17, 18, 33), (5,), (1, 9, 1)])
+def test_joined_clips_keep_their_boundaries_and_are_decoded_one_by_one(counts: tuple[int, ...]) -> None:
+    model = Sums().eval()
+    clips = [torch.rand(2, 3, count, 7, 10, generator=torch.Generator().manual_seed(count)) for count in counts]
+    parts = [model.encode(clip) for clip in clips]
+    joined = join_clips(parts)
+    assert joined.extras["signal_size"].tolist() == [[sum(counts), 7, 10]] * 2
+    expected = torch.cat([model.decode(part) for part in parts], dim=2)
+    assert torch.equal(model.decode(joined), expected)
+    for row in range(2):
+        for part, again in zip(parts, split_clips(joined[row : row + 1]), strict=True):
+            assert torch.equal(again.data, part[row : row + 1].data)
+            assert again.layout == part.layout
+            assert torch.equal(again.extras["signal_size"], part.extras["signal_size"][row : row + 1])
+    if len(counts) > 1:
+        assert not torch.equal(join_clips(parts).data, model.encode(torch.cat(clips, dim=2)).data)
+        with pytest.raises(TokenError, match="split_clips"):
+            list(model.decode_chunks([joined]))
+        with pytest.raises(TokenError, match="clips"):
+            split_chunks(joined, 4)
+    mixed = type(joined).cat([joined, join_clips(parts[:1])])
+    assert torch.equal(model.decode(mixed)[2:, :, : counts[0]], model.decode(parts[0]))
+
+
+def test_boundaries_that_do_not_fit_are_refused() -> None:
+    model = Sums().eval()
+    joined = join_clips([model.encode(torch.rand(1, 3, count, 8, 8)) for count in (5, 9)])
+    for wrong in ([[[5, 2], [9, 2]]], [[[5, 2], [9, -3]]], [[[5, 2, 1], [9, 3, 1]]]):
+        tokens = joined.with_data(joined.data, extras={**joined.extras, "clips": torch.tensor(wrong)})
+        with pytest.raises(TokenError, match=r"clips|boundaries"):
+            model.decode(tokens)

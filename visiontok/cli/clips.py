@@ -288,12 +288,13 @@ def save_clip(tokens: Tokens | Latents, path: Path, tokenizer: Tokenizer[Any], *
     """Decode a batch of one clip into an mp4; a long one in chunks, where the tokenizer takes them."""
     from visiontok.core.chunks import Chunked
     from visiontok.signals.video_writing import writing_video
-    from visiontok.tokens import split_chunks
+    from visiontok.tokens import split_chunks, split_clips
 
     whole = tokens.with_data(tokens.data, extras={name: value for name, value in tokens.extras.items() if name != FRAME_RATE})
     with writing_video(path, rate=rate) as writer:
-        if isinstance(tokenizer, Chunked) and whole.layout.signal_shape[0] > _CHUNK * _MOST_CHUNKS:
-            for part in tokenizer.decode_chunks(split_chunks(whole, _CHUNK)):
-                writer.write(part[0])
-        else:
-            writer.write(tokenizer.decode(whole)[0])
+        for clip in split_clips(whole):
+            if isinstance(tokenizer, Chunked) and clip.layout.signal_shape[0] > _CHUNK * _MOST_CHUNKS:
+                for part in tokenizer.decode_chunks(split_chunks(clip, _CHUNK)):
+                    writer.write(part[0])
+            else:
+                writer.write(tokenizer.decode(clip)[0])

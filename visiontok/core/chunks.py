@@ -23,7 +23,7 @@ from visiontok.layers.bfloat16 import products_for
 from visiontok.layers.carry import Carry
 from visiontok.signals.batch import cropped
 from visiontok.tokens import Latents, Tokens, join_chunks, split_chunks
-from visiontok.tokens.batch import SIGNAL_SIZE
+from visiontok.tokens.batch import CLIPS, SIGNAL_SIZE
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,8 @@ class Chunked(Tokenizer[ConfigT]):
             nonlocal given
             for chunk in chunks:
                 tokens = self.checked(chunk)
+                if CLIPS in tokens.extras:
+                    raise TokenError("these are tokens of several clips, not of one long signal: decode them, or take them apart by split_clips")
                 latents = tokens.view().to(self.dtype) if isinstance(tokens, Latents) else self.lookup(self.unwrap(tokens))
                 known = tokens.extras.get(SIGNAL_SIZE)
                 if known is not None and not bool((known == known[:1]).all()):

@@ -23,8 +23,8 @@ from visiontok.quantizers.base import Bottleneck, Quantized, Quantizer
 from visiontok.quantizers.perturbation import LatentPerturbation
 from visiontok.signals import Preprocessing, SignalBatch, SignalLike, SignalSpec
 from visiontok.signals.batch import cropped
-from visiontok.tokens import Latents, TokenLayout, Tokens, as_tokens
-from visiontok.tokens.batch import SIGNAL_SIZE
+from visiontok.tokens import Latents, TokenLayout, Tokens, as_tokens, split_clips
+from visiontok.tokens.batch import CLIPS, SIGNAL_SIZE
 
 
 @registered()
@@ -351,7 +351,7 @@ class Tokenizer(Model[ConfigT]):
         """Tokens -> signal (B, C, *axes) in the range of `spec`, of the exact size that went into `encode`.
 
         Samples of different lengths and extents may share a batch; the result is then as large as the largest, with zeros beyond each sample's
-        size, which is among the tokens' `extras` as `signal_size`.
+        size, which is among the tokens' `extras` as `signal_size`. Of clips that `tokens.join_clips` joined, each is decoded by itself.
 
         Args:
             tokens: what `encode` gave, perhaps shortened; or a tensor of them in the shape of `tokens.view()`: int64 (B, *positions) or
@@ -376,6 +376,8 @@ class Tokenizer(Model[ConfigT]):
             raise TokenError(f"{type(self).__name__} only encodes: it has no decoder, so its tokens can be read by models but not be shown")
         self.check_weights()
         tokens = self.checked(tokens)
+        if CLIPS in tokens.extras:
+            return self._decode_clips(tokens, options)
         signals: list[Tensor] = [torch.empty(0)] * len(tokens)
         with products_for(self._anchor):
             for rows, group in tokens.groups():
@@ -389,6 +391,15 @@ class Tokenizer(Model[ConfigT]):
                 for number, row in enumerate(rows.tolist()):
                     size = values.shape[2:] if sizes is None else self.output_size(sizes[number].tolist())
                     signals[row] = cropped(values[number : number + 1], size)[0]
+        return SignalBatch.stack(signals).values
+
+    def _decode_clips(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
+        """Samples of joined clips: every clip by itself."""
+        signals = []
+        for row in range(len(tokens)):
+            own = options.rows(torch.tensor([row]))
+            (sample,) = [part for _, part in tokens[row : row + 1].groups()]
+            signals.append(torch.cat([self.decode_with(clip, own)[0] for clip in split_clips(sample)], dim=1))
         return SignalBatch.stack(signals).values
 
     def checked(self, tokens: Tokens | Latents) -> Tokens | Latents:

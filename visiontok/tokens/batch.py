@@ -24,6 +24,9 @@ PAD = -1
 SIGNAL_SIZE = "signal_size"
 """The name among a batch's extras of the exact size (B, A) of every signal."""
 
+CLIPS = "clips"
+"""The name among a batch's extras of the boundaries (B, clips, 1 + segments) of clips that are joined: samples or frames of each, and positions."""
+
 _EXTRAS = "extras."
 
 

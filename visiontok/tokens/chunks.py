@@ -1,4 +1,4 @@
-"""Tokens of one long signal in chunks along its first axis, time, and as one batch again."""
+"""Tokens of one long signal in chunks along its first axis, time, and as one batch again; and tokens of several clips with their boundaries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from visiontok.base.errors import TokenError
-from visiontok.tokens.batch import SIGNAL_SIZE, SampleBatch
+from visiontok.tokens.batch import CLIPS, SIGNAL_SIZE, SampleBatch
 from visiontok.tokens.layout import TokenLayout
 
 BatchT = TypeVar("BatchT", bound=SampleBatch)
@@ -53,7 +53,7 @@ def split_chunks(tokens: BatchT, units: int) -> list[BatchT]:
 def join_chunks(parts: Sequence[BatchT]) -> BatchT:
     """Chunks of one batch of signals, in turn, as the tokens of the signals.
 
-    This is not for tokens of several signals, which are batches of their own: `Tokens.cat`.
+    This is not for tokens of several signals: see `join_clips`, and `Tokens.cat` for a batch of them.
 
     Raises:
         TokenError: if there is none, they differ in more than their extent in time, or have extras whose values are not of the parts.
@@ -74,6 +74,58 @@ def join_chunks(parts: Sequence[BatchT]) -> BatchT:
         extras[SIGNAL_SIZE] = torch.cat([lengths[:, None], extras[SIGNAL_SIZE][:, 1:]], dim=1)
     sizes = torch.tensor([_sizes(part.layout) for part in parts]).sum(dim=0).tolist()
     return first.with_data(data, layout=_resized(first.layout, sizes), extras=extras)
+
+
+def join_clips(parts: Sequence[BatchT]) -> BatchT:
+    """Tokens of several clips, one after the other, as those of one signal that keeps their boundaries among its extras, as `clips`.
+
+    They are not the tokens of a signal that is as long: `Tokenizer.decode` decodes every clip by itself.
+
+    Args:
+        parts: one batch per clip, all of as many samples.
+
+    Raises:
+        TokenError: as `join_chunks` does.
+    """
+    joined = join_chunks(parts)
+    counts = [torch.cat([_frames(part)[:, None], torch.tensor([_sizes(part.layout)] * len(part), device=part.data.device)], dim=1) for part in parts]
+    return joined.with_data(joined.data, extras={**joined.extras, CLIPS: torch.stack(counts, dim=1)})
+
+
+def split_clips(tokens: BatchT) -> list[BatchT]:
+    """The tokens of every clip of one sample, the inverse of `join_clips`; the sample itself where it has no boundaries.
+
+    Raises:
+        TokenError: if there are several samples, or the boundaries do not fit the tokens.
+    """
+    if CLIPS not in tokens.extras:
+        return [tokens]
+    whole = tokens.with_data(tokens.data, extras={name: value for name, value in tokens.extras.items() if name != CLIPS})
+    _strides(whole)
+    counts = tokens.extras[CLIPS]
+    if counts.shape[0] != 1 or counts.ndim != 3 or counts.shape[2] != 1 + len(tokens.layout.segments):
+        raise TokenError(f"expected one sample with boundaries (1, clips, {1 + len(tokens.layout.segments)}), got {tuple(counts.shape)}")
+    rows = [row for row in counts[0].tolist() if any(row)]  # batches of samples with fewer clips are padded with zeros
+    if any(min(row) < 1 for row in rows) or [sum(column) for column in zip(*rows, strict=True)][1:] != _sizes(tokens.layout):
+        raise TokenError(f"clips of {rows} frames and positions do not make a sample of {_sizes(tokens.layout)} positions")
+    parts, starts = [], [0] * len(tokens.layout.segments)
+    for frames, *sizes in rows:
+        data = torch.cat(
+            [_view(whole, number).narrow(1, start, size).flatten(1, 2) for number, (start, size) in enumerate(zip(starts, sizes, strict=True))], dim=1
+        )
+        extras = dict(whole.extras)
+        if SIGNAL_SIZE in extras:
+            extras[SIGNAL_SIZE] = extras[SIGNAL_SIZE].clone()
+            extras[SIGNAL_SIZE][:, 0] = frames
+        parts.append(whole.with_data(data, layout=_resized(whole.layout, sizes), extras=extras))
+        starts = [start + size for start, size in zip(starts, sizes, strict=True)]
+    return parts
+
+
+def _frames(tokens: SampleBatch) -> Tensor:
+    """(B,) samples or frames of the signals along the first axis."""
+    sizes = tokens.extras.get(SIGNAL_SIZE)
+    return torch.full((len(tokens),), tokens.layout.signal_shape[0], device=tokens.data.device) if sizes is None else sizes[:, 0]
 
 
 def _sizes(layout: TokenLayout) -> list[int]:
