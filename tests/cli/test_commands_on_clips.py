@@ -47,7 +47,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clips")
     (folder / "sub").mkdir()
     (folder / "a.mp4").write_bytes(video(frames(4, height=16, width=16), sound=tone(0.4)))
-    (folder / "sub" / "a.mkv").write_bytes(video(frames(3, height=16, width=16), "matroska"))
+    (folder / "sub" / "a.mkv").write_bytes(video(frames(4, height=16, width=16), "matroska"))
     (folder / "odd.mp4").write_bytes(video(frames(18, height=46, width=70)))
     (folder / "long.mp4").write_bytes(video(frames(90, height=16, width=32)))
     (folder / "broken.mp4").write_bytes(b"no video at all")
