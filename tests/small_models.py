@@ -328,6 +328,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "titok": {**_TITOK, "quantizer": _EMA},
     "tokenbridge-ar": {"layout": _CODES, "condition": _CLASSES, "backbone": _MAE, "head": _TRUNK, "code_values": {"levels": 5}},
     "tokenbridge": {"base": {"family": "kl-vae", "config": _VAE}, "quantizer": {"levels": 16}},
+    "vidtok": {"ch": 4, "ch_mult": [1, 2, 2], "num_res_blocks": 1, "quantizer": {"type": "fsq", "levels": [5, 4]}, "image_size": 16, "num_frames": 5},
     "wavtokenizer": {
         "sample_rate": 1600,
         "encoder": {"channels": 2, "strides": [2, 4], "dim": 8, "lstm_depth": 1},

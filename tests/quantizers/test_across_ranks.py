@@ -14,6 +14,7 @@ from visiontok.cli.ranks import leaving_process_group
 from visiontok.quantizers import (
     BernoulliQuantizerConfig,
     BinaryQuantizerConfig,
+    FiniteScalarQuantizerConfig,
     GaussianBottleneckConfig,
     PositionalVectorQuantizerConfig,
     ResidualQuantizerConfig,
@@ -48,6 +49,7 @@ def train(name: str, first: int, last: int, *, masked: bool) -> dict[str, torch.
 LOSSES = {
     "vq": VectorQuantizerConfig(codebook_size=24, dim=4),
     "signs": BinaryQuantizerConfig(dim=4),
+    "scalars": FiniteScalarQuantizerConfig(levels=(5, 4, 3, 2), commitment_weight=0.25, entropy={"weight": 0.1, "temperature": 0.2}),
     "gaussian": GaussianBottleneckConfig(dim=2),
     "bernoulli": BernoulliQuantizerConfig(dim=4, chunks=(3,)),
     "residual": ResidualQuantizerConfig.parse({"num_levels": 2, "quantizer": {"type": "vq", "codebook_size": 24, "dim": 4}}),
@@ -62,7 +64,7 @@ def gradients(name: str, first: int, last: int) -> dict[str, torch.Tensor]:
     batch, mask = torch.randn(SAMPLES, 6, 4, generator=random), torch.rand(SAMPLES, 6, generator=random) < torch.linspace(0.1, 1, SAMPLES)[:, None]
     scale = torch.ones((), requires_grad=True)
     losses = quantizer(batch[first:last] * scale, mask=mask[first:last], noise=SampleNoise(0, range(first, last))).losses
-    chosen = {name: loss for name, loss in losses.items() if name != "entropy"}  # which is of the codes of one process
+    chosen = {key: loss for key, loss in losses.items() if (name, key) != ("signs", "entropy")}  # which is of the codes of one process
     sum(chosen.values()).backward()
     found = {f"gradient {key}": value.grad for key, value in (*quantizer.named_parameters(), ("scale", scale)) if value.grad is not None}
     return found | {key: loss.detach() for key, loss in chosen.items()}

@@ -92,6 +92,12 @@ KINDS = {
         passes=lambda latents: on_sphere(latents) / DIM**0.5,
     ),
     "fsq": Kind(FSQ, 60, passes=lambda z: FSQ.build().bound(z) / torch.tensor([2.0, 2.0, 1.0]), width=3),
+    "fsq-losses": Kind(
+        FiniteScalarQuantizerConfig(levels=(5, 4, 3), commitment_weight=0.25, entropy={"weight": 0.1}),
+        60,
+        passes=lambda z: FSQ.build().bound(z) / torch.tensor([2.0, 2.0, 1.0]),
+        width=3,
+    ),
     "bernoulli": Kind(BernoulliQuantizerConfig(dim=DIM, chunks=(3, 5)), 32, passes=None),
     "dimension-wise": Kind(DimensionWiseQuantizerConfig(levels=16), 16),
     "residual": Kind(ResidualQuantizerConfig(num_levels=3, quantizer=VQ), 40),

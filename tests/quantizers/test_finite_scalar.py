@@ -90,3 +90,29 @@ def test_the_nearest_neighbor_of_a_latent_is_its_own_id():
 def test_a_channel_needs_two_levels():
     with pytest.raises(ConfigError, match="levels"):
         FiniteScalarQuantizerConfig.parse({"levels": [8, 1]})
+
+
+@pytest.mark.parametrize("levels", [[8, 5, 2], [4], [3, 3]])
+def test_losses_are_those_of_a_softmax_over_all_codes(levels):
+    entropy = {"weight": 0.1, "batch_weight": 0.7, "temperature": 0.2}
+    quantizer = FiniteScalarQuantizerConfig(levels=levels, commitment_weight=0.25, entropy=entropy).build().train()
+    z, other = latents(levels, 0).requires_grad_(True), latents(levels, 0).requires_grad_(True)
+    found = quantizer(z)
+    p = (other @ quantizer.codes().T / 0.2).softmax(dim=1)
+
+    def nats(probabilities):
+        return -(probabilities * probabilities.clamp_min(1e-5).log()).sum(dim=-1)
+
+    sample, batch = nats(p).mean(), nats(p.mean(dim=0))
+    expected = {"commitment": 0.25 * (other - found.latents.detach()).square().mean(), "entropy": 0.1 * (sample - 0.7 * batch)}
+    torch.testing.assert_close(found.losses, expected)
+    torch.testing.assert_close(found.stats["batch_entropy"], batch.detach())
+    sum(found.losses.values()).backward()
+    sum(expected.values()).backward()
+    torch.testing.assert_close(z.grad, other.grad)
+    assert quantizer.eval()(z).losses == {}
+
+
+def test_entropies_of_too_many_codes_are_refused():
+    with pytest.raises(ConfigError, match="33554432 codes"):
+        FiniteScalarQuantizerConfig.parse({"levels": [2] * 25, "entropy": {"weight": 0.1}})

@@ -129,6 +129,7 @@ OMNI = {
     "image_size": 16, "num_frames": 5, "patch_size": 4, "frames_per_token": 2, "dim": 24, "num_heads": 2, "head_dim": 8,
     "encoder_layers": ["attention", "window"], "decoder_layers": ["attention"], "temporal_depth": 1, "window_size": 2,
 }  # fmt: skip
+VIDTOK = {"ch": 4, "ch_mult": [1, 2, 2], "num_res_blocks": 1, "image_size": 16, "quantizer": {"type": "fsq", "levels": [5, 4]}}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bigcodec": ("bigcodec", BIGCODEC),
     "bsq-vit": ("bsq-vit", {"image_size": 16, "encoder": VIT, "decoder": VIT, "quantizer": {"dim": 6, "normalize": True, "codes": "sphere"}}),
@@ -201,6 +202,9 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "titok, averages": ("titok", {**TITOK, "quantizer": {**VQ, "ema": {}, "dead_code_reset": {}}}),
     "titok, ordered": ("titok", {**TITOK, "nested_dropout": {"schedule": "uniform"}}),
     "titok, gaussian": ("titok", {**TITOK, "quantizer": {"type": "gaussian", "dim": 4}}),
+    "vidtok": ("vidtok", {**VIDTOK, "num_frames": 5}),
+    "vidtok, v1.1": ("vidtok", {**VIDTOK, "num_frames": 5, "time": "causal-v1.1", "interpolation": "linear"}),
+    "vidtok, noncausal": ("vidtok", {**VIDTOK, "num_frames": 4, "time": "noncausal", "quantizer": {"type": "gaussian", "dim": 3}}),
     "wavtokenizer": ("wavtokenizer", WAVTOKENIZER),
     "xcodec": ("xcodec", XCODEC),
     "xcodec2": ("xcodec2", XCODEC2),

@@ -38,6 +38,8 @@ class Chunking:
         overlap: units that are read besides on both sides of a chunk, unless the caller chooses; 0 where a state is carried.
         is_exact: whether chunks then give what the whole gives, up to rounding.
         first: units that the first chunk has at least.
+        decoder_waits: whether the decoder looks ahead, by less than a unit: it then gives the end of a chunk with the next one, and has to know which
+            chunk is the last (`Carry.is_last`). Where a state is carried.
     """
 
     unit: int
@@ -47,6 +49,7 @@ class Chunking:
     overlap: int = 0
     is_exact: bool = False
     first: int = 1
+    decoder_waits: bool = False
 
 
 class Chunked(Tokenizer[ConfigT]):
@@ -68,7 +71,7 @@ class Chunked(Tokenizer[ConfigT]):
         raise NotImplementedError
 
     def decode_next(self, latents: Tensor, carry: Carry) -> Tensor:
-        """`decode_latents` of the next chunk: (B, T', ..., D) -> (B, C, T, ...)."""
+        """`decode_latents` of the next chunk: (B, T', ..., D) -> (B, C, T, ...), of which the end may come with the next one (`decoder_waits`)."""
         raise NotImplementedError
 
     def chunk_length(self, size: Sequence[int]) -> int | None:
@@ -185,7 +188,9 @@ class Chunked(Tokenizer[ConfigT]):
 
         made = 0
         lead = int(plan.lead > 0)
-        for piece in windows(looked_up(), dim=1, unit=plan.positions, lead=lead, overlap=self._overlap(overlap), first=plan.first):
+        waits = int(plan.decoder_waits)
+        for piece in windows(looked_up(), dim=1, unit=plan.positions, lead=lead, overlap=self._overlap(overlap), first=plan.first, waits=waits):
+            carry.is_last = piece.is_last
             per_unit = self.output_size((plan.unit, *size[1:]))[0]
             with products_for(self._anchor):
                 carried = plan.is_carried and not piece.is_whole
@@ -238,7 +243,7 @@ class Window:
     is_whole: bool = False
 
 
-def windows(chunks: Iterable[Tensor], *, dim: int, unit: int, lead: int, overlap: int, first: int) -> Iterator[Window]:
+def windows(chunks: Iterable[Tensor], *, dim: int, unit: int, lead: int, overlap: int, first: int, waits: int = 0) -> Iterator[Window]:
     """Tensors in turn along an axis, gathered to whole units.
 
     Args:
@@ -248,6 +253,7 @@ def windows(chunks: Iterable[Tensor], *, dim: int, unit: int, lead: int, overlap
         lead: what comes before the first unit; 0 where there is an overlap.
         overlap: units before and behind every chunk, as far as there are any.
         first: units that the first chunk has at least.
+        waits: units that wait for the next chunk, so that it is known which one is the last; 0 where there is an overlap.
 
     Raises:
         SignalError: if nothing came.
@@ -255,7 +261,7 @@ def windows(chunks: Iterable[Tensor], *, dim: int, unit: int, lead: int, overlap
     held, before, started = None, 0, False
     for chunk in chunks:
         held = chunk if held is None else torch.cat([held, chunk], dim=dim)
-        count = (held.shape[dim] - lead) // unit - before - overlap
+        count = (held.shape[dim] - lead) // unit - before - overlap - waits
         if count < (1 if started else first):
             continue
         yield Window(held.narrow(dim, 0, lead + (before + count + overlap) * unit), before, count, lead)

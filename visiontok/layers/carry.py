@@ -13,10 +13,15 @@ Edge = Literal["constant", "replicate", "reflect"]
 
 
 class Carry:
-    """The state of a network over one sequence, by layer. A new one stands at the sequence's beginning; every chunk changes it."""
+    """The state of a network over one sequence, by layer. A new one stands at the sequence's beginning; every chunk changes it.
+
+    Attributes:
+        is_last: whether no chunk follows the one that is read now. Set where a decoder asks for it, see `Chunking.decoder_waits`.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[nn.Module, Any] = {}
+        self.is_last = False
 
     def get(self, layer: nn.Module) -> Any:
         """What the layer kept of earlier chunks; None at the beginning."""

@@ -16,6 +16,20 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     return total
 
 
+def mean_over_ranks(mean: Tensor, count: int) -> Tensor:
+    """The mean over every rank's elements, the same on all ranks.
+
+    Args:
+        mean: over `count` elements of this rank. The gradient is that of this mean, as the average over ranks of a loss of the whole needs it, with
+            each rank's multiplied by `share_of_mean`.
+        count: of elements.
+    """
+    if _alone():
+        return mean
+    own, elements = mean.detach(), sum_over_ranks(mean.new_tensor(count))
+    return mean + (sum_over_ranks(own * count) / elements.clamp_min(1) - own)
+
+
 def stack_over_ranks(tensor: Tensor) -> Tensor:
     """Every rank's tensor on a new first axis, the same on all ranks."""
     if _alone():

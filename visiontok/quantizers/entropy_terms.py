@@ -1,14 +1,15 @@
-"""Entropies of binary codes: low for every sample, so that bits are certain, and high over a batch, so that all codes are used.
+"""Entropies of implicit codes: low for every sample, so that codes are certain, and high over a batch, so that all codes are used.
 
-A latent gives each code c of g signs the probability softmax(x.c) over all 2^g codes, for logits x. The exponent is a sum over signs, so the
-signs are independent: P(c) = prod_j sigmoid(2 c_j x_j). That is why nothing here builds a matrix of N latents by 2^18 codes: a code is half its
-signs beside the other half, and the mean of N outer products of 512 by 512 probabilities is one matrix product.
+A latent gives each code c the probability softmax(x.c) over all codes, for logits x. Codes are all combinations of the values of their entries: two
+signs, or the levels of finite scalars. The exponent is a sum over entries, so that entries are independent: of signs, P(c) =
+prod_j sigmoid(2 c_j x_j). That is why nothing here builds a matrix of N latents by 2^18 codes: a code is half its entries beside the other half, and
+the mean of N outer products of 512 by 512 probabilities is one matrix product.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, TypeAlias
 
 import torch
 from pydantic import Field
@@ -23,6 +24,9 @@ CHUNK_SIZES = {"cpu": 2**20, "cuda": 2**24}
 
 MAX_GROUP_SIZE = 24
 """Signs of the largest group whose 2^g codes are enumerated."""
+
+Halves: TypeAlias = tuple[Tensor, Tensor]
+"""(entries, codes) of the first entries of a code, and of the others."""
 
 
 class LogFloor(Config):
@@ -61,11 +65,7 @@ def sample_entropy(logits: Tensor, *, group_size: int, floor: LogFloor) -> Tenso
         odds = 2 * logits.abs()
         return (F.softplus(-odds) + odds * torch.sigmoid(-odds)).sum() / max(len(logits), 1)
 
-    def chunk(rows: Tensor) -> Tensor:
-        high, low = _half_probabilities(rows)
-        return entropy((high[..., :, None] * low[..., None, :]).flatten(-2), floor).sum()
-
-    return _sum_over_chunks(chunk, _grouped(logits, group_size), scores_per_group=2**group_size) / max(len(logits), 1)
+    return _sample_entropy(_grouped(logits, group_size), _sign_halves(group_size, logits), floor)
 
 
 def mean_probabilities(logits: Tensor, *, group_size: int) -> Tensor:
@@ -79,31 +79,72 @@ def mean_probabilities(logits: Tensor, *, group_size: int) -> Tensor:
         (D / g, 2^g); the first sign of a group is the most significant bit of a code's index.
     """
 
-    def chunk(rows: Tensor) -> Tensor:
-        high, low = _half_probabilities(rows)
-        return torch.einsum("nga,ngb->gab", high, low)
+    return _mean_probabilities(_grouped(logits, group_size), _sign_halves(group_size, logits))
 
-    half = -(-group_size // 2)
-    return _sum_over_chunks(chunk, _grouped(logits, group_size), scores_per_group=2**half).flatten(1) / max(len(logits), 1)
+
+def product_entropies(logits: Tensor, values: Sequence[Tensor], floor: LogFloor) -> tuple[Tensor, Tensor]:
+    """For codes that are all combinations of D entries: the entropy of a latent, averaged over latents, and the probabilities averaged over latents.
+
+    Args:
+        logits: (N, D) per entry.
+        values: of every entry, (L_d,) float32 each.
+        floor: of the logarithm.
+
+    Returns:
+        a scalar, in nats, and (prod L_d,) with the last entry varying fastest.
+    """
+    half = len(values) // 2
+    halves = _combinations(values[:half], logits), _combinations(values[half:], logits)
+    return _sample_entropy(logits[:, None], halves, floor), _mean_probabilities(logits[:, None], halves)[0]
+
+
+def _sample_entropy(logits: Tensor, halves: Halves, floor: LogFloor) -> Tensor:
+    """Logits (N, G, g) -> the entropy summed over groups and averaged over N."""
+
+    def chunk(rows: Tensor) -> Tensor:
+        first, second = _half_probabilities(rows, halves)
+        return entropy((first[..., :, None] * second[..., None, :]).flatten(-2), floor).sum()
+
+    return _sum_over_chunks(chunk, logits, scores_per_group=halves[0].shape[1] * halves[1].shape[1]) / max(len(logits), 1)
+
+
+def _mean_probabilities(logits: Tensor, halves: Halves) -> Tensor:
+    """Logits (N, G, g) -> (G, codes), averaged over N."""
+
+    def chunk(rows: Tensor) -> Tensor:
+        return torch.einsum("nga,ngb->gab", *_half_probabilities(rows, halves))
+
+    scores = max(half.shape[1] for half in halves)
+    return _sum_over_chunks(chunk, logits, scores_per_group=scores).flatten(1) / max(len(logits), 1)
 
 
 def _grouped(logits: Tensor, group_size: int) -> Tensor:
     return logits.unflatten(1, (-1, group_size))
 
 
-def _half_probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (N, G, g) -> probabilities of the codes of the first g // 2 signs (N, G, 2^(g // 2)), and of the other signs."""
-    size = logits.shape[-1]
-    first, second = logits.split([size // 2, size - size // 2], dim=-1)
-    return (first @ _all_codes(first)).softmax(dim=-1), (second @ _all_codes(second)).softmax(dim=-1)
+def _half_probabilities(logits: Tensor, halves: Halves) -> Halves:
+    """Logits (N, G, g) -> probabilities of the codes of the first entries (N, G, K1), and of the others (N, G, K2)."""
+    parts = logits.split([len(half) for half in halves], dim=-1)
+    return (parts[0] @ halves[0]).softmax(dim=-1), (parts[1] @ halves[1]).softmax(dim=-1)
 
 
-def _all_codes(logits: Tensor) -> Tensor:
-    """(g, 2^g) signs of every code, the first one most significant, for logits (..., g)."""
-    size = logits.shape[-1]
-    codes = torch.arange(2**size, dtype=torch.int64, device=logits.device)
-    shifts = torch.arange(size - 1, -1, -1, dtype=torch.int64, device=logits.device)
-    return (codes >> shifts[:, None] & 1).to(logits.dtype) * 2 - 1
+def _sign_halves(size: int, like: Tensor) -> Halves:
+    """All codes of the first size // 2 signs, and of the other signs."""
+    return _all_codes(size // 2, like), _all_codes(size - size // 2, like)
+
+
+def _combinations(values: Sequence[Tensor], like: Tensor) -> Tensor:
+    """(entries, codes): all combinations of the entries' values, the last entry varying fastest."""
+    if not values:
+        return like.new_zeros(0, 1)
+    return torch.stack(torch.meshgrid(*(own.to(like) for own in values), indexing="ij")).flatten(1)
+
+
+def _all_codes(size: int, like: Tensor) -> Tensor:
+    """(g, 2^g) signs of every code, the first one most significant."""
+    codes = torch.arange(2**size, dtype=torch.int64, device=like.device)
+    shifts = torch.arange(size - 1, -1, -1, dtype=torch.int64, device=like.device)
+    return (codes >> shifts[:, None] & 1).to(like.dtype) * 2 - 1
 
 
 def _sum_over_chunks(function: Callable[[Tensor], Tensor], logits: Tensor, *, scores_per_group: int) -> Tensor:

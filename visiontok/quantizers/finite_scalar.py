@@ -10,11 +10,21 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from visiontok.base.config import Config
+from visiontok.quantizers.across_ranks import mean_over_ranks
 from visiontok.quantizers.base import LARGEST_TABLE, PointwiseQuantizer, Quantized, configured_by
+from visiontok.quantizers.entropy_terms import LogFloor, entropy, product_entropies
+from visiontok.quantizers.masks import squared_error
 from visiontok.quantizers.nearest import nearest_k_codes
+from visiontok.quantizers.soft_assignment import CodebookEntropyConfig
 
 MARGIN = 1e-3
 """By how much the bound exceeds the outermost levels, relative to their distance, so that both can be reached."""
+
+LOG_FLOOR = LogFloor(kind="max", eps=1e-5)
+"""Of the entropies, as VidTok has it."""
+
+LARGEST_ENTROPY = 2**24
+"""Codes of the largest quantizer with an entropy loss, whose mean probabilities are all listed."""
 
 
 class FiniteScalarQuantizerConfig(Config):
@@ -22,15 +32,21 @@ class FiniteScalarQuantizerConfig(Config):
 
     Attributes:
         levels: per channel; their product is the vocabulary. The first channel varies fastest along the indices.
+        commitment_weight: in training, of mean((z - sg(code))^2) with the latent before it is bounded.
+        entropy: in training, the entropies of p = softmax(latent . code / temperature) over all codes (VidTok, arXiv 2412.13061); None without them.
     """
 
     type: Literal["fsq"] = "fsq"
     levels: tuple[Annotated[int, Field(ge=2)], ...] = Field(min_length=1)
+    commitment_weight: float = Field(default=0.0, ge=0)
+    entropy: CodebookEntropyConfig | None = None
 
     @model_validator(mode="after")
     def _check(self) -> FiniteScalarQuantizerConfig:
         if self.codebook_size >= 2**63:
             raise ValueError(f"{self.codebook_size} codes have no indices of 64 bits; use fewer levels, or several quantizers side by side")
+        if self.entropy is not None and self.codebook_size > LARGEST_ENTROPY:
+            raise ValueError(f"the entropy of {self.codebook_size} codes is that of a listed distribution: at most {LARGEST_ENTROPY} codes")
         return self
 
     @property
@@ -49,7 +65,9 @@ class FiniteScalarQuantizerConfig(Config):
 
 
 class FiniteScalarQuantizer(PointwiseQuantizer):
-    """Bound, round, straight-through gradient (of the rounding, not of the bound). No loss. Works in float32 whatever the model's type.
+    """Bound, round, straight-through gradient (of the rounding, not of the bound). Works in float32 whatever the model's type.
+
+    There is no loss unless one is configured.
 
     A channel with L levels takes the values (digit - L // 2) / (L // 2), digit = 0 ... L - 1: within [-1, 1], zero among them.
     """
@@ -76,15 +94,35 @@ class FiniteScalarQuantizer(PointwiseQuantizer):
         return self.codebook_size <= LARGEST_TABLE
 
     def quantize_rows(self, latents: Tensor) -> Quantized:
-        """Latents (N, D) -> codes (N, D) within [-1, 1] and indices (N,)."""
+        """Latents (N, D) -> codes (N, D) within [-1, 1], indices (N,), and in training the losses that are configured, each times its weight."""
         with torch.autocast(latents.device.type, enabled=False):
-            bounded = self.bound(latents.float())
+            z = latents.float()
+            bounded = self.bound(z)
             rounded = bounded.detach().round()
             indices = self._indices(rounded)
             error = rounded.sub_(bounded.detach())
             codes = (bounded + error).mul_(1 / self._halves())
             stats = {"quantization_error": torch.linalg.vector_norm(error).square() / max(error.numel(), 1)}
-        return Quantized(codes.to(latents.dtype), indices, {}, stats)
+            losses, entropies = self.losses(z, codes) if self.training else ({}, {})
+        return Quantized(codes.to(latents.dtype), indices, losses, stats | entropies)
+
+    def losses(self, latents: Tensor, codes: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """`commitment` and `entropy`, those that are configured, each times its weight; and the two entropies in nats, to log.
+
+        Args:
+            latents: (N, D) float32.
+            codes: (N, D), theirs.
+        """
+        config, losses, stats = self.config, {}, {}
+        if config.commitment_weight:
+            losses["commitment"] = config.commitment_weight * squared_error(latents, codes.detach())
+        if config.entropy is not None:
+            values = [(torch.arange(size, dtype=torch.float32) - size // 2) / (size // 2) for size in config.levels]
+            sample, probabilities = product_entropies(latents / config.entropy.temperature, values, LOG_FLOOR)
+            batch = entropy(mean_over_ranks(probabilities, len(latents)), LOG_FLOOR)
+            losses["entropy"] = config.entropy.loss(sample, batch)
+            stats = {"sample_entropy": sample.detach(), "batch_entropy": batch.detach()}
+        return losses, stats
 
     def bound(self, latents: Tensor) -> Tensor:
         """(..., D) -> (..., D) in units of levels, so that rounding gives digit - L // 2; zero stays zero."""
