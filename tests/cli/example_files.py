@@ -76,6 +76,15 @@ def captions_gpt() -> GPT:
     return GPT(flextok_gpt().config.replace(condition=text))
 
 
+def conv_clip() -> Any:
+    networks = {"channels": [8, 8, 8], "downsampling": [[2, 2], [2, 2]]}
+    return visiontok.create("conv-clip", image_size=16, num_frames=9, networks=networks, quantizer={"type": "fsq", "levels": [5, 5]})
+
+
+def clip_gpt() -> GPT:
+    return GPT(GPTConfig.parse({**NETWORK, "layout": conv_clip().layout, "multiple_of": 8, "positions": "learned"}))
+
+
 def maskgit() -> MaskGIT:
     classes = {"type": "classes", "num_classes": 1000}
     return MaskGIT(MaskGITConfig.parse({"layout": titok().layout, "condition": classes, "backbone": {"type": "bert", "mlp_dim": 32, **NETWORK}}))
@@ -277,6 +286,8 @@ FILES: dict[str, Callable[[Path], None]] = {
     "results/photos--vqgan-photos-f4.json": result,
     "runs/digits": lambda path: trained(lambda: titok(image_size=16, tokens=4))(path / "final"),
     "eval/results/digits--final.json": digits_result,
+    "runs/clip/final": trained(conv_clip),
+    "runs/clip-gpt/final": trained(clip_gpt),
     "runs/captions-gpt/final": trained(captions_gpt),
     "runs/digits-gpt/final": trained(gpt),
     "runs/digits-llama/final": trained(lambda: gpt(positions="rope-1d")),

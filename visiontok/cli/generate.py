@@ -125,6 +125,7 @@ def generate(
       visiontok generate -m runs/digits-gpt/final -t runs/digits/final --class 3 --class 7 --guidance 2 --top-k 100 -o digits
       visiontok generate -m runs/captions-gpt/final -t runs/flextok/final --text "a red circle" --n 4 -o circles.png
       visiontok generate -m runs/flextok-gpt/final -t runs/flextok/final --n 4 --steps-strip -o strip.png
+      visiontok generate -m runs/clip-gpt/final -t runs/clip/final --continue clip.mp4 --frames 5 --n 4 -o continued.mp4
     """
     from visiontok.core.identity import check_same_tokenizer, identify
     from visiontok.layers.int8_linear import round_weights
