@@ -1,7 +1,7 @@
 """VidTok's causal networks over chunks of a clip: diffusers' modules in the order of diffusers' own passes, with the state carried.
 
 Where there are as many frames as in the clip, they come one by one, and layers over time alone run on whole frames, not on copies of every pixel's
-series: a chunk of a latent takes hardly more memory than one frame.
+series, which takes less memory than diffusers' own passes.
 """
 
 from __future__ import annotations
