@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad, pixel_shuffle, pixel_unshuffle
 
@@ -13,6 +12,7 @@ from visiontok.base.config import Config, Positive
 from visiontok.layers.activations import silu
 from visiontok.layers.carry import Carry, trimmed
 from visiontok.layers.causal_conv3d import CausalConv3d
+from visiontok.layers.frames import FrameNorm
 
 Factor: TypeAlias = Literal[1, 2]
 Kernel: TypeAlias = tuple[int, int, int]
@@ -53,26 +53,16 @@ class CenteredConv3d(nn.Conv3d):
         return super().forward(pad(x, (0, 0, 0, 0, beyond // 2, beyond - beyond // 2), mode="replicate") if beyond > 0 else x)
 
 
-class ChannelNorm(nn.Module):
-    """Root-mean-square norm over the channels of every position, which looks neither around nor ahead."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels, 1, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T, H, W) -> (B, C, T, H, W)."""
-        return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-6) * self.weight
-
-
 class ClipBlock(nn.Module):
-    """Norm, swish and a convolution within frames, the same along time, added to the input."""
+    """Norm, swish and a convolution within frames, the same along time, added to the input. Before training it adds nothing."""
 
     def __init__(self, channels: int, config: ClipNetConfig) -> None:
         super().__init__()
-        self.norm1, self.norm2 = ChannelNorm(channels), ChannelNorm(channels)
+        self.norm1, self.norm2 = FrameNorm(channels), FrameNorm(channels)
         self.within = config.conv(channels, channels, WITHIN_FRAMES)
         self.along = config.conv(channels, channels, ALONG_TIME)
+        for parameter in self.along.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
         """(B, C, T, H, W) -> (B, C, T, H, W)."""
@@ -106,7 +96,7 @@ class ClipEncoder(nn.Module):
             layers.append(config.conv(before, after, EVERYWHERE, stride=(time, space, space)))
             layers += [ClipBlock(after, config) for _ in range(config.num_res_blocks)]
         self.layers = nn.ModuleList(layers)
-        self.norm = ChannelNorm(config.channels[-1])
+        self.norm = FrameNorm(config.channels[-1])
         self.to_latents = config.conv(config.channels[-1], dim, POINTWISE)
 
     def forward(self, clips: Tensor, carry: Carry | None = None) -> Tensor:
@@ -129,7 +119,7 @@ class ClipDecoder(nn.Module):
             layers.append(Upsample(before, after, factors, config))
             layers += [ClipBlock(after, config) for _ in range(config.num_res_blocks)]
         self.layers = nn.ModuleList(layers)
-        self.norm = ChannelNorm(config.channels[0])
+        self.norm = FrameNorm(config.channels[0])
         self.to_patches = config.conv(config.channels[0], 3 * config.patch_size**2, EVERYWHERE)
 
     def forward(self, latents: Tensor, carry: Carry | None = None) -> Tensor:

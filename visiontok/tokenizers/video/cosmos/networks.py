@@ -14,6 +14,7 @@ from visiontok.layers.activations import silu
 from visiontok.layers.carry import Carry, preceded, trimmed
 from visiontok.layers.causal_conv3d import CausalConv3d
 from visiontok.layers.conv import AttentionBlock
+from visiontok.layers.frames import FrameNorm, as_clips, as_frames
 from visiontok.tokenizers.shared.cosmos import Patches
 
 Resampling = Literal["none", "space", "time", "space-time"]
@@ -60,17 +61,6 @@ class CosmosNetConfig(Config):
         """By which all resampling together divides frames and sides."""
         time, space = (2 ** sum(axis in how for how in self.resampling) for axis in ("time", "space"))
         return time, space
-
-
-class FrameNorm(nn.GroupNorm):
-    """One mean and one scale for all of a frame, so that no frame depends on another; a weight and a bias per channel."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(1, channels, eps=1e-6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T, H, W) -> (B, C, T, H, W)."""
-        return as_clips(super().forward(as_frames(x)), len(x))
 
 
 class FactorizedConv(nn.Module):
@@ -276,13 +266,3 @@ class CosmosDecoder(nn.Module):
             x = level(x, carry)
         x = self.conv_out(silu(self.norm_out(x)), carry)
         return trimmed(self.patches.inverse(x), self.patches.size - 1, layer=self, carry=carry)
-
-
-def as_frames(x: Tensor) -> Tensor:
-    """(B, C, T, H, W) -> (B * T, C, H, W)."""
-    return x.transpose(1, 2).flatten(0, 1)
-
-
-def as_clips(x: Tensor, batch: int) -> Tensor:
-    """The inverse of `as_frames`."""
-    return x.unflatten(0, (batch, -1)).transpose(1, 2)
