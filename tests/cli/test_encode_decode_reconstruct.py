@@ -62,6 +62,21 @@ def test_encode_then_decode_gives_what_the_model_gives(models: Path, images: Pat
     assert np.abs(found - expected.numpy()).max() <= 0.5 / 255 + 1e-6
 
 
+def test_one_sample_is_decoded_to_the_named_file(models: Path, images: Path, tmp_path: Path) -> None:
+    for count in (1, 2):
+        paths = [images / "one.png", images / "two.jpg"][:count]
+        succeed("encode", *paths, "--model", models / "vq", "-o", tmp_path / f"{count}.npz", "--device", "cpu")
+    succeed("decode", tmp_path / "1.npz", "-o", tmp_path / "image.png", "--device", "cpu")
+    assert Image.open(tmp_path / "image.png").size == (16, 16)
+    refused = run("decode", tmp_path / "2.npz", "-o", tmp_path / "both.png", "--device", "cpu")
+    assert refused.exit_code == 1
+    assert "both.png" in refused.stderr
+    assert not (tmp_path / "both.png").exists()
+    refused = run("reconstruct", images / "one.png", "--model", models / "vq", "-o", tmp_path / "made.png")
+    assert refused.exit_code == 1
+    assert "made.png" in refused.stderr
+
+
 @pytest.mark.parametrize("command", ["encode", "reconstruct"])
 def test_unreadable_files_are_named_and_the_others_are_processed(models: Path, images: Path, tmp_path: Path, command: str) -> None:
     output = tmp_path / "out"

@@ -18,7 +18,7 @@ from visiontok.cli.output import file_names, save_signal
 
 def decode(
     tokens: Annotated[Path, typer.Argument(metavar="TOKENS", help="A .npz file written by `visiontok encode` or `visiontok generate`.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Output folder, created if missing.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Output folder, created if missing; for one sample also a file, such as clip.mp4.")],
     model: Annotated[
         str | None,
         typer.Option(
@@ -40,8 +40,8 @@ def decode(
 ) -> None:
     """Decode a token file.
 
-    Writes one file per sample, named after the sample: a PNG for images, an mp4 for clips, a wav file for sound, an .npy array (channels, ...) for
-    other signals. Clips have the frames and the rate of those that were encoded. Tokens that another tokenizer made are refused.
+    Writes one file per sample, named after the sample, or the named file: a PNG for images, an mp4 for clips, a wav file for sound, an .npy array
+    (channels, ...) for other signals. Clips have the frames and the rate of those that were encoded. Tokens that another tokenizer made are refused.
 
     \b
     Examples:
@@ -70,10 +70,15 @@ def decode(
         levels = min(levels, tokenizer.layout.levels_of(found.tokens.layout) or levels)
     kept = found.tokens if levels is None else found.tokens.levels(levels)
     writer = writer_of(tokenizer.spec)
-    for row, file_name in enumerate(file_names(found.keys, writer.suffix)):
+    paths = [output / file_name for file_name in file_names(found.keys, writer.suffix)]
+    if output.suffix.lower() == writer.suffix and not output.is_dir():
+        if len(paths) > 1:
+            raise TokenError(f"{output} is one file, and {tokens} holds {len(paths)} samples: name a folder")
+        paths = [output]
+    for row, path in enumerate(paths):
         sample = kept[row : row + 1]
         if writer.suffix == ".mp4":
-            save_clip(sample, output / file_name, tokenizer, rate=fps or rate_of(sample, tokenizer))
+            save_clip(sample, path, tokenizer, rate=fps or rate_of(sample, tokenizer))
         else:
-            save_signal(tokenizer.decode(sample, text=text)[0].float(), output / file_name, writer)
+            save_signal(tokenizer.decode(sample, text=text)[0].float(), path, writer)
     typer.echo(f"{len(found.keys)} {writer.noun}{'s' if len(found.keys) != 1 else ''} in {output}")

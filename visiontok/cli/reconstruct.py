@@ -67,10 +67,13 @@ def reconstruct(
       visiontok reconstruct clip.mp4 --model emu3-chat-vq-video --fps 8 --clip-length 16
     """
     check_files(inputs, lambda path: _reconstructing(path, model))
+    from visiontok.data.media import SUFFIXES
     from visiontok.evaluation.results.report import write_report
     from visiontok.evaluation.results.report.side_by_side import seconds_shown, side_by_side
     from visiontok.signals.writing import writer_of
 
+    if output.suffix.lower() in SUFFIXES and not output.is_dir():
+        raise ConfigError(f"{output} is the name of a file; this command writes a folder: use -o {output.with_suffix('')}")
     check_writable(output)
     tokenizer = load_tokenizer(model, pick_device(device), text=text)
     spec, writer, counts = tokenizer.spec, writer_of(tokenizer.spec), _counts(num_quantizers, bandwidth, tokenizer)
