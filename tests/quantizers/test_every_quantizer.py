@@ -469,8 +469,19 @@ def test_tables_of_codes(kind):
 
 def test_which_quantizers_have_one_table():
     tables = {name for name, kind in KINDS.items() if kind.build().has_codes}
-    factorized = {"factorized-vq", "factorized-vq-unprojected"}
-    assert tables == {"vq", "vq-on-sphere", "vq-raw-lookup", "vq-rotation", "positional-vq", "sim-vq", "svq", "ibq", "lfq", "bsq", "fsq", *factorized}
+    vector = {
+        "vq",
+        "vq-on-sphere",
+        "vq-raw-lookup",
+        "vq-rotation",
+        "positional-vq",
+        "sim-vq",
+        "svq",
+        "ibq",
+        "factorized-vq",
+        "factorized-vq-unprojected",
+    }
+    assert tables == vector | {"lfq", "bsq", "fsq", "fsq-losses"}
     assert not FiniteScalarQuantizerConfig(levels=(8,) * 8).build().has_codes
     assert not BinaryQuantizerConfig(dim=30, entropy=None).build().has_codes
 

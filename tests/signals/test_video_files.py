@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
 import os
 import warnings
 from collections.abc import Callable
@@ -355,3 +357,17 @@ def test_a_file_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
     with pytest.raises(SignalError, match="no frame"):
         save_video_of(tmp_path / "a.mp4", [])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_forked_process_can_free_the_frames_of_its_parent() -> None:
+    """As workers of loaders do, whenever their garbage is collected."""
+    child = multiprocessing.get_context("fork").Process(target=gc.collect)
+    gc.disable()
+    try:
+        read_clip(video(frames(4, height=64, width=64)))
+        child.start()
+    finally:
+        gc.enable()
+    child.join(60)
+    child.kill()
+    assert child.exitcode == 0

@@ -99,7 +99,8 @@ class Orientation:
 
 def rgb(frame: Any, size: tuple[int, int]) -> np.ndarray:
     """A decoded frame of PyAV, of any depth and color format, as (H, W, 3) uint8 of a size (W, H); what is transparent is laid on white."""
-    resized = {"width": size[0], "height": size[1], "interpolation": "BICUBIC"}
+    # Frames lie in reference cycles. One with threads of its own that is collected in a forked process, such as a worker of a loader, never ends.
+    resized = {"width": size[0], "height": size[1], "interpolation": "BICUBIC", "threads": 1}
     layout = frame.format
     if not layout.has_palette and not any(component.is_alpha for component in layout.components):
         return np.asarray(frame.to_ndarray(format="rgb24", **resized))

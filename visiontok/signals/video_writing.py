@@ -155,7 +155,7 @@ class VideoWriter:
 
     def _frame(self, pixels: np.ndarray, time: Fraction) -> Any:
         frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-        frame = frame.reformat(format=self._stream.pix_fmt, dst_colorspace="ITU709", interpolation="BICUBIC")
+        frame = frame.reformat(format=self._stream.pix_fmt, dst_colorspace="ITU709", interpolation="BICUBIC", threads=1)
         self._ticks = max(self._ticks + 1, round(time / self._clock))
         frame.pts, frame.time_base = self._ticks, self._clock
         return frame

@@ -72,7 +72,7 @@ def _read_samples(folder: Path) -> None:
     count = sum(map(len, images))
     skipped = len(samples.report) - unnamed
     assert count + skipped == len(samples), f"{count} read and {skipped} skipped of {len(samples)}"
-    assert all(batch.dtype == torch.uint8 for batch in images)
+    assert all(batch.values.dtype == torch.uint8 for batch in images)
     assert samples.classes is None or (len(samples.classes) == len(samples) and all(0 <= label < 2**63 for label in samples.classes)), samples.classes
 
 
