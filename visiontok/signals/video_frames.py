@@ -127,6 +127,7 @@ def deinterlaced(frames: Iterable[Any], stream: Any) -> Iterator[Any]:
 
 def _deinterlacer(frame: Any, stream: Any) -> Any:
     graph = import_optional("av", extra="audio").filter.Graph()
+    graph.threads = 1  # see `rgb`
     source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=stream.time_base)
     graph.link_nodes(source, graph.add("bwdif", "mode=send_frame:deint=interlaced"), graph.add("buffersink")).configure()
     return graph
