@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+import visiontok
 from visiontok.base.errors import ConfigError, UnknownNameError
 from visiontok.studies import Study, list_studies, load_study
+from visiontok.studies.definition import Trained
 from visiontok.studies.run import runs_of
+from visiontok.training.recipe import TokenizerRecipe, load_recipe
 
 TINY = Path(__file__).parent / "tiny_study.yaml"
 
@@ -116,3 +120,15 @@ def test_another_arms_samples_need_a_generator():
     with pytest.raises(ConfigError, match="'vq'"):
         Study.parse({**values, "generator": None, "arms": arms, "comparisons": [MEAN]})
     Study.parse({**values, "arms": arms, "comparisons": [MEAN]})  # with one on the tokens of every tokenizer
+
+
+def test_all_arms_of_the_study_of_clips_spend_the_same_bits() -> None:
+    study, bits = load_study("clip-tokenizers"), {}
+    for name, arm in study.arms.items():
+        assert isinstance(arm, Trained)
+        recipe = load_recipe(arm.recipe, [*study.data["moving-digits"].overrides, *arm.overrides])
+        assert isinstance(recipe, TokenizerRecipe)
+        assert recipe.model is not None
+        model = visiontok.create(recipe.model.family, **recipe.model.config).eval()
+        bits[name] = float(model.encode(torch.zeros(1, 3, 17, 16, 16)).bits[0])
+    assert bits == pytest.approx(dict.fromkeys(bits, bits["causal-2"]), rel=0.006)
