@@ -77,6 +77,7 @@ def test_every_family_from_a_file_to_a_report(models: Path, clips: Path, tmp_pat
     header, *rows = shown.stdout.splitlines()[:3]
     assert re.split(r"  +", header) == ["input", "PSNR (dB)", "tokens", "bits", "kbit/s"]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.mp4", "a-2.mp4", "report.html"}
+    assert " 10 frames per second" in (tmp_path / "out" / "report.html").read_text()  # of the files, whatever the tokenizer was made for
     for row, path, written in zip(rows, files, ("a.mp4", "a-2.mp4"), strict=True):
         original, tokens = tokenizer.prepare(path).values[0], tokenizer.encode(path)
         error = (tokenizer.decode(tokens)[0] - original).square().mean()

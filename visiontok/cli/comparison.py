@@ -30,12 +30,14 @@ class Comparison:
         decoded: from each number of levels.
         tokens: of the original, a batch of one, all levels.
         facts: what the table says of each reconstruction, by column.
+        rate: of the signal, in samples or frames per second; None where it has none.
     """
 
     original: Tensor
     decoded: Sequence[Tensor]
     tokens: Tokens | Latents
     facts: Sequence[dict[str, str]]
+    rate: float | None
 
 
 def compare(prepared: SignalBatch, tokenizer: Tokenizer[Any], counts: Sequence[int | None], writer: SignalWriter, *, text: str | None) -> Comparison:
@@ -53,7 +55,7 @@ def compare(prepared: SignalBatch, tokenizer: Tokenizer[Any], counts: Sequence[i
         quality = None if number is None or original.shape != signal.shape else number.of(writer.stored(original), writer.stored(signal))
         seconds = None if spec.rate is None else signal.shape[1] / spec.rate
         facts.append(_facts(None if number is None else number.name, quality, [kept], seconds))
-    return Comparison(original, decoded, tokens, facts)
+    return Comparison(original, decoded, tokens, facts, spec.rate)
 
 
 def save_comparison(comparison: Comparison, path: Path, counts: Sequence[int | None], writer: SignalWriter) -> None:
@@ -98,7 +100,7 @@ def compare_clip(
         _facts("PSNR", quality, tokens if count is None else [each.levels(count) for each in tokens], seconds)
         for count, quality in zip(counts, qualities, strict=True)
     ]
-    return Comparison(first.original, first.decoded, first.tokens[0], facts)
+    return Comparison(first.original, first.decoded, first.tokens[0], facts, clip.rate)
 
 
 def _facts(number: str | None, quality: float | None, tokens: Iterable[Tokens | Latents], seconds: float | None) -> dict[str, str]:

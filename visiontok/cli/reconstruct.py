@@ -96,7 +96,8 @@ def reconstruct(
                 rows.append((str(path), *([] if count is None else [str(count)]), *facts.values()))
             if report and len(sections) < _SHOWN:
                 decoded = {_label(count, facts): signal for count, facts, signal in zip(counts, comparison.facts, comparison.decoded, strict=True)}
-                section = side_by_side(str(path), comparison.original, decoded, spec=spec, tokens=comparison.tokens, seconds=seconds)
+                own = spec.replace(rate=comparison.rate)
+                section = side_by_side(str(path), comparison.original, decoded, spec=own, tokens=comparison.tokens, seconds=seconds)
                 sections += [] if section is None else [section]
     if rows:
         print_table(("input", *([] if counts == [None] else ["levels"]), *facts), rows)
