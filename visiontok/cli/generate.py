@@ -253,13 +253,14 @@ def _grid(signals: list[Tensor]) -> Tensor:
     """A square of images, (3, height, width), or of clips, (3, T, height, width)."""
     import torch
 
+    from visiontok.signals.animation import animation_grid
     from visiontok.signals.image_writing import image_grid
 
     joined = torch.cat(signals)
     columns = math.isqrt(len(joined) - 1) + 1
     if joined.ndim == 4:
         return image_grid(joined, columns=columns)
-    return torch.stack([image_grid(frames, columns=columns) for frames in joined.unbind(2)], dim=1)
+    return animation_grid([*joined], columns=columns)
 
 
 def _tokenizer_of(generator: Generator[Any], name: str) -> str:
