@@ -17,10 +17,10 @@ from typing_extensions import Self
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.modality import Modality
-from visiontok.data.source import Sample, Source, fingerprint
+from visiontok.data.procedural import ProceduralSource
+from visiontok.data.source import Sample
 from visiontok.signals.video_reading import Clip
 
-_VERSION = 1  # of motions and drawing; part of the identity, since results on other clips cannot be compared
 _DIRECTIONS = ("right", "down and right", "down", "down and left", "left", "up and left", "up", "up and right")
 
 
@@ -113,7 +113,7 @@ class Contents:
     objects: int
 
 
-class MovingSource(Source, Generic[SceneT]):
+class MovingSource(ProceduralSource, Generic[SceneT]):
     """Square clips. A set defines its scenes, and how they are drawn.
 
     Args:
@@ -123,18 +123,10 @@ class MovingSource(Source, Generic[SceneT]):
     modality: Modality = "video"
     class_names: tuple[str, ...]
 
+    config: MovingConfig
+
     def __init__(self, config: MovingConfig) -> None:
         self.config = config
-
-    @property
-    def identity(self) -> str:
-        return fingerprint(self.config.name, len(self), [str(_VERSION), self.config.model_dump_json(exclude_none=True)])
-
-    def __len__(self) -> int:
-        return self.config.num_samples
-
-    def key(self, index: int) -> str:
-        return f"{self.config.name}-{self.config.split}-{index:06d}"
 
     @abstractmethod
     def scene(self, index: int) -> SceneT:
@@ -158,7 +150,3 @@ class MovingSource(Source, Generic[SceneT]):
         scene, total, fps = self.scene(index), self.config.frames, self.config.fps
         for start in range(0, total, chunk):
             yield np.stack([self.draw(scene, frame / fps) for frame in range(start, min(start + chunk, total))])
-
-    def rng(self, index: int) -> np.random.Generator:
-        """The draws of a clip."""
-        return np.random.default_rng([_VERSION, self.config.seed, ("train", "test").index(self.config.split), index])

@@ -12,7 +12,8 @@ from typing_extensions import Self
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.modality import Modality
-from visiontok.data.source import Sample, Source, fingerprint
+from visiontok.data.procedural import ProceduralSource
+from visiontok.data.source import Sample
 from visiontok.signals.image_reading import read_image
 
 COLORS = {
@@ -35,7 +36,6 @@ KINDS: dict[str, Callable[[np.ndarray, np.ndarray, float], np.ndarray]] = {
 
 SHAPE_CLASSES = tuple(f"{color} {kind}" for kind in KINDS for color in COLORS)
 
-_VERSION = 1  # of the drawing; part of the identity, since results on other images cannot be compared
 _PLACING_ATTEMPTS = 50
 _SMALLEST_CELL = 4  # pixels; smaller objects show neither kind nor angle
 
@@ -93,29 +93,20 @@ class Scene:
     shapes: tuple[Shape, ...]
 
 
-class ShapesSource(Source):
+class ShapesSource(ProceduralSource):
     """One class per color and kind ("red circle"): that of the largest object. The caption names every object."""
 
     modality: Modality = "image"
     class_names = SHAPE_CLASSES
+    config: ShapesConfig
 
     def __init__(self, config: ShapesConfig) -> None:
         self.config = config
 
-    @property
-    def identity(self) -> str:
-        return fingerprint("shapes", len(self), [str(_VERSION), self.config.model_dump_json(exclude_none=True)])
-
-    def __len__(self) -> int:
-        return self.config.num_samples
-
-    def key(self, index: int) -> str:
-        return f"shapes-{self.config.split}-{index:06d}"
-
     def scene(self, index: int) -> Scene:
         """The objects of an image, exactly as they are drawn."""
         config = self.config
-        rng = np.random.default_rng([_VERSION, config.seed, ("train", "test").index(config.split), index])
+        rng = self.rng(index)
         background = int(rng.integers(190, 256))
         count = int(rng.integers(config.min_objects, config.max_objects + 1))
         shapes = _anywhere(rng, count, config.size) if config.cells is None else _in_cells(rng, count, config.size, config.cells)

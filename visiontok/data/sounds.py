@@ -11,7 +11,8 @@ from typing_extensions import Self
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.modality import Modality
-from visiontok.data.source import Sample, Source, fingerprint
+from visiontok.data.procedural import ProceduralSource
+from visiontok.data.source import Sample
 from visiontok.data.synthesis import CHORDS, CONSONANTS, NOISES, NOTES, VOWELS, Chord, Content, Noise, Syllable, Tone, Vowel, synthesize
 from visiontok.signals.audio_reading import Sound
 
@@ -30,8 +31,6 @@ CLASSES: dict[Kind, tuple[str, ...]] = {
 
 SOUNDS = ("sounds", *CLASSES)
 """Names of the sets: all kinds together, and each by itself."""
-
-_VERSION = 1  # of the formulas and their draws; part of the identity, since results on other sounds cannot be compared
 
 
 class SoundsConfig(Config):
@@ -67,32 +66,23 @@ class SoundsConfig(Config):
         return tuple(CLASSES) if self.name == "sounds" else (self.name,)
 
 
-class SoundsSource(Source):
+class SoundsSource(ProceduralSource):
     """Mono sounds, with kinds and classes in turn evenly drawn: the kind first, then its class."""
 
     modality: Modality = "audio"
     class_names: tuple[str, ...]
+    config: SoundsConfig
 
     def __init__(self, config: SoundsConfig) -> None:
         self.config = config
         self.class_names = tuple(name for kind in config.kinds for name in CLASSES[kind])
 
-    @property
-    def identity(self) -> str:
-        return fingerprint(self.config.name, len(self), [str(_VERSION), self.config.model_dump_json(exclude_none=True)])
-
-    def __len__(self) -> int:
-        return self.config.num_samples
-
-    def key(self, index: int) -> str:
-        return f"{self.config.name}-{self.config.split}-{index:06d}"
-
     def content(self, index: int) -> Content:
         """What a sound consists of, exactly as it is synthesized."""
-        return self._drawn(self._rng(index))[1]
+        return self._drawn(self.rng(index))[1]
 
     def read(self, index: int) -> Sample:
-        rng, config = self._rng(index), self.config
+        rng, config = self.rng(index), self.config
         name, content = self._drawn(rng)
         longest = round(config.seconds * config.sample_rate)
         shortest = longest if config.min_seconds is None else round(config.min_seconds * config.sample_rate)
@@ -100,9 +90,6 @@ class SoundsSource(Source):
         peak = 10 ** (rng.uniform(-12, -1) / 20)
         sound = synthesize(content, samples, sample_rate=config.sample_rate, peak=peak, rng=rng)
         return Sample(self.key(index), Sound(sound[None], config.sample_rate), label=self.class_names.index(name))
-
-    def _rng(self, index: int) -> np.random.Generator:
-        return np.random.default_rng([_VERSION, self.config.seed, ("train", "test").index(self.config.split), index])
 
     def _drawn(self, rng: np.random.Generator) -> tuple[str, Content]:
         """The name of the class, and the sound."""
