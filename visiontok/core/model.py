@@ -74,8 +74,18 @@ class Model(nn.Module, Generic[ConfigT], metaclass=_BuiltInFloat32):
             CheckpointError: listing unmapped, missing or wrongly shaped tensors.
         """
         ours = cls.config_from_reference(config, state_dict)
-        weights = cls.weights_from_reference(state_dict)
+        weights = cls.weights_for(ours, state_dict)
         return build_with_weights(lambda: cls(ours), weights, source="the reference checkpoint")  # type: ignore[arg-type]
+
+    @classmethod
+    def weights_for(cls, config: Config, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The authors' tensors under our names, for a model of this configuration. Families that read other tensors for other configurations extend
+        this.
+
+        Raises:
+            CheckpointError: listing tensors that the model does not have.
+        """
+        return cls.weights_from_reference(state_dict)
 
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -17,7 +17,6 @@ from typing_extensions import Self
 from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError
 from visiontok.base.noise import NoiseLike
-from visiontok.core.building import build_with_weights
 from visiontok.decoders.flow.guidance import Guidance
 from visiontok.decoders.flow.sampling import FlowSampling
 from visiontok.decoders.flow.training import FlowTimes, ModeTimes
@@ -205,10 +204,10 @@ class Selftok(FlowTokenizer[SelftokConfig]):
         return SelftokConfig.parse(read_config(config), source="the Selftok reference configuration")
 
     @classmethod
-    def from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Self:
-        """As for every model; of the tables of positions only the center, as large as the grid, is taken."""
-        ours = cls.config_from_reference(config, state_dict)
+    def weights_for(cls, config: Config, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `Model`; of the tables of positions only the center, as large as the grid, is taken."""
+        assert isinstance(config, SelftokConfig)
         weights = cls.weights_from_reference(state_dict)
         for name in {"encoder.patch_positions", "decoder.patch_positions"} & set(weights):
-            weights[name] = center_of_table(weights[name], ours.grid[0] // ours.patch_size)
-        return build_with_weights(lambda: cls(ours), weights, source="the reference checkpoint")
+            weights[name] = center_of_table(weights[name], config.grid[0] // config.patch_size)
+        return weights

@@ -7,10 +7,8 @@ from typing import Any, ClassVar
 
 from pydantic import model_validator
 from torch import Tensor
-from typing_extensions import Self
 
 from visiontok.base.config import Config, Positive
-from visiontok.core.building import build_with_weights
 from visiontok.layers.carry import Carry
 from visiontok.layers.causal_conv3d import CausalConv3d
 from visiontok.tokenizers.shared.causal_clips import CausalClips, clip_layout, clip_preprocessing
@@ -81,17 +79,16 @@ class Cosmos(CausalClips[CosmosConfig]):
         return (self.decoder(self.post_quant_conv(latents.movedim(-1, 1)), carry) + 1) / 2
 
     @classmethod
-    def from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Self:
-        """Like `Model.from_reference`, without the convolutions of the authors' resampling that are never run."""
-        ours = cls.config_from_reference(config, state_dict)
-        between = {"encoder": ours.encoder.resampling, "decoder": ours.decoder.resampling}
-        weights = {name: tensor for name, tensor in cls.weights_from_reference(state_dict).items() if not is_unused(name, **between)}
-        return build_with_weights(lambda: cls(ours), weights, source="the reference checkpoint")
-
-    @classmethod
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> CosmosConfig:
         """From the arguments of the authors' network; the levels of a CV4x8x8 from its weights."""
         return CosmosConfig.parse(read_config(config, state_dict), source=SOURCE)
+
+    @classmethod
+    def weights_for(cls, config: Config, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `Model`; without the convolutions of the authors' resampling that are never run."""
+        assert isinstance(config, CosmosConfig)
+        between = {"encoder": config.encoder.resampling, "decoder": config.decoder.resampling}
+        return {name: tensor for name, tensor in cls.weights_from_reference(state_dict).items() if not is_unused(name, **between)}
 
     @classmethod
     def weights_from_reference(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

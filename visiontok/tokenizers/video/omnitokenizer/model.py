@@ -8,19 +8,17 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.errors import TokenError
-from visiontok.core.building import build_with_weights
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.quantizers.continuous import GaussianBottleneckConfig
 from visiontok.quantizers.vector import VectorQuantizerConfig
 from visiontok.signals import ImagePreprocessing, VideoPreprocessing
+from visiontok.tokenizers.shared.causal_clips import clip_layout
 from visiontok.tokenizers.video.omnitokenizer.attention import AlibiBias, ContinuousPositionBias, GridAttention, WindowAttention
 from visiontok.tokenizers.video.omnitokenizer.networks import Decoder, Encoder, GatedMlp, Layer, LayerKind, PositionConv, Transformer
 from visiontok.tokenizers.video.omnitokenizer.reference import KEY_MAP, SOURCE, convert_weights, read_config
-from visiontok.tokens.grid import grid_layout
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -136,13 +134,7 @@ class OmniTokenizer(Tokenizer[OmniTokenizerConfig]):
             first_frame_alone=True,
             square=True,
         )
-        side = config.image_size // config.patch_size
-        grid = grid_layout(
-            (1 + (config.num_frames - 1) // config.frames_per_token, side, side),
-            stride=(config.frames_per_token, config.patch_size, config.patch_size),
-            **kind,
-        )
-        self.layout = grid.replace(signal_shape=(config.num_frames, config.image_size, config.image_size))
+        self.layout = clip_layout((config.frames_per_token, config.patch_size, config.patch_size), self.preprocessing, **kind)
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 3, 1 + T, H, H) in [0, 1] -> (B, 1 + t, h, h, D), or with a Gaussian posterior its parameters (B, 1 + t, h, h, 2 D)."""
@@ -166,15 +158,11 @@ class OmniTokenizer(Tokenizer[OmniTokenizerConfig]):
         return OmniTokenizerConfig.parse(read_config(config), source=SOURCE)
 
     @classmethod
-    def from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Self:
-        """The authors' weights; those that have no effect under this configuration are not read."""
-        ours = cls.config_from_reference(config, state_dict)
-        weights = convert_weights(
-            state_dict,
-            has_codebook=isinstance(ours.quantizer, VectorQuantizerConfig),
-            has_bias=ours.spatial_positions == "bias",
-        )
-        return build_with_weights(lambda: cls(ours), weights, source="the reference checkpoint")
+    def weights_for(cls, config: Config, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `Model`; tensors that have no effect under this configuration are not read."""
+        assert isinstance(config, OmniTokenizerConfig)
+        has_codebook = isinstance(config.quantizer, VectorQuantizerConfig)
+        return convert_weights(state_dict, has_codebook=has_codebook, has_bias=config.spatial_positions == "bias")
 
 
 def _over_frames(config: OmniTokenizerConfig, kinds: Sequence[LayerKind]) -> Transformer:

@@ -15,13 +15,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
-from typing_extensions import Self
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.errors import SignalError
 from visiontok.base.finite import check_finite
 from visiontok.base.noise import NoiseLike, SampleNoise, as_noise, selected
-from visiontok.core.building import build_with_weights
 from visiontok.core.tokenizer import EncodeOptions, Tokenizer, TokenizerOutput
 from visiontok.signals import FeaturePreprocessing, ImagePreprocessing, VideoPreprocessing
 from visiontok.tokenizers.video.vqtoken.attention import PaperVqAttention, PublishedVqAttention, VqAttentionConfig
@@ -234,9 +232,8 @@ class VqToken(Tokenizer[VqTokenConfig]):
         return VqTokenConfig.parse(read_config(config), source="the VQToken reference configuration")
 
     @classmethod
-    def from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Self:
-        """Without VQ-attention its tensors, which the released file holds, are not read."""
-        ours = cls.config_from_reference(config, state_dict)
-        unread = () if ours.attention is not None else ("attention.",)
-        weights = {name: tensor for name, tensor in cls.weights_from_reference(state_dict).items() if not name.startswith(unread)}
-        return build_with_weights(lambda: cls(ours), weights, source="the reference checkpoint")
+    def weights_for(cls, config: Config, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `Model`; without VQ-attention its tensors, which the released file holds, are not read."""
+        assert isinstance(config, VqTokenConfig)
+        unread = () if config.attention is not None else ("attention.",)
+        return {name: tensor for name, tensor in cls.weights_from_reference(state_dict).items() if not name.startswith(unread)}
