@@ -31,7 +31,7 @@ def clip_preprocessing(stride: Stride, *, num_frames: int, image_size: int | Non
 
 
 def clip_layout(stride: Stride, preprocessing: VideoPreprocessing, **kind: Any) -> TokenLayout:
-    """A grid of positions (t, h, w), those of the first frame by themselves, at the usual size of the preprocessing.
+    """A grid of positions (t, h, w) at the usual size of the preprocessing, with those of the first frame by themselves where it says so.
 
     Args:
         stride: of the tokenizer.
@@ -39,7 +39,7 @@ def clip_layout(stride: Stride, preprocessing: VideoPreprocessing, **kind: Any) 
         kind: `vocab_size` or `channels` of `grid_layout`.
     """
     frames, *sides = preprocessing.usual_size
-    shape = (1 + (frames - 1) // stride[0], *(side // step for side, step in zip(sides, stride[1:], strict=True)))
+    shape = (-(-frames // stride[0]), *(side // step for side, step in zip(sides, stride[1:], strict=True)))
     return grid_layout(shape, stride=stride, **kind).replace(signal_shape=(frames, *sides))
 
 

@@ -7,16 +7,14 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 from torch import Tensor
-from torch.nn.functional import pad
 
 from visiontok.base.config import Config, Positive
-from visiontok.core.chunks import Chunked, Chunking
+from visiontok.core.chunks import Chunking
 from visiontok.layers.carry import Carry
 from visiontok.quantizers.binary import BinaryQuantizerConfig
 from visiontok.quantizers.parts import PointwiseConfig
-from visiontok.signals import ImagePreprocessing, VideoPreprocessing
+from visiontok.tokenizers.shared.causal_clips import CausalClips, clip_layout, clip_preprocessing
 from visiontok.tokenizers.video.conv_clip.networks import ClipDecoder, ClipEncoder, ClipNetConfig
-from visiontok.tokens.grid import grid_layout
 
 
 class ConvClipConfig(Config):
@@ -60,7 +58,7 @@ class ConvClipConfig(Config):
         return self.quantizer.vocab_size if isinstance(self.quantizer, BinaryQuantizerConfig) else self.quantizer.codebook_size
 
 
-class ConvClip(Chunked[ConvClipConfig]):
+class ConvClip(CausalClips[ConvClipConfig]):
     """Encoder, quantizer, decoder. Causal networks take 1 + k * stride frames to 1 + k, centered ones k * stride frames to k. There are no released
     weights."""
 
@@ -71,38 +69,19 @@ class ConvClip(Chunked[ConvClipConfig]):
         self.encoder = ClipEncoder(config.networks, dim=config.quantizer.dim)
         self.quantizer = config.quantizer.build()
         self.decoder = ClipDecoder(config.networks, dim=config.quantizer.dim)
-        time, side, _ = config.stride
-        self.preprocessing = VideoPreprocessing(
-            frames=ImagePreprocessing(size=config.image_size, tensors_keep_size=True, multiple_of=side),
-            num_frames=config.num_frames,
-            frames_multiple_of=time,
-            first_frame_alone=config.networks.causal,
-            rate=config.frame_rate,
-        )
-        positions = (-(-config.num_frames // time), config.image_size // side, config.image_size // side)
-        covered = (config.num_frames, config.image_size, config.image_size)
-        grid = grid_layout(positions, stride=config.stride, vocab_size=config.vocab_size)
-        self.layout = grid.replace(signal_shape=covered, rate=config.frame_rate)
+        preprocessing = clip_preprocessing(config.stride, num_frames=config.num_frames, image_size=config.image_size)
+        self.preprocessing = preprocessing.replace(first_frame_alone=config.networks.causal, rate=config.frame_rate)
+        self.layout = clip_layout(config.stride, self.preprocessing, vocab_size=config.vocab_size).replace(rate=config.frame_rate)
 
     @property
     def chunking(self) -> Chunking:
         """See `Chunked`: exact where the networks are causal, otherwise with two units more on both sides of a chunk."""
-        time = self.config.stride[0]
-        return Chunking(unit=time, lead=1, is_carried=True, is_exact=True) if self.config.networks.causal else Chunking(unit=time, overlap=2)
+        return super().chunking if self.config.networks.causal else Chunking(unit=self.config.stride[0], overlap=2)
 
-    def encode_latents(self, signal: Tensor) -> Tensor:
-        """(B, 3, T, H, W) in [0, 1] -> (B, t, h, w, D)."""
-        return self.encoder(signal * 2 - 1).movedim(1, -1)
+    def encode_causal(self, signal: Tensor, carry: Carry) -> Tensor:
+        """See `CausalClips`; centered networks take whole clips, and carry nothing."""
+        return self.encoder(signal * 2 - 1, carry).movedim(1, -1)
 
-    def decode_latents(self, latents: Tensor) -> Tensor:
-        """(B, t, h, w, D) -> (B, 3, T, H, W)."""
-        return (self.decoder(latents.movedim(-1, 1)) + 1) / 2
-
-    def encode_next(self, signal: Tensor, carry: Carry) -> Tensor:
-        alone = int(carry.get(self) is None)
-        carry.keep(self, True)
-        missing = -(signal.shape[2] - alone) % self.config.stride[0]  # of the last chunk
-        return self.encoder(pad(signal, (0, 0, 0, 0, 0, missing), mode="replicate") * 2 - 1, carry).movedim(1, -1)
-
-    def decode_next(self, latents: Tensor, carry: Carry) -> Tensor:
+    def decode_causal(self, latents: Tensor, carry: Carry) -> Tensor:
+        """See `CausalClips`."""
         return (self.decoder(latents.movedim(-1, 1), carry) + 1) / 2

@@ -64,7 +64,7 @@ class ClipBlock(nn.Module):
         for parameter in self.along.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
+    def forward(self, x: Tensor, carry: Carry) -> Tensor:
         """(B, C, T, H, W) -> (B, C, T, H, W)."""
         h = self.within(silu(self.norm1(x)), carry)
         return x + self.along(silu(self.norm2(h)), carry)
@@ -78,7 +78,7 @@ class Upsample(nn.Module):
         self.time, self.space, self.causal = *factors, config.causal
         self.conv = config.conv(before, after, EVERYWHERE)
 
-    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
+    def forward(self, x: Tensor, carry: Carry) -> Tensor:
         """(B, C, T, H, W) -> (B, C', T * time, H * space, W * space); causal: 1 + (T - 1) * time frames of a whole clip."""
         x = interpolate(x, scale_factor=(float(self.time), float(self.space), float(self.space)))
         return self.conv(trimmed(x, self.time - 1, layer=self, carry=carry) if self.causal else x, carry)
@@ -99,7 +99,7 @@ class ClipEncoder(nn.Module):
         self.norm = FrameNorm(config.channels[-1])
         self.to_latents = config.conv(config.channels[-1], dim, POINTWISE)
 
-    def forward(self, clips: Tensor, carry: Carry | None = None) -> Tensor:
+    def forward(self, clips: Tensor, carry: Carry) -> Tensor:
         """(B, 3, T, H, W) in [-1, 1] -> (B, dim, t, h, w)."""
         x = pixel_unshuffle(clips.transpose(1, 2), self.patch_size).transpose(1, 2)
         for layer in self.layers:
@@ -122,7 +122,7 @@ class ClipDecoder(nn.Module):
         self.norm = FrameNorm(config.channels[0])
         self.to_patches = config.conv(config.channels[0], 3 * config.patch_size**2, EVERYWHERE)
 
-    def forward(self, latents: Tensor, carry: Carry | None = None) -> Tensor:
+    def forward(self, latents: Tensor, carry: Carry) -> Tensor:
         """(B, dim, t, h, w) -> (B, 3, T, H, W), nominally in [-1, 1]."""
         x = latents
         for layer in self.layers:

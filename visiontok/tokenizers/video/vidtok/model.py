@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,13 +21,13 @@ from visiontok.quantizers.base import Bottleneck, Quantized
 from visiontok.quantizers.continuous import GaussianBottleneckConfig
 from visiontok.quantizers.finite_scalar import FiniteScalarQuantizerConfig
 from visiontok.signals import ImagePreprocessing, VideoPreprocessing
+from visiontok.tokenizers.shared.causal_clips import clip_layout
 from visiontok.tokenizers.shared.library_model import LibraryConfig, LibraryTokenizer
 from visiontok.tokenizers.video.vidtok.causal import CausalConv, CausalUpsample, InterpolatingUpsample, RepeatingUpsample, make_causal
 from visiontok.tokenizers.video.vidtok.chunks import decode_chunk, encode_chunk
 from visiontok.tokenizers.video.vidtok.group_norm import use_group_norms
 from visiontok.tokenizers.video.vidtok.reference import KEY_MAP, read_config
 from visiontok.tokenizers.video.vidtok.tiling import TiledConv, TiledUpsample, TilingConfig, decode_tiled, encode_tiled
-from visiontok.tokens.grid import grid_layout
 
 Level = Annotated[int, Field(ge=0)]
 
@@ -184,15 +183,9 @@ class VidTok(LibraryTokenizer[VidTokConfig], Chunked[VidTokConfig]):
         self.preprocessing = VideoPreprocessing(
             frames=frames, num_frames=config.num_frames, frames_multiple_of=time, first_frame_alone=config.is_causal
         )
-        size = self.preprocessing.usual_size
         fsq = config.quantizer if isinstance(config.quantizer, FiniteScalarQuantizerConfig) else None
-        layout = grid_layout(
-            (math.ceil(size[0] / time), size[1] // space, size[2] // space),
-            stride=(time, space, space),
-            vocab_size=None if fsq is None else fsq.codebook_size,
-            channels=config.quantizer.dim if fsq is None else None,
-        )
-        self.layout = layout.replace(signal_shape=size)
+        kind = {"channels": config.quantizer.dim} if fsq is None else {"vocab_size": fsq.codebook_size}
+        self.layout = clip_layout((time, space, space), self.preprocessing, **kind)
 
     @property
     def chunking(self) -> Chunking:
