@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from family_checks import assert_round_trips
 from torch import Tensor
 
 import visiontok
@@ -168,11 +169,7 @@ def test_bfloat16_encodes_and_decodes(family: str) -> None:
 
 
 def test_configuration_and_weights_make_round_trips(tmp_path: Path) -> None:
-    model, clip = build(), clips(6)
-    assert type(model.config).parse(model.config.to_dict()) == model.config
-    model.save_pretrained(tmp_path / "model")
-    loaded = visiontok.from_pretrained(tmp_path / "model")
-    assert torch.equal(loaded.decode(loaded.encode(clip)), model.decode(model.encode(clip)))
+    assert_round_trips(build(), clips(6), tmp_path)
 
 
 @pytest.mark.parametrize("name", RELEASED)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from family_checks import assert_round_trips, trained_generator
 from small_models import SMALL
 from torch import Tensor
 from torch.nn import functional as F
@@ -226,20 +227,13 @@ def test_a_recipe_trains_it_and_its_latents_train_a_mixture(tmp_path: Path) -> N
     train(parse_recipe({**run, "kind": "tokenizer", "output": str(tmp_path / "run")}))
     trained = visiontok.from_pretrained(tmp_path / "run")
     small = {"dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8, "mixture_head": {"num_components": 2}}
-    recipe = {
-        "steps": 2, "batch_size": 4, "kind": "generator", "output": str(tmp_path / "gpt"), "tokenizer": str(tmp_path / "run"),
-        "data": {"signals": signals}, "model": {"family": "gpt", "config": small},
-    }  # fmt: skip
-    train(parse_recipe(recipe))
-    written = visiontok.from_pretrained(tmp_path / "gpt").generate(num_samples=2)
+    generator = trained_generator(tmp_path / "gpt", tmp_path / "run", signals, {"family": "gpt", "config": small})
+    written = generator.generate(num_samples=2)
     assert trained.decode(written).shape == (2, 3, 4, 16, 16)
 
 
 def test_files_and_configuration_come_back(tmp_path: Path) -> None:
-    tokenizer = model()
-    assert DivotConfig.parse(tokenizer.config.to_dict()) == tokenizer.config
-    loaded = visiontok.from_pretrained(visiontok.save_pretrained(tokenizer, tmp_path / "model"))
-    assert torch.equal(loaded.decode(loaded.encode(clips())), tokenizer.decode(tokenizer.encode(clips())))
+    assert_round_trips(model(), clips(), tmp_path)
 
 
 def test_the_released_encoder_has_the_published_size() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from family_checks import assert_bfloat16_is_close, assert_round_trips, trained_generator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -191,12 +192,7 @@ def test_a_recipe_trains_on_longer_clips_and_its_tokens_train_a_generator(tmp_pa
     trained = visiontok.from_pretrained(tmp_path / "run")
     assert isinstance(trained, LarpTokenizer)
     small = {"positions": "learned", "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8}
-    recipe = {
-        "steps": 2, "batch_size": 4, "kind": "generator", "output": str(tmp_path / "ar"), "tokenizer": str(tmp_path / "run"),
-        "data": {"signals": signals}, "model": {"family": "larp-ar", "config": small},
-    }  # fmt: skip
-    train(parse_recipe(recipe))
-    generator = visiontok.from_pretrained(tmp_path / "ar")
+    generator = trained_generator(tmp_path / "ar", tmp_path / "run", signals, {"family": "larp-ar", "config": small})
     assert isinstance(generator, LarpGenerator)
     assert trained.decode(generator.generate(num_samples=2)).shape == (2, 3, 8, 16, 16)
 
@@ -211,17 +207,11 @@ def test_training_does_not_depend_on_how_samples_are_batched():
 
 
 def test_files_and_configuration_come_back(tmp_path: Path):
-    tokenizer = model(learned_patch_positions=True, token_types=["latents", "patches"])
-    assert LarpConfig.parse(tokenizer.config.to_dict()) == tokenizer.config
-    loaded = visiontok.from_pretrained(visiontok.save_pretrained(tokenizer, tmp_path / "model"))
-    assert torch.equal(loaded.decode(loaded.encode(clips())), tokenizer.decode(tokenizer.encode(clips())))
+    assert_round_trips(model(learned_patch_positions=True, token_types=["latents", "patches"]), clips(), tmp_path)
 
 
 def test_bfloat16_is_close():
-    tokenizer, half = model(), model().to(torch.bfloat16)
-    tokens = tokenizer.encode(clips())
-    assert half.encode(clips()).indices.shape == tokens.indices.shape
-    assert (half.decode(tokens).float() - tokenizer.decode(tokens)).abs().max() < 0.1
+    assert_bfloat16_is_close(model(), model(), clips())
 
 
 def test_published_generators_read_its_tokens():

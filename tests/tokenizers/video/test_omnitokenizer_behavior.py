@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from family_checks import assert_round_trips, trained_generator
 from PIL import Image
 from small_models import SMALL
 from torch import Tensor
@@ -227,20 +228,13 @@ def test_a_recipe_trains_it_and_its_tokens_train_a_generator(tmp_path: Path) -> 
     trained = visiontok.from_pretrained(tmp_path / "run")
     assert bool(trained.quantizer.ema.started)
     small = {"positions": "learned", "dim": 16, "depth": 1, "num_heads": 2, "multiple_of": 8}
-    recipe = {
-        "steps": 2, "batch_size": 4, "kind": "generator", "output": str(tmp_path / "gpt"), "tokenizer": str(tmp_path / "run"),
-        "data": {"signals": signals}, "model": {"family": "gpt", "config": small},
-    }  # fmt: skip
-    train(parse_recipe(recipe))
-    written = visiontok.from_pretrained(tmp_path / "gpt").generate(num_samples=2)
+    generator = trained_generator(tmp_path / "gpt", tmp_path / "run", signals, {"family": "gpt", "config": small})
+    written = generator.generate(num_samples=2)
     assert trained.decode(written).shape == (2, 3, 5, 16, 16)
 
 
 def test_files_and_configuration_come_back(tmp_path: Path) -> None:
-    tokenizer = model(spatial_positions="bias", alibi=True, causal_peg=False, pools_time=True)
-    assert OmniTokenizerConfig.parse(tokenizer.config.to_dict()) == tokenizer.config
-    loaded = visiontok.from_pretrained(visiontok.save_pretrained(tokenizer, tmp_path / "model"))
-    assert torch.equal(loaded.decode(loaded.encode(clips())), tokenizer.decode(tokenizer.encode(clips())))
+    assert_round_trips(model(spatial_positions="bias", alibi=True, causal_peg=False, pools_time=True), clips(), tmp_path)
 
 
 def test_bfloat16_is_close() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from family_checks import assert_bfloat16_is_close, assert_round_trips
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -139,20 +140,11 @@ def test_training_lowers_the_loss() -> None:
 
 
 def test_configuration_and_weights_make_round_trips(tmp_path: Any) -> None:
-    model, clip = build(), clips(6)
-    assert type(model.config).parse(model.config.to_dict()) == model.config
-    model.save_pretrained(tmp_path / "model")
-    loaded = visiontok.from_pretrained(tmp_path / "model")
-    assert torch.equal(loaded.decode(loaded.encode(clip)), model.decode(model.encode(clip)))
+    assert_round_trips(build(), clips(6), tmp_path)
 
 
 def test_bfloat16_encodes_and_decodes() -> None:
-    model, clip = build(), clips(5)
-    tokens = model.encode(clip)
-    decoded = model.decode(tokens)
-    half = model.to(torch.bfloat16)
-    assert half.encode(clip).data.shape == tokens.data.shape
-    assert (half.decode(tokens).float() - decoded).abs().max() < 0.1
+    assert_bfloat16_is_close(build(), build(), clips(5))
 
 
 def published(model: OpenMagvit2Video) -> dict[str, Tensor]:

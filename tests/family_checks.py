@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 import visiontok
 from visiontok.core.tokenizer import Tokenizer
+from visiontok.generators.base import Generator
 from visiontok.losses import ReconstructionConfig
 from visiontok.losses.objectives import Objective
+from visiontok.training import parse_recipe, train
 
 
 def assert_round_trips(tokenizer: Tokenizer[Any], images: Tensor, folder: Path) -> None:
@@ -28,8 +30,22 @@ def assert_bfloat16_is_close(tokenizer: Tokenizer[Any], same: Tokenizer[Any], im
     """In bfloat16 (`same` becomes so) there are as many tokens, and the same tokens give nearly the same image."""
     tokens = tokenizer.encode(images)
     half = same.to(torch.bfloat16)
-    assert half.encode(images).indices.shape == tokens.indices.shape
+    assert half.encode(images).data.shape == tokens.data.shape
     assert (half.decode(tokens).float() - tokenizer.decode(tokens)).abs().max() < 0.1
+
+
+def trained_generator(folder: Path, tokenizer: Path, signals: Mapping[str, Any], model: Mapping[str, Any]) -> Generator[Any]:
+    """What two steps by a recipe make of a generator on the tokens of a saved tokenizer.
+
+    Args:
+        folder: output of the recipe.
+        tokenizer: folder of the tokenizer.
+        signals: the recipe's data.
+        model: its family and configuration.
+    """
+    data = {"data": {"signals": signals}, "tokenizer": str(tokenizer)}
+    train(parse_recipe({"kind": "generator", "steps": 2, "batch_size": 4, "output": str(folder), "model": model, **data}))
+    return visiontok.from_pretrained(folder)
 
 
 def fit(parameters: Iterable[nn.Parameter], loss: Callable[[int], Tensor], *, steps: int, lr: float) -> list[float]:
