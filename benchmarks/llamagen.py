@@ -5,8 +5,8 @@
 
 Both sides have the same random weights, sample 256 tokens per image greedily with guidance 2 in float32, and run in turn; medians are shown. The
 streaming limit is what one step must at least read, the weights and the cached keys and values, at the bandwidth at which this process sums a tensor
-of that size. Without --peer only visiontok is timed. With --int8 a third run has the weights of its blocks in 8 bits; equal tokens are then those
-that it also holds most likely, given the same tokens before (without guidance).
+of that size, in turn with the runs. Without --peer only visiontok is timed. With --int8 a third run has the weights of its blocks in 8 bits; equal
+tokens are then those that it also holds most likely, given the same tokens before (without guidance).
 """
 
 from __future__ import annotations
@@ -51,15 +51,12 @@ def streamed_bytes(model: GPT, batch: int) -> float:
     return weights + 2 * batch * cached
 
 
-def bandwidth(size: float, repeats: int = 9) -> float:
-    """Bytes per second at which a tensor of so many bytes is summed: the fastest of several runs."""
-    values = torch.ones(int(size) // 4)
-    times = []
+def bandwidth(values: Tensor, repeats: int = 64) -> float:
+    """Bytes per second at which a tensor is summed, over about as long as a run takes, since that of a shared machine varies."""
+    start = time.perf_counter()
     for _ in range(repeats):
-        start = time.perf_counter()
         values.sum()
-        times.append(time.perf_counter() - start)
-    return size / min(times)
+    return repeats * values.numel() * values.element_size() / (time.perf_counter() - start)
 
 
 def main() -> None:
@@ -98,14 +95,16 @@ def main() -> None:
         classes = torch.arange(batch) * 7 % 1000
         times: dict[str, list[float]] = {name: [] for name in runs}
         tokens: dict[str, Tensor] = {}
+        size = streamed_bytes(model, batch)
+        values, bandwidths = torch.ones(int(size) // 4), []
         for _ in range(arguments.repeats):
+            bandwidths.append(bandwidth(values))
             for name, run in runs.items():
                 start = time.perf_counter()
                 tokens[name] = run(classes)
                 times[name].append(time.perf_counter() - start)
         speed = {name: batch * TOKENS / statistics.median(values) for name, values in times.items()}
-        size = streamed_bytes(model, batch)
-        limit = batch * bandwidth(size) / size
+        limit = batch * statistics.median(bandwidths) / size
         line = f"batch {batch}: " + ", ".join(f"{name} {value:.1f} tokens/s" for name, value in speed.items())
         if arguments.int8:
             likely = model.generate(classes, sampler=model.sampler(guidance=1.0, top_k=1))

@@ -61,20 +61,17 @@ class _Heads:
         heads = [attention.num_heads, attention.num_kv_heads, attention.num_kv_heads]
         self.is_grouped = heads[0] != heads[1]
         self._packed = attention.wqkv.weight.new_empty(rows, sum(heads), 1, attention.head_dim, dtype=torch.float32)
-        self._turned = torch.empty_like(self._packed) if is_turned else self._packed
         self._flat = self._packed.view(rows, -1)
-        self._query, self._key, _ = self._turned.split(heads, dim=1)
-        self._value = self._packed[:, -heads[2] :]
-        self._before, self._after = (
-            torch.view_as_complex(each[:, : -heads[2]].unflatten(-1, (-1, 2))) for each in (self._packed, self._turned)
-        )  # (R, heads, 1, head_dim / 2) complex64
+        self._query, self._key, self._value = self._packed.split(heads, dim=1)
+        self._turned = torch.view_as_complex(self._packed[:, : -heads[2]].unflatten(-1, (-1, 2))) if is_turned else None  # (R, heads, 1, head_dim / 2)
 
     def __call__(self, packed: Tensor, turn: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """(R, (H + 2 G) * head_dim) -> query (R, H, 1, head_dim), key and value (R, G, 1, head_dim), float32, rotated as `apply_rope` does by a
         product of complex numbers, and valid until the next call."""
         self._flat.copy_(packed)
-        if turn is not None:
-            torch.mul(self._before, turn, out=self._after)
+        if self._turned is not None:
+            assert turn is not None
+            self._turned.mul_(turn)
         return self._query, self._key, self._value
 
 
@@ -100,21 +97,28 @@ class _BlockStep:
         attention, mlp = block.attention, block.feed_forward
         self._heads = heads
         self._attention_norm, self._ffn_norm = _NormStep(block.attention_norm, rows), _NormStep(block.ffn_norm, rows)
-        self._wqkv, self._wo, self._w1, self._w2, self._w3 = (
-            _streamed(linear, rows) for linear in (attention.wqkv, attention.wo, mlp.w1, mlp.w2, mlp.w3)
-        )
+        self._wqkv, self._w1, self._w3 = (_product(linear, rows) for linear in (attention.wqkv, mlp.w1, mlp.w3))
+        self._wo, self._w2 = (_sum_with_product(linear, rows) for linear in (attention.wo, mlp.w2))
 
     def __call__(self, x: Tensor, *, turn: Tensor | None, mask: Tensor | None, cache: KVCache) -> Tensor:
         query, key, value = self._heads(self._wqkv(self._attention_norm(x)), turn)
         keys, values = cache.append(key, value)
         attended = F.scaled_dot_product_attention(query.to(x.dtype), keys, values, attn_mask=mask, enable_gqa=self._heads.is_grouped)
-        x = self._wo(attended.flatten(1)).add_(x)
+        x = self._wo(x, attended.flatten(1))
         normed = self._ffn_norm(x)
-        return self._w2(F.silu(self._w1(normed), inplace=True).mul_(self._w3(normed))).add_(x)
+        return self._w2(x, F.silu(self._w1(normed), inplace=True).mul_(self._w3(normed)))
 
 
-def _streamed(linear: nn.Linear | Int8Linear, rows: int) -> Callable[[Tensor], Tensor]:
-    """Weights of 8 bits are read as such where their kernel is the faster one."""
+def _product(linear: nn.Linear | Int8Linear, rows: int) -> Callable[[Tensor], Tensor]:
+    """`W x`. Weights of 8 bits are read as such where their kernel is the faster one."""
     if rows >= LEAST_ROWS:
         return StreamedLinear(linear.weight)
     return linear if isinstance(linear, Int8Linear) else partial(torch.mm, mat2=linear.weight.t())
+
+
+def _sum_with_product(linear: nn.Linear | Int8Linear, rows: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """`r + W x`, likewise, of r and x."""
+    if rows < LEAST_ROWS and isinstance(linear, nn.Linear):
+        return partial(torch.addmm, mat2=linear.weight.t())
+    product = _product(linear, rows)
+    return lambda residual, x: product(x).add_(residual)

@@ -36,7 +36,7 @@ class Temperature:
             raise ConfigError(f"temperature must be finite and at least {LEAST_TEMPERATURE:g}, got {self.value}; TopK(1) takes the most likely code")
 
     def __call__(self, logits: Tensor) -> Tensor:
-        return logits / self.value
+        return logits if self.value == 1 else logits / self.value
 
 
 @dataclass(frozen=True)

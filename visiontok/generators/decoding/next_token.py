@@ -62,9 +62,11 @@ class NextTokenSampler:
     ) -> Tensor:
         """Choose codes (B,) likewise: one exponential draw (B, V), or none where `TopK(1)` leaves only the most likely code. See `probabilities` for
         `finite` and for what is refused."""
+        filters = self.of(codebook).filters
+        if TopK(1) in filters:  # the most likely code is the same without it
+            greedy = NextTokenSampler(self.of(codebook).guidance, tuple(each for each in filters if each != TopK(1)))
+            return most_likely(greedy.filtered(logits, unconditional, codebook=0, step=step, num_steps=num_steps), step=step, finite=finite)
         filtered = self.filtered(logits, unconditional, codebook=codebook, step=step, num_steps=num_steps)
-        if any(isinstance(each, TopK) and each.k == 1 for each in self.of(codebook).filters):
-            return most_likely(filtered, step=step, finite=finite)
         return sample_categorical(filtered, noise, step=step, finite=finite)
 
 
