@@ -63,7 +63,8 @@ class _Heads:
         self._packed = attention.wqkv.weight.new_empty(rows, sum(heads), 1, attention.head_dim, dtype=torch.float32)
         self._flat = self._packed.view(rows, -1)
         self._query, self._key, self._value = self._packed.split(heads, dim=1)
-        self._turned = torch.view_as_complex(self._packed[:, : -heads[2]].unflatten(-1, (-1, 2))) if is_turned else None  # (R, heads, 1, head_dim / 2)
+        # (R, H + G, 1, head_dim / 2) complex64
+        self._turned = torch.view_as_complex(self._packed[:, : -heads[2]].unflatten(-1, (-1, 2))) if is_turned else None
 
     def __call__(self, packed: Tensor, turn: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """(R, (H + 2 G) * head_dim) -> query (R, H, 1, head_dim), key and value (R, G, 1, head_dim), float32, rotated as `apply_rope` does by a
