@@ -15,6 +15,7 @@ from pathlib import Path
 import example_files
 import pytest
 from command import run
+from forked import torchrun
 
 import visiontok.demo
 import visiontok.hub
@@ -68,17 +69,14 @@ def prepared(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
 
 
 def check(example: str) -> None:
-    """Run an example, in this process where the command is `visiontok`."""
+    """Run an example, in this process where it is one."""
     words = [name for word in shlex.split(example) for name in (sorted(glob.glob(word)) if "*" in word else [word])]
     if words[0] == "visiontok":
         result = run(*words[1:])
         assert result.exit_code == 0, f"{example}\n{result.output}"
         return
     assert words[0] == "torchrun"
-    environment = {**os.environ, "PYTHONPATH": str(example_files.ROOT)}
-    command = [sys.executable, "-m", "torch.distributed.run", *words[1:]]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, f"{example}\n{done.stdout}\n{done.stderr}"
+    torchrun(words[1:])
 
 
 def installed(tmp_path: Path) -> dict[str, str]:

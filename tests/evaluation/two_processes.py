@@ -1,43 +1,42 @@
-"""A suite evaluated by two gloo processes: this one and another Python."""
+"""A suite evaluated by two gloo processes: this one and another."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import torch.distributed as dist
+from forked import start
 
 from visiontok.cli.ranks import leaving_process_group
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.evaluation import Result, Suite, evaluate_suite
 
-SECOND_RANK = """
-import sys
-sys.path.insert(0, {folder!r})
-import torch.distributed as dist
-from {module} import {kind}
-from visiontok.cli.ranks import leaving_process_group
-from visiontok.evaluation import Suite, evaluate_suite
-dist.init_process_group("gloo", init_method={meeting!r}, rank=1, world_size=2)
-with leaving_process_group():
-    evaluate_suite(Suite.parse({suite!r}), {kind}(), name={name!r})
-"""
+LOOPBACK = ("GLOO_SOCKET_IFNAME", "lo")
 
 
 def sharded_by_two(suite: Suite, kind: type[Tokenizer[Any]], *, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
     """What the first process returns. `kind` is a tokenizer of a module beside this file, built without arguments in both."""
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    monkeypatch.setenv(*LOOPBACK)
     meeting = f"file://{tmp_path / 'meeting'}"
-    script = SECOND_RANK.format(
-        folder=str(Path(__file__).parent), module=kind.__module__, kind=kind.__name__, meeting=meeting, suite=suite.to_dict(), name=name
-    )
-    second = subprocess.Popen([sys.executable, "-c", script])
-    dist.init_process_group("gloo", init_method=meeting, rank=0, world_size=2, timeout=timedelta(seconds=200))
-    with leaving_process_group():
-        result = evaluate_suite(suite, kind(), name=name)
-    assert second.wait(timeout=60) == 0
+    second = start(_second_rank, suite, kind, name, meeting)
+    result = _evaluate(0, suite, kind, name, meeting)
+    second.join(60)
+    assert second.exitcode == 0
     return result
+
+
+def _evaluate(rank: int, suite: Suite, kind: type[Tokenizer[Any]], name: str, meeting: str) -> Result:
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=timedelta(seconds=200))
+    with leaving_process_group():
+        return evaluate_suite(suite, kind(), name=name)
+
+
+def _second_rank(suite: Suite, kind: type[Tokenizer[Any]], name: str, meeting: str) -> None:
+    torch.set_num_threads(1)
+    os.environ.update([LOOPBACK])
+    _evaluate(1, suite, kind, name, meeting)

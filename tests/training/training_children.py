@@ -1,17 +1,16 @@
-"""What the training tests run in other processes. They come from a server that has everything imported, so that they start at once."""
+"""What the training tests run in other processes."""
 
 import contextlib
 import copy
 import io
-import multiprocessing
 import os
 import signal
-import socket
 import sys
 import time
 
 import torch
 from accelerate import Accelerator
+from forked import free_port, join, start
 from small_generators import GENERATORS, small_generator, training_step
 
 from visiontok.cli.ranks import leaving_process_group
@@ -22,15 +21,6 @@ from visiontok.training.build import build_task
 from visiontok.training.checkpoint import save_checkpoint
 from visiontok.training.generator_task import GeneratorTask
 from visiontok.training.sharding import own_part, shard, whole
-
-context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["visiontok.training", "visiontok.tokenizers.image.titok.model", "visiontok.generators.gpt.model", "sklearn.datasets"])
-
-
-def start(function, *arguments):
-    child = context.Process(target=function, args=arguments)
-    child.start()
-    return child
 
 
 def run(recipe, resume="auto", window_bytes=None):
@@ -50,19 +40,6 @@ def run_command(*arguments):
 
     sys.argv = ["visiontok", *arguments]
     main()
-
-
-def join(rank, world_size, port):
-    """Become one of several processes, as a launcher would have it."""
-    os.environ.update(
-        RANK=str(rank),
-        LOCAL_RANK=str(rank),
-        WORLD_SIZE=str(world_size),
-        LOCAL_WORLD_SIZE=str(world_size),
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(port),
-    )
-    torch.set_num_threads(1)
 
 
 def run_rank(recipe, rank, world_size, port, folder, poison_step):
@@ -125,12 +102,6 @@ def poison(task, step):
         return {**values, name: values[name] * float("nan")} if options["step"] == step else values
 
     setattr(owner, method, poisoned)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def run_ranks(recipe, folder, *, world_size=2, poison_step=None, stop_rank=None, stop_when=None):

@@ -77,7 +77,7 @@ def _read_samples(folder: Path) -> None:
 
 
 ENTRIES = (
-    Entry("result", _results, _read_result, cases=40),
+    Entry("result", _results, _read_result, cases=20),
     Entry("leaderboard", _results, _read_leaderboard, cases=60, mutable=lambda name: name.endswith(".json")),
     Entry("feature-statistics", _statistics, _read_statistics, cases=200),
     Entry("generated-samples", _samples, _read_samples, cases=150),

@@ -93,7 +93,7 @@ def _read_state(folder: Path) -> None:
 
 
 ENTRIES = (
-    Entry("training-run", _runs, _read_run, cases=40),
+    Entry("training-run", _runs, _read_run, cases=20),
     Entry("checkpoint", _checkpoints, _read_checkpoint, cases=80),
     Entry("evaluation-state", _states, _read_state, cases=80),
 )

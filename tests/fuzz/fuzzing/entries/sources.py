@@ -339,9 +339,9 @@ def _read_array_folder(folder: Path) -> None:
 
 
 ENTRIES = (
-    Entry("image", _images, _read_image, cases=150),
-    Entry("sound", _sounds, _read_sound, cases=150),
-    Entry("video", _clips, _read_clip, cases=150),
+    Entry("image", _images, _read_image, cases=60),
+    Entry("sound", _sounds, _read_sound, cases=60),
+    Entry("video", _clips, _read_clip, cases=60),
     Entry("image-folder", _folders, _read_folder, cases=100),
     Entry("tar-shards", _shards, _read_shards, cases=200),
     Entry("image-parquet", _parquets, _read_parquet, cases=200),

@@ -90,7 +90,7 @@ def signal_image(signal: Tensor, spec: SignalSpec) -> ImageArray | None:
 def data_uri(image: ImageArray) -> str:
     """The image as a PNG inside the page."""
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG", optimize=True)
+    Image.fromarray(image).save(buffer, format="PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
