@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
+# The tests start many processes, which would otherwise compile every module again.
+export PYTHONDONTWRITEBYTECODE :=
+
 # Neighboring tests stay on one worker, so that fixtures of a module are made once; idle workers take over the rest of the longest queue.
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 16 --dist worksteal
 NUMERIC := $(addprefix tests/,decoders layers quantizers parity/test_selftok.py parity/test_tokenbridge.py)

@@ -14,8 +14,8 @@ RECIPES = [path for path in sorted((configs_folder() / "small").glob("*.yaml")) 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_small_recipe_lowers_its_loss(path: Path, tmp_path: Path):
-    quick = ["steps=16", "batch_size=8", "schedule.warmup=4", "logging.every=1", "sample_images.every=0", "checkpoints.every=16"]
-    recipe = load_recipe(path, [*quick, f"output={tmp_path / 'run'}"])
+    quick = ["steps=16", "batch_size=4", "schedule.warmup=4", "logging.every=1", "sample_images.every=0", "checkpoints.every=16"]
+    recipe = load_recipe(path, [*quick, "validation.num_samples=4", f"output={tmp_path / 'run'}"])
     children.run(recipe.to_dict())
     term = "mel" if recipe.objective.name == "codec" else "reconstruction"
     losses = [json.loads(line)[term] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
