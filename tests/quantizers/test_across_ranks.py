@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
-import torch.multiprocessing as mp
+from forked import start
 from torch import distributed as dist
 
 from visiontok.base.noise import SampleNoise
@@ -71,6 +70,7 @@ def gradients(name: str, first: int, last: int) -> dict[str, torch.Tensor]:
 
 
 def worker(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     with leaving_process_group():
         half = SAMPLES // 2
@@ -81,9 +81,11 @@ def worker(rank: int, folder: Path) -> None:
             torch.save(gradients(name, half * rank, half * (rank + 1)), folder / f"losses-{name}-{rank}.pt")
 
 
-def test_two_processes_learn_the_codebook_of_one(tmp_path, monkeypatch):
-    monkeypatch.setitem(os.environ, "OMP_NUM_THREADS", "1")
-    mp.spawn(worker, args=(tmp_path,), nprocs=2)
+def test_two_processes_learn_the_codebook_of_one(tmp_path):
+    ranks = [start(worker, rank, tmp_path) for rank in range(2)]
+    for rank in ranks:
+        rank.join(120)
+        assert rank.exitcode == 0
     for learned in CONFIGS:
         for masked in (False, True):
             first, second = (torch.load(tmp_path / f"{learned}-{masked}-{rank}.pt", weights_only=True) for rank in range(2))

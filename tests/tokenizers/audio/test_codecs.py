@@ -43,7 +43,7 @@ def test_training_lowers_the_loss(name: str) -> None:
     signal = torch.stack([sound(model, 4 * model.hop, seed) for seed in range(4)])
     optimizer = torch.optim.Adam([parameter for parameter in model.parameters() if parameter.requires_grad], lr=1e-3)
     losses = []
-    for step in range(20):
+    for step in range(12):
         output = model(signal, step=step, noise=SampleNoise((0, step), range(4)))
         assert output.reconstruction is not None
         loss = F.mse_loss(output.reconstruction, signal if output.target is None else output.target) + sum(output.losses.values())
@@ -71,7 +71,7 @@ def test_a_sound_has_the_same_tokens_alone_and_in_a_batch(name: str) -> None:
 @every_codec
 def test_fewer_levels_are_the_first_ones_and_their_bytes_are_the_bitrate(name: str) -> None:
     model = build(name)
-    seconds, rate = 20, model.layout.rate or 0
+    seconds, rate = 5, model.layout.rate or 0
     padding = max(model.hop, model.preprocessing.multiples[0]) / rate
     tokens = model.encode(sound(model, int(seconds * rate))[None])
     possible = [count for count in range(1, model.layout.num_levels + 1) if model.layout.allows_levels(count)]
