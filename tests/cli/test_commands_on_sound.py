@@ -15,7 +15,7 @@ from small_models import SMALL
 
 import visiontok
 from visiontok import registry
-from visiontok.base.errors import ConfigError, TokenError
+from visiontok.base.errors import ConfigError, DataError, TokenError
 from visiontok.data.token_dataset import TokenDataset
 from visiontok.data.token_file import TokenFile
 from visiontok.tokenizers.shared.codec import Codec
@@ -160,3 +160,29 @@ def test_tokenize_reads_folders_and_shards_of_sound(models: Path, sounds: Path, 
             sample = stored[row : row + 1]
             assert sample.keys == [f"{prefix}{name.partition('.')[0] if prefix else name}"]
             assert torch.equal(sample.tokens.indices, codec.encode(sounds / name).indices)
+
+
+@pytest.mark.filterwarnings("ignore:WavTokenizer reads whole sounds")
+def test_long_sounds_are_taken_in_windows(models: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "long.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 8000), 1600)
+    common = ("--model", models / "wavtokenizer", "--device", "cpu")
+    codec = visiontok.from_pretrained(models / "wavtokenizer")
+    assert isinstance(codec, Codec)
+    whole = codec.encode(tmp_path / "long.wav")
+    codec.window_seconds = 0.5
+    near = codec.encode(tmp_path / "long.wav")
+    expected = codec.decode(near)[0]
+    for window, tokens in (("0.5", near), ("inf", whole)):
+        succeed("encode", tmp_path / "long.wav", *common, "--window", window, "-o", tmp_path / "tokens.npz")
+        assert torch.equal(TokenFile.read(tmp_path / "tokens.npz").tokens.indices, tokens.indices)
+    succeed("encode", tmp_path / "long.wav", *common, "--window", "0.5", "-o", tmp_path / "tokens.npz")
+    succeed("decode", tmp_path / "tokens.npz", "--window", "0.5", "-o", tmp_path / "decoded", "--device", "cpu")
+    succeed("reconstruct", tmp_path / "long.wav", *common, "--window", "0.5", "-o", tmp_path / "out", "--no-report")
+    for folder in ("decoded", "out"):
+        found, _ = soundfile.read(tmp_path / folder / "long.wav", dtype="float32")
+        assert np.abs(found - expected[0].clamp(-1, 1).numpy()).max() <= 1 / 2**15 + 1e-5
+    into = ("tokenize", tmp_path, "-o", tmp_path / "set", *common, "--num-workers", "0")
+    succeed(*into, "--window", "0.5")
+    assert torch.equal(TokenDataset(tmp_path / "set")[0:1].tokens.indices, near.indices)
+    assert isinstance(refused(*into), DataError)
+    assert isinstance(refused("encode", tmp_path / "long.wav", *common, "--window", "0", "-o", tmp_path / "none.npz"), ConfigError)

@@ -12,7 +12,17 @@ from visiontok.base.files import check_writable
 from visiontok.cli.clips import rate_of, save_clip
 from visiontok.cli.completion import complete_tokenizers
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import AllowOtherOption, BandwidthOption, LevelsOption, TextOption, kept_levels, load_tokenizer, registered_spelling
+from visiontok.cli.model import (
+    AllowOtherOption,
+    BandwidthOption,
+    LevelsOption,
+    TextOption,
+    WindowOption,
+    kept_levels,
+    load_tokenizer,
+    registered_spelling,
+    set_window,
+)
 from visiontok.cli.output import file_names, save_signal
 
 
@@ -31,6 +41,7 @@ def decode(
     ] = None,
     num_quantizers: LevelsOption = None,
     bandwidth: BandwidthOption = None,
+    window: WindowOption = None,
     fps: Annotated[
         float | None, typer.Option("--fps", min=0.001, max=1000, help="Frames per second of clips; by default as encoded.", metavar="RATE")
     ] = None,
@@ -65,6 +76,7 @@ def decode(
     name = model or found.tokenizer.name
     tokenizer = load_tokenizer(name, pick_device(device), text=text)
     check_same_tokenizer(found.tokenizer, identify(tokenizer, name), what=str(tokens), allow_other=allow_other_tokenizer)
+    set_window(window, tokenizer)
     levels = kept_levels(num_quantizers, bandwidth, tokenizer)
     if levels is not None and bandwidth is not None:
         levels = min(levels, tokenizer.layout.levels_of(found.tokens.layout) or levels)

@@ -18,9 +18,11 @@ from visiontok.cli.model import (
     LevelsOption,
     ModelOption,
     TextOption,
+    WindowOption,
     check_files,
     kept_levels,
     load_tokenizer,
+    set_window,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def encode(
     output: Annotated[Path, typer.Option("--output", "-o", help="Output file (.npz).")] = Path("tokens.npz"),
     num_quantizers: LevelsOption = None,
     bandwidth: BandwidthOption = None,
+    window: WindowOption = None,
     fps: FpsOption = None,
     frames: FramesOption = None,
     clip_length: ClipLengthOption = None,
@@ -62,6 +65,7 @@ def encode(
 
     check_writable(output, file=True)
     tokenizer = load_tokenizer(model, pick_device(device), text=text)
+    set_window(window, tokenizer)
     num_levels = kept_levels(num_quantizers, bandwidth, tokenizer)
     clips = ClipOptions(fps, frames, clip_length, size)
     clips.apply(tokenizer, model)

@@ -62,6 +62,16 @@ BandwidthOption = Annotated[
     ),
 ]
 
+WindowOption = Annotated[
+    float | None,
+    typer.Option(
+        "--window",
+        help="Of audio codecs: take sounds that are longer than three windows in windows of so many seconds; by default 10 where this changes "
+        "nothing, and 20 otherwise; inf takes every sound whole.",
+        metavar="SECONDS",
+    ),
+]
+
 
 def load_tokenizer(name: str, device: torch.device, *, text: str | None = None) -> Tokenizer[Any]:
     """`from_pretrained`, for tokenizers only.
@@ -113,6 +123,22 @@ def kept_levels(num_quantizers: int | None, bandwidth: float | None, tokenizer: 
     if num_quantizers is not None:
         raise ConfigError(f"--num-quantizers {num_quantizers} and --bandwidth {bandwidth:g} both say how many levels: give one")
     return levels_within(bandwidth, tokenizer)
+
+
+def set_window(seconds: float | None, tokenizer: Tokenizer[Any]) -> None:
+    """Have a codec take long sounds in windows of so many seconds; None for its own.
+
+    Raises:
+        ConfigError: if the tokenizer is no codec, or the windows are too short.
+        TokenError: if it cuts sounds by itself.
+    """
+    from visiontok.tokenizers.shared.codec import Codec
+
+    if seconds is None:
+        return
+    if not isinstance(tokenizer, Codec):
+        raise ConfigError(f"--window {seconds:g}: a {type(tokenizer).__name__} is no audio codec; omit it")
+    tokenizer.window_seconds = seconds
 
 
 def load_for_data(name: str, device: torch.device) -> Tokenizer[Any]:

@@ -15,7 +15,17 @@ from visiontok.base.files import check_writable
 from visiontok.cli.clips import ClipLengthOption, ClipOptions, FpsOption, FramesOption, SizeOption, is_clip, opened_clip
 from visiontok.cli.comparison import compare, compare_clip, save_comparison
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import Inputs, InputsArgument, ModelOption, TextOption, check_files, levels_within, load_tokenizer
+from visiontok.cli.model import (
+    Inputs,
+    InputsArgument,
+    ModelOption,
+    TextOption,
+    WindowOption,
+    check_files,
+    levels_within,
+    load_tokenizer,
+    set_window,
+)
 from visiontok.cli.output import file_names, print_table
 
 if TYPE_CHECKING:
@@ -42,6 +52,7 @@ def reconstruct(
         ),
     ] = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html into the folder.")] = True,
+    window: WindowOption = None,
     fps: FpsOption = None,
     frames: FramesOption = None,
     clip_length: ClipLengthOption = None,
@@ -79,6 +90,7 @@ def reconstruct(
     spec, writer, counts = tokenizer.spec, writer_of(tokenizer.spec), _counts(num_quantizers, bandwidth, tokenizer)
     clips = ClipOptions(fps, frames, clip_length, size)
     clips.apply(tokenizer, model)
+    set_window(window, tokenizer)
     found = Inputs(inputs, tokenizer)
     names = dict(zip(inputs, file_names([str(path) for path in inputs], writer.suffix), strict=True))
     seconds = seconds_shown(spec, sounds=min(len(inputs), _SHOWN) * (1 + len(counts)))

@@ -16,7 +16,7 @@ from visiontok.base.errors import ConfigError
 from visiontok.base.files import check_writable
 from visiontok.cli.clips import ClipLengthOption, ClipOptions, FpsOption, FramesOption, SizeOption
 from visiontok.cli.device import DeviceOption, pick_device
-from visiontok.cli.model import BandwidthOption, LevelsOption, ModelOption, kept_levels, load_tokenizer
+from visiontok.cli.model import BandwidthOption, LevelsOption, ModelOption, WindowOption, kept_levels, load_tokenizer, set_window
 
 _PLAIN_SECONDS = 10  # between lines of progress without a terminal
 
@@ -33,6 +33,7 @@ def tokenize(
     device: DeviceOption = "auto",
     num_quantizers: LevelsOption = None,
     bandwidth: BandwidthOption = None,
+    window: WindowOption = None,
     fps: FpsOption = None,
     frames: FramesOption = None,
     clip_length: ClipLengthOption = None,
@@ -85,6 +86,7 @@ def tokenize(
     texts = None if text is None else TextsConfig.parse(options, source="--text")
     tokenizer = load_tokenizer(model, pick_device(device))
     ClipOptions(fps, frames, clip_length, size).apply(tokenizer, model)
+    set_window(window, tokenizer)
     if tokenizer.encoder_reads_text:
         tokenizer.attach_text_encoder()
     if config.name != "arrays" and tokenizer.preprocessing.in_words:

@@ -6,8 +6,10 @@ chunk besides, and what they give there is dropped: exact where they read no fur
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from math import prod
 from typing import ClassVar
 
@@ -17,6 +19,7 @@ from torch.nn.functional import pad
 
 from visiontok.base.errors import SignalError, TokenError
 from visiontok.base.finite import check_finite
+from visiontok.base.noise import NoiseLike
 from visiontok.core.model import ConfigT
 from visiontok.core.tokenizer import DecodeOptions, EncodeOptions, Tokenizer
 from visiontok.layers.bfloat16 import products_for
@@ -77,26 +80,43 @@ class Chunked(Tokenizer[ConfigT]):
     def chunk_length(self, size: Sequence[int]) -> int | None:
         """Samples or frames of the chunks in which `encode` and `decode` take a signal of that size, so that memory hardly grows with its length.
 
-        Where chunks give what the whole gives, whole units of about `chunk_values`; None where they take it whole.
+        Where chunks give what the whole gives, whole units of about `chunk_values`; None where they take it whole. Overridden by families that take
+        long signals in chunks in any case.
         """
         plan = self.chunking
         length = max(self.chunk_values // prod(size[1:]) // plan.unit, 1) * plan.unit
         return length if plan.is_exact and size[0] > plan.lead + length else None
 
+    def near_in_words(self) -> str:
+        """What a warning says where `encode` and `decode` take a signal in chunks that give only nearly what the whole gives."""
+        return f"{type(self).__name__} takes long signals in chunks, which gives nearly what the whole would give"
+
     def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
-        """See `Tokenizer`; long signals come in chunks, unless noise is drawn."""
+        """See `Tokenizer`; long signals come in chunks, one signal after the other, unless noise is drawn."""
         length = self.chunk_length(signal.shape[2:])
-        if length is None or options.noise is not None:
+        if length is None or self._draws(options.noise):
             return super().encode_prepared(signal, options)
-        tokens: Tokens | Latents = join_chunks(list(self.encode_chunks(signal.split(length, dim=2))))
+        self._warn_where_near()
+        parts = [join_chunks(list(self.encode_chunks(each.split(length, dim=2)))) for each in signal.split(1)]
+        tokens: Tokens | Latents = type(parts[0]).cat(parts)
         return tokens.with_data(tokens.data, extras={})
 
     def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
-        """See `Tokenizer`; long signals come in chunks, unless noise is drawn."""
-        length = self.chunk_length(tokens.layout.signal_shape)
-        if length is None or options.noise is not None:
+        """See `Tokenizer`; long signals come in chunks, one signal after the other, unless noise is drawn."""
+        covered = tokens.layout.signal_shape
+        length = self.chunk_length((covered[0] - self.chunking.unit, *covered[1:]))  # the last unit may be padding: what was whole stays whole
+        if length is None or self._draws(options.noise):
             return super().decode_tokens(tokens, options)
-        return torch.cat(list(self.decode_chunks(split_chunks(tokens.with_data(tokens.data, extras={}), length))), dim=2)
+        self._warn_where_near()
+        plain = tokens.with_data(tokens.data, extras={})
+        return torch.cat([torch.cat(list(self.decode_chunks(split_chunks(plain[row : row + 1], length))), dim=2) for row in range(len(plain))])
+
+    def _draws(self, noise: NoiseLike) -> bool:
+        return noise is not None and self.is_stochastic
+
+    def _warn_where_near(self) -> None:
+        if not self.chunking.is_exact:
+            warnings.warn(self.near_in_words(), stacklevel=2)
 
     def fit(self, signal: Tensor, length: int) -> Tensor:
         """The end of a decoded signal (B, C, T, ...) at its exact length."""
@@ -246,6 +266,8 @@ class Window:
 def windows(chunks: Iterable[Tensor], *, dim: int, unit: int, lead: int, overlap: int, first: int, waits: int = 0) -> Iterator[Window]:
     """Tensors in turn along an axis, gathered to whole units.
 
+    Where windows overlap, the next tensor is read before a window is given, and the last window has all that is left: it is no shorter than others.
+
     Args:
         chunks: equal but for their size along the axis.
         dim: the axis.
@@ -259,8 +281,10 @@ def windows(chunks: Iterable[Tensor], *, dim: int, unit: int, lead: int, overlap
         SignalError: if nothing came.
     """
     held, before, started = None, 0, False
-    for chunk in chunks:
+    for chunk, following in pairwise(chain(chunks, [None])) if overlap else ((chunk, chunk) for chunk in chunks):
         held = chunk if held is None else torch.cat([held, chunk], dim=dim)
+        if following is None:
+            break
         count = (held.shape[dim] - lead) // unit - before - overlap - waits
         if count < (1 if started else first):
             continue

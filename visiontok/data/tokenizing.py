@@ -27,9 +27,13 @@ from visiontok.data.texts import Texts, TextsConfig, texts_of
 from visiontok.data.token_shards import Manifest, Shard, TokenSetHeader, TokenShardWriter, check_alike
 from visiontok.signals import Preprocessing, SignalBatch, SignalLike, VideoPreprocessing
 from visiontok.signals.video_reading import Clip
+from visiontok.tokenizers.shared.codec import Codec
 from visiontok.tokens import Latents, Tokens
 
 SKIPPED = "_skipped.json"
+
+_MOST_PADDING = 2**24
+"""Values of padding in a batch of signals of different sizes: 64 MiB of floats."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +86,8 @@ def tokenize_source(
 
     Raises:
         ConfigError: if its encoder reads no text and one is given, or signals without a width are to be mirrored.
-        DataError: if the folder belongs to another tokenizer, source, shard size, number of levels, flip, clip length or text; if no signal could be
-            read; if the tokenizer needs texts and the source has none.
+        DataError: if the folder belongs to another tokenizer, source, shard size, number of levels, flip, clip length, window of long sounds or text;
+            if no signal could be read; if the tokenizer needs texts and the source has none.
         TextError: if the tokenizer needs texts and has no text encoder.
         TokenError: if it cannot write so many codebook levels.
         FolderInUseError: if another process writes the folder.
@@ -99,10 +103,19 @@ def tokenize_source(
     about_texts = {"text": texts.to_dict()} if texts else {}
     prepared = tokenizer.preprocessing
     about_clips = {"clip_length": clip_length, "frames": prepared.frames.to_dict()} if isinstance(prepared, VideoPreprocessing) else {}
+    about_windows = {"windows": f"{tokenizer.window_seconds:g} s"} if isinstance(tokenizer, Codec) and tokenizer.windows_matter else {}
     header = TokenSetHeader(
         layout=tokenizer.layout if num_levels is None else tokenizer.layout.with_levels(num_levels),
         tokenizer=identity,
-        source={"identity": source.identity, "samples": len(source), "shard_size": shard_size, "flip": flip, **about_clips, **about_texts},
+        source={
+            "identity": source.identity,
+            "samples": len(source),
+            "shard_size": shard_size,
+            "flip": flip,
+            **about_clips,
+            **about_windows,
+            **about_texts,
+        },
         class_names=source.class_names or (),
     )
     with exclusive(Path(folder)):
@@ -260,7 +273,7 @@ def _encoded(tokenizer: Tokenizer[Any], read: _Read, num_levels: int | None, bat
     if not read.signals:
         return read, None
     try:
-        parts = [_tokens(tokenizer, read.rows(start, start + batch_size), num_levels) for start in range(0, len(read.signals), batch_size)]
+        parts = [_tokens(tokenizer, read.rows(rows.start, rows.stop), num_levels) for rows in _batches(read.signals, batch_size)]
     except SignalError as error:
         if len(read.signals) == 1:
             return read.without_signals(Skip(read.keys[0], str(error))), None
@@ -268,6 +281,18 @@ def _encoded(tokenizer: Tokenizer[Any], read: _Read, num_levels: int | None, bat
         parts = [tokens for _, tokens in each if tokens is not None]
         read = read.joined([own for own, _ in each])
     return read, type(parts[0]).cat(parts) if parts else None  # type: ignore[arg-type]
+
+
+def _batches(signals: Sequence[np.ndarray], batch_size: int) -> Iterator[range]:
+    """Rows in turn, as many at a time as make a batch: one long signal among short ones would make much padding of them."""
+    start, values, largest = 0, 0, np.zeros(signals[0].ndim, dtype=np.int64)
+    for row, signal in enumerate(signals):
+        values, largest = values + signal.size, np.maximum(largest, signal.shape)
+        count = row - start + 1
+        if count > batch_size or count * int(largest.prod()) - values > _MOST_PADDING:
+            yield range(start, row)
+            start, values, largest = row, signal.size, np.array(signal.shape)
+    yield range(start, len(signals))
 
 
 def _fetched(read: _Read, tokens: Tokens | Latents | None) -> tuple[_Read, Tokens | Latents | None]:

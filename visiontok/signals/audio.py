@@ -87,7 +87,7 @@ class AudioPreprocessing(Preprocessing):
 
     def _converted(self, sound: Sound, name: str) -> Tensor:
         """(C, T) with the model's channels and rate."""
-        peak = float(np.abs(sound.samples).max())
+        peak = max(float(sound.samples.max()), -float(sound.samples.min()))
         if not peak <= MAX_PEAK:
             raise SignalError(f"{name} has values up to {peak:g}; expected values in [-1, 1]: scale it first")
         mix = mixed(sound.samples, self.channels, names=sound.channels, name=name)

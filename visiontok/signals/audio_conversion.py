@@ -20,6 +20,7 @@ _BY_NUMBER = {
 }
 """Names of channels where a file does not say them: the order of WAV."""
 
+_BLOCK = 2**20  # samples of a channel that are mixed at once
 _HALF = 0.5**0.5
 _LEFT = {"FL": 1.0, "FC": _HALF, "BL": _HALF, "SL": _HALF}
 _RIGHT = {"FR": 1.0, "FC": _HALF, "BR": _HALF, "SR": _HALF}
@@ -51,8 +52,12 @@ def mixed(samples: np.ndarray, count: int, *, names: Sequence[str] | None = None
         raise SignalError(
             f"{name} has {own} channels ({', '.join(known) or 'unnamed'}), for which there is no rule of mixing into {count}: mix them first"
         )
-    stereo = weights / weights.sum(axis=1, keepdims=True) @ samples
-    return stereo if count == 2 else stereo.mean(axis=0, keepdims=True)
+    weights /= weights.sum(axis=1, keepdims=True)
+    mix = np.empty((count, samples.shape[1]), dtype=np.result_type(weights, samples))
+    for start in range(0, samples.shape[1], _BLOCK):
+        stereo = weights @ samples[:, start : start + _BLOCK]
+        mix[:, start : start + _BLOCK] = stereo if count == 2 else stereo.mean(axis=0, keepdims=True)
+    return mix
 
 
 def resampled(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:

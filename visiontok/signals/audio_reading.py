@@ -21,6 +21,7 @@ MAX_BYTES = 2**30
 MAX_VALUES = 2**28
 """The most samples, of all channels together, that are decoded: a GiB of floats, 46 minutes of stereo at 48 kHz."""
 
+_BLOCK = 2**20  # samples of a channel that are decoded at once
 _WAVE, _UNCOMPRESSED = (b"RIFF", b"RIFX", b"RF64"), (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"FORM")
 _OPEN_ENDED = (0, 0xFFFFFFFF)  # what streams write as the length that they do not know
 _BY_SOUNDFILE = (1, 3, 6, 7)  # codings of wav that hold as many samples as the header says: whole numbers, floats, A-law, mu-law
@@ -88,14 +89,17 @@ def _with_soundfile(data: bytes, name: str) -> Sound | None:
         with soundfile.SoundFile(BytesIO(data)) as file:
             _check_size(file.frames * file.channels, name)
             declared, rate = file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True).T
+            samples, count = np.empty((file.channels, declared), dtype=np.float32), 0
+            while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+                samples[:, count : count + len(block)] = block.T
+                count += len(block)
     except SignalError:
         raise
     except Exception as error:  # a parser can raise anything on damaged bytes
         raise SignalError(f"{name} is truncated or corrupt: {re.sub(r'Error opening <[^>]*>: ', '', str(error))}") from error
-    if samples.shape[1] < declared:
-        raise SignalError(f"{name} is truncated: it holds {samples.shape[1]} of {declared} samples")
-    return Sound(np.ascontiguousarray(samples), rate)
+    if count < declared:
+        raise SignalError(f"{name} is truncated: it holds {count} of {declared} samples")
+    return Sound(samples, rate)
 
 
 def _wave_is_for_soundfile(data: bytes, name: str) -> bool:

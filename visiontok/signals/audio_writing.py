@@ -15,6 +15,8 @@ from visiontok.base.optional import import_optional
 
 FORMATS = (".wav", ".flac")
 
+_BLOCK = 2**20  # samples of a channel that are converted at once
+
 
 def save_audio(sound: Tensor, path: str | Path, *, rate: int, bits: Literal[16, 24] = 16) -> int:
     """Write (C, T) in [-1, 1] as wav or flac, by the suffix of the path; the file gets its name when it is whole.
@@ -36,13 +38,15 @@ def save_audio(sound: Tensor, path: str | Path, *, rate: int, bits: Literal[16, 
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise SignalError(f"{path} has the suffix {path.suffix!r}; sound is written as {' or '.join(FORMATS)}")
-    samples = sound.detach().double().cpu().numpy()
-    if samples.ndim != 2 or not np.isfinite(samples).all():
-        raise SignalError(f"expected finite samples (C, T) to write to {path}, got shape {tuple(samples.shape)}")
-    soundfile = import_optional("soundfile", extra="audio")
-    with replacing(path) as temporary:
-        soundfile.write(temporary, _integers(samples, bits), rate, subtype=f"PCM_{bits}")
-    return int((np.abs(samples) >= 1.0).sum())
+    if sound.ndim != 2 or not bool(sound.isfinite().all()):
+        raise SignalError(f"expected finite samples (C, T) to write to {path}, got shape {tuple(sound.shape)}")
+    soundfile, full = import_optional("soundfile", extra="audio"), 0
+    with replacing(path) as temporary, soundfile.SoundFile(temporary, "w", rate, len(sound), f"PCM_{bits}") as file:
+        for block in sound.split(_BLOCK, dim=1):
+            samples = block.detach().double().cpu().numpy()
+            file.write(_integers(samples, bits))
+            full += int((np.abs(samples) >= 1.0).sum())
+    return full
 
 
 def encode_audio(sound: Tensor, *, rate: int) -> bytes:

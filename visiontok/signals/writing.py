@@ -57,7 +57,7 @@ def _stored_image(image: Tensor) -> Tensor:
 
 
 def _stored_sound(sound: Tensor) -> Tensor:
-    return (sound * 2**15).round().clamp(-(2**15), 2**15 - 1) / 2**15
+    return (sound * 2**15).round_().clamp_(-(2**15), 2**15 - 1).div_(2**15)
 
 
 def _save_image(image: Tensor, path: Path) -> int:

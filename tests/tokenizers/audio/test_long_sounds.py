@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from small_codecs import CODECS, build, sound
 from torch import Tensor
 
-from visiontok.base.errors import SignalError, TokenError
+from visiontok.base.errors import ConfigError, SignalError, TokenError
 from visiontok.tokenizers.shared.codec import Codec
 from visiontok.tokens import Tokens, join_chunks, split_chunks
 
@@ -80,25 +81,72 @@ def test_codecs_that_read_the_whole_sound_differ_in_chunks(name: str) -> None:
     assert not (same and torch.allclose(decoded, model.decode(whole), rtol=0, atol=1e-7))
 
 
-@pytest.mark.parametrize("name", ["encodec", "focalcodec, causal", "moss-audio-tokenizer", "dac", "snac"])
-def test_encode_and_decode_never_see_more_than_some_chunks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = build(name)
-    rate, seen = round(model.preprocessing.spec.rate or 0), [0.0]
+def seconds_seen(model: Codec, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the networks of the model are given from now on, piece by piece."""
+    seen: list[float] = []
     for method in ("encode_latents", "encode_next", "decode_latents", "decode_next"):
-        own, per_second = getattr(model, method), rate if method.startswith("encode") else model.frames_per_second
+        encodes, method_itself = method.startswith("encode"), getattr(model, method)
+        per_second = (model.preprocessing.spec.rate or 0.0) if encodes else model.frames_per_second
 
         def noted(
-            values: Tensor, *rest: object, own: Any = own, per_second: float = per_second, axis: int = -1 if method.startswith("encode") else 1
+            values: Tensor, *rest: object, own: Any = method_itself, per_second: float = per_second, axis: int = -1 if encodes else 1
         ) -> Tensor:
-            seen[0] = max(seen[0], values.shape[axis] / per_second)
+            seen.append(values.shape[axis] / per_second)
             return own(values, *rest)
 
         monkeypatch.setattr(model, method, noted)
+    return seen
+
+
+@pytest.mark.parametrize("name", ["bigcodec", "neucodec", "wavtokenizer"])
+def test_codecs_that_read_the_whole_sound_take_long_ones_in_windows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, whole = build(name), build(name)
+    model.window_seconds = 2.0
+    rate = round(model.preprocessing.spec.rate or 0)
+    longest, longer = sound(model, 6 * rate), sound(model, 9 * rate + 3, seed=1)
+    seen = seconds_seen(model, monkeypatch)
+    for length in (6 * rate, 6 * rate - 1):
+        tokens = model.encode(longest[None, :, :length])
+        assert torch.equal(tokens.indices, whole.encode(longest[None, :, :length]).indices)
+        assert model.decode(tokens).shape[-1] == model.output_size((length,))[0]
+    assert [*map(round, seen)] == [6] * 4
+    seen.clear()
+    with pytest.warns(UserWarning, match=r"more than 6 s .* at most 2 s"):
+        tokens = model.encode([longest, longer])
+    decoded = model.decode(tokens)
+    assert decoded.shape[-1] == model.output_size((9 * rate + 3,))[0]
+    assert all(2 < seconds < 4.1 for seconds in seen if round(seconds) != 6)
+    assert tokens.extras["signal_size"].tolist() == [[6 * rate], [9 * rate + 3]]
+    alone = model.encode(longer[None])
+    assert torch.equal(alone.indices, model.encode(torch.stack([longer, longer])).indices[1:])
+    assert torch.equal(alone.indices[0], tokens.indices[1, : alone.layout.length])
+    assert torch.equal(model.decode(alone)[0], decoded[1])
+    assert alone.layout == whole.encode(longer[None]).layout
+    model.window_seconds = math.inf
+    seen.clear()
+    assert torch.equal(model.encode(longer[None]).indices, whole.encode(longer[None]).indices)
+    assert [*map(round, seen)] == [9]
+
+
+def test_windows_that_cannot_be_are_refused() -> None:
+    near, own = build("wavtokenizer"), build("encodec, stereo in chunks")
+    for seconds in (0.0, -1.0, math.nan, 0.9 * near.hop / (near.layout.rate or 1)):
+        with pytest.raises(ConfigError, match=f"{seconds:g} s"):
+            near.window_seconds = seconds
+    assert [model.windows_matter for model in (near, build("dac"), own)] == [True, False, False]
+    with pytest.raises(TokenError, match="chunks of its own"):
+        own.window_seconds = 5.0
+
+
+@pytest.mark.parametrize("name", ["encodec", "focalcodec, causal", "moss-audio-tokenizer", "dac", "snac"])
+def test_encode_and_decode_never_see_more_than_some_chunks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(name)
+    rate, seen = round(model.preprocessing.spec.rate or 0), seconds_seen(model, monkeypatch)
     signal = torch.stack([sound(model, 31 * rate, seed) for seed in range(2)])
     tokens = model.encode([signal[0], signal[1, :, :-1]])
     assert tokens.extras["signal_size"].tolist() == [[31 * rate], [31 * rate - 1]]
     assert model.decode(tokens).shape == (2, 1, *model.output_size((31 * rate,)))
-    assert 5 < seen[0] < 15
+    assert 5 < max(seen) < 15
     assert torch.equal(tokens.indices[:1], joined(model, signal[:1], 7 * rate).indices)
 
 

@@ -64,7 +64,13 @@ def check_span(reference: Tensor, *, data_range: float) -> None:
 
 
 def as_pair(reference: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor]:
-    """Both batches as float64.
+    """Both batches as float64, after `check_pair`."""
+    check_pair(reference, reconstruction)
+    return reference.double(), reconstruction.double()
+
+
+def check_pair(reference: Tensor, reconstruction: Tensor) -> None:
+    """What metrics of two signals compare.
 
     Raises:
         EvaluationError: unless both are batches of one shape, on one scale.
@@ -78,7 +84,5 @@ def as_pair(reference: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor]:
         raise EvaluationError(f"reference and reconstruction must be batches (B, ...) of one shape, got {shapes}")
     if reference.is_floating_point() != reconstruction.is_floating_point() or reference.is_complex() or reconstruction.is_complex():
         raise EvaluationError(f"reference and reconstruction must be on one scale, got {reference.dtype} and {reconstruction.dtype}: use to_uint8")
-    first, second = reference.double(), reconstruction.double()
-    check_finite(first, stage="the reference of a metric")
-    check_finite(second, stage="the reconstruction of a metric")
-    return first, second
+    check_finite(reference, stage="the reference of a metric")
+    check_finite(reconstruction, stage="the reconstruction of a metric")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from visiontok.base.errors import EvaluationError
-from visiontok.evaluation.metrics.fidelity import as_pair
+from visiontok.evaluation.metrics.fidelity import as_pair, check_pair
 from visiontok.layers.mel import mel_filters
 from visiontok.layers.spectrogram import magnitudes
 
@@ -22,6 +22,9 @@ MEL_SCALES = ((32, 5), (64, 10), (128, 20), (256, 40), (512, 80), (1024, 160), (
 
 SHORTEST = 1025
 """Samples of a sound that the longest windows can be reflected in."""
+
+_BLOCK = 2**20
+"""Samples of a sound, of all channels together, that are float64 at once where long sounds are summed up."""
 
 MAGNITUDE_FLOOR, MEL_FLOOR = 1e-4, 1e-5
 
@@ -41,12 +44,19 @@ def si_sdr(reference: Tensor, reconstruction: Tensor) -> Tensor:
         EvaluationError: if the shapes differ.
         NonFiniteError: if one holds NaN or infinity.
     """
-    target, estimate = (side.flatten(1) for side in as_pair(reference, reconstruction))
-    # scaled to their peaks first, so that no square of a quiet sound underflows
-    target, estimate = target / target.abs().amax(dim=1, keepdim=True), estimate / estimate.abs().amax(dim=1, keepdim=True)
-    scale = (target * estimate).sum(dim=1, keepdim=True) / target.square().sum(dim=1, keepdim=True)
-    projected = scale * target
-    return 10 * torch.log10(projected.square().sum(dim=1) / (estimate - projected).square().sum(dim=1))
+    check_pair(reference, reconstruction)
+    blocks = [side.flatten(1).split(_BLOCK, dim=1) for side in (reference, reconstruction)]
+    peaks = [torch.stack([block.double().abs().amax(dim=1) for block in side]).amax(dim=0)[:, None] for side in blocks]
+
+    def summed(terms: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Tensor:
+        """(2, B, 1): two functions of target and estimate, summed over time. Both sides are scaled to their peaks, so that no square underflows."""
+        pairs = ((target.double() / peaks[0], estimate.double() / peaks[1]) for target, estimate in zip(*blocks, strict=True))
+        return torch.stack([torch.stack(terms(*pair)).sum(dim=2, keepdim=True) for pair in pairs]).sum(dim=0)
+
+    products, energy = summed(lambda target, estimate: (target * estimate, target.square()))
+    scale = products / energy
+    projected, left = summed(lambda target, estimate: ((scale * target).square(), (estimate - scale * target).square()))
+    return 10 * torch.log10(projected / left)[:, 0]
 
 
 def stft_distance(reference: Tensor, reconstruction: Tensor, *, resolutions: Sequence[Resolution] = RESOLUTIONS) -> Tensor:

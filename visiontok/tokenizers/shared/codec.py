@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from typing_extensions import Self
 
-from visiontok.base.errors import TokenError
+from visiontok.base.errors import ConfigError, TokenError
 from visiontok.base.noise import NoiseLike
 from visiontok.core.chunks import Chunked, Chunking
 from visiontok.core.model import ConfigT
@@ -32,11 +32,11 @@ from visiontok.tokens.batch import SIGNAL_SIZE
 USUAL_FRAMES = 16
 """Frames of the extent that a codec's layout is given with."""
 
-LONG_SECONDS = 30
-"""Of sounds that `encode` and `decode` take in chunks, where these give what the whole gives: memory then hardly grows with the length."""
+WINDOW_SECONDS, EXACT_WINDOW_SECONDS = 20.0, 10.0
+"""Of the windows in which `encode` and `decode` take long sounds; the second where windows give what the whole gives."""
 
-CHUNK_SECONDS = 10
-"""Of such chunks."""
+MOST_WINDOWS = 3
+"""A sound that is no longer than so many windows is taken whole."""
 
 
 def codec_layout(
@@ -98,7 +98,7 @@ def resampled(signal: Tensor, length: int) -> Tensor:
 class Codec(Chunked[ConfigT]):
     """Base of codecs. A family sets `layout` with `codec_layout`, or with `multi_rate_layout` where levels have different rates.
 
-    One whose chunks equal the whole overrides `chunking`.
+    One whose chunks equal the whole overrides `chunking`. Long sounds are taken in windows, see `window_seconds`.
 
     Attributes:
         frozen: names of parts without gradients, which stay in evaluation mode in training too.
@@ -107,6 +107,7 @@ class Codec(Chunked[ConfigT]):
 
     frozen: ClassVar[tuple[str, ...]] = ()
     output_rate: int | None = None
+    _window_seconds: float | None = None
 
     @property
     def spec(self) -> SignalSpec:
@@ -247,10 +248,47 @@ class Codec(Chunked[ConfigT]):
         longest = 0 if sizes is None else self.output_size((int(sizes.max()),))[0]
         return sound if longest <= sound.shape[-1] else self.fit(sound, longest)
 
+    @property
+    def window_seconds(self) -> float:
+        """Seconds of the windows in which `encode` and `decode` take sounds that are longer than three of them. May be set.
+
+        By default 10 where windows give what the whole gives, and 20 otherwise: the tokens are then near those of the whole, which a warning says.
+        They depend on the sound and on this number only. Infinity takes every sound whole.
+
+        Raises:
+            ConfigError: if it is set to less than one unit of `chunking`.
+            TokenError: where a model cuts sounds by itself.
+        """
+        if self._window_seconds is not None:
+            return self._window_seconds
+        return EXACT_WINDOW_SECONDS if self.chunking.is_exact else WINDOW_SECONDS
+
+    @window_seconds.setter
+    def window_seconds(self, seconds: float) -> None:
+        least = self.chunking.unit / (self.layout.rate or 1)
+        if not seconds >= least:
+            raise ConfigError(f"windows of {seconds:g} s; expected at least {least:g} s, or infinity to take every sound whole")
+        self._window_seconds = seconds
+
+    @property
+    def windows_matter(self) -> bool:
+        """Whether the tokens of long sounds depend on `window_seconds`."""
+        return not self.chunking.is_exact
+
     def chunk_length(self, size: Sequence[int]) -> int | None:
-        """See `Chunked`: of long sounds, where chunks give what the whole gives."""
-        rate = round(self.layout.rate or 0)
-        return CHUNK_SECONDS * rate if size[0] > LONG_SECONDS * rate and self.chunking.is_exact else None
+        """See `Chunked`: of sounds that are longer than three windows; windows of one sound are about equally long."""
+        window, unit = self.window_seconds * (self.layout.rate or 0), self.chunking.unit
+        if size[0] <= MOST_WINDOWS * window:
+            return None
+        return math.ceil(size[0] / math.ceil(size[0] / window) / unit) * unit
+
+    def near_in_words(self) -> str:
+        """See `Chunked`."""
+        seconds = self.window_seconds
+        return (
+            f"{type(self).__name__} reads whole sounds; those of more than {MOST_WINDOWS * seconds:g} s come in windows of at most {seconds:g} s, "
+            "which gives nearly what the whole would give: set window_seconds (--window) for others, or to infinity for none"
+        )
 
     def forward_padded(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
         """See `Tokenizer`; the reconstruction has the length of the signal, which is resampled as the target where the codec gives another rate."""

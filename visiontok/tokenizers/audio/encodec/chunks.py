@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -43,14 +45,17 @@ class Chunks:
         """The frames (B, up to frames, D) of every chunk, of all frames (B, T, D)."""
         return list(latents.split(self.frames, dim=1))
 
-    def join(self, decoded: list[Tensor]) -> Tensor:
-        """Decoded chunks (B, C, samples), the first as long as any, added up with triangular weights: (B, C, T)."""
-        weight = 0.5 - (torch.linspace(0, 1, decoded[0].shape[-1] + 2, device=decoded[0].device, dtype=decoded[0].dtype)[1:-1] - 0.5).abs()
-        total = max(self.stride * number + part.shape[-1] for number, part in enumerate(decoded))
-        mixed, weights = decoded[0].new_zeros(*decoded[0].shape[:-1], total), decoded[0].new_zeros(total)
-        for number, part in enumerate(decoded):
+    def join(self, decoded: Iterable[Tensor], *, frames: int) -> Tensor:
+        """Decoded chunks (B, C, samples) in turn, of so many frames together, added up with triangular weights: (B, C, T)."""
+        starts = range(0, frames, self.frames)
+        total = max(self.stride * number + self.hop * min(self.frames, frames - start) for number, start in enumerate(starts))
+        parts = iter(decoded)
+        first = next(parts)
+        weight = 0.5 - (torch.linspace(0, 1, first.shape[-1] + 2, device=first.device, dtype=first.dtype)[1:-1] - 0.5).abs()
+        mixed, weights = first.new_zeros(*first.shape[:-1], total), first.new_zeros(total)
+        for number, part in enumerate(chain([first], parts)):
             start, own = self.stride * number, weight[: part.shape[-1]]
             end = start + part.shape[-1]
             mixed[..., start:end] += own * part
             weights[start:end] += own
-        return mixed / weights
+        return mixed.div_(weights)

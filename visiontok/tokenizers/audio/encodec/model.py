@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -16,7 +17,6 @@ from visiontok.base.noise import NoiseLike
 from visiontok.core.chunks import Chunking
 from visiontok.core.tokenizer import DecodeOptions, EncodeOptions, TokenizerOutput
 from visiontok.layers.carry import Carry
-from visiontok.quantizers.base import Quantized
 from visiontok.signals import AudioPreprocessing
 from visiontok.tokenizers.audio.encodec.chunks import Chunks
 from visiontok.tokenizers.audio.encodec.reference import IGNORED, KEY_MAP
@@ -24,7 +24,7 @@ from visiontok.tokenizers.shared.codec import codec_layout, fitted
 from visiontok.tokenizers.shared.library_codec import LibraryCodec, LibraryResidualQuantizer, levels_of_bandwidth
 from visiontok.tokenizers.shared.library_model import LibraryConfig
 from visiontok.tokenizers.shared.library_seanet import carried, mirrored_frames
-from visiontok.tokens import Latents, Tokens
+from visiontok.tokens import Latents, Tokens, join_chunks
 
 SCALE = "scale"
 """The name among the extras of the loudness (B, chunks) that was taken out of every chunk."""
@@ -134,6 +134,11 @@ class Encodec(LibraryCodec[EncodecConfig]):
             return super().chunking
         return Chunking(unit=config.hop, is_carried=True, is_exact=True, first=mirrored_frames(config))
 
+    @property
+    def windows_matter(self) -> bool:
+        """See `Codec`."""
+        return self._is_whole and super().windows_matter
+
     def encode_next(self, signal: Tensor, carry: Carry) -> Tensor:
         return carried(self.encoder.layers, signal, carry).transpose(1, 2)
 
@@ -153,7 +158,8 @@ class Encodec(LibraryCodec[EncodecConfig]):
         if self._is_whole:
             return super().encode_prepared(signal, options)
         latents, scales = self._encode_chunks(signal)
-        return self._tokens(self.quantizer(latents), scales)
+        parts = (self.quantizer(part) for part in self._parts(latents))  # not at once: the distances of all frames from all codes may be GiB
+        return _with_scales(join_chunks([self.wrap(part.latents, part.indices) for part in parts]), scales)
 
     def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
         if self._is_whole:
@@ -165,7 +171,7 @@ class Encodec(LibraryCodec[EncodecConfig]):
         latents, scales = self._encode_chunks(signal)
         quantized = self.quantize(latents, step=step, noise=noise)
         decoded = fitted(self._decode_chunks(quantized.latents, scales), signal.shape[-1])
-        return replace(self.output(decoded, quantized), tokens=self._tokens(quantized, scales))
+        return replace(self.output(decoded, quantized), tokens=_with_scales(self.wrap(quantized.latents, quantized.indices), scales))
 
     def _encode_chunks(self, signal: Tensor) -> tuple[Tensor, Tensor | None]:
         """The latents (B, frames, D) of all chunks in turn, and their loudness (B, chunks) where it is taken out."""
@@ -180,14 +186,20 @@ class Encodec(LibraryCodec[EncodecConfig]):
 
     def _decode_chunks(self, latents: Tensor, scales: Tensor | None) -> Tensor:
         """The inverse of `_encode_chunks`: (B, C, T)."""
-        parts = [latents] if self.chunks is None else self.chunks.of_frames(latents)
-        decoded = [self.decode_latents(part) for part in parts]
-        if scales is not None:
-            if scales.shape[1] < len(decoded):
-                raise TokenError(f"the extra {SCALE!r} has {scales.shape[1]} values per sample; these tokens are of {len(decoded)} chunks")
-            decoded = [part * scale[:, None, None].to(part.dtype) for part, scale in zip(decoded, scales.unbind(dim=1), strict=False)]
-        return decoded[0] if self.chunks is None else self.chunks.join(decoded)
+        parts = self._parts(latents)
+        if scales is not None and scales.shape[1] < len(parts):
+            raise TokenError(f"the extra {SCALE!r} has {scales.shape[1]} values per sample; these tokens are of {len(parts)} chunks")
 
-    def _tokens(self, quantized: Quantized, scales: Tensor | None) -> Tokens | Latents:
-        tokens = self.wrap(quantized.latents, quantized.indices)
-        return tokens if scales is None else tokens.with_data(tokens.data, extras={SCALE: scales.detach()})
+        def decoded(number: int) -> Tensor:
+            sound = self.decode_latents(parts[number])
+            return sound if scales is None else sound * scales[:, number, None, None].to(sound.dtype)
+
+        return decoded(0) if self.chunks is None else self.chunks.join(map(decoded, range(len(parts))), frames=latents.shape[1])
+
+    def _parts(self, latents: Tensor) -> Sequence[Tensor]:
+        """The frames of every chunk."""
+        return [latents] if self.chunks is None else self.chunks.of_frames(latents)
+
+
+def _with_scales(tokens: Tokens | Latents, scales: Tensor | None) -> Tokens | Latents:
+    return tokens if scales is None else tokens.with_data(tokens.data, extras={SCALE: scales.detach()})

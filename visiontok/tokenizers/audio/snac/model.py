@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +15,7 @@ from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError
 from visiontok.base.noise import NoiseLike, as_noise
 from visiontok.core.chunks import Chunking
-from visiontok.core.tokenizer import DecodeOptions, TokenizerOutput
+from visiontok.core.tokenizer import DecodeOptions, EncodeOptions, TokenizerOutput
 from visiontok.core.weight_norm import folded
 from visiontok.layers.receptive_field import reach
 from visiontok.signals import AudioPreprocessing
@@ -160,6 +161,10 @@ class Snac(Codec[SnacConfig]):
         source = None if noise is None else as_noise(noise, latents.device)
         decoded: Tensor = self.decoder(latents.transpose(1, 2), source)
         return decoded
+
+    def encode_prepared(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
+        """See `Chunked`; only the decoder draws."""
+        return super().encode_prepared(signal, replace(options, noise=None))
 
     def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
         if options.noise is None:
