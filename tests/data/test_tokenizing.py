@@ -7,8 +7,10 @@ import time
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from PIL import Image
+from small_models import SMALL
 
 import visiontok
 from visiontok.base.errors import ConfigError, DataError, TextError
@@ -252,3 +254,20 @@ def textok(family="textok"):
     quantizer = {"type": "vq", "codebook_size": 300, "dim": 4}
     model = visiontok.create(family, image_size=16, num_latent_tokens=4, encoder=VIT, decoder=VIT, quantizer=quantizer, text=text)
     return telling(model).attach_text_encoder()
+
+
+def test_a_long_sound_among_short_ones_makes_no_padding_of_them(tmp_path, monkeypatch):
+    codec = visiontok.create("conv-codec", **SMALL["conv-codec"]).eval()
+    rate = round(codec.spec.rate)
+    (tmp_path / "sounds").mkdir()
+    lengths = [100, 120, 900, 100, 130]
+    for number, length in enumerate(lengths):
+        soundfile.write(tmp_path / "sounds" / f"{number}.wav", np.random.default_rng(number).uniform(-0.5, 0.5, length), rate)
+    shapes, encode = [], codec.encode
+    monkeypatch.setattr("visiontok.data.tokenizing._MOST_PADDING", 200)
+    monkeypatch.setattr(codec, "encode", lambda signals, **options: shapes.append(tuple(signals.values.shape)) or encode(signals, **options))
+    run(FolderSource(FolderConfig(path=str(tmp_path / "sounds"), modality="audio")), tmp_path / "out", codec, batch_size=4)
+    assert shapes == [(2, 1, 120), (1, 1, 900), (1, 1, 100), (1, 1, 130)]
+    stored = TokenDataset(tmp_path / "out")
+    for row in range(len(lengths)):
+        assert torch.equal(stored[row : row + 1].tokens.indices, encode(tmp_path / "sounds" / f"{row}.wav").indices)
