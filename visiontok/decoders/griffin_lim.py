@@ -12,6 +12,8 @@ from visiontok.layers.mel import framed
 
 MOMENTUM = 0.99
 
+_FRAMES = 4096  # that are transformed at once
+
 
 def griffin_lim(magnitudes: Tensor, window: Tensor, *, hop: int, iterations: int) -> Tensor:
     """Magnitudes of the spectra of overlapping windows -> a sound whose spectra have about these. Draws nothing: at first, every frequency of a
@@ -29,11 +31,19 @@ def griffin_lim(magnitudes: Tensor, window: Tensor, *, hop: int, iterations: int
     frames, bins = magnitudes.shape[1:]
     turns = torch.arange(frames, dtype=torch.float64)[:, None] * torch.arange(bins, dtype=torch.float64) * (hop / len(window))
     phases = (2 * math.pi * (turns % 1)).to(magnitudes)
-    spectrum = torch.polar(magnitudes, phases.expand_as(magnitudes))
-    before = torch.zeros_like(spectrum)
+    sound = inverse_stft(torch.polar(magnitudes, phases.expand_as(magnitudes)), window, hop)
+    before = [magnitudes.new_zeros(()) for _ in magnitudes.split(_FRAMES, dim=1)]
     for _ in range(iterations):
-        found = torch.fft.rfft(framed(inverse_stft(spectrum, window, hop)[:, 0], len(window), hop) * window)
-        ahead = found + MOMENTUM * (found - before)
-        before = found
-        spectrum = magnitudes * ahead / ahead.abs().clamp_min(1e-16)
-    return inverse_stft(spectrum, window, hop)
+        sound = inverse_stft(_projected(sound, magnitudes, before, window=window, hop=hop), window, hop)
+    return sound
+
+
+def _projected(sound: Tensor, magnitudes: Tensor, before: list[Tensor], *, window: Tensor, hop: int) -> Tensor:
+    """Spectra (B, frames, n_fft / 2 + 1) of these magnitudes, with the phases of the sound ahead of what its spectra were before, which are replaced."""
+    parts = []
+    for number, frames in enumerate(framed(sound[:, 0], len(window), hop).split(_FRAMES, dim=1)):
+        found = torch.fft.rfft(frames * window)
+        ahead = found + MOMENTUM * (found - before[number])
+        before[number] = found
+        parts.append(magnitudes[:, number * _FRAMES : (number + 1) * _FRAMES] * ahead / ahead.abs().clamp_min(1e-16))
+    return torch.cat(parts, dim=1)
