@@ -84,6 +84,9 @@ def test_encode_and_decode_take_long_clips_in_chunks(monkeypatch: pytest.MonkeyP
     assert torch.equal(model.decode(tokens), expected)
     assert torch.equal(model.decode(model.encode(clips[1][None]).view()), without_sizes)
     assert max(taken) <= 12
+    model.encode(clips, noise=torch.Generator())  # which a model that does not draw ignores
+    assert max(taken) <= 12
+    monkeypatch.setattr(Sums, "is_stochastic", True)
     model.encode(clips, noise=torch.Generator())  # whole: draws do not depend on chunks
     assert max(taken) == 33
 
