@@ -39,7 +39,7 @@ def griffin_lim(magnitudes: Tensor, window: Tensor, *, hop: int, iterations: int
 
 
 def _projected(sound: Tensor, magnitudes: Tensor, before: list[Tensor], *, window: Tensor, hop: int) -> Tensor:
-    """Spectra (B, frames, n_fft / 2 + 1) of these magnitudes, with the phases of the sound ahead of what its spectra were before, which are replaced."""
+    """Spectra (B, frames, n_fft / 2 + 1) of these magnitudes, with the phases of the sound ahead of its spectra before, which are replaced."""
     parts = []
     for number, frames in enumerate(framed(sound[:, 0], len(window), hop).split(_FRAMES, dim=1)):
         found = torch.fft.rfft(frames * window)
