@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
 from math import prod
 from typing import ClassVar
 
@@ -98,7 +97,7 @@ class Chunked(Tokenizer[ConfigT]):
             return super().encode_prepared(signal, options)
         self._warn_where_near()
         parts = [join_chunks(list(self.encode_chunks(each.split(length, dim=2)))) for each in signal.split(1)]
-        tokens: Tokens | Latents = type(parts[0]).cat(parts)
+        tokens: Tokens | Latents = type(parts[0]).cat(parts)  # type: ignore[arg-type]
         return tokens.with_data(tokens.data, extras={})
 
     def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
@@ -281,9 +280,9 @@ def windows(chunks: Iterable[Tensor], *, dim: int, unit: int, lead: int, overlap
         SignalError: if nothing came.
     """
     held, before, started = None, 0, False
-    for chunk, following in pairwise(chain(chunks, [None])) if overlap else ((chunk, chunk) for chunk in chunks):
+    for chunk, is_last in _marked(chunks) if overlap else ((chunk, False) for chunk in chunks):
         held = chunk if held is None else torch.cat([held, chunk], dim=dim)
-        if following is None:
+        if is_last:
             break
         count = (held.shape[dim] - lead) // unit - before - overlap - waits
         if count < (1 if started else first):
@@ -299,3 +298,14 @@ def windows(chunks: Iterable[Tensor], *, dim: int, unit: int, lead: int, overlap
     rest = held.shape[dim] - before * unit
     if rest:
         yield Window(held, before, rest // unit, lead, is_last=True, is_whole=not started)
+
+
+def _marked(chunks: Iterable[Tensor]) -> Iterator[tuple[Tensor, bool]]:
+    """Every chunk, and whether it is the last, for which the next one is read first."""
+    held = None
+    for chunk in chunks:
+        if held is not None:
+            yield held, False
+        held = chunk
+    if held is not None:
+        yield held, True
