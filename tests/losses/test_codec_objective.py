@@ -20,7 +20,7 @@ from visiontok.losses.adversarial import (
 )
 from visiontok.losses.balancer import BalancerConfig, LossBalancer
 from visiontok.losses.mel import MelConfig, MelDistance
-from visiontok.losses.sound_discriminators import PeriodsConfig, ScalesConfig, SpectraConfig
+from visiontok.losses.sound_discriminators import MagnitudesConfig, PeriodsConfig, ScalesConfig, SoundDiscriminatorConfig, SpectraConfig
 from visiontok.signals import SignalSpec
 
 SOUND = SignalSpec(modality="audio", channels=1, low=-1.0, high=1.0, rate=8000.0)
@@ -28,6 +28,7 @@ DISCRIMINATORS = [
     {"type": "periods", "periods": [2, 3], "channels": 4, "max_channels": 16},
     {"type": "spectra", "n_ffts": [128, 64], "channels": 4},
     {"type": "scales", "factors": [1, 2], "channels": 4, "max_channels": 32},
+    {"type": "magnitudes", "n_ffts": [64], "channels": 4, "weight": 0.5},
 ]
 GAN = {"discriminators": DISCRIMINATORS, "start_step": 3}
 
@@ -100,9 +101,36 @@ def test_bands_of_a_spectrum_have_networks_of_their_own() -> None:
         SpectraConfig.parse({"n_ffts": [16]})
 
 
-@pytest.mark.parametrize("config", [PeriodsConfig(channels=4, max_channels=18), SpectraConfig(n_ffts=(64,), channels=4), ScalesConfig(channels=6)])
+def test_magnitudes_are_seen_as_in_vocos() -> None:
+    """Kernels, strides, shapes and number of parameters of the authors' networks, here by torch's transform with its rectangular window."""
+    networks = MagnitudesConfig().build(1)
+    assert sum(parameter.numel() for network in networks for parameter in network.parameters()) == 3 * (200_066)
+    sound = noise(0, 1, 1, 3000)
+    for network, n_fft in zip(networks, (1024, 2048, 512), strict=True):
+        x = torch.stft(sound[:, 0], n_fft, n_fft // 4, window=torch.ones(n_fft), return_complex=True).abs()[:, None]
+        *maps, logits = network(sound)
+        for layer, strides, found in zip(network.layers, ((2, 2), (2, 1), (2, 2), (2, 1), (2, 2)), maps, strict=True):
+            padding = [size // 2 for size in layer.weight.shape[2:]]
+            x = F.leaky_relu(F.conv2d(x, layer.weight, layer.bias, stride=strides, padding=padding), 0.1)
+            torch.testing.assert_close(found, x, rtol=1e-4, atol=1e-4)
+        assert logits.shape == (1, 1, *x.shape[2:]) == (1, 1, n_fft // 64 + 1, -(-(3000 // (n_fft // 4) + 1) // 8))
+    kernels = [tuple(layer.weight.shape) for layer in (*networks[0].layers, networks[0].logits)]  # type: ignore[union-attr]
+    assert kernels == [(64, 1, 7, 5), (64, 64, 5, 3), (64, 64, 5, 3), (64, 64, 3, 3), (64, 64, 3, 3), (1, 64, 3, 3)]
+    with pytest.raises(ConfigError, match="30"):
+        MagnitudesConfig.parse({"n_ffts": [30]})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        PeriodsConfig(channels=4, max_channels=18),
+        SpectraConfig(n_ffts=(64,), channels=4),
+        MagnitudesConfig(n_ffts=(64,), channels=4),
+        ScalesConfig(channels=6),
+    ],
+)
 @pytest.mark.parametrize("length", [1, 90, 1000])
-def test_discriminators_take_any_length_and_stereo(config: PeriodsConfig | SpectraConfig | ScalesConfig, length: int) -> None:
+def test_discriminators_take_any_length_and_stereo(config: SoundDiscriminatorConfig, length: int) -> None:
     for network in config.build(2):
         if length >= getattr(network, "factor", 1):
             assert all(features.isfinite().all() and len(features) == 3 for features in network(noise(0, 3, 2, length)))
@@ -117,6 +145,8 @@ def test_adversarial_losses_are_those_of_their_papers() -> None:
     first, second = (fake - real).abs().mean(), real.abs().mean()
     assert matched_features(of_fake, of_real) == first + second
     torch.testing.assert_close(matched_features_relative(of_fake, of_real), (first / real.abs().mean() + 0 + 0.5) / 3)
+    assert matched_features(of_fake, of_real, [3.0, 0.5]) == 3 * first + 0.5 * second
+    torch.testing.assert_close(matched_features_relative(of_fake, of_real, [3.0, 0.5]), (3 * first / real.abs().mean() + 0 + 0.25) / 6.5)
 
 
 def test_terms_carry_their_weights_and_add_up_over_discriminators() -> None:
@@ -130,9 +160,9 @@ def test_terms_carry_their_weights_and_add_up_over_discriminators() -> None:
     torch.testing.assert_close(ones["waveform"], (prediction - target).abs().mean())
     assert plain.discriminator is not None
     logits = [[maps[-1] for maps in plain.discriminator(sound)] for sound in (target, prediction)]
-    assert len(logits[0]) == 6
-    torch.testing.assert_close(ones["gan"], sum((fake - 1).square().mean() for fake in logits[1]))
-    expected = sum(((real - 1).square().mean() + fake.square().mean()) / 2 for real, fake in zip(*logits, strict=True))
+    shares = [1, 1, 1, 1, 1, 1, 0.5]
+    torch.testing.assert_close(ones["gan"], sum(share * (fake - 1).square().mean() for share, fake in zip(shares, logits[1], strict=True)))
+    expected = sum(share * ((a - 1).square().mean() + b.square().mean()) / 2 for share, a, b in zip(shares, *logits, strict=True))
     torch.testing.assert_close(plain.discriminator_terms(prediction, target, step=3)["discriminator"], expected)
 
 

@@ -41,6 +41,7 @@ class TokenizerOutput:
         stats: values to log.
         target: what the reconstruction is compared with, where that is not the input: models that reconstruct each signal several times.
         passed_through: whether the decoder read unquantized latents, as before a k-means start; the tokens then mean nothing yet.
+        semantic: (B, L, D) what tokens say of the features of a teacher, for objectives that distill them; None for most models.
     """
 
     reconstruction: Tensor | None
@@ -50,6 +51,7 @@ class TokenizerOutput:
     stats: dict[str, Tensor] = field(default_factory=dict)
     target: Tensor | None = None
     passed_through: bool = False
+    semantic: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -70,26 +71,39 @@ DISCRIMINATOR_LOSSES: Mapping[str, Callable[[Tensor, Tensor, NoiseLike], Tensor]
 }
 
 
-def matched_features(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
-    """The sum over all feature maps of several discriminators of mean |fake - real| (MelGAN, HiFi-GAN, DAC); scalar, no gradient for `real`."""
-    return torch.stack([(a.float() - b.detach().float()).abs().mean() for a, b in _pairs(fake, real)]).sum()
+FeatureMaps: TypeAlias = Sequence[Sequence[Tensor]]
+"""Of several discriminators; the last map of each, its logits, is not matched."""
 
 
-def matched_features_relative(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
-    """The mean over all feature maps of mean |fake - real| / mean |real| (EnCodec, arXiv 2210.13438, equation 2); scalar, no gradient for `real`."""
-    ratios = [(a.float() - b.detach().float()).abs().mean() / b.detach().float().abs().mean().clamp_min(1e-8) for a, b in _pairs(fake, real)]
-    return torch.stack(ratios).mean()
+def matched_features(fake: FeatureMaps, real: FeatureMaps, weights: Sequence[float] | None = None) -> Tensor:
+    """The sum over all feature maps of mean |fake - real| (MelGAN, HiFi-GAN, DAC); scalar, no gradient for `real`.
+
+    Args:
+        fake, real: feature maps.
+        weights: of the discriminators; None for 1 each.
+    """
+    return torch.stack([weight * (a - b).abs().mean() for weight, a, b in _matched(fake, real, weights)]).sum()
 
 
-FEATURE_MATCHING: Mapping[str, Callable[[Sequence[Sequence[Tensor]], Sequence[Sequence[Tensor]]], Tensor]] = {
+def matched_features_relative(fake: FeatureMaps, real: FeatureMaps, weights: Sequence[float] | None = None) -> Tensor:
+    """The weighted mean over all feature maps of mean |fake - real| / mean |real| (EnCodec, arXiv 2210.13438, equation 2); scalar, no gradient for
+    `real`. For the arguments see `matched_features`."""
+    matched = _matched(fake, real, weights)
+    shares = [weight * (a - b).abs().mean() / b.abs().mean().clamp_min(1e-8) for weight, a, b in matched]
+    return torch.stack(shares).sum() / sum(weight for weight, _, _ in matched)
+
+
+FEATURE_MATCHING: Mapping[str, Callable[[FeatureMaps, FeatureMaps, Sequence[float] | None], Tensor]] = {
     "absolute": matched_features,
     "relative": matched_features_relative,
 }
 
 
-def _pairs(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> list[tuple[Tensor, Tensor]]:
-    """All feature maps but the logits, which come last."""
-    return [pair for fakes, reals in zip(fake, real, strict=True) for pair in zip(fakes[:-1], reals[:-1], strict=True)]
+def _matched(fake: FeatureMaps, real: FeatureMaps, weights: Sequence[float] | None) -> list[tuple[float, Tensor, Tensor]]:
+    """The weight of every feature map, and the map of either side in float32."""
+    given = [1.0] * len(fake) if weights is None else weights
+    triples = zip(given, fake, real, strict=True)
+    return [(weight, a.float(), b.detach().float()) for weight, fakes, reals in triples for a, b in zip(fakes[:-1], reals[:-1], strict=True)]
 
 
 @contextmanager

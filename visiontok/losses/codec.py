@@ -1,4 +1,4 @@
-"""The objective of codecs of sound: waveforms, mel spectrograms, discriminators and their features, and the quantizer's own losses."""
+"""The objective of codecs of sound: waveforms, mel spectrograms, discriminators and their features, a teacher, and the quantizer's own losses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Self
 
@@ -22,9 +22,10 @@ from visiontok.losses.adversarial import (
     generator_least_squares,
 )
 from visiontok.losses.balancer import BalancerConfig, LossBalancer
+from visiontok.losses.distillation import DistillationConfig, DistillationLoss
 from visiontok.losses.mel import MelConfig, MelDistance
-from visiontok.losses.objectives import Objective
-from visiontok.losses.sound_discriminators import PeriodsConfig, SoundDiscriminatorConfig, SoundDiscriminators, SpectraConfig
+from visiontok.losses.objectives import Objective, named_part
+from visiontok.losses.sound_discriminators import AnyDiscriminatorConfig, PeriodsConfig, SoundDiscriminators, SpectraConfig
 from visiontok.signals.spec import SignalSpec
 
 _GAN_LOSSES = {
@@ -35,7 +36,7 @@ _GAN_LOSSES = {
 
 
 class CodecGanConfig(Config):
-    """The adversarial part: sums over all discriminators.
+    """The adversarial part: sums over all discriminators by their weights.
 
     Attributes:
         loss: of both sides.
@@ -53,7 +54,7 @@ class CodecGanConfig(Config):
     feature_weight: float = Field(default=2.0, gt=0)
     discriminator_weight: float = Field(default=1.0, gt=0)
     start_step: int = Field(default=0, ge=0)
-    discriminators: tuple[SoundDiscriminatorConfig, ...] = Field(default=(PeriodsConfig(), SpectraConfig()), min_length=1)
+    discriminators: tuple[AnyDiscriminatorConfig, ...] = Field(default=(PeriodsConfig(), SpectraConfig()), min_length=1)
 
 
 class CodecConfig(Config):
@@ -66,7 +67,8 @@ class CodecConfig(Config):
         mel_weight: its weight; 0 for none.
         gan: None for none.
         quantizer_weight: multiplies the quantizer's terms, which carry weights of their own.
-        balancer: makes the weights of all terms but the quantizer's shares of the gradient, as in EnCodec; None for plain weights.
+        distillation: of a frozen encoder of speech, for tokenizers that say something of its features; None for none.
+        balancer: makes the weights of the terms that compare sounds shares of the gradient, as in EnCodec; None for plain weights.
     """
 
     name: Literal["codec"] = "codec"
@@ -76,6 +78,7 @@ class CodecConfig(Config):
     mel_weight: float = Field(default=15.0, ge=0)
     gan: CodecGanConfig | None = None
     quantizer_weight: float = Field(default=1.0, ge=0)
+    distillation: DistillationConfig | None = None
     balancer: BalancerConfig | None = None
 
     @model_validator(mode="after")
@@ -92,10 +95,11 @@ class CodecConfig(Config):
         return {name: weight for name, weight in every.items() if weight}
 
     def build(self, signal: SignalSpec) -> CodecObjective:
-        """The objective for such sound.
+        """The objective for such sound; reads the weights of a teacher from its folder.
 
         Raises:
-            ConfigError: if the signal is no sound.
+            ConfigError: if the signal is no sound, or of another rate than the teacher's.
+            CheckpointError: if the teacher is missing, or another one.
         """
         if signal.modality != "audio" or signal.rate is None:
             raise ConfigError(f"the objective 'codec' compares sounds; this tokenizer's signal is {signal.modality}: use 'reconstruction'")
@@ -117,10 +121,18 @@ class CodecObjective(Objective):
         self.mel = MelDistance(config.mel, sample_rate=sample_rate) if config.mel_weight else None
         self.discriminator = None if config.gan is None else SoundDiscriminators(config.gan.discriminators, channels=channels)
         self.balancer = None if config.balancer is None else LossBalancer(config.balancer, config.weights)
+        self.distillation = None
+        if config.distillation is not None:
+            self.distillation = DistillationLoss(config.distillation, teacher=config.distillation.teacher.build(), sample_rate=sample_rate)
 
     @property
     def is_adversarial(self) -> bool:
         return self.discriminator is not None
+
+    def attach(self, model: nn.Module) -> None:
+        if self.config.distillation is not None:
+            projection = named_part(self.config.distillation.projection, dict(model.named_modules()), "distillation.projection")
+            projection.requires_grad_(True)
 
     def generator_terms(
         self,
@@ -130,6 +142,7 @@ class CodecObjective(Objective):
         *,
         step: int,
         latents: Tensor | None = None,
+        semantic: Tensor | None = None,
         noise: NoiseLike = None,
     ) -> dict[str, Tensor]:
         distances, gan = self._distances(prediction, target), self.config.gan
@@ -139,7 +152,12 @@ class CodecObjective(Objective):
             terms = self._weighted(distances)
         else:
             terms, self.stats = self.balancer(distances, prediction, scale=self.loss_scale)
-        return terms | {name: self.config.quantizer_weight * loss for name, loss in quantizer_losses.items()}
+        terms |= {name: self.config.quantizer_weight * loss for name, loss in quantizer_losses.items()}
+        if self.distillation is not None:
+            if semantic is None:
+                raise ConfigError("this tokenizer says nothing of a teacher's features: remove `distillation` from the objective")
+            terms["distillation"] = self.distillation.config.weight * self.distillation(semantic, target)
+        return terms
 
     def validation_terms(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         return self._weighted(self._distances(prediction, target))
@@ -151,7 +169,7 @@ class CodecObjective(Objective):
         assert self.discriminator is not None
         real, fake = self.discriminator(target.detach()), self.discriminator(prediction.detach())
         loss = _GAN_LOSSES[gan.loss][1]
-        losses = [loss(of_real[-1], of_fake[-1]) for of_real, of_fake in zip(real, fake, strict=True)]
+        losses = [weight * loss(a[-1], b[-1]) for weight, a, b in zip(self.discriminator.weights, real, fake, strict=True)]
         return {"discriminator": gan.discriminator_weight * torch.stack(losses).sum()}
 
     def _distances(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -169,8 +187,9 @@ class CodecObjective(Objective):
             fake = self.discriminator(prediction)
             with torch.no_grad():
                 real = self.discriminator(target)
-        losses = [_GAN_LOSSES[gan.loss][0](maps[-1]) for maps in fake]
-        return {"gan": torch.stack(losses).sum(), "feature_matching": FEATURE_MATCHING[gan.feature_matching](fake, real)}
+        weights = self.discriminator.weights
+        losses = [weight * _GAN_LOSSES[gan.loss][0](maps[-1]) for weight, maps in zip(weights, fake, strict=True)]
+        return {"gan": torch.stack(losses).sum(), "feature_matching": FEATURE_MATCHING[gan.feature_matching](fake, real, weights)}
 
     def _weighted(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: self.config.weights[name] * loss for name, loss in losses.items()}

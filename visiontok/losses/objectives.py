@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError
+from visiontok.base.names import close_names
 from visiontok.base.noise import NoiseLike
 from visiontok.losses.pixels import RGB
 from visiontok.signals.spec import SignalSpec
@@ -50,6 +51,7 @@ class Objective(nn.Module, ABC):
         *,
         step: int,
         latents: Tensor | None = None,
+        semantic: Tensor | None = None,
         noise: NoiseLike = None,
     ) -> dict[str, Tensor]:
         """Terms whose sum the tokenizer minimizes.
@@ -60,6 +62,7 @@ class Objective(nn.Module, ABC):
             quantizer_losses: weighted terms of the quantizer, and of the model where it defines its own.
             step: training step, from 0.
             latents: (B, ..., D) what the decoder read; for terms on them.
+            semantic: (B, L, D) what the tokens say of a teacher's features, where the model says it; for distillation.
             noise: source of the draws of augmentations.
         """
 
@@ -77,6 +80,18 @@ class Objective(nn.Module, ABC):
     def discriminator_terms(self, prediction: Tensor, target: Tensor, *, step: int, noise: NoiseLike = None) -> dict[str, Tensor]:
         """Terms whose sum the discriminator minimizes; empty when it does not train at this step."""
         return {}
+
+
+def named_part(name: str, parts: dict[str, Any], setting: str) -> Any:
+    """The part of the tokenizer that a setting names.
+
+    Raises:
+        ConfigError: if there is none of that name.
+    """
+    if name not in parts:
+        close = close_names(name, parts) or list(parts)[-5:]
+        raise ConfigError(f"{setting} names {name!r}, which the tokenizer does not have; did you mean {', '.join(close)}?")
+    return parts[name]
 
 
 class TeacherCodesConfig(Config):
@@ -121,6 +136,7 @@ class TeacherCodesObjective(Objective):
         *,
         step: int,
         latents: Tensor | None = None,
+        semantic: Tensor | None = None,
         noise: NoiseLike = None,
     ) -> dict[str, Tensor]:
         terms = self.validation_terms(prediction, target)
@@ -146,6 +162,7 @@ class ModelLossesObjective(Objective):
         *,
         step: int,
         latents: Tensor | None = None,
+        semantic: Tensor | None = None,
         noise: NoiseLike = None,
     ) -> dict[str, Tensor]:
         if not quantizer_losses:

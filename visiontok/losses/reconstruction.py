@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -14,12 +14,11 @@ from torch.nn import functional as F
 
 from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError
-from visiontok.base.names import close_names
 from visiontok.base.noise import NoiseLike
 from visiontok.losses.adversarial import gradient_ratio
 from visiontok.losses.adversary import Adversary, ClipGanConfig, GanConfig
 from visiontok.losses.discriminator import Discriminator
-from visiontok.losses.objectives import Objective
+from visiontok.losses.objectives import Objective, named_part
 from visiontok.losses.perceptual import PerceptualLoss, PerceptualTerm
 from visiontok.losses.pixels import RGB
 from visiontok.losses.semantic import SemanticConfig, SemanticLoss
@@ -119,9 +118,9 @@ class ReconstructionObjective(Objective):
         for name, adversary in self._adversaries():
             if adversary.config.adaptive is not None:
                 parameters = dict(model.named_parameters())
-                self._handles.last_layers[name] = _named(adversary.config.adaptive.last_layer, parameters, f"{name}.adaptive.last_layer")
+                self._handles.last_layers[name] = named_part(adversary.config.adaptive.last_layer, parameters, f"{name}.adaptive.last_layer")
         if self.config.semantic is not None:
-            self._handles.projection = _named(self.config.semantic.projection, dict(model.named_modules()), "semantic.projection")
+            self._handles.projection = named_part(self.config.semantic.projection, dict(model.named_modules()), "semantic.projection")
 
     def generator_terms(
         self,
@@ -131,6 +130,7 @@ class ReconstructionObjective(Objective):
         *,
         step: int,
         latents: Tensor | None = None,
+        semantic: Tensor | None = None,
         noise: NoiseLike = None,
     ) -> dict[str, Tensor]:
         reconstruction = self.validation_terms(prediction, target)
@@ -181,10 +181,3 @@ class ReconstructionObjective(Objective):
         if self._handles.projection is None or latents is None:
             raise ConfigError("the semantic loss needs the tokenizer's latents and projection: call objective.attach(tokenizer) and pass `latents`")
         return self.semantic.config.weight * self.semantic(images, latents, self._handles.projection, step=step)
-
-
-def _named(name: str, parts: dict[str, Any], setting: str) -> Any:
-    if name not in parts:
-        close = close_names(name, parts) or list(parts)[-5:]
-        raise ConfigError(f"{setting} names {name!r}, which the tokenizer does not have; did you mean {', '.join(close)}?")
-    return parts[name]

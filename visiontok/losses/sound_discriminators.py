@@ -1,8 +1,9 @@
-"""Discriminators of sound: of its periods, its spectra, and its averages. Each gives its feature maps, of which the last are the logits."""
+"""Discriminators of sound: of its periods, spectra, magnitudes and averages. Each gives its feature maps, of which the last are the logits."""
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Literal, TypeAlias
@@ -19,7 +20,21 @@ from visiontok.layers.seanet import reflected
 _SLOPE = 0.1  # of the leaky ReLU
 
 
-class PeriodsConfig(Config):
+class SoundDiscriminatorConfig(Config):
+    """What every kind has.
+
+    Attributes:
+        weight: of the losses of each of its networks, beside those of the other kinds.
+    """
+
+    weight: float = Field(default=1.0, gt=0)
+
+    @abstractmethod
+    def build(self, channels: int) -> list[nn.Module]:
+        """Its networks, with random weights, for sound of so many channels."""
+
+
+class PeriodsConfig(SoundDiscriminatorConfig):
     """HiFi-GAN's multi-period discriminator (Kong et al. 2020, arXiv 2010.05646); BigCodec's has 16 channels of at most 512.
 
     Attributes:
@@ -38,7 +53,7 @@ class PeriodsConfig(Config):
         return [PeriodDiscriminator(self, period, channels=channels) for period in self.periods]
 
 
-class SpectraConfig(Config):
+class SpectraConfig(SoundDiscriminatorConfig):
     """A discriminator of complex spectra at several resolutions. The default splits them into bands as DAC does; without bands and with
     `dilations: [1, 2, 4]` it is EnCodec's.
 
@@ -73,7 +88,24 @@ class SpectraConfig(Config):
         return [SpectrumDiscriminator(self, n_fft, channels=channels) for n_fft in self.n_ffts]
 
 
-class ScalesConfig(Config):
+class MagnitudesConfig(SoundDiscriminatorConfig):
+    """Vocos' multi-resolution discriminator (Siuzdak 2023, arXiv 2306.00814, after UnivNet, arXiv 2106.07889) of the magnitudes of spectra.
+
+    Attributes:
+        n_ffts: samples of a window (rectangular), a network for each; a quarter of it lies between windows.
+        channels: of all convolutions.
+    """
+
+    type: Literal["magnitudes"] = "magnitudes"
+    n_ffts: tuple[Annotated[int, Field(ge=4, multiple_of=4)], ...] = Field(default=(1024, 2048, 512), min_length=1)
+    channels: Positive = 64
+
+    def build(self, channels: int) -> list[nn.Module]:
+        """One network per resolution, for sound of so many channels."""
+        return [MagnitudeDiscriminator(self, n_fft, channels=channels) for n_fft in self.n_ffts]
+
+
+class ScalesConfig(SoundDiscriminatorConfig):
     """MelGAN's multi-scale discriminator (Kumar et al. 2019, arXiv 1910.06711).
 
     Attributes:
@@ -92,7 +124,7 @@ class ScalesConfig(Config):
         return [ScaleDiscriminator(self, factor, channels=channels) for factor in self.factors]
 
 
-SoundDiscriminatorConfig: TypeAlias = Annotated[PeriodsConfig | SpectraConfig | ScalesConfig, Field(discriminator="type")]
+AnyDiscriminatorConfig: TypeAlias = Annotated[PeriodsConfig | SpectraConfig | MagnitudesConfig | ScalesConfig, Field(discriminator="type")]
 
 
 class SoundDiscriminators(nn.ModuleList):
@@ -101,10 +133,15 @@ class SoundDiscriminators(nn.ModuleList):
     Args:
         configs: of them.
         channels: of the sound.
+
+    Attributes:
+        weights: of the losses of each.
     """
 
-    def __init__(self, configs: Sequence[PeriodsConfig | SpectraConfig | ScalesConfig], *, channels: int) -> None:
-        super().__init__(network for config in configs for network in config.build(channels))
+    def __init__(self, configs: Sequence[SoundDiscriminatorConfig], *, channels: int) -> None:
+        built = [(network, config.weight) for config in configs for network in config.build(channels)]
+        super().__init__(network for network, _ in built)
+        self.weights = [weight for _, weight in built]
 
     def forward(self, sound: Tensor) -> list[list[Tensor]]:
         """(B, C, T) -> of every network its feature maps (B, ...), the last one the logits, large for real sound."""
@@ -168,6 +205,33 @@ class SpectrumDiscriminator(nn.Module):
             features += [*maps, end]
             ends.append(end)
         return [*features, self.logits(torch.cat(ends, dim=-1))]
+
+
+class MagnitudeDiscriminator(nn.Module):
+    """Sees magnitudes of short-time spectra: convolutions that halve the frequencies five times, and the frames three times."""
+
+    def __init__(self, config: MagnitudesConfig, n_fft: int, *, channels: int) -> None:
+        super().__init__()
+        self.n_fft = n_fft
+        width = config.channels
+        self.layers = nn.ModuleList(
+            weight_norm(nn.Conv2d(before, width, kernel, stride=stride, padding=(kernel[0] // 2, kernel[1] // 2)))
+            for before, kernel, stride in (
+                (channels, (7, 5), (2, 2)),
+                (width, (5, 3), (2, 1)),
+                (width, (5, 3), (2, 2)),
+                (width, (3, 3), (2, 1)),
+                (width, (3, 3), (2, 2)),
+            )
+        )
+        self.logits = weight_norm(nn.Conv2d(width, 1, (3, 3), padding=(1, 1)))
+
+    def forward(self, sound: Tensor) -> list[Tensor]:
+        """(B, C, T) -> six feature maps (B, C', frequencies, frames)."""
+        with torch.autocast(sound.device.type, enabled=False):
+            windows = reflected(sound.float(), self.n_fft // 2, self.n_fft // 2).unfold(-1, self.n_fft, self.n_fft // 4)
+            magnitudes = torch.fft.rfft(windows).abs().transpose(2, 3)
+        return _features(magnitudes, self.layers, self.logits)
 
 
 class ScaleDiscriminator(nn.Module):

@@ -37,6 +37,7 @@ class Quantized:
         losses: terms already multiplied by their weights; their sum is the quantizer's loss.
         stats: scalars to log, never part of the loss.
         passed_through: whether the latents are those that were given, as in a warm-up; the indices then only say which codes are nearest.
+        first_level: (..., D) what the first level of a residual quantizer gives by itself, with gradients to the input; None elsewhere.
     """
 
     latents: Tensor
@@ -44,6 +45,7 @@ class Quantized:
     losses: dict[str, Tensor] = field(default_factory=dict)
     stats: dict[str, Tensor] = field(default_factory=dict)
     passed_through: bool = False
+    first_level: Tensor | None = None
 
 
 Fields = ParamSpec("Fields")

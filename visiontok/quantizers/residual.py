@@ -84,8 +84,14 @@ class ResidualQuantizer(ResidualLevels):
         rest = valid_rows(residual.detach(), mask)
         losses, stats = mean_of([part.losses for part in found]), {"quantization_error": squared_error(rest, torch.zeros_like(rest))}
         indices = torch.stack([part.indices for part in found if part.indices is not None], dim=-1)
-        warming_up = any(part.passed_through for part in found)
-        return Quantized(GRADIENTS[self.config.gradient](z, total).to(latents.dtype), indices, losses, stats, passed_through=warming_up)
+        return Quantized(
+            GRADIENTS[self.config.gradient](z, total).to(latents.dtype),
+            indices,
+            losses,
+            stats,
+            passed_through=any(part.passed_through for part in found),
+            first_level=found[0].latents.to(latents.dtype),
+        )
 
     def quantizers(self) -> list[CodebookQuantizer]:
         """One quantizer per level, a shared one S times."""

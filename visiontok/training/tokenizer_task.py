@@ -116,7 +116,9 @@ class TokenizerTask(Task[DataBatch]):
             predictions.append(prediction.detach())
             target = self.target.of(inputs.signals) if output.target is None else output.target
             self.variation.update(output.latents, prediction, target)
-            terms = self.objective.generator_terms(prediction, target, output.losses, step=step, latents=output.latents, noise=inputs.noise)
+            terms = self.objective.generator_terms(
+                prediction, target, output.losses, step=step, latents=output.latents, semantic=output.semantic, noise=inputs.noise
+            )
             return Terms(terms, {**output.stats, **self.objective.stats})
 
         report = self.updater.update(micro_batches, tokenizer_terms, step=step)

@@ -6,8 +6,6 @@ Nothing is downloaded.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -18,10 +16,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from visiontok.base.config import Config
-from visiontok.base.errors import CheckpointError
-from visiontok.base.files import file_sha256
+from visiontok.base.network_folders import belonging_to, found_network, whole_network
 from visiontok.base.optional import import_optional
-from visiontok.evaluation.features.base import NamedNetwork, described
+from visiontok.evaluation.features.base import NamedNetwork
 from visiontok.evaluation.features.sound import SoundExtractor
 from visiontok.signals.audio_conversion import resampled
 
@@ -46,33 +43,6 @@ class SoundNetworksConfig(Config):
     speaker: str | None = None
     encoder: str | None = None
     rating: str | None = None
-
-
-def found_network(path: str | Path, what: str, *, suffix: str = "") -> tuple[Path, str]:
-    """Where a network is, and the SHA-256 of all its files.
-
-    Args:
-        path: of its folder, or of its file.
-        what: it is, in words.
-        suffix: of its file; empty for a folder in the layout of transformers.
-
-    Raises:
-        CheckpointError: if there is none.
-    """
-    where = Path(path).expanduser()
-    if not (where.is_file() if suffix else (where / "config.json").is_file()):
-        raise CheckpointError(f"there is no {what} at {where}. visiontok downloads none: get one, and give its path")
-    files = [where] if suffix else sorted(each for each in where.rglob("*") if each.is_file() and not each.name.startswith("."))
-    return where, described(what, *(f"{each.name}:{file_sha256(each)}" for each in files))
-
-
-@contextmanager
-def belonging_to(path: Path, what: str) -> Iterator[None]:
-    """Errors of the libraries that read a network become a CheckpointError."""
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise CheckpointError(f"{path} is not a {what}: {error}") from error
 
 
 class SoundNetwork(NamedNetwork):
@@ -114,23 +84,6 @@ def _prepared(sound: Tensor, rate: int) -> np.ndarray:
     return np.pad(samples, (0, max(0, _SHORTEST - len(samples))))
 
 
-_UNUSED = ("masked_spec_embed",)
-"""Ends of the names of tensors that only training reads; files may lack them."""
-
-
-def _whole(kind: Any, path: Path) -> Any:
-    """A network of transformers, none of whose weights is missing.
-
-    Raises:
-        ValueError: if weights are missing, which transformers draws at random.
-    """
-    network, info = kind.from_pretrained(str(path), local_files_only=True, output_loading_info=True)
-    missing = sorted(name for name in info["missing_keys"] if not name.endswith(_UNUSED))
-    if missing:
-        raise ValueError(f"its files lack {len(missing)} of the tensors of {type(network).__name__}, such as {missing[0]}")
-    return network.eval()
-
-
 class Transcriber(SoundNetwork):
     """Speech -> text, greedily."""
 
@@ -140,7 +93,7 @@ class Transcriber(SoundNetwork):
         transformers = import_optional("transformers", extra="metrics")
         config = transformers.AutoConfig.from_pretrained(str(path), local_files_only=True)
         writes_text = type(config) in transformers.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
-        network = _whole(transformers.AutoModelForSpeechSeq2Seq if writes_text else transformers.AutoModelForCTC, path)
+        network = whole_network(transformers.AutoModelForSpeechSeq2Seq if writes_text else transformers.AutoModelForCTC, path)
         parts = {
             "tokenizer": transformers.AutoTokenizer.from_pretrained(str(path), local_files_only=True),
             "feature_extractor": transformers.AutoFeatureExtractor.from_pretrained(str(path), local_files_only=True),
@@ -162,7 +115,7 @@ class SpeakerEmbedding(SoundNetwork):
     def load(self, path: Path, device: torch.device) -> None:
         transformers = import_optional("transformers", extra="metrics")
         self._prepare = transformers.AutoFeatureExtractor.from_pretrained(str(path), local_files_only=True)
-        self._network = _whole(transformers.AutoModelForAudioXVector, path).to(device)
+        self._network = whole_network(transformers.AutoModelForAudioXVector, path).to(device)
 
     @torch.no_grad()
     def __call__(self, sound: Tensor, rate: int) -> Tensor:
@@ -204,7 +157,7 @@ class SoundEncoder(SoundExtractor):
         transformers = import_optional("transformers", extra="metrics")
         with belonging_to(where, self.what):
             self._prepare = transformers.AutoFeatureExtractor.from_pretrained(str(where), local_files_only=True)
-            self._network = _whole(transformers.AutoModel, where).to(device)
+            self._network = whole_network(transformers.AutoModel, where).to(device)
             self.rate = int(self._prepare.sampling_rate)
         self.name = where.name
         self.protocol = f"mean over time of the last hidden states of {self.name} ({self.identity[:12]}) at {self.rate} Hz, resampled by soxr"
