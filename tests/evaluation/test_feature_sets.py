@@ -41,8 +41,8 @@ def test_numbers_are_those_of_the_functions_in_whatever_order_and_shards_they_ca
         accumulator.merge(second.accumulators[name])
     assert values(first) == values(whole)
     found = values(whole)
-    reference = np.concatenate([each.features(COLORS, "reference").float() for each in parts])
-    samples = np.concatenate([each.features(COLORS, "samples").float() for each in parts])
+    reference = np.concatenate([each.features(COLORS, "reference").features.float() for each in parts])
+    samples = np.concatenate([each.features(COLORS, "samples").features.float() for each in parts])
     assert found["MMD[mean-color]"].value == pytest.approx(squared_mmd(samples, reference), rel=1e-9)  # all subsets are the whole set
     assert "subsets of 16" in found["MMD[mean-color]"].protocol
     assert found["RBF-MMD[mean-color]"].value == pytest.approx(cmmd(samples, reference), rel=1e-9)
@@ -57,7 +57,7 @@ def test_fewer_samples_than_features_are_compared_by_the_features_themselves() -
     parts = (part(0, 9), part(9, 7))
     for each in parts:
         chosen.update(each)
-    sides = [np.concatenate([each.features(pixels, side) for each in parts]) for side in ("samples", "reference")]
+    sides = [np.concatenate([each.features(pixels, side).features for each in parts]) for side in ("samples", "reference")]
     assert values(chosen)["FD[pixels]"].value == pytest.approx(frechet_distance_of_features(*sides), rel=1e-12)
 
 

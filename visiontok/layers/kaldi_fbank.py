@@ -27,13 +27,20 @@ def kaldi_fbank(signal: Tensor, *, sample_rate: int, num_bins: int = 80, window:
     frames = frames - _PREEMPHASIS * torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
     povey = torch.hann_window(window, periodic=False, dtype=signal.dtype, device=signal.device) ** _POVEY_POWER
     power = torch.fft.rfft(pad(frames * povey, (0, size - window))).abs().square()
-    filters = _triangles(sample_rate, num_bins, size).to(power)
+    filters = kaldi_triangles(sample_rate=sample_rate, num_bins=num_bins, size=size, lowest=_LOWEST, highest=sample_rate / 2).to(power)
     return (power[..., :-1] @ filters).clamp_min(FLOOR).log()
 
 
-def _triangles(sample_rate: int, num_bins: int, size: int) -> Tensor:
-    """(size / 2, num_bins)."""
-    low, high = _mel(torch.tensor([_LOWEST, sample_rate / 2], dtype=torch.float64))
+def kaldi_triangles(*, sample_rate: int, num_bins: int, size: int, lowest: float, highest: float) -> Tensor:
+    """(size / 2, num_bins) float64: what a frequency below half the rate counts in every bin; triangles are straight on the mel scale, with peak 1.
+
+    Args:
+        sample_rate: in Hz.
+        num_bins: triangles, evenly between `lowest` and `highest` on the mel scale.
+        size: samples of the spectrum.
+        lowest, highest: in Hz.
+    """
+    low, high = _mel(torch.tensor([lowest, highest], dtype=torch.float64))
     edges = torch.linspace(0, 1, num_bins + 2, dtype=torch.float64) * (high - low) + low
     mels = _mel(torch.arange(size // 2, dtype=torch.float64) * sample_rate / size)[:, None]
     rising, falling = (mels - edges[:-2]) / (edges[1:-1] - edges[:-2]), (edges[2:] - mels) / (edges[2:] - edges[1:-1])

@@ -12,6 +12,7 @@ from torch import Tensor
 from visiontok.base.errors import EvaluationError
 from visiontok.base.names import unknown
 from visiontok.evaluation.features.base import Classifier, FeatureExtractor, FunctionExtractor
+from visiontok.evaluation.features.clap import ClapHtsatFused, ClapHtsatUnfused
 from visiontok.evaluation.features.clip import ClipVitL14At336
 from visiontok.evaluation.features.digit_classifier import DigitClassifier
 from visiontok.evaluation.features.dinov2 import DinoV2VitL14
@@ -20,6 +21,7 @@ from visiontok.evaluation.features.i3d import I3DLarp, I3DOmniTokenizer, I3DStyl
 from visiontok.evaluation.features.inception import InceptionV3Clean, InceptionV3Compat, InceptionV3CompatFloat64, InceptionV3PytorchFid
 from visiontok.evaluation.features.note_classifier import NoteClassifier
 from visiontok.evaluation.features.sound import LogMelStatistics
+from visiontok.evaluation.features.vggish import Vggish, VggishOverlapping
 
 EXTRACTORS: Mapping[str, type[FeatureExtractor]] = MappingProxyType(
     {
@@ -40,6 +42,10 @@ EXTRACTORS: Mapping[str, type[FeatureExtractor]] = MappingProxyType(
             I3DOmniTokenizer,
             LogMelStatistics,
             NoteClassifier,
+            Vggish,
+            VggishOverlapping,
+            ClapHtsatUnfused,
+            ClapHtsatFused,
         )
     }
 )
@@ -65,7 +71,7 @@ def feature_width(extractor: FeatureExtractor, blank: Tensor) -> int:
     if blank.ndim == 5:
         blank = blank[:, :, :1].repeat(1, 1, max(blank.shape[2], extractor.shortest_clip), 1, 1)
     is_8bit = blank.ndim == 4 and blank.shape[1] == 3
-    return extractor(torch.zeros(blank.shape, dtype=torch.uint8) if is_8bit else blank).shape[1]
+    return extractor(torch.zeros(blank.shape, dtype=torch.uint8) if is_8bit else blank).shape[-1]
 
 
 def all_extractors(names: Sequence[str], own: Sequence[FeatureExtractor]) -> list[FeatureExtractor]:

@@ -41,10 +41,13 @@ class NamedNetwork(ABC):
 
 
 class FeatureExtractor(NamedNetwork):
-    """Samples -> features (B, D). Unless a subclass says otherwise, samples are RGB images (B, 3, H, W) uint8."""
+    """Samples -> features (B, D), or (B, R, D). Unless a subclass says otherwise, samples are RGB images (B, 3, H, W) uint8."""
 
     unbiased: bool = True
     """Whether its Fréchet distance takes covariances over N - 1, as nearly all published values do, or over N."""
+
+    reads_windows: bool = False
+    """Whether it gives several rows per sample, (B, R, D), with as many for all samples of one size."""
 
     shortest_clip: int = 1
     """Frames that a clip must have."""
@@ -62,7 +65,7 @@ class FeatureExtractor(NamedNetwork):
         return self
 
     def __call__(self, samples: Tensor) -> Tensor:
-        """Features (B, D) float64 on the CPU.
+        """Features (B, D), or (B, R, D) of windows, float64 on the CPU.
 
         Raises:
             EvaluationError: for samples of another shape or type than it takes, or features of another shape.
@@ -71,8 +74,9 @@ class FeatureExtractor(NamedNetwork):
         self.check(samples)
         with torch.no_grad():
             features = self.extract(samples)
-        if features.ndim != 2 or len(features) != len(samples):
-            raise EvaluationError(f"{self.name} gave features of shape {tuple(features.shape)} for {len(samples)} samples; expected (B, D)")
+        if features.ndim != 2 + self.reads_windows or len(features) != len(samples):
+            expected = "(B, R, D)" if self.reads_windows else "(B, D)"
+            raise EvaluationError(f"{self.name} gave features of shape {tuple(features.shape)} for {len(samples)} samples; expected {expected}")
         check_finite(features, stage=f"the features of {self.name}")
         return features.cpu().double()
 
@@ -85,7 +89,7 @@ class FeatureExtractor(NamedNetwork):
 
     @abstractmethod
     def extract(self, samples: Tensor) -> Tensor:
-        """Features (B, D) of checked samples."""
+        """Features (B, D) or (B, R, D) of checked samples."""
 
 
 class Classifier(FeatureExtractor):

@@ -17,6 +17,9 @@ from visiontok.layers.spectrogram import magnitudes
 from visiontok.signals import SignalSpec
 from visiontok.signals.audio_conversion import resampled
 
+_WINDOWS_AT_ONCE = 64
+"""Windows that a network reads together, so that memory does not grow with the length of recordings."""
+
 
 class SoundExtractor(FeatureExtractor):
     """Sounds (B, C, T) -> features, of the mean of their channels.
@@ -53,6 +56,36 @@ class SoundExtractor(FeatureExtractor):
     @abstractmethod
     def embed(self, sounds: Tensor) -> Tensor:
         """(B, D) of sounds (B, T) at the extractor's own rate, float32 on the CPU."""
+
+
+class WindowedExtractor(SoundExtractor):
+    """One row of features for every window of a recording: (B, R, D). What is left at the end is ignored.
+
+    Attributes:
+        length: samples of a window.
+        step: samples between the starts of windows.
+        span: samples that are needed from the start of a further window on, at least `length`.
+    """
+
+    reads_windows = True
+    length: int
+    step: int
+    span: int
+
+    def embed(self, sounds: Tensor) -> Tensor:
+        windows = self.windows(sounds)
+        features = [self.embed_windows(part) for part in windows.flatten(0, 1).split(_WINDOWS_AT_ONCE)]
+        return torch.cat(features).unflatten(0, windows.shape[:2])
+
+    def windows(self, sounds: Tensor) -> Tensor:
+        """(B, T) -> (B, R, length); what is shorter is one window."""
+        if sounds.shape[1] <= self.length:
+            return sounds[:, None]
+        return sounds.unfold(1, self.length, self.step)[:, : 1 + max(0, sounds.shape[1] - self.span) // self.step]
+
+    @abstractmethod
+    def embed_windows(self, windows: Tensor) -> Tensor:
+        """(N, D) of windows (N, length), or of whole sounds that are shorter; float32 on the CPU."""
 
 
 class LogMelStatistics(SoundExtractor):

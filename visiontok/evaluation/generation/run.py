@@ -256,7 +256,7 @@ class GenerationRun:
             if count is not None and self._source is not None and not suite.allow_unequal_counts:
                 check_equal_counts(count, min(count, len(self._source)))
             known = [number for number in (count, others) if number is not None]
-            if known and not suite.allow_few_samples:
+            if known and not suite.allow_few_samples and not extractor.reads_windows:
                 check_enough_samples(min(known), extractor, width)
 
     def _read_reference(self, count: int, progress: Callable[[int], None], state: RunState | None) -> DataIdentity:

@@ -18,7 +18,7 @@ from visiontok.evaluation.features.base import FeatureExtractor, NamedNetwork
 from visiontok.evaluation.features.sound_networks import SoundNetworksConfig
 from visiontok.evaluation.metrics.accumulator import Accumulator
 from visiontok.evaluation.metrics.bootstrap import BootstrapConfig, Interval
-from visiontok.evaluation.metrics.feature_side import FeatureSide
+from visiontok.evaluation.metrics.feature_side import FeatureRows, FeatureSide
 from visiontok.evaluation.metrics.perturbation_grid import PerturbationGrid
 from visiontok.evaluation.metrics.probes import LabeledFeatures, ProbeConfig
 from visiontok.evaluation.metrics.value import Better, MetricValue
@@ -165,9 +165,15 @@ class EvaluatedBatch:
             found[rows] = numbers
         return found
 
-    def features(self, extractor: FeatureExtractor, side: Side) -> Tensor:
-        """(B, D) float64; computed once, however many metrics ask."""
-        return self.computed(extractor.name, side, lambda batch: _in_order([(rows, extractor(values)) for rows, values in batch.groups()]))
+    def features(self, extractor: FeatureExtractor, side: Side) -> FeatureRows:
+        """In float64; computed once, however many metrics ask."""
+        return self.computed(extractor.name, side, lambda batch: self._rows([(rows, extractor(values)) for rows, values in batch.groups()]))
+
+    def _rows(self, parts: Sequence[tuple[Tensor, Tensor]]) -> FeatureRows:
+        """Of positions (n,) in the batch and their features (n, D) or (n, R, D), group by group."""
+        positions = torch.cat([rows.cpu().repeat_interleave(features[..., 0].numel() // len(rows)) for rows, features in parts])
+        order = torch.argsort(positions, stable=True)
+        return FeatureRows(self.indices.cpu()[positions[order]], torch.cat([features.flatten(0, -2) for _, features in parts])[order])
 
     def computed(self, name: str, side: Side, function: Callable[[SignalBatch], ComputedT]) -> ComputedT:
         """What a function gives for the originals or the samples; computed once by its name, for all metrics, and for all cuts of one original."""
@@ -185,13 +191,6 @@ class EvaluatedBatch:
         if samples is not None and reference is not None and not torch.equal(samples.sizes, reference.sizes):
             reference, known = SignalBatch(cropped(reference.values, samples.values.shape[2:]), samples.sizes), {}
         return EvaluatedBatch(self.indices, reference, samples, tokens, self.labels, self.objects, self.texts, known)
-
-
-def _in_order(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Rows (n,) and their values (n, ...) -> (B, ...) by rising row."""
-    if len(parts) == 1:
-        return parts[0][1]
-    return torch.cat([part for _, part in parts])[torch.argsort(torch.cat([rows for rows, _ in parts]))]
 
 
 @dataclass(frozen=True)

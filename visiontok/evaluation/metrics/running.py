@@ -122,9 +122,9 @@ class RunningMetrics:
         for extractor in self._extractors:
             with self._unless_failed(_features_of(extractor)) as works:
                 if works and batch.reference is not None and extractor.name in self._reference:
-                    self._reference[extractor.name].update(batch.indices, batch.features(extractor, "reference"))
+                    self._reference[extractor.name].update(batch.features(extractor, "reference"))
                 if works and batch.samples is not None:
-                    self._samples[extractor.name].update(batch.indices, batch.features(extractor, "samples"))
+                    self._samples[extractor.name].update(batch.features(extractor, "samples"))
         if batch.samples is not None or batch.tokens is not None:  # no reference alone
             if batch.labels is not None:
                 self._update_probes(self._tests, batch)

@@ -22,9 +22,9 @@ def _compute(batch: EvaluatedBatch, subject: Subject) -> Mapping[str, Tensor]:
     columns = {"label": batch.labels}
     for classifier in _classifiers(subject):
         if batch.reference is not None:
-            columns[f"{_ORIGINAL} {classifier.name}"] = classifier.logits_of(batch.features(classifier, "reference")).argmax(dim=1)
+            columns[f"{_ORIGINAL} {classifier.name}"] = classifier.logits_of(batch.features(classifier, "reference").features).argmax(dim=1)
         if batch.samples is not None:
-            columns[f"{_SAMPLE} {classifier.name}"] = classifier.logits_of(batch.features(classifier, "samples")).argmax(dim=1)
+            columns[f"{_SAMPLE} {classifier.name}"] = classifier.logits_of(batch.features(classifier, "samples").features).argmax(dim=1)
     return columns
 
 

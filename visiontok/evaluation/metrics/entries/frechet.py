@@ -26,11 +26,12 @@ def check_equal_counts(count: int, reference_count: int) -> None:
 
 
 def check_enough_samples(count: int, extractor: FeatureExtractor, width: int) -> None:
-    """Raise an EvaluationError if there are no more samples than features."""
+    """Raise an EvaluationError if there are no more samples, or windows of them, than features."""
     if count <= width:
+        what = "windows" if extractor.reads_windows else "samples"
         raise EvaluationError(
-            f"{count} samples cannot estimate the covariance of the {width} features of {extractor.name}; "
-            f"use more than {width} samples, or set allow_few_samples and treat the value as a rough indication"
+            f"{count} {what} cannot estimate the covariance of the {width} features of {extractor.name}; "
+            f"use more than {width} {what}, or set allow_few_samples and treat the value as a rough indication"
         )
 
 
@@ -95,12 +96,13 @@ def distance_of_sides(
     if not allow_few_samples:
         check_enough_samples(fewest, extractor, width)
     rule = "unbiased" if extractor.unbiased else "biased (over N)"
+    counted = "; N counts windows" if extractor.reads_windows else ""
     return Aggregate(
         key=key,
         extractor=extractor,
         value=frechet_distance(samples.mean, _covariance(samples, extractor), reference.mean, _covariance(reference, extractor)),
         count=samples.count,
-        protocol=f"Fréchet distance in float64, {rule} covariances; features: {extractor.protocol}; reference: {reference_side}",
+        protocol=f"Fréchet distance in float64, {rule} covariances; features: {extractor.protocol}; reference: {reference_side}{counted}",
         details={
             "dimensions": width,
             "reference_count": reference.count,
@@ -133,7 +135,7 @@ def _aggregate(sides: FeatureSides, subject: Subject, bootstrap: BootstrapConfig
         allow_few_samples=subject.allow_few_samples,
     )
     width = len(samples.mean)
-    reason = why_no_interval(subject.count, width)
+    reason = "windows of one sample are not independent" if extractor.reads_windows else why_no_interval(subject.count, width)
     if reason:
         features = [each.features() for each in (sides.samples, sides.reference) if isinstance(each, FeatureSide) and each.table is not None]
         if len(features) == 2 and samples.count <= width and extractor.unbiased:

@@ -52,7 +52,7 @@ def _compute(accumulators: Mapping[str, Any], batch: EvaluatedBatch, subject: Su
     assert batch.reference is not None
     assert isinstance(tokenizer.quantizer, NeighborQuantizer)
     for extractor in suitable(subject):
-        accumulators[f"reference.{extractor.name}"].update(batch.features(extractor, "reference"))
+        accumulators[f"reference.{extractor.name}"].update(batch.features(extractor, "reference").features)
     latents = tokenizer.encode_latents(tokenizer.prepare(batch.reference.values).values)
     near = tokenizer.quantizer.neighbors(latents, max(grid.deltas)).reshape(len(tokens), tokens.indices.shape[1], -1)
     for setting, (alpha, delta) in enumerate(grid.settings):
@@ -61,7 +61,7 @@ def _compute(accumulators: Mapping[str, Any], batch: EvaluatedBatch, subject: Su
         decoded = tokenizer.decode(perturbed)
         for extractor in suitable(subject):
             samples = to_uint8(decoded.float()).cpu() if subject.is_8bit else decoded.float().cpu()
-            accumulators[f"perturbed.{extractor.name}.{setting}"].update(extractor(samples))
+            accumulators[f"perturbed.{extractor.name}.{setting}"].update(extractor(samples).flatten(0, -2))
 
 
 def _ranks(indices: Tensor, length: int, *, alpha: float, delta: int, seed: int) -> Tensor:
