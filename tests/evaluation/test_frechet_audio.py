@@ -92,9 +92,6 @@ def test_windows_of_vggish(vggish: Vggish, samples: int, plain: int, overlapping
 def test_weights_are_files_of_the_user_and_checked(vggish: Vggish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISIONTOK_WEIGHTS", str(tmp_path))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    for name, what in (("vggish", "vggish-10086976.pth"), ("vggish-overlapping", "torchvggish"), ("clap-htsat-unfused", str(tmp_path))):
-        with pytest.raises(CheckpointError, match=what):
-            find_extractor(name)
     torch.save(vggish.network.state_dict(), tmp_path / "vggish-10086976.pth")
     with pytest.raises(CheckpointError, match="SHA-256"):
         find_extractor("vggish")

@@ -30,7 +30,7 @@ def no_files(tmp_path, monkeypatch):
 def test_missing_weights_say_what_they_are_and_how_to_get_them(name, no_files):
     with pytest.raises(CheckpointError) as caught:
         find_extractor(name)
-    for part in ("MB" if name.startswith(("inception", "i3d")) else "GB", "license", "VISIONTOK_WEIGHTS", str(no_files)):
+    for part in ("MB" if name.startswith(("inception", "i3d", "vggish")) else "GB", "license", "VISIONTOK_WEIGHTS", str(no_files)):
         assert part in str(caught.value)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from family_checks import fit
 from small_models import SMALL
+from speech_teacher import save_speech_teacher
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,21 +25,8 @@ MEL = {"mel": {"resolutions": [{"n_fft": 32, "hop": 8, "num_bins": 5}]}, "mel_we
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A HuBERT of hop 10 at 1600 Hz, of the width of the small SpeechTokenizer's features."""
-    import transformers
-
-    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("teacher")
-    sizes = {"hidden_size": 6, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8, "num_feat_extract_layers": 2}
-    convolutions = {
-        "conv_dim": [8, 8],
-        "conv_kernel": [4, 5],
-        "conv_stride": [2, 5],
-        "num_conv_pos_embeddings": 4,
-        "num_conv_pos_embedding_groups": 2,
-    }
-    transformers.HubertModel(transformers.HubertConfig(**sizes, **convolutions)).eval().save_pretrained(folder)
-    transformers.Wav2Vec2FeatureExtractor(sampling_rate=1600, do_normalize=True, return_attention_mask=False).save_pretrained(folder)
+    save_speech_teacher(folder)
     return folder
 
 

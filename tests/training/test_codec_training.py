@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 import training_children as children
+from small_models import SMALL
+from speech_teacher import save_speech_teacher
 from test_processes import assert_same_weights, curve
 from test_resume import assert_equal, final_state
 
@@ -88,6 +90,19 @@ def test_two_processes_balance_gradients_as_one_does(codec_recipe, tmp_path):
     one, two = (curve(tmp_path / name)[0] for name in ("one", "two"))
     for name in one:
         assert two[name] == pytest.approx(one[name], rel=1e-3, abs=1e-6), name
+
+
+def test_a_teacher_is_distilled_and_not_saved(codec_recipe, tmp_path):
+    save_speech_teacher(tmp_path / "teacher", sample_rate=4000)
+    objective = {"name": "codec", "mel": OBJECTIVE["mel"], "distillation": {"teacher": {"folder": str(tmp_path / "teacher")}}}
+    config, run = SMALL["speechtokenizer"] | {"sample_rate": 4000}, tmp_path / "run"
+    model = {"family": "speechtokenizer", "config": config}
+    assert train(parse_recipe(codec_recipe(output=str(run), model=model, objective=objective, steps=2)), cpu=True).step == 2
+    assert curve(run)[0]["distillation"] > 0
+    assert final_state(run)["objective"] == {}
+    torch.manual_seed(0)
+    before = visiontok.create("speechtokenizer", **config).semantic_projection.weight
+    assert not torch.equal(visiontok.from_pretrained(run).semantic_projection.weight, before)
 
 
 def test_sounds_of_different_lengths_share_a_batch(codec_recipe, tmp_path):

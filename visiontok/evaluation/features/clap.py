@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,9 +13,14 @@ from typing_extensions import Self
 from visiontok.base.network_folders import belonging_to, found_network, whole_network
 from visiontok.base.optional import import_optional
 from visiontok.evaluation.features.sound import WindowedExtractor
-from visiontok.evaluation.features.weight_files import weights_folder
+from visiontok.evaluation.features.weight_files import WeightFile, find_folder
 
 _WHAT = "CLAP in the layout of transformers (a folder with config.json, weights and preprocessor_config.json)"
+
+
+def _published(name: str) -> WeightFile:
+    source = f"all files of the repository laion/{name} on the Hugging Face hub"
+    return WeightFile(name=name, size="0.6 GB", sha256="", source=source, license="Apache-2.0")
 
 
 class ClapHtsatUnfused(WindowedExtractor):
@@ -25,19 +31,19 @@ class ClapHtsatUnfused(WindowedExtractor):
 
     name = "clap-htsat-unfused"
     shortest = 1
+    weights: ClassVar[WeightFile] = _published("clap-htsat-unfused")
 
     def __init__(self, path: str | Path | None = None) -> None:
         """Read the network.
 
         Args:
-            path: of its folder, such as a copy of the repository `laion/clap-htsat-unfused`; by default the folder of the extractor's name in the
-                weights' folder.
+            path: of its folder in the layout of transformers; by default that of the extractor's name in the weights' folder.
 
         Raises:
-            CheckpointError: if there is none, or another network; says what is required.
+            CheckpointError: if there is none (says how to get it), or another network.
             DependencyError: if transformers is not installed.
         """
-        where, self.identity = found_network(path or weights_folder() / self.name, _WHAT)
+        where, self.identity = found_network(find_folder(self.weights, path), _WHAT)
         transformers = import_optional("transformers", extra="metrics")
         with belonging_to(where, _WHAT):
             self._prepare = transformers.ClapFeatureExtractor.from_pretrained(str(where), local_files_only=True)
@@ -62,3 +68,4 @@ class ClapHtsatFused(ClapHtsatUnfused):
     """The same of the network that also reads longer recordings as a whole, `laion/clap-htsat-fused`; here it reads windows too."""
 
     name = "clap-htsat-fused"
+    weights = _published("clap-htsat-fused")

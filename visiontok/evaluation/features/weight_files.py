@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ FOLDER_VARIABLE = "VISIONTOK_WEIGHTS"
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A file that somebody else publishes.
+    """A file that somebody else publishes, or a folder of files.
 
     Attributes:
         name: under which it lies in the folder.
@@ -95,16 +96,31 @@ def _git_sha1(path: Path) -> str:
     return digest.hexdigest()
 
 
+def find_folder(file: WeightFile, path: str | Path | None = None) -> Path:
+    """Where a network in the layout of transformers is: its folder at the given path, or that of its name in our own folder.
+
+    Raises:
+        CheckpointError: if there is no such folder with a config.json; says what it is and how to get it.
+    """
+    candidates = [Path(path).expanduser()] if path is not None else [weights_folder() / file.name]
+    return _first(file, candidates, [candidate / "config.json" for candidate in candidates])
+
+
 def _find(file: WeightFile, path: str | Path | None) -> Path:
     folders = [weights_folder(), Path(torch.hub.get_dir()) / "checkpoints"]
     candidates = [Path(path)] if path is not None else [folder / file.name for folder in folders]
-    for candidate in candidates:
-        if candidate.is_file():
+    return _first(file, candidates, candidates)
+
+
+def _first(file: WeightFile, candidates: Sequence[Path], needed: Sequence[Path]) -> Path:
+    """The first of the candidates whose needed file is there."""
+    for candidate, required in zip(candidates, needed, strict=True):
+        if required.is_file():
             return candidate
     looked = " and ".join(str(candidate) for candidate in candidates)
     raise CheckpointError(
         f"the weights {file.name} ({file.size}, license: {file.license}) are missing; looked for {looked}. visiontok does not download them: "
-        f"get them from {file.source}, and put the file into {folders[0]} (or set {FOLDER_VARIABLE} to its folder, or give its path)"
+        f"get them from {file.source}, and put them into {weights_folder()} (or set {FOLDER_VARIABLE} to its folder, or give their path)"
     )
 
 
