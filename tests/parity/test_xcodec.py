@@ -32,6 +32,27 @@ def test_every_stage(case: ReferenceCase) -> None:
 
 
 @pytest.mark.parametrize("case", cases("xcodec"))
+def test_the_semantic_loss_is_over_what_the_codes_give_of_the_features(case: ReferenceCase) -> None:
+    """By transformers' own layers, which it does not call itself."""
+    import transformers
+
+    config = {key: value for key, value in case.config.items() if key != "architectures"}
+    library = transformers.XcodecModel(transformers.XcodecConfig(**config)).eval()
+    library.load_state_dict(case.weights)
+    model = visiontok.from_reference("xcodec", case.config, case.weights).train()
+    audio = model.preprocessing.pad(case.inputs["audio"])
+    output = model(audio)
+    with torch.no_grad():
+        quantized = library.quantizer.decode(library.encode(audio).audio_codes.transpose(0, 1))
+        restored = library.decoder_semantic(library.fc1(quantized.transpose(1, 2)).transpose(1, 2))
+        expected = (restored.transpose(1, 2) - library._extract_semantic_features(audio)).square().mean()
+    torch.testing.assert_close(output.losses["semantic"].detach(), 100 * expected, rtol=1e-3, atol=1e-5)
+    output.losses["semantic"].backward()
+    reached = {name.split(".")[0] for name, parameter in model.named_parameters() if parameter.grad is not None and bool(parameter.grad.any())}
+    assert reached == {"acoustic_encoder", "encoder_semantic", "decoder_semantic", "fc", "fc1"}
+
+
+@pytest.mark.parametrize("case", cases("xcodec"))
 def test_save_and_load(case: ReferenceCase, tmp_path) -> None:
     model = visiontok.from_reference("xcodec", case.config, case.weights)
     loaded = visiontok.from_pretrained(visiontok.save_pretrained(model, tmp_path / "model"))

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import mse_loss, pad
 
 from visiontok.base.config import Config, Positive
+from visiontok.base.noise import NoiseLike, as_noise
+from visiontok.core.tokenizer import TokenizerOutput
 from visiontok.signals import AudioPreprocessing
 from visiontok.tokenizers.audio.xcodec.reference import IGNORED, KEY_MAP, fields_of
 from visiontok.tokenizers.shared.codec import codec_layout, fitted
 from visiontok.tokenizers.shared.hubert import SemanticConfig
 from visiontok.tokenizers.shared.library_codec import LibraryCodec, LibraryResidualQuantizer, levels_of_bandwidth
 from visiontok.tokenizers.shared.library_model import LibraryConfig
+
+SEMANTIC_WEIGHT = 100.0
+"""Of the semantic loss, as the authors train; their commitment loss has the weight 1."""
 
 
 class AcousticConfig(LibraryConfig):
@@ -70,7 +76,10 @@ class XcodecConfig(LibraryConfig):
 
 
 class Xcodec(LibraryCodec[XcodecConfig]):
-    """Mono. Sound is padded with silence to whole frames. The semantic model stays as it is in training; the library's loss for it is not used."""
+    """Mono. Sound is padded with silence to whole frames.
+
+    The semantic model stays as it is in training; `fc1` and `decoder_semantic` serve training only, where codes shall also give its features back.
+    """
 
     config_class = XcodecConfig
     frozen: ClassVar = ("semantic_model",)
@@ -82,8 +91,10 @@ class Xcodec(LibraryCodec[XcodecConfig]):
     acoustic_encoder: nn.Module
     acoustic_decoder: nn.Module
     encoder_semantic: nn.Module
+    decoder_semantic: nn.Module
     semantic_model: nn.Module
     fc: nn.Module
+    fc1: nn.Module
     fc2: nn.Module
     quantizer: LibraryResidualQuantizer
 
@@ -92,7 +103,7 @@ class Xcodec(LibraryCodec[XcodecConfig]):
         network = self.new_network(config.library_arguments())
         self.acoustic_encoder, self.acoustic_decoder = network.acoustic_encoder, network.acoustic_decoder
         self.encoder_semantic, self.semantic_model = network.encoder_semantic, network.semantic_model.requires_grad_(False).eval()
-        self.fc, self.fc2 = network.fc, network.fc2
+        self.fc, self.fc1, self.fc2, self.decoder_semantic = network.fc, network.fc1, network.fc2, network.decoder_semantic
         self.quantizer = LibraryResidualQuantizer(network.quantizer)
         self.preprocessing = AudioPreprocessing(sample_rate=config.sample_rate, multiple_of=config.hop)
         self.layout = codec_layout(sample_rate=config.sample_rate, hop=config.hop, vocab_size=config.codebook_size, num_levels=config.num_levels)
@@ -110,12 +121,24 @@ class Xcodec(LibraryCodec[XcodecConfig]):
 
     def encode_latents(self, signal: Tensor) -> Tensor:
         """(B, 1, T) -> (B, frames, D)."""
-        semantic = self.encoder_semantic(self.semantic_features(signal).transpose(1, 2))
+        return self._joined(signal, self.semantic_features(signal))
+
+    def _joined(self, signal: Tensor, features: Tensor) -> Tensor:
+        semantic = self.encoder_semantic(features.transpose(1, 2))
         acoustic = self.acoustic_encoder(signal)
         if acoustic.shape[-1] != semantic.shape[-1]:  # as published: only then, the acoustic network too sees half a frame more on both sides
             acoustic = self.acoustic_encoder(pad(signal, (self.hop // 2, self.hop // 2)))
         latents: Tensor = self.fc(torch.cat([acoustic, semantic], dim=1).transpose(1, 2))
         return latents
+
+    def forward_padded(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
+        """See `Tokenizer`; with the mean squared difference of the semantic model's features and what the codes give of them ("semantic")."""
+        features = self.semantic_features(signal)
+        noise = as_noise(noise, signal.device) if self.training else noise
+        quantized = self.quantize(self._joined(signal, features), step=step, noise=noise)
+        restored = self.decoder_semantic(self.fc1(quantized.latents).transpose(1, 2)).transpose(1, 2)
+        losses = {**quantized.losses, "semantic": SEMANTIC_WEIGHT * mse_loss(restored.float(), features.float())}
+        return self.output(self.decode_latents(quantized.latents), replace(quantized, losses=losses))
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """(B, frames, D) -> (B, 1, frames * hop)."""

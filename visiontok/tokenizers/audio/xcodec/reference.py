@@ -9,13 +9,11 @@ from visiontok.core.keymap import KeyMap
 from visiontok.tokenizers.shared.hubert import semantic_fields
 from visiontok.tokenizers.shared.library_model import general_names
 
-_PARTS = ("acoustic_encoder", "acoustic_decoder", "encoder_semantic", "semantic_model", "fc", "fc2")
+_PARTS = ("acoustic_encoder", "acoustic_decoder", "encoder_semantic", "decoder_semantic", "semantic_model", "fc", "fc1", "fc2")
 
 KEY_MAP = KeyMap(
     {
         "semantic_model.masked_spec_embed": None,  # of the training of the semantic model
-        "decoder_semantic.{*}": None,  # of the library's training loss, like fc1
-        "fc1.{*}": None,
         **{f"{part}.{{*}}": f"{part}.{{*}}" for part in _PARTS},
         "quantizer.{*}": "quantizer.rvq.{*}",
     }
