@@ -42,7 +42,7 @@ def belonging_to(path: Path, what: str) -> Iterator[None]:
     """Errors of the libraries that read a network become a CheckpointError."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path} is no {what}: {error}") from error
 
 
