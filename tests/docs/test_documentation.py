@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from forked import torchrun
 from typer.testing import CliRunner
 
 from visiontok.cli import app
@@ -61,10 +62,11 @@ def run(command: str, folder: Path) -> None:
         result = CliRunner().invoke(app, words[1:])
         assert result.exit_code == 0, f"{command}\n{result.output}\n{result.exception}"
         return
+    if words[0] == "torchrun":
+        torchrun(words[1:])
+        return
     if words[0] == "accelerate":
         words[:1] = [sys.executable, "-m", "accelerate.commands.accelerate_cli"]
-    elif words[0] == "torchrun":
-        words[:1] = [sys.executable, "-m", "torch.distributed.run"]
     else:
         assert words[0] in ("cat", "ls", "mkdir"), f"the documentation shows {command!r}, which no test can run"
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)

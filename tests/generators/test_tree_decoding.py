@@ -128,7 +128,7 @@ def test_the_distribution_is_the_generator_s(tree, guidance):
     model, drafter = (gpt(seed, layout=small, condition={**THREE, "dropout": 0.1}) for seed in (0, 1))
     for each in (model, drafter):
         torch.nn.init.normal_(each.head.table.weight, std=0.6)
-    count = 3000
+    count = 1500
     shape = {"static": StaticTree(DraftTree([(0,), (1,), (0, 0), (1, 0), (0, 0, 0)], drafted=2)), "dynamic": DynamicTree(2, 2, 4)}[tree]
     sampler = TreeSampler(drafter, model.sampler(guidance=guidance), tree=shape)
     observed = frequencies(model.generate(torch.full((count,), 2), sampler=sampler, noise=torch.Generator().manual_seed(0)).indices)
