@@ -40,8 +40,9 @@ class Chunking:
         overlap: units that are read besides on both sides of a chunk, unless the caller chooses; 0 where a state is carried.
         is_exact: whether chunks then give what the whole gives, up to rounding.
         first: units that the first chunk has at least.
-        decoder_waits: whether the decoder looks ahead, by less than a unit: it then gives the end of a chunk with the next one, and has to know which
-            chunk is the last (`Carry.is_last`). Where a state is carried.
+        decoder_waits: whether the decoder looks ahead: it then gives the end of a chunk with later ones, and has to know which chunk is the last
+            (`Carry.is_last`). Where a state is carried.
+        encoder_waits: the same of the encoder. Where there is no lead.
     """
 
     unit: int
@@ -52,6 +53,7 @@ class Chunking:
     is_exact: bool = False
     first: int = 1
     decoder_waits: bool = False
+    encoder_waits: bool = False
 
 
 class Chunked(Tokenizer[ConfigT]):
@@ -69,11 +71,14 @@ class Chunked(Tokenizer[ConfigT]):
         raise NotImplementedError
 
     def encode_next(self, signal: Tensor, carry: Carry) -> Tensor:
-        """`encode_latents` of the next chunk: (B, C, T, ...) -> (B, T', ..., D). Only the last is no multiple of the unit."""
+        """`encode_latents` of the next chunk: (B, C, T, ...) -> (B, T', ..., D). Only the last is no multiple of the unit.
+
+        Of latents that wait (`encoder_waits`), those that are known now; perhaps none.
+        """
         raise NotImplementedError
 
     def decode_next(self, latents: Tensor, carry: Carry) -> Tensor:
-        """`decode_latents` of the next chunk: (B, T', ..., D) -> (B, C, T, ...), of which the end may come with the next one (`decoder_waits`)."""
+        """`decode_latents` of the next chunk: (B, T', ..., D) -> (B, C, T, ...), of which the end may come with later ones (`decoder_waits`)."""
         raise NotImplementedError
 
     def chunk_length(self, size: Sequence[int]) -> int | None:
@@ -142,6 +147,7 @@ class Chunked(Tokenizer[ConfigT]):
             self.layout.with_levels(num_levels)
         plan, carry = self.chunking, Carry()
         sides: tuple[int, ...] = ()
+        given = made = 0
 
         def prepared() -> Iterator[Tensor]:
             nonlocal sides
@@ -152,17 +158,23 @@ class Chunked(Tokenizer[ConfigT]):
                 sides = tuple(batch.values.shape[3:])
                 yield self._with_padded_sides(batch.values)
 
-        for piece in windows(prepared(), dim=2, unit=plan.unit, lead=plan.lead, overlap=self._overlap(overlap), first=plan.first):
+        waits = int(plan.encoder_waits)
+        for piece in windows(prepared(), dim=2, unit=plan.unit, lead=plan.lead, overlap=self._overlap(overlap), first=plan.first, waits=waits):
+            carry.is_last = piece.is_last
+            given += piece.values.shape[2] - piece.before * plan.unit if piece.is_last else piece.lead + piece.count * plan.unit
             with products_for(self._anchor):
                 if plan.is_carried and not piece.is_whole:
                     latents = self.encode_next(piece.values, carry)
                 else:
                     latents = self.encode_latents(self.preprocessing.pad(piece.values))
                 first = piece.before * plan.positions
-                last = latents.shape[1] if piece.is_last else first + bool(piece.lead) + piece.count * plan.positions
+                last = latents.shape[1] if piece.is_last or waits else first + bool(piece.lead) + piece.count * plan.positions
+                if first == last:
+                    continue
                 quantized = self.quantizer(latents[:, first:last])
-            length = piece.values.shape[2] - piece.before * plan.unit if piece.is_last else piece.lead + piece.count * plan.unit
-            size = (length, *sides)
+            known = piece.lead + (last - first - bool(piece.lead)) * plan.unit // plan.positions
+            size = (given - made if piece.is_last else known, *sides)
+            made += size[0]
             tokens = self.wrap(quantized.latents, quantized.indices)
             if isinstance(tokens, Latents):
                 check_finite(tokens.values, stage="the latents of encode_chunks")
@@ -214,6 +226,8 @@ class Chunked(Tokenizer[ConfigT]):
             with products_for(self._anchor):
                 carried = plan.is_carried and not piece.is_whole
                 decoded = self.decode_next(piece.values, carry) if carried else self.decode_latents(piece.values)
+            if not decoded.shape[2]:
+                continue
             check_finite(decoded, stage="the decoded signal")
             part = self.spec.clamp(decoded)[:, :, piece.before * per_unit :]
             total = self.output_size((given, *size[1:]))

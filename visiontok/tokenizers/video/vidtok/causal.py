@@ -7,8 +7,8 @@ only. These are put in their place after a network is built.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -38,13 +38,23 @@ class CausalConv(nn.Module):
         if self.before:
             x = self.joined(x, carry)
         if isinstance(self.conv, nn.Conv1d) and x.ndim == 5:
-            return F.conv3d(x, self.conv.weight[..., None, None], self.conv.bias)
+            return over_time(x, self.conv)
         result: Tensor = self.conv(x)
         return result
 
     def joined(self, x: Tensor, carry: Carry | None) -> Tensor:
         """Behind the frames before it."""
         return preceded(x, self.before, self.edge, layer=self, carry=carry)
+
+
+def over_time(x: Tensor, conv: nn.Conv1d) -> Tensor:
+    """(B, C, T, H, W) -> (B, C', T - kernel + 1, H, W): matrix products, which copy nothing where channels lie together in memory."""
+    size, rows = conv.kernel_size[0], x.movedim(1, -1)
+    count = x.shape[2] - size + 1
+    result = F.linear(rows[:, :count], conv.weight[..., 0], conv.bias)
+    for offset in range(1, size):
+        result += F.linear(rows[:, offset : offset + count], conv.weight[..., offset])
+    return result.movedim(-1, 1)
 
 
 class CausalDownsample(nn.Module):
@@ -74,11 +84,11 @@ class CausalUpsample(nn.Module, ABC):
 
     def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
         """(B, C, T, H, W) -> (B, C, 2 T, H, W); with a carry perhaps fewer, of which the others come with the next chunk."""
-        return self.mixed(self.doubled(x, carry), carry)
+        return self.mixed(torch.cat([*self.doubled(x.split(1, dim=2), carry)], dim=2), carry)
 
     @abstractmethod
-    def doubled(self, x: Tensor, carry: Carry | None) -> Tensor:
-        """Twice as many frames."""
+    def doubled(self, frames: Iterable[Tensor], carry: Carry | None) -> Iterator[Tensor]:
+        """Frames (B, C, 1, H, W) in turn -> twice as many, each as soon as it is known."""
 
     def mixed(self, frames: Tensor, carry: Carry | None) -> Tensor:
         """Frames with their convolution."""
@@ -89,8 +99,9 @@ class CausalUpsample(nn.Module, ABC):
 class RepeatingUpsample(CausalUpsample):
     """Every frame twice."""
 
-    def doubled(self, x: Tensor, carry: Carry | None) -> Tensor:
-        return x.repeat_interleave(2, dim=2)
+    def doubled(self, frames: Iterable[Tensor], carry: Carry | None) -> Iterator[Tensor]:
+        for frame in frames:
+            yield from (frame, frame)
 
 
 class InterpolatingUpsample(CausalUpsample):
@@ -100,22 +111,37 @@ class InterpolatingUpsample(CausalUpsample):
     chunk it is made as at the end of the whole. The first chunk holds all frames of the first latent.
     """
 
-    def doubled(self, x: Tensor, carry: Carry | None) -> Tensor:
-        kept, made = None if carry is None else carry.get(self), list[Tensor]()
+    def doubled(self, frames: Iterable[Tensor], carry: Carry | None) -> Iterator[Tensor]:
+        kept, frames = None if carry is None else carry.get(self), iter(frames)
         if kept is None:  # the beginning
-            own, x = x.tensor_split([self.first], dim=2)
-            kept, made = x[:, :, :0], interpolated(own)
+            yield from interpolated(islice(frames, self.first))
+        last = yield from interpolated(frames, before=kept or (), ends=carry is None or carry.is_last)
         if carry is not None:
-            carry.keep(self, x[:, :, -1:].clone())
-        frames = interpolated(torch.cat([kept, x], dim=2))[kept.shape[2] :]
-        return torch.cat(made + (frames if carry is None or carry.is_last else frames[:-1]), dim=2)
+            carry.keep(self, last)
 
 
-def interpolated(x: Tensor) -> list[Tensor]:
-    """(B, C, T, ...) -> 2 T frames (B, C, 1, ...) a quarter of a frame before and behind every frame; the outermost are the first and the last."""
-    frames = x.split(1, dim=2) if x.shape[2] else ()
-    between = [torch.lerp(first, second, weight) for first, second in pairwise(frames) for weight in (0.25, 0.75)]
-    return [*frames[:1], *between, *frames[-1:]]
+def interpolated(frames: Iterable[Tensor], *, before: Sequence[Tensor] = (), ends: bool = True) -> Generator[Tensor, None, tuple[Tensor, ...]]:
+    """Frames in turn -> twice as many, a quarter of a frame before and behind every frame; the outermost are the first and the last.
+
+    Args:
+        frames: of one shape.
+        before: the frame before them; none at the beginning.
+        ends: whether none follows them; the second one of the last frame is made then only.
+
+    Returns:
+        The last frame, if there is any.
+    """
+    last = (*before,)
+    for frame in frames:
+        if last:
+            yield torch.lerp(*last, frame, 0.25)
+            yield torch.lerp(*last, frame, 0.75)
+        else:
+            yield frame
+        last = (frame,)
+    if ends:
+        yield from last
+    return last
 
 
 def make_causal(network: nn.Module, *, conv: Callable[[Any], CausalConv], upsample: type[CausalUpsample]) -> None:

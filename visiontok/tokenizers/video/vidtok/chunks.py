@@ -1,13 +1,15 @@
-"""VidTok's causal networks over chunks of a clip: diffusers' modules in the order of diffusers' own passes, with the state carried.
+"""VidTok's networks over chunks of a clip: diffusers' modules in the order of diffusers' own passes, with the state carried.
 
-Where there are as many frames as in the clip, they come one by one, and layers over time alone run on whole frames, not on copies of every pixel's
-series, which takes less memory than diffusers' own passes.
+Frames go through the layers one by one, each as soon as what it depends on is known, so that memory does not depend on how many there are; and channels
+lie together in memory, so that neither norms nor convolutions over time copy them. Networks that are not causal keep frames until the next one comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from typing import Any, TypeAlias
 
 import torch
@@ -15,91 +17,143 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.layers.carry import Carry
+from visiontok.tokenizers.video.vidtok.causal import CausalConv, CausalDownsample, CausalUpsample, over_time
 
-Step: TypeAlias = Callable[[Tensor, Carry], Tensor]
+Frames: TypeAlias = Iterable[Tensor]
+"""Parts (B, C, T, H, W) of a clip in turn, of one frame each where nothing else is said."""
 
 
 def encode_chunk(encoder: Any, x: Tensor, carry: Carry) -> Tensor:
-    """(B, 3, T, H, W) -> (B, D, T / factor, h, w)."""
-    steps: list[Step] = [encoder.conv_in]
-    halved = []
-    for frames, series in zip(encoder.down, encoder.down_temporal, strict=True):
-        steps += _level(frames, series)
-        if hasattr(frames, "downsample"):
-            steps.append(partial(_per_frame, frames.downsample))
-        if hasattr(series, "downsample"):
-            halved.append(len(steps))
-            steps.append(series.downsample)
-    fine = halved[0] if halved else len(steps)
-    steps += [*_middle(encoder.mid), partial(_end, encoder)]
-    return _through(steps[fine:], _one_by_one(steps[:fine], x, carry, at_once=1), carry)
+    """(B, 3, T, H, W) -> (B, D, T / factor, h, w), of which some may come with the next chunk; `x` without frames where none is known yet."""
+    frames = _conv(encoder.conv_in, _singles([x.to(memory_format=torch.channels_last_3d)]), carry)
+    for in_space, in_time in zip(encoder.down, encoder.down_temporal, strict=True):
+        frames = _level(in_space, in_time, frames, carry)
+        if hasattr(in_space, "downsample"):
+            frames = map(partial(_per_frame, in_space.downsample), frames)
+        if hasattr(in_time, "downsample"):
+            frames = _halved(in_time.downsample, frames, carry)
+    return _joined(_end(encoder, _middle(encoder.mid, frames, carry), carry), x)
 
 
-def decode_chunk(decoder: Any, x: Tensor, carry: Carry, *, at_once: int = 1) -> Tensor:
-    """(B, D, T, h, w) -> (B, 3, T * factor, H, W), of which frames may come with the next chunk.
+def decode_chunk(decoder: Any, x: Tensor, carry: Carry, *, at_once: int | None = 1) -> Tensor:
+    """(B, D, T, h, w) -> (B, 3, T * factor, H, W), of which frames may come with the next chunk; `x` without frames where none is known yet.
 
     Args:
-        decoder: diffusers', with layers of `causal`.
+        decoder: diffusers', with layers of `causal` where it is.
         x: latents.
         carry: of earlier chunks.
-        at_once: frames that go through the last layers together, as long as there are so many.
+        at_once: frames that go through a layer together; None for all, in causal networks only.
     """
-    steps: list[Step] = [decoder.conv_in, *_middle(decoder.mid)]
-    fine = len(steps)
-    for frames, series in zip(reversed(decoder.up), reversed(decoder.up_temporal), strict=True):
-        steps += _level(frames, series)
-        if hasattr(frames, "upsample"):
-            steps.append(partial(_per_frame, frames.upsample))
-        if hasattr(series, "upsample"):
-            fine = len(steps) + 1
-            steps += [series.upsample.doubled, series.upsample.mixed]
-    steps.append(partial(_end, decoder))
-    return _one_by_one(steps[fine:], _through(steps[:fine], x, carry), carry, at_once=at_once)
+    latents = _together(_singles([x.to(memory_format=torch.channels_last_3d)]), at_once)
+    frames = _middle(decoder.mid, _conv(decoder.conv_in, latents, carry), carry)
+    for in_space, in_time in zip(reversed(decoder.up), reversed(decoder.up_temporal), strict=True):
+        frames = _level(in_space, in_time, frames, carry)
+        if hasattr(in_space, "upsample"):
+            frames = map(partial(_per_frame, in_space.upsample), frames)
+        if hasattr(in_time, "upsample"):
+            frames = _doubled(in_time.upsample, _singles(frames), carry, at_once)
+    return _joined(_end(decoder, frames, carry), x)
 
 
-def _through(steps: Sequence[Step], x: Tensor, carry: Carry) -> Tensor:
-    for step in steps:
-        x = step(x, carry)
-    return x
+def _singles(parts: Frames) -> Iterator[Tensor]:
+    return (frame for part in parts for frame in part.split(1, dim=2))
 
 
-def _one_by_one(steps: Sequence[Step], x: Tensor, carry: Carry, *, at_once: int) -> Tensor:
-    return torch.cat([_through(steps, part, carry) for part in x.split(at_once, dim=2)], dim=2)
+def _together(frames: Frames, count: int | None) -> Iterator[Tensor]:
+    """So many at once; None for all."""
+    rest = iter(frames)
+    while part := [*islice(rest, count)]:
+        yield part[0] if len(part) == 1 else torch.cat(part, dim=2)
 
 
-def _level(frames: Any, series: Any) -> list[Step]:
-    """Blocks over space and blocks over time in turn."""
-    pairs = zip(frames.block, series.block, strict=True)
-    return [step for in_space, in_time in pairs for step in (partial(_images_block, in_space), partial(_block, in_time))]
+def _joined(frames: Frames, x: Tensor) -> Tensor:
+    made = [*frames]
+    return torch.cat(made, dim=2) if made else x[:, :, :0]
 
 
-def _middle(mid: Any) -> list[Step]:
-    return [partial(_block, mid.block_1), partial(_within_frames, mid.attn_1), partial(_block, mid.block_2)]
+def _level(in_space: Any, in_time: Any, frames: Frames, carry: Carry) -> Frames:
+    """Blocks over space, which could take an embedding of time, and blocks over time in turn."""
+    for images_block, block in zip(in_space.block, in_time.block, strict=True):
+        frames = _block(block, map(partial(_per_frame, partial(images_block, temb=None)), frames), carry)
+    return frames
 
 
-def _block(block: Any, x: Tensor, carry: Carry) -> Tensor:
+def _middle(mid: Any, frames: Frames, carry: Carry) -> Frames:
+    return _block(mid.block_2, map(mid.attn_1, _block(mid.block_1, frames, carry)), carry)
+
+
+def _block(block: Any, frames: Frames, carry: Carry) -> Iterator[Tensor]:
     """A residual block over time, or over time and space; none of them changes the number of channels."""
-    inner = block.conv1(F.silu(block.norm1(x)), carry)
-    result: Tensor = x + block.conv2(block.dropout(F.silu(block.norm2(inner))), carry)
-    return result
+
+    def residuals(inner: Frames) -> Frames:
+        inner = _conv(block.conv1, (F.silu(block.norm1(x), inplace=True) for x in inner), carry)
+        return _conv(block.conv2, (block.dropout(F.silu(block.norm2(x), inplace=True)) for x in inner), carry)
+
+    return (x + residual for x, residual in _beside(block, frames, residuals, carry))
 
 
-def _images_block(block: Any, x: Tensor, carry: Carry) -> Tensor:
-    """A residual block over space, which could take an embedding of time."""
-    return _per_frame(partial(block, temb=None), x, carry)
+def _end(network: Any, frames: Frames, carry: Carry) -> Frames:
+    return _conv(network.conv_out, (F.silu(network.norm_out(x), inplace=True) for x in frames), carry)
 
 
-def _per_frame(module: Callable[[Tensor], Tensor], x: Tensor, carry: Carry) -> Tensor:
+def _per_frame(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """(B, C, T, H, W) -> (B, C', T, H', W') by a module of images, to which a frame is a sample."""
     return module(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(x), -1)).transpose(1, 2)
 
 
-def _within_frames(module: nn.Module, x: Tensor, carry: Carry) -> Tensor:
-    """A module of clips that keeps frames apart."""
-    result: Tensor = module(x)
-    return result
+def _halved(layer: Any, frames: Frames, carry: Carry) -> Iterator[Tensor]:
+    """Half as many frames."""
+    if isinstance(layer, CausalDownsample):
+        return (layer(pair, carry) for pair in _together(frames, 2))
+    share = torch.sigmoid(layer.mix_factor)
+    triples = _triples(layer.conv, frames, carry)
+    return (share * x.mean(dim=2, keepdim=True) + (1 - share) * _convolved(layer.conv, x) for x in triples)
 
 
-def _end(network: Any, x: Tensor, carry: Carry) -> Tensor:
-    result: Tensor = network.conv_out(F.silu(network.norm_out(x)), carry)
-    return result
+def _doubled(layer: Any, frames: Frames, carry: Carry, at_once: int | None) -> Iterator[Tensor]:
+    """Twice as many frames."""
+    if isinstance(layer, CausalUpsample):
+        return (layer.mixed(part, carry) for part in _together(layer.doubled(frames, carry), at_once))
+    share = torch.sigmoid(layer.mix_factor)
+    twice = (frame for once in frames for frame in (once, once))
+    return (share * x + (1 - share) * y for x, y in _beside(layer, twice, partial(_conv, layer.conv, carry=carry), carry))
+
+
+def _beside(key: nn.Module, frames: Frames, branch: Callable[[Frames], Frames], carry: Carry) -> Iterator[tuple[Tensor, Tensor]]:
+    """Frames with what a branch makes of them, which may be late."""
+    waiting: deque[Tensor] = carry.get(key) or deque()
+
+    def entered() -> Iterator[Tensor]:
+        for frame in frames:
+            waiting.append(frame)
+            yield frame
+
+    for made in branch(entered()):
+        yield waiting.popleft(), made
+    carry.keep(key, waiting)
+
+
+def _conv(conv: Any, frames: Frames, carry: Carry) -> Iterator[Tensor]:
+    """A convolution over time, or over time and space; one that is not causal is late by a frame."""
+    if isinstance(conv, CausalConv):
+        return (conv(x, carry) for x in frames)
+    return (_convolved(conv, x) for x in _triples(conv, frames, carry))
+
+
+def _triples(conv: nn.Conv1d | nn.Conv3d, frames: Frames, carry: Carry) -> Iterator[Tensor]:
+    """What a kernel of three frames reads: with zeros before the first frame, unless it moves by two, and behind the last."""
+    kept: list[Tensor] | None = carry.get(conv)
+    for frame in frames:
+        kept = [torch.zeros_like(frame)] * (2 - conv.stride[0]) if kept is None else kept
+        kept.append(frame)
+        if len(kept) == 3:
+            yield torch.cat(kept, dim=2)
+            kept = kept[conv.stride[0] :]
+    if carry.is_last and kept:
+        yield torch.cat([*kept, torch.zeros_like(kept[0])], dim=2)
+    carry.keep(conv, kept)
+
+
+def _convolved(conv: nn.Conv1d | nn.Conv3d, x: Tensor) -> Tensor:
+    """Three frames -> one."""
+    return over_time(x, conv) if isinstance(conv, nn.Conv1d) else F.conv3d(x, conv.weight, conv.bias, padding=(0, 1, 1))

@@ -32,7 +32,7 @@ from visiontok.tokenizers.video.vidtok.tiling import TiledConv, TiledUpsample, T
 Level = Annotated[int, Field(ge=0)]
 
 READ_AROUND = 16
-"""Frames that a network that is not causal reads on both sides of a chunk, unless the caller chooses: the clips of its training are as long."""
+"""Frames that a network whose norms look at all frames reads on both sides of a chunk, unless the caller chooses: clips of training are as long."""
 
 
 class AnnealingConfig(Config):
@@ -189,7 +189,7 @@ class VidTok(LibraryTokenizer[VidTokConfig], Chunked[VidTokConfig]):
 
     @property
     def chunking(self) -> Chunking:
-        """See `Chunked`. Networks that are not causal read some frames around every chunk, by far not all on which their latents depend.
+        """See `Chunked`. Networks whose norms look at all frames read some around every chunk, by far not all on which their latents depend.
 
         Raises:
             TokenError: for models that cut the authors' chunks.
@@ -197,8 +197,10 @@ class VidTok(LibraryTokenizer[VidTokConfig], Chunked[VidTokConfig]):
         config = self.config
         if config.tiling is not None:
             raise TokenError("this VidTok cuts the authors' chunks (tiling): give the whole clip to encode, and all tokens to decode")
-        if not config.is_causal:
+        if not config.is_causal and config.norm == "group":
             return Chunking(unit=config.time_factor, overlap=READ_AROUND // config.time_factor)
+        if not config.is_causal:
+            return Chunking(unit=config.time_factor, is_carried=True, is_exact=True, encoder_waits=True, decoder_waits=True)
         return Chunking(unit=config.time_factor, lead=1, is_carried=True, is_exact=True, first=0, decoder_waits=config.interpolation == "linear")
 
     def chunk_length(self, size: Sequence[int]) -> int | None:
@@ -225,7 +227,7 @@ class VidTok(LibraryTokenizer[VidTokConfig], Chunked[VidTokConfig]):
 
     def encode_next(self, signal: Tensor, carry: Carry) -> Tensor:
         clip, factor = signal * 2 - 1, self.config.time_factor
-        if carry.get(self.encoder.conv_in) is None:
+        if self.config.is_causal and carry.get(self.encoder.conv_in) is None:
             clip = self._front_padded(clip, factor - 1)
         return encode_chunk(self.encoder, pad(clip, (0, 0, 0, 0, 0, -clip.shape[2] % factor), mode="replicate"), carry).movedim(1, -1)
 

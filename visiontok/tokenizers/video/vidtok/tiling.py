@@ -7,7 +7,8 @@ whole gives.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -58,16 +59,15 @@ class TiledConv(CausalConv):
 class TiledUpsample(InterpolatingUpsample):
     """Interpolates what it kept and the chunk as one piece. It keeps the frames before the last latent's: right where that one looked ahead."""
 
-    def doubled(self, x: Tensor, carry: Carry | None) -> Tensor:
-        if carry is None:
-            return super().doubled(x, None)
-        kept = carry.get(self)
+    def doubled(self, frames: Iterable[Tensor], carry: Carry | None) -> Iterator[Tensor]:
+        chunk, kept = [*frames], None if carry is None else carry.get(self)
         if kept is None:
-            carry.keep(self, x[:, :, -self.first :].clone())
-            return super().doubled(x, None)
-        joined = torch.cat([kept, x], dim=2)
-        carry.keep(self, joined[:, :, -2 * self.first : -self.first].clone())
-        return torch.cat(interpolated(joined)[2 * self.first :], dim=2)
+            yield from super().doubled(chunk, None)
+        else:
+            chunk = [*kept, *chunk]
+            yield from islice(interpolated(chunk), 2 * self.first, None)
+        if carry is not None:
+            carry.keep(self, chunk[-self.first :] if kept is None else chunk[-2 * self.first : -self.first])
 
 
 def encode_tiled(encoder: Any, clip: Tensor, tiling: TilingConfig, *, padded: Callable[[Tensor], Tensor]) -> Tensor:
@@ -90,7 +90,7 @@ def decode_tiled(decoder: Any, latents: Tensor, tiling: TilingConfig, *, factor:
     for start, end in _bounds(total, tiling.frames // factor):
         carry.ahead = int(tiling.overlap and end < total)
         carry.latents = end - start + carry.ahead
-        frames = decode_chunk(decoder, latents[:, :, start : end + carry.ahead], carry, at_once=carry.latents * factor)
+        frames = decode_chunk(decoder, latents[:, :, start : end + carry.ahead], carry, at_once=None)
         parts.append(frames[:, :, : (end - start) * factor])
     return torch.cat(parts, dim=2)
 
