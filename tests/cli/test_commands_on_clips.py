@@ -30,6 +30,7 @@ FAMILIES = [
 ]
 CAUSAL = "conv-clip"  # takes any size, and long clips in chunks
 AT_MOST = "larp"
+WHOLE = "omnitokenizer"  # takes long clips as several
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +184,33 @@ def test_long_clips_go_through_in_chunks_with_the_same_result(models: Path, clip
     both = read_clip(tmp_path / "out" / "long.mp4").frames
     assert both.shape == (90, 16, 64, 3)
     assert np.abs(luma(both[:, :, 32:]) - luma(expected)).mean() < 4
+
+
+@pytest.mark.filterwarnings("ignore:.*OmniTokenizer reads whole clips")
+def test_long_clips_of_tokenizers_that_read_whole_clips_are_taken_as_several(models: Path, clips: Path, tmp_path: Path) -> None:
+    tokenizer = visiontok.from_pretrained(models / WHOLE)
+    clip = tmp_path / "long.mp4"
+    clip.write_bytes(video(frames(12, height=16, width=16)))
+    expected = tokenizer.encode(clip)
+    common = ("--model", models / WHOLE, "--device", "cpu")
+    succeed("encode", clip, *common, "-o", tmp_path / "t.npz")
+    tokens = TokenFile.read(tmp_path / "t.npz").tokens
+    assert torch.equal(tokens.data, expected.data)
+    assert tokens.extras["clips"][0, :, 0].tolist() == [5, 5, 2]
+    succeed("decode", tmp_path / "t.npz", "-o", tmp_path / "decoded", "--device", "cpu")
+    assert len(read_clip(tmp_path / "decoded" / "long.mp4").frames) == 12
+    shown = succeed("reconstruct", clip, *common, "-o", tmp_path / "out", "--no-report")
+    assert shown.stdout.splitlines()[1].split()[2] == str(expected.layout.length)
+    assert len(read_clip(tmp_path / "out" / "long.mp4").frames) == 12
+    (tmp_path / "folder").mkdir()
+    clip.rename(tmp_path / "folder" / clip.name)
+    (tmp_path / "folder" / "short.mp4").write_bytes(video(frames(4, height=16, width=16)))
+    succeed("tokenize", f"folder:{tmp_path / 'folder'}", *common, "--num-workers", "0", "-o", tmp_path / "set")
+    assert torch.equal(TokenDataset(tmp_path / "set")[0:1].tokens.data, expected.data)
+    clip = tmp_path / "folder" / clip.name
+    succeed("encode", clip, *common, "--window", "inf", "-o", tmp_path / "whole.npz")
+    assert TokenFile.read(tmp_path / "whole.npz").tokens.layout.extents[0] == 7
+    assert isinstance(refused("encode", clip, *common, "--window", "0", "-o", tmp_path / "x.npz"), ConfigError)
 
 
 @pytest.mark.parametrize("command", ["encode", "reconstruct"])

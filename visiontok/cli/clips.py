@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, islice, tee
+from itertools import chain, groupby, islice, tee
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from visiontok.core.tokenizer import Tokenizer
     from visiontok.signals.video import VideoPreprocessing
     from visiontok.signals.video_frames import Frame
+    from visiontok.tokenizers.shared.windowed_clips import WindowedClips
     from visiontok.tokens import Latents, Tokens
 
 FRAME_RATE = "frame_rate"
@@ -133,14 +137,18 @@ class ClipFile:
         Raises:
             SignalError: if the file cannot be read, or the network takes no clips of this size.
         """
+        from visiontok.tokens import join_clips
+
+        for name, clips in groupby(self._clips(), key=itemgetter(0)):
+            parts = [self._encoded(clip, more, num_levels) for _, clip, more in clips]
+            yield name, with_rate(parts[0] if len(parts) == 1 else join_clips(parts), self.rate)
+
+    def _encoded(self, clip: Tensor, more: Iterator[Tensor] | None, num_levels: int | None) -> Tokens | Latents:
         from visiontok.tokens import join_chunks
 
-        for name, clip, more in self._clips():
-            if more is None:
-                tokens = self._tokenizer.encode(clip, num_levels=num_levels)
-            else:
-                tokens = join_chunks([*self._chunked.encode_chunks(chain([clip], more), num_levels=num_levels)])
-            yield name, with_rate(tokens, self.rate)
+        if more is None:
+            return self._tokenizer.encode(clip, num_levels=num_levels)
+        return join_chunks([*self._chunked.encode_chunks(chain([clip], more), num_levels=num_levels)])
 
     def reconstructed(self, counts: Sequence[int | None]) -> Iterator[DecodedPart]:
         """The clip in parts, decoded from these numbers of codebook levels; None for all.
@@ -185,7 +193,10 @@ class ClipFile:
             kept.clear()
 
     def _clips(self) -> Iterator[tuple[str, Tensor, Iterator[Tensor] | None]]:
-        """Name and frames (1, 3, T, H, W) of every clip; of one that is too long to be taken at once, its first frames, and the others in chunks."""
+        """Name and frames (1, 3, T, H, W) of every clip; of one that is too long to be taken at once, its first frames, and the others in chunks.
+
+        One that the tokenizer takes as several has one name.
+        """
         if self._length is not None:
             for number, clip in enumerate(self._read(self._length)):
                 count = clip.shape[2]
@@ -193,6 +204,13 @@ class ClipFile:
                     typer.echo(f"{self._name}: the last {count} frames are no clip of {self._length}, and are omitted", err=True)
                     return
                 yield f"{self._name}#{number}", self._checked(clip), None
+            return
+        windowed = self._windowed
+        if windowed is not None:
+            for number, clip in enumerate(self._read(int(windowed.window_frames))):
+                if number == 1:
+                    warnings.warn(f"{self._name}: {windowed.near_in_words()}", stacklevel=1)
+                yield self._name, self._checked(clip), None
             return
         chunks = self._read(_CHUNK)
         first = list(islice(chunks, _MOST_CHUNKS + 1))
@@ -223,6 +241,14 @@ class ClipFile:
     def _taken(self, count: int) -> Sequence[Fraction]:
         taken, self._times = self._times[:count], self._times[count:]
         return taken
+
+    @property
+    def _windowed(self) -> WindowedClips[Any] | None:
+        """The tokenizer, if it takes long clips as several."""
+        from visiontok.tokenizers.shared.windowed_clips import WindowedClips
+
+        cuts = isinstance(self._tokenizer, WindowedClips) and self._tokenizer.window_frames < math.inf
+        return self._tokenizer if cuts else None  # type: ignore[return-value]
 
     @property
     def _takes_chunks(self) -> bool:

@@ -67,8 +67,9 @@ WindowOption = Annotated[
     typer.Option(
         "--window",
         help="Of audio codecs: take sounds that are longer than three windows in windows of so many seconds; by default 10 where this changes "
-        "nothing, and 20 otherwise; inf takes every sound whole.",
-        metavar="SECONDS",
+        "nothing, and 20 otherwise. Of tokenizers that read whole clips: take longer ones as clips of so many frames; by default those of training. "
+        "inf takes everything whole.",
+        metavar="LENGTH",
     ),
 ]
 
@@ -125,20 +126,24 @@ def kept_levels(num_quantizers: int | None, bandwidth: float | None, tokenizer: 
     return levels_within(bandwidth, tokenizer)
 
 
-def set_window(seconds: float | None, tokenizer: Tokenizer[Any]) -> None:
-    """Have a codec take long sounds in windows of so many seconds; None for its own.
+def set_window(length: float | None, tokenizer: Tokenizer[Any]) -> None:
+    """Have a tokenizer take long signals in windows of so many seconds (sounds) or frames (clips); None for its own.
 
     Raises:
-        ConfigError: if the tokenizer is no codec, or the windows are too short.
+        ConfigError: if it takes none, or the windows are too short.
         TokenError: if it cuts sounds by itself.
     """
     from visiontok.tokenizers.shared.codec import Codec
+    from visiontok.tokenizers.shared.windowed_clips import WindowedClips
 
-    if seconds is None:
+    if length is None:
         return
-    if not isinstance(tokenizer, Codec):
-        raise ConfigError(f"--window {seconds:g}: a {type(tokenizer).__name__} is no audio codec; omit it")
-    tokenizer.window_seconds = seconds
+    if isinstance(tokenizer, Codec):
+        tokenizer.window_seconds = length
+    elif isinstance(tokenizer, WindowedClips):
+        tokenizer.window_frames = length
+    else:
+        raise ConfigError(f"--window {length:g}: a {type(tokenizer).__name__} takes long signals in no windows that can be chosen; omit it")
 
 
 def load_for_data(name: str, device: torch.device) -> Tokenizer[Any]:

@@ -23,7 +23,7 @@ from visiontok.quantizers.base import Bottleneck, Quantized, Quantizer
 from visiontok.quantizers.perturbation import LatentPerturbation
 from visiontok.signals import Preprocessing, SignalBatch, SignalLike, SignalSpec
 from visiontok.signals.batch import cropped
-from visiontok.tokens import Latents, TokenLayout, Tokens, as_tokens, split_clips
+from visiontok.tokens import Latents, TokenLayout, Tokens, as_tokens, split_clips, without_clips
 from visiontok.tokens.batch import CLIPS, SIGNAL_SIZE
 
 
@@ -153,6 +153,11 @@ class Tokenizer(Model[ConfigT]):
         quantized = self.quantizer(self.encode_latents(signal, *text), noise=options.noise)
         tokens = self.wrap(quantized.latents, quantized.indices)
         return tokens if options.lengths is None or tokens.layout.prefixes == "none" else tokens.prefix(options.lengths)
+
+    def encode_unpadded(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
+        """Tokens of signals (B, C, *axes) of one size, before they are padded. Families that cut long signals override this."""
+        padded = self.preprocessing.pad(signal)
+        return self.encode_prepared(padded, options) if options.target is None else self.encode_to_target(padded, options)
 
     def encode_to_target(self, signal: Tensor, options: EncodeOptions) -> Tokens | Latents:
         """The fewest tokens that reach `options.target`, found by decoding at about log2 of the possible lengths; all where none reaches it.
@@ -336,8 +341,7 @@ class Tokenizer(Model[ConfigT]):
         parts, rows = [], []
         with products_for(self._anchor):
             for where, values in batch.groups():
-                padded, own = self.preprocessing.pad(values), options if len(where) == len(batch) else options.rows(where)
-                tokens = self.encode_prepared(padded, own) if target is None else self.encode_to_target(padded, own)
+                tokens = self.encode_unpadded(values, options if len(where) == len(batch) else options.rows(where))
                 if isinstance(tokens, Latents):
                     check_finite(tokens.values, stage="the latents of encode")
                 if num_levels is not None:
@@ -379,7 +383,9 @@ class Tokenizer(Model[ConfigT]):
         self.check_weights()
         tokens = self.checked(tokens)
         if CLIPS in tokens.extras:
-            return self._decode_clips(tokens, options)
+            if tokens.extras[CLIPS].shape[1] > 1:
+                return self._decode_clips(tokens, options)
+            tokens = without_clips(tokens)
         signals: list[Tensor] = [torch.empty(0)] * len(tokens)
         with products_for(self._anchor):
             for rows, group in tokens.groups():

@@ -28,6 +28,7 @@ from visiontok.data.token_shards import Manifest, Shard, TokenSetHeader, TokenSh
 from visiontok.signals import Preprocessing, SignalBatch, SignalLike, VideoPreprocessing
 from visiontok.signals.video_reading import Clip
 from visiontok.tokenizers.shared.codec import Codec
+from visiontok.tokenizers.shared.windowed_clips import WindowedClips
 from visiontok.tokens import Latents, Tokens
 
 SKIPPED = "_skipped.json"
@@ -86,8 +87,8 @@ def tokenize_source(
 
     Raises:
         ConfigError: if its encoder reads no text and one is given, or signals without a width are to be mirrored.
-        DataError: if the folder belongs to another tokenizer, source, shard size, number of levels, flip, clip length, window of long sounds or text;
-            if no signal could be read; if the tokenizer needs texts and the source has none.
+        DataError: if the folder belongs to another tokenizer, source, shard size, number of levels, flip, clip length, window or text; if no signal
+            could be read; if the tokenizer needs texts and the source has none.
         TextError: if the tokenizer needs texts and has no text encoder.
         TokenError: if it cannot write so many codebook levels.
         FolderInUseError: if another process writes the folder.
@@ -103,7 +104,7 @@ def tokenize_source(
     about_texts = {"text": texts.to_dict()} if texts else {}
     prepared = tokenizer.preprocessing
     about_clips = {"clip_length": clip_length, "frames": prepared.frames.to_dict()} if isinstance(prepared, VideoPreprocessing) else {}
-    about_windows = {"windows": f"{tokenizer.window_seconds:g} s"} if isinstance(tokenizer, Codec) and tokenizer.windows_matter else {}
+    about_windows = {"windows": window} if (window := _window(tokenizer)) else {}
     header = TokenSetHeader(
         layout=tokenizer.layout if num_levels is None else tokenizer.layout.with_levels(num_levels),
         tokenizer=identity,
@@ -281,6 +282,13 @@ def _encoded(tokenizer: Tokenizer[Any], read: _Read, num_levels: int | None, bat
         parts = [tokens for _, tokens in each if tokens is not None]
         read = read.joined([own for own, _ in each])
     return read, type(parts[0]).cat(parts) if parts else None  # type: ignore[arg-type]
+
+
+def _window(tokenizer: Tokenizer[Any]) -> str | None:
+    """The windows in which it takes long signals, where tokens depend on them."""
+    if isinstance(tokenizer, WindowedClips):
+        return f"{tokenizer.window_frames:g} frames"
+    return f"{tokenizer.window_seconds:g} s" if isinstance(tokenizer, Codec) and tokenizer.windows_matter else None
 
 
 def _batches(signals: Sequence[np.ndarray], batch_size: int) -> Iterator[range]:

@@ -82,14 +82,18 @@ def join_clips(parts: Sequence[BatchT]) -> BatchT:
     They are not the tokens of a signal that is as long: `Tokenizer.decode` decodes every clip by itself.
 
     Args:
-        parts: one batch per clip, all of as many samples.
+        parts: one batch per clip, or of joined clips, all of as many samples.
 
     Raises:
         TokenError: as `join_chunks` does.
     """
-    joined = join_chunks(parts)
-    counts = [torch.cat([_frames(part)[:, None], torch.tensor([_sizes(part.layout)] * len(part), device=part.data.device)], dim=1) for part in parts]
-    return joined.with_data(joined.data, extras={**joined.extras, CLIPS: torch.stack(counts, dim=1)})
+    joined = join_chunks([without_clips(part) for part in parts])
+    return joined.with_data(joined.data, extras={**joined.extras, CLIPS: torch.cat([_boundaries(part) for part in parts], dim=1)})
+
+
+def without_clips(tokens: BatchT) -> BatchT:
+    """The same tokens without boundaries of clips."""
+    return tokens.with_data(tokens.data, extras={name: value for name, value in tokens.extras.items() if name != CLIPS})
 
 
 def split_clips(tokens: BatchT) -> list[BatchT]:
@@ -100,7 +104,7 @@ def split_clips(tokens: BatchT) -> list[BatchT]:
     """
     if CLIPS not in tokens.extras:
         return [tokens]
-    whole = tokens.with_data(tokens.data, extras={name: value for name, value in tokens.extras.items() if name != CLIPS})
+    whole = without_clips(tokens)
     _strides(whole)
     counts = tokens.extras[CLIPS]
     if counts.shape[0] != 1 or counts.ndim != 3 or counts.shape[2] != 1 + len(tokens.layout.segments):
@@ -126,6 +130,14 @@ def _frames(tokens: SampleBatch) -> Tensor:
     """(B,) samples or frames of the signals along the first axis."""
     sizes = tokens.extras.get(SIGNAL_SIZE)
     return torch.full((len(tokens),), tokens.layout.signal_shape[0], device=tokens.data.device) if sizes is None else sizes[:, 0]
+
+
+def _boundaries(tokens: SampleBatch) -> Tensor:
+    """(B, clips, 1 + segments): those that the tokens have, or those of one clip."""
+    if CLIPS in tokens.extras:
+        return tokens.extras[CLIPS]
+    positions = torch.tensor(_sizes(tokens.layout), device=tokens.data.device).expand(len(tokens), -1)
+    return torch.cat([_frames(tokens)[:, None], positions], dim=1)[:, None]
 
 
 def _sizes(layout: TokenLayout) -> list[int]:

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.errors import TokenError
-from visiontok.core.tokenizer import Tokenizer
 from visiontok.quantizers.continuous import GaussianBottleneckConfig
 from visiontok.quantizers.vector import VectorQuantizerConfig
 from visiontok.signals import ImagePreprocessing, VideoPreprocessing
 from visiontok.tokenizers.shared.causal_clips import clip_layout
+from visiontok.tokenizers.shared.windowed_clips import WindowedClips
 from visiontok.tokenizers.video.omnitokenizer.attention import AlibiBias, ContinuousPositionBias, GridAttention, WindowAttention
 from visiontok.tokenizers.video.omnitokenizer.networks import Decoder, Encoder, GatedMlp, Layer, LayerKind, PositionConv, Transformer
 from visiontok.tokenizers.video.omnitokenizer.reference import KEY_MAP, SOURCE, convert_weights, read_config
@@ -98,11 +98,11 @@ class OmniTokenizerConfig(Config):
         return math.lcm(self.patch_size, self.patch_size // self.pool[1] * self.window_size) if has_windows else self.patch_size
 
 
-class OmniTokenizer(Tokenizer[OmniTokenizerConfig]):
+class OmniTokenizer(WindowedClips[OmniTokenizerConfig]):
     """Transformer encoder and decoder with vector quantization, or continuous with a Gaussian posterior. Clips are (B, 3, 1 + T, H, W) in [0, 1].
 
-    Frames are square. An image is a clip of one frame. Long clips need memory in proportion to their length, and since the convolutions along time
-    read other positions for every length, the tokens of a clip are not those of its beginning and its end.
+    Frames are square. An image is a clip of one frame. The convolutions along time read other positions for every length, so that the tokens of a
+    clip are not those of its beginning and its end: longer clips than those of training are taken as several.
     """
 
     config_class = OmniTokenizerConfig

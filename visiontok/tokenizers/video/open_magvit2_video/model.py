@@ -10,11 +10,11 @@ from torch import Tensor
 from typing_extensions import Self
 
 from visiontok.base.config import Config, Positive
-from visiontok.core.tokenizer import Tokenizer
 from visiontok.quantizers.binary import BinaryQuantizer, BinaryQuantizerConfig
 from visiontok.tokenizers.shared.causal_clips import clip_layout, clip_preprocessing
 from visiontok.tokenizers.shared.moving_average import averaged_weights, last_weights
 from visiontok.tokenizers.shared.taming_objective import model_arguments
+from visiontok.tokenizers.shared.windowed_clips import WindowedClips
 from visiontok.tokenizers.video.open_magvit2_video.networks import ClipDecoder, ClipEncoder, OpenMagvit2ClipNetConfig
 from visiontok.tokenizers.video.open_magvit2_video.reference import KEY_MAP, SOURCE, read_config
 
@@ -44,11 +44,11 @@ class OpenMagvit2VideoConfig(Config):
         return self
 
 
-class OpenMagvit2Video(Tokenizer[OpenMagvit2VideoConfig]):
+class OpenMagvit2Video(WindowedClips[OpenMagvit2VideoConfig]):
     """Causal convolutional encoder, lookup-free quantization, causal convolutional decoder modulated by the code.
 
     Clips are (B, 3, T, H, W) in [0, 1]; an image is a clip of one frame. Norms look at all frames of a clip, so that its first frames are
-    not encoded alike whatever follows, and it does not come in chunks.
+    not encoded alike whatever follows: longer clips than those of training are taken as several.
     """
 
     config_class = OpenMagvit2VideoConfig

@@ -1,7 +1,8 @@
 """VidTok's networks over chunks of a clip: diffusers' modules in the order of diffusers' own passes, with the state carried.
 
-Frames go through the layers one by one, each as soon as what it depends on is known, so that memory does not depend on how many there are; and channels
-lie together in memory, so that neither norms nor convolutions over time copy them. Networks that are not causal keep frames until the next one comes.
+Frames go through the layers one by one, each as soon as what it depends on is known, so that memory does not depend on how many there are; and
+channels lie together in memory, so that neither norms nor convolutions over time copy them. Networks that are not causal keep frames until the next
+one comes.
 """
 
 from __future__ import annotations
