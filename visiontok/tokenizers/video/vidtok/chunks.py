@@ -2,7 +2,7 @@
 
 Frames go through the layers one by one, each as soon as what it depends on is known, so that memory does not depend on how many there are; and
 channels lie together in memory, so that neither norms nor convolutions over time copy them. Networks that are not causal keep frames until the next
-one comes.
+one comes. `map` and not generators: a generator that waits would keep the frame that it gave last.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def decode_chunk(decoder: Any, x: Tensor, carry: Carry, *, at_once: int | None =
         if hasattr(in_space, "upsample"):
             frames = map(partial(_per_frame, in_space.upsample), frames)
         if hasattr(in_time, "upsample"):
-            frames = _doubled(in_time.upsample, _singles(frames), carry, at_once)
+            frames = _doubled(in_time.upsample, frames if at_once == 1 else _singles(frames), carry, at_once)
     return _joined(_end(decoder, frames, carry), x)
 
 
@@ -63,8 +63,7 @@ def _singles(parts: Frames) -> Iterator[Tensor]:
 def _together(frames: Frames, count: int | None) -> Iterator[Tensor]:
     """So many at once; None for all."""
     rest = iter(frames)
-    while part := [*islice(rest, count)]:
-        yield part[0] if len(part) == 1 else torch.cat(part, dim=2)
+    return rest if count == 1 else map(partial(torch.cat, dim=2), iter(lambda: [*islice(rest, count)], []))
 
 
 def _joined(frames: Frames, x: Tensor) -> Tensor:
@@ -87,14 +86,18 @@ def _block(block: Any, frames: Frames, carry: Carry) -> Iterator[Tensor]:
     """A residual block over time, or over time and space; none of them changes the number of channels."""
 
     def residuals(inner: Frames) -> Frames:
-        inner = _conv(block.conv1, (F.silu(block.norm1(x), inplace=True) for x in inner), carry)
-        return _conv(block.conv2, (block.dropout(F.silu(block.norm2(x), inplace=True)) for x in inner), carry)
+        inner = _conv(block.conv1, map(partial(_activated, block.norm1), inner), carry)
+        return _conv(block.conv2, map(block.dropout, map(partial(_activated, block.norm2), inner)), carry)
 
-    return (x + residual for x, residual in _beside(block, frames, residuals, carry))
+    return _beside(block, frames, residuals, torch.add, carry)
 
 
 def _end(network: Any, frames: Frames, carry: Carry) -> Frames:
-    return _conv(network.conv_out, (F.silu(network.norm_out(x), inplace=True) for x in frames), carry)
+    return _conv(network.conv_out, map(partial(_activated, network.norm_out), frames), carry)
+
+
+def _activated(norm: nn.Module, x: Tensor) -> Tensor:
+    return F.silu(norm(x), inplace=True)
 
 
 def _per_frame(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -105,54 +108,67 @@ def _per_frame(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 def _halved(layer: Any, frames: Frames, carry: Carry) -> Iterator[Tensor]:
     """Half as many frames."""
     if isinstance(layer, CausalDownsample):
-        return (layer(pair, carry) for pair in _together(frames, 2))
+        return map(partial(layer, carry=carry), _together(frames, 2))
     share = torch.sigmoid(layer.mix_factor)
-    triples = _triples(layer.conv, frames, carry)
-    return (share * x.mean(dim=2, keepdim=True) + (1 - share) * _convolved(layer.conv, x) for x in triples)
+
+    def mixed(x: Tensor) -> Tensor:
+        return share * x.mean(dim=2, keepdim=True) + (1 - share) * _convolved(layer.conv, x)
+
+    return map(mixed, _triples(layer.conv, frames, carry))
 
 
 def _doubled(layer: Any, frames: Frames, carry: Carry, at_once: int | None) -> Iterator[Tensor]:
     """Twice as many frames."""
     if isinstance(layer, CausalUpsample):
-        return (layer.mixed(part, carry) for part in _together(layer.doubled(frames, carry), at_once))
+        return map(partial(layer.mixed, carry=carry), _together(layer.doubled(frames, carry), at_once))
     share = torch.sigmoid(layer.mix_factor)
     twice = (frame for once in frames for frame in (once, once))
-    return (share * x + (1 - share) * y for x, y in _beside(layer, twice, partial(_conv, layer.conv, carry=carry), carry))
+    return _beside(layer, twice, partial(_conv, layer.conv, carry=carry), lambda x, y: share * x + (1 - share) * y, carry)
 
 
-def _beside(key: nn.Module, frames: Frames, branch: Callable[[Frames], Frames], carry: Carry) -> Iterator[tuple[Tensor, Tensor]]:
-    """Frames with what a branch makes of them, which may be late."""
+def _beside(
+    key: nn.Module, frames: Frames, branch: Callable[[Frames], Frames], join: Callable[[Tensor, Tensor], Tensor], carry: Carry
+) -> Iterator[Tensor]:
+    """Frames joined with what a branch makes of them, which may be late."""
     waiting: deque[Tensor] = carry.get(key) or deque()
-
-    def entered() -> Iterator[Tensor]:
-        for frame in frames:
-            waiting.append(frame)
-            yield frame
-
-    for made in branch(entered()):
-        yield waiting.popleft(), made
     carry.keep(key, waiting)
+
+    def entered(frame: Tensor) -> Tensor:
+        waiting.append(frame)
+        return frame
+
+    def joined(made: Tensor) -> Tensor:
+        return join(waiting.popleft(), made)
+
+    return map(joined, branch(map(entered, frames)))
 
 
 def _conv(conv: Any, frames: Frames, carry: Carry) -> Iterator[Tensor]:
     """A convolution over time, or over time and space; one that is not causal is late by a frame."""
     if isinstance(conv, CausalConv):
-        return (conv(x, carry) for x in frames)
-    return (_convolved(conv, x) for x in _triples(conv, frames, carry))
+        return map(partial(conv, carry=carry), frames)
+    return map(partial(_convolved, conv), _triples(conv, frames, carry))
 
 
 def _triples(conv: nn.Conv1d | nn.Conv3d, frames: Frames, carry: Carry) -> Iterator[Tensor]:
     """What a kernel of three frames reads: with zeros before the first frame, unless it moves by two, and behind the last."""
-    kept: list[Tensor] | None = carry.get(conv)
+    kept: list[Tensor] = carry.get(conv) or []
+    carry.keep(conv, kept)
     for frame in frames:
-        kept = [torch.zeros_like(frame)] * (2 - conv.stride[0]) if kept is None else kept
+        if not kept:
+            kept += [torch.zeros_like(frame)] * (2 - conv.stride[0])
         kept.append(frame)
         if len(kept) == 3:
-            yield torch.cat(kept, dim=2)
-            kept = kept[conv.stride[0] :]
+            yield _passed(kept, conv.stride[0])
     if carry.is_last and kept:
         yield torch.cat([*kept, torch.zeros_like(kept[0])], dim=2)
-    carry.keep(conv, kept)
+
+
+def _passed(kept: list[Tensor], count: int) -> Tensor:
+    """All that is kept, of which so many frames are kept no longer."""
+    joined = torch.cat(kept, dim=2)
+    del kept[:count]
+    return joined
 
 
 def _convolved(conv: nn.Conv1d | nn.Conv3d, x: Tensor) -> Tensor:
