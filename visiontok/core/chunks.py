@@ -108,7 +108,9 @@ class Chunked(Tokenizer[ConfigT]):
     def decode_tokens(self, tokens: Tokens | Latents, options: DecodeOptions) -> Tensor:
         """See `Tokenizer`; long signals come in chunks, one signal after the other, unless noise is drawn."""
         covered = tokens.layout.signal_shape
-        length = self.chunk_length((covered[0] - self.chunking.unit, *covered[1:]))  # the last unit may be padding: what was whole stays whole
+        length = self.chunk_length(covered)
+        if length is not None:  # the last unit may be padding: what was whole stays whole
+            length = self.chunk_length((covered[0] - self.chunking.unit, *covered[1:]))
         if length is None or self._draws(options.noise):
             return super().decode_tokens(tokens, options)
         self._warn_where_near()

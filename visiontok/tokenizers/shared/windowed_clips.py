@@ -55,7 +55,7 @@ class WindowedClips(Tokenizer[ConfigT]):
         """See `Tokenizer`."""
         is_long = signal.shape[2] > self.window_frames
         if is_long:
-            warnings.warn(self.near_in_words(), stacklevel=2)
+            warnings.warn(self.near_in_words(), stacklevel=1)  # from one place, so that Python says it once
         own = options if options.noise is None else replace(options, noise=as_noise(options.noise, signal.device))
         parts = signal.split(int(self.window_frames) if is_long else signal.shape[2], dim=2)
         return join_clips([self._with_size(super(WindowedClips, self).encode_unpadded(part, own), _sizes(part)) for part in parts])

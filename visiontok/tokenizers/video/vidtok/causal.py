@@ -7,7 +7,7 @@ only. These are put in their place after a network is built.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -112,35 +112,36 @@ class InterpolatingUpsample(CausalUpsample):
     """
 
     def doubled(self, frames: Iterable[Tensor], carry: Carry | None) -> Iterator[Tensor]:
-        kept, frames = None if carry is None else carry.get(self), iter(frames)
+        kept: tuple[Tensor | None] | None = None if carry is None else carry.get(self)
+        frames = iter(frames)
         if kept is None:  # the beginning
             yield from interpolated(islice(frames, self.first))
-        last = yield from interpolated(frames, before=kept or (), ends=carry is None or carry.is_last)
+        last = yield from interpolated(frames, before=None if kept is None else kept[0], ends=carry is None or carry.is_last)
         if carry is not None:
-            carry.keep(self, last)
+            carry.keep(self, (last,))
 
 
-def interpolated(frames: Iterable[Tensor], *, before: Sequence[Tensor] = (), ends: bool = True) -> Generator[Tensor, None, tuple[Tensor, ...]]:
+def interpolated(frames: Iterable[Tensor], *, before: Tensor | None = None, ends: bool = True) -> Generator[Tensor, None, Tensor | None]:
     """Frames in turn -> twice as many, a quarter of a frame before and behind every frame; the outermost are the first and the last.
 
     Args:
         frames: of one shape.
-        before: the frame before them; none at the beginning.
+        before: the frame before them; None at the beginning.
         ends: whether none follows them; the second one of the last frame is made then only.
 
     Returns:
-        The last frame, if there is any.
+        The last frame; None if there is none.
     """
-    last = (*before,)
+    last = before
     for frame in frames:
-        if last:
-            yield torch.lerp(*last, frame, 0.25)
-            yield torch.lerp(*last, frame, 0.75)
-        else:
+        if last is None:
             yield frame
-        last = (frame,)
-    if ends:
-        yield from last
+        else:
+            yield torch.lerp(last, frame, 0.25)
+            yield torch.lerp(last, frame, 0.75)
+        last = frame
+    if ends and last is not None:
+        yield last
     return last
 
 

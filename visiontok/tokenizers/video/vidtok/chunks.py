@@ -26,7 +26,7 @@ Frames: TypeAlias = Iterable[Tensor]
 
 def encode_chunk(encoder: Any, x: Tensor, carry: Carry) -> Tensor:
     """(B, 3, T, H, W) -> (B, D, T / factor, h, w), of which some may come with the next chunk; `x` without frames where none is known yet."""
-    frames = _conv(encoder.conv_in, _singles([x.to(memory_format=torch.channels_last_3d)]), carry)
+    frames: Frames = _conv(encoder.conv_in, _singles([x.to(memory_format=torch.channels_last_3d)]), carry)
     for in_space, in_time in zip(encoder.down, encoder.down_temporal, strict=True):
         frames = _level(in_space, in_time, frames, carry)
         if hasattr(in_space, "downsample"):
