@@ -27,6 +27,10 @@ class Carry:
         """What the layer kept of earlier chunks; None at the beginning."""
         return self._kept.get(layer)
 
+    def take(self, layer: nn.Module) -> Any:
+        """`get`, of what the carry then no longer holds."""
+        return self._kept.pop(layer, None)
+
     def keep(self, layer: nn.Module, state: Any) -> None:
         """Keep it for the next chunk."""
         self._kept[layer] = state
@@ -57,8 +61,9 @@ def preceded(x: Tensor, count: int, edge: Edge, *, layer: nn.Module, carry: Carr
         kept: frames of every chunk that the next one follows; None for `count`. A kernel k that moves by s frames has k - 1 before the first frame,
             which stands by itself, and k - s before every later chunk.
     """
-    before = None if carry is None else carry.get(layer)
+    before = None if carry is None else carry.take(layer)
     joined = pad(x, (0, 0) * (x.ndim - 3) + (count, 0), mode=edge) if before is None else torch.cat([before, x], dim=2)
+    del before  # large
     if carry is not None:
         start = joined.shape[2] - (count if kept is None else kept)
         carry.keep(layer, joined[:, :, start:].clone())  # a view would keep the whole chunk
