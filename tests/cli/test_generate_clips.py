@@ -82,6 +82,10 @@ def test_a_clip_goes_on_from_its_known_frames(models: Path, tmp_path: Path, fram
     assert not torch.equal(tokens.view()[0, 2], tokens.view()[1, 2])
     succeed(*generate(models, *common, "--seed", 2, "-o", tmp_path / "other"))
     assert not torch.equal(TokenFile.read(tmp_path / "other" / "tokens.npz").tokens.indices, tokens.indices)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("data:image/webp") == 1
+    assert page.count("data:image/png") == 8 * 4  # the original, its tokens decoded and two samples, 8 of 9 frames each
+    assert "The 5 known frames" in page
 
 
 def test_several_clips_in_turn_with_and_without_a_class(models: Path, tmp_path: Path) -> None:

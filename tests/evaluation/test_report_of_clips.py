@@ -11,7 +11,7 @@ from PIL import Image
 
 from visiontok.base.errors import SignalError
 from visiontok.evaluation.results.report import ImageGrid
-from visiontok.evaluation.results.report.clips import MOST_FRAMES, SHEET, clip_gallery, clip_grid, spread, token_maps
+from visiontok.evaluation.results.report.clips import MOST_FRAMES, SHEET, clip_gallery, clip_grid, continuation_grid, frames, spread, token_maps
 from visiontok.evaluation.results.report.page import render
 from visiontok.evaluation.results.report.sections import ClipGrid
 from visiontok.evaluation.results.report.side_by_side import side_by_side
@@ -98,6 +98,22 @@ def test_tokens_are_drawn_frame_by_frame() -> None:
     assert [image.shape for image in maps] == [(12, 24, 3)] * 3
     assert np.array_equal(maps[0], maps[2])  # whose indices are equal
     assert not np.array_equal(maps[0], maps[1])
+
+
+def test_known_frames_of_a_continued_clip_have_another_border() -> None:
+    grid = continuation_grid("", clip(6), {"sample 0": clip(4, seed=1)}, known=2, spec=SPEC)
+    assert grid is not None
+    original, sample = grid.rows
+    assert original.captions == ["0.00 s, known", "0.10 s, known", "0.20 s", "0.30 s", "0.40 s", "0.50 s"]
+    assert [len(original.images), len(sample.images)] == [6, 4]
+    for row, given in ((original, clip(6)), (sample, clip(4, seed=1))):
+        inner = [image[1:-1, 1:-1] for image in row.images]
+        assert np.array_equal(inner, frames(given, range(given.shape[1])))
+        borders = [{tuple(pixel) for side in (image[0], image[-1], image[:, 0], image[:, -1]) for pixel in side.tolist()} for image in row.images]
+        assert [len(colors) for colors in borders] == [1] * len(borders)
+        assert borders[0] == borders[1] != borders[2] == borders[-1]
+    assert decoded(grid.animation).shape == (6, 18 + 4, 2 * 28 + 2, 3)
+    assert continuation_grid("", torch.zeros(2, 3, 8, 8), {}, known=1, spec=SPEC.replace(channels=2)) is None
 
 
 def test_depth_is_shown_in_gray_and_what_cannot_be_looked_at_is_not() -> None:

@@ -12,7 +12,7 @@ from visiontok.base.errors import ConfigError
 from visiontok.base.files import check_writable, clear_stale
 from visiontok.base.locks import exclusive
 from visiontok.cli.completion import complete_drafters, complete_generators, complete_tokenizers
-from visiontok.cli.continuation import known_clips
+from visiontok.cli.continuation import Continuation, continuation
 from visiontok.cli.device import DeviceOption, pick_device
 from visiontok.cli.model import AllowOtherOption, load_drafter, load_generator, load_tokenizer, registered_spelling
 from visiontok.cli.output import save_signal
@@ -117,6 +117,7 @@ def generate(
 
     A .png file gets one grid of all images, a .mp4 file one of all clips. A folder gets one PNG per image, grid.png with the first 64 of them, and
     tokens.npz, which `visiontok decode` reads; clips become mp4 files there, with grid.mp4, sound becomes wav files, and other signals .npy arrays.
+    Where clips are continued, report.html there shows them as they really go on and as samples do, moving and frame by frame; it needs no network.
     Sampling parameters default to the generator's configuration. Samples that continue clips have no class unless --class is given.
 
     \b
@@ -151,8 +152,8 @@ def generate(
         sampler = _drafted(sampler, load_drafter(drafter, chosen_device), draft_tree, draft_length, model)
     known = None
     if continued:
-        known = known_clips(continued, frames=frames, generator=generator, tokenizer=decoder, name=model)
-    generator.check_sampler(sampler, unconditional=labels is None and (known is None or "condition" not in known([0])))
+        known = continuation(continued, frames=frames, generator=generator, tokenizer=decoder, name=model)
+    generator.check_sampler(sampler, unconditional=labels is None and (known is None or not known.is_condition))
     condition = _condition(generator, labels, text)
     if steps_strip and decoder.layout.prefixes == "none":
         raise ConfigError(f"--steps-strip decodes prefixes, and {tokenizer} decodes all {generator.layout.length} tokens of a sample or none")
@@ -163,7 +164,7 @@ def generate(
             raise ConfigError(f"{output} is {kind}, and {tokenizer} decodes to {decoder.spec.modality}: give --output a folder")
         written = _write_file(batches, decoder, output, steps_strip=steps_strip)
     else:
-        written = _write_folder(batches, decoder, own, labels, output, num=num, steps_strip=steps_strip)
+        written = _write_folder(batches, decoder, own, labels, output, num=num, steps_strip=steps_strip, known=known)
     typer.echo(written)
     if drafter is not None:
         typer.echo(f"{sampler.acceptance_length:.2f} steps per pass of {model}")
@@ -173,7 +174,7 @@ def _batches(
     generator: Generator[Any],
     decoder: Tokenizer[Any],
     condition: Callable[[Sequence[int]], Any],
-    known: Callable[[Sequence[int]], dict[str, Any]] | None,
+    known: Continuation | None,
     sampler: Any,
     *,
     num: int,
@@ -189,7 +190,7 @@ def _batches(
     console = Console(stderr=True)
     for start in track(range(0, num, batch_size), "Sampling", console=console, disable=not console.is_terminal):
         rows = range(start, min(start + batch_size, num))
-        given = {"condition": condition(rows), **({} if known is None else known(rows))}
+        given = {"condition": condition(rows), **({} if known is None else known.given(rows))}
         count = len(rows) if given["condition"] is None else None
         tokens = generator.generate(**given, num_samples=count, noise=SampleNoise(seed, rows), sampler=sampler)
         yield rows, tokens, decoder.decode(tokens).float().cpu()
@@ -218,8 +219,9 @@ def _write_folder(
     *,
     num: int,
     steps_strip: bool,
+    known: Continuation | None,
 ) -> str:
-    """A file per sample, an overview and the tokens; returns what was written, in words."""
+    """A file per sample, an overview, the tokens, and a report where clips are continued; returns what was written, in words."""
     from visiontok.data.token_file import TokenFile
     from visiontok.signals.image_writing import save_image
     from visiontok.signals.writing import writer_of
@@ -239,9 +241,12 @@ def _write_folder(
         if steps_strip:
             save_image(_steps_strip(decoder, whole[:_STRIPS]), folder / "steps.png")
         TokenFile(whole, tuple(names), identity, None if labels is None else tuple(labels)).write(folder / "tokens.npz")
+        if known is not None:
+            known.write_report(folder / "report.html", [signal for signals in shown for signal in signals])
     written = f"{num} {writer.noun}s"
     written += f", grid{writer.suffix}" if writer.suffix in _OVERVIEWS else ""
     written += ", steps.png" if steps_strip else ""
+    written += "" if known is None else ", report.html"
     return f"{written} and tokens.npz in {folder}"
 
 

@@ -72,6 +72,17 @@ def test_a_centered_model_reads_later_frames() -> None:
     assert not torch.equal(model.encode(clip).view()[:, :2], model.encode(clip[:, :, :8]).view())
 
 
+def test_with_kernels_of_one_frame_every_frame_is_encoded_and_decoded_as_an_image() -> None:
+    by_frame = {**CONFIG, "networks": {**NETS, "downsampling": [[1, 2], [1, 1]], "time_kernel": 1}}
+    model, clip = build(by_frame), clips(5)
+    tokens = model.encode(clip)
+    assert tokens.layout.segments[0].shape == (5, 4, 4)
+    images = [model.encode(frame) for frame in clip.split(1, dim=2)]
+    assert torch.equal(tokens.view(), torch.cat([image.view() for image in images], dim=1))
+    decoded = torch.cat([model.decode(image) for image in images], dim=2)
+    torch.testing.assert_close(model.decode(tokens), decoded, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(("frames", "length"), [(17, 4), (18, 5), (33, 16), (3, 1), (1, 9), (40, 3)])
 def test_chunks_of_a_causal_model_give_what_the_whole_gives(frames: int, length: int) -> None:
     model, clip = build(), clips(frames, (15, 18))
@@ -110,6 +121,7 @@ def test_other_quantizers_fit(quantizer: dict[str, Any]) -> None:
         ({"num_frames": 9, "networks": {**NETS, "causal": False}}, "num_frames 9 must be a multiple of 4"),
         ({"image_size": 18}, "18 pixels are no multiple of the stride 4"),
         ({"networks": {**NETS, "channels": [8, 8]}}, "one pair fewer"),
+        ({"networks": {**NETS, "time_kernel": 1}}, "joins frames"),
     ],
 )
 def test_contradictory_sizes_are_refused(changes: dict[str, Any], message: str) -> None:

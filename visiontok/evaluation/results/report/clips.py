@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -32,6 +33,9 @@ RATE = 8.0
 GAIN = 4.0
 """By which differences are brightened."""
 
+KNOWN_COLOR, CONTINUED_COLOR = (0.9, 0.45, 0.1), (0.5, 0.5, 0.5)
+"""Of the borders of frames that a continuation begins with, and of those that follow."""
+
 _SMALLEST, _FRAME = 160, 72
 """Width of a frame on the page, in CSS pixels: at least, in the animation; of the contact sheet."""
 
@@ -58,9 +62,8 @@ def clip_grid(
     count = min(clip.shape[1] for clip in (shown, *decoded.values()))
     parts, labels = [shown[:, :MOST_FRAMES]], ["original"]
     chosen = spread(count)
-    times = [f"frame {index}" if spec.rate is None else f"{index / spec.rate:.2f} s" for index in chosen]
     first = frames(shown, chosen)
-    rows = [ImageRow("original", first, times)]
+    rows = [ImageRow("original", first, _times(chosen, spec))]
     for label, clip in decoded.items():
         parts += [clip[:, :MOST_FRAMES], (GAIN * (clip[:, :count] - shown[:, :count]).abs()).clamp(0, 1)[:, :MOST_FRAMES]]
         labels += [label, f"difference, {GAIN:g} times"]
@@ -91,6 +94,31 @@ def clip_gallery(title: str, clips: Sequence[Tensor], *, spec: SignalSpec, capti
     return _grid(title, [clip[:, :MOST_FRAMES] for clip in shown], labels, rows, rate=spec.rate, drawn=False)
 
 
+def continuation_grid(title: str, original: Tensor, others: Mapping[str, Tensor], *, known: int, spec: SignalSpec) -> ClipGrid | None:
+    """A clip beside clips that have its first frames in common; the border of a frame tells those from what follows.
+
+    Args:
+        title: heading.
+        original: (C, T, H, W), with what really follows, as far as it goes.
+        others: by label, of the original's frame size, such as continuations.
+        known: the number of first frames.
+        spec: of all of them.
+
+    Returns:
+        None for clips that cannot be looked at.
+    """
+    clips = {label: rgb for label, clip in {"original": original, **others}.items() if (rgb := as_shown(clip, spec)) is not None}
+    if not clips:
+        return None
+    bordered = {label: _bordered(clip, known) for label, clip in clips.items()}
+    chosen = spread(max(clip.shape[1] for clip in clips.values()))
+    captions = [f"{time}, known" if index < known else time for index, time in zip(chosen, _times(chosen, spec), strict=True)]
+    sheets = {label: frames(clip, [index for index in chosen if index < clip.shape[1]]) for label, clip in bordered.items()}
+    rows = [ImageRow(label, sheet, () if number else captions) for number, (label, sheet) in enumerate(sheets.items())]
+    grid = _grid(title, [clip[:, :MOST_FRAMES] for clip in bordered.values()], [*bordered], rows, rate=spec.rate, drawn=False)
+    return replace(grid, note=f"The {known} known frames have an orange border, those that follow a gray one. {grid.note}")
+
+
 def as_shown(clip: Tensor, spec: SignalSpec) -> Tensor | None:
     """(C, T, H, W) as RGB (3, T, H, W) in [0, 1], large frames smaller; None for clips that cannot be looked at."""
     values = clip.float() / (255 if clip.dtype == torch.uint8 else 1)
@@ -112,6 +140,21 @@ def spread(count: int) -> list[int]:
 def frames(clip: Tensor, indices: Sequence[int]) -> list[ImageArray]:
     """Some frames of (3, T, H, W) in [0, 1]."""
     return [to_image_array(clip[:, index]) for index in indices]
+
+
+def _times(indices: Sequence[int], spec: SignalSpec) -> list[str]:
+    """When some frames are shown."""
+    return [f"frame {index}" if spec.rate is None else f"{index / spec.rate:.2f} s" for index in indices]
+
+
+def _bordered(clip: Tensor, known: int) -> Tensor:
+    """(3, T, H, W) -> (3, T, H + 2 b, W + 2 b)."""
+    width = max(1, round(max(clip.shape[-2:]) / 32))
+    framed = F.pad(clip, (width,) * 4)
+    for part, color in ((framed[:, :known], KNOWN_COLOR), (framed[:, known:], CONTINUED_COLOR)):
+        for side in (part[..., :width, :], part[..., -width:, :], part[..., :width], part[..., -width:]):
+            side.copy_(torch.tensor(color)[:, None, None, None].expand_as(side))
+    return framed
 
 
 def token_maps(tokens: Tokens | Latents, *, side: int) -> list[ImageArray]:

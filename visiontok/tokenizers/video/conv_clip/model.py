@@ -39,6 +39,8 @@ class ConvClipConfig(Config):
         nets, (time, side, _) = self.networks, self.stride
         if len(nets.downsampling) != len(nets.channels) - 1:
             raise ValueError(f"downsampling {nets.downsampling} does not lie between the levels of channels {nets.channels}: give one pair fewer")
+        if time > 1 and nets.time_kernel == 1:
+            raise ValueError(f"downsampling {nets.downsampling} joins frames, and with time_kernel 1 every frame stands by itself: divide time by 1")
         if self.image_size % side:
             raise ValueError(f"frames of {self.image_size} pixels are no multiple of the stride {side}")
         if (self.num_frames - nets.causal) % time:

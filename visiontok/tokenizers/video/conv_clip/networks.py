@@ -28,6 +28,7 @@ class ClipNetConfig(Config):
         num_res_blocks: in every level.
         patch_size: side of the patches of every frame that become channels at first.
         causal: whether no layer reads later frames; the first frame then stands by itself. Otherwise kernels along time are centered.
+        time_kernel: frames that a kernel along time reads; with 1 every frame is tokens by itself, as a tokenizer of images makes them.
     """
 
     channels: tuple[Positive, ...] = (32, 64, 128)
@@ -35,9 +36,11 @@ class ClipNetConfig(Config):
     num_res_blocks: Positive = 1
     patch_size: Positive = 2
     causal: bool = True
+    time_kernel: Literal[1, 3] = 3
 
     def conv(self, before: int, after: int, kernel: Kernel, *, stride: Kernel = (1, 1, 1)) -> CausalConv3d | CenteredConv3d:
-        """A convolution, causal or centered."""
+        """A convolution, causal or centered, that reads no more frames than `time_kernel`."""
+        kernel = (min(kernel[0], self.time_kernel), *kernel[1:])
         return CausalConv3d(before, after, kernel, stride=stride) if self.causal else CenteredConv3d(before, after, kernel, stride=stride)
 
 
