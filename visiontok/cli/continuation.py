@@ -69,12 +69,13 @@ class Continuation:
         from visiontok.evaluation.results.report.clips import continuation_grid
 
         tokenizer, found = self.tokenizer, []
-        for number, clip in enumerate(self.clips[:_SHOWN]):
+        for number, clip in enumerate(self.clips[: min(_SHOWN, len(samples))]):
             original = tokenizer.prepare(clip.whole).values[0]
+            frames, height, width = original.shape[1:]
             decoded = tokenizer.decode(_encoded(clip.whole, tokenizer, is_condition=self.is_condition))
-            others = {"decoded": decoded[0, :, : original.shape[1]]}
-            mine = samples[number :: len(self.clips)][:_EACH]
-            others |= {f"sample {number + index * len(self.clips)}": sample for index, sample in enumerate(mine)}
+            others = {"decoded": decoded[0, :, :frames]}
+            mine = [*range(number, len(samples), len(self.clips))][:_EACH]
+            others |= {f"sample {row}": samples[row][..., :height, :width] for row in mine}  # without what pads the sides of the known frames
             found.append(continuation_grid(str(clip.path), original, others, known=clip.count, spec=tokenizer.spec))
         summary = "Clips as they really go on, as their tokens are decoded, and as samples continue them."
         write_report(path, f"Clips continued by {self.name}", [grid for grid in found if grid is not None], summary=summary)
