@@ -153,6 +153,21 @@ def test_encode_and_decode_never_see_more_than_some_chunks(name: str, monkeypatc
     assert torch.equal(tokens.indices[:1], joined(model, signal[:1], 7 * rate).indices)
 
 
+def test_noise_of_a_long_sound_is_drawn_for_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build("snac")
+    signal = torch.stack([sound(model, 60 * model.chunking.unit + 3, seed) for seed in range(2)])
+    tokens, generator = model.encode(signal), torch.Generator()
+    expected = model.decode(tokens, noise=generator.manual_seed(1))
+    model.window_seconds = 15 * model.chunking.unit / (model.layout.rate or 1)
+    seen: list[int] = []
+    decode = model.decode_with_noise
+    monkeypatch.setattr(model, "decode_with_noise", lambda latents, noise: seen.append(latents.shape[1]) or decode(latents, noise))
+    decoded = model.decode(tokens, noise=generator.manual_seed(1))
+    assert max(seen) < 40 * model.chunking.positions
+    torch.testing.assert_close(decoded, expected, rtol=0, atol=1e-5)
+    assert (decoded - model.decode(tokens)).abs().max() > 1e-3
+
+
 def test_levels_are_cut_in_chunks() -> None:
     for name in ("mimi", "snac"):
         model = build(name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import accumulate
+from operator import mul
 from typing import Any, ClassVar
 
 import torch
@@ -13,8 +15,8 @@ from torch import Tensor
 
 from visiontok.base.config import Config, Positive
 from visiontok.base.errors import ConfigError
-from visiontok.base.noise import NoiseLike, as_noise
-from visiontok.core.chunks import Chunking
+from visiontok.base.noise import NoiseLike, RecordedNoise, as_noise
+from visiontok.core.chunks import Chunking, windows
 from visiontok.core.tokenizer import DecodeOptions, EncodeOptions, TokenizerOutput
 from visiontok.core.weight_norm import folded
 from visiontok.layers.receptive_field import reach
@@ -170,7 +172,21 @@ class Snac(Codec[SnacConfig]):
         if options.noise is None:
             return super().decode_tokens(tokens, options)
         assert isinstance(tokens, Tokens)
-        return self.decode_with_noise(self.lookup(self.unwrap(tokens)), options.noise)
+        latents, length = self.lookup(self.unwrap(tokens)), self.chunk_length(tokens.layout.signal_shape)
+        return self.decode_with_noise(latents, options.noise) if length is None else self._decode_long(latents, options.noise, length // self.hop)
+
+    def _decode_long(self, latents: Tensor, noise: NoiseLike, length: int) -> Tensor:
+        """`decode_with_noise` of windows of so many frames, beside which the draws for the whole are cut."""
+        source, plan = as_noise(noise, latents.device), self.chunking
+        rates = [*accumulate(self.config.decoder_rates, mul)] if self.config.noise else []
+        draws = [source.normal(len(latents), 1, latents.shape[1] * rate).unflatten(-1, (-1, rate))[:, 0] for rate in rates]
+        beside, sound = torch.cat([latents, *draws], dim=2).split(length, dim=1), []
+        for each in windows(beside, dim=1, unit=plan.positions, lead=0, overlap=plan.overlap, first=1):
+            own, *cut = each.values.split([latents.shape[2], *rates], dim=2)
+            recorded = RecordedNoise(normal=[part.flatten(1)[:, None] for part in cut])
+            decoded = self.decode_with_noise(own.to(latents), recorded)[..., each.before * plan.unit :]
+            sound.append(decoded if each.is_last else decoded[..., : each.count * plan.unit])
+        return torch.cat(sound, dim=-1)
 
     def forward_padded(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
         noise = as_noise(noise, signal.device) if self.training else noise
