@@ -122,7 +122,7 @@ class Chunked(Tokenizer[ConfigT]):
 
     def _warn_where_near(self) -> None:
         if not self.chunking.is_exact:
-            warnings.warn(self.near_in_words(), stacklevel=2)
+            warnings.warn(self.near_in_words(), stacklevel=1)  # from one place, so that Python says it once
 
     def fit(self, signal: Tensor, length: int) -> Tensor:
         """The end of a decoded signal (B, C, T, ...) at its exact length."""
