@@ -75,6 +75,18 @@ def test_gray_and_transparent_frames_become_rgb() -> None:
     assert clear[:, :, WIDTH // 2 + 1 :].min() >= 254
 
 
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+def test_webm_keeps_its_transparency(codec: str) -> None:
+    """Which FFmpeg's own decoders of VP8 and VP9 omit."""
+    half = np.concatenate([frames(4), np.full((4, HEIGHT, WIDTH, 1), 255, np.uint8)], axis=-1)
+    half[:, :, : WIDTH // 2, 3] = 0
+    clip = read_clip(video(half, "webm", codec, pixels="yuva420p", options={"auto-alt-ref": "0", "lag-in-frames": "0"}))
+    assert clip.frames.shape == (4, HEIGHT, WIDTH, 3)
+    assert clip.rate == pytest.approx(10)
+    assert (clip.frames[:, :, : WIDTH // 2 - 8] == 255).all()
+    assert np.abs(clip.frames[:, :, WIDTH // 2 + 8 :].astype(int) - half[:, :, WIDTH // 2 + 8 :, :3]).mean() < 8
+
+
 @pytest.mark.parametrize(
     ("matrix", "shown"),
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -32,6 +32,7 @@ MAX_PAUSE = 3600
 ALL = FrameSampling()
 """Every frame as the file holds it."""
 
+_READS_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # decoders beside FFmpeg's own, which do not
 _ATTACHED_PICTURE = 1024  # of the dispositions of a stream: the cover of a recording
 _FACTUAL = ("mp4", "matroska", "avi")  # containers whose length is a fact, not an estimate
 _MISSING = 0.5  # seconds that a header may announce beyond the last frame
@@ -201,7 +202,7 @@ class VideoFile:
     def _decoded(self) -> Iterator[Any]:
         """Frames as the decoder gives them, packet by packet: an error does not take those that came before it."""
         damaged = count = 0
-        packets = self._container.demux(self._stream)
+        packets, decode = self._container.demux(self._stream), self._decoder()
         while True:
             try:
                 packet = next(packets, None)
@@ -211,7 +212,7 @@ class VideoFile:
             if packet is None:
                 return
             try:
-                frames = packet.decode()
+                frames = decode(packet)
             except Exception:
                 frames, damaged = [], damaged + 1
             damaged += sum(frame.is_corrupt for frame in frames)
@@ -219,6 +220,19 @@ class VideoFile:
             if damaged:
                 self._problem = f"{damaged} of its frames {'are' if damaged > 1 else 'is'} damaged"
             yield from frames
+
+    def _decoder(self) -> Callable[[Any], list[Any]]:
+        """Packets in turn, the last one empty -> the frames that they complete; with their alpha, where the file says that there is one."""
+        av, codec = import_optional("av", extra="audio"), self._stream.codec_context.name
+        if self._stream.metadata.get("alpha_mode") != "1" or codec not in _READS_ALPHA:
+            return lambda packet: list(packet.decode())
+        try:
+            decoder = av.CodecContext.create(_READS_ALPHA[codec], "r")
+        except av.codec.codec.UnknownCodecError:
+            self._problem = f"its transparency: this FFmpeg has no decoder {_READS_ALPHA[codec]}"
+            return lambda packet: list(packet.decode())
+        decoder.thread_count = 1  # see `video_frames.rgb`
+        return lambda packet: list(decoder.decode(packet if packet.size else None))
 
     def _square(self, frame: Any) -> tuple[int, int]:
         """Width and height of a decoded frame when its pixels are square.
