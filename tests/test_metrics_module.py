@@ -25,6 +25,7 @@ INTERIOR = {"accumulator", "bootstrap", "frechet_bootstrap", "metric", "needs", 
 PARTS = {
     "as_pair",
     "at_least",
+    "check_pair",
     "check_span",
     "feature_pair",
     "flattened",

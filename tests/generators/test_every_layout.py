@@ -88,8 +88,8 @@ def random_tokens(layout: TokenLayout, samples: int = SAMPLES, seed: int = 0) ->
 def test_it_memorizes_samples_and_finds_them_by_their_class(family, layout, changes):
     model, tokens, classes = built(family, layout, **changes).train(), random_tokens(layout), torch.arange(SAMPLES)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-2, total_steps=120)
-    for _ in range(120):
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-2, total_steps=100)
+    for _ in range(100):
         optimizer.zero_grad()
         model(tokens, classes)["loss"].backward()
         optimizer.step()

@@ -185,7 +185,7 @@ def check(command: Callable[[Path], None], tmp_path: Path, choose: Callable[[lis
 
 
 @pytest.mark.parametrize(
-    ("command", "every"), [("train", 2), ("tokenize", 2), ("tokenize clips", 2), ("evaluate", 2), ("sample", 2), ("quantize", 2), ("study", 12)]
+    ("command", "every"), [("train", 3), ("tokenize", 2), ("tokenize clips", 2), ("evaluate", 2), ("sample", 2), ("quantize", 2), ("study", 20)]
 )
 def test_killed_at_an_operation_of_every_kind(command, every, tmp_path):
     check(COMMANDS[command], tmp_path, lambda log: kill_harness.one_of_each_kind(log)[every // 2 :: every])

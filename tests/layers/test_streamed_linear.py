@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from visiontok.layers.streamed_linear import BLOCK, LEAST_ROWS, StreamedLinear
+from visiontok.layers.streamed_linear import BLOCK, LEAST_ROWS, MOST_ROWS, StreamedLinear, linear_of_few_rows
 
 
 @given(
@@ -30,3 +30,17 @@ def test_it_computes_in_the_type_of_the_weights(dtype: torch.dtype):
     found = StreamedLinear(weight)(torch.ones(8, 16, dtype=dtype))
     assert found.dtype == dtype
     torch.testing.assert_close(found[0], weight.sum(dim=1), rtol=0.02, atol=0.05)
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("outputs", [5, 2 * BLOCK])
+@pytest.mark.parametrize("rows", [1, LEAST_ROWS, MOST_ROWS, MOST_ROWS + 1])
+def test_few_rows_are_the_linear_map_too(rows: int, outputs: int, has_bias: bool):
+    generator = torch.Generator().manual_seed(rows)
+    x, weight = torch.randn(rows, 24, generator=generator), torch.randn(outputs, 24, generator=generator, requires_grad=True)
+    bias = torch.randn(outputs, generator=generator) if has_bias else None
+    expected = linear_of_few_rows(x, weight, bias)
+    assert expected.requires_grad
+    torch.testing.assert_close(expected, F.linear(x, weight, bias), rtol=0, atol=0)
+    with torch.no_grad():
+        torch.testing.assert_close(linear_of_few_rows(x, weight, bias), expected, rtol=1e-5, atol=1e-4)

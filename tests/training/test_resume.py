@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import training_children as children
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 import visiontok
@@ -84,16 +85,15 @@ def test_sigkill_while_workers_stream_a_token_set(generator_recipe, tokenizer_fo
     """Fifteen shards, of which two fit in memory at a time; the run goes over the end of an epoch."""
     tokenizer, window_bytes = visiontok.from_pretrained(tokenizer_folder), 2**11
     tokenize_source(open_source("digits:test"), tokenizer, tmp_path / "set", identity=identify(tokenizer, tokenizer_folder), shard_size=24)
-    common = {"data": {"tokens": str(tmp_path / "set"), "num_workers": 2}, "steps": 20, "batch_size": 24, "checkpoints": {"every": 1}}
+    common = {"data": {"tokens": str(tmp_path / "set"), "num_workers": 2}, "steps": 18, "batch_size": 24, "checkpoints": {"every": 1}}
     whole = generator_recipe(output=str(tmp_path / "whole"), **common | {"data": {"tokens": str(tmp_path / "set")}})
     children.start(children.run, whole, "auto", window_bytes).join()
 
     recipe = generator_recipe(output=str(tmp_path / "killed"), **common)
-    for step in (5, 13):
-        child = children.start(children.run, recipe, "auto", window_bytes)
-        assert wait_until(lambda: any(step_of(path) >= step for path in list_checkpoints(tmp_path / "killed" / "checkpoints")), child)  # noqa: B023
-        os.kill(child.pid, signal.SIGKILL)
-        child.join()
+    child = children.start(children.run, recipe, "auto", window_bytes)
+    assert wait_until(lambda: any(step_of(path) >= 7 for path in list_checkpoints(tmp_path / "killed" / "checkpoints")), child)
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
     children.start(children.run, recipe, "auto", window_bytes).join()
     assert_equal(final_state(tmp_path / "killed"), final_state(tmp_path / "whole"))
 
@@ -167,26 +167,42 @@ def test_resuming_from_a_named_checkpoint_sets_later_ones_aside(tokenizer_recipe
     assert sorted(path.name for path in checkpoints.iterdir()) == ["aside-0-step-00000008", "step-00000006", "step-00000008"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stop_signal_saves_at_the_end_of_the_step(number, code, tokenizer_recipe, tmp_path):
-    from omegaconf import OmegaConf
-
-    """The signal goes to the whole group of processes, as from a terminal or a job scheduler; one of them prepares batches."""
-    data = tokenizer_recipe()["data"] | {"num_workers": 1}
-    recipe = tokenizer_recipe(output=str(tmp_path / "stopped"), steps=500, data=data, schedule={"kind": "constant"}, checkpoints={"every": 1000})
+def stopped(recipe, number, tmp_path):
+    """The step at which a signal to the whole group of its processes, as from a terminal or a job scheduler, stopped a command, and its exit code."""
     OmegaConf.save(recipe, tmp_path / "recipe.yaml")
     child = children.start(children.run_command, "train", str(tmp_path / "recipe.yaml"), "--cpu")
     metrics = tmp_path / "stopped" / "metrics.jsonl"
     assert wait_until(lambda: metrics.exists() and metrics.read_text().count("\n") >= 2, child)
     os.killpg(child.pid, number)
     child.join(60)
-    assert child.exitcode == code
     (saved,) = list_checkpoints(tmp_path / "stopped" / "checkpoints")
     step = TrainingCheckpoint.open(saved).step
     assert 2 <= step < 500
     assert not (tmp_path / "stopped" / "final").exists()
+    return step, child.exitcode
 
-    recipe = recipe | {"steps": step + 2, "data": data | {"num_workers": 0}}
+
+def endless(tokenizer_recipe, tmp_path, **data):
+    return tokenizer_recipe(
+        output=str(tmp_path / "stopped"),
+        steps=500,
+        data=tokenizer_recipe()["data"] | data,
+        schedule={"kind": "constant"},
+        checkpoints={"every": 1000},
+    )
+
+
+def test_an_interrupt_saves_at_the_end_of_the_step(tokenizer_recipe, tmp_path):
+    assert stopped(endless(tokenizer_recipe, tmp_path), signal.SIGINT, tmp_path)[1] == 130
+
+
+def test_a_termination_saves_at_the_end_of_the_step(tokenizer_recipe, tmp_path):
+    """Also while another process prepares batches."""
+    recipe = endless(tokenizer_recipe, tmp_path, num_workers=1)
+    step, code = stopped(recipe, signal.SIGTERM, tmp_path)
+    assert code == 143
+
+    recipe = recipe | {"steps": step + 2, "data": recipe["data"] | {"num_workers": 0}}
     children.run(recipe)
     children.run(recipe | {"output": str(tmp_path / "whole")})
     assert_equal(final_state(tmp_path / "stopped"), final_state(tmp_path / "whole"))

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LEAST_ROWS = 4
-"""With fewer, the usual product of a matrix and few vectors already reads the weights at the memory's bandwidth."""
+LEAST_ROWS, MOST_ROWS = 4, 8
+"""With fewer, the usual product of a matrix and few vectors already reads the weights at the memory's bandwidth; with more, blocks are copied."""
 BLOCK = 128
 """Outputs per block: one of a usual dim and its inputs lie in a core's cache."""
 
@@ -31,3 +31,13 @@ class StreamedLinear:
         """(R, D) -> (R, N)."""
         blocks = torch.bmm(x.expand(len(self._blocks), -1, -1), self._blocks)
         return blocks.transpose(0, 1).flatten(1)[:, : self._outputs]
+
+
+def linear_of_few_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`F.linear` of (R, D), (N, D) and (N,), block by block where that is faster: on the CPU, for a few rows and without gradients."""
+    is_few = x.dim() == 2 and LEAST_ROWS <= len(x) <= MOST_ROWS and len(weight) % BLOCK == 0
+    if not is_few or x.device.type != "cpu" or torch.is_grad_enabled():
+        return F.linear(x, weight, bias)
+    blocks = weight.unflatten(0, (-1, BLOCK)).transpose(1, 2)
+    product = torch.bmm(x.expand(len(blocks), -1, -1), blocks).transpose(0, 1).flatten(1)
+    return product if bias is None else product + bias

@@ -64,9 +64,17 @@ def check_span(reference: Tensor, *, data_range: float) -> None:
 
 
 def as_pair(reference: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor]:
-    """Both batches as float64, after `check_pair`."""
+    """Both batches as float64.
+
+    Raises:
+        EvaluationError: see `check_pair`.
+        NonFiniteError: if one holds NaN or infinity.
+    """
     check_pair(reference, reconstruction)
-    return reference.double(), reconstruction.double()
+    first, second = reference.double(), reconstruction.double()
+    check_finite(first, stage="the reference of a metric")
+    check_finite(second, stage="the reconstruction of a metric")
+    return first, second
 
 
 def check_pair(reference: Tensor, reconstruction: Tensor) -> None:
@@ -74,7 +82,6 @@ def check_pair(reference: Tensor, reconstruction: Tensor) -> None:
 
     Raises:
         EvaluationError: unless both are batches of one shape, on one scale.
-        NonFiniteError: if one holds NaN or infinity.
     """
     if not isinstance(reference, Tensor) or not isinstance(reconstruction, Tensor):
         kinds = f"{type(reference).__name__} and {type(reconstruction).__name__}"
@@ -84,5 +91,3 @@ def check_pair(reference: Tensor, reconstruction: Tensor) -> None:
         raise EvaluationError(f"reference and reconstruction must be batches (B, ...) of one shape, got {shapes}")
     if reference.is_floating_point() != reconstruction.is_floating_point() or reference.is_complex() or reconstruction.is_complex():
         raise EvaluationError(f"reference and reconstruction must be on one scale, got {reference.dtype} and {reconstruction.dtype}: use to_uint8")
-    check_finite(reference, stage="the reference of a metric")
-    check_finite(reconstruction, stage="the reconstruction of a metric")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from visiontok.base.errors import EvaluationError
+from visiontok.base.finite import check_finite
 from visiontok.evaluation.metrics.fidelity import as_pair, check_pair
 from visiontok.layers.mel import mel_filters
 from visiontok.layers.spectrogram import magnitudes
@@ -45,6 +46,8 @@ def si_sdr(reference: Tensor, reconstruction: Tensor) -> Tensor:
         NonFiniteError: if one holds NaN or infinity.
     """
     check_pair(reference, reconstruction)
+    check_finite(reference, stage="the reference of a metric")
+    check_finite(reconstruction, stage="the reconstruction of a metric")
     blocks = [side.flatten(1).split(_BLOCK, dim=1) for side in (reference, reconstruction)]
     peaks = [torch.stack([block.double().abs().amax(dim=1) for block in side]).amax(dim=0)[:, None] for side in blocks]
 

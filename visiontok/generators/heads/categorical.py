@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from visiontok.generators.heads.base import Choose, Embed, TokenHead
 from visiontok.generators.orders import GenerationSteps
+from visiontok.layers.streamed_linear import linear_of_few_rows
 
 
 class CodeDistributions(nn.Module, ABC):
@@ -57,7 +58,7 @@ class CodeTable(CodeDistributions, nn.Linear):
 
     def logits(self, hidden: Tensor, first: int, size: int) -> Tensor:
         rows = slice(first, first + size)
-        return F.linear(hidden, self.weight[rows], None if self.bias is None else self.bias[rows]).float()
+        return linear_of_few_rows(hidden, self.weight[rows], None if self.bias is None else self.bias[rows]).float()
 
 
 class IndependentHead(TokenHead):
