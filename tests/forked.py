@@ -18,9 +18,15 @@ context.set_forkserver_preload(["visiontok.training", "visiontok.tokenizers.imag
 
 
 def start(function: Callable[..., None], *arguments: object) -> ForkServerProcess:
-    child = context.Process(target=function, args=arguments)
+    child = context.Process(target=_call, args=(function, *arguments))
     child.start()
     return child
+
+
+def _call(function: Callable[..., None], *arguments: object) -> None:
+    """With workers of loaders as a command has them: otherwise they came from another server, which would have to import everything first."""
+    multiprocessing.set_start_method("fork", force=True)
+    function(*arguments)
 
 
 def free_port() -> int:

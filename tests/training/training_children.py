@@ -11,7 +11,6 @@ import time
 import torch
 from accelerate import Accelerator
 from forked import free_port, join, start
-from small_generators import GENERATORS, small_generator, training_step
 
 from visiontok.cli.ranks import leaving_process_group
 from visiontok.data import token_dataset
@@ -65,6 +64,8 @@ def run_rank(recipe, rank, world_size, port, folder, poison_step):
 
 def shard_every_generator(precision, rank, world_size, port, folder):
     """Sharded generators that compute their blocks again, against whole ones, on the same batch; leaves the largest differences in `folder`."""
+    from small_generators import GENERATORS, small_generator, training_step  # which every child would import
+
     join(rank, world_size, port)
     with leaving_process_group():
         accelerator = Accelerator(mixed_precision=precision, cpu=True)
