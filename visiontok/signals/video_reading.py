@@ -223,7 +223,8 @@ class VideoFile:
 
     def _decoder(self) -> Callable[[Any], list[Any]]:
         """Packets in turn, the last one empty -> the frames that they complete; with their alpha, where the file says that there is one."""
-        av, codec = import_optional("av", extra="audio"), self._stream.codec_context.name
+        av, context = import_optional("av", extra="audio"), self._stream.codec_context
+        codec = None if context is None else context.name  # None where a damaged file names no codec
         if self._stream.metadata.get("alpha_mode") != "1" or codec not in _READS_ALPHA:
             return lambda packet: list(packet.decode())
         try:
