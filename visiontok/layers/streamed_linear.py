@@ -29,8 +29,7 @@ class StreamedLinear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(R, D) -> (R, N)."""
-        blocks = torch.bmm(x.expand(len(self._blocks), -1, -1), self._blocks)
-        return blocks.transpose(0, 1).flatten(1)[:, : self._outputs]
+        return _block_by_block(x, self._blocks)[:, : self._outputs]
 
 
 def linear_of_few_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -38,6 +37,10 @@ def linear_of_few_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
     is_few = x.dim() == 2 and LEAST_ROWS <= len(x) <= MOST_ROWS and len(weight) % BLOCK == 0
     if not is_few or x.device.type != "cpu" or torch.is_grad_enabled():
         return F.linear(x, weight, bias)
-    blocks = weight.unflatten(0, (-1, BLOCK)).transpose(1, 2)
-    product = torch.bmm(x.expand(len(blocks), -1, -1), blocks).transpose(0, 1).flatten(1)
+    product = _block_by_block(x, weight.unflatten(0, (-1, BLOCK)).transpose(1, 2))
     return product if bias is None else product + bias
+
+
+def _block_by_block(x: Tensor, blocks: Tensor) -> Tensor:
+    """(R, D) and weights (blocks, D, BLOCK) -> (R, blocks * BLOCK)."""
+    return torch.bmm(x.expand(len(blocks), -1, -1), blocks).transpose(0, 1).flatten(1)

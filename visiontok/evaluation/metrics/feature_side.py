@@ -66,4 +66,4 @@ def _row_numbers(indices: Tensor) -> Tensor:
     """(N,) sample indices, equal ones side by side -> (N,) numbers that rise with the index and differ between the rows of a sample."""
     _, counts = torch.unique_consecutive(indices, return_counts=True)
     starts = (counts.cumsum(0) - counts).repeat_interleave(counts)
-    return indices * _MOST_ROWS + torch.arange(len(indices)) - starts
+    return indices * _MOST_ROWS + torch.arange(len(indices), dtype=torch.int64) - starts

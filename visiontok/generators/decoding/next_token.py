@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
@@ -42,12 +43,11 @@ class NextTokenSampler:
     def filtered(self, logits: Tensor, unconditional: Tensor | None, *, codebook: int, step: int, num_steps: int) -> Tensor:
         """Guided and filtered logits (B, V) of a codebook level at a step, from those with and without the condition."""
         own = self.of(codebook)
-        scale = own.guidance(step, num_steps)
-        if unconditional is not None and scale != 1:
-            logits = guide(logits, unconditional, scale)
-        for filter_logits in own.filters:
-            logits = filter_logits(logits)
-        return logits
+        return _filtered(own._guided(logits, unconditional, step, num_steps), own.filters)
+
+    def _guided(self, logits: Tensor, unconditional: Tensor | None, step: int, num_steps: int) -> Tensor:
+        scale = self.guidance(step, num_steps)
+        return logits if unconditional is None or scale == 1 else guide(logits, unconditional, scale)
 
     def choose(
         self,
@@ -62,12 +62,17 @@ class NextTokenSampler:
     ) -> Tensor:
         """Choose codes (B,) likewise: one exponential draw (B, V), or none where `TopK(1)` leaves only the most likely code. See `probabilities` for
         `finite` and for what is refused."""
-        filters = self.of(codebook).filters
-        if TopK(1) in filters:  # the most likely code is the same without it
-            greedy = NextTokenSampler(self.of(codebook).guidance, tuple(each for each in filters if each != TopK(1)))
-            return most_likely(greedy.filtered(logits, unconditional, codebook=0, step=step, num_steps=num_steps), step=step, finite=finite)
-        filtered = self.filtered(logits, unconditional, codebook=codebook, step=step, num_steps=num_steps)
-        return sample_categorical(filtered, noise, step=step, finite=finite)
+        own = self.of(codebook)
+        guided = own._guided(logits, unconditional, step, num_steps)
+        if TopK(1) in own.filters:  # the most likely code is the same without it
+            return most_likely(_filtered(guided, [each for each in own.filters if each != TopK(1)]), step=step, finite=finite)
+        return sample_categorical(_filtered(guided, own.filters), noise, step=step, finite=finite)
+
+
+def _filtered(logits: Tensor, filters: Sequence[Filter]) -> Tensor:
+    for filter_logits in filters:
+        logits = filter_logits(logits)
+    return logits
 
 
 T = TypeVar("T")
