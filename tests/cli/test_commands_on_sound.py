@@ -169,7 +169,7 @@ def test_long_sounds_are_taken_in_windows(models: Path, tmp_path: Path) -> None:
     codec = visiontok.from_pretrained(models / "wavtokenizer")
     assert isinstance(codec, Codec)
     whole = codec.encode(tmp_path / "long.wav")
-    codec.window_seconds = 0.5
+    codec.window = 0.5
     near = codec.encode(tmp_path / "long.wav")
     expected = codec.decode(near)[0]
     for window, tokens in (("0.5", near), ("inf", whole)):

@@ -207,7 +207,7 @@ class ClipFile:
             return
         windowed = self._windowed
         if windowed is not None:
-            for number, clip in enumerate(self._read(int(windowed.window_frames))):
+            for number, clip in enumerate(self._read(int(windowed.window))):
                 if number == 1:
                     warnings.warn(f"{self._name}: {windowed.near_in_words()}", stacklevel=1)
                 yield self._name, self._checked(clip), None
@@ -247,7 +247,7 @@ class ClipFile:
         """The tokenizer, if it takes long clips as several."""
         from visiontok.tokenizers.shared.windowed_clips import WindowedClips
 
-        cuts = isinstance(self._tokenizer, WindowedClips) and self._tokenizer.window_frames < math.inf
+        cuts = isinstance(self._tokenizer, WindowedClips) and self._tokenizer.window < math.inf
         return self._tokenizer if cuts else None  # type: ignore[return-value]
 
     @property

@@ -130,20 +130,16 @@ def set_window(length: float | None, tokenizer: Tokenizer[Any]) -> None:
     """Have a tokenizer take long signals in windows of so many seconds (sounds) or frames (clips); None for its own.
 
     Raises:
-        ConfigError: if it takes none, or the windows are too short.
+        ConfigError: if it takes none, or none of that length.
         TokenError: if it cuts sounds by itself.
     """
-    from visiontok.tokenizers.shared.codec import Codec
-    from visiontok.tokenizers.shared.windowed_clips import WindowedClips
+    from visiontok.core.windows import Windowed
 
     if length is None:
         return
-    if isinstance(tokenizer, Codec):
-        tokenizer.window_seconds = length
-    elif isinstance(tokenizer, WindowedClips):
-        tokenizer.window_frames = length
-    else:
+    if not isinstance(tokenizer, Windowed):
         raise ConfigError(f"--window {length:g}: a {type(tokenizer).__name__} takes long signals in no windows that can be chosen; omit it")
+    tokenizer.window = length
 
 
 def load_for_data(name: str, device: torch.device) -> Tokenizer[Any]:

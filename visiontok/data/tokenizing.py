@@ -20,6 +20,7 @@ from visiontok.base.files import remove_temporaries, replacing
 from visiontok.base.locks import exclusive
 from visiontok.core.identity import TokenizerIdentity
 from visiontok.core.tokenizer import Tokenizer
+from visiontok.core.windows import Windowed
 from visiontok.data.prefetch import prefetch
 from visiontok.data.skips import UNUSABLE, Skip
 from visiontok.data.source import Source
@@ -27,8 +28,6 @@ from visiontok.data.texts import Texts, TextsConfig, texts_of
 from visiontok.data.token_shards import Manifest, Shard, TokenSetHeader, TokenShardWriter, check_alike
 from visiontok.signals import Preprocessing, SignalBatch, SignalLike, VideoPreprocessing
 from visiontok.signals.video_reading import Clip
-from visiontok.tokenizers.shared.codec import Codec
-from visiontok.tokenizers.shared.windowed_clips import WindowedClips
 from visiontok.tokens import Latents, Tokens
 
 SKIPPED = "_skipped.json"
@@ -104,7 +103,8 @@ def tokenize_source(
     about_texts = {"text": texts.to_dict()} if texts else {}
     prepared = tokenizer.preprocessing
     about_clips = {"clip_length": clip_length, "frames": prepared.frames.to_dict()} if isinstance(prepared, VideoPreprocessing) else {}
-    about_windows = {"windows": window} if (window := _window(tokenizer)) else {}
+    is_windowed = isinstance(tokenizer, Windowed) and tokenizer.windows_matter
+    about_windows = {"windows": f"{tokenizer.window:g} {tokenizer.window_unit}"} if is_windowed else {}
     header = TokenSetHeader(
         layout=tokenizer.layout if num_levels is None else tokenizer.layout.with_levels(num_levels),
         tokenizer=identity,
@@ -282,13 +282,6 @@ def _encoded(tokenizer: Tokenizer[Any], read: _Read, num_levels: int | None, bat
         parts = [tokens for _, tokens in each if tokens is not None]
         read = read.joined([own for own, _ in each])
     return read, type(parts[0]).cat(parts) if parts else None  # type: ignore[arg-type]
-
-
-def _window(tokenizer: Tokenizer[Any]) -> str | None:
-    """The windows in which it takes long signals, where tokens depend on them."""
-    if isinstance(tokenizer, WindowedClips):
-        return f"{tokenizer.window_frames:g} frames"
-    return f"{tokenizer.window_seconds:g} s" if isinstance(tokenizer, Codec) and tokenizer.windows_matter else None
 
 
 def _batches(signals: Sequence[np.ndarray], batch_size: int) -> Iterator[range]:

@@ -103,10 +103,10 @@ def test_codecs_that_read_the_whole_sound_take_long_ones_in_windows(name: str, m
     model = build(name)
     rate = round(model.preprocessing.spec.rate or 0)
     longest, longer = sound(model, 6 * rate), sound(model, 9 * rate + 3, seed=1)
-    model.window_seconds = math.inf
+    model.window = math.inf
     expected = {length: model.encode(longest[None, :, :length]).indices for length in (6 * rate - 1, 6 * rate)}
     whole = model.encode(longer[None])
-    model.window_seconds = 2.0
+    model.window = 2.0
     seen = seconds_seen(model, monkeypatch)
     for length, indices in expected.items():
         tokens = model.encode(longest[None, :, :length])
@@ -125,7 +125,7 @@ def test_codecs_that_read_the_whole_sound_take_long_ones_in_windows(name: str, m
     assert torch.equal(alone.indices[0], tokens.indices[1, : alone.layout.length])
     assert torch.equal(model.decode(alone)[0], decoded[1])
     assert alone.layout == whole.layout
-    model.window_seconds = math.inf
+    model.window = math.inf
     seen.clear()
     assert torch.equal(model.encode(longer[None]).indices, whole.indices)
     assert [*map(round, seen)] == [9]
@@ -135,10 +135,10 @@ def test_windows_that_cannot_be_are_refused() -> None:
     near, own = build("wavtokenizer"), build("encodec, stereo in chunks")
     for seconds in (0.0, -1.0, math.nan, 0.9 * near.hop / (near.layout.rate or 1)):
         with pytest.raises(ConfigError, match=f"{seconds:g} s"):
-            near.window_seconds = seconds
+            near.window = seconds
     assert [model.windows_matter for model in (near, build("dac"), own)] == [True, False, False]
     with pytest.raises(TokenError, match="chunks of its own"):
-        own.window_seconds = 5.0
+        own.window = 5.0
 
 
 @pytest.mark.parametrize("name", ["encodec", "focalcodec, causal", "moss-audio-tokenizer", "dac", "snac"])
@@ -158,7 +158,7 @@ def test_noise_of_a_long_sound_is_drawn_for_the_whole(monkeypatch: pytest.Monkey
     signal = torch.stack([sound(model, 60 * model.chunking.unit + 3, seed) for seed in range(2)])
     tokens, generator = model.encode(signal), torch.Generator()
     expected = model.decode(tokens, noise=generator.manual_seed(1))
-    model.window_seconds = 15 * model.chunking.unit / (model.layout.rate or 1)
+    model.window = 15 * model.chunking.unit / (model.layout.rate or 1)
     seen: list[int] = []
     decode = model.decode_with_noise
     monkeypatch.setattr(model, "decode_with_noise", lambda latents, noise: seen.append(latents.shape[1]) or decode(latents, noise))

@@ -47,7 +47,7 @@ def reference_config(**changes: object) -> dict[str, Any]:
 @pytest.mark.parametrize("changes", [{}, {"quantizer": CONTINUOUS}, {"pools_time": True, "pools_space": True}])
 def test_clips_come_back_at_their_size(size: tuple[int, int, int], changes: dict[str, object]) -> None:
     tokenizer, signal = model(**changes), clips(2, *size)
-    tokenizer.window_frames = math.inf
+    tokenizer.window = math.inf
     tokens = tokenizer.encode(signal)
     frames, side = 1 + -(-(size[0] - 1) // 2), -(-max(size[1:]) // 8) * 2
     assert tokens.layout.extents == (frames, side, side)

@@ -94,7 +94,7 @@ def test_equal_frames_have_equal_tokens_with_inflated_weights(pair: tuple[OpenMa
 @pytest.mark.parametrize("size", [(16, 16), (13, 22)])
 def test_any_number_of_frames_and_any_size_comes_back_exactly(frames: int, extent: int, size: tuple[int, int]) -> None:
     model, clip = build(), clips(frames, size)
-    model.window_frames = math.inf
+    model.window = math.inf
     tokens = model.encode(clip)
     assert tokens.layout.segments[0].shape == (extent, -(-size[0] // 4), -(-size[1] // 4))
     assert model.decode(tokens).shape == clip.shape

@@ -63,7 +63,7 @@ def test_windows_are_chosen_and_a_clip_can_be_taken_whole() -> None:
     model, clips = build("open-magvit2-video"), clip(9)
     with pytest.warns(UserWarning, match="9 frames|5 frames"):
         cut = model.encode(clips)
-    model.window_frames = math.inf
+    model.window = math.inf
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         whole = model.encode(clips)
@@ -74,7 +74,7 @@ def test_windows_are_chosen_and_a_clip_can_be_taken_whole() -> None:
     assert cut.layout.extents[0] == 6  # 3 for 5 frames, and 3 for 4
     for wrong in (0, -1, 2.5, math.nan):
         with pytest.raises(ConfigError, match="windows"):
-            model.window_frames = wrong
+            model.window = wrong
 
 
 def test_draws_go_on_from_clip_to_clip() -> None:

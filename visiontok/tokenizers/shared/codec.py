@@ -24,6 +24,7 @@ from visiontok.core.chunks import Chunked, Chunking
 from visiontok.core.model import ConfigT
 from visiontok.core.quality import QualityTarget
 from visiontok.core.tokenizer import DecodeOptions, TokenizerOutput
+from visiontok.core.windows import Windowed
 from visiontok.encoders.text import TextLike
 from visiontok.signals import SignalBatch, SignalLike, SignalSpec
 from visiontok.tokens import Latents, Segment, TokenLayout, Tokens, as_tokens
@@ -95,19 +96,20 @@ def resampled(signal: Tensor, length: int) -> Tensor:
     return torch.fft.irfft(torch.fft.rfft(signal.float()), n=length) * (length / signal.shape[-1])
 
 
-class Codec(Chunked[ConfigT]):
+class Codec(Windowed, Chunked[ConfigT]):
     """Base of codecs. A family sets `layout` with `codec_layout`, or with `multi_rate_layout` where levels have different rates.
 
-    One whose chunks equal the whole overrides `chunking`. Long sounds are taken in windows, see `window_seconds`.
+    One whose chunks equal the whole overrides `chunking`. `encode` and `decode` take
+    sounds of more than three windows in windows, with a warning where the tokens are then only near those of the whole.
 
     Attributes:
         frozen: names of parts without gradients, which stay in evaluation mode in training too.
         output_rate: of what `decode` gives, in Hz; None for that of what goes in.
     """
 
+    window_unit: ClassVar = "s"
     frozen: ClassVar[tuple[str, ...]] = ()
     output_rate: int | None = None
-    _window_seconds: float | None = None
 
     @property
     def spec(self) -> SignalSpec:
@@ -249,45 +251,42 @@ class Codec(Chunked[ConfigT]):
         return sound if longest <= sound.shape[-1] else self.fit(sound, longest)
 
     @property
-    def window_seconds(self) -> float:
-        """Seconds of the windows in which `encode` and `decode` take sounds that are longer than three of them. May be set.
-
-        By default 10 where windows give what the whole gives, and 20 otherwise: the tokens are then near those of the whole, which a warning says.
-        They depend on the sound and on this number only. Infinity takes every sound whole.
+    def usual_window(self) -> float:
+        """See `Windowed`: 10 s where windows give what the whole gives, and 20 s otherwise.
 
         Raises:
-            ConfigError: if it is set to less than one unit of `chunking`.
             TokenError: where a model cuts sounds by itself.
         """
-        if self._window_seconds is not None:
-            return self._window_seconds
         return EXACT_WINDOW_SECONDS if self.chunking.is_exact else WINDOW_SECONDS
 
-    @window_seconds.setter
-    def window_seconds(self, seconds: float) -> None:
+    def check_window(self, length: float) -> None:
+        """See `Windowed`: at least one unit of `chunking`.
+
+        Raises:
+            TokenError: where a model cuts sounds by itself.
+        """
         least = self.chunking.unit / (self.layout.rate or 1)
-        if not seconds >= least:
-            raise ConfigError(f"windows of {seconds:g} s; expected at least {least:g} s, or infinity to take every sound whole")
-        self._window_seconds = seconds
+        if not length >= least:
+            raise ConfigError(f"windows of {length:g} s; expected at least {least:g} s, or infinity to take every sound whole")
 
     @property
     def windows_matter(self) -> bool:
-        """Whether the tokens of long sounds depend on `window_seconds`."""
+        """See `Windowed`: where windows give what the whole gives, they do not."""
         return not self.chunking.is_exact
 
     def chunk_length(self, size: Sequence[int]) -> int | None:
         """See `Chunked`: of sounds that are longer than three windows; windows of one sound are about equally long."""
-        window, unit = self.window_seconds * (self.layout.rate or 0), self.chunking.unit
+        window, unit = self.window * (self.layout.rate or 0), self.chunking.unit
         if size[0] <= MOST_WINDOWS * window:
             return None
         return math.ceil(size[0] / math.ceil(size[0] / window) / unit) * unit
 
     def near_in_words(self) -> str:
         """See `Chunked`."""
-        seconds = self.window_seconds
+        seconds = self.window
         return (
             f"{type(self).__name__} reads whole sounds; those of more than {MOST_WINDOWS * seconds:g} s come in windows of at most {seconds:g} s, "
-            "which gives nearly what the whole would give: set window_seconds (--window) for others, or to infinity for none"
+            "which gives nearly what the whole would give: set window (--window) for others, or to infinity for none"
         )
 
     def forward_padded(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
