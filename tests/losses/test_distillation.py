@@ -18,6 +18,7 @@ from visiontok.base.errors import CheckpointError, ConfigError
 from visiontok.base.network_folders import found_network
 from visiontok.losses import CodecConfig, CodecObjective
 from visiontok.losses.distillation import DAxisConfig, SpeechTeacherConfig, TAxisConfig
+from visiontok.signals.audio_conversion import resampled
 from visiontok.tokenizers.audio.speechtokenizer.model import SpeechTokenizer
 
 MEL = {"mel": {"resolutions": [{"n_fft": 32, "hop": 8, "num_bins": 5}]}, "mel_weight": 1.0}
@@ -34,17 +35,18 @@ def sounds() -> Tensor:
     return 0.3 * torch.randn(3, 1, 200, generator=torch.Generator().manual_seed(1))
 
 
-def distilling(teacher: Path, **changes: object) -> tuple[SpeechTokenizer, CodecObjective]:
+def distilling(teacher: Path | None, **changes: object) -> tuple[SpeechTokenizer, CodecObjective]:
     torch.manual_seed(0)
     tokenizer = visiontok.create("speechtokenizer", **SMALL["speechtokenizer"]).train()
-    objective = CodecConfig.parse({**MEL, "distillation": {"teacher": {"folder": str(teacher)}, **changes}}).build(tokenizer.spec)
+    distillation = None if teacher is None else {"teacher": {"folder": str(teacher)}, **changes}
+    objective = CodecConfig.parse({**MEL, "distillation": distillation}).build(tokenizer.spec)
     objective.attach(tokenizer)
     return tokenizer, objective
 
 
 def term(tokenizer: SpeechTokenizer, objective: CodecObjective) -> Tensor:
     output = tokenizer(sounds())
-    terms = objective.generator_terms(output.reconstruction, sounds(), output.losses, step=0, semantic=output.semantic)
+    terms = objective.generator_terms(output.reconstruction, sounds(), output.losses, step=0, first_level=output.first_level)
     return terms["distillation"]
 
 
@@ -65,7 +67,7 @@ def test_the_teacher_gives_what_transformers_gives(teacher: Path, layer: int | s
 
     network = transformers.HubertModel.from_pretrained(teacher).eval()
     prepare = transformers.AutoFeatureExtractor.from_pretrained(teacher)
-    found = SpeechTeacherConfig(folder=teacher, layer=layer).build()(torch.cat([sounds(), -0.5 * sounds()], dim=1))
+    found = SpeechTeacherConfig(folder=teacher, layer=layer).build()(torch.cat([sounds(), -0.5 * sounds()], dim=1), sample_rate=1600)
     for row, sound in enumerate(sounds()):
         values = prepare(sound[0].numpy() / 4, sampling_rate=1600, return_tensors="pt").input_values
         with torch.no_grad():
@@ -87,8 +89,10 @@ def test_the_loss_falls_and_its_gradient_reaches_encoder_and_projection_only(tea
     assert losses[-1] < 0.95 * losses[0]
     assert all(torch.equal(tensor, before[name]) for name, tensor in objective.state_dict().items())
     plain = CodecConfig.parse({**MEL, "distillation": {"teacher": {"folder": str(teacher)}, "distance": {"type": distance}, "weight": 1.0}})
+    unweighted = plain.build(tokenizer.spec)
+    unweighted.attach(tokenizer)
     with torch.no_grad():
-        assert term(tokenizer.eval(), objective) == pytest.approx(2 * term(tokenizer, plain.build(tokenizer.spec)).item(), rel=1e-5)
+        assert term(tokenizer.eval(), objective) == pytest.approx(2 * term(tokenizer, unweighted).item(), rel=1e-5)
 
 
 def test_only_the_first_level_learns_from_it(teacher: Path) -> None:
@@ -98,14 +102,30 @@ def test_only_the_first_level_learns_from_it(teacher: Path) -> None:
     latents = tokenizer.encode_latents(sounds())
     output = tokenizer(sounds())
     nearest = torch.cdist(latents, codes[None]).argmin(dim=-1)
-    torch.testing.assert_close(output.semantic, tokenizer.semantic_projection(codes[nearest]))
+    torch.testing.assert_close(output.first_level, codes[nearest])
 
 
-def test_without_distillation_the_projection_is_frozen() -> None:
-    tokenizer = visiontok.create("speechtokenizer", **SMALL["speechtokenizer"])
-    objective = CodecConfig.parse(MEL).build(tokenizer.spec)
-    objective.attach(tokenizer)
-    assert not any(parameter.requires_grad for parameter in tokenizer.semantic_projection.parameters())
+def test_without_distillation_the_projection_is_frozen_and_not_computed(teacher: Path) -> None:
+    computed: list[int] = []
+    for calls in (0, 1):
+        tokenizer, objective = distilling(teacher if calls else None)
+        assert all(parameter.requires_grad == bool(calls) for parameter in tokenizer.semantic_projection.parameters())
+        tokenizer.semantic_projection.register_forward_hook(lambda *_: computed.append(1))
+        output = tokenizer(sounds())
+        objective.generator_terms(output.reconstruction, sounds(), output.losses, step=0, first_level=output.first_level)
+        assert sum(computed) == calls
+
+
+@pytest.mark.parametrize("rate", [800, 2400])
+def test_sound_of_another_rate_is_resampled_for_the_teacher(teacher: Path, rate: int) -> None:
+    tokenizer, objective = distilling(teacher)
+    other = objective.config.build(tokenizer.spec.model_copy(update={"rate": float(rate)})).distillation
+    assert objective.distillation is not None
+    assert other is not None
+    features = torch.randn(3, 20 * 1600 // rate, 6, generator=torch.Generator().manual_seed(2))
+    expected = [torch.from_numpy(resampled(sound.numpy(), rate, 1600)) for sound in sounds()]
+    assert len(expected[0][0]) == 200 * 1600 // rate
+    torch.testing.assert_close(other(features, sounds()), objective.distillation(features, torch.stack(expected)))
 
 
 def test_teachers_that_do_not_fit_are_refused(teacher: Path, tmp_path: Path) -> None:
@@ -121,13 +141,15 @@ def test_teachers_that_do_not_fit_are_refused(teacher: Path, tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="3"):
         SpeechTeacherConfig(folder=teacher, layer=3).build()
     tokenizer, objective = distilling(teacher)
-    with pytest.raises(ConfigError, match="1600"):
-        objective.config.build(tokenizer.spec.model_copy(update={"rate": 24000.0}))
-    with pytest.raises(ConfigError, match="semantic_dim"):
-        objective.generator_terms(sounds(), sounds(), {}, step=0, semantic=torch.zeros(3, 20, 5))
+    dim = tokenizer.config.networks.dim
     with pytest.raises(ConfigError, match="40 of 6"):
-        objective.generator_terms(sounds(), sounds(), {}, step=0, semantic=torch.zeros(3, 40, 6))
+        objective.generator_terms(sounds(), sounds(), {}, step=0, first_level=torch.zeros(3, 40, dim))
     with pytest.raises(ConfigError, match="distillation"):
         objective.generator_terms(sounds(), sounds(), {}, step=0)
+    with pytest.raises(ConfigError, match="attach"):
+        objective.config.build(tokenizer.spec).generator_terms(sounds(), sounds(), {}, step=0, first_level=torch.zeros(3, 20, dim))
+    objective.handles.projection = torch.nn.Linear(dim, 5)
+    with pytest.raises(ConfigError, match="semantic_dim"):
+        objective.generator_terms(sounds(), sounds(), {}, step=0, first_level=torch.zeros(3, 20, dim))
     with pytest.raises(ConfigError, match="semantic_projection"):
         objective.attach(torch.nn.Linear(1, 1))

@@ -83,11 +83,17 @@ def test_two_processes_train_it_as_one_does(codec_recipe, tmp_path):
             assert two[name] == pytest.approx(one[name], rel=1e-2 if name == "mel" else 1e-4, abs=1e-6), (one["step"], name)
 
 
-def test_two_processes_balance_gradients_as_one_does(codec_recipe, tmp_path):
-    objective = {**OBJECTIVE, "gan": {**OBJECTIVE["gan"], "start_step": 0}}
-    children.run(codec_recipe(output=str(tmp_path / "one"), objective=objective, steps=2))
-    assert_same_weights(children.run_ranks(codec_recipe(output=str(tmp_path / "two"), objective=objective, steps=2), tmp_path / "ranks"))
+def test_two_processes_balance_gradients_and_distill_a_teacher_as_one_does(codec_recipe, tmp_path):
+    save_speech_teacher(tmp_path / "teacher")  # of another sampling rate
+    distillation = {"teacher": {"folder": str(tmp_path / "teacher")}}
+    objective = {**OBJECTIVE, "gan": {**OBJECTIVE["gan"], "start_step": 0}, "distillation": distillation}
+    networks = SMALL["speechtokenizer"]["networks"] | {"strides": [5, 5]}
+    model = {"family": "speechtokenizer", "config": SMALL["speechtokenizer"] | {"sample_rate": 4000, "networks": networks}}
+    options = {"objective": objective, "model": model, "steps": 2}
+    children.run(codec_recipe(output=str(tmp_path / "one"), **options))
+    assert_same_weights(children.run_ranks(codec_recipe(output=str(tmp_path / "two"), **options), tmp_path / "ranks"))
     one, two = (curve(tmp_path / name)[0] for name in ("one", "two"))
+    assert {"gradient_norm_mel", "distillation"} <= one.keys()
     for name in one:
         assert two[name] == pytest.approx(one[name], rel=1e-3, abs=1e-6), name
 

@@ -41,7 +41,8 @@ class TokenizerOutput:
         stats: values to log.
         target: what the reconstruction is compared with, where that is not the input: models that reconstruct each signal several times.
         passed_through: whether the decoder read unquantized latents, as before a k-means start; the tokens then mean nothing yet.
-        semantic: (B, L, D) what tokens say of the features of a teacher, for objectives that distill them; None for most models.
+        first_level: (B, ..., D) what the first level of a residual quantizer gives by itself, for objectives that distill a teacher into it; None
+            elsewhere.
     """
 
     reconstruction: Tensor | None
@@ -51,7 +52,7 @@ class TokenizerOutput:
     stats: dict[str, Tensor] = field(default_factory=dict)
     target: Tensor | None = None
     passed_through: bool = False
-    semantic: Tensor | None = None
+    first_level: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,15 @@ class Tokenizer(Model[ConfigT]):
     def output(self, reconstruction: Tensor | None, quantized: Quantized) -> TokenizerOutput:
         """What `forward` returns where every latent of `quantized` is a token."""
         tokens = self.wrap(quantized.latents, quantized.indices)
-        return TokenizerOutput(reconstruction, tokens, quantized.latents, quantized.losses, quantized.stats, passed_through=quantized.passed_through)
+        return TokenizerOutput(
+            reconstruction,
+            tokens,
+            quantized.latents,
+            quantized.losses,
+            quantized.stats,
+            passed_through=quantized.passed_through,
+            first_level=quantized.first_level,
+        )
 
     # What a caller uses.
 

@@ -67,7 +67,7 @@ class CodecConfig(Config):
         mel_weight: its weight; 0 for none.
         gan: None for none.
         quantizer_weight: multiplies the quantizer's terms, which carry weights of their own.
-        distillation: of a frozen encoder of speech, for tokenizers that say something of its features; None for none.
+        distillation: of a frozen encoder of speech into the first level of residual codes; None for none.
         balancer: makes the weights of the terms that compare sounds shares of the gradient, as in EnCodec; None for plain weights.
     """
 
@@ -98,7 +98,7 @@ class CodecConfig(Config):
         """The objective for such sound; reads the weights of a teacher from its folder.
 
         Raises:
-            ConfigError: if the signal is no sound, or of another rate than the teacher's.
+            ConfigError: if the signal is no sound.
             CheckpointError: if the teacher is missing, or another one.
         """
         if signal.modality != "audio" or signal.rate is None:
@@ -132,7 +132,7 @@ class CodecObjective(Objective):
     def attach(self, model: nn.Module) -> None:
         if self.config.distillation is not None:
             projection = named_part(self.config.distillation.projection, dict(model.named_modules()), "distillation.projection")
-            projection.requires_grad_(True)
+            self.handles.projection = projection.requires_grad_(True)
 
     def generator_terms(
         self,
@@ -142,7 +142,7 @@ class CodecObjective(Objective):
         *,
         step: int,
         latents: Tensor | None = None,
-        semantic: Tensor | None = None,
+        first_level: Tensor | None = None,
         noise: NoiseLike = None,
     ) -> dict[str, Tensor]:
         distances, gan = self._distances(prediction, target), self.config.gan
@@ -154,9 +154,7 @@ class CodecObjective(Objective):
             terms, self.stats = self.balancer(distances, prediction, scale=self.loss_scale)
         terms |= {name: self.config.quantizer_weight * loss for name, loss in quantizer_losses.items()}
         if self.distillation is not None:
-            if semantic is None:
-                raise ConfigError("this tokenizer says nothing of a teacher's features: remove `distillation` from the objective")
-            terms["distillation"] = self.distillation.config.weight * self.distillation(semantic, target)
+            terms["distillation"] = self.distillation.config.weight * self.distillation(self._projected(first_level), target)
         return terms
 
     def validation_terms(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -190,6 +188,15 @@ class CodecObjective(Objective):
         weights = self.discriminator.weights
         losses = [weight * _GAN_LOSSES[gan.loss][0](maps[-1]) for weight, maps in zip(weights, fake, strict=True)]
         return {"gan": torch.stack(losses).sum(), "feature_matching": FEATURE_MATCHING[gan.feature_matching](fake, real, weights)}
+
+    def _projected(self, first_level: Tensor | None) -> Tensor:
+        """What the first level says of the teacher's features, (B, L, D)."""
+        if first_level is None:
+            raise ConfigError("this tokenizer's quantizer has no first level to distill a teacher into: remove `distillation` from the objective")
+        if self.handles.projection is None:
+            raise ConfigError("distillation needs the tokenizer's projection: call objective.attach(tokenizer) before training")
+        features: Tensor = self.handles.projection(first_level)
+        return features
 
     def _weighted(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: self.config.weights[name] * loss for name, loss in losses.items()}

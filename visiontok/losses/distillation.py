@@ -15,6 +15,7 @@ from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError
 from visiontok.base.network_folders import belonging_to, found_network, whole_network
 from visiontok.base.optional import import_optional
+from visiontok.signals.audio_conversion import resampled
 
 _WHAT = "encoder of speech in the layout of transformers (a folder with config.json, weights and preprocessor_config.json)"
 
@@ -81,7 +82,7 @@ def _dissimilarity(features: Tensor, target: Tensor, *, dim: int) -> Tensor:
 
 
 class DistillationConfig(Config):
-    """The loss; the defaults are SpeechTokenizer's.
+    """The loss; the defaults are SpeechTokenizer's. Sound of another rate than the teacher's is resampled for it.
 
     Attributes:
         teacher: whose features are the target.
@@ -119,9 +120,15 @@ class SpeechTeacher(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def forward(self, sound: Tensor) -> Tensor:
-        """(B, C, T) -> (B, L, D) of the mean of the channels."""
+    def forward(self, sound: Tensor, *, sample_rate: int) -> Tensor:
+        """(B, C, T) -> (B, L, D) of the mean of the channels.
+
+        Raises:
+            DependencyError: for sound of another rate, without the extra `audio`.
+        """
         mono = sound.float().mean(dim=1)
+        if sample_rate != self.sample_rate:
+            mono = torch.from_numpy(resampled(mono.cpu().numpy(), sample_rate, self.sample_rate)).to(mono)
         if self.normalize:
             variance, mean = torch.var_mean(mono, dim=1, correction=0, keepdim=True)
             mono = (mono - mean) / (variance + 1e-7).sqrt()
@@ -136,28 +143,23 @@ class DistillationLoss(nn.Module):
         config: which distance.
         teacher: frozen.
         sample_rate: of the sounds, in Hz.
-
-    Raises:
-        ConfigError: if the teacher reads another rate.
     """
 
     def __init__(self, config: DistillationConfig, *, teacher: SpeechTeacher, sample_rate: int) -> None:
         super().__init__()
-        if teacher.sample_rate != sample_rate:
-            raise ConfigError(f"the teacher of the distillation reads sound at {teacher.sample_rate} Hz, the tokenizer at {sample_rate} Hz")
-        self.config, self.teacher = config, teacher
+        self.config, self.teacher, self.sample_rate = config, teacher, sample_rate
 
     def forward(self, features: Tensor, sound: Tensor) -> Tensor:
         """Unweighted loss; scalar.
 
         Args:
-            features: (B, L, D) of the tokenizer. Frames that the teacher does not have, at the end, are ignored.
+            features: (B, L, D) that the tokenizer says. Frames that the teacher does not have, at the end, are ignored.
             sound: (B, C, T) that was encoded.
 
         Raises:
             ConfigError: if the teacher's features have another width or rate.
         """
-        target = self.teacher(sound)
+        target = self.teacher(sound, sample_rate=self.sample_rate)
         frames, dim = target.shape[1:]
         if features.shape[2] != dim or abs(features.shape[1] - frames) > _MOST_FRAMES_APART:
             raise ConfigError(

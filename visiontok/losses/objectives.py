@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import Field
@@ -17,16 +18,31 @@ from visiontok.losses.pixels import RGB
 from visiontok.signals.spec import SignalSpec
 
 
+@dataclass
+class Handles:
+    """Parts of the tokenizer in training that an objective reads; in an object of their own, so that they are no parts of the objective.
+
+    Attributes:
+        last_layers: by the names of adversarial terms whose weights follow gradients.
+        projection: to the features of a teacher.
+    """
+
+    last_layers: dict[str, nn.Parameter] = field(default_factory=dict)
+    projection: nn.Module | None = None
+
+
 class Objective(nn.Module, ABC):
     """Weighted loss terms of a tokenizer.
 
     Attributes:
+        handles: what `attach` found.
         stats: values to log, of the latest `generator_terms`.
         loss_scale: what a gradient scaler multiplies the loss with, for terms that read gradients; whoever trains sets it.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.handles = Handles()
         self.stats: dict[str, Tensor] = {}
         self.loss_scale = 1.0
 
@@ -36,7 +52,7 @@ class Objective(nn.Module, ABC):
         return False
 
     def attach(self, model: nn.Module) -> None:
-        """Keep references to the parameters and modules of the tokenizer in training that the terms read.
+        """Keep references to the parameters and modules of the tokenizer in training that the terms read, in `handles`.
 
         Raises:
             ConfigError: if the model has none of that name.
@@ -51,7 +67,7 @@ class Objective(nn.Module, ABC):
         *,
         step: int,
         latents: Tensor | None = None,
-        semantic: Tensor | None = None,
+        first_level: Tensor | None = None,
         noise: NoiseLike = None,
     ) -> dict[str, Tensor]:
         """Terms whose sum the tokenizer minimizes.
@@ -62,7 +78,7 @@ class Objective(nn.Module, ABC):
             quantizer_losses: weighted terms of the quantizer, and of the model where it defines its own.
             step: training step, from 0.
             latents: (B, ..., D) what the decoder read; for terms on them.
-            semantic: (B, L, D) what the tokens say of a teacher's features, where the model says it; for distillation.
+            first_level: (B, ..., D) what the first level of a residual quantizer gives by itself, where there is one; for distillation.
             noise: source of the draws of augmentations.
         """
 
@@ -136,7 +152,7 @@ class TeacherCodesObjective(Objective):
         *,
         step: int,
         latents: Tensor | None = None,
-        semantic: Tensor | None = None,
+        first_level: Tensor | None = None,
         noise: NoiseLike = None,
     ) -> dict[str, Tensor]:
         terms = self.validation_terms(prediction, target)
@@ -162,7 +178,7 @@ class ModelLossesObjective(Objective):
         *,
         step: int,
         latents: Tensor | None = None,
-        semantic: Tensor | None = None,
+        first_level: Tensor | None = None,
         noise: NoiseLike = None,
     ) -> dict[str, Tensor]:
         if not quantizer_losses:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -68,14 +67,6 @@ class ReconstructionConfig(Config):
         )
 
 
-@dataclass
-class _Handles:
-    """Parts of the tokenizer; in an object of their own, so that they are no parts of the objective."""
-
-    last_layers: dict[str, nn.Parameter] = field(default_factory=dict)
-    projection: nn.Module | None = None
-
-
 class ReconstructionObjective(Objective):
     """See `ReconstructionConfig`.
 
@@ -108,7 +99,6 @@ class ReconstructionObjective(Objective):
         for name, own, judge in (("gan", config.gan, discriminator), ("clip_gan", config.clip_gan, clip_discriminator)):
             if own is not None and judge is not None:
                 self.adversaries[name] = Adversary(own, judge, signal=signal)
-        self._handles = _Handles()
 
     @property
     def is_adversarial(self) -> bool:
@@ -118,9 +108,9 @@ class ReconstructionObjective(Objective):
         for name, adversary in self._adversaries():
             if adversary.config.adaptive is not None:
                 parameters = dict(model.named_parameters())
-                self._handles.last_layers[name] = named_part(adversary.config.adaptive.last_layer, parameters, f"{name}.adaptive.last_layer")
+                self.handles.last_layers[name] = named_part(adversary.config.adaptive.last_layer, parameters, f"{name}.adaptive.last_layer")
         if self.config.semantic is not None:
-            self._handles.projection = named_part(self.config.semantic.projection, dict(model.named_modules()), "semantic.projection")
+            self.handles.projection = named_part(self.config.semantic.projection, dict(model.named_modules()), "semantic.projection")
 
     def generator_terms(
         self,
@@ -130,7 +120,7 @@ class ReconstructionObjective(Objective):
         *,
         step: int,
         latents: Tensor | None = None,
-        semantic: Tensor | None = None,
+        first_level: Tensor | None = None,
         noise: NoiseLike = None,
     ) -> dict[str, Tensor]:
         reconstruction = self.validation_terms(prediction, target)
@@ -169,15 +159,15 @@ class ReconstructionObjective(Objective):
         """A generator's loss with its weight, which follows the gradients where it is adaptive."""
         if config.adaptive is None:
             return config.weight * loss
-        if name not in self._handles.last_layers:
+        if name not in self.handles.last_layers:
             raise ConfigError(f"{name}.adaptive needs the tokenizer's last layer: call objective.attach(tokenizer) before training")
-        last_layer, adaptive = self._handles.last_layers[name], config.adaptive
+        last_layer, adaptive = self.handles.last_layers[name], config.adaptive
         ratio = gradient_ratio(reconstruction, loss, last_layer, eps=adaptive.eps, maximum=adaptive.maximum, scale=self.loss_scale)
         self.stats[f"{name}_adaptive_weight"] = ratio
         return config.weight * ratio * loss
 
     def _semantic_term(self, images: Tensor, latents: Tensor | None, step: int) -> Tensor:
         assert self.semantic is not None
-        if self._handles.projection is None or latents is None:
+        if self.handles.projection is None or latents is None:
             raise ConfigError("the semantic loss needs the tokenizer's latents and projection: call objective.attach(tokenizer) and pass `latents`")
-        return self.semantic.config.weight * self.semantic(images, latents, self._handles.projection, step=step)
+        return self.semantic.config.weight * self.semantic(images, latents, self.handles.projection, step=step)

@@ -117,7 +117,7 @@ class TokenizerTask(Task[DataBatch]):
             target = self.target.of(inputs.signals) if output.target is None else output.target
             self.variation.update(output.latents, prediction, target)
             terms = self.objective.generator_terms(
-                prediction, target, output.losses, step=step, latents=output.latents, semantic=output.semantic, noise=inputs.noise
+                prediction, target, output.losses, step=step, latents=output.latents, first_level=output.first_level, noise=inputs.noise
             )
             return Terms(terms, {**output.stats, **self.objective.stats})
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from pydantic import model_validator
 from torch import Tensor, nn
 
 from visiontok.base.config import Config, Positive
-from visiontok.core.tokenizer import TokenizerOutput
 from visiontok.decoders.seanet import SeanetDecoder
 from visiontok.encoders.seanet import SeanetEncoder
 from visiontok.layers.seanet import SeanetConfig
 from visiontok.quantizers import EmaConfig, ResidualQuantizer, VectorQuantizerConfig
-from visiontok.quantizers.base import Quantized
 from visiontok.signals import AudioPreprocessing
 from visiontok.tokenizers.audio.speechtokenizer.reference import KEY_MAP, fields_of
 from visiontok.tokenizers.shared.codec import codec_layout
@@ -49,7 +46,7 @@ class SpeechTokenizerConfig(Config):
 class SpeechTokenizer(SeanetCodec[SpeechTokenizerConfig]):
     """Mono. T samples become ceil(T / hop) frames. Level 0 holds the content of speech, the others mostly its timbre.
 
-    The projection to the teacher's features is frozen, unless the objective's `distillation` trains it.
+    The projection to the teacher's features is no part of `forward`: the objective's `distillation` reads and trains it, and it is frozen otherwise.
     """
 
     config_class = SpeechTokenizerConfig
@@ -74,10 +71,6 @@ class SpeechTokenizer(SeanetCodec[SpeechTokenizerConfig]):
     def config_from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> Config:
         """From the authors' `config.json`."""
         return cls.config_class.parse(fields_of(config), source="SpeechTokenizer's configuration")
-
-    def output(self, reconstruction: Tensor | None, quantized: Quantized) -> TokenizerOutput:
-        """See `Tokenizer`; with what the first level says of the teacher's features."""
-        return replace(super().output(reconstruction, quantized), semantic=self.semantic_projection(quantized.first_level))
 
     def semantic_features(self, codes: Tensor) -> Tensor:
         """Codes (B, T, K), of which the first level is read -> what it says of the teacher's features, (B, T, semantic_dim)."""

@@ -132,13 +132,16 @@ class Xcodec(LibraryCodec[XcodecConfig]):
         return latents
 
     def forward_padded(self, signal: Tensor, *, text: Tensor | None = None, step: int = 0, noise: NoiseLike = None) -> TokenizerOutput:
-        """See `Tokenizer`; with the mean squared difference of the semantic model's features and what the codes give of them ("semantic")."""
+        """See `Tokenizer`; in training with the loss "semantic", the mean squared difference of the semantic model's features and what the codes give
+        of them."""
         features = self.semantic_features(signal)
         noise = as_noise(noise, signal.device) if self.training else noise
         quantized = self.quantize(self._joined(signal, features), step=step, noise=noise)
+        output = self.output(self.decode_latents(quantized.latents), quantized)
+        if not self.training:
+            return output
         restored = self.decoder_semantic(self.fc1(quantized.latents).transpose(1, 2)).transpose(1, 2)
-        losses = {**quantized.losses, "semantic": SEMANTIC_WEIGHT * mse_loss(restored.float(), features.float())}
-        return self.output(self.decode_latents(quantized.latents), replace(quantized, losses=losses))
+        return replace(output, losses={**output.losses, "semantic": SEMANTIC_WEIGHT * mse_loss(restored.float(), features.float())})
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """(B, frames, D) -> (B, 1, frames * hop)."""
