@@ -15,8 +15,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
 
-_PRODUCTS = frozenset({F.linear, F.conv2d, F.conv3d, F.scaled_dot_product_attention, torch.einsum})
+_PRODUCTS = frozenset(
+    {
+        *(F.linear, torch.einsum, torch.matmul, Tensor.matmul, torch.bmm, torch.lstm),
+        *(F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
+        *(F.scaled_dot_product_attention, F.multi_head_attention_forward),
+    }
+)
 
 
 def products_for(tensor: Tensor) -> AbstractContextManager[Any]:
@@ -26,17 +33,29 @@ def products_for(tensor: Tensor) -> AbstractContextManager[Any]:
 
 
 class Float32Products(TorchFunctionMode):
-    """Within it, linear layers, convolutions, attention and einsum on bfloat16 tensors compute in float32 and return bfloat16."""
+    """Within it, matrix products, linear layers, convolutions, attention and LSTMs on bfloat16 tensors compute in float32 and return bfloat16.
+
+    Those on tensors of other types alone stay as they are.
+    """
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
-        if func not in _PRODUCTS:
+        given = (args, kwargs or {})
+        if func not in _PRODUCTS or not any(map(_is_bfloat16, tree_leaves(given))):
             return func(*args, **(kwargs or {}))
-        result = func(*map(_widened, args), **{name: _widened(value) for name, value in (kwargs or {}).items()})
-        return result.to(torch.bfloat16)
+        args, kwargs = tree_map(_widened, given)
+        return tree_map(_narrowed, func(*args, **kwargs))
+
+
+def _is_bfloat16(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dtype == torch.bfloat16
 
 
 def _widened(value: Any) -> Any:
-    return value.float() if isinstance(value, Tensor) and value.dtype == torch.bfloat16 else value
+    return value.float() if _is_bfloat16(value) else value
+
+
+def _narrowed(value: Any) -> Any:
+    return value.to(torch.bfloat16) if isinstance(value, Tensor) else value
 
 
 @cache

@@ -151,19 +151,6 @@ def test_bfloat16_decodes_to_nearly_the_same_image():
     assert (half.decode(tokens).float() - image).abs().max() < 0.05
 
 
-def test_bfloat16_products_are_widened_only_where_they_are_emulated(monkeypatch):
-    from visiontok.layers import bfloat16
-
-    weight, x = torch.randn(8, 8).bfloat16(), torch.randn(4, 8).bfloat16()
-    monkeypatch.setattr(bfloat16, "_multiplies_bfloat16", lambda: False)
-    with bfloat16.products_for(weight):
-        widened = torch.nn.functional.linear(x, weight)
-    assert torch.equal(widened, (x.float() @ weight.float().T).bfloat16())
-    assert not isinstance(bfloat16.products_for(weight.float()), bfloat16.Float32Products)
-    monkeypatch.setattr(bfloat16, "_multiplies_bfloat16", lambda: True)
-    assert not isinstance(bfloat16.products_for(weight), bfloat16.Float32Products)
-
-
 def test_reference_weights_with_a_stray_or_missing_tensor_are_refused():
     reference = {
         "model": {
