@@ -44,9 +44,11 @@ CASES: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.mark.parametrize("samples", [1, 5])
+@pytest.mark.parametrize(("samples", "has_mkl"), [(1, True), (5, True), (5, False)])
 @pytest.mark.parametrize("fields", CASES.values(), ids=CASES)
-def test_a_step_gives_what_the_modules_give(fields: dict[str, object], samples: int, monkeypatch: pytest.MonkeyPatch):
+def test_a_step_gives_what_the_modules_give(fields: dict[str, object], samples: int, has_mkl: bool, monkeypatch: pytest.MonkeyPatch):
+    if not has_mkl:
+        monkeypatch.setattr("torch.backends.mkl.is_available", lambda: False)
     model = gpt(**fields)
     generator = torch.Generator().manual_seed(2)
     condition: Condition | Tensor = torch.arange(samples) % 3
@@ -72,16 +74,36 @@ def replaced(stack: LlamaStack) -> None:
     "change",
     [
         LlamaStack.train,
+        LlamaStack.bfloat16,
         replaced,
         lambda stack: stack.blocks[0].attention.wo.register_forward_hook(lambda module, args, output: 2 * output),
         lambda stack: nn.utils.parametrizations.weight_norm(stack.blocks[0].attention.wo),
     ],
-    ids=["training", "replaced", "hook", "parametrized"],
+    ids=["training", "bfloat16", "replaced", "hook", "parametrized"],
 )
 def test_what_changes_the_modules_is_respected(change: Callable[[LlamaStack], object]):
     stack = gpt().backbone
     change(stack)
     assert not can_stream(stack)
+
+
+def test_autocast_is_respected():
+    model, classes = gpt(), torch.arange(3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not can_stream(model.backbone)
+        model.generate(classes)
+    assert can_stream(model.backbone)
+
+
+def test_what_a_step_returned_outlasts_the_next():
+    model = gpt()
+    codes = torch.zeros(1, 12, 1, dtype=torch.int64)
+    session = model.session(torch.tensor([0]), guided=True)
+    session.prefill(codes[:, :2])
+    first = session.step(codes[:, 2])
+    kept = [part.clone() for part in first]
+    session.step(codes[:, 3])
+    assert all(torch.equal(part, copy) for part, copy in zip(first, kept, strict=True))
 
 
 def test_a_compiled_backbone_is_used():

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.base.errors import ConfigError
-from visiontok.layers.streamed_linear import LEAST_ROWS
+from visiontok.layers.few_rows import LEAST_ROWS
 
 
 class Int8Linear(nn.Module):

@@ -10,17 +10,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.generators.backbones.llama import LlamaStack
+from visiontok.layers.few_rows import LEAST_ROWS, PackedLinear, can_pack
 from visiontok.layers.int8_linear import Int8Linear
 from visiontok.layers.kv_cache import KVCache
 from visiontok.layers.llama import LlamaAttention, LlamaBlock, SwiGLU
 from visiontok.layers.norms import RMSNorm
-from visiontok.layers.streamed_linear import LEAST_ROWS, StreamedLinear
 
 
 def can_stream(stack: LlamaStack) -> bool:
-    """Whether `LlamaStep` computes what the stack does: on the CPU, in evaluation mode, without modulation, hooks, compiled or replaced modules."""
+    """Whether `LlamaStep` computes what the stack does: on the CPU, in float32 without autocast, in evaluation mode, without modulation, hooks,
+    compiled or replaced modules."""
+    if torch.is_autocast_enabled("cpu"):
+        return False
     known = {LlamaStack, LlamaBlock, LlamaAttention, SwiGLU, RMSNorm, nn.Linear, Int8Linear, nn.Dropout, nn.ModuleList}
-    return all(parameter.device.type == "cpu" for parameter in stack.parameters()) and all(
+    return all(parameter.device.type == "cpu" and parameter.dtype == torch.float32 for parameter in stack.parameters()) and all(
         type(module) in known
         and not (module.training or module._forward_hooks or module._forward_pre_hooks or module._compiled_call_impl is not None)
         for module in stack.modules()
@@ -31,95 +34,116 @@ class LlamaStep:
     """The same numbers as the stack, up to rounding, in fewer and faster operations, and without gradients.
 
     Args:
-        stack: whose weights are arranged anew, where that pays; see `StreamedLinear` and `can_stream`.
+        stack: whose weights are arranged anew, where that pays; see `PackedLinear` and `can_stream`.
         rows: sequences R.
         rope: (1, 1, S, head_dim / 2, 2) rows of a `rope_table` for all elements of a sequence; None for no rotation.
     """
 
     def __init__(self, stack: LlamaStack, *, rows: int, rope: Tensor | None) -> None:
         blocks = [block for block in stack.blocks if isinstance(block, LlamaBlock)]
-        heads = _Heads(blocks[0].attention, rows, is_turned=rope is not None)
-        self._blocks = [_BlockStep(block, rows, heads) for block in blocks]
-        self._norm = None if stack.norm is None else _NormStep(stack.norm, rows)
+        memory = _Memory(blocks[0], rows, is_turned=rope is not None)
+        self._blocks = [_BlockStep(block, rows, memory) for block in blocks]
+        self._norm = None if stack.norm is None else _NormStep(stack.norm, memory)
         self._turns = None if rope is None else torch.view_as_complex(rope[0, 0].contiguous())
 
     @torch.no_grad()
     def __call__(self, x: Tensor, *, mask: Tensor | None, caches: Sequence[KVCache]) -> Tensor:
         """(R, 1, D) -> (R, 1, D), as `LlamaStack.forward` with a cache per block."""
         turn = None if self._turns is None else self._turns[caches[0].length]
-        x = x[:, 0]
+        x = x[:, 0].clone()
         for block, cache in zip(self._blocks, caches, strict=True):
-            x = block(x, turn=turn, mask=mask, cache=cache)
-        return (x if self._norm is None else self._norm(x))[:, None]
+            block.add_to(x, turn=turn, mask=mask, cache=cache)
+        return (x if self._norm is None else self._norm(x).clone())[:, None]
 
 
-class _Heads:
-    """Memory for the queries, keys and values of one block after the other, and views of it: every operation that a step is spared counts, since the
+class _Memory:
+    """What one block after the other writes into, and views of it: every operation and every allocation that a step is spared counts, since the
     stream of weights leaves nothing of the interpreter in the caches."""
 
-    def __init__(self, attention: LlamaAttention, rows: int, *, is_turned: bool) -> None:
+    def __init__(self, block: LlamaBlock, rows: int, *, is_turned: bool) -> None:
+        attention = block.attention
         heads = [attention.num_heads, attention.num_kv_heads, attention.num_kv_heads]
-        self.is_grouped = heads[0] != heads[1]
-        self._packed = attention.wqkv.weight.new_empty(rows, sum(heads), 1, attention.head_dim, dtype=torch.float32)
-        self._flat = self._packed.view(rows, -1)
-        self._query, self._key, self._value = self._packed.split(heads, dim=1)
+        empty, dim = partial(torch.empty, dtype=torch.float32), len(block.attention_norm.weight)
+        self.mean = torch.full((dim, 1), 1 / dim, dtype=torch.float32)
+        self.square, self.normed, self.scale = empty(rows, dim), empty(rows, dim), empty(rows, 1)
+        self.gate, self.up = empty(0), empty(0)  # the first product gives them their size
+        packed = empty(rows, sum(heads), 1, attention.head_dim)
+        self.packed = packed.view(rows, -1)
+        self.query, self.key, self.value = packed.split(heads, dim=1)
         # (R, H + G, 1, head_dim / 2) complex64
-        self._turned = torch.view_as_complex(self._packed[:, : -heads[2]].unflatten(-1, (-1, 2))) if is_turned else None
-
-    def __call__(self, packed: Tensor, turn: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """(R, (H + 2 G) * head_dim) -> query (R, H, 1, head_dim), key and value (R, G, 1, head_dim), float32, rotated as `apply_rope` does by a
-        product of complex numbers, and valid until the next call."""
-        self._flat.copy_(packed)
-        if self._turned is not None:
-            assert turn is not None
-            self._turned.mul_(turn)
-        return self._query, self._key, self._value
+        self.turned = torch.view_as_complex(packed[:, : -heads[2]].unflatten(-1, (-1, 2))) if is_turned else None
 
 
 class _NormStep:
     """An `RMSNorm` for (R, D): the mean of squares is a product of matrices."""
 
-    def __init__(self, norm: RMSNorm, rows: int) -> None:
-        dim = len(norm.weight)
-        self._weight = norm.weight
-        self._mean = norm.weight.new_full((dim, 1), 1 / dim, dtype=torch.float32)
-        self._eps = norm.weight.new_full((rows, 1), norm.eps, dtype=torch.float32)
+    def __init__(self, norm: RMSNorm, memory: _Memory) -> None:
+        self._memory, self._weight = memory, norm.weight
+        self._eps = torch.full_like(memory.scale, norm.eps)
 
     def __call__(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        scale = torch.addmm(self._eps, wide.square(), self._mean).rsqrt_()
-        return (wide * scale).to(x.dtype).mul_(self._weight)
+        """(R, D), valid until the next norm."""
+        memory = self._memory
+        torch.mul(x, x, out=memory.square)
+        scale = torch.addmm(self._eps, memory.square, memory.mean, out=memory.scale).rsqrt_()
+        return torch.mul(x, scale, out=memory.normed).mul_(self._weight)
 
 
 class _BlockStep:
     """A `LlamaBlock` for (R, D)."""
 
-    def __init__(self, block: LlamaBlock, rows: int, heads: _Heads) -> None:
+    def __init__(self, block: LlamaBlock, rows: int, memory: _Memory) -> None:
         attention, mlp = block.attention, block.feed_forward
-        self._heads = heads
-        self._attention_norm, self._ffn_norm = _NormStep(block.attention_norm, rows), _NormStep(block.ffn_norm, rows)
-        self._wqkv, self._w1, self._w3 = (_product(linear, rows) for linear in (attention.wqkv, mlp.w1, mlp.w3))
-        self._wo, self._w2 = (_sum_with_product(linear, rows) for linear in (attention.wo, mlp.w2))
+        self._memory, self._attend = memory, _attend_in_one if rows < LEAST_ROWS else _attend_by_products
+        self._attention_norm, self._ffn_norm = _NormStep(block.attention_norm, memory), _NormStep(block.ffn_norm, memory)
+        self._wqkv = _product(attention.wqkv, rows, memory.packed)
+        self._w1, self._w3 = _product(mlp.w1, rows, memory.gate), _product(mlp.w3, rows, memory.up)
+        self._add_wo, self._add_w2 = _added_product(attention.wo, rows), _added_product(mlp.w2, rows)
 
-    def __call__(self, x: Tensor, *, turn: Tensor | None, mask: Tensor | None, cache: KVCache) -> Tensor:
-        query, key, value = self._heads(self._wqkv(self._attention_norm(x)), turn)
-        keys, values = cache.append(key, value)
-        attended = F.scaled_dot_product_attention(query.to(x.dtype), keys, values, attn_mask=mask, enable_gqa=self._heads.is_grouped)
-        x = self._wo(x, attended.flatten(1))
+    def add_to(self, x: Tensor, *, turn: Tensor | None, mask: Tensor | None, cache: KVCache) -> None:
+        """Add what the block adds to (R, D)."""
+        memory = self._memory
+        packed = self._wqkv(self._attention_norm(x))
+        if packed is not memory.packed:
+            memory.packed.copy_(packed)
+        if turn is not None and memory.turned is not None:  # as `apply_rope` does, by a product of complex numbers
+            memory.turned.mul_(turn)
+        keys, values = cache.append(memory.key, memory.value)
+        self._add_wo(x, self._attend(memory.query, keys, values, mask))
         normed = self._ffn_norm(x)
-        return self._w2(x, F.silu(self._w1(normed), inplace=True).mul_(self._w3(normed)))
+        self._add_w2(x, F.silu(self._w1(normed), inplace=True).mul_(self._w3(normed)))
 
 
-def _product(linear: nn.Linear | Int8Linear, rows: int) -> Callable[[Tensor], Tensor]:
-    """`W x`. Weights of 8 bits are read as such where their kernel is the faster one."""
-    if rows >= LEAST_ROWS:
-        return StreamedLinear(linear.weight)
-    return linear if isinstance(linear, Int8Linear) else partial(torch.mm, mat2=linear.weight.t())
+def _attend_in_one(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """(R, H * head_dim) from (R, H, 1, head_dim) and (R, G, S, head_dim)."""
+    is_grouped = query.shape[1] != keys.shape[1]
+    return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, enable_gqa=is_grouped).flatten(1)
 
 
-def _sum_with_product(linear: nn.Linear | Int8Linear, rows: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """`r + W x`, likewise, of r and x."""
-    if rows < LEAST_ROWS and isinstance(linear, nn.Linear):
-        return partial(torch.addmm, mat2=linear.weight.t())
+def _attend_by_products(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """The same by two products and a softmax, which read many keys and values faster, and for few cost more than what they spare."""
+    rows, groups, _, dim = keys.shape
+    scaled = (query * dim**-0.5).view(rows * groups, -1, dim)
+    scores = torch.bmm(scaled, keys.flatten(0, 1).transpose(1, 2))
+    if mask is not None:
+        scores.view(rows, -1, 1, scores.shape[2]).masked_fill_(~mask, -torch.inf)
+    return torch.bmm(scores.softmax(dim=2), values.flatten(0, 1)).view(rows, -1)
+
+
+def _product(linear: nn.Linear | Int8Linear, rows: int, out: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+    """`W x`, written to `out` where the product can. Weights of 8 bits are read as such where their kernel is the faster one."""
+    if rows < LEAST_ROWS and isinstance(linear, Int8Linear):
+        return linear
+    weight = linear.weight
+    if rows >= LEAST_ROWS and can_pack(weight):
+        return PackedLinear(weight, rows)
+    return partial(torch.mm, mat2=weight.t(), out=out)
+
+
+def _added_product(linear: nn.Linear | Int8Linear, rows: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """`r += W x`, likewise, of r and x."""
     product = _product(linear, rows)
-    return lambda residual, x: product(x).add_(residual)
+    if isinstance(product, partial):
+        transposed = product.keywords["mat2"]
+        return lambda residual, x: residual.addmm_(x, transposed)
+    return lambda residual, x: residual.add_(product(x))

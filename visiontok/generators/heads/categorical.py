@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from visiontok.generators.heads.base import Choose, Embed, TokenHead
 from visiontok.generators.orders import GenerationSteps
-from visiontok.layers.streamed_linear import linear_of_few_rows
+from visiontok.layers.few_rows import linear_of_few_rows
 
 
 class CodeDistributions(nn.Module, ABC):
