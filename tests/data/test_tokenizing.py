@@ -256,18 +256,19 @@ def textok(family="textok"):
     return telling(model).attach_text_encoder()
 
 
-def test_a_long_sound_among_short_ones_makes_no_padding_of_them(tmp_path, monkeypatch):
+def test_long_sounds_are_neither_held_nor_encoded_together_and_make_no_padding_of_short_ones(tmp_path, monkeypatch):
     codec = visiontok.create("conv-codec", **SMALL["conv-codec"]).eval()
     rate = round(codec.spec.rate)
     (tmp_path / "sounds").mkdir()
-    lengths = [100, 120, 900, 100, 130]
+    lengths = [100, 120, 900, 950, 100, 130, 90, 90, 90]
     for number, length in enumerate(lengths):
         soundfile.write(tmp_path / "sounds" / f"{number}.wav", np.random.default_rng(number).uniform(-0.5, 0.5, length), rate)
-    shapes, encode = [], codec.encode
-    monkeypatch.setattr("visiontok.data.tokenizing._MOST_PADDING", 200)
-    monkeypatch.setattr(codec, "encode", lambda signals, **options: shapes.append(tuple(signals.values.shape)) or encode(signals, **options))
+    shapes, counts, read, encode = [], [], FolderSource.read, codec.encode
+    monkeypatch.setattr("visiontok.data.tokenizing._POSITIONS", 200)
+    monkeypatch.setattr(FolderSource, "read", lambda *given: counts.append(0) or read(*given))
+    monkeypatch.setattr(codec, "encode", lambda signals, **_: shapes.append((len(counts), *signals.values.shape)) or encode(signals))
     run(FolderSource(FolderConfig(path=str(tmp_path / "sounds"), modality="audio")), tmp_path / "out", codec, batch_size=4)
-    assert shapes == [(2, 1, 120), (1, 1, 900), (1, 1, 100), (1, 1, 130)]
+    assert shapes == [(3, 2, 1, 120), (4, 1, 1, 900), (5, 1, 1, 950), (5, 1, 1, 100), (9, 4, 1, 130)]  # shards of 5
     stored = TokenDataset(tmp_path / "out")
     for row in range(len(lengths)):
         assert torch.equal(stored[row : row + 1].tokens.indices, encode(tmp_path / "sounds" / f"{row}.wav").indices)

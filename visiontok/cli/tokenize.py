@@ -27,7 +27,9 @@ def tokenize(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Output folder, created if missing.")],
     model: ModelOption,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Samples per batch.")] = 64,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, help="Samples per batch; of long sounds and clips fewer: 65536 samples or pixels for each.")
+    ] = 64,
     shard_size: Annotated[int, typer.Option("--shard-size", min=1, help="Samples per Parquet file.")] = 10_000,
     num_workers: Annotated[int | None, typer.Option("--num-workers", min=0, help="Processes that read the data; by default up to 8.")] = None,
     device: DeviceOption = "auto",

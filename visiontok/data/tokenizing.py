@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,8 @@ from visiontok.tokens import Latents, Tokens
 
 SKIPPED = "_skipped.json"
 
-_MOST_PADDING = 2**24
-"""Values of padding in a batch of signals of different sizes: 64 MiB of floats."""
+_POSITIONS = 2**16
+"""Samples or pixels, times the batch size, of which a batch of several signals of any size has no more, padding included: 256 x 256 images."""
 
 
 @dataclass(frozen=True)
@@ -146,25 +146,29 @@ def _tokenize(
     done = len(source) - sum(len(samples) for samples in missing.values())
     progress(done, len(source))
 
-    plan = [samples[start : start + batch_size] for samples in missing.values() for start in range(0, len(samples), batch_size)]
+    at_once = batch_size if tokenizer.preprocessing.spec.modality == "image" else 1  # sounds and clips may be long
+    plan = [samples[start : start + at_once] for samples in missing.values() for start in range(0, len(samples), at_once)]
     reader = _Reader(source, tokenizer.preprocessing, plan, flip, clip_length, None if texts is None else Texts(texts, source.class_names))
     batch_class: Any = Latents if tokenizer.layout.is_continuous else Tokens
-    encoded = _encode(tokenizer, prefetch(reader.read, range(len(plan)), num_workers=num_workers), num_levels, batch_size)
+    reads = prefetch(reader.read, range(len(plan)), num_workers=num_workers)
+    most_positions = math.inf if tokenizer.preprocessing.fixed_size else batch_size * _POSITIONS
     for number, samples in missing.items():
-        batches, parts = [], []
-        for read, tokens in islice(encoded, math.ceil(len(samples) / batch_size)):
-            batches.append(read)
+        own = islice(reads, math.ceil(len(samples) / at_once))
+        told, parts = [], []
+        for read, tokens in _encode(tokenizer, _batches(own, batch_size, most_positions), num_levels):
+            told.append(read)
             if tokens is not None:
                 parts.append(tokens)
             done += read.done
             progress(done, len(source))
+        shard = _Read.joined(told)
         writer.write(
             number,
             batch_class.cat(parts) if parts else batch_class.from_samples([], header.layout),
-            keys=[key for read in batches for key in read.keys],
-            labels=[label for read in batches for label in read.labels],
-            captions=[caption for read in batches for caption in read.captions],
-            notes={"skipped": [asdict(skip) for read in batches for skip in read.skipped]},
+            keys=shard.keys,
+            labels=shard.labels,
+            captions=shard.captions,
+            notes={"skipped": [asdict(skip) for skip in shard.skipped]},
         )
     return _finish(source, writer, len(ranges))
 
@@ -180,7 +184,7 @@ def _texts_config(tokenizer: Tokenizer[Any], source: Source, given: TextsConfig 
 
 @dataclass(frozen=True)
 class _Read:
-    """One batch as it was read: signals (C, *axes), and what was skipped. Arrays, not tensors, since those would pass between processes through
+    """Some samples as they were read: signals (C, *axes), and what was skipped. Arrays, not tensors, since those would pass between processes through
     shared memory, of which containers have little. Texts are those that the encoder reads; none where it reads none."""
 
     signals: list[np.ndarray]
@@ -191,25 +195,33 @@ class _Read:
     skipped: list[Skip]
     done: int
 
-    def rows(self, start: int, stop: int) -> _Read:
-        """Some of the signals; nothing skipped, nothing done."""
-        kept = slice(start, stop)
-        return _Read(self.signals[kept], self.keys[kept], self.labels[kept], self.captions[kept], self.texts[kept], [], done=0)
-
-    def without_signals(self, skip: Skip) -> _Read:
-        """Nothing but what is skipped."""
-        return _Read([], [], [], [], [], [skip], done=0)
-
-    def joined(self, parts: Sequence[_Read]) -> _Read:
-        """The same batch, of which these parts are left."""
+    @classmethod
+    def joined(cls, parts: Sequence[_Read]) -> _Read:
+        """All of them, in order."""
         signals, keys, labels, captions, texts, skipped = (
             [value for part in parts for value in getattr(part, field)] for field in ("signals", "keys", "labels", "captions", "texts", "skipped")
         )
-        return _Read(signals, keys, labels, captions, texts, [*self.skipped, *skipped], self.done)
+        return cls(signals, keys, labels, captions, texts, skipped, sum(part.done for part in parts))
+
+    def apart(self) -> list[_Read]:
+        """Its signals one by one, the last with all that is done and skipped; itself where there are none."""
+        parts = [
+            _Read([signal], [key], [label], [caption], self.texts[row : row + 1], [], done=0)
+            for row, (signal, key, label, caption) in enumerate(zip(self.signals, self.keys, self.labels, self.captions, strict=True))
+        ]
+        return [*parts[:-1], replace(parts[-1], skipped=self.skipped, done=self.done)] if parts else [self]
+
+    def without_signals(self) -> _Read:
+        """What remains to be told once they are encoded."""
+        return replace(self, signals=[], texts=[])
+
+    def refused(self, reason: str) -> _Read:
+        """What remains of one signal that the network does not take."""
+        return _Read([], [], [], [], [], [*self.skipped, Skip(self.keys[0], reason)], self.done)
 
 
 class _Reader:
-    """Reads and preprocesses batches of a plan, by index."""
+    """Reads and preprocesses what a plan reads at once, by index."""
 
     def __init__(
         self, source: Source, preprocessing: Preprocessing, plan: Sequence[range], flip: bool, clip_length: int | None, texts: Texts | None
@@ -255,13 +267,28 @@ class _Reader:
         return values.numpy()
 
 
-def _encode(
-    tokenizer: Tokenizer[Any], batches: Iterator[_Read], num_levels: int | None, batch_size: int
-) -> Iterator[tuple[_Read, Tokens | Latents | None]]:
+def _batches(reads: Iterator[_Read], batch_size: int, most_positions: float) -> Iterator[_Read]:
+    """Signals in turn, as many at a time as make a batch: neither long ones together nor one among short ones, which makes padding of them."""
+    held: list[_Read] = []
+    count, largest = 0, np.zeros(0, dtype=np.int64)
+    for read in reads:
+        for part in read.apart():
+            size = np.array(part.signals[0].shape[1:] if part.signals else largest)
+            grown = np.maximum(largest, size) if count else size
+            if count and (count == batch_size or (count + 1) * int(grown.prod()) > most_positions):
+                yield _Read.joined(held)
+                held, count, grown = [], 0, size
+            held.append(part)
+            count, largest = count + len(part.signals), grown
+    if held:
+        yield _Read.joined(held)
+
+
+def _encode(tokenizer: Tokenizer[Any], batches: Iterator[_Read], num_levels: int | None) -> Iterator[tuple[_Read, Tokens | Latents | None]]:
     """Encode with one batch of prefetch: on a GPU the tokens are fetched only when the next batch is under way. None for a batch without a signal."""
     pending: tuple[_Read, Tokens | Latents | None] | None = None
     for read in batches:
-        launched = _encoded(tokenizer, read, num_levels, batch_size)
+        launched = _encoded(tokenizer, read, num_levels)
         if pending is not None:
             yield _fetched(*pending)
         pending = launched
@@ -269,31 +296,18 @@ def _encode(
         yield _fetched(*pending)
 
 
-def _encoded(tokenizer: Tokenizer[Any], read: _Read, num_levels: int | None, batch_size: int) -> tuple[_Read, Tokens | Latents | None]:
-    """The tokens of what was read, at most `batch_size` signals at a time, and what was read without signals that the network does not take."""
+def _encoded(tokenizer: Tokenizer[Any], read: _Read, num_levels: int | None) -> tuple[_Read, Tokens | Latents | None]:
+    """The tokens of a batch, and what remains to be told of it; signals that the network does not take are skipped."""
     if not read.signals:
         return read, None
     try:
-        parts = [_tokens(tokenizer, read.rows(rows.start, rows.stop), num_levels) for rows in _batches(read.signals, batch_size)]
+        return read.without_signals(), _tokens(tokenizer, read, num_levels)
     except SignalError as error:
         if len(read.signals) == 1:
-            return read.without_signals(Skip(read.keys[0], str(error))), None
-        each = [_encoded(tokenizer, read.rows(row, row + 1), num_levels, 1) for row in range(len(read.signals))]
-        parts = [tokens for _, tokens in each if tokens is not None]
-        read = read.joined([own for own, _ in each])
-    return read, type(parts[0]).cat(parts) if parts else None  # type: ignore[arg-type]
-
-
-def _batches(signals: Sequence[np.ndarray], batch_size: int) -> Iterator[range]:
-    """Rows in turn, as many at a time as make a batch: one long signal among short ones would make much padding of them."""
-    start, values, largest = 0, 0, np.zeros(signals[0].ndim, dtype=np.int64)
-    for row, signal in enumerate(signals):
-        values, largest = values + signal.size, np.maximum(largest, signal.shape)
-        count = row - start + 1
-        if count > batch_size or count * int(largest.prod()) - values > _MOST_PADDING:
-            yield range(start, row)
-            start, values, largest = row, signal.size, np.array(signal.shape)
-    yield range(start, len(signals))
+            return read.refused(str(error)), None
+    each = [_encoded(tokenizer, part, num_levels) for part in read.apart()]
+    parts = [tokens for _, tokens in each if tokens is not None]
+    return _Read.joined([own for own, _ in each]), type(parts[0]).cat(parts) if parts else None  # type: ignore[arg-type]
 
 
 def _fetched(read: _Read, tokens: Tokens | Latents | None) -> tuple[_Read, Tokens | Latents | None]:
