@@ -12,6 +12,7 @@ from visiontok.generators.backbones.llama import LlamaStack
 from visiontok.generators.backbones.llama_step import can_stream
 from visiontok.generators.condition import Condition
 from visiontok.generators.gpt.model import GPT, GPTConfig
+from visiontok.generators.heads.categorical import CodeTable
 from visiontok.tokens import Segment, TokenLayout
 
 LAYOUT = TokenLayout(modality="image", segments=(Segment(name="grid", shape=(3, 4), vocab_size=20),), signal_shape=(12, 16))
@@ -85,6 +86,21 @@ def test_what_changes_the_modules_is_respected(change: Callable[[LlamaStack], ob
     stack = gpt().backbone
     change(stack)
     assert not can_stream(stack)
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_the_head_of_many_rows_gives_the_same_logits(has_bias: bool):
+    torch.manual_seed(0)
+    table = CodeTable(16, 30, bias=has_bias)
+    for parameter in table.parameters():
+        nn.init.normal_(parameter)
+    hidden = torch.randn(6, 16)
+    many = table.for_rows(len(hidden))
+    with torch.no_grad():
+        for _ in range(2):
+            for first, size in ((0, 30), (4, 7), (4, 9)):
+                torch.testing.assert_close(many.logits(hidden, first, size), table.logits(hidden, first, size), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(many.logits(hidden[:2], 4, 7), table.logits(hidden[:2], 4, 7), rtol=1e-5, atol=1e-5)
 
 
 def test_autocast_is_respected():

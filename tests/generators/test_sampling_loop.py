@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from visiontok.base.errors import NonFiniteError
 from visiontok.generators.gpt.model import GPT, GPTConfig
+from visiontok.generators.gpt.session import GPTSession
 from visiontok.tokens import Segment, TokenLayout
 
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal.")
@@ -52,13 +53,13 @@ def test_no_step_waits_for_the_device_with_latents():
 @pytest.mark.parametrize("sampling", [{}, {"top_k": 1}, {"guidance": 2.0}], ids=["sampled", "greedy", "guided"])
 def test_logits_that_are_not_finite_are_an_error_with_the_first_step(sampling: dict[str, float], monkeypatch: pytest.MonkeyPatch):
     model = gpt(8, vocab_size=7)
-    logits, calls = model.head.table.logits, iter(range(100))
+    step, calls = GPTSession.step, iter(range(1, 100))
 
-    def damaged(*args: Any) -> torch.Tensor:
-        found = logits(*args)
-        found[1] = torch.nan if next(calls) >= 3 else found[1]
-        return found
+    def damaged(session: GPTSession, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        hidden, unconditional = step(session, codes)
+        hidden[1] = torch.nan if next(calls) >= 3 else hidden[1]
+        return hidden, unconditional
 
-    monkeypatch.setattr(model.head.table, "logits", damaged)
+    monkeypatch.setattr(GPTSession, "step", damaged)
     with pytest.raises(NonFiniteError, match=r"step 3.*sample 1"):
         model.generate(torch.arange(3), sampler=model.sampler(**sampling))

@@ -14,13 +14,14 @@ needs_mkl = pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="to
 
 
 @needs_mkl
-@given(rows=st.integers(1, 40), inputs=st.integers(1, 40), outputs=st.integers(1, 300), seed=st.integers(0, 9))
-def test_packed_weights_are_the_linear_map_for_any_size(rows: int, inputs: int, outputs: int, seed: int):
+@given(rows=st.integers(1, 40), inputs=st.integers(1, 40), outputs=st.integers(1, 300), has_bias=st.booleans(), seed=st.integers(0, 9))
+def test_packed_weights_are_the_linear_map_for_any_size(rows: int, inputs: int, outputs: int, has_bias: bool, seed: int):
     generator = torch.Generator().manual_seed(seed)
     x, weight = torch.randn(rows, inputs, generator=generator), torch.randn(outputs, inputs, generator=generator)
-    product = PackedLinear(weight, rows)
-    torch.testing.assert_close(product(x), F.linear(x, weight), rtol=1e-5, atol=1e-5 * inputs**0.5)
-    torch.testing.assert_close(product(-x), -product(x), rtol=1e-5, atol=1e-5 * inputs**0.5)
+    bias = torch.randn(outputs, generator=generator) if has_bias else None
+    product = PackedLinear(weight, rows, bias=bias)
+    for rows_read in (x, -x, x[1:]):
+        torch.testing.assert_close(product(rows_read), F.linear(rows_read, weight, bias), rtol=1e-5, atol=1e-5 * inputs**0.5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
@@ -28,6 +29,8 @@ def test_only_float32_is_packed(dtype: torch.dtype):
     assert not can_pack(torch.ones(8, 8, dtype=dtype))
     assert not can_pack(torch.ones(8, 8, device="meta"))
     assert can_pack(torch.ones(8, 8)) == torch.backends.mkl.is_available()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not can_pack(torch.ones(8, 8))
 
 
 @pytest.mark.parametrize("has_bias", [False, True])

@@ -16,25 +16,27 @@ BLOCK = 128
 
 
 def can_pack(weight: Tensor) -> bool:
-    """Whether `PackedLinear` has a product for a weight: on the CPU, in float32, where torch was built with MKL."""
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkl.is_available()
+    """Whether `PackedLinear` has a product for a weight: on the CPU, in float32 without autocast, where torch was built with MKL."""
+    is_plain = weight.device.type == "cpu" and weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    return is_plain and torch.backends.mkl.is_available()
 
 
 class PackedLinear:
-    """`x W^T` of R rows, by MKL's product with weights that were copied once into its own layout; without gradients.
+    """`x W^T + b`, by MKL's product with weights that were copied once into its own layout; without gradients.
 
     Args:
         weight: (N, D); see `can_pack`.
-        rows: R.
+        rows: for which the product is made; with others it is the usual one.
+        bias: (N,).
     """
 
-    def __init__(self, weight: Tensor, rows: int) -> None:
-        self._weight, self._rows = weight.detach(), rows
+    def __init__(self, weight: Tensor, rows: int, *, bias: Tensor | None = None) -> None:
+        self._weight, self._bias, self._rows = weight.detach(), None if bias is None else bias.detach(), rows
         self._packed = torch.ops.mkl._mkl_reorder_linear_weight(self._weight, rows)
 
     def __call__(self, x: Tensor) -> Tensor:
         """(R, D) -> (R, N)."""
-        product: Tensor = torch.ops.mkl._mkl_linear(x, self._packed, self._weight, None, self._rows)
+        product: Tensor = torch.ops.mkl._mkl_linear(x, self._packed, self._weight, self._bias, self._rows)
         return product
 
 

@@ -423,12 +423,13 @@ class GPT(Generator[GPTConfig]):
         drawn: list[Tensor] = [] if given is None else list(given.unbind(dim=1))
         begun = len(drawn)
         hidden = session.prefill(given)
+        head = self.head.for_rows(session.samples * (1 + session.guided))
         for step in range(begun, len(is_guided)):
             if step > begun:
                 hidden = session.step(drawn[-1])
             at_step = plan.step(step)
             choose = partial(_choose, sampler, noise, finite, step, total)
-            drawn.append(self.head.sample(hidden[0], hidden[1] if is_guided[step] else None, at_step, self.embed_rows, choose))
+            drawn.append(head.sample(hidden[0], hidden[1] if is_guided[step] else None, at_step, self.embed_rows, choose))
             if ending[step]:
                 ended |= drawn[-1][:, 0] == end_code(self.layout)
                 if bool(ended.all()):

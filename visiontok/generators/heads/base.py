@@ -39,6 +39,10 @@ class TokenHead(nn.Module, ABC):
         """What is added to the training loss, a mean over tokens; 0 unless a subclass says otherwise. The arguments are those of `scores`."""
         return hidden.new_zeros((), dtype=torch.float32)
 
+    def for_rows(self, rows: int) -> TokenHead:
+        """What samples many steps of so many rows, those with and without the condition together; itself, unless a subclass has something faster."""
+        return self
+
     @abstractmethod
     def sample(self, hidden: Tensor, unconditional: Tensor | None, plan: GenerationSteps, embed: Embed, choose: Choose) -> Tensor:
         """Choose the tokens of one step.

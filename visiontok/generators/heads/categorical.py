@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from visiontok.generators.heads.base import Choose, Embed, TokenHead
 from visiontok.generators.orders import GenerationSteps
-from visiontok.layers.few_rows import linear_of_few_rows
+from visiontok.layers.few_rows import LEAST_ROWS, PackedLinear, can_pack, linear_of_few_rows
 
 
 class CodeDistributions(nn.Module, ABC):
@@ -19,6 +19,10 @@ class CodeDistributions(nn.Module, ABC):
     @abstractmethod
     def logits(self, hidden: Tensor, first: int, size: int) -> Tensor:
         """Logits (..., size) float32 over the codebook whose rows begin at `first`, from (..., D)."""
+
+    def for_rows(self, rows: int) -> CodeDistributions:
+        """See `TokenHead.for_rows`."""
+        return self
 
     def scores(self, hidden: Tensor, codes: Tensor, first: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """Minus log-probabilities (N,) float32 and correctness (N,) bool of codes (N,), whose codebooks begin at rows `first` (N,) and hold `sizes`
@@ -60,6 +64,30 @@ class CodeTable(CodeDistributions, nn.Linear):
         rows = slice(first, first + size)
         return linear_of_few_rows(hidden, self.weight[rows], None if self.bias is None else self.bias[rows]).float()
 
+    def for_rows(self, rows: int) -> CodeDistributions:
+        return PackedCodeTable(self, rows) if rows >= LEAST_ROWS and can_pack(self.weight) else self
+
+
+class PackedCodeTable(CodeDistributions):
+    """A table whose codebooks are packed when they are first read; without gradients.
+
+    Args:
+        table: whose weights are copied.
+        rows: see `PackedLinear`.
+    """
+
+    def __init__(self, table: CodeTable, rows: int) -> None:
+        super().__init__()
+        self._table, self._rows = table, rows
+        self._products: dict[tuple[int, int], PackedLinear] = {}
+
+    def logits(self, hidden: Tensor, first: int, size: int) -> Tensor:
+        if (first, size) not in self._products:
+            rows, bias = slice(first, first + size), self._table.bias
+            product = PackedLinear(self._table.weight[rows], self._rows, bias=None if bias is None else bias[rows])
+            self._products[first, size] = product
+        return self._products[first, size](hidden)
+
 
 class IndependentHead(TokenHead):
     """The tokens of a step are independent of each other.
@@ -77,6 +105,9 @@ class IndependentHead(TokenHead):
         nll, correct = hidden.new_zeros(codes.shape, dtype=torch.float32), torch.zeros_like(plan.held)
         nll[held], correct[held] = self.table.scores(hidden[samples, steps], codes[held], plan.first[held], plan.sizes[held])
         return nll, correct
+
+    def for_rows(self, rows: int) -> TokenHead:
+        return IndependentHead(self.table.for_rows(rows))
 
     def sample(self, hidden: Tensor, unconditional: Tensor | None, plan: GenerationSteps, embed: Embed, choose: Choose) -> Tensor:
         codes = torch.zeros(len(hidden), len(plan.held), dtype=torch.int64, device=hidden.device)
