@@ -13,12 +13,11 @@ import visiontok
 from visiontok.base.errors import IdentityError
 from visiontok.core.identity import identify
 from visiontok.evaluation import Result, evaluate_suite, load_suite
-from visiontok.evaluation.metrics.probes import ProbeConfig
 from visiontok.evaluation.reconstruction.run import NamedGenerator
 from visiontok.generators.gpt.model import GPT, GPTConfig
 from visiontok.tokens import Segment, TokenLayout
 
-SUITE = load_suite("token-density").replace(num_samples=80)
+SUITE = load_suite("token-density").replace(num_samples=80, probe={"num_samples": 60})
 
 
 def generator(of: GrayPatches, **changes: object) -> NamedGenerator:
@@ -73,6 +72,7 @@ def test_quality_per_token_and_per_bit(with_prior: Result) -> None:
             assert number(with_prior, f"{quality}.per_bit.{kind}") == pytest.approx(whole / number(with_prior, f"bits_per_sample.{kind}"))
     accuracy = number(with_prior, "accuracy[digit-classifier].reconstructions")
     assert number(with_prior, "tokdense[digit-classifier]") == pytest.approx(100 * accuracy / 64)
+    assert number(with_prior, "tokdense[linear_probe]") == pytest.approx(100 * number(with_prior, "linear_probe") / 64)
     assert "codebook.usage" in {value.name for value in with_prior.values}
     assert "tokens.zipf_exponent" in {value.name for value in with_prior.values}
     assert not with_prior.omitted
@@ -117,9 +117,7 @@ def test_lengths_are_compared_by_what_they_cost() -> None:
 def test_a_tokenizer_of_clips_without_a_decoder_gets_what_applies() -> None:
     torch.manual_seed(0)
     model = visiontok.create("vqtoken", **SMALL["vqtoken"]).eval()
-    probe = ProbeConfig.parse({"data": {"name": "digits", "split": "train"}, "num_samples": 60})
-    suite = SUITE.replace(num_samples=40, metrics=(*SUITE.metrics, "linear_probe"), probe=probe)
-    result = evaluate_suite(suite, model, name="vqtoken")
+    result = evaluate_suite(SUITE.replace(num_samples=40), model, name="vqtoken")
     assert {"psnr", "ssim", "frechet", "classifier", "ar_bits"} <= result.omitted.keys()
     assert "decoder" in result.omitted["psnr"]
     assert number(result, "tokens_per_sample") == 16
