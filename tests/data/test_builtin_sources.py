@@ -8,7 +8,7 @@ from visiontok.data import open_source
 from visiontok.data import photos as photos_module
 from visiontok.data.digits import DigitsConfig
 from visiontok.data.photos import PhotosConfig
-from visiontok.data.shapes import COLORS, KINDS, Scene, Shape, ShapesConfig, ShapesSource, draw
+from visiontok.data.shapes import COLORS, KINDS, Scene, Shape, ShapesConfig, ShapesSource, draw_scene
 
 
 @pytest.mark.parametrize("name", ["digits:train", "digits:test", "photos:heldout", "shapes:test"])
@@ -125,7 +125,7 @@ def test_shapes_in_cells_are_alike_in_size_and_stay_inside() -> None:
 @pytest.mark.parametrize(("kind", "area"), [("circle", np.pi), ("square", 2.0), ("triangle", 3 * 3**0.5 / 4), ("cross", 2.0), ("ring", 0.75 * np.pi)])
 def test_outlines_are_smooth_and_cover_the_right_area(kind: str, area: float) -> None:
     radius = 40.0
-    pixels = draw(Scene(255, (Shape(kind, "red", 50.3, 49.6, radius, 0.4),)), 100).astype(float)
+    pixels = draw_scene(Scene(255, (Shape(kind, "red", 50.3, 49.6, radius, 0.4),)), 100).astype(float)
     covered = (255 - pixels[..., 2]) / (255 - COLORS["red"][2])
     assert covered.sum() == pytest.approx(area * radius**2, rel=0.01)
     assert ((covered > 0.1) & (covered < 0.9)).sum() > radius

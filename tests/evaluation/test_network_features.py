@@ -8,7 +8,7 @@ from visiontok.evaluation.features import EXTRACTORS, find_extractor
 from visiontok.evaluation.features.clip import ClipVitL14At336
 from visiontok.evaluation.features.dinov2 import DinoV2VitL14, _resampled
 from visiontok.evaluation.features.inception import INCEPTION_WEIGHTS, InceptionV3Compat
-from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, read_weights
+from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, verified_weights
 
 FILE = WeightFile(name="small.pth", size="1 kB", sha256="", source="https://example.org/small.pth", license="MIT")
 
@@ -38,12 +38,12 @@ def test_weights_are_found_by_name_in_both_folders_and_their_digest_is_kept(no_f
     (no_files / "hub" / "checkpoints").mkdir(parents=True)
     path = no_files / "hub" / "checkpoints" / FILE.name
     torch.save({"weight": torch.ones(2)}, path)
-    loaded = read_weights(FILE)
+    loaded = verified_weights(FILE)
     assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     (no_files / "weights").mkdir()
     torch.save({"weight": torch.zeros(2)}, no_files / "weights" / FILE.name)
-    assert torch.equal(read_weights(FILE).tensors["weight"], torch.zeros(2))
-    assert torch.equal(read_weights(FILE, path).tensors["weight"], torch.ones(2))
+    assert torch.equal(verified_weights(FILE).tensors["weight"], torch.zeros(2))
+    assert torch.equal(verified_weights(FILE, path).tensors["weight"], torch.ones(2))
 
 
 def test_another_file_is_refused(tmp_path):
@@ -61,7 +61,7 @@ def test_unreadable_files_are_refused(tmp_path, content):
     else:
         path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"not a readable weight file|expected tensors by name"):
-        read_weights(FILE, path)
+        verified_weights(FILE, path)
 
 
 def test_clip_embeddings_are_those_of_transformers():

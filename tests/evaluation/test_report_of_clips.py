@@ -12,7 +12,7 @@ from PIL import Image
 from visiontok.base.errors import SignalError
 from visiontok.evaluation.results.report import ImageGrid
 from visiontok.evaluation.results.report.clips import MOST_FRAMES, SHEET, clip_gallery, clip_grid, continuation_grid, frames, spread, token_maps
-from visiontok.evaluation.results.report.page import render
+from visiontok.evaluation.results.report.page import render_page
 from visiontok.evaluation.results.report.sections import ClipGrid
 from visiontok.evaluation.results.report.side_by_side import side_by_side
 from visiontok.signals import SignalSpec
@@ -132,7 +132,7 @@ def test_a_page_with_clips_is_self_contained() -> None:
     assert isinstance(section, ClipGrid)
     assert gallery is not None
     assert not isinstance(section, ImageGrid)
-    page = render("title", [section, gallery])
+    page = render_page("title", [section, gallery])
     assert page.count("data:image/webp;base64,") == 2
     assert page.count("data:image/png;base64,") == 3 * 6 + 3 + 3 + 5
     assert "http" not in page.replace("http://www.w3.org", "")

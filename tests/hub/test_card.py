@@ -12,7 +12,7 @@ from tiny_family import TinyConfig
 from visiontok.core.card import ModelCard
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.generators.gpt.model import GPT, GPTConfig
-from visiontok.hub.card import render
+from visiontok.hub.card import render_card
 from visiontok.registry import SignalFacts
 from visiontok.signals import AudioPreprocessing, ImagePreprocessing
 from visiontok.tokens import Segment, TokenLayout
@@ -38,7 +38,7 @@ def frames(name: str, count: int) -> Segment:
 
 
 def card(model: Fake | GPT) -> tuple[dict[str, Any], str]:
-    _, matter, body = render(ModelCard(), model, name="fake", family=tiny_family.FAMILY).split("---\n", 2)
+    _, matter, body = render_card(ModelCard(), model, name="fake", family=tiny_family.FAMILY).split("---\n", 2)
     facts: dict[str, Any] = yaml.safe_load(matter)["visiontok"]
     return facts, body
 

@@ -73,7 +73,7 @@ def quantize(
         raise ConfigError(f"--range {latent_range} must be a positive number")
 
     from visiontok.data import Texts, texts_of
-    from visiontok.evaluation.reconstruction.quantizing import draw, evaluate_levels, latent_rms
+    from visiontok.evaluation.reconstruction.quantizing import draw_curve, evaluate_levels, latent_rms
     from visiontok.hub import save_pretrained
     from visiontok.hub.sources import Folder
     from visiontok.quantizers import DimensionWiseQuantizerConfig
@@ -107,7 +107,7 @@ def quantize(
         )
     quantized = TokenBridge.quantizing(tokenizer, DimensionWiseQuantizerConfig(levels=levels, range=latent_range))
     card = _card(model, levels, latent_range, points, dataset=data, side=side, images=len(source))
-    draw(points, output / CURVE, title=f"{_base_name(model)}, range +-{latent_range:g}, {len(source)} images of {data}", pixels=side**2)
+    draw_curve(points, output / CURVE, title=f"{_base_name(model)}, range +-{latent_range:g}, {len(source)} images of {data}", pixels=side**2)
     save_pretrained(quantized, output, card=card)  # last, so that a folder that holds a model holds all of it
     _show(points, side)
     typer.echo(f"{output}: {levels} levels, latents within +-{latent_range:g}; compared on {len(source)} images of {data}, {side} x {side}")

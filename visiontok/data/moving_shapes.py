@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from visiontok.data.moving import Contents, Motion, MovingConfig, MovingSource
-from visiontok.data.shapes import SHAPE_CLASSES, Scene, Shape, draw, looks
+from visiontok.data.shapes import SHAPE_CLASSES, Scene, Shape, draw_scene, looks
 
 _RADII = (0.12, 0.22)  # in sides of the frame, before growing
 _TURNS = (-pi, pi)  # radians per second
@@ -87,4 +87,4 @@ class MovingShapesSource(MovingSource[MovingScene]):
 
     def draw(self, scene: MovingScene, seconds: float) -> np.ndarray:
         size = self.config.size
-        return draw(Scene(scene.background, tuple(shape.at(seconds, size=size) for shape in scene.shapes)), size)
+        return draw_scene(Scene(scene.background, tuple(shape.at(seconds, size=size) for shape in scene.shapes)), size)

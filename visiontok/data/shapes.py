@@ -117,7 +117,7 @@ class ShapesSource(ProceduralSource):
         main = scene.shapes[0]
         caption = " and ".join(f"a {shape.color} {shape.kind}" for shape in scene.shapes)
         label = self.class_names.index(f"{main.color} {main.kind}")
-        return Sample(self.key(index), read_image(draw(scene, self.config.size)), label=label, caption=caption, objects=len(scene.shapes))
+        return Sample(self.key(index), read_image(draw_scene(scene, self.config.size)), label=label, caption=caption, objects=len(scene.shapes))
 
 
 def _anywhere(rng: np.random.Generator, count: int, size: int) -> list[Shape]:
@@ -152,7 +152,7 @@ def looks(rng: np.random.Generator) -> tuple[str, str, float]:
     return kind, color, float(rng.uniform(0, 2 * np.pi))
 
 
-def draw(scene: Scene, size: int) -> np.ndarray:
+def draw_scene(scene: Scene, size: int) -> np.ndarray:
     """The scene as (size, size, 3) uint8; a pixel at an outline mixes both sides by the share that it covers."""
     pixels = np.full((size, size, 3), scene.background, dtype=np.float64)
     rows, columns = np.mgrid[:size, :size] + 0.5

@@ -25,7 +25,7 @@ NOT_EVALUATED = "Not evaluated."
 _RESULTS = "## Results"
 
 
-def render(card: ModelCard, model: AnyModel, *, name: str, family: Family) -> str:
+def render_card(card: ModelCard, model: AnyModel, *, name: str, family: Family) -> str:
     """The text of README.md: YAML front matter (`visiontok list` and `info` read it) and Markdown.
 
     Args:

@@ -24,7 +24,7 @@ from visiontok.base.offline import is_offline
 from visiontok.core.building import check_fits
 from visiontok.core.card import CardResult, ModelCard
 from visiontok.core.model import plain_state, weights_sha256
-from visiontok.hub.card import AnyModel, check_results, renamed, render, with_results
+from visiontok.hub.card import AnyModel, check_results, renamed, render_card, with_results
 from visiontok.hub.download import endpoint, explained
 from visiontok.hub.loading import verify_model
 from visiontok.hub.reading import CARD_NAME, CONFIG_NAME, METADATA_KEY, WEIGHTS_NAME, SavedConfig
@@ -69,7 +69,7 @@ def save_pretrained(model: AnyModel, folder: str | Path, *, card: ModelCard | No
     placed: list[str] = []
     try:
         stage.mkdir()
-        readme = render(card, model, name=card.name or folder.resolve().name, family=family)
+        readme = render_card(card, model, name=card.name or folder.resolve().name, family=family)
         (stage / CARD_NAME).write_text(readme, encoding="utf-8")
         _write_weights(model, stage / WEIGHTS_NAME, saved)
         _write_config(saved, stage)

@@ -22,7 +22,7 @@ from visiontok.layers.vit import ViTConfig
 from visiontok.losses.augmentation import crop
 from visiontok.losses.discriminator import Discriminator
 from visiontok.losses.pixels import RGB, check_rgb, to_unit
-from visiontok.losses.weight_files import ImageNetNormalization, frozen, read_weights
+from visiontok.losses.weight_files import ImageNetNormalization, frozen, read_state_dict
 from visiontok.signals.spec import SignalSpec
 
 
@@ -68,7 +68,7 @@ class DinoDiscriminatorConfig(Config):
         check_rgb(signal, name="the discriminator on DINO's features")
         backbone = DinoViT(self.backbone, image_size=self.image_size, layer_scale=None)
         side = self.image_size // self.backbone.patch_size
-        frozen(backbone, dino_weights(read_weights(self.weights), patch_size=self.backbone.patch_size, grid_side=side))
+        frozen(backbone, dino_weights(read_state_dict(self.weights), patch_size=self.backbone.patch_size, grid_side=side))
         return DinoDiscriminator(self, backbone=backbone, signal=signal)
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from visiontok.base.config import Config
 from visiontok.base.errors import ConfigError
 from visiontok.losses.pixels import RGB, as_images, check_rgb, to_unit
-from visiontok.losses.weight_files import ImageNetNormalization, frozen, read_weights
+from visiontok.losses.weight_files import ImageNetNormalization, frozen, read_state_dict
 from visiontok.signals.spec import SignalSpec
 
 
@@ -33,7 +33,7 @@ class LpipsConfig(Config):
 
     def build(self) -> nn.Module:
         """The frozen distance."""
-        return LpipsDistance(read_weights(self.weights), net="vgg")
+        return LpipsDistance(read_state_dict(self.weights), net="vgg")
 
 
 class ConvNextConfig(Config):
@@ -90,7 +90,7 @@ class ConvNextDistance(nn.Module):
         super().__init__()
         from torchvision.models import convnext_small
 
-        self.net = frozen(convnext_small(weights=None), read_weights(weights))
+        self.net = frozen(convnext_small(weights=None), read_state_dict(weights))
         self.normalize = ImageNetNormalization()
 
     def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:

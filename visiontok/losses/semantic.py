@@ -15,7 +15,7 @@ from visiontok.base.errors import ConfigError
 from visiontok.layers.dinov2 import DinoViT, dino_weights
 from visiontok.layers.vit import ViTConfig
 from visiontok.losses.pixels import RGB, check_rgb, to_unit
-from visiontok.losses.weight_files import ImageNetNormalization, frozen, read_weights
+from visiontok.losses.weight_files import ImageNetNormalization, frozen, read_state_dict
 from visiontok.signals.spec import SignalSpec
 
 
@@ -47,7 +47,7 @@ class DinoTeacherConfig(Config):
         """
         net = DinoViT(self.backbone, image_size=self.image_size)
         side = self.image_size // self.backbone.patch_size
-        frozen(net, dino_weights(read_weights(self.weights), patch_size=self.backbone.patch_size, grid_side=side))
+        frozen(net, dino_weights(read_state_dict(self.weights), patch_size=self.backbone.patch_size, grid_side=side))
         return net
 
 

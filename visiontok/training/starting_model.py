@@ -16,7 +16,7 @@ from visiontok.core.keymap import check_state_dict
 from visiontok.core.model import StartsFromBackbone
 from visiontok.hub import create, from_pretrained
 from visiontok.hub.card import AnyModel
-from visiontok.losses.weight_files import read_weights
+from visiontok.losses.weight_files import read_state_dict
 from visiontok.registry import Family, Kind, family_of, find_family
 
 
@@ -82,7 +82,7 @@ def starting_model(config: ModelConfig, *, kind: Kind, defaults: Mapping[str, An
     if config.init_backbone is not None:
         if not isinstance(model, StartsFromBackbone):
             raise ConfigError(f"model.init_backbone: no network of a {config.family} starts from a backbone; remove the key")
-        model.load_backbone(read_weights(config.init_backbone))
+        model.load_backbone(read_state_dict(config.init_backbone))
     for entry in config.init_parts:
         source = from_pretrained(entry.source)
         for ours, theirs in entry.parts.items():

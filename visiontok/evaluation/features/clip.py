@@ -14,7 +14,7 @@ from visiontok.base.errors import CheckpointError
 from visiontok.base.optional import import_optional
 from visiontok.evaluation.features.base import FeatureExtractor, described, load_into
 from visiontok.evaluation.features.protocol.resizes import resize_images
-from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, read_weights
+from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, verified_weights
 
 if TYPE_CHECKING:
     from transformers import CLIPVisionModelWithProjection
@@ -47,7 +47,7 @@ class ClipVitL14At336(FeatureExtractor):
             CheckpointError: if the file is missing (says how to get it) or not CLIP's.
             DependencyError: if transformers is not installed.
         """
-        loaded = weights if isinstance(weights, LoadedWeights) else read_weights(CLIP_WEIGHTS, weights)
+        loaded = weights if isinstance(weights, LoadedWeights) else verified_weights(CLIP_WEIGHTS, weights)
         self.network = _network(loaded)
         self._size = self.network.config.image_size
         self._mean, self._std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]

@@ -15,7 +15,7 @@ from visiontok.base.errors import CheckpointError
 from visiontok.base.optional import import_optional
 from visiontok.evaluation.features.base import FeatureExtractor, described, load_into
 from visiontok.evaluation.features.protocol.resizes import resize_images
-from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, read_weights
+from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, verified_weights
 from visiontok.losses.weight_files import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class DinoV2VitL14(FeatureExtractor):
             CheckpointError: if the file is missing (says how to get it) or not DINOv2's.
             DependencyError: if timm is not installed.
         """
-        loaded = weights if isinstance(weights, LoadedWeights) else read_weights(DINOV2_WEIGHTS, weights)
+        loaded = weights if isinstance(weights, LoadedWeights) else verified_weights(DINOV2_WEIGHTS, weights)
         self.network = _network(loaded)
         self._mean, self._std = torch.tensor(IMAGENET_MEAN)[:, None, None], torch.tensor(IMAGENET_STD)[:, None, None]
         self.identity = described("dinov2", "pil-bicubic-224", loaded.sha256)

@@ -16,7 +16,7 @@ from visiontok.base.config import Config
 from visiontok.base.errors import EvaluationError
 from visiontok.evaluation.features.base import FeatureExtractor, described, load_into
 from visiontok.evaluation.features.i3d_network import I3DNetwork
-from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, find_weights, read_weights
+from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, find_weights, verified_weights
 from visiontok.signals import SignalSpec
 
 SIZE, FEWEST_FRAMES = 224, 10
@@ -108,7 +108,7 @@ class I3D(FeatureExtractor):
         if weights is None and self.pipeline.network == "styleganv":
             path, digest = find_weights(STYLEGANV_WEIGHTS, self.pipeline.weights)
             return torch.jit.load(path, map_location="cpu").eval(), digest
-        loaded = weights or read_weights(VIDEOGPT_WEIGHTS, self.pipeline.weights)
+        loaded = weights or verified_weights(VIDEOGPT_WEIGHTS, self.pipeline.weights)
         return load_into(I3DNetwork(), loaded, what="the I3D network"), loaded.sha256
 
     def takes(self, spec: SignalSpec) -> bool:

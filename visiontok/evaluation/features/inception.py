@@ -13,7 +13,7 @@ from typing_extensions import Self
 from visiontok.evaluation.features.base import FeatureExtractor, described, load_into
 from visiontok.evaluation.features.inception_network import InceptionNetwork
 from visiontok.evaluation.features.protocol.resizes import Resize, resize_for_inception
-from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, read_weights
+from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, verified_weights
 
 INCEPTION_WEIGHTS = WeightFile(
     name="weights-inception-2015-12-05-6726825d.pth",
@@ -50,7 +50,7 @@ class InceptionV3Compat(FeatureExtractor):
         Raises:
             CheckpointError: if the file is missing (says how to get it) or another one.
         """
-        loaded = weights if isinstance(weights, LoadedWeights) else read_weights(INCEPTION_WEIGHTS, weights)
+        loaded = weights if isinstance(weights, LoadedWeights) else verified_weights(INCEPTION_WEIGHTS, weights)
         self.network = load_into(InceptionNetwork(), loaded, what="the Inception network").to(self.dtype)
         self.identity = described("inception-2015-12-05", self.resize, self.range_rule, str(self.dtype), loaded.sha256)
         precision, digest = str(self.dtype).removeprefix("torch."), loaded.sha256[:12]

@@ -14,7 +14,7 @@ from typing_extensions import Self
 from visiontok.base.errors import CheckpointError
 from visiontok.evaluation.features.base import described, load_into
 from visiontok.evaluation.features.sound import WindowedExtractor
-from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, read_weights
+from visiontok.evaluation.features.weight_files import LoadedWeights, WeightFile, verified_weights
 from visiontok.layers.kaldi_fbank import kaldi_triangles
 
 VGGISH_WEIGHTS = WeightFile(
@@ -59,7 +59,7 @@ class Vggish(WindowedExtractor):
         Raises:
             CheckpointError: if the file is missing (says how to get it) or another one.
         """
-        loaded = weights if isinstance(weights, LoadedWeights) else read_weights(VGGISH_WEIGHTS, weights)
+        loaded = weights if isinstance(weights, LoadedWeights) else verified_weights(VGGISH_WEIGHTS, weights)
         if isinstance(weights, LoadedWeights):
             self.published_names = MappingProxyType({})
         self.network = load_into(VggishNetwork.of_sizes(loaded), loaded, what="VGGish").eval().requires_grad_(False)

@@ -55,7 +55,7 @@ def weights_folder() -> Path:
     return Path(os.environ.get(FOLDER_VARIABLE) or Path.home() / ".cache" / "visiontok" / "weights")
 
 
-def read_weights(file: WeightFile, path: str | Path | None = None) -> LoadedWeights:
+def verified_weights(file: WeightFile, path: str | Path | None = None) -> LoadedWeights:
     """Read a weight file, from the given path or from the first of our own folder and torch.hub's checkpoints that holds it.
 
     Raises:

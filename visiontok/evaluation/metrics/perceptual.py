@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from visiontok.base.errors import EvaluationError
-from visiontok.evaluation.features.weight_files import WeightFile, read_weights
+from visiontok.evaluation.features.weight_files import WeightFile, verified_weights
 from visiontok.evaluation.metrics.dists import Dists
 from visiontok.evaluation.metrics.fidelity import as_pair
 from visiontok.losses.perceptual import LpipsDistance, LpipsNet
@@ -39,7 +39,7 @@ def lpips_network(net: LpipsNet) -> tuple[nn.Module, str]:
         CheckpointError: if the weights are missing (says how to get them) or another network's.
         ConfigError: if the package `lpips` is not installed.
     """
-    weights = read_weights(BACKBONES[net])
+    weights = verified_weights(BACKBONES[net])
     return LpipsDistance(weights.tensors, net=net), weights.sha256
 
 
@@ -50,8 +50,8 @@ def dists_network() -> tuple[nn.Module, str]:
     Raises:
         CheckpointError: as `lpips_network`.
     """
-    backbone = read_weights(BACKBONES["vgg"])
-    return Dists(backbone.tensors, read_weights(DISTS_WEIGHTS).tensors), backbone.sha256
+    backbone = verified_weights(BACKBONES["vgg"])
+    return Dists(backbone.tensors, verified_weights(DISTS_WEIGHTS).tensors), backbone.sha256
 
 
 def lpips(reference: Tensor, reconstruction: Tensor, *, data_range: float, net: LpipsNet = "alex") -> Tensor:

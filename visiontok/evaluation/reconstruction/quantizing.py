@@ -102,7 +102,7 @@ def evaluate_levels(
     return [OperatingPoint(None, None, None, *_means(scores)), *(form.point() for form in forms)]
 
 
-def draw(points: Sequence[OperatingPoint], path: Path, *, title: str, pixels: int) -> None:
+def draw_curve(points: Sequence[OperatingPoint], path: Path, *, title: str, pixels: int) -> None:
     """The rate-distortion plot, as PNG: PSNR against bits per pixel, the continuous tokenizer as a line across.
 
     Args:

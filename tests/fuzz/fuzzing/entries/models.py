@@ -19,7 +19,7 @@ from fuzzing.entry import Entry, Files
 from visiontok.core.model import weights_sha256
 from visiontok.hub.reading import read_config, read_weights
 from visiontok.hub.saving import add_results, save_pretrained
-from visiontok.losses.weight_files import read_weights as read_loss_weights
+from visiontok.losses.weight_files import read_state_dict
 
 _VIT = {"dim": 8, "depth": 1, "num_heads": 2, "patch_size": 8}
 _QUANTIZER = {"type": "vq", "codebook_size": 8, "dim": 4}
@@ -101,7 +101,7 @@ def _loss_weights() -> list[Files]:
 
 
 def _read_loss_weights(folder: Path) -> None:
-    assert isinstance(read_loss_weights(folder / "x.pth"), dict)
+    assert isinstance(read_state_dict(folder / "x.pth"), dict)
 
 
 def _configs() -> list[Files]:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from visiontok.base.files import replacing
 from visiontok.evaluation.results.report.images import data_uri
 from visiontok.evaluation.results.report.panels import draw_panel
-from visiontok.evaluation.results.report.plots import draw, legend
+from visiontok.evaluation.results.report.plots import draw_plot, legend
 from visiontok.evaluation.results.report.sections import BarPlot, LinePlot, PointPlot, Section, Spectrogram, Waveform
 
 
@@ -26,7 +26,7 @@ def write_report(path: str | Path, title: str, sections: Sequence[Section], *, s
         summary: a sentence below the title.
         facts: small print at the end, such as versions and hardware.
     """
-    page = render(title, sections, summary=summary, facts=facts)
+    page = render_page(title, sections, summary=summary, facts=facts)
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
@@ -41,7 +41,7 @@ def animation_uri(file: bytes) -> str:
     return f"data:image/webp;base64,{base64.b64encode(file).decode()}"
 
 
-def render(title: str, sections: Sequence[Section], *, summary: str = "", facts: Mapping[str, str] | None = None) -> str:
+def render_page(title: str, sections: Sequence[Section], *, summary: str = "", facts: Mapping[str, str] | None = None) -> str:
     """The page of `write_report` as text. Everything that comes from outside is escaped."""
     drawn = 0
 
@@ -52,7 +52,7 @@ def render(title: str, sections: Sequence[Section], *, summary: str = "", facts:
         nonlocal drawn
         drawn += 1
         salt = f"plot{drawn}"
-        return Markup(draw_panel(section, salt=salt) if isinstance(section, Waveform | Spectrogram) else draw(section, salt=salt))
+        return Markup(draw_panel(section, salt=salt) if isinstance(section, Waveform | Spectrogram) else draw_plot(section, salt=salt))
 
     loader = PackageLoader("visiontok.evaluation.results.report", ".")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -28,7 +28,7 @@ _LONGEST_Y_LABEL = 36
 _MAX_POINTS, _FEW_POINTS = 1000, 32
 
 
-def draw(plot: LinePlot | PointPlot | BarPlot, *, salt: str) -> str:
+def draw_plot(plot: LinePlot | PointPlot | BarPlot, *, salt: str) -> str:
     """The plot as an `<svg>` element.
 
     Args:
