@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tarfile
 from pathlib import Path
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from visiontok.base.errors import ConfigError, DataError, SignalError
 from visiontok.core.chunks import Chunked
 from visiontok.data.token_dataset import TokenDataset
 from visiontok.data.token_file import TokenFile
+from visiontok.layers.carry import Carry
 from visiontok.signals import VideoPreprocessing
 from visiontok.signals.audio_reading import read_audio
 from visiontok.signals.video_reading import read_clip
@@ -184,6 +186,17 @@ def test_long_clips_go_through_in_chunks_with_the_same_result(models: Path, clip
     both = read_clip(tmp_path / "out" / "long.mp4").frames
     assert both.shape == (90, 16, 64, 3)
     assert np.abs(luma(both[:, :, 32:]) - luma(expected)).mean() < 4
+
+
+def test_long_clips_are_encoded_before_they_are_decoded(models: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind, states, held = type(visiontok.from_pretrained(models / CAUSAL)), WeakSet[Carry](), []
+    assert issubclass(kind, Chunked)
+    encode_next, decode_next = kind.encode_next, kind.decode_next
+    monkeypatch.setattr(kind, "encode_next", lambda self, signal, carry: (states.add(carry), encode_next(self, signal, carry))[1])
+    monkeypatch.setattr(kind, "decode_next", lambda self, latents, carry: (held.append(len(states)), decode_next(self, latents, carry))[1])
+    succeed("reconstruct", clips / "long.mp4", "--model", models / CAUSAL, "--device", "cpu", "-o", tmp_path, "--no-report")
+    assert len(held) > 4
+    assert not any(held)  # what the encoder keeps between chunks is gone
 
 
 @pytest.mark.filterwarnings("ignore:.*OmniTokenizer reads whole clips")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, groupby, islice, tee
+from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -101,21 +102,22 @@ class DecodedPart:
 
 
 class ClipFile:
-    """A clip in an open file, read once.
+    """A clip in an open file, used once.
 
     Args:
-        path: of the file, for errors.
+        path: of the file.
         frames: those that are taken.
         tokenizer: of clips.
-        length: see `ClipOptions`.
+        options: of which frames these are.
 
     Attributes:
         start: time of the first frame in the file, once it is read.
     """
 
-    def __init__(self, path: Path, frames: Iterator[Frame], tokenizer: Tokenizer[Any], *, length: int | None) -> None:
+    def __init__(self, path: Path, frames: Iterator[Frame], tokenizer: Tokenizer[Any], options: ClipOptions) -> None:
         preprocessing: VideoPreprocessing = tokenizer.preprocessing  # type: ignore[assignment]
-        self._name, self._frames, self._tokenizer, self._preprocessing, self._length = str(path), frames, tokenizer, preprocessing, length
+        self._path, self._name, self._frames, self._options, self._length = path, str(path), frames, options, options.length
+        self._tokenizer, self._preprocessing = tokenizer, preprocessing
         self._times: list[Fraction] = []
         self._first: Frame | None = None
         self._last: Frame | None = None
@@ -158,39 +160,27 @@ class ClipFile:
         """
         for _, clip, more in self._clips():
             if more is not None:
-                yield from self._reconstructed_chunks(chain([clip], more), counts)
+                yield from self._decoded_chunks([*self._chunked.encode_chunks(chain([clip], more))], counts)
                 continue
             tokens = self._tokenizer.encode(clip)
             decoded = [self._tokenizer.decode(tokens, num_levels=count)[0].float() for count in counts]
             yield DecodedPart(self._target(clip)[0], decoded, (tokens,), self._taken(clip.shape[2]))
 
-    def _reconstructed_chunks(self, chunks: Iterator[Tensor], counts: Sequence[int | None]) -> Iterator[DecodedPart]:
+    def _decoded_chunks(self, encoded: Sequence[Tokens | Latents], counts: Sequence[int | None]) -> Iterator[DecodedPart]:
+        """Of a clip whose chunks are all encoded, so that what the encoder kept between them is gone. The file is read again for the frames."""
         import torch
 
-        held: list[Tensor] = []
-        kept: list[Tokens | Latents] = []
-
-        def originals() -> Iterator[Tensor]:
-            for chunk in chunks:
-                held.append(self._target(chunk)[0])
-                yield chunk
-
-        def encoded() -> Iterator[Tokens | Latents]:
-            for tokens in self._chunked.encode_chunks(originals()):
-                kept.append(tokens)
-                yield tokens
-
-        branches = tee(encoded(), len(counts))
-        streams = [
-            self._chunked.decode_chunks(tokens if count is None else tokens.levels(count) for tokens in branch)
-            for branch, count in zip(branches, counts, strict=True)
-        ]
-        for decoded in zip(*streams, strict=True):
-            length = decoded[0].shape[2]
-            original = torch.cat(held, dim=1)
-            held[:] = [original[:, length:]]
-            yield DecodedPart(original[:, :length], [part[0].float() for part in decoded], tuple(kept), self._taken(length))
-            kept.clear()
+        streams = [self._chunked.decode_chunks([each if count is None else each.levels(count) for each in encoded]) for count in counts]
+        tokens: Sequence[Tokens | Latents] = encoded
+        with _opened_frames(self._path, self._options) as frames:
+            originals = (self._target(chunk)[0] for chunk in self._prepared((frame.pixels for frame in frames), _CHUNK))
+            held = next(originals)
+            for decoded in zip(*streams, strict=True):
+                length = decoded[0].shape[2]
+                while held.shape[1] < length:
+                    held = torch.cat([held, next(originals)], dim=1)
+                yield DecodedPart(held[:, :length], [part[0].float() for part in decoded], tokens, self._taken(length))
+                held, tokens = held[:, length:].clone(), ()
 
     def _clips(self) -> Iterator[tuple[str, Tensor, Iterator[Tensor] | None]]:
         """Name and frames (1, 3, T, H, W) of every clip; of one that is too long to be taken at once, its first frames, and the others in chunks.
@@ -213,9 +203,9 @@ class ClipFile:
                 yield self._name, self._checked(clip), None
             return
         chunks = self._read(_CHUNK)
-        first = list(islice(chunks, _MOST_CHUNKS + 1))
+        first = deque(islice(chunks, _MOST_CHUNKS + 1))
         if len(first) > _MOST_CHUNKS and self._takes_chunks:
-            yield self._name, first[0], chain(first[1:], chunks)
+            yield self._name, first.popleft(), chain((first.popleft() for _ in range(_MOST_CHUNKS)), chunks)
         else:
             yield self._name, self._checked(self._preprocessing.joined(chain(first, chunks), name=self._name)), None
 
@@ -229,7 +219,10 @@ class ClipFile:
                 self._times.append(frame.time - self.start)
                 yield frame.pixels
 
-        return (clip[None] for clip in self._preprocessing.chunks(pixels(), length, name=self._name))
+        return self._prepared(pixels(), length)
+
+    def _prepared(self, pixels: Iterator[Any], length: int) -> Iterator[Tensor]:
+        return (clip[None] for clip in self._preprocessing.chunks(pixels, length, name=self._name))
 
     def _checked(self, clip: Tensor) -> Tensor:
         self._preprocessing.checked_count(clip.shape[2], self._name)
@@ -267,17 +260,24 @@ def is_clip(path: Path, tokenizer: Tokenizer[Any]) -> bool:
 
 
 @contextmanager
+def _opened_frames(path: Path, options: ClipOptions) -> Iterator[Iterator[Frame]]:
+    """Those that are taken of a file."""
+    from visiontok.signals.video_frames import FrameSampling
+    from visiontok.signals.video_reading import VideoFile
+
+    with VideoFile(path) as video:
+        yield video.frames(FrameSampling(fps=options.fps, frames=options.frames))
+
+
+@contextmanager
 def opened_clip(path: Path, tokenizer: Tokenizer[Any], options: ClipOptions) -> Iterator[ClipFile]:
     """A video file, open for the block.
 
     Raises:
         SignalError: if it cannot be read.
     """
-    from visiontok.signals.video_frames import FrameSampling
-    from visiontok.signals.video_reading import VideoFile
-
-    with VideoFile(path) as video:
-        clip = ClipFile(path, video.frames(FrameSampling(fps=options.fps, frames=options.frames)), tokenizer, length=options.length)
+    with _opened_frames(path, options) as frames:
+        clip = ClipFile(path, frames, tokenizer, options)
         yield clip
         made_for = tokenizer.preprocessing.spec.rate
         if made_for is not None and abs(clip.rate / made_for - 1) > _ALIKE:

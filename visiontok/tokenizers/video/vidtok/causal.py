@@ -7,7 +7,7 @@ only. These are put in their place after a network is built.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -46,6 +46,15 @@ class CausalConv(nn.Module):
         """Behind the frames before it."""
         return preceded(x, self.before, self.edge, layer=self, carry=carry)
 
+    def following(self, frame: Tensor, carry: Carry) -> Tensor:
+        """(B, C, 1, H, W) -> (B, C', 1, H, W) by a stride of 1: the next frame of a clip; the carry keeps the last ones, uncopied."""
+        kept = carry.take(self)
+        if kept is None:
+            kept = [frame if self.edge == "replicate" else torch.zeros_like(frame)] * self.before
+        frames = [*kept, frame]
+        carry.keep(self, frames[1:])
+        return next_frame(frames, self.conv)
+
 
 def over_time(x: Tensor, conv: nn.Conv1d) -> Tensor:
     """(B, C, T, H, W) -> (B, C', T - kernel + 1, H, W): matrix products, which copy nothing where channels lie together in memory."""
@@ -55,6 +64,21 @@ def over_time(x: Tensor, conv: nn.Conv1d) -> Tensor:
     for offset in range(1, size):
         result += F.linear(rows[:, offset : offset + count], conv.weight[..., offset])
     return result.movedim(-1, 1)
+
+
+def next_frame(frames: Sequence[Tensor], conv: nn.Conv1d | nn.Conv3d) -> Tensor:
+    """As many frames (B, C, 1, H, W) as a kernel over time reads -> (B, C', 1, H, W): the sum of what each gives, so that they are not joined."""
+    images, bias = [frame.squeeze(2) for frame in frames], conv.bias
+    if isinstance(conv, nn.Conv3d):
+        padding = [size // 2 for size in conv.kernel_size[1:]]
+        result = F.conv2d(images[0], conv.weight[:, :, 0], bias, padding=padding)
+        for offset in range(1, len(images)):
+            result += F.conv2d(images[offset], conv.weight[:, :, offset], padding=padding)
+        return result.unsqueeze(2)
+    result = F.linear(images[0].movedim(1, -1), conv.weight[..., 0], bias)
+    for offset in range(1, len(images)):
+        result += F.linear(images[offset].movedim(1, -1), conv.weight[..., offset])
+    return result.movedim(-1, 1).unsqueeze(2)
 
 
 class CausalDownsample(nn.Module):
@@ -67,8 +91,7 @@ class CausalDownsample(nn.Module):
     def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
         """(B, C, T, H, W) -> (B, C, T / 2, H, W)."""
         means = preceded(x, 1, self.conv.edge, layer=self, carry=carry).unfold(2, 3, 2).mean(dim=-1)
-        share = torch.sigmoid(self.mix_factor)
-        return share * means + (1 - share) * self.conv(x, carry)
+        return torch.lerp(self.conv(x, carry), means, torch.sigmoid(self.mix_factor))
 
 
 class CausalUpsample(nn.Module, ABC):
@@ -82,18 +105,18 @@ class CausalUpsample(nn.Module, ABC):
         super().__init__()
         self.conv, self.mix_factor, self.first = conv, mix_factor, first
 
-    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
-        """(B, C, T, H, W) -> (B, C, 2 T, H, W); with a carry perhaps fewer, of which the others come with the next chunk."""
-        return self.mixed(torch.cat([*self.doubled(x.split(1, dim=2), carry)], dim=2), carry)
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, C, 2 T, H, W)."""
+        frames = torch.cat([*self.doubled(x.split(1, dim=2), None)], dim=2)
+        return self.mixed(frames, self.conv(frames))
 
     @abstractmethod
     def doubled(self, frames: Iterable[Tensor], carry: Carry | None) -> Iterator[Tensor]:
         """Frames (B, C, 1, H, W) in turn -> twice as many, each as soon as it is known."""
 
-    def mixed(self, frames: Tensor, carry: Carry | None) -> Tensor:
+    def mixed(self, frames: Tensor, convolved: Tensor) -> Tensor:
         """Frames with their convolution."""
-        share = torch.sigmoid(self.mix_factor)
-        return share * frames + (1 - share) * self.conv(frames, carry)
+        return torch.lerp(convolved, frames, torch.sigmoid(self.mix_factor))
 
 
 class RepeatingUpsample(CausalUpsample):
@@ -112,13 +135,18 @@ class InterpolatingUpsample(CausalUpsample):
     """
 
     def doubled(self, frames: Iterable[Tensor], carry: Carry | None) -> Iterator[Tensor]:
-        kept: tuple[Tensor | None] | None = None if carry is None else carry.get(self)
         frames = iter(frames)
-        if kept is None:  # the beginning
+        if carry is None or carry.get(self) is None:  # the beginning
             yield from interpolated(islice(frames, self.first))
-        last = yield from interpolated(frames, before=None if kept is None else kept[0], ends=carry is None or carry.is_last)
+        last = yield from interpolated(frames, before=_taken(self, carry), ends=carry is None or carry.is_last)
         if carry is not None:
             carry.keep(self, (last,))
+
+
+def _taken(layer: nn.Module, carry: Carry | None) -> Tensor | None:
+    """The frame that was kept, of which no other reference is left."""
+    kept: tuple[Tensor | None] | None = None if carry is None else carry.take(layer)
+    return None if kept is None else kept[0]
 
 
 def interpolated(frames: Iterable[Tensor], *, before: Tensor | None = None, ends: bool = True) -> Generator[Tensor, None, Tensor | None]:
@@ -133,6 +161,7 @@ def interpolated(frames: Iterable[Tensor], *, before: Tensor | None = None, ends
         The last frame; None if there is none.
     """
     last = before
+    del before  # large
     for frame in frames:
         if last is None:
             yield frame

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.layers.carry import Carry
-from visiontok.tokenizers.video.vidtok.causal import CausalConv, CausalDownsample, CausalUpsample, over_time
+from visiontok.tokenizers.video.vidtok.causal import CausalConv, CausalDownsample, CausalUpsample, next_frame
 
 Frames: TypeAlias = Iterable[Tensor]
 """Parts (B, C, T, H, W) of a clip in turn, of one frame each where nothing else is said."""
@@ -26,7 +26,7 @@ Frames: TypeAlias = Iterable[Tensor]
 
 def encode_chunk(encoder: Any, x: Tensor, carry: Carry) -> Tensor:
     """(B, 3, T, H, W) -> (B, D, T / factor, h, w), of which some may come with the next chunk; `x` without frames where none is known yet."""
-    frames: Frames = _conv(encoder.conv_in, _singles([x.to(memory_format=torch.channels_last_3d)]), carry)
+    frames: Frames = _conv(encoder.conv_in, _frames(x), carry)
     for in_space, in_time in zip(encoder.down, encoder.down_temporal, strict=True):
         frames = _level(in_space, in_time, frames, carry)
         if hasattr(in_space, "downsample"):
@@ -45,8 +45,7 @@ def decode_chunk(decoder: Any, x: Tensor, carry: Carry, *, at_once: int | None =
         carry: of earlier chunks.
         at_once: frames that go through a layer together; None for all, in causal networks only.
     """
-    latents = _together(_singles([x.to(memory_format=torch.channels_last_3d)]), at_once)
-    frames = _middle(decoder.mid, _conv(decoder.conv_in, latents, carry), carry)
+    frames = _middle(decoder.mid, _conv(decoder.conv_in, _together(_frames(x), at_once), carry), carry)
     for in_space, in_time in zip(reversed(decoder.up), reversed(decoder.up_temporal), strict=True):
         frames = _level(in_space, in_time, frames, carry)
         if hasattr(in_space, "upsample"):
@@ -54,6 +53,11 @@ def decode_chunk(decoder: Any, x: Tensor, carry: Carry, *, at_once: int | None =
         if hasattr(in_time, "upsample"):
             frames = _doubled(in_time.upsample, frames if at_once == 1 else _singles(frames), carry, at_once)
     return _joined(_end(decoder, frames, carry), x)
+
+
+def _frames(x: Tensor) -> Iterator[Tensor]:
+    """Of a chunk; a layer that keeps one does not keep them all."""
+    return (frame.clone(memory_format=torch.channels_last_3d) for frame in x.split(1, dim=2))
 
 
 def _singles(parts: Frames) -> Iterator[Tensor]:
@@ -111,8 +115,8 @@ def _halved(layer: Any, frames: Frames, carry: Carry) -> Iterator[Tensor]:
         return map(partial(layer, carry=carry), _together(frames, 2))
     share = torch.sigmoid(layer.mix_factor)
 
-    def mixed(x: Tensor) -> Tensor:
-        return share * x.mean(dim=2, keepdim=True) + (1 - share) * _convolved(layer.conv, x)
+    def mixed(triple: list[Tensor]) -> Tensor:
+        return torch.lerp(next_frame(triple, layer.conv), torch.cat(triple, dim=2).mean(dim=2, keepdim=True), share)
 
     return map(mixed, _triples(layer.conv, frames, carry))
 
@@ -120,10 +124,14 @@ def _halved(layer: Any, frames: Frames, carry: Carry) -> Iterator[Tensor]:
 def _doubled(layer: Any, frames: Frames, carry: Carry, at_once: int | None) -> Iterator[Tensor]:
     """Twice as many frames."""
     if isinstance(layer, CausalUpsample):
-        return map(partial(layer.mixed, carry=carry), _together(layer.doubled(frames, carry), at_once))
+
+        def mixed(x: Tensor) -> Tensor:
+            return layer.mixed(x, layer.conv.following(x, carry))
+
+        return map(mixed, _together(layer.doubled(frames, carry), at_once))
     share = torch.sigmoid(layer.mix_factor)
     twice = (frame for once in frames for frame in (once, once))
-    return _beside(layer, twice, partial(_conv, layer.conv, carry=carry), lambda x, y: share * x + (1 - share) * y, carry)
+    return _beside(layer, twice, partial(_conv, layer.conv, carry=carry), lambda x, y: torch.lerp(y, x, share), carry)
 
 
 def _beside(
@@ -146,11 +154,11 @@ def _beside(
 def _conv(conv: Any, frames: Frames, carry: Carry) -> Iterator[Tensor]:
     """A convolution over time, or over time and space; one that is not causal is late by a frame."""
     if isinstance(conv, CausalConv):
-        return map(partial(conv, carry=carry), frames)
-    return map(partial(_convolved, conv), _triples(conv, frames, carry))
+        return map(partial(conv.following, carry=carry), frames)
+    return map(partial(next_frame, conv=conv), _triples(conv, frames, carry))
 
 
-def _triples(conv: nn.Conv1d | nn.Conv3d, frames: Frames, carry: Carry) -> Iterator[Tensor]:
+def _triples(conv: nn.Conv1d | nn.Conv3d, frames: Frames, carry: Carry) -> Iterator[list[Tensor]]:
     """What a kernel of three frames reads: with zeros before the first frame, unless it moves by two, and behind the last."""
     kept: list[Tensor] = carry.get(conv) or []
     carry.keep(conv, kept)
@@ -161,16 +169,11 @@ def _triples(conv: nn.Conv1d | nn.Conv3d, frames: Frames, carry: Carry) -> Itera
         if len(kept) == 3:
             yield _passed(kept, conv.stride[0])
     if carry.is_last and kept:
-        yield torch.cat([*kept, torch.zeros_like(kept[0])], dim=2)
+        yield [*kept, torch.zeros_like(kept[0])]
 
 
-def _passed(kept: list[Tensor], count: int) -> Tensor:
+def _passed(kept: list[Tensor], count: int) -> list[Tensor]:
     """All that is kept, of which so many frames are kept no longer."""
-    joined = torch.cat(kept, dim=2)
+    frames = [*kept]
     del kept[:count]
-    return joined
-
-
-def _convolved(conv: nn.Conv1d | nn.Conv3d, x: Tensor) -> Tensor:
-    """Three frames -> one."""
-    return over_time(x, conv) if isinstance(conv, nn.Conv1d) else F.conv3d(x, conv.weight, conv.bias, padding=(0, 1, 1))
+    return frames

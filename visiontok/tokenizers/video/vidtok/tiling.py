@@ -48,6 +48,10 @@ class TileCarry(Carry):
 class TiledConv(CausalConv):
     """Keeps the frames before those that look ahead."""
 
+    def following(self, frame: Tensor, carry: Carry) -> Tensor:
+        """Also of several frames at once."""
+        return self(frame, carry)
+
     def joined(self, x: Tensor, carry: Carry | None) -> Tensor:
         frames = super().joined(x, carry)
         if isinstance(carry, TileCarry):
