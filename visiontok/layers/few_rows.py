@@ -15,10 +15,14 @@ BLOCK = 128
 """Outputs per block of `linear_of_few_rows`: one of a usual dim and its inputs lie in a core's cache."""
 
 
+def is_plain(weight: Tensor) -> bool:
+    """Whether products with a weight are on the CPU, in float32 and without autocast."""
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+
+
 def can_pack(weight: Tensor) -> bool:
-    """Whether `PackedLinear` has a product for a weight: on the CPU, in float32 without autocast, where torch was built with MKL."""
-    is_plain = weight.device.type == "cpu" and weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    return is_plain and torch.backends.mkl.is_available()
+    """Whether `PackedLinear` has a product for a weight: a plain one, where torch was built with MKL."""
+    return is_plain(weight) and torch.backends.mkl.is_available()
 
 
 class PackedLinear:

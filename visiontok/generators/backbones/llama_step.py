@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.generators.backbones.llama import LlamaStack
-from visiontok.layers.few_rows import LEAST_ROWS, PackedLinear, can_pack
+from visiontok.layers.few_rows import LEAST_ROWS, PackedLinear, can_pack, is_plain
 from visiontok.layers.int8_linear import Int8Linear
 from visiontok.layers.kv_cache import KVCache
 from visiontok.layers.llama import LlamaAttention, LlamaBlock, SwiGLU
@@ -20,10 +20,8 @@ from visiontok.layers.norms import RMSNorm
 def can_stream(stack: LlamaStack) -> bool:
     """Whether `LlamaStep` computes what the stack does: on the CPU, in float32 without autocast, in evaluation mode, without modulation, hooks,
     compiled or replaced modules."""
-    if torch.is_autocast_enabled("cpu"):
-        return False
     known = {LlamaStack, LlamaBlock, LlamaAttention, SwiGLU, RMSNorm, nn.Linear, Int8Linear, nn.Dropout, nn.ModuleList}
-    return all(parameter.device.type == "cpu" and parameter.dtype == torch.float32 for parameter in stack.parameters()) and all(
+    return all(map(is_plain, stack.parameters())) and all(
         type(module) in known
         and not (module.training or module._forward_hooks or module._forward_pre_hooks or module._compiled_call_impl is not None)
         for module in stack.modules()

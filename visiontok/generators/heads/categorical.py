@@ -60,9 +60,13 @@ class CodeTable(CodeDistributions, nn.Linear):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def logits(self, hidden: Tensor, first: int, size: int) -> Tensor:
+    def codebook(self, first: int, size: int) -> tuple[Tensor, Tensor | None]:
+        """Weight (size, D) and bias (size,) of a codebook."""
         rows = slice(first, first + size)
-        return linear_of_few_rows(hidden, self.weight[rows], None if self.bias is None else self.bias[rows]).float()
+        return self.weight[rows], None if self.bias is None else self.bias[rows]
+
+    def logits(self, hidden: Tensor, first: int, size: int) -> Tensor:
+        return linear_of_few_rows(hidden, *self.codebook(first, size)).float()
 
     def for_rows(self, rows: int) -> CodeDistributions:
         return PackedCodeTable(self, rows) if rows >= LEAST_ROWS and can_pack(self.weight) else self
@@ -83,9 +87,8 @@ class PackedCodeTable(CodeDistributions):
 
     def logits(self, hidden: Tensor, first: int, size: int) -> Tensor:
         if (first, size) not in self._products:
-            rows, bias = slice(first, first + size), self._table.bias
-            product = PackedLinear(self._table.weight[rows], self._rows, bias=None if bias is None else bias[rows])
-            self._products[first, size] = product
+            weight, bias = self._table.codebook(first, size)
+            self._products[first, size] = PackedLinear(weight, self._rows, bias=bias)
         return self._products[first, size](hidden)
 
 

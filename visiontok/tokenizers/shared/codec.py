@@ -99,8 +99,8 @@ def resampled(signal: Tensor, length: int) -> Tensor:
 class Codec(Windowed, Chunked[ConfigT]):
     """Base of codecs. A family sets `layout` with `codec_layout`, or with `multi_rate_layout` where levels have different rates.
 
-    One whose chunks equal the whole overrides `chunking`. `encode` and `decode` take
-    sounds of more than three windows in windows, with a warning where the tokens are then only near those of the whole.
+    One whose chunks equal the whole overrides `chunking`. `encode` and `decode` take sounds of more than three windows in windows, with a warning
+    where the tokens are then only near those of the whole.
 
     Attributes:
         frozen: names of parts without gradients, which stay in evaluation mode in training too.

@@ -38,7 +38,9 @@ class CausalConv(nn.Module):
         if self.before:
             x = self.joined(x, carry)
         if isinstance(self.conv, nn.Conv1d) and x.ndim == 5:
-            return over_time(x, self.conv)
+            size = self.conv.kernel_size[0]
+            count = x.shape[2] - size + 1
+            return over_time([x[:, :, offset : offset + count] for offset in range(size)], self.conv)
         result: Tensor = self.conv(x)
         return result
 
@@ -56,29 +58,24 @@ class CausalConv(nn.Module):
         return next_frame(frames, self.conv)
 
 
-def over_time(x: Tensor, conv: nn.Conv1d) -> Tensor:
-    """(B, C, T, H, W) -> (B, C', T - kernel + 1, H, W): matrix products, which copy nothing where channels lie together in memory."""
-    size, rows = conv.kernel_size[0], x.movedim(1, -1)
-    count = x.shape[2] - size + 1
-    result = F.linear(rows[:, :count], conv.weight[..., 0], conv.bias)
-    for offset in range(1, size):
-        result += F.linear(rows[:, offset : offset + count], conv.weight[..., offset])
+def over_time(parts: Sequence[Tensor], conv: nn.Conv1d) -> Tensor:
+    """What every offset of a kernel over time reads, (B, C, T, H, W) each -> (B, C', T, H, W): matrix products, which copy nothing where channels lie
+    together in memory."""
+    result = F.linear(parts[0].movedim(1, -1), conv.weight[..., 0], conv.bias)
+    for offset in range(1, len(parts)):
+        result += F.linear(parts[offset].movedim(1, -1), conv.weight[..., offset])
     return result.movedim(-1, 1)
 
 
 def next_frame(frames: Sequence[Tensor], conv: nn.Conv1d | nn.Conv3d) -> Tensor:
     """As many frames (B, C, 1, H, W) as a kernel over time reads -> (B, C', 1, H, W): the sum of what each gives, so that they are not joined."""
-    images, bias = [frame.squeeze(2) for frame in frames], conv.bias
-    if isinstance(conv, nn.Conv3d):
-        padding = [size // 2 for size in conv.kernel_size[1:]]
-        result = F.conv2d(images[0], conv.weight[:, :, 0], bias, padding=padding)
-        for offset in range(1, len(images)):
-            result += F.conv2d(images[offset], conv.weight[:, :, offset], padding=padding)
-        return result.unsqueeze(2)
-    result = F.linear(images[0].movedim(1, -1), conv.weight[..., 0], bias)
+    if isinstance(conv, nn.Conv1d):
+        return over_time(frames, conv)
+    images, padding = [frame.squeeze(2) for frame in frames], [size // 2 for size in conv.kernel_size[1:]]
+    result = F.conv2d(images[0], conv.weight[:, :, 0], conv.bias, padding=padding)
     for offset in range(1, len(images)):
-        result += F.linear(images[offset].movedim(1, -1), conv.weight[..., offset])
-    return result.movedim(-1, 1).unsqueeze(2)
+        result += F.conv2d(images[offset], conv.weight[:, :, offset], padding=padding)
+    return result.unsqueeze(2)
 
 
 class CausalDownsample(nn.Module):
