@@ -13,6 +13,7 @@ from visiontok.generators.backbones.llama_step import can_stream
 from visiontok.generators.condition import Condition
 from visiontok.generators.gpt.model import GPT, GPTConfig
 from visiontok.generators.heads.categorical import CodeTable
+from visiontok.layers import few_rows
 from visiontok.tokens import Segment, TokenLayout
 
 LAYOUT = TokenLayout(modality="image", segments=(Segment(name="grid", shape=(3, 4), vocab_size=20),), signal_shape=(12, 16))
@@ -36,6 +37,21 @@ def hidden_states(model: GPT, condition: Condition | Tensor, samples: int) -> Te
     return torch.stack([*seen, torch.cat(session.step(codes[:, 7]))])
 
 
+def processor(*, is_intel: bool, is_packed: bool = True) -> Callable[[pytest.MonkeyPatch], None]:
+    def patch(monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(few_rows, "_is_intel", lambda: is_intel)
+        for kind in (few_rows.MKLProduct, few_rows.OneDNNProduct):
+            monkeypatch.setattr(kind, "LEAST_USES", 1 if is_packed else 1000000)
+
+    return patch
+
+
+PROCESSORS = {
+    "intel": processor(is_intel=True),
+    "other": processor(is_intel=False),
+    "intel, few steps": processor(is_intel=True, is_packed=False),
+    "other, few steps": processor(is_intel=False, is_packed=False),
+}
 CASES: dict[str, dict[str, object]] = {
     "rope": {},
     "rope-1d": {"positions": "rope-1d"},
@@ -45,11 +61,11 @@ CASES: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.mark.parametrize(("samples", "has_mkl"), [(1, True), (5, True), (5, False)])
+@pytest.mark.parametrize("samples", [1, 5])
+@pytest.mark.parametrize("kind", PROCESSORS)
 @pytest.mark.parametrize("fields", CASES.values(), ids=CASES)
-def test_a_step_gives_what_the_modules_give(fields: dict[str, object], samples: int, has_mkl: bool, monkeypatch: pytest.MonkeyPatch):
-    if not has_mkl:
-        monkeypatch.setattr("torch.backends.mkl.is_available", lambda: False)
+def test_a_step_gives_what_the_modules_give(fields: dict[str, object], kind: str, samples: int, monkeypatch: pytest.MonkeyPatch):
+    PROCESSORS[kind](monkeypatch)
     model = gpt(**fields)
     generator = torch.Generator().manual_seed(2)
     condition: Condition | Tensor = torch.arange(samples) % 3
@@ -89,13 +105,15 @@ def test_what_changes_the_modules_is_respected(change: Callable[[LlamaStack], ob
 
 
 @pytest.mark.parametrize("has_bias", [False, True])
-def test_the_head_of_many_rows_gives_the_same_logits(has_bias: bool):
+@pytest.mark.parametrize("kind", PROCESSORS)
+def test_the_head_of_many_steps_gives_the_same_logits(kind: str, has_bias: bool, monkeypatch: pytest.MonkeyPatch):
+    PROCESSORS[kind](monkeypatch)
     torch.manual_seed(0)
     table = CodeTable(16, 30, bias=has_bias)
     for parameter in table.parameters():
         nn.init.normal_(parameter)
     hidden = torch.randn(6, 16)
-    many = table.for_rows(len(hidden))
+    many = table.for_steps(1000, len(hidden))
     with torch.no_grad():
         for _ in range(2):
             for first, size in ((0, 30), (4, 7), (4, 9)):

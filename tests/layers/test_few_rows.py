@@ -2,35 +2,82 @@
 
 from __future__ import annotations
 
+import platform
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from visiontok.layers.few_rows import BLOCK, LEAST_ROWS, MOST_UNPACKED_ROWS, PackedLinear, can_pack, linear_of_few_rows
+from visiontok.layers import few_rows
+from visiontok.layers.few_rows import (
+    BLOCK,
+    LEAST_ROWS,
+    MOST_UNPACKED_ROWS,
+    MKLProduct,
+    OneDNNProduct,
+    Product,
+    UsualProduct,
+    linear_of_few_rows,
+    product_of,
+)
 
-needs_mkl = pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="torch was built without MKL")
+MANY = 1000
+KINDS: dict[str, tuple[bool, int, type[Product]]] = {
+    "intel": (True, MANY, MKLProduct),
+    "intel, few uses": (True, 1, UsualProduct),
+    "other": (False, MANY, OneDNNProduct),
+    "other, few uses": (False, 1, OneDNNProduct),
+}
+"""By processor: whether it is Intel's, how often a product is used, and what it is for many rows."""
+
+needs_both = pytest.mark.skipif(
+    not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")),
+    reason="torch was built without MKL or oneDNN",
+)
 
 
-@needs_mkl
+@needs_both
+@pytest.mark.parametrize("kind", KINDS)
 @given(rows=st.integers(1, 40), inputs=st.integers(1, 40), outputs=st.integers(1, 300), has_bias=st.booleans(), seed=st.integers(0, 9))
-def test_packed_weights_are_the_linear_map_for_any_size(rows: int, inputs: int, outputs: int, has_bias: bool, seed: int):
+def test_a_product_is_the_linear_map_for_any_size(kind: str, rows: int, inputs: int, outputs: int, has_bias: bool, seed: int):
+    is_intel, uses, expected = KINDS[kind]
     generator = torch.Generator().manual_seed(seed)
     x, weight = torch.randn(rows, inputs, generator=generator), torch.randn(outputs, inputs, generator=generator)
     bias = torch.randn(outputs, generator=generator) if has_bias else None
-    product = PackedLinear(weight, rows, bias=bias)
-    for rows_read in (x, -x, x[1:]):
-        torch.testing.assert_close(product(rows_read), F.linear(rows_read, weight, bias), rtol=1e-5, atol=1e-5 * inputs**0.5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(few_rows, "_is_intel", lambda: is_intel)
+        product = product_of(weight, rows, uses=uses, bias=bias)
+    if rows >= LEAST_ROWS:
+        assert type(product) is expected
+    for part in (x, -x, x[1:]):
+        mapped = F.linear(part, weight, bias)
+        near = {"rtol": 1e-5, "atol": 1e-5 * inputs**0.5}
+        torch.testing.assert_close(product(part), mapped, **near)
+        residual = torch.ones_like(mapped)
+        product.add_to(residual, part)
+        torch.testing.assert_close(residual, 1 + mapped, **near)
 
 
+@needs_both
+@pytest.mark.parametrize("is_intel", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
-def test_only_float32_is_packed(dtype: torch.dtype):
-    assert not can_pack(torch.ones(8, 8, dtype=dtype))
-    assert not can_pack(torch.ones(8, 8, device="meta"))
-    assert can_pack(torch.ones(8, 8)) == torch.backends.mkl.is_available()
+def test_only_float32_has_another_product(dtype: torch.dtype, is_intel: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(few_rows, "_is_intel", lambda: is_intel)
+    weight, rows = torch.ones(8, 8), LEAST_ROWS
+    assert type(product_of(weight, rows, uses=MANY)) is not UsualProduct
+    assert type(product_of(weight.to(dtype), rows, uses=MANY)) is UsualProduct
+    assert type(product_of(weight.to("meta"), rows, uses=MANY)) is UsualProduct
     with torch.autocast("cpu", torch.bfloat16):
-        assert not can_pack(torch.ones(8, 8))
+        assert type(product_of(weight, rows, uses=MANY)) is UsualProduct
+
+
+@pytest.mark.parametrize("missing", ["mkl", "mkldnn"])
+def test_torch_without_a_library_has_the_usual_product(missing: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(few_rows, "_is_intel", lambda: missing == "mkl")
+    monkeypatch.setattr(f"torch.backends.{missing}.is_available", lambda: False)
+    assert type(product_of(torch.ones(8, 8), LEAST_ROWS, uses=MANY)) is UsualProduct
 
 
 @pytest.mark.parametrize("has_bias", [False, True])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import platform
+from abc import ABC, abstractmethod
+from functools import cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 LEAST_ROWS = 4
-"""With fewer, the usual product of a matrix and few vectors already reads the weights at the memory's bandwidth; with more, it copies them into a
-layout of its own at every call."""
+"""Below, Intel's usual product already reads the weights at the memory's bandwidth; with more rows, it copies them into a layout of its own at every
+call. oneDNN's products read them faster with four rows than with one."""
 MOST_UNPACKED_ROWS = 8
 """With more, the products of `linear_of_few_rows` are no faster than the usual one."""
 BLOCK = 128
@@ -20,28 +24,94 @@ def is_plain(weight: Tensor) -> bool:
     return weight.device.type == "cpu" and weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
-def can_pack(weight: Tensor) -> bool:
-    """Whether `PackedLinear` has a product for a weight: a plain one, where torch was built with MKL."""
-    return is_plain(weight) and torch.backends.mkl.is_available()
-
-
-class PackedLinear:
-    """`x W^T + b`, by MKL's product with weights that were copied once into its own layout; without gradients.
+def product_of(weight: Tensor, rows: int, *, uses: int, bias: Tensor | None = None, out: Tensor | None = None) -> Product:
+    """The fastest product of a weight and few rows; copying the weights into another layout must pay.
 
     Args:
-        weight: (N, D); see `can_pack`.
-        rows: for which the product is made; with others it is the usual one.
+        weight: (N, D).
+        rows: R, at most.
+        uses: how often about it will be called.
         bias: (N,).
+        out: (R, N) where the usual product may write what it returns.
     """
+    bias = None if bias is None else bias.detach()
+    if is_plain(weight):
+        if not _is_intel() and torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64"):
+            return OneDNNProduct(weight.detach(), bias, is_packed=uses >= OneDNNProduct.LEAST_USES)
+        if _is_intel() and torch.backends.mkl.is_available() and rows >= LEAST_ROWS and uses >= MKLProduct.LEAST_USES:
+            return MKLProduct(weight.detach(), bias, rows)
+    return UsualProduct(weight.detach(), bias, out)
 
-    def __init__(self, weight: Tensor, rows: int, *, bias: Tensor | None = None) -> None:
-        self._weight, self._bias, self._rows = weight.detach(), None if bias is None else bias.detach(), rows
-        self._packed = torch.ops.mkl._mkl_reorder_linear_weight(self._weight, rows)
 
+class Product(ABC):
+    """`x W^T + b`, without gradients; see `product_of`."""
+
+    @abstractmethod
     def __call__(self, x: Tensor) -> Tensor:
         """(R, D) -> (R, N)."""
+
+    def add_to(self, residual: Tensor, x: Tensor) -> None:
+        """Add it to (R, N)."""
+        residual.add_(self(x))
+
+
+class UsualProduct(Product):
+    """That of torch."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, out: Tensor | None) -> None:
+        self._transposed, self._bias, self._out = weight.t(), bias, out
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self._bias is None:
+            return torch.mm(x, self._transposed, out=self._out)
+        return torch.addmm(self._bias, x, self._transposed, out=self._out)
+
+    def add_to(self, residual: Tensor, x: Tensor) -> None:
+        residual.addmm_(x, self._transposed)
+        if self._bias is not None:
+            residual.add_(self._bias)
+
+
+class MKLProduct(Product):
+    """MKL's, with weights in a layout of its own. It is fast on Intel's processors only."""
+
+    LEAST_USES = 16
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, rows: int) -> None:
+        self._weight, self._bias, self._rows = weight, bias, rows
+        self._packed = torch.ops.mkl._mkl_reorder_linear_weight(weight, rows)
+
+    def __call__(self, x: Tensor) -> Tensor:
         product: Tensor = torch.ops.mkl._mkl_linear(x, self._packed, self._weight, self._bias, self._rows)
         return product
+
+
+class OneDNNProduct(Product):
+    """oneDNN's. On processors that are not Intel's it reads weights two to four times faster than MKL's do, and faster still in its own layout."""
+
+    LEAST_USES = 64
+    LAYOUT_ROWS = 16  # the layout for this number of rows serves all
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, is_packed: bool) -> None:
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, self.LAYOUT_ROWS) if is_packed else weight.contiguous()
+        self._bias = bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        rows = len(x)
+        if rows < LEAST_ROWS:
+            x = F.pad(x, (0, 0, 0, LEAST_ROWS - rows))
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
+        return product[:rows]
+
+
+@cache
+def _is_intel() -> bool:
+    """Whether the processor is Intel's."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            return "GenuineIntel" in file.read(4096)
+    except OSError:
+        return "GenuineIntel" in platform.processor()
 
 
 def linear_of_few_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.generators.backbones.llama import LlamaStack
-from visiontok.layers.few_rows import LEAST_ROWS, PackedLinear, can_pack, is_plain
+from visiontok.layers.few_rows import LEAST_ROWS, Product, is_plain, product_of
 from visiontok.layers.int8_linear import Int8Linear
 from visiontok.layers.kv_cache import KVCache
 from visiontok.layers.llama import LlamaAttention, LlamaBlock, SwiGLU
@@ -32,15 +32,16 @@ class LlamaStep:
     """The same numbers as the stack, up to rounding, in fewer and faster operations, and without gradients.
 
     Args:
-        stack: whose weights are arranged anew, where that pays; see `PackedLinear` and `can_stream`.
+        stack: see `can_stream`. Its weights are copied into another layout where that pays.
         rows: sequences R.
+        steps: about how many there will be.
         rope: (1, 1, S, head_dim / 2, 2) rows of a `rope_table` for all elements of a sequence; None for no rotation.
     """
 
-    def __init__(self, stack: LlamaStack, *, rows: int, rope: Tensor | None) -> None:
+    def __init__(self, stack: LlamaStack, *, rows: int, steps: int, rope: Tensor | None) -> None:
         blocks = [block for block in stack.blocks if isinstance(block, LlamaBlock)]
         memory = _Memory(blocks[0], rows, is_turned=rope is not None)
-        self._blocks = [_BlockStep(block, rows, memory) for block in blocks]
+        self._blocks = [_BlockStep(block, rows, steps, memory) for block in blocks]
         self._norm = None if stack.norm is None else _NormStep(stack.norm, memory)
         self._turns = None if rope is None else torch.view_as_complex(rope[0, 0].contiguous())
 
@@ -90,13 +91,18 @@ class _NormStep:
 class _BlockStep:
     """A `LlamaBlock` for (R, D)."""
 
-    def __init__(self, block: LlamaBlock, rows: int, memory: _Memory) -> None:
+    def __init__(self, block: LlamaBlock, rows: int, steps: int, memory: _Memory) -> None:
         attention, mlp = block.attention, block.feed_forward
         self._memory, self._attend = memory, _attend_in_one if rows < LEAST_ROWS else _attend_by_products
         self._attention_norm, self._ffn_norm = _NormStep(block.attention_norm, memory), _NormStep(block.ffn_norm, memory)
-        self._wqkv = _product(attention.wqkv, rows, memory.packed)
-        self._w1, self._w3 = _product(mlp.w1, rows, memory.gate), _product(mlp.w3, rows, memory.up)
-        self._add_wo, self._add_w2 = _added_product(attention.wo, rows), _added_product(mlp.w2, rows)
+
+        def product(linear: nn.Linear | Int8Linear, out: Tensor | None = None) -> Product:
+            if rows < LEAST_ROWS and isinstance(linear, Int8Linear):
+                return _Int8Product(linear)
+            return product_of(linear.weight, rows, uses=steps, out=out)
+
+        self._wqkv, self._wo = product(attention.wqkv, memory.packed), product(attention.wo)
+        self._w1, self._w3, self._w2 = product(mlp.w1, memory.gate), product(mlp.w3, memory.up), product(mlp.w2)
 
     def add_to(self, x: Tensor, *, turn: Tensor | None, mask: Tensor | None, cache: KVCache) -> None:
         """Add what the block adds to (R, D)."""
@@ -107,9 +113,9 @@ class _BlockStep:
         if turn is not None and memory.turned is not None:  # as `apply_rope` does, by a product of complex numbers
             memory.turned.mul_(turn)
         keys, values = cache.append(memory.key, memory.value)
-        self._add_wo(x, self._attend(memory.query, keys, values, mask))
+        self._wo.add_to(x, self._attend(memory.query, keys, values, mask))
         normed = self._ffn_norm(x)
-        self._add_w2(x, F.silu(self._w1(normed), inplace=True).mul_(self._w3(normed)))
+        self._w2.add_to(x, F.silu(self._w1(normed), inplace=True).mul_(self._w3(normed)))
 
 
 def _attend_in_one(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
@@ -128,20 +134,11 @@ def _attend_by_products(query: Tensor, keys: Tensor, values: Tensor, mask: Tenso
     return torch.bmm(scores.softmax(dim=2), values.flatten(0, 1)).view(rows, -1)
 
 
-def _product(linear: nn.Linear | Int8Linear, rows: int, out: Tensor | None = None) -> Callable[[Tensor], Tensor]:
-    """`W x`, written to `out` where the product can. Weights of 8 bits are read as such where their kernel is the faster one."""
-    if rows < LEAST_ROWS and isinstance(linear, Int8Linear):
-        return linear
-    weight = linear.weight
-    if rows >= LEAST_ROWS and can_pack(weight):
-        return PackedLinear(weight, rows)
-    return partial(torch.mm, mat2=weight.t(), out=out)
+class _Int8Product(Product):
+    """That of weights which are read as 8 bits."""
 
+    def __init__(self, linear: Int8Linear) -> None:
+        self._linear = linear
 
-def _added_product(linear: nn.Linear | Int8Linear, rows: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """`r += W x`, likewise, of r and x."""
-    product = _product(linear, rows)
-    if isinstance(product, partial):
-        transposed = product.keywords["mat2"]
-        return lambda residual, x: residual.addmm_(x, transposed)
-    return lambda residual, x: residual.add_(product(x))
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._linear.forward(x)

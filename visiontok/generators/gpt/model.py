@@ -423,7 +423,7 @@ class GPT(Generator[GPTConfig]):
         drawn: list[Tensor] = [] if given is None else list(given.unbind(dim=1))
         begun = len(drawn)
         hidden = session.prefill(given)
-        head = self.head.for_rows(session.samples * (1 + session.guided))
+        head = self.head.for_steps(total - begun, session.samples * (1 + session.guided))
         for step in range(begun, len(is_guided)):
             if step > begun:
                 hidden = session.step(drawn[-1])

@@ -51,8 +51,8 @@ class GPTSession(NextStepSession):
 
     @cached_property
     def _single_step(self) -> LlamaStep:
-        """For all later steps; arranging the weights takes about as long as one of them."""
-        return LlamaStep(self.model.backbone, rows=len(self._prefix), rope=self._rope)
+        """For all later steps."""
+        return LlamaStep(self.model.backbone, rows=len(self._prefix), steps=len(self._plan.held), rope=self._rope)
 
 
 class GPTTreeSession(TreeSession):

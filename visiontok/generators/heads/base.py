@@ -39,8 +39,8 @@ class TokenHead(nn.Module, ABC):
         """What is added to the training loss, a mean over tokens; 0 unless a subclass says otherwise. The arguments are those of `scores`."""
         return hidden.new_zeros((), dtype=torch.float32)
 
-    def for_rows(self, rows: int) -> TokenHead:
-        """What samples many steps of so many rows, those with and without the condition together; itself, unless a subclass has something faster."""
+    def for_steps(self, steps: int, rows: int) -> TokenHead:
+        """What samples so many steps of so many rows, with and without the condition together; itself, unless a subclass has something faster."""
         return self
 
     @abstractmethod

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from visiontok.generators.heads.base import Choose, Embed, TokenHead
 from visiontok.generators.orders import GenerationSteps
-from visiontok.layers.few_rows import LEAST_ROWS, PackedLinear, can_pack, linear_of_few_rows
+from visiontok.layers.few_rows import Product, is_plain, linear_of_few_rows, product_of
 
 
 class CodeDistributions(nn.Module, ABC):
@@ -20,8 +20,8 @@ class CodeDistributions(nn.Module, ABC):
     def logits(self, hidden: Tensor, first: int, size: int) -> Tensor:
         """Logits (..., size) float32 over the codebook whose rows begin at `first`, from (..., D)."""
 
-    def for_rows(self, rows: int) -> CodeDistributions:
-        """See `TokenHead.for_rows`."""
+    def for_steps(self, steps: int, rows: int) -> CodeDistributions:
+        """See `TokenHead.for_steps`."""
         return self
 
     def scores(self, hidden: Tensor, codes: Tensor, first: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,27 +68,28 @@ class CodeTable(CodeDistributions, nn.Linear):
     def logits(self, hidden: Tensor, first: int, size: int) -> Tensor:
         return linear_of_few_rows(hidden, *self.codebook(first, size)).float()
 
-    def for_rows(self, rows: int) -> CodeDistributions:
-        return PackedCodeTable(self, rows) if rows >= LEAST_ROWS and can_pack(self.weight) else self
+    def for_steps(self, steps: int, rows: int) -> CodeDistributions:
+        return StreamedCodeTable(self, steps, rows) if is_plain(self.weight) else self
 
 
-class PackedCodeTable(CodeDistributions):
-    """A table whose codebooks are packed when they are first read; without gradients.
+class StreamedCodeTable(CodeDistributions):
+    """A table whose codebooks are arranged for reading when they are first read; without gradients.
 
     Args:
-        table: whose weights are copied.
-        rows: see `PackedLinear`.
+        table: of codes.
+        steps: see `TokenHead.for_steps`.
+        rows: likewise.
     """
 
-    def __init__(self, table: CodeTable, rows: int) -> None:
+    def __init__(self, table: CodeTable, steps: int, rows: int) -> None:
         super().__init__()
-        self._table, self._rows = table, rows
-        self._products: dict[tuple[int, int], PackedLinear] = {}
+        self._table, self._steps, self._rows = table, steps, rows
+        self._products: dict[tuple[int, int], Product] = {}
 
     def logits(self, hidden: Tensor, first: int, size: int) -> Tensor:
         if (first, size) not in self._products:
             weight, bias = self._table.codebook(first, size)
-            self._products[first, size] = PackedLinear(weight, self._rows, bias=bias)
+            self._products[first, size] = product_of(weight, self._rows, uses=self._steps, bias=bias)
         return self._products[first, size](hidden)
 
 
@@ -109,8 +110,8 @@ class IndependentHead(TokenHead):
         nll[held], correct[held] = self.table.scores(hidden[samples, steps], codes[held], plan.first[held], plan.sizes[held])
         return nll, correct
 
-    def for_rows(self, rows: int) -> TokenHead:
-        return IndependentHead(self.table.for_rows(rows))
+    def for_steps(self, steps: int, rows: int) -> TokenHead:
+        return IndependentHead(self.table.for_steps(steps, rows))
 
     def sample(self, hidden: Tensor, unconditional: Tensor | None, plan: GenerationSteps, embed: Embed, choose: Choose) -> Tensor:
         codes = torch.zeros(len(hidden), len(plan.held), dtype=torch.int64, device=hidden.device)
