@@ -52,7 +52,7 @@ def test_clips_follow_from_their_index(name: str) -> None:
 
 
 def test_identities_tell_sets_apart() -> None:
-    changes = [{}, {"split": "test"}, {"size": 32}, {"frames": 9}, {"fps": 4}, {"seed": 1}, {"max_objects": 1}, {"max_speed": 1.0}]
+    changes = [{}, {"split": "test"}, {"size": 32}, {"frames": 9}, {"fps": 4}, {"seed": 1}, {"max_objects": 1}, {"max_speed": 1.0}, {"lattice": 8}]
     configs: list[DataConfig] = [kind.parse(change) for kind in (MovingDigitsConfig, MovingShapesConfig) for change in changes]  # type: ignore[misc]
     assert len({open_source(config).identity for config in configs}) == len(configs)
 
@@ -90,6 +90,28 @@ def test_motions_are_even_and_bounce_within_the_borders() -> None:
     assert path.max() <= 0.8 + 1e-9
     speeds = np.abs(np.diff(path, axis=0)) / 0.02
     assert np.quantile(speeds, 0.9, axis=0) == pytest.approx([0.5, 0.25])
+
+
+@pytest.mark.parametrize("kind", [MovingDigitsConfig, MovingShapesConfig])
+def test_on_a_lattice_things_go_from_point_to_point_along_rows_or_columns(kind: type[MovingDigitsConfig | MovingShapesConfig]) -> None:
+    source, turns = open_source(kind.parse({"lattice": 16, "min_speed": 0.25, "max_speed": 0.25})), set()
+    assert isinstance(source, MovingDigitsSource | MovingShapesSource)
+    for index in range(40):
+        scene = source.scene(index)
+        for thing in scene.shapes if isinstance(scene, MovingScene) else scene:
+            motion = thing.motion
+            turns.add((np.sign(motion.vx), np.sign(motion.vy)))
+            places = np.array([motion.at(step / 4) for step in range(100)]) * 16
+            assert places == pytest.approx(places.round())
+            assert np.abs(np.diff(places, axis=0)).sum(axis=1) == pytest.approx(np.ones(99))
+            assert places.min() >= 16 * motion.margin - 1e-9
+            assert places.max() <= 16 * (1 - motion.margin) + 1e-9
+    assert turns == {(1, 0), (0, 1), (-1, 0), (0, -1)}
+
+
+def test_a_lattice_that_is_too_coarse_is_refused() -> None:
+    with pytest.raises(ConfigError, match="lattice 2 has no two points"):
+        open_source(MovingDigitsConfig.parse({"lattice": 2})).read(0)
 
 
 def test_digits_are_where_their_motions_say() -> None:

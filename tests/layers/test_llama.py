@@ -58,6 +58,12 @@ def test_rope_table_values():
     assert torch.allclose(table[6], torch.stack([angles.cos(), angles.sin()], dim=-1))
 
 
+def test_with_a_base_below_one_frequencies_rise():
+    table = rope_table(grid_positions((2, 3)), 8, base=0.25)
+    angles = torch.tensor([1.0, 2.0, 2.0, 4.0])  # row 1, column 2; two frequencies per axis: 1 and 0.25 ** (-2 / 4)
+    assert torch.allclose(table[5], torch.stack([angles.cos(), angles.sin()], dim=-1))
+
+
 def test_zero_rows_silence_a_token():
     layer, x = block(), torch.randn(1, 3, 16)
     rope = rope_table(grid_positions((2,)), 4, zero_rows=1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import atan2, cos, pi, sin
+from math import atan2, ceil, cos, pi, sin
 from typing import Annotated, Generic, Literal, TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from visiontok.base.config import Config, Positive
+from visiontok.base.errors import ConfigError
 from visiontok.base.modality import Modality
 from visiontok.data.procedural import ProceduralSource
 from visiontok.data.source import Sample
@@ -39,6 +40,8 @@ class MovingConfig(Config):
         seed: of everything.
         min_objects, max_objects: things that move in a clip.
         min_speed, max_speed: of every one of them, in sides of the frame per second.
+        lattice: with a number n, things start on the points of a lattice of n x n per frame and move along its rows or columns; so do the tokens of a
+            tokenizer with that grid, if a thing moves by whole points between them. None for any place and direction.
     """
 
     name: str
@@ -52,6 +55,7 @@ class MovingConfig(Config):
     max_objects: Annotated[int, Field(ge=1, le=16)] = 2
     min_speed: Annotated[float, Field(ge=0)] = 0.2
     max_speed: Annotated[float, Field(ge=0, le=100)] = 0.8
+    lattice: Annotated[int, Field(ge=2, le=1024)] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -79,10 +83,24 @@ class Motion:
 
     @classmethod
     def drawn(cls, rng: np.random.Generator, config: MovingConfig, *, margin: float) -> Motion:
-        """Anywhere, in any direction."""
-        x, y = rng.uniform(margin, 1 - margin, size=2)
-        speed, direction = rng.uniform(config.min_speed, config.max_speed), rng.uniform(0, 2 * pi)
-        return cls(float(x), float(y), float(speed * cos(direction)), float(speed * sin(direction)), margin)
+        """Anywhere, in any direction, or on the lattice.
+
+        Raises:
+            ConfigError: if no two points of a row of the lattice are that far from the borders.
+        """
+        if config.lattice is None:
+            x, y = rng.uniform(margin, 1 - margin, size=2)
+            speed, direction = rng.uniform(config.min_speed, config.max_speed), rng.uniform(0, 2 * pi)
+            return cls(float(x), float(y), float(speed * cos(direction)), float(speed * sin(direction)), margin)
+        first = ceil(margin * config.lattice)
+        if 2 * first >= config.lattice:
+            raise ConfigError(
+                f"lattice {config.lattice} has no two points that are {margin:.2f} sides away from the borders of a frame: it must be finer"
+            )
+        x, y = rng.integers(first, config.lattice - first + 1, size=2) / config.lattice
+        speed, turn = rng.uniform(config.min_speed, config.max_speed), int(rng.integers(4))
+        vx, vy = ((1, 0), (0, 1), (-1, 0), (0, -1))[turn]
+        return cls(float(x), float(y), float(speed * vx), float(speed * vy), first / config.lattice)
 
     @property
     def direction(self) -> str:

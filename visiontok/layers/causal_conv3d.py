@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 from torch import Tensor, nn
 
 from visiontok.layers.carry import Carry, Edge, preceded
+
+Border: TypeAlias = Literal["zeros", "replicate"]
 
 
 class CausalConv3d(nn.Conv3d):
@@ -15,7 +19,8 @@ class CausalConv3d(nn.Conv3d):
         kernel: frames, rows and columns; one number for all three.
         stride: of the three.
         edge: what it reads before the first frame.
-        padding: rows and columns of zeros on both sides; None for half a kernel.
+        padding: rows and columns beyond the borders of frames; None for half a kernel.
+        border: what lies there: zeros, or the nearest pixels ("replicate"), so that even ground is no border.
 
     Raises:
         ValueError: if it moves by more frames than it reads, so that some are never read.
@@ -30,6 +35,7 @@ class CausalConv3d(nn.Conv3d):
         stride: tuple[int, int, int] = (1, 1, 1),
         edge: Edge = "replicate",
         padding: tuple[int, int] | None = None,
+        border: Border = "zeros",
         bias: bool = True,
     ) -> None:
         kernel = (kernel,) * 3 if isinstance(kernel, int) else kernel
@@ -37,7 +43,7 @@ class CausalConv3d(nn.Conv3d):
         if stride[0] > frames:
             raise ValueError(f"a kernel of {frames} frames cannot move by {stride[0]}")
         rows, columns = (side // 2 for side in sides) if padding is None else padding
-        super().__init__(in_channels, out_channels, kernel, stride=stride, padding=(0, rows, columns), bias=bias)
+        super().__init__(in_channels, out_channels, kernel, stride=stride, padding=(0, rows, columns), padding_mode=border, bias=bias)
         self.edge = edge
 
     def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:

@@ -73,7 +73,11 @@ class UsualProduct(Product):
 
 
 class MKLProduct(Product):
-    """MKL's, with weights in a layout of its own. It is fast on Intel's processors only."""
+    """MKL's, with weights in a layout of its own. It is fast on Intel's processors only.
+
+    Attributes:
+        LEAST_USES: from which copying the weights pays.
+    """
 
     LEAST_USES = 16
 
@@ -87,10 +91,15 @@ class MKLProduct(Product):
 
 
 class OneDNNProduct(Product):
-    """oneDNN's. On processors that are not Intel's it reads weights two to four times faster than MKL's do, and faster still in its own layout."""
+    """oneDNN's. On processors that are not Intel's it reads weights two to four times faster than MKL's does, and faster still in its own layout.
+
+    Attributes:
+        LEAST_USES: from which copying the weights pays.
+        LAYOUT_ROWS: for which the layout is made; it serves other numbers of rows as well.
+    """
 
     LEAST_USES = 64
-    LAYOUT_ROWS = 16  # the layout for this number of rows serves all
+    LAYOUT_ROWS = 16
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, is_packed: bool) -> None:
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, self.LAYOUT_ROWS) if is_packed else weight.contiguous()

@@ -9,6 +9,7 @@ import torch
 
 import visiontok
 from visiontok.base.errors import ConfigError
+from visiontok.layers.carry import Carry
 from visiontok.tokenizers.video.conv_clip.model import ConvClip
 from visiontok.tokens import Tokens, join_chunks, split_chunks
 
@@ -70,6 +71,20 @@ def test_what_a_causal_model_makes_of_the_first_frames_does_not_depend_on_the_ot
 def test_a_centered_model_reads_later_frames() -> None:
     model, clip = build(CENTERED), clips(16)
     assert not torch.equal(model.encode(clip).view()[:, :2], model.encode(clip[:, :, :8]).view())
+
+
+@pytest.mark.parametrize("config", [CONFIG, CENTERED])
+@pytest.mark.parametrize("border", ["zeros", "replicate"])
+def test_without_zeros_beyond_the_borders_latents_move_with_a_thing_over_even_ground(config: dict[str, Any], border: str) -> None:
+    model = build({**config, "networks": {**config["networks"], "border": border}})
+    frames = config["num_frames"]
+    here, there = (torch.full((1, 3, frames, 64, 64), 0.3) for _ in range(2))
+    thing = torch.rand(1, 3, frames, 12, 12, generator=torch.Generator().manual_seed(0))
+    here[..., 24:36, 24:36], there[..., 28:40, 20:32] = thing, thing
+    with torch.no_grad():
+        a, b = (model.encoder(clip * 2 - 1, Carry()) for clip in (here, there))
+    moved = a.roll((1, -1), (-2, -1))
+    assert torch.allclose(moved, b, atol=1e-4) == (border == "replicate")
 
 
 def test_with_kernels_of_one_frame_every_frame_is_encoded_and_decoded_as_an_image() -> None:

@@ -26,7 +26,7 @@ class LlamaConfig(Config):
         num_kv_heads: key-value heads; None for as many as heads.
         multiple_of: the feed-forward dim is 8 D / 3 rounded up to a multiple of this.
         norm_eps: of every RMSNorm.
-        rope_base: of the rotary frequencies.
+        rope_base: of the rotary frequencies, which fall from 1, or rise with a base below 1: on short axes neighbors then differ more.
         residual_dropout, ffn_dropout, attention_dropout: after the attention, after the feed-forward part, of the attention probabilities.
     """
 
@@ -36,7 +36,7 @@ class LlamaConfig(Config):
     num_kv_heads: Positive | None = None
     multiple_of: Positive = 256
     norm_eps: Annotated[float, Field(gt=0)] = 1e-5
-    rope_base: Annotated[float, Field(gt=1)] = 10000.0
+    rope_base: Annotated[float, Field(gt=0)] = 10000.0
     residual_dropout: Probability = 0.1
     ffn_dropout: Probability = 0.1
     attention_dropout: Probability = 0.0

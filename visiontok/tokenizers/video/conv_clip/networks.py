@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate, pad, pixel_shuffle, pixel_unshuffle
 from visiontok.base.config import Config, Positive
 from visiontok.layers.activations import silu
 from visiontok.layers.carry import Carry, trimmed
-from visiontok.layers.causal_conv3d import CausalConv3d
+from visiontok.layers.causal_conv3d import Border, CausalConv3d
 from visiontok.layers.frames import FrameNorm
 
 Factor: TypeAlias = Literal[1, 2]
@@ -28,6 +28,8 @@ class ClipNetConfig(Config):
         num_res_blocks: in every level.
         patch_size: side of the patches of every frame that become channels at first.
         causal: whether no layer reads later frames; the first frame then stands by itself. Otherwise kernels along time are centered.
+        border: what convolutions read beyond the borders of frames. Zeros tell where a frame ends, so that the tokens of a thing depend on its place;
+            with "replicate" they move with it over even ground.
         time_kernel: frames that a kernel along time reads; with 1 every frame is tokens by itself, as a tokenizer of images makes them.
     """
 
@@ -37,18 +39,20 @@ class ClipNetConfig(Config):
     patch_size: Positive = 2
     causal: bool = True
     time_kernel: Literal[1, 3] = 3
+    border: Border = "zeros"
 
     def conv(self, before: int, after: int, kernel: Kernel, *, stride: Kernel = (1, 1, 1)) -> CausalConv3d | CenteredConv3d:
         """A convolution, causal or centered, that reads no more frames than `time_kernel`."""
         kernel = (min(kernel[0], self.time_kernel), *kernel[1:])
-        return CausalConv3d(before, after, kernel, stride=stride) if self.causal else CenteredConv3d(before, after, kernel, stride=stride)
+        kind = CausalConv3d if self.causal else CenteredConv3d
+        return kind(before, after, kernel, stride=stride, border=self.border)
 
 
 class CenteredConv3d(nn.Conv3d):
     """The counterpart of `CausalConv3d` that reads as many later as earlier frames: beyond its ends a clip goes on with its first and last one."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: Kernel, *, stride: Kernel) -> None:
-        super().__init__(in_channels, out_channels, kernel, stride, (0, kernel[1] // 2, kernel[2] // 2))
+    def __init__(self, in_channels: int, out_channels: int, kernel: Kernel, *, stride: Kernel, border: Border) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride, (0, kernel[1] // 2, kernel[2] // 2), padding_mode=border)
 
     def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
         """(B, C, T, H, W), T a multiple of the stride -> (B, C', T', H', W'); the whole clip."""
