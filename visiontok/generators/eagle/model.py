@@ -52,7 +52,7 @@ class EagleConfig(DrafterConfig):
     num_heads: Positive
     num_kv_heads: Positive | None = None
     norm_eps: Annotated[float, Field(gt=0)] = 1e-5
-    rope_base: Annotated[float, Field(gt=1)] = 10000.0
+    rope_base: Annotated[float, Field(gt=0)] = 10000.0
     feature_noise: Annotated[float, Field(ge=0)] = 0.2
     token_weight: Annotated[float, Field(ge=0)] = 0.1
 
