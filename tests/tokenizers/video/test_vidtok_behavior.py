@@ -13,7 +13,7 @@ import visiontok
 from visiontok.base.errors import ConfigError, TokenError
 from visiontok.core.tokenizer import Tokenizer
 from visiontok.layers.carry import Carry
-from visiontok.tokenizers.video.vidtok.causal import InterpolatingUpsample
+from visiontok.tokenizers.video.vidtok.causal import CausalConv, InterpolatingUpsample
 from visiontok.tokenizers.video.vidtok.model import VidTok, VidTokConfig
 from visiontok.tokens import Latents, Tokens, join_chunks, split_chunks
 
@@ -104,6 +104,31 @@ def test_what_is_kept_between_chunks_does_not_grow(name: str) -> None:
         model.decode_next(model.quantizer(latents).latents, decoder)
         sizes.append((kept_bytes(model, encoder), kept_bytes(model, decoder)))
     assert sizes[0] == sizes[1] == sizes[2]
+
+
+@torch.no_grad()
+def test_a_causal_decoder_keeps_frames_in_the_same_memory() -> None:
+    model, carry, places = build(CAUSAL["v1.0"]), Carry(), []
+    convs = [conv for conv in model.decoder.modules() if isinstance(conv, CausalConv) and conv.before]
+    for count in (2, 1, 3):
+        model.decode_next(torch.randn(1, count, 1, 1, 3), carry)
+        places.append({frame.untyped_storage().data_ptr() for conv in convs for frame in carry.get(conv)})
+    assert places[0] == places[1] == places[2]
+    assert len(places[0]) == len(convs)
+
+
+def test_gradients_go_through_chunks() -> None:
+    model = build(CAUSAL["v1.1"]).double()
+    latents, carry = torch.randn(1, 5, 2, 2, 3, dtype=torch.float64, requires_grad=True), Carry()
+    parts = latents.split([1, 2, 2], dim=1)
+    decoded = []
+    for number, part in enumerate(parts):
+        carry.is_last = number == len(parts) - 1
+        decoded.append(model.decode_next(part, carry))
+    weights = torch.randn(1, 3, 17, 8, 8, dtype=torch.float64)
+    (actual,) = torch.autograd.grad((torch.cat(decoded, dim=2) * weights).sum(), latents)
+    (expected,) = torch.autograd.grad((model.decode_latents(latents) * weights).sum(), latents)
+    torch.testing.assert_close(actual, expected)
 
 
 def kept_bytes(model: VidTok, carry: Carry) -> int:

@@ -49,13 +49,19 @@ class CausalConv(nn.Module):
         return preceded(x, self.before, self.edge, layer=self, carry=carry)
 
     def following(self, frame: Tensor, carry: Carry) -> Tensor:
-        """(B, C, 1, H, W) -> (B, C', 1, H, W) by a stride of 1: the next frame of a clip; the carry keeps the last ones, uncopied."""
-        kept = carry.take(self)
+        """(B, C, 1, H, W) -> (B, C', 1, H, W) by a stride of 1: the next frame of a clip.
+
+        The carry keeps copies of the last ones in memory of its own, unless gradients need them: kept where they are, they would leave holes between
+        what comes and goes, and the allocator's heap would grow with every chunk.
+        """
+        kept: list[Tensor] | None = carry.get(self)
         if kept is None:
-            kept = [frame if self.edge == "replicate" else torch.zeros_like(frame)] * self.before
-        frames = [*kept, frame]
-        carry.keep(self, frames[1:])
-        return next_frame(frames, self.conv)
+            memory = frame.new_zeros(self.before, *frame.movedim(1, -1).shape).movedim(-1, 2)
+            kept = [*(memory.copy_(frame) if self.edge == "replicate" else memory)]
+        result = next_frame([*kept, frame], self.conv)
+        if kept:
+            carry.keep(self, [*kept[1:], frame if torch.is_grad_enabled() else kept[0].copy_(frame)])
+        return result
 
 
 def over_time(parts: Sequence[Tensor], conv: nn.Conv1d) -> Tensor:
