@@ -6,7 +6,8 @@
 Both sides have the same random weights, sample 256 tokens per image greedily with guidance 2 in float32, and run in turn; medians are shown. The
 streaming limit is what one step must at least read, the weights and the cached keys and values, at the bandwidth at which this process sums a tensor
 of that size, in turn with the runs. Without --peer only visiontok is timed. With --int8 a third run has the weights of its blocks in 8 bits; equal
-tokens are then those that it also holds most likely, given the same tokens before (without guidance).
+tokens are then those that it also holds most likely, given the same tokens before (without guidance). With --compile another run has its backbone
+compiled, once for every number of images, which is not timed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor
 
 import visiontok
+from visiontok.generators.backbones.compilation import compile_for_sampling
 from visiontok.generators.gpt.model import GPT
 from visiontok.layers.int8_linear import round_weights
 
@@ -65,6 +67,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 8], help="images per call")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--int8", action="store_true", help="also with weights of 8 bits")
+    parser.add_argument("--compile", action="store_true", help="also with a compiled backbone, which needs a C++ compiler")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.manual_seed(0)
@@ -87,6 +90,10 @@ def main() -> None:
         rounded = copy.deepcopy(model)
         round_weights(rounded.backbone)
         runs["int8"] = lambda classes: rounded.generate(classes, sampler=greedy).indices
+    if arguments.compile:
+        compiled = copy.deepcopy(model)
+        compile_for_sampling(compiled.backbone)
+        runs["compiled"] = lambda classes: compiled.generate(classes, sampler=greedy).indices
 
     print(
         f"{sum(p.numel() for p in model.parameters()) / 1e6:.0f} M parameters, {arguments.threads} threads, {torch.backends.cpu.get_cpu_capability()}"
@@ -97,6 +104,8 @@ def main() -> None:
         tokens: dict[str, Tensor] = {}
         size = streamed_bytes(model, batch)
         values, bandwidths = torch.ones(int(size) // 4), []
+        if arguments.compile:
+            runs["compiled"](classes)
         for _ in range(arguments.repeats):
             bandwidths.append(bandwidth(values))
             for name, run in runs.items():
@@ -110,10 +119,14 @@ def main() -> None:
             likely = model.generate(classes, sampler=model.sampler(guidance=1.0, top_k=1))
             same = rounded.loss(likely, classes)["accuracy_per_token"].item()
             line += f", int8 {speed['int8'] / speed['ours']:.2f} times as fast with {same:.1%} equal tokens"
-        if arguments.peer:
-            same = (tokens["peer"] == tokens["ours"]).float().mean().item()
-            line += f", {speed['ours'] / speed['peer']:.2f} times as fast, {same:.1%} equal tokens"
-        print(f"{line}; streaming limit {limit:.1f} tokens/s, reached {speed['ours'] / limit:.0%}", flush=True)
+        line += f"; streaming limit {limit:.1f} tokens/s"
+        for name in ("ours", "compiled"):
+            if name in speed:
+                line += f"; {name} reached {speed[name] / limit:.0%}"
+                if arguments.peer:
+                    same = (tokens["peer"] == tokens[name]).float().mean().item()
+                    line += f", {speed[name] / speed['peer']:.2f} times as fast as the peer, {same:.1%} equal tokens"
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

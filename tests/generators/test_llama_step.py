@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from visiontok.base.noise import SampleNoise
+from visiontok.generators.backbones.compilation import compile_for_sampling
 from visiontok.generators.backbones.llama import LlamaStack
 from visiontok.generators.backbones.llama_step import can_stream
 from visiontok.generators.condition import Condition
@@ -153,3 +156,22 @@ def test_a_compiled_backbone_is_used():
     model.backbone.compile(backend=count)
     assert torch.equal(model.generate(classes, sampler=sampler).indices, expected)
     assert 1 <= len(graphs) <= 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_a_compiled_backbone_gives_the_same_samples(capfd: pytest.CaptureFixture[str]):
+    model = gpt(depth=2)
+    state = {name: weight.clone() for name, weight in model.state_dict().items()}
+    sampler = model.sampler(guidance=2.0)
+
+    def sampled(samples: int) -> Tensor:
+        return model.generate(torch.arange(samples), noise=SampleNoise(0, range(samples)), sampler=sampler).indices
+
+    expected = [sampled(samples) for samples in (1, 3)]
+    compile_for_sampling(model.backbone)
+    assert not can_stream(model.backbone)
+    actual = [sampled(samples) for samples in (1, 3)]
+    assert all(map(torch.equal, actual, expected))
+    assert model.state_dict().keys() == state.keys()
+    assert "AUTOTUNE" not in "".join(capfd.readouterr())
