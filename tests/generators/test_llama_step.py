@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from visiontok.base.noise import SampleNoise
 from visiontok.generators.backbones.compilation import compile_for_sampling
@@ -109,19 +110,20 @@ def test_what_changes_the_modules_is_respected(change: Callable[[LlamaStack], ob
 
 @pytest.mark.parametrize("has_bias", [False, True])
 @pytest.mark.parametrize("kind", PROCESSORS)
-def test_the_head_of_many_steps_gives_the_same_logits(kind: str, has_bias: bool, monkeypatch: pytest.MonkeyPatch):
+def test_the_head_gives_the_same_logits_for_few_rows_and_many_steps(kind: str, has_bias: bool, monkeypatch: pytest.MonkeyPatch):
     PROCESSORS[kind](monkeypatch)
     torch.manual_seed(0)
-    table = CodeTable(16, 30, bias=has_bias)
+    table = CodeTable(16, 130, bias=has_bias)
     for parameter in table.parameters():
         nn.init.normal_(parameter)
-    hidden = torch.randn(6, 16)
-    many = table.for_steps(1000, len(hidden))
+    many = table.for_steps(1000, 6)
     with torch.no_grad():
-        for _ in range(2):
-            for first, size in ((0, 30), (4, 7), (4, 9)):
-                torch.testing.assert_close(many.logits(hidden, first, size), table.logits(hidden, first, size), rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(many.logits(hidden[:2], 4, 7), table.logits(hidden[:2], 4, 7), rtol=1e-5, atol=1e-5)
+        for first, size in ((0, 130), (1, 128), (4, 7), (4, 9)):
+            for rows in (6, 2, 9):
+                hidden = torch.randn(rows, 16)
+                expected = F.linear(hidden, *table.codebook(first, size))
+                for logits in (many.logits(hidden, first, size), table.logits(hidden, first, size)):
+                    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_autocast_is_respected():

@@ -12,25 +12,24 @@ from torch.nn import functional as F
 
 from visiontok.layers import few_rows
 from visiontok.layers.few_rows import (
-    BLOCK,
     LEAST_ROWS,
-    MOST_UNPACKED_ROWS,
+    MOST_ROWS,
+    BlockedProduct,
     MKLProduct,
     OneDNNProduct,
     Product,
     UsualProduct,
-    linear_of_few_rows,
     product_of,
 )
 
 MANY = 1000
 KINDS: dict[str, tuple[bool, int, type[Product]]] = {
     "intel": (True, MANY, MKLProduct),
-    "intel, few uses": (True, 1, UsualProduct),
+    "intel, few uses": (True, 1, BlockedProduct),
     "other": (False, MANY, OneDNNProduct),
     "other, few uses": (False, 1, OneDNNProduct),
 }
-"""By processor: whether it is Intel's, how often a product is used, and what it is for many rows."""
+"""By processor: whether it is Intel's, how often a product is used, and what it is for a few rows and a size that has blocks."""
 
 needs_both = pytest.mark.skipif(
     not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")),
@@ -40,7 +39,13 @@ needs_both = pytest.mark.skipif(
 
 @needs_both
 @pytest.mark.parametrize("kind", KINDS)
-@given(rows=st.integers(1, 40), inputs=st.integers(1, 40), outputs=st.integers(1, 300), has_bias=st.booleans(), seed=st.integers(0, 9))
+@given(
+    rows=st.integers(1, 40),
+    inputs=st.integers(1, 40),
+    outputs=st.integers(1, 300) | st.just(BlockedProduct.OUTPUTS),
+    has_bias=st.booleans(),
+    seed=st.integers(0, 9),
+)
 def test_a_product_is_the_linear_map_for_any_size(kind: str, rows: int, inputs: int, outputs: int, has_bias: bool, seed: int):
     is_intel, uses, expected = KINDS[kind]
     generator = torch.Generator().manual_seed(seed)
@@ -49,7 +54,7 @@ def test_a_product_is_the_linear_map_for_any_size(kind: str, rows: int, inputs: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(few_rows, "_is_intel", lambda: is_intel)
         product = product_of(weight, rows, uses=uses, bias=bias)
-    if rows >= LEAST_ROWS:
+    if LEAST_ROWS <= rows <= MOST_ROWS and outputs == BlockedProduct.OUTPUTS:
         assert type(product) is expected
     for part in (x, -x, x[1:]):
         mapped = F.linear(part, weight, bias)
@@ -80,15 +85,10 @@ def test_torch_without_a_library_has_the_usual_product(missing: str, monkeypatch
     assert type(product_of(torch.ones(8, 8), LEAST_ROWS, uses=MANY)) is UsualProduct
 
 
-@pytest.mark.parametrize("has_bias", [False, True])
-@pytest.mark.parametrize("outputs", [5, 2 * BLOCK])
-@pytest.mark.parametrize("rows", [1, LEAST_ROWS, MOST_UNPACKED_ROWS, MOST_UNPACKED_ROWS + 1])
-def test_few_rows_in_blocks_are_the_linear_map_too(rows: int, outputs: int, has_bias: bool):
-    generator = torch.Generator().manual_seed(rows)
-    x, weight = torch.randn(rows, 24, generator=generator), torch.randn(outputs, 24, generator=generator, requires_grad=True)
-    bias = torch.randn(outputs, generator=generator) if has_bias else None
-    expected = linear_of_few_rows(x, weight, bias)
-    assert expected.requires_grad
-    torch.testing.assert_close(expected, F.linear(x, weight, bias), rtol=0, atol=0)
-    with torch.no_grad():
-        torch.testing.assert_close(linear_of_few_rows(x, weight, bias), expected, rtol=1e-5, atol=1e-4)
+@needs_both
+@pytest.mark.parametrize("outputs", [5, 2 * BlockedProduct.OUTPUTS])
+@pytest.mark.parametrize("rows", [1, LEAST_ROWS, MOST_ROWS, MOST_ROWS + 1])
+def test_a_weight_that_is_used_once_is_read_in_blocks_where_it_has_some(rows: int, outputs: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(few_rows, "_is_intel", lambda: True)
+    is_blocked = LEAST_ROWS <= rows <= MOST_ROWS and outputs > 5
+    assert type(product_of(torch.ones(outputs, 8), rows, uses=1)) is (BlockedProduct if is_blocked else UsualProduct)

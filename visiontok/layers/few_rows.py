@@ -12,11 +12,9 @@ from torch.nn import functional as F
 
 LEAST_ROWS = 4
 """Below, Intel's usual product already reads the weights at the memory's bandwidth; with more rows, it copies them into a layout of its own at every
-call. oneDNN's products read them faster with four rows than with one."""
-MOST_UNPACKED_ROWS = 8
-"""With more, the products of `linear_of_few_rows` are no faster than the usual one."""
-BLOCK = 128
-"""Outputs per block of `linear_of_few_rows`: one of a usual dim and its inputs lie in a core's cache."""
+call."""
+MOST_ROWS = 8
+"""With more, the usual product of weights that are used once is as fast as any."""
 
 
 def is_plain(weight: Tensor) -> bool:
@@ -38,8 +36,11 @@ def product_of(weight: Tensor, rows: int, *, uses: int, bias: Tensor | None = No
     if is_plain(weight):
         if not _is_intel() and torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64"):
             return OneDNNProduct(weight.detach(), bias, is_packed=uses >= OneDNNProduct.LEAST_USES)
-        if _is_intel() and torch.backends.mkl.is_available() and rows >= LEAST_ROWS and uses >= MKLProduct.LEAST_USES:
-            return MKLProduct(weight.detach(), bias, rows)
+        if _is_intel() and torch.backends.mkl.is_available() and rows >= LEAST_ROWS:
+            if uses >= MKLProduct.LEAST_USES:
+                return MKLProduct(weight.detach(), bias, rows)
+            if rows <= MOST_ROWS and len(weight) % BlockedProduct.OUTPUTS == 0:
+                return BlockedProduct(weight.detach(), bias)
     return UsualProduct(weight.detach(), bias, out)
 
 
@@ -72,6 +73,23 @@ class UsualProduct(Product):
             residual.add_(self._bias)
 
 
+class BlockedProduct(Product):
+    """That of torch, in blocks of outputs: it then does not copy the weights into a layout of its own.
+
+    Attributes:
+        OUTPUTS: per block; one of a usual dim and its inputs lie in a core's cache.
+    """
+
+    OUTPUTS = 128
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self._blocks, self._bias = weight.unflatten(0, (-1, self.OUTPUTS)).transpose(1, 2), bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        product = torch.bmm(x.expand(len(self._blocks), -1, -1), self._blocks).transpose(0, 1).flatten(1)
+        return product if self._bias is None else product.add_(self._bias)
+
+
 class MKLProduct(Product):
     """MKL's, with weights in a layout of its own. It is fast on Intel's processors only.
 
@@ -96,10 +114,12 @@ class OneDNNProduct(Product):
     Attributes:
         LEAST_USES: from which copying the weights pays.
         LAYOUT_ROWS: for which the layout is made; it serves other numbers of rows as well.
+        FILLED_ROWS: to which fewer are filled, as such products read the weights faster.
     """
 
     LEAST_USES = 64
     LAYOUT_ROWS = 16
+    FILLED_ROWS = 4
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, is_packed: bool) -> None:
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, self.LAYOUT_ROWS) if is_packed else weight.contiguous()
@@ -107,8 +127,8 @@ class OneDNNProduct(Product):
 
     def __call__(self, x: Tensor) -> Tensor:
         rows = len(x)
-        if rows < LEAST_ROWS:
-            x = F.pad(x, (0, 0, 0, LEAST_ROWS - rows))
+        if rows < self.FILLED_ROWS:
+            x = F.pad(x, (0, 0, 0, self.FILLED_ROWS - rows))
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
         return product[:rows]
 
@@ -121,13 +141,3 @@ def _is_intel() -> bool:
             return "GenuineIntel" in file.read(4096)
     except OSError:
         return "GenuineIntel" in platform.processor()
-
-
-def linear_of_few_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`F.linear` of (R, D), (N, D) and (N,), in blocks of outputs where that is faster: on the CPU, for a few rows and without gradients."""
-    is_few = x.dim() == 2 and LEAST_ROWS <= len(x) <= MOST_UNPACKED_ROWS and len(weight) % BLOCK == 0
-    if not is_few or x.device.type != "cpu" or torch.is_grad_enabled():
-        return F.linear(x, weight, bias)
-    blocks = weight.unflatten(0, (-1, BLOCK)).transpose(1, 2)
-    product = torch.bmm(x.expand(len(blocks), -1, -1), blocks).transpose(0, 1).flatten(1)
-    return product if bias is None else product + bias

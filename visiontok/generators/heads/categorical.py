@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from visiontok.generators.heads.base import Choose, Embed, TokenHead
 from visiontok.generators.orders import GenerationSteps
-from visiontok.layers.few_rows import Product, is_plain, linear_of_few_rows, product_of
+from visiontok.layers.few_rows import MOST_ROWS, Product, is_plain, product_of
 
 
 class CodeDistributions(nn.Module, ABC):
@@ -66,7 +66,10 @@ class CodeTable(CodeDistributions, nn.Linear):
         return self.weight[rows], None if self.bias is None else self.bias[rows]
 
     def logits(self, hidden: Tensor, first: int, size: int) -> Tensor:
-        return linear_of_few_rows(hidden, *self.codebook(first, size)).float()
+        weight, bias = self.codebook(first, size)
+        if torch.is_grad_enabled() or hidden.dim() != 2 or len(hidden) > MOST_ROWS:
+            return F.linear(hidden, weight, bias).float()
+        return product_of(weight, len(hidden), uses=1, bias=bias)(hidden).float()
 
     def for_steps(self, steps: int, rows: int) -> CodeDistributions:
         return StreamedCodeTable(self, steps, rows) if is_plain(self.weight) else self
