@@ -109,9 +109,17 @@ def test_on_a_lattice_things_go_from_point_to_point_along_rows_or_columns(kind: 
     assert turns == {(1, 0), (0, 1), (-1, 0), (0, -1)}
 
 
-def test_a_lattice_that_is_too_coarse_is_refused() -> None:
-    with pytest.raises(ConfigError, match="lattice 2 has no two points"):
-        open_source(MovingDigitsConfig.parse({"lattice": 2})).read(0)
+@pytest.mark.parametrize(("kind", "coarse"), [(MovingDigitsConfig, {2}), (MovingShapesConfig, {2, 4})])
+def test_a_lattice_that_is_too_coarse_is_refused(kind: type[MovingDigitsConfig | MovingShapesConfig], coarse: set[int]) -> None:
+    for lattice in range(2, 9):
+        if lattice in coarse:
+            with pytest.raises(ConfigError, match=f"lattice {lattice} has no two points"):
+                kind.parse({"lattice": lattice})
+        else:
+            source = open_source(kind.parse({"lattice": lattice}))
+            assert isinstance(source, MovingDigitsSource | MovingShapesSource)
+            for index in range(100):
+                source.scene(index)
 
 
 def test_digits_are_where_their_motions_say() -> None:

@@ -9,14 +9,13 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import atan2, ceil, cos, pi, sin
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from visiontok.base.config import Config, Positive
-from visiontok.base.errors import ConfigError
 from visiontok.base.modality import Modality
 from visiontok.data.procedural import ProceduralSource
 from visiontok.data.source import Sample
@@ -42,7 +41,10 @@ class MovingConfig(Config):
         min_speed, max_speed: of every one of them, in sides of the frame per second.
         lattice: with a number n, things start on the points of a lattice of n x n per frame and move along its rows or columns; so do the tokens of a
             tokenizer with that grid, if a thing moves by whole points between them. None for any place and direction.
+        largest_margin: between the center of the set's largest things and the borders, in sides of the frame.
     """
+
+    largest_margin: ClassVar[float]
 
     name: str
     split: Literal["train", "test"] = "train"
@@ -62,7 +64,17 @@ class MovingConfig(Config):
         for low, high in (("min_objects", "max_objects"), ("min_speed", "max_speed")):
             if getattr(self, low) > getattr(self, high):
                 raise ValueError(f"{low} {getattr(self, low)} exceeds {high} {getattr(self, high)}")
+        if self.lattice is not None and 2 * _first_point(self.lattice, self.largest_margin) >= self.lattice:
+            raise ValueError(
+                f"lattice {self.lattice} has no two points in a row that are {self.largest_margin:.2f} sides away from the borders of a frame, "
+                "as the largest things need; choose a finer one"
+            )
         return self
+
+
+def _first_point(lattice: int, margin: float) -> int:
+    """Of a row of a lattice, that far from the border."""
+    return ceil(margin * lattice)
 
 
 @dataclass(frozen=True)
@@ -83,20 +95,12 @@ class Motion:
 
     @classmethod
     def drawn(cls, rng: np.random.Generator, config: MovingConfig, *, margin: float) -> Motion:
-        """Anywhere, in any direction, or on the lattice.
-
-        Raises:
-            ConfigError: if no two points of a row of the lattice are that far from the borders.
-        """
+        """Anywhere, in any direction, or on the lattice."""
         if config.lattice is None:
             x, y = rng.uniform(margin, 1 - margin, size=2)
             speed, direction = rng.uniform(config.min_speed, config.max_speed), rng.uniform(0, 2 * pi)
             return cls(float(x), float(y), float(speed * cos(direction)), float(speed * sin(direction)), margin)
-        first = ceil(margin * config.lattice)
-        if 2 * first >= config.lattice:
-            raise ConfigError(
-                f"lattice {config.lattice} has no two points that are {margin:.2f} sides away from the borders of a frame: it must be finer"
-            )
+        first = _first_point(config.lattice, margin)
         x, y = rng.integers(first, config.lattice - first + 1, size=2) / config.lattice
         speed, turn = rng.uniform(config.min_speed, config.max_speed), int(rng.integers(4))
         vx, vy = ((1, 0), (0, 1), (-1, 0), (0, -1))[turn]

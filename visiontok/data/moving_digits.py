@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -15,6 +15,8 @@ _SIDES = (0.35, 0.5)  # of a digit, in sides of the frame
 
 class MovingDigitsConfig(MovingConfig):
     """The moving digits; each split moves the scans of that split of `digits`."""
+
+    largest_margin: ClassVar[float] = _SIDES[1] / 2
 
     name: Literal["moving-digits"] = "moving-digits"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import pi, sin
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -20,6 +20,8 @@ _PHASES = (0.0, 2 * pi)
 
 class MovingShapesConfig(MovingConfig):
     """The moving shapes."""
+
+    largest_margin: ClassVar[float] = _RADII[1] * (1 + _PULSES[1])
 
     name: Literal["moving-shapes"] = "moving-shapes"
 
