@@ -202,3 +202,9 @@ def test_the_parts_of_a_sample_draw_from_its_stream():
     assert torch.equal(orders[5:], for_parts(SampleNoise(0, [7]), 5).permutation(5, 6))
     assert len({tuple(order) for order in orders.tolist()}) > 5
     assert for_parts(None, 5) is None
+
+
+@pytest.mark.parametrize("source", [0, "seed", torch.zeros(3)])
+def test_what_is_no_source_of_draws_is_refused_by_name(source: object) -> None:
+    with pytest.raises(TypeError, match=r"is no source of draws: give SampleNoise\(seed, samples\)"):
+        as_noise(source, CPU)  # type: ignore[arg-type]
