@@ -6,7 +6,7 @@ Every function that draws takes a `NoiseLike` and reads it with `as_noise`. Draw
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ MOST_FLOAT32_INTEGERS = 2**12
 """Up to so many integers, equally wide intervals of the 2^24 float32 draws differ in probability by less than one part in 4096."""
 
 
-@runtime_checkable
 class Noise(Protocol):
     """A source of draws; the first axis of every shape is the batch."""
 
@@ -169,7 +168,7 @@ def as_noise(source: NoiseLike, device: torch.device) -> Noise:
     """
     if source is None or isinstance(source, torch.Generator):
         return GeneratorNoise(source, device)
-    if not isinstance(source, Noise):
+    if not any(hasattr(source, draw) for draw in ("uniform", "exponential", "normal", "permutation")):
         raise TypeError(f"noise {source!r} is no source of draws: give SampleNoise(seed, samples), or torch.Generator().manual_seed(seed)")
     lies_there = isinstance(source, GeneratorNoise | SampleNoise | _MovedNoise) and source.device == device
     return source if lies_there else _MovedNoise(source, device)
