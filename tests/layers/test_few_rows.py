@@ -53,9 +53,11 @@ def test_a_product_is_the_linear_map_for_any_size(kind: str, rows: int, inputs: 
     bias = torch.randn(outputs, generator=generator) if has_bias else None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(few_rows, "_is_intel", lambda: is_intel)
+        patch.setattr(OneDNNProduct, "LEAST_WEIGHTS", 1)
         product = product_of(weight, rows, uses=uses, bias=bias)
-    if LEAST_ROWS <= rows <= MOST_ROWS and outputs == BlockedProduct.OUTPUTS:
-        assert type(product) is expected
+    has_blocks = rows <= MOST_ROWS and outputs % BlockedProduct.OUTPUTS == 0
+    if rows >= LEAST_ROWS:
+        assert type(product) is (expected if has_blocks or expected is not BlockedProduct else UsualProduct)
     for part in (x, -x, x[1:]):
         mapped = F.linear(part, weight, bias)
         near = {"rtol": 1e-5, "atol": 1e-5 * inputs**0.5}
@@ -70,7 +72,7 @@ def test_a_product_is_the_linear_map_for_any_size(kind: str, rows: int, inputs: 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_only_float32_has_another_product(dtype: torch.dtype, is_intel: bool, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(few_rows, "_is_intel", lambda: is_intel)
-    weight, rows = torch.ones(8, 8), LEAST_ROWS
+    weight, rows = torch.ones(512, 256), LEAST_ROWS
     assert type(product_of(weight, rows, uses=MANY)) is not UsualProduct
     assert type(product_of(weight.to(dtype), rows, uses=MANY)) is UsualProduct
     assert type(product_of(weight.to("meta"), rows, uses=MANY)) is UsualProduct
@@ -78,11 +80,20 @@ def test_only_float32_has_another_product(dtype: torch.dtype, is_intel: bool, mo
         assert type(product_of(weight, rows, uses=MANY)) is UsualProduct
 
 
+@needs_both
+def test_small_weights_have_the_usual_product_on_other_processors(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(few_rows, "_is_intel", lambda: False)
+    few, many = (torch.ones(outputs, 256) for outputs in (OneDNNProduct.LEAST_WEIGHTS // 256 - 1, OneDNNProduct.LEAST_WEIGHTS // 256))
+    for rows in (1, LEAST_ROWS, MOST_ROWS):
+        assert type(product_of(few, rows, uses=MANY)) is UsualProduct
+        assert type(product_of(many, rows, uses=MANY)) is OneDNNProduct
+
+
 @pytest.mark.parametrize("missing", ["mkl", "mkldnn"])
 def test_torch_without_a_library_has_the_usual_product(missing: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(few_rows, "_is_intel", lambda: missing == "mkl")
     monkeypatch.setattr(f"torch.backends.{missing}.is_available", lambda: False)
-    assert type(product_of(torch.ones(8, 8), LEAST_ROWS, uses=MANY)) is UsualProduct
+    assert type(product_of(torch.ones(512, 256), LEAST_ROWS, uses=MANY)) is UsualProduct
 
 
 @needs_both

@@ -34,7 +34,8 @@ def product_of(weight: Tensor, rows: int, *, uses: int, bias: Tensor | None = No
     """
     bias = None if bias is None else bias.detach()
     if is_plain(weight):
-        if not _is_intel() and torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64"):
+        has_onednn = torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
+        if not _is_intel() and has_onednn and weight.numel() >= OneDNNProduct.LEAST_WEIGHTS:
             return OneDNNProduct(weight.detach(), bias, is_packed=uses >= OneDNNProduct.LEAST_USES)
         if _is_intel() and torch.backends.mkl.is_available() and rows >= LEAST_ROWS:
             if uses >= MKLProduct.LEAST_USES:
@@ -112,11 +113,13 @@ class OneDNNProduct(Product):
     """oneDNN's. On processors that are not Intel's it reads weights two to four times faster than MKL's does, and faster still in its own layout.
 
     Attributes:
+        LEAST_WEIGHTS: from which it is faster; fewer lie in a core's cache, and starting it takes longer than reading them.
         LEAST_USES: from which copying the weights pays.
         LAYOUT_ROWS: for which the layout is made; it serves other numbers of rows as well.
         FILLED_ROWS: to which fewer are filled, as such products read the weights faster.
     """
 
+    LEAST_WEIGHTS = 2**17
     LEAST_USES = 64
     LAYOUT_ROWS = 16
     FILLED_ROWS = 4
