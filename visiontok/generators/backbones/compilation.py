@@ -19,14 +19,14 @@ def compile_for_sampling(backbone: nn.Module) -> None:
     Weights become constants of what is compiled, in the layout of the product that was the fastest of those that were tried: later changes of them go
     unseen. The first steps compile, for every number of samples anew, which takes a minute for 12 blocks and needs a C++ compiler.
     """
+    import torch._inductor.config as inductor  # late: it loads the compiler
+
     compiled = torch.compile(backbone.forward)
+    options = {**_OPTIONS, **{name: value for name, value in _QUIET.items() if hasattr(inductor, name)}}
 
     @wraps(backbone.forward)
     def frozen(*args: Any, **kwargs: Any) -> Any:
-        import torch._inductor.config as inductor  # late: it loads the compiler
-
-        quiet = {name: value for name, value in _QUIET.items() if hasattr(inductor, name)}
-        with inductor.patch({**_OPTIONS, **quiet, "freezing": not torch.is_grad_enabled()}):
+        with inductor.patch({**options, "freezing": not torch.is_grad_enabled()}):
             return compiled(*args, **kwargs)
 
     backbone._compiled_call_impl = frozen  # as `nn.Module.compile` does, which knows no scope
