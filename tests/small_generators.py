@@ -22,6 +22,7 @@ MLP = {"mlp_dim": 64, "dropout": 0.2, "attention_dropout": 0.2}
 GENERATORS = {
     "gpt": ("gpt", CODES, GPT),
     "gpt, modulated": ("gpt", CODES, {**GPT, "is_modulated": True}),
+    "gpt, GPT-2's blocks": ("gpt", CODES, {**GPT, "block": "gpt2", "positions": "learned"}),
     "gpt, inner head": ("gpt", PAIRS, {**GPT, "pattern": "parallel", "inner_head": {"depth": 2}}),
     "gpt, flow": ("gpt", LATENTS, {**GPT, "flow_head": {"dim": 16, "depth": 2}}),
     "gpt, diffusion": ("gpt", LATENTS, {**GPT, "diffusion_head": {"dim": 16, "depth": 2}}),

@@ -274,6 +274,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "window_size": 2,
         "quantizer": {**_VQ, "normalize_latents": True, "ema": {}},
     },
+    "omnitokenizer-ar": {**_LLAMA, "block": "gpt2", "positions": "learned", "condition": {**_CLASSES, "start": "after"}},
     "open-magvit2-ar": {**_LLAMA, "layout": _CODES, "pattern": "parallel", "inner_head": {"depth": 1}},
     "open-magvit2": {"image_size": 16, "net": _BIT_NET, "quantizer": {"dim": 6}},
     "open-magvit2-video": {"image_size": 16, "num_frames": 5, "net": {**_BIT_NET, "halves_time": [True]}, "quantizer": {"dim": 6}},

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from command import refused, succeed
+from PIL import Image
 from small_models import SMALL
 
 import visiontok
@@ -17,6 +19,10 @@ from visiontok.data.crops import CenterCrop
 from visiontok.data.moving_shapes import MovingShapesConfig
 from visiontok.data.token_file import TokenFile
 from visiontok.data.train_loader import resized_clip
+from visiontok.evaluation.features.protocol.casts import to_uint8
+from visiontok.evaluation.generation.samples import open_samples
+from visiontok.evaluation.generation.sampling import SamplePlan, write_samples
+from visiontok.evaluation.results.identity import model_identity
 from visiontok.generators.gpt.model import GPT, GPTConfig
 from visiontok.signals import ImagePreprocessing
 from visiontok.signals.video_reading import Clip, read_clip
@@ -127,3 +133,32 @@ def test_what_cannot_be_continued_is_refused(models: Path, tmp_path: Path) -> No
         error = refused(*command)
         assert isinstance(error, kind), error
         assert message in str(error)
+
+
+def test_clips_of_one_frame_are_images(models: Path, tmp_path: Path) -> None:
+    tokenizer = visiontok.from_pretrained(models / "clips")
+    still = tokenizer.layout.at((1, *tokenizer.layout.extents[1:]))
+    visiontok.save_pretrained(writer(still, condition={"type": "classes", "num_classes": 3}), tmp_path / "stills")
+    command = ("generate", "--model", tmp_path / "stills", "--tokenizer", models / "clips", "--device", "cpu", "--n", 3)
+    assert "3 images, grid.png and tokens.npz" in succeed(*command, "-o", tmp_path / "out").stdout
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [*(f"0000{row}-class-000{row}.png" for row in range(3)), "grid.png"]
+    tokens = TokenFile.read(tmp_path / "out" / "tokens.npz").tokens
+    with Image.open(tmp_path / "out" / "00001-class-0001.png") as image:
+        shown = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    assert torch.equal(shown, to_uint8(tokenizer.decode(tokens[1:2]))[0, :, 0])
+    succeed(*command, "-o", tmp_path / "all.png")
+    assert "is a clip" in str(refused(*command, "-o", tmp_path / "all.mp4"))
+
+
+def test_images_by_a_generator_of_clips_are_evaluated_as_images(models: Path, tmp_path: Path) -> None:
+    tokenizer = visiontok.from_pretrained(models / "clips")
+    visiontok.save_pretrained(writer(tokenizer.layout.at((1, *tokenizer.layout.extents[1:]))), tmp_path / "stills")
+    generator = visiontok.from_pretrained(tmp_path / "stills")
+    plan = SamplePlan(num_samples=3, generator=model_identity(generator, "stills"), tokenizer=model_identity(tokenizer, "clips"))
+    write_samples(plan, generator, tokenizer, tmp_path / "folder", batch_size=2)
+    write_samples(plan, generator, tokenizer, tmp_path / "images.npz", batch_size=2)
+    assert len(list((tmp_path / "folder").glob("*.png"))) == 3
+    for path in (tmp_path / "folder", tmp_path / "images.npz"):
+        assert open_samples(path).spec.modality == "image"
+    with np.load(tmp_path / "images.npz") as arrays:
+        assert arrays["arr_0"].shape == (3, 16, 16, 3)

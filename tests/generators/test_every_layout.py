@@ -53,6 +53,7 @@ PAIRS = {
     "residual-parallel": (LAYOUTS["residual"], {"pattern": "parallel", "positions": "learned"}),
     "residual-inner": (LAYOUTS["residual"], INNER),
     "residual-delay": (LAYOUTS["residual"], {"pattern": "delay"}),
+    "grid-gpt2": (LAYOUTS["grid"], {"block": "gpt2", "positions": "learned"}),
     "grid-modulated": (LAYOUTS["grid"], {"is_modulated": True}),
 }
 SCALE_PAIRS = {

@@ -79,6 +79,8 @@ def test_released_masked_generators_have_as_many_parameters_as_their_entries_say
         ("open-magvit2-ar-b", "open-magvit2-ar-b"),
         ("elm-ar-l-2x10", "elm-ar-l-2x10"),
         ("larp-l-long-ar", "larp-l-long-ar"),
+        ("omnitokenizer-ucf-ar", "omnitokenizer-ucf-ar"),
+        ("omnitokenizer-imagenet-ar", "omnitokenizer-imagenet-ar"),
         ("mar-b", "mar-base"),
         ("tokenbridge-ar-l", "tokenbridge-ar-large"),
         ("rar-b", "rar-b"),

@@ -398,3 +398,54 @@ def test_latents_are_learned_and_sampled_by_diffusion():
     parts = [model.generate(classes[row : row + 1], noise=SampleNoise(0, [row])).values for row in range(3)]
     # The first step, from pure noise, multiplies the error of the predicted noise by 20,000.
     torch.testing.assert_close(whole, torch.cat(parts), rtol=0, atol=1e-4 * float(whole.abs().max()))
+
+
+@pytest.mark.parametrize("block", ["llama", "gpt2"])
+@pytest.mark.parametrize("start", ["before", "after"])
+def test_a_start_stands_beside_the_class_and_alone_without_it(start, block):
+    model = gpt(GRID, condition=THREE | {"start": start}, positions="learned", block=block)
+    torch.nn.init.normal_(model.condition.positions)
+    classes, tokens = torch.tensor([2, 0]), random_tokens(GRID, batch=2)
+    elements, mask = model.condition(Condition(classes=classes), torch.tensor([False, True]))
+    own, begin, positions = model.condition.embedding.weight, model.condition.start, model.condition.positions
+    expected = [begin, own[2]] if start == "before" else [own[2], begin]
+    torch.testing.assert_close(elements[0], torch.stack(expected) + positions, rtol=0, atol=0)
+    torch.testing.assert_close(elements[1, 1], begin + positions[0], rtol=0, atol=0)
+    assert mask.tolist() == [[True, True], [False, True]]
+    read = tokens.indices[:, :4, None]
+    without = model.session(num_samples=2).prefill(read)[0]
+    guided = model.session(classes, guided=True).prefill(read)
+    torch.testing.assert_close(guided[1], without, rtol=0, atol=1e-5)
+    torch.nn.init.normal_(own)
+    torch.testing.assert_close(model.session(num_samples=2).prefill(read)[0], without, rtol=0, atol=0)
+    assert not torch.allclose(model.session(classes, guided=True).prefill(read)[0], guided[0], atol=1e-3)
+    assert not torch.equal(model.nll(tokens, classes), model.nll(tokens, classes.flip(0)))
+    written = model.generate(classes, noise=SampleNoise(0, range(2)), sampler=model.sampler(guidance=2.0))
+    ordered = written.indices[:, torch.from_numpy(GRID.generation_order)]
+    step_by_step, at_once = model.session(classes, guided=True), model.session(classes, guided=True)
+    step_by_step.prefill()
+    for step in range(GRID.length - 1):
+        read = step_by_step.step(ordered[:, step, None])
+    for ours, theirs in zip(read, at_once.prefill(ordered[:, :-1, None]), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_a_modulated_generator_has_one_element_for_its_class():
+    with pytest.raises(ConfigError, match=r"condition\.start"):
+        gpt(LINE, condition=THREE | {"start": "before"}, is_modulated=True)
+
+
+def test_the_blocks_of_gpt2_have_biases_and_layer_norms():
+    stack = gpt(LINE, block="gpt2").backbone
+    (block, *_), norm = stack.blocks, stack.norm
+    x = torch.randn(2, 1, 24)
+    packed = torch.nn.functional.layer_norm(x, (24,), block.attention_norm.weight, block.attention_norm.bias, eps=1e-5)
+    value = (packed @ block.attention.wqkv.weight.T + block.attention.wqkv.bias)[..., 48:]  # one element sees itself alone
+    x1 = x + value @ block.attention.wo.weight.T + block.attention.wo.bias
+    hidden = torch.nn.functional.layer_norm(x1, (24,), block.ffn_norm.weight, block.ffn_norm.bias, eps=1e-5)
+    mlp = block.feed_forward[0]
+    assert mlp.fc1.weight.shape == (96, 24)
+    expected = x1 + torch.nn.functional.gelu(hidden @ mlp.fc1.weight.T + mlp.fc1.bias) @ mlp.fc2.weight.T + mlp.fc2.bias
+    torch.testing.assert_close(block(x), expected)
+    assert isinstance(norm, torch.nn.LayerNorm)
+    assert not block.attention.wqkv.bias.any()

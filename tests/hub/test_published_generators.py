@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,14 @@ from typer.testing import CliRunner
 from visiontok import registry
 from visiontok.cli import app
 from visiontok.generators.llamagen import reference
+from visiontok.generators.omnitokenizer import reference as omnitokenizer
+from visiontok.signals.video_reading import read_clip
+from visiontok.signals.video_writing import save_video
 
 CASES = Path(__file__).parents[1] / "reference"
 RELEASED = {"llamagen-b-256": "llamagen-gpt/c2i-a", "llamagen-vq-ds16": "llamagen-vq/a"}
 """Released names, and recorded cases of the same code at small sizes."""
+TOKENIZERS = ("omnitokenizer-imagenet-ucf", "omnitokenizer-imagenet-k600")
 
 
 @pytest.fixture
@@ -46,12 +51,47 @@ def released(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "checkpoints", lambda: small)
 
 
+def generate(*options: object) -> None:
+    done = CliRunner().invoke(app, ["generate", *map(str, options)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+
+
 @pytest.mark.usefixtures("released")
 def test_generate_by_name_alone(tmp_path: Path) -> None:
     for size in (4, 3):
         path, options = tmp_path / f"{size}.png", ["--class", "3", "--n", "4", "--seed", "0", "--batch-size", str(size)]
-        done = CliRunner().invoke(app, ["generate", "--model", "llamagen-b-256", *options, "-o", str(path)], catch_exceptions=False)
-        assert done.exit_code == 0, done.output
+        generate("--model", "llamagen-b-256", *options, "-o", path)
     with Image.open(tmp_path / "4.png") as grid:
         assert grid.size == (2 * 18 + 2, 2 * 18 + 2)
     assert (tmp_path / "4.png").read_bytes() == (tmp_path / "3.png").read_bytes()
+
+
+OMNI = {"omnitokenizer-imagenet-ar": "ar_image_class_first", "omnitokenizer-k600-ar": "ar_clip_frames", **dict.fromkeys(TOKENIZERS, "vq_rope")}
+
+
+@pytest.fixture
+def omni(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names of OmniTokenizer's releases lead to the authors' files of small models, which Lightning wrote."""
+    monkeypatch.setattr(omnitokenizer, "STRIDE", (2, 8, 8))  # of the small tokenizer
+    known, small, files = registry.checkpoints(), {}, {}
+    for name, case in OMNI.items():
+        family, entry = known[name]
+        folder = CASES / "omnitokenizer" / case
+        config = json.loads((folder / "config.json").read_text())
+        small[name] = (family, replace(entry, reference_config=config))
+        buffer = io.BytesIO()
+        torch.save({"state_dict": load_file(folder / "weights.safetensors"), "hyper_parameters": {"args": Namespace(**config)}}, buffer)
+        files[entry.files[0].names[0]] = buffer.getvalue()
+    hub.repo("Daniel0724/OmniTokenizer", files)
+    monkeypatch.setattr(registry, "checkpoints", lambda: small)
+
+
+@pytest.mark.usefixtures("omni")
+def test_images_and_continued_clips_by_name_alone(tmp_path: Path) -> None:
+    options = ["--seed", "0", "--n", "2"]
+    generate(*options, "--model", "omnitokenizer-imagenet-ar", "--class", "3", "-o", tmp_path / "grid.png")
+    with Image.open(tmp_path / "grid.png") as grid:
+        assert grid.size == (2 * 34 + 2, 32 + 4)
+    save_video(torch.rand(3, 5, 32, 32, generator=torch.Generator().manual_seed(0)), tmp_path / "clip.mp4", rate=8)
+    generate(*options, "--model", "omnitokenizer-k600-ar", "--continue", tmp_path / "clip.mp4", "--frames", "3", "-o", tmp_path / "out")
+    assert read_clip(tmp_path / "out" / "00001.mp4").frames.shape == (9, 32, 32, 3)

@@ -58,6 +58,8 @@ TWO = TokenLayout(modality="image", segments=(Segment(name="grid", shape=(2,), v
         (TWO, {}, "codebooks"),
         (TWO, {"pattern": "parallel"}, "parallel"),
         (LINE, {"is_modulated": True}, "modulates"),
+        (LINE, {"block": "gpt2"}, "gpt2"),
+        (LINE, {"condition": {**CLASSES, "start": "after"}}, "start"),
         (LINE, {"condition": {"type": "text", "text": {"length": 2, "dim": 3}}}, "text"),
     ],
 )

@@ -2,14 +2,14 @@ import pytest
 import torch
 
 from visiontok.layers.kv_cache import KVCache
-from visiontok.layers.llama import LlamaBlock, swiglu_dim
+from visiontok.layers.llama import LlamaBlock, SwiGLU, swiglu_dim
 from visiontok.layers.norms import RMSNorm
 from visiontok.layers.rope import apply_rope, grid_positions, rope_table
 
 
 def block(**changes) -> LlamaBlock:
     torch.manual_seed(0)
-    return LlamaBlock(16, 4, hidden_dim=24, **changes).eval()
+    return LlamaBlock(16, 4, norm=RMSNorm, feed_forward=SwiGLU(16, 24, dropout=0.0), **changes).eval()
 
 
 def causal(length: int) -> torch.Tensor:
@@ -85,7 +85,7 @@ def test_rms_norm_computes_in_float32():
 
 def test_heads_must_fit():
     with pytest.raises(ValueError, match="num_heads 3"):
-        LlamaBlock(16, 3, hidden_dim=8)
+        LlamaBlock(16, 3, norm=RMSNorm, feed_forward=SwiGLU(16, 8, dropout=0.0))
 
 
 @pytest.mark.parametrize(("dim", "multiple", "width"), [(768, 256, 2048), (1024, 256, 2816), (48, 32, 128)])

@@ -11,7 +11,7 @@ from visiontok.quantizers.continuous import GaussianBottleneck
 from visiontok.tokenizers.video.omnitokenizer.model import OmniTokenizer
 
 
-@pytest.mark.parametrize("case", cases("omnitokenizer"))
+@pytest.mark.parametrize("case", cases("omnitokenizer", lambda case: "patch_size" in case.config))
 @torch.no_grad()
 def test_omnitokenizer(case: ReferenceCase) -> None:
     model = visiontok.from_reference("omnitokenizer", case.config, case.weights)

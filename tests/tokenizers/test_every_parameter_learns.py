@@ -249,6 +249,11 @@ CLASSES = {"condition": {"type": "classes", "num_classes": 3, "dropout": 0.5}}
 GENERATORS: dict[str, tuple[str, dict[str, Any], TokenLayout]] = {
     "gpt": ("gpt", {**SMALL, **CLASSES, "multiple_of": 8}, LAYOUT),
     "gpt, unconditional": ("gpt", {**SMALL, "multiple_of": 8}, LAYOUT),
+    "gpt, GPT-2's blocks": (
+        "gpt",
+        {**SMALL, "condition": {**CLASSES["condition"], "start": "before"}, "block": "gpt2", "positions": "learned"},
+        LAYOUT,
+    ),
     "gpt, one token": ("gpt", {**SMALL, "multiple_of": 8}, LAYOUT.model_copy(update={"segments": (Segment(name="z", shape=(1,), vocab_size=8),)})),
     "maskgit": ("maskgit", {**CLASSES, "backbone": {"type": "bert", **SMALL, "mlp_dim": 32}}, LAYOUT),
     "elm-mlm": (

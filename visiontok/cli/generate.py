@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from visiontok.generators.decoding import DraftedSampler
     from visiontok.generators.eagle.model import EagleDrafter
     from visiontok.generators.gpt.model import GPT
+    from visiontok.signals import SignalSpec
+    from visiontok.signals.writing import SignalWriter
     from visiontok.tokens import Tokens
 
 _OVERVIEWS = {".png": "an image", ".mp4": "a clip"}
@@ -130,6 +132,7 @@ def generate(
     """
     from visiontok.core.identity import check_same_tokenizer, identify
     from visiontok.layers.int8_linear import round_weights
+    from visiontok.signals.stills import shown_spec
     from visiontok.signals.writing import writer_of
 
     check_writable(output)
@@ -157,14 +160,16 @@ def generate(
     condition = _condition(generator, labels, text)
     if steps_strip and decoder.layout.prefixes == "none":
         raise ConfigError(f"--steps-strip decodes prefixes, and {tokenizer} decodes all {generator.layout.length} tokens of a sample or none")
-    batches = _batches(generator, decoder, condition, known, sampler, num=num, batch_size=batch_size, seed=seed)
+    spec = shown_spec(decoder.spec, generator.layout.signal_shape)
+    batches = _batches(generator, decoder, condition, known, sampler, spec, num=num, batch_size=batch_size, seed=seed)
+    writer = writer_of(spec)
     if output.suffix.lower() in _OVERVIEWS:
-        if writer_of(decoder.spec).suffix != output.suffix.lower():
+        if writer.suffix != output.suffix.lower():
             kind = _OVERVIEWS[output.suffix.lower()]
-            raise ConfigError(f"{output} is {kind}, and {tokenizer} decodes to {decoder.spec.modality}: give --output a folder")
-        written = _write_file(batches, decoder, output, steps_strip=steps_strip)
+            raise ConfigError(f"{output} is {kind}, and {tokenizer} decodes to {spec.modality}: give --output a folder")
+        written = _write_file(batches, decoder, output, writer, steps_strip=steps_strip)
     else:
-        written = _write_folder(batches, decoder, own, labels, output, num=num, steps_strip=steps_strip, known=known)
+        written = _write_folder(batches, decoder, own, labels, output, writer, num=num, steps_strip=steps_strip, known=known)
     typer.echo(written)
     if drafter is not None:
         typer.echo(f"{sampler.acceptance_length:.2f} steps per pass of {model}")
@@ -176,16 +181,18 @@ def _batches(
     condition: Callable[[Sequence[int]], Any],
     known: Continuation | None,
     sampler: Any,
+    spec: SignalSpec,
     *,
     num: int,
     batch_size: int,
     seed: int,
 ) -> Iterator[tuple[range, Any, Tensor]]:
-    """Numbers of samples, their tokens, and their signals on the CPU. Every sample has draws of its own."""
+    """Numbers of samples, their tokens, and their signals as they are shown, on the CPU. Every sample has draws of its own."""
     from rich.console import Console
     from rich.progress import track
 
     from visiontok.generators.decoding import SampleNoise
+    from visiontok.signals.stills import shown
 
     console = Console(stderr=True)
     for start in track(range(0, num, batch_size), "Sampling", console=console, disable=not console.is_terminal):
@@ -193,15 +200,13 @@ def _batches(
         given = {"condition": condition(rows), **({} if known is None else known.given(rows))}
         count = len(rows) if given["condition"] is None else None
         tokens = generator.generate(**given, num_samples=count, noise=SampleNoise(seed, rows), sampler=sampler)
-        yield rows, tokens, decoder.decode(tokens).float().cpu()
+        yield rows, tokens, shown(decoder.decode(tokens).float().cpu(), spec)
 
 
-def _write_file(batches: Iterator[tuple[range, Any, Tensor]], decoder: Tokenizer[Any], path: Path, *, steps_strip: bool) -> str:
+def _write_file(batches: Iterator[tuple[range, Any, Tensor]], decoder: Tokenizer[Any], path: Path, writer: SignalWriter, *, steps_strip: bool) -> str:
     """One image of all samples; returns what was written, in words."""
     from visiontok.signals.image_writing import save_image
-    from visiontok.signals.writing import writer_of
 
-    writer = writer_of(decoder.spec)
     found = [(tokens, signals) for _, tokens, signals in batches]
     if steps_strip:
         save_image(_steps_strip(decoder, _joined([tokens for tokens, _ in found])), path)
@@ -216,6 +221,7 @@ def _write_folder(
     identity: TokenizerIdentity,
     labels: list[int] | None,
     folder: Path,
+    writer: SignalWriter,
     *,
     num: int,
     steps_strip: bool,
@@ -224,10 +230,9 @@ def _write_folder(
     """A file per sample, an overview, the tokens, and a report where clips are continued; returns what was written, in words."""
     from visiontok.data.token_file import TokenFile
     from visiontok.signals.image_writing import save_image
-    from visiontok.signals.writing import writer_of
 
     names = [f"{row:05d}" if labels is None else f"{row:05d}-class-{labels[row]:04d}" for row in range(num)]
-    parts, shown, writer = [], [], writer_of(decoder.spec)
+    parts, shown = [], []
     with exclusive(folder):
         clear_stale(folder)
         for rows, tokens, signals in batches:

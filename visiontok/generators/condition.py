@@ -76,12 +76,15 @@ class ClassCondition(Config):
     Attributes:
         num_classes: number of classes.
         names: one per class, in order; empty where they have none.
+        start: whether a learned element stands before or after the class, and alone where the class is hidden, instead of a class that stands for
+            none (OmniTokenizer); None for the class alone.
         dropout: probability of training without the class; what guidance and unconditional sampling need.
     """
 
     type: Literal["classes"] = "classes"
     num_classes: Positive
     names: tuple[str, ...] = ()
+    start: Literal["before", "after"] | None = None
     dropout: Probability = 0.1
 
     @model_validator(mode="after")
@@ -91,8 +94,10 @@ class ClassCondition(Config):
         return self
 
     def build(self, dim: int) -> ConditionEmbedding:
-        """One token per class, and one for no class."""
-        return ClassEmbedding(self.num_classes, dim)
+        """One token per class, and one for no class or a start."""
+        if self.start is None:
+            return ClassEmbedding(self.num_classes, dim)
+        return StartedClassEmbedding(self.num_classes, dim, start_first=self.start == "before")
 
     def check(self, condition: Condition) -> None:
         """Refuse what is no class.
@@ -228,6 +233,27 @@ class ClassEmbedding(ConditionEmbedding):
         return self.embedding(classes)[:, None], None
 
 
+class StartedClassEmbedding(ConditionEmbedding):
+    """A table of classes and a start, at two learned positions; without a class the start is at the first one, and padding precedes it."""
+
+    length = 2
+
+    def __init__(self, num_classes: int, dim: int, *, start_first: bool) -> None:
+        super().__init__()
+        self.start_first = start_first
+        self.embedding = nn.Embedding(num_classes, dim)
+        self.start = nn.Parameter(torch.empty(dim, dtype=torch.float32).normal_(std=0.02))
+        self.positions = nn.Parameter(torch.zeros(2, dim, dtype=torch.float32))
+
+    def forward(self, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor | None]:
+        hidden = dropped if condition.classes is not None else torch.ones_like(dropped)
+        classes = torch.zeros_like(dropped, dtype=torch.int64) if condition.classes is None else condition.classes
+        embedded, start = self.embedding(classes), self.start.expand(len(dropped), -1)
+        pair = torch.stack([start, embedded] if self.start_first else [embedded, start], dim=1) + self.positions
+        alone = torch.stack([torch.zeros_like(start), start + self.positions[0]], dim=1)
+        return torch.where(hidden[:, None, None], alone, pair), torch.stack([~hidden, torch.ones_like(hidden)], dim=1)
+
+
 class TextEmbedding(ConditionEmbedding):
     """Two linear layers without biases and a tanh-GELU between them (LlamaGen's captions), and learned embeddings that stand for no text.
 
@@ -322,6 +348,8 @@ def needs_one_vector(config: ConditionConfig, *, why: str) -> None:
     """
     if not isinstance(config, NoCondition | ClassCondition):
         raise ValueError(f"{why}; it cannot be conditioned on {config.type}")
+    if isinstance(config, ClassCondition) and config.start is not None:
+        raise ValueError(f"{why}; a start {config.start} the class is one element more: leave condition.start out")
 
 
 def needs_dropout(config: ConditionConfig) -> None:

@@ -55,7 +55,7 @@ def round_weights(model: nn.Module) -> None:
     """
     found = [(parent, name, child) for parent in model.modules() for name, child in parent.named_children() if _is_plain(child)]
     if not found:
-        raise ConfigError(f"a {type(model).__name__} has no linear maps without bias to round")
+        raise ConfigError(f"nothing to round: all linear maps of this {type(model).__name__} have biases, or it has none")
     for parent, name, child in found:
         setattr(parent, name, Int8Linear(child))
 

@@ -1,8 +1,8 @@
-"""The Llama-style block of autoregressive token generators: RMSNorm, packed attention without biases, SwiGLU."""
+"""The causal block of autoregressive token generators, and the parts that make it Llama's: packed attention without biases, and SwiGLU."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from visiontok.layers.block import Block
 from visiontok.layers.kv_cache import KVCache
 from visiontok.layers.modulation import modulate
-from visiontok.layers.norms import RMSNorm
 from visiontok.layers.rope import apply_rope
 
 
@@ -22,18 +21,19 @@ class LlamaAttention(nn.Module):
         dim: model dimension D.
         num_heads: query heads; must divide `dim`.
         num_kv_heads: key-value heads; must divide `num_heads`.
+        bias: of both linear maps.
         dropout: of the attention probabilities, in training.
         residual_dropout: of the output, in training.
     """
 
-    def __init__(self, dim: int, num_heads: int, *, num_kv_heads: int, dropout: float, residual_dropout: float) -> None:
+    def __init__(self, dim: int, num_heads: int, *, num_kv_heads: int, bias: bool = False, dropout: float, residual_dropout: float) -> None:
         super().__init__()
         if dim % num_heads or num_heads % num_kv_heads:
             raise ValueError(f"num_heads {num_heads} must divide dim {dim}, and num_kv_heads {num_kv_heads} must divide num_heads")
         self.num_heads, self.num_kv_heads, self.head_dim = num_heads, num_kv_heads, dim // num_heads
         self.dropout = dropout
-        self.wqkv = nn.Linear(dim, (num_heads + 2 * num_kv_heads) * self.head_dim, bias=False)
-        self.wo = nn.Linear(dim, dim, bias=False)
+        self.wqkv = nn.Linear(dim, (num_heads + 2 * num_kv_heads) * self.head_dim, bias=bias)
+        self.wo = nn.Linear(dim, dim, bias=bias)
         self.residual_dropout = nn.Dropout(residual_dropout)
 
     def forward(self, x: Tensor, *, rope: Tensor | None, mask: Tensor | None, is_causal: bool, cache: KVCache | None) -> Tensor:
@@ -78,10 +78,11 @@ class LlamaBlock(Block):
     Args:
         dim: model dimension D.
         num_heads: query heads.
+        norm: builds a norm from D.
+        feed_forward: the feed-forward part, (..., D) -> (..., D).
         num_kv_heads: key-value heads; None for as many as query heads.
-        hidden_dim: dim of the feed-forward part, see `swiglu_dim`.
-        norm_eps: of both norms.
-        attention_dropout, residual_dropout, ffn_dropout: of the attention probabilities, after the attention, after the feed-forward part.
+        bias: of the attention's linear maps.
+        attention_dropout, residual_dropout: of the attention probabilities, after the attention.
     """
 
     def __init__(
@@ -89,20 +90,20 @@ class LlamaBlock(Block):
         dim: int,
         num_heads: int,
         *,
-        hidden_dim: int,
+        norm: Callable[[int], nn.Module],
+        feed_forward: nn.Module,
         num_kv_heads: int | None = None,
-        norm_eps: float = 1e-5,
+        bias: bool = False,
         attention_dropout: float = 0.0,
         residual_dropout: float = 0.0,
-        ffn_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.attention = LlamaAttention(
-            dim, num_heads, num_kv_heads=num_kv_heads or num_heads, dropout=attention_dropout, residual_dropout=residual_dropout
+            dim, num_heads, num_kv_heads=num_kv_heads or num_heads, bias=bias, dropout=attention_dropout, residual_dropout=residual_dropout
         )
-        self.feed_forward = SwiGLU(dim, hidden_dim, dropout=ffn_dropout)
-        self.attention_norm = RMSNorm(dim, eps=norm_eps)
-        self.ffn_norm = RMSNorm(dim, eps=norm_eps)
+        self.feed_forward = feed_forward
+        self.attention_norm = norm(dim)
+        self.ffn_norm = norm(dim)
 
     def forward(
         self,

@@ -26,6 +26,7 @@ from visiontok.evaluation.results.result import Result
 from visiontok.evaluation.results.seeds import across_seeds
 from visiontok.evaluation.run_state import ProgressCallback, RunStates
 from visiontok.generators.base import Generator
+from visiontok.signals.stills import shown_spec
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +131,7 @@ def _evaluate_set(
         run = GenerationRun(suite, spec=given.spec, count=len(given), device=device)
     else:
         plan = maker.plan(suite, seed)
-        spec = maker.tokenizer.spec
+        spec = shown_spec(maker.tokenizer.spec, maker.generator.layout.signal_shape)
         run = GenerationRun(suite, spec=spec, model=plan.generator, plan=plan, device=device)  # before sampling, so that its errors come first
         with progress(f"Sampling from {maker.generator_name}") as step:
             write_samples(plan, maker.generator, maker.tokenizer, path, batch_size=suite.batch_size, progress=step)

@@ -27,6 +27,7 @@ from visiontok.evaluation.results.identity import rank_and_world_size
 from visiontok.evaluation.results.result import ModelIdentity
 from visiontok.generators.base import Generator
 from visiontok.signals import SignalSpec
+from visiontok.signals.stills import shown, shown_spec
 from visiontok.signals.writing import writer_of
 
 ClassOrder = Literal["cycle", "by-class", "shuffled", "uniform"]
@@ -119,7 +120,8 @@ def _write_missing(
     rank, world_size = rank_and_world_size()
     sampler = generator.sampler(**plan.sampling)
     generator.check_sampler(sampler, unconditional=classes is None)
-    store = (_ArrayStore if output.suffix == ".npz" else _FolderStore)(output, plan, classes, tokenizer.spec)
+    spec = shown_spec(tokenizer.spec, generator.layout.signal_shape)
+    store = (_ArrayStore if output.suffix == ".npz" else _FolderStore)(output, plan, classes, spec)
     if world_size > 1 and isinstance(store, _ArrayStore):
         raise EvaluationError("several processes cannot write one .npz file; let them write a folder")
     share = range(plan.num_samples * rank // world_size, plan.num_samples * (rank + 1) // world_size)
@@ -130,7 +132,7 @@ def _write_missing(
         condition = None if classes is None else torch.tensor([classes[row] for row in rows])
         count = len(rows) if classes is None else None
         tokens = generator.generate(condition, num_samples=count, noise=SampleNoise(plan.seed, rows), sampler=sampler)
-        store.write(rows, tokenizer.decode(tokens).float().cpu())
+        store.write(rows, shown(tokenizer.decode(tokens).float().cpu(), spec))
     progress(len(share), len(share))
     store.finish()
 

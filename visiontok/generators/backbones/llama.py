@@ -1,9 +1,9 @@
-"""A stack of Llama-style blocks, causal or bidirectional, with or without modulation by the condition."""
+"""A stack of Llama's or GPT-2's blocks, causal or bidirectional, with or without modulation by the condition."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from visiontok.base.config import Config, Positive, Probability
 from visiontok.layers.kv_cache import KVCache
-from visiontok.layers.llama import LlamaBlock, swiglu_dim
+from visiontok.layers.llama import LlamaBlock, SwiGLU, swiglu_dim
 from visiontok.layers.modulation import Modulation, modulate
 from visiontok.layers.norms import RMSNorm
+from visiontok.layers.transformer import Mlp
 
 
 class LlamaConfig(Config):
@@ -24,8 +25,9 @@ class LlamaConfig(Config):
         depth: number of blocks.
         num_heads: attention heads.
         num_kv_heads: key-value heads; None for as many as heads.
-        multiple_of: the feed-forward dim is 8 D / 3 rounded up to a multiple of this.
-        norm_eps: of every RMSNorm.
+        block: `llama` has RMSNorm, SwiGLU and no biases; `gpt2` has layer norms, a GELU between 4 D and biases everywhere.
+        multiple_of: the feed-forward dim of `llama` is 8 D / 3 rounded up to a multiple of this.
+        norm_eps: of every norm.
         rope_base: of the rotary frequencies, which fall from 1, or rise with a base below 1: on short axes neighbors then differ more.
         residual_dropout, ffn_dropout, attention_dropout: after the attention, after the feed-forward part, of the attention probabilities.
     """
@@ -34,6 +36,7 @@ class LlamaConfig(Config):
     depth: Positive
     num_heads: Positive
     num_kv_heads: Positive | None = None
+    block: Literal["llama", "gpt2"] = "llama"
     multiple_of: Positive = 256
     norm_eps: Annotated[float, Field(gt=0)] = 1e-5
     rope_base: Annotated[float, Field(gt=0)] = 10000.0
@@ -54,6 +57,28 @@ class LlamaConfig(Config):
         """Of one attention head."""
         return self.dim // self.num_heads
 
+    def new_norm(self, dim: int) -> nn.Module:
+        """A norm of `dim` values, as the blocks have it."""
+        return (nn.LayerNorm if self.block == "gpt2" else RMSNorm)(dim, eps=self.norm_eps)
+
+    def new_block(self) -> LlamaBlock:
+        """One block."""
+        feed_forward: nn.Module
+        if self.block == "gpt2":
+            feed_forward = nn.Sequential(Mlp(self.dim, 4 * self.dim), nn.Dropout(self.ffn_dropout))
+        else:
+            feed_forward = SwiGLU(self.dim, swiglu_dim(self.dim, self.multiple_of), dropout=self.ffn_dropout)
+        return LlamaBlock(
+            self.dim,
+            self.num_heads,
+            norm=self.new_norm,
+            feed_forward=feed_forward,
+            num_kv_heads=self.num_kv_heads,
+            bias=self.block == "gpt2",
+            attention_dropout=self.attention_dropout,
+            residual_dropout=self.residual_dropout,
+        )
+
 
 class LlamaStack(nn.Module):
     """Blocks, and a norm after the last.
@@ -69,25 +94,15 @@ class LlamaStack(nn.Module):
         super().__init__()
         self.config = config
         depth = config.depth if depth is None else depth
-        self.blocks = nn.ModuleList(
-            LlamaBlock(
-                config.dim,
-                config.num_heads,
-                num_kv_heads=config.num_kv_heads,
-                hidden_dim=swiglu_dim(config.dim, config.multiple_of),
-                norm_eps=config.norm_eps,
-                attention_dropout=config.attention_dropout,
-                residual_dropout=config.residual_dropout,
-                ffn_dropout=config.ffn_dropout,
-            )
-            for _ in range(depth)
-        )
-        self.norm = RMSNorm(config.dim, eps=config.norm_eps) if has_norm else None
+        self.blocks = nn.ModuleList(config.new_block() for _ in range(depth))
+        self.norm = config.new_norm(config.dim) if has_norm else None
         self.modulation = nn.ModuleList(Modulation(config.dim, parts=6) for _ in range(depth)) if is_modulated else None
         self.output_modulation = Modulation(config.dim, parts=2) if is_modulated else None
         for module in self.modules():
             if isinstance(module, nn.Linear) and not _is_part_of(self.modulation, self.output_modulation, module=module):
                 nn.init.normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def modulations(self, condition: Tensor) -> list[tuple[Tensor, ...]]:
         """What a condition (B, D) does to every block, and last to the output: tensors (B, 1, D)."""

@@ -18,8 +18,8 @@ from visiontok.layers.norms import RMSNorm
 
 
 def can_stream(stack: LlamaStack) -> bool:
-    """Whether `LlamaStep` computes what the stack does: on the CPU, in float32 without autocast, in evaluation mode, without modulation, hooks,
-    compiled or replaced modules."""
+    """Whether `LlamaStep` computes what the stack does: Llama's blocks, on the CPU, in float32 without autocast, in evaluation mode, without
+    modulation, hooks, compiled or replaced modules."""
     known = {LlamaStack, LlamaBlock, LlamaAttention, SwiGLU, RMSNorm, nn.Linear, Int8Linear, nn.Dropout, nn.ModuleList}
     return all(map(is_plain, stack.parameters())) and all(
         type(module) in known
@@ -62,7 +62,7 @@ class _Memory:
     def __init__(self, block: LlamaBlock, rows: int, *, is_turned: bool) -> None:
         attention = block.attention
         heads = [attention.num_heads, attention.num_kv_heads, attention.num_kv_heads]
-        empty, dim = partial(torch.empty, dtype=torch.float32), len(block.attention_norm.weight)
+        empty, dim = partial(torch.empty, dtype=torch.float32), attention.num_heads * attention.head_dim
         self.mean = torch.full((dim, 1), 1 / dim, dtype=torch.float32)
         self.square, self.normed, self.scale = empty(rows, dim), empty(rows, dim), empty(rows, 1)
         self.gate, self.up = empty(0), empty(0)  # the first product gives them their size
@@ -76,7 +76,8 @@ class _Memory:
 class _NormStep:
     """An `RMSNorm` for (R, D): the mean of squares is a product of matrices."""
 
-    def __init__(self, norm: RMSNorm, memory: _Memory) -> None:
+    def __init__(self, norm: nn.Module, memory: _Memory) -> None:
+        assert isinstance(norm, RMSNorm)
         self._memory, self._weight = memory, norm.weight
         self._eps = torch.full_like(memory.scale, norm.eps)
 
@@ -93,6 +94,7 @@ class _BlockStep:
 
     def __init__(self, block: LlamaBlock, rows: int, steps: int, memory: _Memory) -> None:
         attention, mlp = block.attention, block.feed_forward
+        assert isinstance(mlp, SwiGLU)
         self._memory, self._attend = memory, _attend_in_one if rows < LEAST_ROWS else _attend_by_products
         self._attention_norm, self._ffn_norm = _NormStep(block.attention_norm, memory), _NormStep(block.ffn_norm, memory)
 

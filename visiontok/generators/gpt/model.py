@@ -23,7 +23,7 @@ from visiontok.base.noise import Noise, NoiseLike, as_noise
 from visiontok.generators.backbones import LlamaConfig, LlamaStack
 from visiontok.generators.backbones.llama import causal_mask
 from visiontok.generators.base import Generator, GeneratorConfig
-from visiontok.generators.condition import ClassCondition, Condition, ConditionLike
+from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, needs_one_vector
 from visiontok.generators.decoding import DraftedSampler, LatentSampler, LatentSampling, NextTokenSampler, NextTokenSampling
 from visiontok.generators.decoding.drafted import drafter_condition
 from visiontok.generators.endings import batch_steps_with_end, check_has_end, end_code, ended_samples, may_end, with_end
@@ -136,8 +136,10 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
             raise ValueError("fourier_head predicts ordered codes independently: it needs a discrete layout, no inner_head and no has_end")
         if self.token_perturbation and self.layout.is_continuous:
             raise ValueError("token_perturbation replaces codes: it needs a discrete layout")
-        if self.is_modulated and not isinstance(self.condition, ClassCondition):
-            raise ValueError(f"is_modulated needs a condition of the type 'classes', not {self.condition.type!r}")
+        if self.is_modulated:
+            if not isinstance(self.condition, ClassCondition):
+                raise ValueError(f"is_modulated needs a condition of the type 'classes', not {self.condition.type!r}")
+            needs_one_vector(self.condition, why="is_modulated gives the blocks one vector")
         return self
 
 

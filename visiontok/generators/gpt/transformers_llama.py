@@ -17,7 +17,8 @@ from visiontok.generators.condition import ClassCondition, ClassEmbedding, NoCon
 from visiontok.generators.gpt.embedding import StepEmbedding
 from visiontok.generators.gpt.model import GPT
 from visiontok.generators.heads import CategoricalHead
-from visiontok.layers.llama import LlamaBlock, swiglu_dim
+from visiontok.layers.llama import LlamaBlock, SwiGLU, swiglu_dim
+from visiontok.layers.norms import RMSNorm
 from visiontok.layers.rope import halves_of_pairs
 
 TOKEN_MAP = "visiontok"
@@ -29,6 +30,8 @@ def why_inexpressible(model: GPT) -> str | None:
     config, layout = model.config, model.config.layout
     if layout.is_continuous:
         return "it models continuous latents, and a language model has a vocabulary"
+    if config.block != "llama":
+        return f"its blocks are those of {config.block!r}"
     if config.positions != "rope-1d":
         return f"its positions are {config.positions!r}, and Llama turns every element by its place in the sequence: train with positions 'rope-1d'"
     if config.pattern != "flatten" or config.inner_head is not None:
@@ -43,6 +46,8 @@ def why_inexpressible(model: GPT) -> str | None:
         return "its class modulates every block, and Llama reads tokens only"
     if not isinstance(config.condition, NoCondition | ClassCondition):
         return f"its condition is {config.condition.type!r}, and Llama reads tokens only"
+    if isinstance(config.condition, ClassCondition) and config.condition.start is not None:
+        return "a start stands beside its class at positions of its own, and Llama turns every element by its place in the sequence"
     return None
 
 
@@ -107,11 +112,14 @@ def suppressed_tokens(model: GPT) -> list[int]:
 
 
 def _blocks(backbone: LlamaStack) -> dict[str, Tensor]:
-    assert backbone.norm is not None
+    assert isinstance(backbone.norm, RMSNorm)
     state: dict[str, Tensor] = {"model.norm.weight": backbone.norm.weight}
     for number, block in enumerate(backbone.blocks):
         assert isinstance(block, LlamaBlock)
         attention, mlp = block.attention, block.feed_forward
+        assert isinstance(mlp, SwiGLU)
+        assert isinstance(block.attention_norm, RMSNorm)
+        assert isinstance(block.ffn_norm, RMSNorm)
         dim, heads, kv_heads = attention.head_dim, attention.num_heads, attention.num_kv_heads
         query, key, value = attention.wqkv.weight.split([heads * dim, kv_heads * dim, kv_heads * dim])
         own = {

@@ -23,7 +23,7 @@ from visiontok.base.noise import Noise, NoiseLike, as_noise
 from visiontok.generators.backbones import LlamaConfig, LlamaStack
 from visiontok.generators.backbones.llama import block_causal_mask
 from visiontok.generators.base import Generator, GeneratorConfig, check_extents
-from visiontok.generators.condition import ClassCondition, Condition, ConditionLike
+from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, needs_one_vector
 from visiontok.generators.decoding import NextTokenSampler, NextTokenSampling
 from visiontok.generators.gpt.embedding import StepEmbedding
 from visiontok.generators.heads import CategoricalHead, InnerHead, InnerHeadConfig, TokenHead
@@ -66,8 +66,10 @@ class NextScaleConfig(GeneratorConfig, LlamaConfig):
             raise ValueError(f"next-scale writes segments in their order, 'raster' or 'by-scale', not {self.layout.order!r:.60}")
         if self.inner_head is not None and segments[0].codebooks == 1:
             raise ValueError("inner_head predicts the codebooks of a position one after the other: it needs several; this layout has one")
-        if self.is_modulated and not isinstance(self.condition, ClassCondition):
-            raise ValueError(f"is_modulated needs a condition of the type 'classes', not {self.condition.type!r}")
+        if self.is_modulated:
+            if not isinstance(self.condition, ClassCondition):
+                raise ValueError(f"is_modulated needs a condition of the type 'classes', not {self.condition.type!r}")
+            needs_one_vector(self.condition, why="is_modulated gives the blocks one vector")
         return self
 
 
