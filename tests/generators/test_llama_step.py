@@ -18,7 +18,7 @@ from visiontok.generators.condition import Condition
 from visiontok.generators.gpt.model import GPT, GPTConfig
 from visiontok.generators.heads.categorical import CodeTable
 from visiontok.layers import few_rows
-from visiontok.tokens import Segment, TokenLayout
+from visiontok.tokens import Segment, TokenLayout, Tokens
 
 LAYOUT = TokenLayout(modality="image", segments=(Segment(name="grid", shape=(3, 4), vocab_size=20),), signal_shape=(12, 16))
 TEXT = {"type": "text", "text": {"length": 4, "dim": 5}}
@@ -180,4 +180,10 @@ def test_a_compiled_backbone_gives_the_same_samples(capfd: pytest.CaptureFixture
     actual = [sampled(samples) for samples in (1, 3)]
     assert all(map(torch.equal, actual, expected))
     assert list(model.state_dict()) == names
+    tokens, classes = Tokens(actual[1], model.layout), torch.arange(3)
+    loss = model(tokens, classes)["loss"]  # with gradients the backbone runs as it is
+    loss.backward()
+    assert all(bool(weight.grad.any()) for weight in model.backbone.parameters())
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens, classes)["loss"], loss)
     assert "autotune" not in "".join(capfd.readouterr()).lower()
