@@ -29,6 +29,7 @@ GENERATORS = {
     "gpt, mixture": ("gpt", LATENTS, {**GPT, "mixture_head": {"num_components": 2}}),
     "maskgit, bert": ("maskgit", CODES, {"backbone": {"type": "bert", **SIZES, **MLP}}),
     "maskgit, uvit": ("maskgit", CODES, {"backbone": {"type": "uvit", **SIZES, "mlp_dim": 64}}),
+    "maskgit, GPT-2's blocks": ("maskgit", CODES, {"backbone": {"type": "llama", **GPT, "block": "gpt2"}}),
     "maskgit, llama": ("maskgit", CODES, {"backbone": {"type": "llama", **GPT}}),
     "rar": ("rar", CODES, {**SIZES, **MLP}),
     "xar": ("xar", LATENTS, {"cells": [2, 2], "dim": 32, "encoder_depth": 3, "decoder_depth": 3, "num_heads": 2, **MLP}),

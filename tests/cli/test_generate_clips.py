@@ -147,6 +147,13 @@ def test_clips_of_one_frame_are_images(models: Path, tmp_path: Path) -> None:
         shown = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     assert torch.equal(shown, to_uint8(tokenizer.decode(tokens[1:2]))[0, :, 0])
     succeed(*command, "-o", tmp_path / "all.png")
+    decode = ("decode", tmp_path / "out" / "tokens.npz", "--model", models / "clips", "--device", "cpu", "-o")
+    assert "3 images in" in succeed(*decode, tmp_path / "decoded").stdout
+    assert (tmp_path / "decoded" / "00001-class-0001.png").read_bytes() == (tmp_path / "out" / "00001-class-0001.png").read_bytes()
+    succeed("encode", tmp_path / "out" / "grid.png", "--model", models / "clips", "--device", "cpu", "-o", tmp_path / "grid.npz")
+    for name, noun in (("grid.png", "image"), ("grid.mp4", "clip")):  # a clip if one is asked for
+        assert f"1 {noun} in" in succeed("decode", tmp_path / "grid.npz", *decode[2:], tmp_path / name).stdout
+    assert len(read_clip(tmp_path / "grid.mp4").frames) == 1
     assert "is a clip" in str(refused(*command, "-o", tmp_path / "all.mp4"))
 
 
@@ -162,3 +169,8 @@ def test_images_by_a_generator_of_clips_are_evaluated_as_images(models: Path, tm
         assert open_samples(path).spec.modality == "image"
     with np.load(tmp_path / "images.npz") as arrays:
         assert arrays["arr_0"].shape == (3, 16, 16, 3)
+    suite = tmp_path / "suite.yaml"
+    suite.write_text("task: generation\nname: stills\nreference: {name: digits, split: test}\nsize: 16\nextractors: [downsampled-pixels]\n")
+    options = ("--set", "num_samples=6", "--set", "metrics=[frechet]", "--set", "allow_few_samples=true", "--no-report", "--device", "cpu")
+    succeed("evaluate", suite, "--model", tmp_path / "stills", "--tokenizer", models / "clips", *options, "-o", tmp_path / "out.json")
+    assert len(list((tmp_path / "out").glob("*.png"))) == 6  # a folder of images, not an array of clips

@@ -58,6 +58,7 @@ PAIRS = {
 }
 SCALE_PAIRS = {
     "pyramid-next-scale": (LAYOUTS["pyramid"], {}),
+    "pyramid-next-scale-gpt2": (LAYOUTS["pyramid"], {"block": "gpt2"}),
     "pyramid-next-scale-modulated": (LAYOUTS["pyramid"], {"is_modulated": True}),
     "branches-next-scale": (LAYOUTS["branches"], {"combine": "concat"}),
     "branches-next-scale-inner": (LAYOUTS["branches"], {"inner_head": {"depth": 1}}),

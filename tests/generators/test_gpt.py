@@ -405,6 +405,7 @@ def test_latents_are_learned_and_sampled_by_diffusion():
 def test_a_start_stands_beside_the_class_and_alone_without_it(start, block):
     model = gpt(GRID, condition=THREE | {"start": start}, positions="learned", block=block)
     torch.nn.init.normal_(model.condition.positions)
+    assert len(model.position_embedding) == GRID.length - 1  # neither the class nor the start, and nothing follows the last token
     classes, tokens = torch.tensor([2, 0]), random_tokens(GRID, batch=2)
     elements, mask = model.condition(Condition(classes=classes), torch.tensor([False, True]))
     own, begin, positions = model.condition.embedding.weight, model.condition.start, model.condition.positions
@@ -412,6 +413,8 @@ def test_a_start_stands_beside_the_class_and_alone_without_it(start, block):
     torch.testing.assert_close(elements[0], torch.stack(expected) + positions, rtol=0, atol=0)
     torch.testing.assert_close(elements[1, 1], begin + positions[0], rtol=0, atol=0)
     assert mask.tolist() == [[True, True], [False, True]]
+    assert torch.equal(model.positioned(elements, 0), elements)
+    assert model.condition(Condition(classes=classes), torch.zeros(2, dtype=torch.bool))[1] is None
     read = tokens.indices[:, :4, None]
     without = model.session(num_samples=2).prefill(read)[0]
     guided = model.session(classes, guided=True).prefill(read)

@@ -179,6 +179,15 @@ def test_a_compiled_backbone_gives_the_same_samples(capfd: pytest.CaptureFixture
     assert not can_stream(model.backbone)
     actual = [sampled(samples) for samples in (1, 3)]
     assert all(map(torch.equal, actual, expected))
+    other = gpt(depth=2)  # of the same sizes: what is compiled for it must not be that of the first
+    with torch.no_grad():
+        for weight in other.backbone.parameters():
+            weight.add_(torch.randn_like(weight) * 0.1)
+    own = other.generate(torch.arange(3), noise=SampleNoise(0, range(3)), sampler=sampler).indices
+    compile_for_sampling(other.backbone)
+    assert not torch.equal(own, expected[1])
+    assert torch.equal(other.generate(torch.arange(3), noise=SampleNoise(0, range(3)), sampler=sampler).indices, own)
+    assert torch.equal(sampled(3), expected[1])
     assert list(model.state_dict()) == names
     tokens, classes = Tokens(actual[1], model.layout), torch.arange(3)
     loss = model(tokens, classes)["loss"]  # with gradients the backbone runs as it is

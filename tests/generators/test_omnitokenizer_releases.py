@@ -99,7 +99,7 @@ def test_it_learns_the_tokens_of_a_class():
     torch.manual_seed(0)
     model = visiontok.create("omnitokenizer-ar", **SMALL["omnitokenizer-ar"])
     classes = torch.arange(12) % 3
-    tokens = torch.randint(8, (3, model.layout.length))[classes] % int(model.layout.vocab_sizes.min())
+    tokens = torch.randint(int(model.layout.vocab_sizes.min()), (3, model.layout.length))[classes]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     losses = []
     for step in range(60):
@@ -109,3 +109,11 @@ def test_it_learns_the_tokens_of_a_class():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] / 3
+    model.eval()
+    assert bool((model.nll(tokens, classes) < model.nll(tokens, (classes + 1) % 3) - 1).all())
+
+
+def test_without_top_k_nothing_is_filtered_as_theirs():
+    config = reference("ar_clip_start_first", _sampling={"cfg_ratio": 1.0, "top_k": None, "top_p": 0.5})
+    sampling = visiontok.from_reference("omnitokenizer", config, weights("ar_clip_start_first")).config.sampling
+    assert (sampling.guidance, sampling.top_k, sampling.top_p) == (2.0, 0, 1.0)

@@ -35,6 +35,7 @@ CASES = {
     "flattened codebooks": {"layout": layout(Segment(name="codes", shape=(4,), vocab_size=(7, 3), codebooks=2)), "positions": "rope-1d"},
     "captions": {"layout": LINE, "condition": {"type": "text", "text": {"length": 4, "dim": 6}, "dropout": 0.1}},
     "modulated": {"layout": LINE, "is_modulated": True},
+    "a start beside the class": {"layout": LINE, "condition": {**THREE, "start": "after"}, "positions": "learned", "block": "gpt2"},
     "grouped heads": {"layout": LINE, "num_kv_heads": 1},
 }
 SMALL = DraftTree([(0,), (1,), (2,), (0, 0), (0, 1), (1, 0), (0, 0, 0)], drafted=3)

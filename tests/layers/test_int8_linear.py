@@ -56,6 +56,13 @@ def test_rounded_weights_are_not_saved(tmp_path):
     assert not (tmp_path / "model").exists()
 
 
+def test_blocks_with_biases_are_refused_also_beside_maps_without():
+    text = {"type": "text", "text": {"length": 2, "dim": 3}}
+    model = GPT(GPTConfig(layout=LAYOUT, condition=text, dim=32, depth=1, num_heads=4, block="gpt2")).eval()
+    with pytest.raises(ConfigError, match="biases"):
+        round_weights(model)
+
+
 def test_a_model_without_such_maps_is_refused():
     with pytest.raises(ConfigError, match="LayerNorm"):
         round_weights(nn.LayerNorm(3))

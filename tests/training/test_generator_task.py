@@ -65,6 +65,16 @@ def test_an_unconditional_generator_needs_no_labels(generator_recipe, token_set)
     assert (Path(recipe["output"]) / "samples" / "step-00000006.png").is_file()
 
 
+@pytest.mark.parametrize("condition", [{"start": "after", "dropout": 0.2}, {"type": "none", "start": "before", "dropout": 0.2}])
+def test_what_a_recipe_says_of_classes_means_nothing_without_labels(generator_recipe, tmp_path, condition):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (16, 16)).save(tmp_path / "images" / "a.png")
+    model = {"family": "gpt", "config": {**GPT, "positions": "learned", "condition": condition}}
+    recipe = generator_recipe(data={"signals": {"source": f"folder:{tmp_path / 'images'}"}}, model=model, steps=1, sample_images={"every": 0})
+    train(parse_recipe(recipe))
+    assert visiontok.from_pretrained(Path(recipe["output"]) / "final").config.condition.type == "none"
+
+
 def test_labels_are_needed_for_classes(generator_recipe, tmp_path):
     (tmp_path / "images").mkdir()
     Image.new("RGB", (16, 16)).save(tmp_path / "images" / "a.png")

@@ -195,7 +195,7 @@ def _generated(
         maker = None
         if names and tokenizer is not None:
             maker = SampleMaker(load_generator(names[0], device), load_tokenizer(tokenizer, device), names[0], tokenizer, allow_other_tokenizer)
-        are_clips = maker is not None and maker.tokenizer.spec.modality == "video"
+        are_clips = maker is not None and maker.spec.modality == "video"
         where = samples or path.with_suffix(".npz" if are_clips else "")
         result = evaluate_generated(
             suite, where, path, maker=maker, device=device, progress=lambda label: progress_bar(label, shown=is_first), report=report

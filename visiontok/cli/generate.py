@@ -119,6 +119,7 @@ def generate(
 
     A .png file gets one grid of all images, a .mp4 file one of all clips. A folder gets one PNG per image, grid.png with the first 64 of them, and
     tokens.npz, which `visiontok decode` reads; clips become mp4 files there, with grid.mp4, sound becomes wav files, and other signals .npy arrays.
+    Clips of one frame are images.
     Where clips are continued, report.html there shows them as they really go on and as samples do, moving and frame by frame; it needs no network.
     Sampling parameters default to the generator's configuration. Samples that continue clips have no class unless --class is given.
 
@@ -160,7 +161,7 @@ def generate(
     condition = _condition(generator, labels, text)
     if steps_strip and decoder.layout.prefixes == "none":
         raise ConfigError(f"--steps-strip decodes prefixes, and {tokenizer} decodes all {generator.layout.length} tokens of a sample or none")
-    spec = shown_spec(decoder.spec, generator.layout.signal_shape)
+    spec = decoder.spec if known else shown_spec(decoder.spec, generator.layout.signal_shape)  # what is continued is shown as clips
     batches = _batches(generator, decoder, condition, known, sampler, spec, num=num, batch_size=batch_size, seed=seed)
     writer = writer_of(spec)
     if output.suffix.lower() in _OVERVIEWS:

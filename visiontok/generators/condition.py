@@ -187,9 +187,11 @@ class ConditionEmbedding(nn.Module):
 
     Attributes:
         length: N.
+        has_positions: whether these elements have learned positions of their own, apart from those of the sequence.
     """
 
     length: int
+    has_positions: bool = False
 
     def forward(self, condition: Condition, dropped: Tensor) -> tuple[Tensor, Tensor | None]:
         """Embed.
@@ -237,6 +239,7 @@ class StartedClassEmbedding(ConditionEmbedding):
     """A table of classes and a start, at two learned positions; without a class the start is at the first one, and padding precedes it."""
 
     length = 2
+    has_positions = True
 
     def __init__(self, num_classes: int, dim: int, *, start_first: bool) -> None:
         super().__init__()
@@ -250,6 +253,8 @@ class StartedClassEmbedding(ConditionEmbedding):
         classes = torch.zeros_like(dropped, dtype=torch.int64) if condition.classes is None else condition.classes
         embedded, start = self.embedding(classes), self.start.expand(len(dropped), -1)
         pair = torch.stack([start, embedded] if self.start_first else [embedded, start], dim=1) + self.positions
+        if not bool(hidden.any()):
+            return pair, None
         alone = torch.stack([torch.zeros_like(start), start + self.positions[0]], dim=1)
         return torch.where(hidden[:, None, None], alone, pair), torch.stack([~hidden, torch.ones_like(hidden)], dim=1)
 

@@ -23,8 +23,10 @@ def embedded_streams(
     """The elements of the condition for every time that a session reads the samples, (B', P, D), and a mask (B', P) where some are padding; see
     `condition_streams`."""
     embedded = [embed(condition, dropped) for dropped in condition_streams(condition, samples, guided=guided, device=device)]
-    masks = [mask for _, mask in embedded if mask is not None]
-    return torch.cat([elements for elements, _ in embedded]), torch.cat(masks) if masks else None
+    elements, masks = zip(*embedded, strict=True)
+    if all(mask is None for mask in masks):
+        return torch.cat(elements), None
+    return torch.cat(elements), torch.cat([elements[0].new_ones(samples, embed.length, dtype=torch.bool) if mask is None else mask for mask in masks])
 
 
 class CachedSession:

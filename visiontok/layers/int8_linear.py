@@ -51,11 +51,14 @@ def round_weights(model: nn.Module) -> None:
     For sampling only: rounded weights are neither trained nor saved.
 
     Raises:
-        ConfigError: if the model has no such map.
+        ConfigError: if these maps hold less than half of the weights of all, such as those of GPT-2's blocks, which have biases.
     """
     found = [(parent, name, child) for parent in model.modules() for name, child in parent.named_children() if _is_plain(child)]
-    if not found:
-        raise ConfigError(f"nothing to round: all linear maps of this {type(model).__name__} have biases, or it has none")
+    kept = sum(module.weight.numel() for module in model.modules() if type(module) is nn.Linear and module.bias is not None)
+    if not found or kept > sum(child.weight.numel() for *_, child in found):
+        raise ConfigError(
+            f"the linear maps of this {type(model).__name__} have biases, or it has none; those without a bias can be rounded to 8 bits"
+        )
     for parent, name, child in found:
         setattr(parent, name, Int8Linear(child))
 

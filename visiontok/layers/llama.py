@@ -1,4 +1,4 @@
-"""The causal block of autoregressive token generators, and the parts that make it Llama's: packed attention without biases, and SwiGLU."""
+"""The block of autoregressive token generators, and the parts that make it Llama's: packed attention without biases, and SwiGLU."""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ from visiontok.generators.decoding import SampleNoise
 from visiontok.hub import from_pretrained
 from visiontok.quantizers import DimensionWiseQuantizerConfig
 from visiontok.signals import ImagePreprocessing
+from visiontok.signals.stills import shown, shown_spec
 from visiontok.studies.definition import GENERATED, PARAMETERS, ArmParts, Generated, QuantizedArm, Study, Trained
 from visiontok.studies.result import RunValues
 from visiontok.studies.samples import save_samples
@@ -173,16 +174,17 @@ class StudyRun:
         classes = torch.tensor(classes_in_order(suite.num_samples, generator.num_classes, suite.class_order, seed=self.seed))
         sampler = generator.sampler(**{**suite.sampling, **self._parts.sampling})
         generator.check_sampler(sampler, unconditional=False)
+        spec = shown_spec(tokenizer.spec, generator.layout.signal_shape)
 
         def samples() -> Iterator[tuple[Tensor, Tensor]]:
             for rows in torch.arange(len(classes), dtype=torch.int64).split(suite.batch_size):
                 tokens = generator.generate(classes[rows], noise=SampleNoise(self.seed, rows.tolist()), sampler=sampler)
-                signals = tokenizer.decode(tokens)
+                signals = shown(tokenizer.decode(tokens), spec)
                 if rows[0] == 0:
-                    save_samples(signals, tokenizer.spec, self.folder)
+                    save_samples(signals, spec, self.folder)
                 yield signals, classes[rows]
 
-        return evaluate_samples(suite, samples(), spec=tokenizer.spec)
+        return evaluate_samples(suite, samples(), spec=spec)
 
     def _tokenizer_recipe(self) -> TokenizerRecipe:
         """For a quantized tokenizer, that of the arm that it quantizes, with that arm's folder."""

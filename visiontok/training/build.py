@@ -108,6 +108,10 @@ def _loader(
     return JointLoader(loader, TrainLoader(images, own, preprocessing=preprocessing.frames, **_share(accelerator)), every=recipe.images.every)
 
 
+_OF_CLASSES = {"dropout", "start"}
+"""What a recipe may say of the condition without its type, and what then means nothing where there are no classes."""
+
+
 def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> GeneratorTask:
     tokenizer = None if recipe.tokenizer is None else _frozen_tokenizer(recipe.tokenizer, accelerator)
     if tokenizer is not None and tokenizer.text is not None and recipe.sample_images.every:
@@ -150,10 +154,12 @@ def _generator_task(recipe: GeneratorRecipe, accelerator: Accelerator) -> Genera
         layout, class_names, made_by, what = loader.layout, source.class_names or (), given, f"the tokens of {recipe.tokenizer}"
         num_classes = len(class_names)
     defaults = _what_the_data_says(recipe, layout, num_classes, class_names, made_by)
-    wanted = recipe.model
-    if not num_classes and set(wanted.config.get("condition", {})) == {"dropout"}:  # bundled recipes leave the type to the data
-        wanted = wanted.model_copy(update={"config": {name: value for name, value in wanted.config.items() if name != "condition"}})
-        data = f"{data}, which has no labels: the generator is unconditional"
+    wanted, asked = recipe.model, recipe.model.config.get("condition", {})
+    if defaults["condition"]["type"] == "none" and _OF_CLASSES & set(asked):  # bundled recipes leave the type to the data
+        left = {name: value for name, value in asked.items() if name not in _OF_CLASSES}
+        wanted = wanted.model_copy(update={"config": {**wanted.config, "condition": left}})
+        if "type" not in asked:
+            data = f"{data}, which has no labels: the generator is unconditional"
     model = starting_model(wanted, kind="generator", defaults=defaults)
     assert isinstance(model, Generator)
     check_same_tokenizer(made_by, model.config.tokenizer, what=what, allow_other=recipe.allow_other_tokenizer)

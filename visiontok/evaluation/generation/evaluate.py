@@ -26,6 +26,7 @@ from visiontok.evaluation.results.result import Result
 from visiontok.evaluation.results.seeds import across_seeds
 from visiontok.evaluation.run_state import ProgressCallback, RunStates
 from visiontok.generators.base import Generator
+from visiontok.signals import SignalSpec
 from visiontok.signals.stills import shown_spec
 
 
@@ -44,6 +45,11 @@ class SampleMaker:
     generator_name: str
     tokenizer_name: str
     allow_other_tokenizer: bool = False
+
+    @property
+    def spec(self) -> SignalSpec:
+        """Of the samples."""
+        return shown_spec(self.tokenizer.spec, self.generator.layout.signal_shape)
 
     def plan(self, suite: GenerationSuite, seed: int) -> SamplePlan:
         """What the suite requests, with one seed.
@@ -131,8 +137,7 @@ def _evaluate_set(
         run = GenerationRun(suite, spec=given.spec, count=len(given), device=device)
     else:
         plan = maker.plan(suite, seed)
-        spec = shown_spec(maker.tokenizer.spec, maker.generator.layout.signal_shape)
-        run = GenerationRun(suite, spec=spec, model=plan.generator, plan=plan, device=device)  # before sampling, so that its errors come first
+        run = GenerationRun(suite, spec=maker.spec, model=plan.generator, plan=plan, device=device)  # before sampling, so that its errors come first
         with progress(f"Sampling from {maker.generator_name}") as step:
             write_samples(plan, maker.generator, maker.tokenizer, path, batch_size=suite.batch_size, progress=step)
         if dist.is_initialized():

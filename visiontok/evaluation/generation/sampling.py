@@ -88,7 +88,7 @@ def write_samples(
         plan: of the samples; a folder or file that was started with another plan is refused.
         generator, tokenizer: those of the plan.
         output: a folder, which gets one PNG or wav file per sample, or an .npz file with `arr_0` uint8 (N, H, W, 3), of clips (N, T, H, W, 3), and
-            the classes in `arr_1`.
+            the classes in `arr_1`; clips of one frame are images.
         batch_size: samples at a time.
         progress: called with the samples done and their number.
 

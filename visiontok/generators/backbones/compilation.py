@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import wraps
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ def compile_for_sampling(backbone: nn.Module) -> None:
     # Where torch can leave it out, nothing of the backbone is looked at again before a step, which takes time of every step. The versions that cannot
     # generate products that do not compile on every processor (2.6), so that theirs are those of the library.
     unguarded = getattr(torch.compiler, "skip_guard_on_all_nn_modules_unsafe", None)
-    compiled = torch.compile(backbone.forward, options=None if unguarded is None else {"guard_filter_fn": unguarded})
+    compiled = torch.compile(_own_forward(backbone), options=None if unguarded is None else {"guard_filter_fn": unguarded})
     products = "ATEN" if unguarded is None else "CPP,ATEN"
     quiet = {name: value for name, value in _QUIET.items() if hasattr(inductor, name)}
     options = {"freezing": True, "max_autotune": True, "max_autotune_gemm_backends": products, **quiet}
@@ -37,3 +38,13 @@ def compile_for_sampling(backbone: nn.Module) -> None:
             return compiled(*args, **kwargs)
 
     backbone._compiled_call_impl = sampling  # as `nn.Module.compile` does, which knows no scope
+
+
+def _own_forward(module: nn.Module) -> MethodType:
+    """`forward` with code of its own: torch keeps what it compiles by the code, which modules of one class share, and where nothing of a module is
+    looked at again, that of the first module would be run for all."""
+    shared = type(module).forward
+    assert isinstance(shared, FunctionType)
+    own = FunctionType(shared.__code__.replace(), shared.__globals__, shared.__name__, shared.__defaults__, shared.__closure__)
+    own.__kwdefaults__ = shared.__kwdefaults__
+    return MethodType(own, module)

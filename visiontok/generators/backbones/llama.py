@@ -25,7 +25,7 @@ class LlamaConfig(Config):
         depth: number of blocks.
         num_heads: attention heads.
         num_kv_heads: key-value heads; None for as many as heads.
-        block: `llama` has RMSNorm, SwiGLU and no biases; `gpt2` has layer norms, a GELU between 4 D and biases everywhere.
+        block: `llama` has RMSNorm, SwiGLU and no biases; `gpt2` has layer norms, a GELU in a feed-forward dim of 4 D, and biases in all linear maps.
         multiple_of: the feed-forward dim of `llama` is 8 D / 3 rounded up to a multiple of this.
         norm_eps: of every norm.
         rope_base: of the rotary frequencies, which fall from 1, or rise with a base below 1: on short axes neighbors then differ more.

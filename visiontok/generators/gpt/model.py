@@ -1,8 +1,8 @@
-"""`gpt`: a causal Llama-style transformer over the tokens or latents of any layout, conditioned on anything.
+"""`gpt`: a causal transformer of Llama's or GPT-2's blocks over the tokens or latents of any layout, conditioned on anything.
 
 The sequence is [condition | step_0 ... step_{T-1}] in the layout's generation order; the element before a step predicts what it writes. The model
 is that of LlamaGen (arXiv 2406.06525), except that a layout may hold several codebooks or continuous latents, may vary in extent, and that
-positions may be learned. The generators of IBQ, Open-MAGVIT2, ELM and LARP are assemblies of the same parts.
+positions may be learned. The generators of IBQ, Open-MAGVIT2, ELM, LARP and OmniTokenizer are assemblies of the same parts.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from visiontok.base.config import Probability
 from visiontok.base.errors import ConfigError, TokenError
@@ -175,12 +176,13 @@ class GPT(Generator[GPTConfig]):
                 self.head = CategoricalHead(dim, num_codes)
             else:
                 self.head = InnerHead(config.inner_head, config, num_codes=num_codes, codebooks=tokens_per_step)
+        self._first_position = self.condition.length if self.condition.has_positions else 0
         self.dropout = nn.Dropout(config.token_dropout)
         # An inner head has the only norm, after its own blocks (Open-MAGVIT2).
         self.backbone = LlamaStack(config, is_modulated=config.is_modulated, has_norm=config.inner_head is None)
         self.position_embedding: nn.Parameter | None = None
         if config.positions == "learned":
-            self.position_embedding = nn.Parameter(torch.empty(self.condition.length - 1 + self.num_steps(), dim))
+            self.position_embedding = nn.Parameter(torch.empty(self.condition.length - 1 + self.num_steps() - self._first_position, dim))
             nn.init.normal_(self.position_embedding, std=0.02)
         for part in (self.condition, self.embedding):
             normal_weights(part)
@@ -493,8 +495,17 @@ class GPT(Generator[GPTConfig]):
 
     def positioned(self, x: Tensor, start: int) -> Tensor:
         """Embedded elements (B, T, D) from number `start` of the sequence on, with dropout, and learned positions where there are any."""
-        x = self.dropout(x)
-        return x if self.position_embedding is None else x + self.position_embedding[start : start + x.shape[1]]
+        x, rows = self.dropout(x), self.position_rows(start, start + x.shape[1])
+        return x if rows is None else x + rows
+
+    def position_rows(self, start: int, end: int) -> Tensor | None:
+        """(end - start, D): the learned positions of these elements of the sequence, zeros for those of a condition that has its own; None for others
+        than learned ones."""
+        if self.position_embedding is None:
+            return None
+        first = self._first_position
+        rows = self.position_embedding[max(start - first, 0) : max(end - first, 0)]
+        return rows if start >= first else F.pad(rows, (0, 0, min(first, end) - start, 0))
 
     def plan(self, layout: TokenLayout) -> GenerationSteps:
         """The steps of a full sample of a layout that this generator accepts."""

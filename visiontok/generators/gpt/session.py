@@ -72,6 +72,7 @@ class GPTTreeSession(TreeSession):
         self._elements, mask = embedded_streams(model.condition, condition, samples, guided=guided, device=model.device)
         self._modulations = model.backbone.modulations(self._elements[:, 0]) if model.config.is_modulated else ()
         self._plan = model.plan(layout).to(model.device)
+        self._learned = model.position_rows(0, model.condition.length - 1 + model.num_steps())
         rope = model.rope_rows(self._plan.coordinates[None])
         super().__init__(
             model.backbone.new_caches(len(self._elements), model.condition.length + len(self._plan.held) + room),
@@ -98,5 +99,4 @@ class GPTTreeSession(TreeSession):
 
     def _positioned(self, x: Tensor, elements: Tensor) -> Tensor:
         """With learned positions where there are any; the last token of a sample has none, as nothing follows it, and any will do."""
-        learned = self.model.position_embedding
-        return x if learned is None else x + learned[elements.clamp_max(len(learned) - 1)]
+        return x if self._learned is None else x + self._learned[elements.clamp_max(len(self._learned) - 1)]

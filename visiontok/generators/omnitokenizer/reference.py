@@ -58,7 +58,7 @@ CONFIG_KEYS = ReferenceKeys(
         ),
     },
 )  # fmt: skip
-"""Of `hyper_parameters["args"]`."""
+"""Of `hyper_parameters["args"]`, among which those of Lightning's `Trainer` stand, too: leave these out."""
 
 SAMPLING_KEYS = ReferenceKeys(read=("cfg_ratio", "scale_cfg", "temperature", "top_k", "top_p"))
 """Arguments of the authors' `sample_with_past_cfg` and `sample_with_past`."""
@@ -126,8 +126,7 @@ def convert_weights(state_dict: Mapping[str, Tensor], *, num_codes: int, conditi
     weights["position_embedding"] = positions[0]
     if is_started:
         weights["condition.start"], weights["condition.embedding.weight"] = table[0], table[1:first]
-        weights["condition.positions"] = positions[0, :2]
-        weights["position_embedding"] = torch.cat([torch.zeros_like(positions[0, :2]), positions[0, 2:]])
+        weights["condition.positions"], weights["position_embedding"] = positions[0, :2], positions[0, 2:]
     elif classes:
         weights["condition.embedding.weight"] = torch.cat([table[:first], torch.zeros_like(table[:1])])  # the last row stands for no class
     else:
@@ -158,10 +157,10 @@ def _layout(positions: int, resolution: int, vocab_size: int) -> dict[str, Any]:
 def _sampling(values: Mapping[str, Any]) -> dict[str, Any]:
     SAMPLING_KEYS.check(values, source="the arguments of sampling")
     check_values(values, {"scale_cfg": (False,)}, source="the arguments of sampling")
-    ratio = values.get("cfg_ratio")
+    ratio, top_k = values.get("cfg_ratio"), values.get("top_k")
     return {
         "guidance": 1.0 if ratio is None else 1.0 + ratio,
         "temperature": values.get("temperature", 1.0),
-        "top_k": values.get("top_k") or 0,
-        "top_p": values.get("top_p", 1.0),
+        "top_k": top_k or 0,
+        "top_p": 1.0 if top_k is None else values.get("top_p", 1.0),  # theirs filter nothing without top_k
     }

@@ -59,8 +59,8 @@ CONFIG_KEYS = ReferenceKeys(
         ),
     },
 )  # fmt: skip
-"""Of `hyper_parameters["args"]`. `sdpa` is a key of ours: false for weights that were trained before torch had `scaled_dot_product_attention`, with
-the biases that the authors' code drops where it uses it."""
+"""Of `hyper_parameters["args"]`, among which those of Lightning's `Trainer` stand, too: leave these out. `sdpa` is a key of ours: false for weights
+that were trained before torch had `scaled_dot_product_attention`, with the biases that the authors' code drops where it uses it."""
 
 _BIAS = "spatial_rel_pos_bias.net"
 _POSITIONS = {"0.0": "0", "1.0": "2", "2": "4"}
