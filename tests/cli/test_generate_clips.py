@@ -147,13 +147,6 @@ def test_clips_of_one_frame_are_images(models: Path, tmp_path: Path) -> None:
         shown = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     assert torch.equal(shown, to_uint8(tokenizer.decode(tokens[1:2]))[0, :, 0])
     succeed(*command, "-o", tmp_path / "all.png")
-    decode = ("decode", tmp_path / "out" / "tokens.npz", "--model", models / "clips", "--device", "cpu", "-o")
-    assert "3 images in" in succeed(*decode, tmp_path / "decoded").stdout
-    assert (tmp_path / "decoded" / "00001-class-0001.png").read_bytes() == (tmp_path / "out" / "00001-class-0001.png").read_bytes()
-    succeed("encode", tmp_path / "out" / "grid.png", "--model", models / "clips", "--device", "cpu", "-o", tmp_path / "grid.npz")
-    for name, noun in (("grid.png", "image"), ("grid.mp4", "clip")):  # a clip if one is asked for
-        assert f"1 {noun} in" in succeed("decode", tmp_path / "grid.npz", *decode[2:], tmp_path / name).stdout
-    assert len(read_clip(tmp_path / "grid.mp4").frames) == 1
     assert "is a clip" in str(refused(*command, "-o", tmp_path / "all.mp4"))
 
 

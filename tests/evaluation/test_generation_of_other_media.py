@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -141,6 +142,7 @@ class Classes(torch.nn.Module):
     """Writes the class that is requested, as the only token."""
 
     num_classes = 12
+    layout = SimpleNamespace(signal_shape=(2, 4, 4))
 
     def sampler(self) -> None:
         return None

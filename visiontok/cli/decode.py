@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -52,9 +51,8 @@ def decode(
 ) -> None:
     """Decode a token file.
 
-    Writes one file per sample, named after the sample, or the named file: a PNG for images and clips of one frame, an mp4 for clips, a wav file for
-    sound, an .npy array (channels, ...) for other signals. Clips have the frames and the rate of those that were encoded. Tokens that another
-    tokenizer made are refused.
+    Writes one file per sample, named after the sample, or the named file: a PNG for images, an mp4 for clips, a wav file for sound, an .npy array
+    (channels, ...) for other signals. Clips have the frames and the rate of those that were encoded. Tokens that another tokenizer made are refused.
 
     \b
     Examples:
@@ -66,7 +64,6 @@ def decode(
     """
     from visiontok.core.identity import check_same_tokenizer, identify
     from visiontok.data.token_file import TokenFile
-    from visiontok.signals.stills import shown, shown_spec
     from visiontok.signals.writing import writer_of
 
     if tokens.is_dir():
@@ -84,21 +81,16 @@ def decode(
     if levels is not None and bandwidth is not None:
         levels = min(levels, tokenizer.layout.levels_of(found.tokens.layout) or levels)
     kept = found.tokens if levels is None else found.tokens.levels(levels)
-    samples = [kept[row : row + 1] for row in range(len(found.keys))]
-    specs = [shown_spec(tokenizer.spec, next(sample.groups())[1].layout.signal_shape) for sample in samples]
-    if output.suffix.lower() == ".mp4" and len(samples) == 1:
-        specs = [tokenizer.spec]  # a clip is asked for, if only of one frame
-    writers = [writer_of(spec) for spec in specs]
-    paths = [output / file_name for file_name in file_names(found.keys, [writer.suffix for writer in writers])]
-    if output.suffix.lower() in {writer.suffix for writer in writers} and not output.is_dir():
+    writer = writer_of(tokenizer.spec)
+    paths = [output / file_name for file_name in file_names(found.keys, writer.suffix)]
+    if output.suffix.lower() == writer.suffix and not output.is_dir():
         if len(paths) > 1:
             raise TokenError(f"{output} is one file, and {tokens} holds {len(paths)} samples: name a folder")
         paths = [output]
-    for sample, path, spec, writer in zip(samples, paths, specs, writers, strict=True):
+    for row, path in enumerate(paths):
+        sample = kept[row : row + 1]
         if writer.suffix == ".mp4":
             save_clip(sample, path, tokenizer, rate=fps or rate_of(sample, tokenizer))
         else:
-            save_signal(shown(tokenizer.decode(sample, text=text).float(), spec)[0], path, writer)
-    nouns = Counter(writer.noun for writer in writers)
-    counted = " and ".join(f"{count} {noun}{'s' if count != 1 else ''}" for noun, count in nouns.items())
-    typer.echo(f"{counted} in {output}")
+            save_signal(tokenizer.decode(sample, text=text)[0].float(), path, writer)
+    typer.echo(f"{len(found.keys)} {writer.noun}{'s' if len(found.keys) != 1 else ''} in {output}")

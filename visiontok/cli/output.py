@@ -72,11 +72,11 @@ def save_signal(signal: Tensor, path: Path, writer: SignalWriter) -> None:
         typer.echo(printable(f"{path}: {clipped} value{'s are' if clipped > 1 else ' is'} at full scale and may be clipped"), err=True)
 
 
-def file_names(keys: Sequence[str], suffixes: Sequence[str]) -> list[str]:
-    """One file name per key, each with its suffix, without folders, so that no key can escape the output folder; repeated names are numbered."""
+def file_names(keys: Sequence[str], suffix: str) -> list[str]:
+    """One file name per key, without folders, so that no key can escape the output folder; repeated names are numbered."""
     names: list[str] = []
     taken: set[str] = set()
-    for row, (key, suffix) in enumerate(zip(keys, suffixes, strict=True)):
+    for row, key in enumerate(keys):
         stem = file_stem(PurePosixPath(key.replace("\\", "/")).stem) or str(row)
         number, name = 1, f"{stem}{suffix}"
         while name.lower() in taken:

@@ -92,7 +92,7 @@ def reconstruct(
     clips.apply(tokenizer, model)
     set_window(window, tokenizer)
     found = Inputs(inputs, tokenizer)
-    names = dict(zip(inputs, file_names([str(path) for path in inputs], [writer.suffix] * len(inputs)), strict=True))
+    names = dict(zip(inputs, file_names([str(path) for path in inputs], writer.suffix), strict=True))
     seconds = seconds_shown(spec, sounds=min(len(inputs), _SHOWN) * (1 + len(counts)))
     rows: list[tuple[str, ...]] = []
     sections: list[Section] = []
