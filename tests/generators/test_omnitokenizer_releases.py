@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from family_checks import fit
 from small_models import SMALL
 
 import visiontok
@@ -100,14 +101,7 @@ def test_it_learns_the_tokens_of_a_class():
     model = visiontok.create("omnitokenizer-ar", **SMALL["omnitokenizer-ar"])
     classes = torch.arange(12) % 3
     tokens = torch.randint(int(model.layout.vocab_sizes.min()), (3, model.layout.length))[classes]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    losses = []
-    for step in range(60):
-        loss = model(tokens, classes, step=step, noise=SampleNoise((0, step), range(12)))["loss"]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    losses = fit(model.parameters(), lambda step: model(tokens, classes, noise=SampleNoise((0, step), range(12)))["loss"], steps=60, lr=1e-2)
     assert losses[-1] < losses[0] / 3
     model.eval()
     assert bool((model.nll(tokens, classes) < model.nll(tokens, (classes + 1) % 3) - 1).all())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,13 @@ from visiontok.signals.video_writing import save_video
 
 CASES = Path(__file__).parents[1] / "reference"
 RELEASED = {"llamagen-b-256": "llamagen-gpt/c2i-a", "llamagen-vq-ds16": "llamagen-vq/a"}
+OMNI = {
+    "omnitokenizer-imagenet-ar": "ar_image_class_first",
+    "omnitokenizer-k600-ar": "ar_clip_frames",
+    "omnitokenizer-imagenet-ucf": "vq_rope",
+    "omnitokenizer-imagenet-k600": "vq_rope",
+}
 """Released names, and recorded cases of the same code at small sizes."""
-TOKENIZERS = ("omnitokenizer-imagenet-ucf", "omnitokenizer-imagenet-k600")
 
 
 @pytest.fixture
@@ -36,18 +42,24 @@ def tiny() -> None:
 
 @pytest.fixture
 def released(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The released names lead to the authors' files of small models, in the form in which they are published."""
+    """The names of LlamaGen's releases lead to the authors' files of small models."""
     monkeypatch.setattr(reference, "STRIDE", 4)  # of the small tokenizer
+    publish(hub, monkeypatch, "FoundationVision/LlamaGen", RELEASED)
+
+
+def publish(hub: HubServer, monkeypatch: pytest.MonkeyPatch, repo: str, cases: Mapping[str, str]) -> None:
+    """Small models under released names, in the form in which the authors publish theirs: with a key of their own, or as Lightning writes them."""
     known, small, files = registry.checkpoints(), {}, {}
-    for name, case in RELEASED.items():
+    for name, case in cases.items():
         family, entry = known[name]
         config: dict[str, Any] = json.loads((CASES / case / "config.json").read_text())
         (part,) = entry.files
         small[name] = (family, replace(entry, reference_config=config))
+        around = {} if part.key else {"hyper_parameters": {"args": Namespace(**config)}}
         buffer = io.BytesIO()
-        torch.save({part.key: load_file(CASES / case / "weights.safetensors")}, buffer)
+        torch.save({part.key or "state_dict": load_file(CASES / case / "weights.safetensors"), **around}, buffer)
         files[part.names[0]] = buffer.getvalue()
-    hub.repo("FoundationVision/LlamaGen", files)
+    hub.repo(repo, files)
     monkeypatch.setattr(registry, "checkpoints", lambda: small)
 
 
@@ -66,24 +78,11 @@ def test_generate_by_name_alone(tmp_path: Path) -> None:
     assert (tmp_path / "4.png").read_bytes() == (tmp_path / "3.png").read_bytes()
 
 
-OMNI = {"omnitokenizer-imagenet-ar": "ar_image_class_first", "omnitokenizer-k600-ar": "ar_clip_frames", **dict.fromkeys(TOKENIZERS, "vq_rope")}
-
-
 @pytest.fixture
 def omni(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The names of OmniTokenizer's releases lead to the authors' files of small models, which Lightning wrote."""
+    """The names of OmniTokenizer's releases lead to the authors' files of small models."""
     monkeypatch.setattr(omnitokenizer, "STRIDE", (2, 8, 8))  # of the small tokenizer
-    known, small, files = registry.checkpoints(), {}, {}
-    for name, case in OMNI.items():
-        family, entry = known[name]
-        folder = CASES / "omnitokenizer" / case
-        config = json.loads((folder / "config.json").read_text())
-        small[name] = (family, replace(entry, reference_config=config))
-        buffer = io.BytesIO()
-        torch.save({"state_dict": load_file(folder / "weights.safetensors"), "hyper_parameters": {"args": Namespace(**config)}}, buffer)
-        files[entry.files[0].names[0]] = buffer.getvalue()
-    hub.repo("Daniel0724/OmniTokenizer", files)
-    monkeypatch.setattr(registry, "checkpoints", lambda: small)
+    publish(hub, monkeypatch, "Daniel0724/OmniTokenizer", {name: f"omnitokenizer/{case}" for name, case in OMNI.items()})
 
 
 @pytest.mark.usefixtures("omni")

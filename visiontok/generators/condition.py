@@ -357,6 +357,17 @@ def needs_one_vector(config: ConditionConfig, *, why: str) -> None:
         raise ValueError(f"{why}; a start {config.start} the class is one element more: leave condition.start out")
 
 
+def needs_one_class(config: ConditionConfig) -> None:
+    """Refuse conditions other than one vector of a class, for generators whose blocks it modulates (`is_modulated`).
+
+    Raises:
+        ValueError: naming the condition.
+    """
+    if not isinstance(config, ClassCondition):
+        raise ValueError(f"is_modulated needs a condition of the type 'classes', not {config.type!r}")
+    needs_one_vector(config, why="is_modulated gives the blocks one vector")
+
+
 def needs_dropout(config: ConditionConfig) -> None:
     """Refuse to sample without a condition from a generator that was never trained so.
 

@@ -24,7 +24,7 @@ from visiontok.base.noise import Noise, NoiseLike, as_noise
 from visiontok.generators.backbones import LlamaConfig, LlamaStack
 from visiontok.generators.backbones.llama import causal_mask
 from visiontok.generators.base import Generator, GeneratorConfig
-from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, needs_one_vector
+from visiontok.generators.condition import Condition, ConditionLike, needs_one_class
 from visiontok.generators.decoding import DraftedSampler, LatentSampler, LatentSampling, NextTokenSampler, NextTokenSampling
 from visiontok.generators.decoding.drafted import drafter_condition
 from visiontok.generators.endings import batch_steps_with_end, check_has_end, end_code, ended_samples, may_end, with_end
@@ -138,9 +138,7 @@ class GPTConfig(GeneratorConfig, LlamaConfig):
         if self.token_perturbation and self.layout.is_continuous:
             raise ValueError("token_perturbation replaces codes: it needs a discrete layout")
         if self.is_modulated:
-            if not isinstance(self.condition, ClassCondition):
-                raise ValueError(f"is_modulated needs a condition of the type 'classes', not {self.condition.type!r}")
-            needs_one_vector(self.condition, why="is_modulated gives the blocks one vector")
+            needs_one_class(self.condition)
         return self
 
 

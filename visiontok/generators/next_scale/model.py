@@ -23,7 +23,7 @@ from visiontok.base.noise import Noise, NoiseLike, as_noise
 from visiontok.generators.backbones import LlamaConfig, LlamaStack
 from visiontok.generators.backbones.llama import block_causal_mask
 from visiontok.generators.base import Generator, GeneratorConfig, check_extents
-from visiontok.generators.condition import ClassCondition, Condition, ConditionLike, needs_one_vector
+from visiontok.generators.condition import Condition, ConditionLike, needs_one_class
 from visiontok.generators.decoding import NextTokenSampler, NextTokenSampling
 from visiontok.generators.gpt.embedding import StepEmbedding
 from visiontok.generators.heads import CategoricalHead, InnerHead, InnerHeadConfig, TokenHead
@@ -67,9 +67,7 @@ class NextScaleConfig(GeneratorConfig, LlamaConfig):
         if self.inner_head is not None and segments[0].codebooks == 1:
             raise ValueError("inner_head predicts the codebooks of a position one after the other: it needs several; this layout has one")
         if self.is_modulated:
-            if not isinstance(self.condition, ClassCondition):
-                raise ValueError(f"is_modulated needs a condition of the type 'classes', not {self.condition.type!r}")
-            needs_one_vector(self.condition, why="is_modulated gives the blocks one vector")
+            needs_one_class(self.condition)
         return self
 
 

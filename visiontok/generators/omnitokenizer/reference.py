@@ -32,7 +32,8 @@ KEY_MAP = KeyMap(
         "transformer.ln_f.{}": "backbone.norm.{}",
         "transformer.head.weight": "head.table.weight",
         "first_stage_model.{*}": None,  # the tokenizer, which the authors' training keeps in the same file
-    }
+    },
+    joined={"backbone.blocks.{}.attention.wqkv.{}": tuple(f"backbone.blocks.{{}}.attention.{part}.{{}}" for part in ("query", "key", "value"))},
 )
 
 CONFIG_KEYS = ReferenceKeys(
@@ -94,8 +95,8 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
 def convert_weights(state_dict: Mapping[str, Tensor], *, num_codes: int, condition: ConditionConfig) -> dict[str, Tensor]:
     """The authors' tensors under our names.
 
-    Theirs have one table of [start | classes | codes], and as many logits; ours have logits of codes only. Attention has one map for queries, keys
-    and values. The first two positions are those of the condition where it has two elements.
+    Theirs have one table of [start | classes | codes], and as many logits; ours have logits of codes only. The first two positions are those of the
+    condition where it has two elements.
 
     Args:
         state_dict: as released.
@@ -106,12 +107,6 @@ def convert_weights(state_dict: Mapping[str, Tensor], *, num_codes: int, conditi
         CheckpointError: listing tensors that the model does not have, or if the table has other rows.
     """
     weights = KEY_MAP(state_dict)
-    for name in [name for name in weights if ".attention.query." in name]:
-        parts = [name.replace(".query.", f".{part}.") for part in ("query", "key", "value")]
-        missing = [part for part in parts if part not in weights]
-        if missing:
-            raise CheckpointError(f"the checkpoint lacks {', '.join(missing)}, which belongs to {name}")
-        weights[name.replace(".query.", ".wqkv.")] = torch.cat([weights.pop(part) for part in parts])
     table, positions = weights.get("embedding.table.weight"), weights.get("position_embedding")
     if table is None or positions is None or "head.table.weight" not in weights:
         raise CheckpointError("the checkpoint lacks transformer.tok_emb.weight, transformer.pos_emb or transformer.head.weight")
