@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontok.base.noise import SampleNoise
-from visiontok.generators.backbones.compilation import compile_for_sampling
 from visiontok.generators.backbones.llama import LlamaStack
 from visiontok.generators.backbones.llama_step import can_stream
+from visiontok.generators.compilation import compile_for_sampling
 from visiontok.generators.condition import Condition
 from visiontok.generators.gpt.model import GPT, GPTConfig
 from visiontok.generators.heads.categorical import CodeTable
@@ -30,6 +30,14 @@ def gpt(**fields: object) -> GPT:
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.2)
     return model.eval()
+
+
+def condition_of(model: GPT, samples: int) -> Condition | Tensor:
+    """Classes, or texts of which half is padding."""
+    if model.config.condition.type == "classes":
+        return torch.arange(samples) % 3
+    mask = torch.tensor([[True, True, False, False]]).expand(samples, -1)
+    return Condition(text=torch.randn(samples, 4, 5, generator=torch.Generator().manual_seed(2)), text_mask=mask)
 
 
 def hidden_states(model: GPT, condition: Condition | Tensor, samples: int) -> Tensor:
@@ -72,11 +80,7 @@ CASES: dict[str, dict[str, object]] = {
 def test_a_step_gives_what_the_modules_give(fields: dict[str, object], kind: str, samples: int, monkeypatch: pytest.MonkeyPatch):
     PROCESSORS[kind](monkeypatch)
     model = gpt(**fields)
-    generator = torch.Generator().manual_seed(2)
-    condition: Condition | Tensor = torch.arange(samples) % 3
-    if "condition" in fields:
-        mask = torch.tensor([[True, True, False, False]]).expand(samples, -1)
-        condition = Condition(text=torch.randn(samples, 4, 5, generator=generator), text_mask=mask)
+    condition = condition_of(model, samples)
     assert can_stream(model.backbone)
     streamed = hidden_states(model, condition, samples)
     monkeypatch.setattr("visiontok.generators.gpt.session.can_stream", lambda stack: False)
@@ -165,9 +169,27 @@ def test_a_compiled_backbone_is_used():
     assert 1 <= len(graphs) <= 3
 
 
+@pytest.mark.parametrize("case", ["rope", "grouped", "text"])
+def test_attention_of_single_queries_is_compiled_as_sums(case: str, monkeypatch: pytest.MonkeyPatch):
+    model = gpt(**CASES[case])
+    condition = condition_of(model, 2)
+    expected, graphs = hidden_states(model, condition, 2), []
+
+    def keep(graph: torch.fx.GraphModule, inputs: object, *, config_patches: dict[str, object]) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr("torch._inductor.compile_fx.compile_fx", keep)
+    compile_for_sampling(model.backbone)
+    torch.testing.assert_close(hidden_states(model, condition, 2), expected)
+    uses = [any(node.target is F.scaled_dot_product_attention for node in graph.graph.nodes) for graph in graphs]
+    assert uses[0]
+    assert not any(uses[1:])
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
-def test_a_compiled_backbone_gives_the_same_samples(capfd: pytest.CaptureFixture[str]):
+def test_a_compiled_generator_gives_the_same_samples(capfd: pytest.CaptureFixture[str]):
     model = gpt(depth=2)
     names, sampler = list(model.state_dict()), model.sampler(guidance=2.0)
 
@@ -176,6 +198,7 @@ def test_a_compiled_backbone_gives_the_same_samples(capfd: pytest.CaptureFixture
 
     expected = [sampled(samples) for samples in (1, 3)]
     compile_for_sampling(model.backbone)
+    compile_for_sampling(model.head.table)
     assert not can_stream(model.backbone)
     actual = [sampled(samples) for samples in (1, 3)]
     assert all(map(torch.equal, actual, expected))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from visiontok.generators.heads.base import Choose, Embed, TokenHead
 from visiontok.generators.orders import GenerationSteps
-from visiontok.layers.few_rows import MOST_ROWS, Product, is_plain, product_of
+from visiontok.layers.few_rows import MOST_ROWS, is_plain, product_of
 
 
 class CodeDistributions(nn.Module, ABC):
@@ -76,7 +77,7 @@ class CodeTable(CodeDistributions, nn.Linear):
 
 
 class StreamedCodeTable(CodeDistributions):
-    """A table whose codebooks are arranged for reading when they are first read; without gradients.
+    """A table whose codebooks are arranged for reading when they are first read, or that was compiled; without gradients.
 
     Args:
         table: of codes.
@@ -87,13 +88,18 @@ class StreamedCodeTable(CodeDistributions):
     def __init__(self, table: CodeTable, steps: int, rows: int) -> None:
         super().__init__()
         self._table, self._steps, self._rows = table, steps, rows
-        self._products: dict[tuple[int, int], Product] = {}
+        self._products: dict[tuple[int, int], Callable[[Tensor], Tensor]] = {}
 
     def logits(self, hidden: Tensor, first: int, size: int) -> Tensor:
         if (first, size) not in self._products:
-            weight, bias = self._table.codebook(first, size)
-            self._products[first, size] = product_of(weight, self._rows, uses=self._steps, bias=bias)
+            self._products[first, size] = self._product(first, size)
         return self._products[first, size](hidden)
+
+    def _product(self, first: int, size: int) -> Callable[[Tensor], Tensor]:
+        if self._table._compiled_call_impl is not None and size == self._table.out_features:
+            return self._table
+        weight, bias = self._table.codebook(first, size)
+        return product_of(weight, self._rows, uses=self._steps, bias=bias)
 
 
 class IndependentHead(TokenHead):
