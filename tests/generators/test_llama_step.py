@@ -184,7 +184,28 @@ def test_attention_of_single_queries_is_compiled_as_sums(case: str, monkeypatch:
     torch.testing.assert_close(hidden_states(model, condition, 2), expected)
     uses = [any(node.target is F.scaled_dot_product_attention for node in graph.graph.nodes) for graph in graphs]
     assert uses[0]
+    assert uses[1:]
     assert not any(uses[1:])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_attention_of_other_types_stays_the_librarys(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+    model, graphs = gpt().to(dtype), []
+    monkeypatch.setattr("torch._inductor.compile_fx.compile_fx", lambda graph, inputs, config_patches: graphs.append(graph) or graph.forward)
+    compile_for_sampling(model.backbone)
+    hidden_states(model, torch.arange(2), 2)
+    assert all(any(node.target is F.scaled_dot_product_attention for node in graph.graph.nodes) for graph in graphs)
+
+
+def test_a_compiled_table_is_read_in_every_step(monkeypatch: pytest.MonkeyPatch):
+    model, shapes = gpt(), []
+    monkeypatch.setattr("torch._inductor.compile_fx.compile_fx", lambda graph, inputs, config_patches: graph.forward)
+    compile_for_sampling(model.head.table)
+    expected = gpt().generate(torch.arange(3), sampler=model.sampler(guidance=2.0, top_k=1)).indices
+    compiled = model.head.table._compiled_call_impl
+    monkeypatch.setattr(model.head.table, "_compiled_call_impl", lambda hidden: shapes.append(tuple(hidden.shape)) or compiled(hidden))
+    assert torch.equal(model.generate(torch.arange(3), sampler=model.sampler(guidance=2.0, top_k=1)).indices, expected)
+    assert shapes == [(6, 32)] * 12
 
 
 @pytest.mark.slow

@@ -16,27 +16,33 @@ _QUIET = {"autotune_num_choices_displayed": 0, "max_autotune_report_choices_stat
 
 
 def compile_for_sampling(part: nn.Module) -> None:
-    """Compile a backbone or a head's table of codes in its place (`torch.compile`), for steps of few rows without gradients, such as one guided
-    image.
+    """Compile a backbone, or the table of a head with one codebook, in its place (`torch.compile`), for steps of few rows without gradients, such as
+    one guided image.
 
     Weights become constants of what is compiled, in the layout of the product that was the fastest of those that were tried: later changes of the
     part go unseen. The first steps compile, for every number of samples anew, which takes a minute for 12 blocks and needs a C++ compiler. With
-    gradients or in training mode the part runs as it is.
+    gradients or in training mode the part runs as it is. A compiled table is read by `GPT.generate` without a drafter, in float32.
     """
     import torch._inductor.config as inductor  # late: it loads the compiler
 
-    # Where torch can leave it out, nothing of the part is looked at again before a step, which takes time of every step. The versions that cannot
-    # generate products that do not compile on every processor (2.6), so that theirs are those of the library.
+    # Where torch can leave it out, nothing of the part is looked at again before a step, which takes time of every step. Versions that cannot (2.6)
+    # would generate products that do not compile on every processor; they have those of the library.
     unguarded = getattr(torch.compiler, "skip_guard_on_all_nn_modules_unsafe", None)
     products = "ATEN" if unguarded is None else "CPP,ATEN"
     quiet = {name: value for name, value in _QUIET.items() if hasattr(inductor, name)}
     backend = partial(_compile, options={"max_autotune": True, "max_autotune_gemm_backends": products, **quiet})
-    options = None if unguarded is None else {"guard_filter_fn": unguarded}
-    compiled = inductor.patch(freezing=True)(torch.compile(_own_forward(part), backend=backend, options=options))  # dynamo reads it, too
+    compiled = torch.compile(_own_forward(part), backend=backend, options=None if unguarded is None else {"guard_filter_fn": unguarded})
 
     @wraps(part.forward)
     def sampling(*args: Any, **kwargs: Any) -> Any:
-        return (part._call_impl if torch.is_grad_enabled() or part.training else compiled)(*args, **kwargs)
+        if torch.is_grad_enabled() or part.training:
+            return part._call_impl(*args, **kwargs)
+        before = inductor.freezing
+        inductor.freezing = True  # torch reads it before it calls the backend, which reads the other options
+        try:
+            return compiled(*args, **kwargs)
+        finally:
+            inductor.freezing = before
 
     part._compiled_call_impl = sampling  # as `nn.Module.compile` does, which knows no scope
 
@@ -57,26 +63,24 @@ def _compile(graph: fx.GraphModule, inputs: Sequence[Any], *, options: dict[str,
     from torch._inductor.compile_fx import compile_fx  # late: it loads the compiler
 
     for node in graph.graph.nodes:
-        if node.target is F.scaled_dot_product_attention and _has_single_queries(node):
+        if node.target is F.scaled_dot_product_attention and _can_be_sums(node):
             node.target = _attend_by_sums
     graph.recompile()
     return compile_fx(graph, inputs, config_patches=options)
 
 
-def _has_single_queries(attention: fx.Node) -> bool:
-    """Whether `_attend_by_sums` does what a call of torch's attention does."""
-    query, options = attention.args[0], attention.kwargs
-    return (
-        len(attention.args) == 3
-        and isinstance(query, fx.Node)
-        and query.meta["example_value"].shape[-2] == 1
-        and options.keys() <= {"attn_mask", "dropout_p", "is_causal", "enable_gqa"}
-        and not (options.get("dropout_p") or options.get("is_causal"))
-    )
+def _can_be_sums(attention: fx.Node) -> bool:
+    """Whether a call of torch's attention is one of `_attend_by_sums`: in float32 on the CPU, without dropout, a scale or a mask of numbers."""
+    options = attention.kwargs
+    if len(attention.args) != 3 or not options.keys() <= {"attn_mask", "dropout_p", "is_causal", "enable_gqa"}:
+        return False
+    query, mask = (each.meta["example_value"] if isinstance(each, fx.Node) else None for each in (attention.args[0], options.get("attn_mask")))
+    is_single = query is not None and query.dim() == 4 and query.shape[2] == 1 and query.dtype == torch.float32 and query.device.type == "cpu"
+    return is_single and not (options.get("dropout_p") or options.get("is_causal")) and (mask is None or mask.dtype == torch.bool)
 
 
 def _attend_by_sums(query: Tensor, keys: Tensor, values: Tensor, attn_mask: Tensor | None = None, **_: object) -> Tensor:
-    """(B, H, 1, head_dim) from (B, H, 1, head_dim) and (B, G, S, head_dim), and a mask (B or 1, 1, 1, S) of bool."""
+    """(B, H, 1, head_dim) from (B, H, 1, head_dim) and (B, G, S, head_dim), and a mask (B or 1, 1, 1, S) of bool, with True in every row."""
     if query.shape[1] != keys.shape[1]:
         keys, values = (each.repeat_interleave(query.shape[1] // each.shape[1], dim=1) for each in (keys, values))
     scores = (query * query.shape[-1] ** -0.5 * keys).sum(-1, keepdim=True)  # (B, H, S, 1)

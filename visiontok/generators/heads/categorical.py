@@ -77,7 +77,8 @@ class CodeTable(CodeDistributions, nn.Linear):
 
 
 class StreamedCodeTable(CodeDistributions):
-    """A table whose codebooks are arranged for reading when they are first read, or that was compiled; without gradients.
+    """A table whose codebooks are arranged for reading when they are first read; without gradients. One that was compiled is read as it is, where all
+    of it is one codebook.
 
     Args:
         table: of codes.
@@ -97,7 +98,7 @@ class StreamedCodeTable(CodeDistributions):
 
     def _product(self, first: int, size: int) -> Callable[[Tensor], Tensor]:
         if self._table._compiled_call_impl is not None and size == self._table.out_features:
-            return self._table
+            return lambda hidden: self._table(hidden.contiguous())  # other strides would be compiled anew
         weight, bias = self._table.codebook(first, size)
         return product_of(weight, self._rows, uses=self._steps, bias=bias)
 
