@@ -108,13 +108,15 @@ def main() -> None:
         limits: dict[str, list[float]] = {name: [] for name in runs}
         if arguments.compile:
             runs["compiled"](classes)
+        after = bandwidth(values)
         for _ in range(arguments.repeats):
             for name, run in runs.items():
-                before = bandwidth(values)
+                before = after
                 start = time.perf_counter()
                 tokens[name] = run(classes)
                 times[name].append(time.perf_counter() - start)
-                limits[name].append(batch * (before + bandwidth(values)) / 2 / size)
+                after = bandwidth(values)
+                limits[name].append(batch * (before + after) / 2 / size)
         speed = {name: batch * TOKENS / statistics.median(values) for name, values in times.items()}
         line = f"batch {batch}: " + ", ".join(f"{name} {value:.1f} tokens/s" for name, value in speed.items())
         if arguments.int8:
